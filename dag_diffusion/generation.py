@@ -1,0 +1,323 @@
+"""Fill a pool with guided images: work is named, seeded and written one image at a time.
+
+The seed of an image comes from (pool seed, label, index) alone, so processes, batches and kills change nothing.  Runs
+under ``accelerate launch`` without other code: process r of R draws every R-th of the images that are still missing.
+"""
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .guidance import GuidanceConfig
+from .pipelines.difficulty_guided import DifficultyGuidedPipeline
+from .pools import (
+    METADATA,
+    PROVENANCE,
+    Pool,
+    folder_names,
+    json_lines,
+    read_pool,
+    read_rows,
+    require_writable_target,
+    write_atomically,
+    write_image,
+    write_provenance,
+)
+from .targets import TargetDistribution
+
+FORMAT = "dag-diffusion pool 1"
+ROWS = ".rows"  # while a pool is being filled, each process appends its own rows here
+LIBRARIES = ("dag-diffusion", "accelerate", "diffusers", "torch", "torchvision", "transformers")
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """What a pool holds.  Together with the pipeline it determines every image.
+
+    Attributes:
+        images_per_class: pool size; the paper advises 5 x IPC.
+        labels: the pipeline's labels to draw; None for all.
+        target: difficulties to steer toward; None leaves the images unguided.
+        seed: of the pool.
+        num_inference_steps: denoising steps; 20 are enough with a trailing spacing of the timesteps.
+        guidance_scale: of classifier-free guidance.
+        difficulty_guidance: scale, window and trust region of the steering.
+    """
+
+    images_per_class: int = 50
+    labels: Sequence[int] | None = None
+    target: TargetDistribution | None = None
+    seed: int = 0
+    num_inference_steps: int = 20
+    guidance_scale: float = 1.5
+    difficulty_guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+
+    def __post_init__(self) -> None:
+        if self.images_per_class < 1:
+            raise ValueError(f"a pool of {self.images_per_class} images per class is empty; ask for at least 1")
+
+    def settings(self) -> dict[str, Any]:
+        """What must agree when a pool is resumed; JSON values only."""
+        values = asdict(self) | {"target": None, "labels": None if self.labels is None else list(self.labels)}
+        if self.target is not None:
+            shape, reference = self.target.shape, self.target.reference
+            values["target"] = {
+                "name": self.target.name,
+                "shape": None if shape is None else list(shape),
+                "reference": None
+                if reference is None
+                else {k: [len(v), float(np.mean(v))] for k, v in reference.items()},
+            }
+        return values
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """One image to draw."""
+
+    file_name: str
+    label: int
+    class_name: str
+    seed: int
+    target_difficulty: float | None
+
+
+def image_seed(pool_seed: int, label: int, index: int) -> int:
+    """Seed of one image, from its name alone: any process may draw it in any batch."""
+    word = np.random.SeedSequence([pool_seed, label, index]).generate_state(1, np.uint64)[0]
+    return int(word >> np.uint64(11))  # 53 bits: 32 clash within 250,000 images, 64 are not exact in every JSON reader
+
+
+def plan(config: PoolConfig, class_names: Mapping[int, str]) -> list[ImageJob]:
+    """Every image of the pool, classes interleaved so that any stretch of the list holds all of them.
+
+    Raises:
+        ValueError: a label that the pipeline lacks, or a target without one of the classes.
+    """
+    labels = list(class_names) if config.labels is None else list(dict.fromkeys(config.labels))
+    if unknown := [label for label in labels if label not in class_names]:
+        raise ValueError(f"the pipeline has no label {unknown}; it has 0..{max(class_names)}")
+    folders = folder_names(class_names)
+    jobs = []
+    for label in labels:
+        targets = _shuffled_targets(config, class_names[label], label)
+        for index in range(config.images_per_class):
+            file_name = f"{folders[label]}/{index:05d}.png"
+            seed = image_seed(config.seed, label, index)
+            jobs.append((index, ImageJob(file_name, label, class_names[label], seed, targets[index])))
+    return [job for _, job in sorted(jobs, key=lambda item: (item[0], item[1].label))]
+
+
+def _shuffled_targets(config: PoolConfig, class_name: str, label: int) -> list[float | None]:
+    if config.target is None:
+        return [None] * config.images_per_class
+    values = config.target.difficulties(class_name, config.images_per_class)
+    # shuffled, so that the first images of a pool that is still growing follow the target too
+    return np.random.default_rng([config.seed, label]).permutation(values).tolist()
+
+
+def fill_pool(
+    pipeline: DifficultyGuidedPipeline,
+    folder: str | Path,
+    config: PoolConfig | None = None,
+    *,
+    batch_size: int = 50,
+    resume: bool = False,
+    overwrite: bool = False,
+    source: str = "",
+    progress: Callable[[int], None] | None = None,
+) -> Pool:
+    """Generate a pool of images into ``folder``, resumable, under any number of processes.
+
+    Args:
+        pipeline: on the device of its process.
+        folder: new, empty, or with ``resume`` a pool that was begun with the same settings.
+        config: what to generate.
+        batch_size: images at a time; changes the speed, not the images beyond rounding.
+        resume: go on with a pool that was interrupted.
+        overwrite: replace an earlier pool.
+        source: name of the pipeline, for the record; its own ``_name_or_path`` if empty.
+        progress: called with the number of images that this process has finished.
+
+    Returns:
+        the finished pool.
+
+    Raises:
+        FileExistsError: the folder holds something else, or a pool while neither ``resume`` nor ``overwrite`` is given.
+        ValueError: the settings of a resumed pool differ (the message says which), or bad settings.
+    """
+    from accelerate import PartialState
+
+    config, folder, state = config or PoolConfig(), Path(folder), PartialState()
+    jobs = plan(config, pipeline.class_names)
+    _check_target(pipeline, config)
+    provenance = _provenance(pipeline, config, source)
+    with _locked(folder) if state.is_main_process else nullcontext():
+        if state.is_main_process:
+            _open_pool(folder, provenance, resume, overwrite)
+        state.wait_for_everyone()
+        done = {row["file_name"] for row in _rows_so_far(folder)}
+        todo = [job for job in jobs if job.file_name not in done][state.process_index :: state.num_processes]
+        if progress is not None and done:
+            progress(len(done))
+        for start in range(0, len(todo), batch_size):
+            _draw(pipeline, folder, todo[start : start + batch_size], config, state.process_index)
+            if progress is not None:
+                progress(len(todo[start : start + batch_size]))
+        state.wait_for_everyone()
+        if state.is_main_process:
+            _finish(folder, jobs)
+    state.wait_for_everyone()
+    return read_pool(folder)
+
+
+def _check_target(pipeline: DifficultyGuidedPipeline, config: PoolConfig) -> None:
+    if config.target is not None and pipeline.classifier is None:
+        raise ValueError(
+            "a target needs a classifier to steer by, and this pipeline has none; "
+            "load it with from_pretrained(..., classifier=load_classifier('...')) or leave the target out"
+        )
+
+
+def _provenance(pipeline: DifficultyGuidedPipeline, config: PoolConfig, source: str) -> dict[str, Any]:
+    source = source or _path_of(pipeline) or type(pipeline).__name__
+    return {
+        "format": FORMAT,
+        "pipeline": source,
+        "guide": _guide_name(pipeline, source),
+        "scheduler": {"name": type(pipeline.scheduler).__name__, **_json_values(pipeline.scheduler.config)},
+        "settings": config.settings(),
+        "classes": {str(k): v for k, v in pipeline.class_names.items()},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+    }
+
+
+def _guide_name(pipeline: DifficultyGuidedPipeline, source: str) -> str | None:
+    if pipeline.classifier is None:
+        return None
+    name = str(pipeline.classifier.config._name_or_path)
+    own = not name or (_path_of(pipeline) and name.startswith(_path_of(pipeline)))
+    return f"classifier of {source}" if own else name
+
+
+def _path_of(pipeline: DifficultyGuidedPipeline) -> str:
+    return str(pipeline.config.get("_name_or_path") or "")
+
+
+def _json_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in config.items() if not k.startswith("_") and isinstance(v, bool | int | float | str | None)}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the lock lies beside it, so that a new folder can be told from a used one."""
+    path = folder.absolute().with_name(f".{folder.absolute().name}.lock")
+    above = next(p for p in path.parents if p.exists())
+    if not os.access(above, os.W_OK):
+        raise PermissionError(
+            f"{above} cannot be written; choose an output folder of your own or change its permissions"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FileExistsError(f"another run is filling {folder}; wait for it, or choose another folder") from error
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _open_pool(folder: Path, provenance: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
+    if resume and (folder / PROVENANCE).exists():
+        _require_same_settings(json.loads((folder / PROVENANCE).read_text("utf-8")), provenance, folder)
+    else:
+        require_writable_target(folder, overwrite=overwrite)
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        write_provenance(folder, provenance)
+    _gather_rows(folder)
+
+
+def _gather_rows(folder: Path) -> None:
+    """All rows so far into one file, so that no process appends to a line that a kill has torn."""
+    rows = _rows_so_far(folder)
+    (folder / ROWS).mkdir(exist_ok=True)
+    write_atomically(folder / ROWS / "earlier.jsonl", json_lines(rows))
+    for file in (folder / ROWS).glob("[0-9]*.jsonl"):
+        file.unlink()
+
+
+def _require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+    keys = ("pipeline", "guide", "scheduler", "settings", "classes")
+    before, after = ({k: json.loads(json.dumps(p.get(k))) for k in keys} for p in (old, new))
+    differing = list(_differences(before, after))
+    if differing:
+        raise ValueError(
+            f"{folder} was begun with other settings: {'; '.join(differing[:5])}; give the same ones, or another folder"
+        )
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif old != new:
+        yield f"{name} was {old!r} and is now {new!r}"
+
+
+def _rows_so_far(folder: Path) -> list[dict[str, Any]]:
+    """Rows of images that are surely there: a row is written after its image."""
+    files = [folder / METADATA, *sorted((folder / ROWS).glob("*.jsonl"))]
+    rows = {row["file_name"]: row for file in files if file.exists() for row in read_rows(file)}
+    return [row for name, row in rows.items() if (folder / name).is_file()]
+
+
+def _draw(
+    pipeline: DifficultyGuidedPipeline, folder: Path, jobs: Sequence[ImageJob], config: PoolConfig, process: int
+) -> None:
+    targets = None if config.target is None else [job.target_difficulty for job in jobs]
+    output = pipeline(
+        [job.label for job in jobs],
+        target_difficulty=targets,
+        guidance_scale=config.guidance_scale,
+        num_inference_steps=config.num_inference_steps,
+        generator=[torch.Generator().manual_seed(job.seed) for job in jobs],
+        difficulty_guidance=config.difficulty_guidance,
+    )
+    measured = [None] * len(jobs) if output.difficulties is None else output.difficulties.tolist()
+    for job, image, value in zip(jobs, output.images, measured, strict=True):
+        _write(folder, job, image, value, process)
+
+
+def _write(folder: Path, job: ImageJob, image: Image.Image, difficulty: float | None, process: int) -> None:
+    write_image(folder / job.file_name, image)
+    path = folder / ROWS / f"{process:05d}.jsonl"
+    with path.open("ab") as file:
+        file.write(json_lines([{**asdict(job), "difficulty": difficulty}]))
+
+
+def _finish(folder: Path, jobs: Sequence[ImageJob]) -> None:
+    rows = {row["file_name"]: row for row in _rows_so_far(folder)}
+    missing = [job.file_name for job in jobs if job.file_name not in rows]
+    if missing:
+        raise RuntimeError(
+            f"{len(missing)} images of {folder} are missing ({missing[0]}, ...); run the same with --resume"
+        )
+    ordered = sorted((rows[job.file_name] for job in jobs), key=lambda row: (row["label"], row["file_name"]))
+    write_atomically(folder / METADATA, json_lines(ordered))
+    shutil.rmtree(folder / ROWS)

@@ -1,0 +1,294 @@
+"""A pool, or a distilled set, on disk: class folders of images, one metadata row an image, and where it came from.
+
+    POOL/T-shirt/00000.png ...   POOL/metadata.jsonl   POOL/pool.json
+
+The rows make it an ordinary Hugging Face ``imagefolder``.  Labels are read from them, never from the order of folders.
+An image or a file exists whole or not at all: it is written under another name and then renamed.
+"""
+
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+METADATA = "metadata.jsonl"
+PROVENANCE = "pool.json"
+COLUMNS = ("file_name", "label", "class_name", "target_difficulty", "difficulty", "seed")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Images of known class.  ``rows`` follow the schema of ``COLUMNS`` plus whatever else their maker recorded.
+
+    Attributes:
+        path: the folder, or the parquet file, that holds the images.
+        rows: one dictionary an image, sorted by label and file name.
+        provenance: what ``pool.json`` says; empty for a folder that somebody else made.
+        encoded: the bytes of each image file when they come from a parquet file instead of a folder.
+    """
+
+    path: Path
+    rows: list[dict[str, Any]]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    encoded: list[bytes] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        """Label to class name, of the classes that have images."""
+        return {row["label"]: row["class_name"] for row in self.rows}
+
+    @property
+    def labels(self) -> np.ndarray:
+        """``(images,)`` int64."""
+        return np.array([row["label"] for row in self.rows], np.int64)
+
+    @property
+    def difficulties(self) -> np.ndarray:
+        """``(images,)`` float64 in [0, 1].
+
+        Raises:
+            ValueError: an image has no difficulty yet.
+        """
+        missing = [row["file_name"] for row in self.rows if row.get("difficulty") is None]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(self)} images in {self.path} have no difficulty (first: {missing[0]}); "
+                f"run `dag-diffusion score {self.path}` first"
+            )
+        return np.array([row["difficulty"] for row in self.rows], np.float64)
+
+    def open(self, index: int) -> Image.Image:
+        """The image of one row, decoded.
+
+        Raises:
+            OSError: the file is missing, unreadable or not an image.
+        """
+        source = self.path / self.rows[index]["file_name"] if self.encoded is None else io.BytesIO(self.encoded[index])
+        with Image.open(source) as image:
+            image.load()
+            return image
+
+
+def folder_names(class_names: Mapping[int, str]) -> dict[int, str]:
+    """A safe, distinct folder name for each label: the first synonym, without characters that a file system refuses."""
+    names: dict[int, str] = {}
+    for label, name in class_names.items():
+        safe = re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", name.split(",")[0]).strip(" .") or "class"
+        taken = {other.casefold() for other in names.values()}  # two names that differ in case are one on many disks
+        names[label] = f"{safe}_{label}" if safe.casefold() in taken else safe
+    return names
+
+
+def read_pool(path: str | Path) -> Pool:
+    """Read a pool, a distilled set, a bare folder of class folders, or a parquet image dataset.
+
+    A folder without ``metadata.jsonl`` gets labels in the sorted order of its class folders; whoever compares them with
+    a classifier does so by name.
+
+    Raises:
+        FileNotFoundError: there is nothing at ``path``.
+        ValueError: it holds no images, a broken row, or a row that points outside the folder or to a missing file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no pool at {path}; give a folder of class folders, or make one with `generate`"
+        )
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
+    if not path.is_dir():
+        raise ValueError(f"{path} is neither a folder of class folders nor a .parquet image dataset")
+    rows = read_rows(path / METADATA) if (path / METADATA).exists() else _rows_of_folders(path)
+    if not rows:
+        raise ValueError(f"{path} holds no images; expected {path}/CLASS/IMAGE.png, with or without a {METADATA}")
+    _check_rows(path, rows)
+    provenance = json.loads((path / PROVENANCE).read_text("utf-8")) if (path / PROVENANCE).exists() else {}
+    return Pool(path, sorted(rows, key=lambda row: (row["label"], row["file_name"])), provenance)
+
+
+def _read_parquet(path: Path) -> Pool:
+    from datasets import Dataset
+    from datasets import Image as ImageFeature
+
+    table = Dataset.from_parquet(str(path), keep_in_memory=True)
+    if not {"image", "label"} <= set(table.column_names):
+        raise ValueError(f"{path} needs the columns image and label, but has {', '.join(table.column_names)}")
+    names = getattr(table.features["label"], "names", None)
+    table = table.cast_column("image", ImageFeature(decode=False))
+    images = table["image"]
+    rows = [
+        {"file_name": image["path"] or f"{i:06d}", "label": label, "class_name": names[label] if names else str(label)}
+        for i, (image, label) in enumerate(zip(images, table["label"], strict=True))
+    ]
+    return Pool(path, rows, encoded=[image["bytes"] for image in images])
+
+
+def _rows_of_folders(path: Path) -> list[dict[str, Any]]:
+    classes = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return [
+        {"file_name": file.relative_to(path).as_posix(), "label": label, "class_name": folder.name}
+        for label, folder in enumerate(classes)
+        for file in sorted(folder.rglob("*"))
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    ]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines file.  A last line without its newline was cut off by a kill and is left out."""
+    lines = path.read_text("utf-8").split("\n")[:-1]
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            rows.append(
+                {**row, "label": int(row["label"]), "class_name": row["class_name"], "file_name": row["file_name"]}
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"line {number} of {path} has no file_name, label and class_name ({error}); mend or remove it"
+            ) from error
+    return rows
+
+
+def _check_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    root = path.resolve()
+    seen: set[str] = set()
+    for row in rows:
+        name = row["file_name"]
+        if not (path / name).resolve().is_relative_to(root):
+            raise ValueError(f"{path / METADATA} names {name!r}, which lies outside {path}; such a row is refused")
+        if name in seen:
+            raise ValueError(f"{path / METADATA} names {name!r} twice; keep one row an image")
+        if not (path / name).is_file():
+            raise ValueError(
+                f"{path / METADATA} names {name!r}, which does not exist; remove the row or restore the file"
+            )
+        seen.add(name)
+
+
+def as_eight_bit(image: Image.Image, channels: int) -> np.ndarray:
+    """Any image as ``(height, width, channels)`` uint8: grey, palette, 16-bit, CMYK and transparent ones included.
+
+    Transparency is laid over white, as browsers and print do; a rotation in the EXIF data is applied.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or image.mode == "I":
+        image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    return array[..., None] if channels == 1 else array
+
+
+def require_writable_target(folder: Path, *, overwrite: bool = False) -> None:
+    """Check that ``folder`` may become a pool: absent or empty, or an earlier pool when ``overwrite`` is asked for.
+
+    Raises:
+        FileExistsError: it holds something that would be lost.
+        PermissionError: it, or the folder above it, cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; choose another output folder")
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / PROVENANCE).exists():
+            raise FileExistsError(
+                f"{folder} holds something that is no pool; choose an empty or new folder for the output"
+            )
+        if not overwrite:
+            raise FileExistsError(
+                f"{folder} already holds a pool; add --overwrite to replace it, or choose another folder"
+            )
+    above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not os.access(above, os.W_OK):
+        raise PermissionError(
+            f"{above} cannot be written; choose an output folder of your own or change its permissions"
+        )
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a kill or a full disk leaves the old one or none, never half of the new one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_image(path: Path, image: Image.Image) -> None:
+    """Write a PNG, whole or not at all, making the class folder if need be."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, buffer.getvalue())
+
+
+def json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Rows as JSON lines, non-finite numbers refused since other readers reject them."""
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
+
+
+def write_provenance(folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Write ``pool.json``: what made this pool, with versions, seeds and settings."""
+    text = json.dumps(provenance, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(folder / PROVENANCE, text.encode())
+
+
+def write_distilled_set(
+    pool: Pool,
+    indices: Sequence[int],
+    folder: Path,
+    *,
+    columns: Mapping[str, Sequence],
+    provenance: Mapping[str, Any],
+    overwrite: bool = False,
+) -> Pool:
+    """Copy the chosen images of ``pool`` into a new folder of the same form.
+
+    Args:
+        indices: rows of ``pool`` to keep.
+        columns: further metadata, one value per chosen image, such as the bin that it was drawn for.
+        provenance: how they were chosen; the pool's own provenance is kept under ``pool``.
+
+    Raises:
+        FileExistsError, PermissionError: see ``require_writable_target``.
+    """
+    folder = Path(folder)
+    require_writable_target(folder, overwrite=overwrite)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        rows = [_copy_image(pool, index, partial) for index in indices]
+        for name, values in columns.items():
+            for row, value in zip(rows, values, strict=True):
+                row[name] = value
+        write_atomically(partial / METADATA, json_lines(rows))
+        write_provenance(partial, {**provenance, "pool": {"path": str(pool.path), **pool.provenance}})
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return read_pool(folder)
+
+
+def _copy_image(pool: Pool, index: int, folder: Path) -> dict[str, Any]:
+    row = pool.rows[index]
+    target = folder / row["file_name"]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if pool.encoded is None:
+        shutil.copyfile(pool.path / row["file_name"], target)
+    else:
+        target.write_bytes(pool.encoded[index])
+    return dict(row)

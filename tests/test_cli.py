@@ -1,0 +1,164 @@
+"""The command line: quick help with examples, one line and exit code 2 for a user's mistake, files as promised."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from tiny import tiny_pipeline, write_images
+from typer.testing import CliRunner
+
+from dag_diffusion import read_pool
+from dag_diffusion.cli import app
+
+COMMANDS = ["run", "generate", "score", "subsample", "evaluate", "report"]
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def saved_pipeline(tmp_path):
+    tiny_pipeline().save_pretrained(tmp_path / "pipeline")
+    return tmp_path / "pipeline"
+
+
+def generate(pipeline, output, *options):
+    small = ["--images-per-class", 4, "--num-inference-steps", 2, "--guidance-scale", 1, "--quiet"]
+    return call("generate", output, "--pipeline", pipeline, *small, *options)
+
+
+def test_importing_the_command_line_imports_nothing_heavy():
+    code = (
+        "import sys, dag_diffusion, dag_diffusion.cli; print({'torch', 'diffusers', 'matplotlib'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(command):
+    result = call(command, "--help")
+    assert result.exit_code == 0
+    assert "Example" in result.stdout
+
+
+def test_generate_score_subsample_report_follow_one_another(tmp_path, saved_pipeline):
+    pool, chosen = tmp_path / "pool", tmp_path / "distilled set"
+    assert "by the guide that steered" in generate(saved_pipeline, pool, "--target", "hill").stdout
+    scored = call("score", pool, "--classifier", saved_pipeline / "classifier", "--quiet")
+    assert scored.exit_code == 0, scored.output
+    result = call("subsample", pool, chosen, "--ipc", 2, "--target", "hill")
+    assert result.exit_code == 0, result.output
+    assert len(read_pool(chosen)) == 6
+    assert json.loads((chosen / "pool.json").read_text())["selection"]["target"] == "hill"
+    shown = call("report", pool, chosen, "--reference", pool, "--output", tmp_path / "report.html")
+    assert shown.exit_code == 0, shown.output
+    assert "distilled set" in (tmp_path / "report.html").read_text()
+
+
+def test_scored_folder_is_a_target(tmp_path, saved_pipeline):
+    generate(saved_pipeline, tmp_path / "pool")
+    result = call("subsample", tmp_path / "pool", tmp_path / "set", "--ipc", 2, "--target", tmp_path / "pool")
+    assert result.exit_code == 0, result.output
+
+
+def test_generate_takes_class_names_and_a_number_as_target(tmp_path, saved_pipeline):
+    result = generate(saved_pipeline, tmp_path / "pool", "--classes", "boot; 2", "--target", "0.4")
+    assert result.exit_code == 0, result.output
+    pool = read_pool(tmp_path / "pool")
+    assert set(pool.class_names) == {1, 2}
+    assert {row["target_difficulty"] for row in pool.rows} == {0.4}
+
+
+def test_score_writes_into_the_folders_metadata_and_keeps_other_columns(tmp_path, saved_pipeline):
+    write_images(tmp_path / "pool", {"T-shirt": 2, "Bag": 2})
+    assert call("score", tmp_path / "pool", "--classifier", saved_pipeline / "classifier", "--quiet").exit_code == 0
+    rows = read_pool(tmp_path / "pool").rows
+    assert all(0 <= row["difficulty"] <= 1 and row["seed"] in (0, 1) for row in rows)
+
+
+def test_score_skips_unreadable_files_if_asked(tmp_path, saved_pipeline):
+    write_images(tmp_path / "pool", {"Bag": 2}, metadata=False)
+    (tmp_path / "pool" / "Bag" / "x.png").write_bytes(b"")
+    options = ["score", tmp_path / "pool", "--classifier", saved_pipeline / "classifier", "--quiet"]
+    assert call(*options).exit_code == 2
+    assert "1 files skipped" in call(*options, "--on-error", "skip").stdout
+    assert len(read_pool(tmp_path / "pool")) == 2
+
+
+def test_evaluate_compares_sets_on_given_test_images(tmp_path):
+    for name in ("first", "second", "test"):
+        write_images(tmp_path / name, {"Bag": 3, "Coat": 3})
+    options = [
+        "--test",
+        tmp_path / "test",
+        "--network",
+        "convnet-1-w4",
+        "--protocol",
+        "quick",
+        "--seeds",
+        2,
+        "--size",
+        16,
+    ]
+    result = call(
+        "evaluate", tmp_path / "first", tmp_path / "second", *options, "--output", tmp_path / "r.json", "--quiet"
+    )
+    assert result.exit_code == 0, result.output
+    assert len(json.loads((tmp_path / "r.json").read_text())) == 4
+    assert "second" in result.stdout
+
+
+def mistakes(tmp_path, pipeline):
+    write_images(tmp_path / "scored", {"Bag": 3}, difficulty=lambda name, index: 0.5)
+    write_images(tmp_path / "hats", {"Hat": 1})
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "dog.jpg").write_bytes(b"")
+    (tmp_path / "empty").mkdir()
+    guide = ["--classifier", pipeline / "classifier"]
+    return {
+        "generate over photos": (["generate", tmp_path / "photos", "--pipeline", pipeline, "--overwrite"], "no pool"),
+        "unknown class": (["generate", tmp_path / "p", "--pipeline", pipeline, "--classes", "Bags"], "nearest"),
+        "target of 2": (["generate", tmp_path / "p", "--pipeline", pipeline, "--target", "2"], "[0, 1]"),
+        "target of a word": (["generate", tmp_path / "p", "--pipeline", pipeline, "--target", "valley"], "hill"),
+        "no such pipeline": (["generate", tmp_path / "p", "--pipeline", tmp_path / "no"], "cannot be loaded"),
+        "score nothing": (["score", tmp_path / "absent", *guide], "no pool at"),
+        "score empty": (["score", tmp_path / "empty", *guide], "no images"),
+        "score other classes": (["score", tmp_path / "hats", *guide], "no class called 'Hat'"),
+        "score with no classifier": (["score", tmp_path / "scored", "--classifier", tmp_path / "empty"], "classifier"),
+        "ipc too large": (
+            ["subsample", tmp_path / "scored", tmp_path / "s", "--ipc", 4, "--target", "hill"],
+            "lower ipc",
+        ),
+        "unscored": (
+            ["subsample", tmp_path / "hats", tmp_path / "s", "--ipc", 1, "--target", "hill"],
+            "dag-diffusion score",
+        ),
+        "unknown method": (["subsample", tmp_path / "scored", tmp_path / "s", "--method", "best"], "choose one of"),
+        "unknown protocol": (["evaluate", tmp_path / "scored", "--protocol", "slow"], "choose one of"),
+    }
+
+
+def test_every_mistake_is_one_line_exit_code_two_and_writes_nothing(tmp_path, saved_pipeline):
+    cases = mistakes(tmp_path, saved_pipeline)
+    before = sorted(tmp_path.rglob("*"))
+    for name, (arguments, expected) in cases.items():
+        result = call(*arguments, *(["--quiet"] if arguments[0] in ("generate", "score", "evaluate") else []))
+        lines = [line for line in result.stderr.splitlines() if line.strip()]
+        assert result.exit_code == 2, (name, result.output)
+        assert len(lines) == 1, (name, lines)
+        assert expected in lines[0], name
+        assert lines[0].startswith("error: "), name
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path, saved_pipeline):
+    import os
+
+    (tmp_path / "locked").mkdir(mode=0o555)
+    if os.access(tmp_path / "locked", os.W_OK):
+        pytest.skip("this user may write anywhere")
+    result = generate(saved_pipeline, tmp_path / "locked" / "pool")
+    assert result.exit_code == 2
+    assert "cannot be written" in result.stderr

@@ -1,0 +1,227 @@
+"""Filling a pool: the same images whoever draws them, nothing lost or doubled by a kill, nothing overwritten."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tiny import NAMES, tiny_pipeline, write_images
+
+from dag_diffusion import PoolConfig, TargetDistribution, fill_pool, read_pool, score_pool
+from dag_diffusion.generation import ROWS, image_seed, plan
+from dag_diffusion.pools import COLUMNS
+
+SMALL = PoolConfig(images_per_class=3, num_inference_steps=2, guidance_scale=1.0)
+STEERED = replace(SMALL, target=TargetDistribution.preset("ground"))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@given(st.integers(0, 2**31), st.integers(0, 999), st.integers(0, 10**6))
+def test_seed_of_an_image_survives_every_json_reader(pool_seed, label, index):
+    seed = image_seed(pool_seed, label, index)
+    assert 0 <= seed < 2**53
+    assert int(float(seed)) == seed
+
+
+def test_seeds_of_a_large_pool_differ():
+    assert len({image_seed(0, label, index) for label in range(100) for index in range(200)}) == 20000
+
+
+def test_pool_has_every_image_with_its_row(tmp_path, pipeline):
+    pool = fill_pool(pipeline, tmp_path / "pool", STEERED)
+    assert len(pool) == 9
+    assert all(set(COLUMNS) == set(row) for row in pool.rows)
+    assert [p.name for p in sorted((tmp_path / "pool").iterdir())] == [
+        "Ankle boot",
+        "Bag",
+        "T-shirt",
+        "metadata.jsonl",
+        "pool.json",
+    ]
+    assert [p.name for p in tmp_path.iterdir()] == ["pool"]
+    measured = score_pool(pool, pipeline.classifier).difficulties
+    assert np.allclose(measured, pool.difficulties, atol=1e-6)
+
+
+def test_pool_does_not_depend_on_the_batch_size(tmp_path, pipeline):
+    pools = [fill_pool(pipeline, tmp_path / str(size), STEERED, batch_size=size) for size in (1, 4)]
+    for i in range(len(pools[0])):
+        first, second = (np.asarray(pool.open(i)).astype(int) for pool in pools)
+        assert np.abs(first - second).max() <= 1
+        assert pools[0].rows[i]["seed"] == pools[1].rows[i]["seed"]
+
+
+def test_one_image_can_be_drawn_again_from_its_row(tmp_path, pipeline):
+    pool = fill_pool(pipeline, tmp_path / "pool", STEERED)
+    row = pool.rows[4]
+    again = pipeline(
+        row["label"],
+        target_difficulty=row["target_difficulty"],
+        num_inference_steps=2,
+        guidance_scale=1.0,
+        generator=torch.Generator().manual_seed(row["seed"]),
+    ).images[0]
+    assert np.abs(np.asarray(again).astype(int) - np.asarray(pool.open(4)).astype(int)).max() <= 1
+
+
+def test_targets_of_each_class_follow_the_distribution(pipeline):
+    wanted = {}
+    for job in plan(replace(STEERED, images_per_class=20), pipeline.class_names):
+        wanted.setdefault(job.label, []).append(job.target_difficulty)
+    expected = TargetDistribution.preset("ground").difficulties("any", 20)
+    assert all(np.allclose(sorted(values), expected) for values in wanted.values())
+    assert wanted[0] != wanted[1]
+
+
+def test_any_stretch_of_the_plan_holds_every_class(pipeline):
+    labels = [job.label for job in plan(SMALL, pipeline.class_names)]
+    assert set(labels[:3]) == set(NAMES)
+
+
+class Killed(BaseException):
+    """As sudden as a kill: nothing may catch it."""
+
+
+def test_interrupted_pool_resumes_to_the_same_files(tmp_path, pipeline):
+    whole = fill_pool(pipeline, tmp_path / "whole", STEERED, batch_size=2)
+
+    def kill_after_the_second(done):
+        kill_after_the_second.calls = getattr(kill_after_the_second, "calls", 0) + 1
+        if kill_after_the_second.calls == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fill_pool(pipeline, tmp_path / "killed", STEERED, batch_size=2, progress=kill_after_the_second)
+    assert len(list((tmp_path / "killed").glob("*/*.png"))) == 4
+    drawn = []
+    fill_pool(pipeline, tmp_path / "killed", STEERED, batch_size=2, resume=True, progress=drawn.append)
+    assert sum(drawn) == 9
+    assert drawn[0] == 4
+    before, after = content(whole.path), content(tmp_path / "killed")
+    assert before.keys() == after.keys()
+    assert all(before[name] == after[name] for name in before if name.endswith("pool.json"))
+
+
+def test_torn_row_and_image_without_row_are_drawn_again(tmp_path, pipeline):
+    fill_pool(pipeline, tmp_path / "pool", SMALL)
+    folder = tmp_path / "pool"
+    rows = (folder / "metadata.jsonl").read_bytes()
+    (folder / ROWS).mkdir()
+    (folder / ROWS / "00000.jsonl").write_bytes(rows[: len(rows) // 2])  # cut in the middle of a row
+    (folder / "metadata.jsonl").unlink()
+    assert len(fill_pool(pipeline, folder, SMALL, resume=True)) == 9
+    assert (folder / "metadata.jsonl").read_bytes() == rows
+
+
+def test_missing_image_is_drawn_again_on_resume(tmp_path, pipeline):
+    pool = fill_pool(pipeline, tmp_path / "pool", SMALL)
+    lost = tmp_path / "pool" / pool.rows[0]["file_name"]
+    bytes_before = lost.read_bytes()
+    lost.unlink()
+    fill_pool(pipeline, tmp_path / "pool", SMALL, resume=True, batch_size=9)
+    assert np.abs(np.asarray(Image.open(lost)).astype(int)).max() > 0
+    assert len(lost.read_bytes()) == pytest.approx(len(bytes_before), rel=0.1)
+
+
+def test_resume_with_other_settings_says_which_differ(tmp_path, pipeline):
+    fill_pool(pipeline, tmp_path / "pool", SMALL)
+    with pytest.raises(ValueError, match=r"settings\.seed was 0 and is now 1"):
+        fill_pool(pipeline, tmp_path / "pool", replace(SMALL, seed=1), resume=True)
+
+
+def test_second_run_on_one_folder_is_refused(tmp_path, pipeline):
+    def start_another(done):
+        with pytest.raises(FileExistsError, match="another run"):
+            fill_pool(pipeline, tmp_path / "pool", SMALL, resume=True)
+
+    fill_pool(pipeline, tmp_path / "pool", SMALL, progress=start_another)
+
+
+def test_earlier_pool_is_kept_unless_overwriting_is_asked_for(tmp_path, pipeline):
+    first = content(fill_pool(pipeline, tmp_path / "pool", SMALL).path)
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        fill_pool(pipeline, tmp_path / "pool", replace(SMALL, seed=1))
+    assert content(tmp_path / "pool") == first
+    fill_pool(pipeline, tmp_path / "pool", replace(SMALL, seed=1), overwrite=True)
+    assert content(tmp_path / "pool") != first
+
+
+def test_folder_of_something_else_is_never_touched(tmp_path, pipeline):
+    write_images(tmp_path / "photos", {"Bag": 1})
+    before = content(tmp_path / "photos")
+    for options in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(FileExistsError, match="no pool"):
+            fill_pool(pipeline, tmp_path / "photos", SMALL, **options)
+    assert content(tmp_path / "photos") == before
+
+
+def test_target_without_classifier_writes_nothing(tmp_path):
+    with pytest.raises(ValueError, match="needs a classifier"):
+        fill_pool(tiny_pipeline(classifier=None), tmp_path / "pool", STEERED)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pool_records_what_made_it(tmp_path, pipeline):
+    pool = fill_pool(pipeline, tmp_path / "pool", STEERED, source="tiny")
+    record = json.loads((pool.path / "pool.json").read_text())
+    assert record["pipeline"] == "tiny"
+    assert record["guide"] == "classifier of tiny"
+    assert record["settings"]["target"]["name"] == "ground"
+    assert record["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+WORKER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from tiny import tiny_pipeline
+from dag_diffusion import PoolConfig, fill_pool
+fill_pool(tiny_pipeline(), sys.argv[1], PoolConfig(images_per_class=3, num_inference_steps=2, guidance_scale=1.0),
+          batch_size=2, resume=True)
+"""
+
+
+def test_two_processes_fill_the_same_pool_as_one(tmp_path, pipeline):
+    (tmp_path / "worker.py").write_text(WORKER)
+    options = [
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--cpu",
+    ]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *options, str(tmp_path / "worker.py")]
+    arguments = [str(tmp_path / "two"), str(Path(__file__).parent)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    subprocess.run([*command, *arguments], check=True, env=environment, capture_output=True, timeout=300)
+    one, two = fill_pool(pipeline, tmp_path / "one", SMALL), read_pool(tmp_path / "two")
+    assert [r["seed"] for r in one.rows] == [r["seed"] for r in two.rows]
+    for i in range(len(one)):
+        assert np.abs(np.asarray(one.open(i)).astype(int) - np.asarray(two.open(i)).astype(int)).max() <= 1
+
+
+def test_pool_killed_with_signal_nine_resumes(tmp_path, pipeline):
+    (tmp_path / "worker.py").write_text(WORKER)
+    process = subprocess.Popen([sys.executable, tmp_path / "worker.py", tmp_path / "pool", Path(__file__).parent])
+    while process.poll() is None and not list(tmp_path.glob("pool/*/*.png")):
+        pass  # until the first image is there
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    pool = fill_pool(pipeline, tmp_path / "pool", SMALL, resume=True)
+    assert len(pool) == len(list((tmp_path / "pool").glob("*/*.png"))) == 9
+    assert not list((tmp_path / "pool").rglob("*.partial"))

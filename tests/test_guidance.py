@@ -1,0 +1,84 @@
+"""The guided step: hits a linear target, never leaves its trust region, and survives a bad guide."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dag_diffusion.guidance import GuidanceConfig, difficulty_shift, newton_step, predicted_clean, within_trust_region
+
+difficulties = st.floats(0.001, 0.999)
+FREE = GuidanceConfig(max_norm=1e6)  # a trust region that never binds
+
+
+def linear_guide(seed: int):
+    weight = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return lambda clean: (clean * weight).flatten(1).sum(1)
+
+
+@given(st.integers(0, 1000), difficulties, difficulties)
+def test_full_scale_hits_the_target_of_a_linear_guide(seed, first, second):
+    clean, guide = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(seed + 1)), linear_guide(seed)
+    targets = torch.tensor([first, second])
+    reached = torch.sigmoid(-guide(clean + difficulty_shift(clean, guide, targets, FREE)))
+    assert torch.allclose(reached, targets, atol=1e-3)
+
+
+@given(st.integers(0, 1000), st.floats(0.05, 1))
+def test_scale_is_the_fraction_of_the_way(seed, scale):
+    gradient = torch.randn(3, 5, generator=torch.Generator().manual_seed(seed))
+    margin, target = torch.tensor([0.0, 1.0, -2.0]), torch.tensor([2.0, -1.0, 2.0])
+    gained = (newton_step(margin, gradient, target, scale) * gradient).sum(1)
+    assert torch.allclose(gained, scale * (target - margin), atol=1e-4)
+
+
+@given(st.integers(0, 1000), st.floats(0.01, 2), st.floats(1e-6, 1e6))
+def test_step_never_leaves_its_trust_region(seed, max_norm, size):
+    generator = torch.Generator().manual_seed(seed)
+    clean, delta = torch.randn(4, 6, generator=generator), size * torch.randn(4, 6, generator=generator)
+    kept = within_trust_region(delta, clean, max_norm)
+    assert (kept.norm(dim=1) <= max_norm * clean.norm(dim=1) * 1.0001).all()
+    small = delta.norm(dim=1) <= max_norm * clean.norm(dim=1) * 0.999
+    assert torch.allclose(kept[small], delta[small])
+
+
+@pytest.mark.parametrize("slope", [0.0, 1e-20, float("nan"), float("inf")])
+def test_flat_or_broken_guide_gives_a_finite_step(slope):
+    clean = torch.ones(2, 3)
+    shift = difficulty_shift(clean, lambda x: (x * slope).sum(1), torch.tensor([0.1, 0.9]), GuidanceConfig())
+    assert torch.isfinite(shift).all()
+
+
+def test_one_broken_sample_does_not_spoil_its_neighbours():
+    slope = torch.tensor([[1.0], [float("nan")]])
+    shift = difficulty_shift(torch.ones(2, 3), lambda x: (x * slope).sum(1), torch.tensor([0.9, 0.9]), GuidanceConfig())
+    assert shift[0].any()
+    assert not shift[1].any()
+
+
+@given(st.floats(0.01, 1), st.sampled_from(["epsilon", "v_prediction", "sample"]))
+def test_predicted_clean_inverts_the_forward_process(alpha, prediction_type):
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = (torch.randn(2, 1, 3, 3, generator=generator) for _ in range(2))
+    signal, rest = alpha**0.5, (1 - alpha) ** 0.5
+    outputs = {"epsilon": noise, "v_prediction": signal * noise - rest * clean, "sample": clean}
+    found = predicted_clean(outputs[prediction_type], signal * clean + rest * noise, alpha, prediction_type)
+    assert torch.allclose(found, clean, atol=1e-4)
+
+
+@given(st.integers(1, 200))
+def test_default_window_never_holds_the_last_step(num_steps):
+    assert not GuidanceConfig().guides(num_steps - 1, num_steps)
+
+
+def test_window_is_half_open_and_interval_counts_from_its_start():
+    config = GuidanceConfig(start=0.2, stop=0.8, every=2)
+    assert [step for step in range(10) if config.guides(step, 10)] == [2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    "options", [{"start": 0.9}, {"stop": 1.1}, {"scale": 0}, {"max_norm": float("nan")}, {"every": 0}, {"start": -0.1}]
+)
+def test_impossible_configuration_is_refused(options):
+    with pytest.raises(ValueError, match="guidance"):
+        GuidanceConfig(**options)

@@ -1,0 +1,390 @@
+"""The pipeline: equal to diffusers' without a target, kept whole by saving, steered with one, plain about bad input."""
+
+import dag_diffusion.pipelines.difficulty_guided as pipeline_module
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DiTPipeline,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
+from tiny import NAMES, tiny_classifier, tiny_components, tiny_pipeline, tiny_scheduler, tiny_transformer
+
+from dag_diffusion import DifficultyGuidedPipeline, GuidanceConfig
+
+STEPS = 4
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def plain_pipeline(**changes) -> DiTPipeline:
+    components = tiny_components(**changes)
+    components.pop("classifier")
+    pipeline = DiTPipeline(**components)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def draw(pipeline, labels=(0, 1), **options):
+    options = {
+        "num_inference_steps": STEPS,
+        "generator": seeded(),
+        "output_type": "np",
+        "guidance_scale": 1.0,
+    } | options
+    return pipeline(list(labels), **options)
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("kind", [DDIMScheduler, DPMSolverMultistepScheduler])
+def test_without_target_images_are_bit_identical_to_dit_pipeline(kind, prediction_type, guidance_scale):
+    # 1000 classes, since DiTPipeline has its null class written in
+    options = {"prediction_type": prediction_type} | ({} if kind is DDIMScheduler else {"clip_sample": None})
+    changes = {
+        "transformer": tiny_transformer(1000),
+        "scheduler": tiny_scheduler(kind, **{k: v for k, v in options.items() if v is not None})
+        if kind is DDIMScheduler
+        else kind(prediction_type=prediction_type),
+    }
+    ours = draw(tiny_pipeline(**changes, classifier=None), guidance_scale=guidance_scale)
+    theirs = draw(plain_pipeline(**changes), guidance_scale=guidance_scale)
+    assert np.array_equal(ours.images, theirs.images)
+
+
+def test_classifier_alone_changes_no_pixel():
+    with_guide, without = draw(tiny_pipeline()), draw(tiny_pipeline(classifier=None))
+    assert np.array_equal(with_guide.images, without.images)
+    assert without.difficulties is None
+
+
+def test_save_and_reload_keeps_classifier_names_and_images(tmp_path, pipeline):
+    pipeline.save_pretrained(tmp_path)
+    again = DifficultyGuidedPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    assert again.class_names == NAMES
+    first, second = (draw(p, target_difficulty=0.5) for p in (pipeline, again))
+    assert np.array_equal(first.images, second.images)
+    assert torch.equal(first.difficulties, second.difficulties)
+
+
+def test_saved_files_hold_no_pickle(tmp_path, pipeline):
+    pipeline.save_pretrained(tmp_path)
+    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".json", ".safetensors"}
+
+
+def test_plain_dit_folder_loads_with_a_classifier_given(tmp_path):
+    plain_pipeline().save_pretrained(tmp_path)
+    pipeline = DifficultyGuidedPipeline.from_pretrained(tmp_path, classifier=tiny_classifier(), id2label=NAMES)
+    assert pipeline.classifier is not None
+    assert DifficultyGuidedPipeline.from_pretrained(tmp_path).classifier is None
+
+
+def test_saved_pipeline_without_classifier_reloads_without(tmp_path):
+    tiny_pipeline(classifier=None).save_pretrained(tmp_path)
+    assert DifficultyGuidedPipeline.from_pretrained(tmp_path).classifier is None
+
+
+def test_saved_classifier_can_be_replaced_on_load(tmp_path, pipeline):
+    pipeline.save_pretrained(tmp_path)
+    other = tiny_classifier()
+    assert DifficultyGuidedPipeline.from_pretrained(tmp_path, classifier=other).classifier is other
+    assert DifficultyGuidedPipeline.from_pretrained(tmp_path, classifier=None).classifier is None
+
+
+def test_saved_pipeline_loads_as_plain_dit_pipeline_too(tmp_path, pipeline):
+    pipeline.save_pretrained(tmp_path)
+    assert isinstance(DiTPipeline.from_pretrained(tmp_path), DiTPipeline)
+
+
+def test_from_pipe_takes_the_parts_of_a_plain_pipeline():
+    plain = plain_pipeline()
+    pipeline = DifficultyGuidedPipeline.from_pipe(plain, classifier=tiny_classifier(), id2label=NAMES)
+    assert pipeline.transformer is plain.transformer
+    assert pipeline.class_names == NAMES
+
+
+def test_loads_as_custom_pipeline_when_code_is_trusted(tmp_path, pipeline):
+    from pathlib import Path
+
+    from diffusers import DiffusionPipeline
+
+    pipeline.save_pretrained(tmp_path / "saved")
+    (tmp_path / "pipeline.py").write_text(Path(pipeline_module.__file__).read_text())
+    loaded = DiffusionPipeline.from_pretrained(
+        tmp_path / "saved", custom_pipeline=str(tmp_path / "pipeline.py"), trust_remote_code=True
+    )
+    assert type(loaded).__name__ == "DifficultyGuidedPipeline"
+    assert loaded.classifier is not None
+
+
+def test_labels_may_be_ids_names_synonyms_or_a_tensor(pipeline):
+    expected = draw(pipeline, [1, 2]).images
+    for labels in (["Ankle boot", "Bag"], ["boot", "bag"], ["Ankle boot, boot", 2], torch.tensor([1, 2])):
+        assert np.array_equal(draw(pipeline, labels).images, expected)
+    assert pipeline.get_label_ids("boot") == [1]
+
+
+def test_one_label_needs_no_list(pipeline):
+    options = {"num_inference_steps": 1, "guidance_scale": 1.0, "output_type": "np"}
+    assert pipeline("Bag", **options).images.shape == (1, 16, 16, 1)
+    assert pipeline(2, **options).images.shape == (1, 16, 16, 1)
+
+
+def test_classifier_free_guidance_uses_the_models_own_null_class(pipeline):
+    unguided, guided = (draw(pipeline, guidance_scale=s).images for s in (1.0, 4.0))
+    assert not np.array_equal(unguided, guided)
+
+
+def test_output_types_agree(pipeline):
+    array = draw(pipeline).images
+    tensor = draw(pipeline, output_type="pt").images
+    assert np.array_equal(tensor.permute(0, 2, 3, 1).numpy(), array)
+    pil = np.stack([np.asarray(image) for image in draw(pipeline, output_type="pil").images])
+    assert np.array_equal(pil, (array[..., 0] * 255).round().astype(np.uint8))
+    latents = draw(pipeline, output_type="latent")
+    assert latents.images.shape == (2, 4, 8, 8)
+    assert latents.difficulties is None
+
+
+def test_difficulties_are_those_of_the_images_handed_out(pipeline, tmp_path):
+    from dag_diffusion import read_pool, score_pool
+
+    output = draw(pipeline, [0, 1, 2], output_type="pil")
+    for label, image in enumerate(output.images):
+        folder = tmp_path / NAMES[label].split(",")[0]
+        folder.mkdir()
+        image.save(folder / "0.png")
+    scores = score_pool(read_pool(tmp_path), pipeline.classifier)
+    by_class = dict(zip([row["class_name"] for row in read_pool(tmp_path).rows], scores.difficulties, strict=True))
+    for label, value in enumerate(output.difficulties.tolist()):
+        assert by_class[NAMES[label].split(",")[0]] == pytest.approx(value, abs=1e-6)
+
+
+def test_tuple_output_equals_the_dataclass(pipeline):
+    images, difficulties = draw(pipeline, return_dict=False)
+    output = draw(pipeline)
+    assert np.array_equal(images, output.images)
+    assert torch.equal(difficulties, output.difficulties)
+
+
+def test_latents_replace_the_initial_noise(pipeline):
+    latents = torch.randn(2, 4, 8, 8, generator=seeded())
+    assert np.array_equal(draw(pipeline, latents=latents, generator=None).images, draw(pipeline).images)
+
+
+def test_several_images_per_label_repeat_labels_in_order(pipeline):
+    assert np.array_equal(draw(pipeline, [0, 1], num_images_per_label=2).images, draw(pipeline, [0, 0, 1, 1]).images)
+    repeated = draw(pipeline, [0, 1], num_images_per_label=2, target_difficulty=[0.2, 0.8]).images
+    assert np.array_equal(repeated, draw(pipeline, [0, 0, 1, 1], target_difficulty=[0.2, 0.2, 0.8, 0.8]).images)
+
+
+@pytest.mark.parametrize("target", [None, [0.3, 0.9]])
+def test_image_with_its_own_generator_does_not_depend_on_the_batch(pipeline, target):
+    together = draw(pipeline, generator=[seeded(5), seeded(6)], target_difficulty=target).images
+    alone = draw(pipeline, [1], generator=[seeded(6)], target_difficulty=None if target is None else target[1]).images
+    assert np.allclose(together[1], alone[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("variance_type", ["fixed_small", "learned_range"])
+def test_ddpm_is_reproducible_by_its_generator(variance_type):
+    channels = 8 if variance_type == "learned_range" else 4
+    pipeline = tiny_pipeline(
+        scheduler=tiny_scheduler(DDPMScheduler, variance_type=variance_type),
+        transformer=tiny_transformer(out_channels=channels),
+    )
+    first, second = (draw(pipeline, guidance_scale=2.0, target_difficulty=0.5).images for _ in range(2))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(
+        first, draw(pipeline, guidance_scale=2.0, target_difficulty=0.5, generator=seeded(1)).images
+    )
+
+
+def test_transformer_that_also_predicts_variance_works_with_ddim():
+    pipeline = tiny_pipeline(transformer=tiny_transformer(out_channels=8))
+    assert draw(pipeline, guidance_scale=2.0).images.shape == (2, 16, 16, 1)
+
+
+def test_unset_out_channels_means_as_many_as_come_in():
+    pipeline = tiny_pipeline(transformer=tiny_transformer(out_channels=None))
+    assert draw(pipeline).images.shape == (2, 16, 16, 1)
+
+
+def test_step_callback_sees_every_step_and_may_change_latents(pipeline):
+    seen = []
+
+    def zero_at_the_end(pipe, step, timestep, tensors):
+        seen.append(step)
+        return {"latents": torch.zeros_like(tensors["latents"])} if step == STEPS - 1 else {}
+
+    output = draw(pipeline, callback_on_step_end=zero_at_the_end, output_type="latent")
+    assert seen == list(range(STEPS))
+    assert not output.images.any()
+
+
+def margins_after(pipeline, target, **options):
+    output = draw(pipeline, [0, 1] * 12, target_difficulty=target, num_inference_steps=10, **options)
+    return -torch.logit(output.difficulties, eps=1e-6)
+
+
+@pytest.mark.parametrize("kind", [DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler])
+def test_higher_target_makes_harder_images(kind):
+    scheduler = kind() if kind is DPMSolverMultistepScheduler else tiny_scheduler(kind)
+    pipeline = tiny_pipeline(scheduler=scheduler)
+    easy, hard = margins_after(pipeline, 0.02), margins_after(pipeline, 0.98)
+    assert (easy > hard).float().mean() > 0.9
+
+
+def test_each_image_follows_its_own_target(pipeline):
+    one_target = draw(pipeline, [0, 0], target_difficulty=0.9, generator=[seeded(1), seeded(1)]).difficulties
+    two_targets = draw(pipeline, [0, 0], target_difficulty=[0.9, 0.1], generator=[seeded(1), seeded(1)]).difficulties
+    assert one_target[0] == pytest.approx(one_target[1].item())
+    assert two_targets[0] == pytest.approx(one_target[0].item(), abs=1e-5)
+    assert two_targets[1] < two_targets[0]
+
+
+def test_list_and_tensor_targets_agree(pipeline):
+    as_list, as_tensor = (draw(pipeline, target_difficulty=t).images for t in ([0.2, 0.7], torch.tensor([0.2, 0.7])))
+    assert np.array_equal(as_list, as_tensor)
+
+
+def latents_by_step(pipeline, **options):
+    trace = []
+    draw(pipeline, callback_on_step_end=lambda p, i, t, x: trace.append(x["latents"].clone()) or {}, **options)
+    return trace
+
+
+def test_last_step_is_never_shifted_by_default(pipeline):
+    # resumed from its own next-to-last latents, a guided run ends where plain denoising ends
+    options = {"num_inference_steps": 10, "output_type": "latent"}
+    guided = latents_by_step(pipeline, target_difficulty=0.9, **options)
+    scheduler = pipeline.scheduler
+    scheduler.set_timesteps(10)
+    with torch.no_grad():
+        output = pipeline.predict(guided[-2], scheduler.timesteps[-1], torch.tensor([0, 1]), 1.0)
+    assert torch.allclose(
+        scheduler.step(output, scheduler.timesteps[-1], guided[-2]).prev_sample, guided[-1], atol=1e-6
+    )
+
+
+def test_steps_before_the_window_are_those_of_the_unguided_run(pipeline):
+    window = GuidanceConfig(start=0.5, stop=0.9)
+    options = {"num_inference_steps": 10, "difficulty_guidance": window}
+    guided, plain = (latents_by_step(pipeline, target_difficulty=t, **options) for t in (0.9, None))
+    assert all(torch.equal(guided[i], plain[i]) for i in range(5))
+    assert not torch.equal(guided[5], plain[5])
+
+
+def shifted_ideal_run(scheduler, steps: int) -> torch.Tensor:
+    """Denoise with the exact predictor of data ~ N(0, 1/4), pushing x0 by 2 / steps in the middle third."""
+    scheduler.set_timesteps(steps)
+    latents = torch.full((1, 1, 1, 1), 0.7)
+    for step, timestep in enumerate(scheduler.timesteps):
+        alpha = pipeline_module._signal_rate(scheduler, timestep)
+        noise = (1 - alpha).sqrt() * latents / (alpha / 4 + 1 - alpha)
+        latents = pipeline_module._denoise(scheduler, noise, timestep, latents, None)
+        if steps / 3 <= step < 2 * steps / 3:
+            latents = pipeline_module._place(scheduler, latents, torch.full_like(latents, 2 / steps), timestep)
+    return latents
+
+
+@pytest.mark.parametrize("algorithm", ["dpmsolver++", "dpmsolver"])
+@pytest.mark.parametrize("order", [2, 3])
+def test_dpm_solver_ends_where_fine_ddim_steps_end_under_guidance(algorithm, order):
+    ddim = tiny_scheduler(timestep_spacing="trailing", set_alpha_to_one=True)
+    options = {"algorithm_type": algorithm, "solver_order": order, "final_sigmas_type": "sigma_min"}
+    solver = DPMSolverMultistepScheduler.from_config(ddim.config, **options)
+    exact = shifted_ideal_run(ddim, 1000)
+    assert (shifted_ideal_run(solver, 90) - exact).abs().item() < 0.05 * exact.abs().item()
+
+
+def test_components_are_left_as_they_were(pipeline):
+    draw(pipeline, target_difficulty=0.5)
+    for module in (pipeline.transformer, pipeline.vae, pipeline.classifier):
+        assert all(p.grad is None and p.requires_grad for p in module.parameters())
+        assert not module.training
+
+
+def test_half_precision_stays_finite():
+    pipeline = tiny_pipeline().to(torch.bfloat16)
+    output = draw(pipeline, target_difficulty=[0.1, 0.9])
+    assert output.images.dtype == np.float32
+    assert np.isfinite(output.images).all()
+    assert torch.isfinite(output.difficulties).all()
+
+
+def test_flat_classifier_gives_finite_images():
+    classifier = tiny_classifier()
+    torch.nn.init.zeros_(classifier.classifier[-1].weight)
+    output = draw(tiny_pipeline(classifier=classifier), target_difficulty=0.9)
+    assert np.isfinite(output.images).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target_difficulty": 1.2}, r"must lie in \[0, 1\]"),
+        ({"target_difficulty": float("nan")}, r"must lie in \[0, 1\]"),
+        ({"target_difficulty": [0.1, 0.2, 0.3]}, "3 target difficulties for 2 images"),
+        ({"target_difficulty": "hard"}, "must be numbers"),
+        ({"labels": ["Hat"]}, "no class called 'Hat'"),
+        ({"labels": [3]}, r"0\.\.2"),
+        ({"labels": [-1]}, r"0\.\.2"),
+        ({"labels": []}, r"one or more"),
+        ({"output_type": "jpeg"}, "choose one of pil, np, pt, latent"),
+        ({"num_inference_steps": 0}, "at least 1"),
+        ({"num_images_per_label": 0}, "at least 1"),
+        ({"generator": [torch.Generator()]}, "1 generators for 2 images"),
+        ({"latents": torch.zeros(1, 4, 8, 8)}, r"need \(2, 4, 8, 8\)"),
+        ({"callback_on_step_end_tensor_inputs": ["prompt_embeds"]}, "prompt_embeds"),
+        ({"target_difficulty": 0.5, "difficulty_guidance_scale": 0.0}, "positive, finite scale"),
+    ],
+)
+def test_bad_input_is_named_with_a_way_out(pipeline, options, message):
+    with pytest.raises(ValueError, match=message):
+        draw(pipeline, **options)
+
+
+def test_target_without_classifier_says_how_to_add_one():
+    with pytest.raises(ValueError, match="load_classifier"):
+        draw(tiny_pipeline(classifier=None), target_difficulty=0.5)
+
+
+def test_classifier_of_other_classes_is_refused_with_the_nearest_name():
+    other = tiny_classifier({0: "T-shirts", 1: "boot", 2: "Hat"})
+    with pytest.raises(ValueError, match="the nearest are t-shirts"):
+        draw(tiny_pipeline(classifier=other), target_difficulty=0.5)
+
+
+def test_classifier_with_the_same_classes_in_another_order_is_matched_by_name():
+    classifier, shuffled = tiny_classifier(), tiny_classifier({0: "Bag", 1: "T-shirt", 2: "boot"})
+    order = [2, 0, 1]  # the pipeline's label of each of the classifier's
+    with torch.no_grad():
+        for name in ("weight", "bias"):
+            getattr(shuffled.classifier[-1], name).copy_(getattr(classifier.classifier[-1], name)[order])
+    first, second = (
+        draw(tiny_pipeline(classifier=c), [0, 1, 2], target_difficulty=0.6) for c in (classifier, shuffled)
+    )
+    assert np.allclose(first.images, second.images, atol=1e-5)
+    assert torch.allclose(first.difficulties, second.difficulties, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        (DDIMScheduler(clip_sample=True), "clip_sample=False"),
+        (DDPMScheduler(clip_sample=False, thresholding=True), "thresholding=False"),
+        (FlowMatchEulerDiscreteScheduler(), "FlowMatchEulerDiscreteScheduler is not supported"),
+        (EulerDiscreteScheduler(), "EulerDiscreteScheduler is not supported"),
+        (DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True), "flow_prediction"),
+    ],
+)
+def test_scheduler_that_would_go_wrong_is_refused(scheduler, message):
+    with pytest.raises(ValueError, match=message):
+        draw(tiny_pipeline(scheduler=scheduler))
