@@ -119,20 +119,21 @@ def read_pool(path: str | Path) -> Pool:
 
 
 def _read_parquet(path: Path) -> Pool:
+    import pyarrow.parquet
     from datasets import Dataset
     from datasets import Image as ImageFeature
 
-    table = Dataset.from_parquet(str(path), keep_in_memory=True)
+    table = Dataset(pyarrow.parquet.read_table(path))  # in memory: Dataset.from_parquet would fill a cache at home
     if not {"image", "label"} <= set(table.column_names):
         raise ValueError(f"{path} needs the columns image and label, but has {', '.join(table.column_names)}")
     names = getattr(table.features["label"], "names", None)
-    table = table.cast_column("image", ImageFeature(decode=False))
-    images = table["image"]
-    rows = [
-        {"file_name": image["path"] or f"{i:06d}", "label": label, "class_name": names[label] if names else str(label)}
-        for i, (image, label) in enumerate(zip(images, table["label"], strict=True))
-    ]
-    return Pool(path, rows, encoded=[image["bytes"] for image in images])
+    rows, encoded = [], []
+    for i, entry in enumerate(table.cast_column("image", ImageFeature(decode=False))):
+        label, image = entry["label"], entry["image"]
+        name = names[label] if names else str(label)
+        rows.append({"file_name": image["path"] or f"{i:06d}.png", "label": label, "class_name": name})
+        encoded.append(image["bytes"])
+    return Pool(path, rows, encoded=encoded)
 
 
 def _rows_of_folders(path: Path) -> list[dict[str, Any]]:

@@ -1,15 +1,12 @@
 """One page that shows a distillation run: accuracies, difficulty histograms, images from easy to hard, provenance.
 
-    x = logit(d) = log(d / (1 - d))
-
-Difficulties crowd near 0, so every figure spreads them over the log-odds and writes d on the axis.  The page is one
-file: it opens from disk, asks the network for nothing, and takes every name that it shows for text, never for markup.
+The page is one file: it opens from disk, asks the network for nothing, and takes every name that it shows for text,
+never for markup.
 """
 
 import base64
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -18,32 +15,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
 from PIL import Image
 
-from dag_diffusion.pools import Pool, as_eight_bit, write_atomically
+from .figures import (
+    GREY,
+    HIGHEST,
+    INK,
+    LOWEST,
+    PALETTE,
+    Series,
+    compared_series,
+    even_sample,
+    grid,
+    plain,
+    ridges,
+    scatter,
+    set_color,
+    svg,
+    themed,
+)
+from .pools import Pool, as_eight_bit, write_atomically
 
 if TYPE_CHECKING:  # a third of a second, wanted only by whoever draws
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK = "#24292f"  # text and lines; the page turns it into the text colour of its scheme
-GREY = "#8b949e"  # the reference, legible on white and on black
-# Okabe and Ito's colours, which colour-blind readers tell apart, each with a lighter one for dark pages
-PALETTE = (
-    ("#0072b2", "#4ba3dc"),
-    ("#e69f00", "#f0b83f"),
-    ("#009e73", "#2fc39a"),
-    ("#cc79a7", "#dc9abd"),
-    ("#d55e00", "#ec7f35"),
-    ("#56b4e9", "#8accf0"),
-)
-TICKS = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99)
-LOWEST, HIGHEST = 1e-5, 0.999  # the outermost bins and points also stand for what lies beyond
 IMAGES_PER_CLASS = 12
 IMAGES_PER_SET = 3000  # a thousand classes must still open in a browser
 THUMBNAIL = 96
-POINTS = 800
 DASH = "\N{EN DASH}"
 
 
@@ -75,21 +73,6 @@ class Table:
                     f"row {number} of table {self.title!r} has {len(row)} cells for {len(self.columns)} columns "
                     f"({', '.join(self.columns)}); give one cell a column, None where there is nothing"
                 )
-
-
-@dataclass(frozen=True)
-class _Series:
-    """One row of a histogram figure.  ``filled`` is false for the target, which is a line over all the others."""
-
-    name: str
-    color: str
-    by_class: Mapping[str, np.ndarray]
-    filled: bool = True
-
-    def of(self, class_name: str | None) -> np.ndarray:
-        if class_name is None:
-            return np.concatenate(list(self.by_class.values()))
-        return self.by_class.get(class_name, np.zeros(0))
 
 
 def write_report(
@@ -129,13 +112,13 @@ def write_report(
         series=series,
         palette=PALETTE,
         tables=tables,
-        overall=_svg(_ridges(series), "Histogram of difficulty, all classes") if series else None,
-        by_class={name: _svg(_ridges(series, name), f"Histogram of difficulty, {name}") for name in classes},
+        overall=svg(ridges(series), "Histogram of difficulty, all classes") if series else None,
+        by_class={name: svg(ridges(series, name), f"Histogram of difficulty, {name}") for name in classes},
         scatters=_scatters(pools),
-        sets=[_shown_set(one, _color(i), len(classes)) for i, one in enumerate([*pools, *selected])],
+        sets=[_shown_set(one, set_color(i), len(classes)) for i, one in enumerate([*pools, *selected])],
         facts=_facts(len(classes), pools, selected),
-        compared=_compared(series),
-        limits=(_plain(LOWEST), _plain(HIGHEST)),
+        compared=compared_series(series),
+        limits=(plain(LOWEST), plain(HIGHEST)),
         provenance=json.dumps(provenance, indent=2, ensure_ascii=False, default=str) if provenance else "",
         commands=commands,
     )
@@ -159,7 +142,7 @@ def save_histogram_png(
     series = _all_series(reference, pools, selected, target)
     if not series:
         raise ValueError("there are no difficulties to draw a histogram of; give a reference, a pool or a selected set")
-    return _save_png(path, _ridges(series, title=title), dpi=200)
+    return _save_png(path, ridges(series, title=title), dpi=200)
 
 
 def save_grid_png(path: Path, pool: Pool, per_class: int = 10, title: str = "") -> Path:
@@ -172,9 +155,9 @@ def save_grid_png(path: Path, pool: Pool, per_class: int = 10, title: str = "") 
         raise ValueError(
             f"a grid needs at least one image a class, but per_class={per_class}; 10 fills a README's width"
         )
-    rows = {name: _even_sample(order, per_class) for name, order in _easy_to_hard(pool).items()}
+    rows = {name: even_sample(order, per_class) for name, order in _easy_to_hard(pool).items()}
     cells = {name: [_enlarged(_small(pool, i, 128), 112) for i in indices] for name, indices in rows.items()}
-    return _save_png(path, _grid(cells, title), dpi=72)
+    return _save_png(path, grid(cells, title), dpi=72)
 
 
 def _template() -> Any:
@@ -185,7 +168,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"cell": _cell, "numeric": _is_numeric, "css": _css}
+    environment.filters |= {"cell": _cell, "numeric": _is_numeric, "css": themed}
     return environment.get_template("report.html.jinja")
 
 
@@ -212,29 +195,18 @@ def _facts(classes: int, pools: Sequence[ReportedSet], selected: Sequence[Report
     return ", ".join(facts)
 
 
-def _color(number: int) -> str:
-    return PALETTE[number % len(PALETTE)][0]
-
-
-def _css(text: str) -> str:
-    """Colours replaced by those of the page's scheme."""
-    for i, (light, _) in enumerate(PALETTE):
-        text = text.replace(light, f"var(--set-{i})")
-    return text.replace(INK, "currentColor")
-
-
 def _all_series(
     reference: Mapping[str, np.ndarray],
     pools: Sequence[ReportedSet],
     selected: Sequence[ReportedSet],
     target: Mapping[str, np.ndarray] | None,
-) -> list[_Series]:
+) -> list[Series]:
     """What the histograms show, from top to bottom; what holds no image is left out."""
-    colored = [_Series(one.name, _color(i), _by_class(one.pool)) for i, one in enumerate([*pools, *selected])]
+    colored = [Series(one.name, set_color(i), _by_class(one.pool)) for i, one in enumerate([*pools, *selected])]
     series = [
-        _Series("reference", GREY, _as_arrays(reference)),
+        Series("reference", GREY, _as_arrays(reference)),
         *colored[: len(pools)],
-        _Series("target", INK, _as_arrays(target or {}), filled=False),
+        Series("target", INK, _as_arrays(target or {}), filled=False),
         *colored[len(pools) :],
     ]
     return [one for one in series if one.by_class]
@@ -256,16 +228,10 @@ def _easy_to_hard(pool: Pool) -> dict[str, np.ndarray]:
     return {name: order[names[order] == name] for name in dict.fromkeys(names)}
 
 
-def _even_sample(order: np.ndarray, count: int) -> np.ndarray:
-    """At most ``count`` of them, the first and the last among them."""
-    count = min(count, len(order))
-    return order[np.linspace(0, len(order) - 1, count).round().astype(int)]
-
-
 def _shown_set(one: ReportedSet, color: str, classes: int) -> dict[str, Any]:
     count = min(IMAGES_PER_CLASS, max(3, IMAGES_PER_SET // max(classes, 1)))
     rows = [
-        {"name": name, "images": [_shown_image(one.pool, i) for i in _even_sample(order, count)], "total": len(order)}
+        {"name": name, "images": [_shown_image(one.pool, i) for i in even_sample(order, count)], "total": len(order)}
         for name, order in _easy_to_hard(one.pool).items()
     ]
     return {
@@ -303,10 +269,6 @@ def _hover(row: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _plain(difficulty: float) -> str:
-    return f"{difficulty:f}".rstrip("0")
-
-
 def _short(difficulty: float) -> str:
     if difficulty < 0.0005:
         return "<.001"
@@ -339,100 +301,6 @@ def _data_uri(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _log_odds(difficulties: np.ndarray) -> np.ndarray:
-    clipped = np.clip(difficulties, LOWEST, HIGHEST)
-    return np.log(clipped) - np.log1p(-clipped)
-
-
-def _shares(difficulties: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    counts, _ = np.histogram(_log_odds(difficulties), edges)
-    return counts / max(counts.sum(), 1)
-
-
-def _figure(width: float, height: float) -> "Figure":
-    """A figure measured in the page's pixels, which matplotlib's SVG takes for points."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width / 72, height / 72))
-
-
-def _panel(figure: "Figure", *, left: float, bottom: float, right: float, top: float) -> "Axes":
-    """The drawing area inside margins in pixels, without a frame."""
-    width, height = figure.get_size_inches() * 72
-    axes = figure.add_axes(
-        (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height), frameon=False
-    )
-    axes.tick_params(length=0, labelsize=10, labelcolor=INK, pad=4)
-    axes.grid(color=INK, alpha=0.13, linewidth=0.8)
-    axes.set_axisbelow(True)
-    return axes
-
-
-def _difficulty_ticks(axis: Any, *, short: bool = False) -> None:
-    ticks = TICKS[short:]  # the lowest has the longest label
-    axis.set_ticks(_log_odds(np.array(ticks)), [_plain(tick)[short:] for tick in ticks])
-
-
-def _ridges(series: Sequence[_Series], class_name: str | None = None, title: str = "") -> "Figure":
-    """Histograms under each other on one axis: all classes with names and counts, or one class, small and bare.
-
-    The target, or else the reference, is drawn over each of them as a line.
-    """
-    bare = class_name is not None
-    width, pitch, head = (220, 30, 4) if bare else (560, 66, 26 if title else 4)
-    figure = _figure(width, pitch * len(series) + head + (20 if bare else 36))
-    axes = _panel(figure, left=8, bottom=20 if bare else 36, right=8, top=head)
-    edges = np.linspace(*_log_odds(np.array([LOWEST, HIGHEST])), 17 if bare else 33)
-    _draw_ridges(axes, series, class_name, edges, room=0.88 if bare else 0.66)
-    axes.set(xlim=edges[[0, -1]], ylim=(0, len(series)), yticks=[])
-    _difficulty_ticks(axes.xaxis, short=bare)
-    if not bare:
-        axes.set_xlabel("difficulty d, on a log-odds scale", fontsize=11, color=INK)
-        figure.text(8 / width, 0.985, title, fontsize=13, weight="bold", color=INK, va="top", parse_math=False)
-    return figure
-
-
-def _draw_ridges(
-    axes: "Axes", series: Sequence[_Series], class_name: str | None, edges: np.ndarray, room: float
-) -> None:
-    shares = [_shares(one.of(class_name), edges) for one in series]
-    # one scale for all rows, so that areas compare; the outermost bins hold a whole tail each and must not set it
-    scale = room / max(0.02, *(share[1:-1].max() for share in shares))
-    heights = [np.minimum(scale * share, room) for share in shares]
-    compared = _compared(series)
-    for i, one in enumerate(series):
-        base = len(series) - 1 - i
-        if one.filled:
-            axes.stairs(base + heights[i], edges, baseline=base, fill=True, color=one.color, alpha=0.85, linewidth=0)
-        if compared is not None and (i != compared or not one.filled):
-            axes.stairs(base + heights[compared], edges, baseline=base, color=INK, linewidth=1)
-        if class_name is None:
-            _name_ridge(axes, one, edges, base + 0.73)
-        _mark_cut(axes, shares[i], edges, base + room - 0.04, room / scale)
-
-
-def _mark_cut(axes: "Axes", share: np.ndarray, edges: np.ndarray, y: float, limit: float) -> None:
-    """Say how high an outermost bar would be that does not fit."""
-    for outer, inner, side in ((0, 1, "left"), (-1, -2, "right")):
-        if share[outer] > limit:
-            gap = 0.15 if side == "left" else -0.15
-            text = f"{100 * share[outer]:.0f} %"
-            axes.text(edges[inner] + gap, y, text, fontsize=9, color=INK, alpha=0.75, ha=side, va="top")
-
-
-def _compared(series: Sequence[_Series]) -> int | None:
-    """Which one is drawn over all others: the target, or else the reference, if there is either."""
-    by_color = {one.color: i for i, one in enumerate(series)}
-    return by_color.get(INK, by_color.get(GREY))
-
-
-def _name_ridge(axes: "Axes", one: _Series, edges: np.ndarray, y: float) -> None:
-    values = one.of(None)
-    facts = f"n = {len(values):,}, median {np.median(values):.2g}"
-    axes.text(edges[0], y, one.name, fontsize=11, weight="bold", color=INK, parse_math=False)
-    axes.text(edges[-1], y, facts, fontsize=10, color=INK, alpha=0.75, ha="right")
-
-
 def _scatters(pools: Sequence[ReportedSet]) -> list[dict[str, Any]]:
     """Target against achieved, for each pool whose rows say what was aimed at."""
     scatters = []
@@ -440,55 +308,16 @@ def _scatters(pools: Sequence[ReportedSet]) -> list[dict[str, Any]]:
         pairs = [(row["target_difficulty"], row["difficulty"]) for row in one.pool.rows if _is_aimed(row)]
         if pairs:
             aimed, achieved = np.array(pairs, np.float64).T
-            figure = _svg(_scatter(aimed, achieved, _color(i)), f"Target against achieved difficulty, {one.name}")
+            figure = svg(scatter(aimed, achieved, set_color(i)), f"Target against achieved difficulty, {one.name}")
             error = float(np.abs(aimed - achieved).mean())
-            scatters.append({"name": one.name, "color": _color(i), "figure": figure, "error": error, "n": len(pairs)})
+            scatters.append(
+                {"name": one.name, "color": set_color(i), "figure": figure, "error": error, "n": len(pairs)}
+            )
     return scatters
 
 
 def _is_aimed(row: Mapping[str, Any]) -> bool:
     return row.get("target_difficulty") is not None
-
-
-def _scatter(aimed: np.ndarray, achieved: np.ndarray, color: str) -> "Figure":
-    figure = _figure(360, 360)
-    axes = _panel(figure, left=52, bottom=40, right=8, top=8)
-    limits = _log_odds(np.array([LOWEST, HIGHEST]))
-    drawn = _even_sample(np.argsort(aimed, kind="stable"), POINTS)  # more dots say no more and cost a megabyte
-    axes.plot(limits, limits, color=INK, linewidth=1, alpha=0.6)
-    axes.plot(_log_odds(aimed[drawn]), _log_odds(achieved[drawn]), "o", color=color, alpha=0.5, ms=4, mew=0)
-    axes.set(xlim=limits, ylim=limits)
-    _difficulty_ticks(axes.xaxis, short=True)
-    _difficulty_ticks(axes.yaxis, short=True)
-    axes.set_xlabel("target d*", fontsize=11, color=INK)
-    axes.set_ylabel("measured difficulty d", fontsize=11, color=INK)
-    return figure
-
-
-def _grid(cells: Mapping[str, Sequence[np.ndarray]], title: str) -> "Figure":
-    """Class names to the left, images in columns of equal width, what the columns mean above."""
-    images = [image for row in cells.values() for image in row]
-    columns = max((len(row) for row in cells.values()), default=1)
-    side = max((max(image.shape[:2]) for image in images), default=1) + 8
-    names = [name if len(name) <= 24 else name[:23] + "…" for name in cells]
-    left, head = 24 + 11.5 * max(map(len, names), default=0), 92 if title else 44
-    figure = _figure(left + side * columns + 8, head + side * len(cells) + 8)
-    axes = _panel(figure, left=left, bottom=8, right=8, top=head)
-    axes.set(xlim=(0, side * columns), ylim=(side * len(cells), 0), xticks=[], yticks=[])
-    for i, (name, row) in enumerate(zip(names, cells.values(), strict=True)):
-        axes.text(-12, side * (i + 0.5), name, fontsize=20, color=INK, ha="right", va="center", parse_math=False)
-        for j, image in enumerate(row):
-            _place(axes, image, side * (j + 0.5), side * (i + 0.5))
-    axes.text(4, -14, "easiest", fontsize=18, color=INK, alpha=0.8)
-    axes.text(side * columns - 4, -14, "hardest" if columns > 1 else "", fontsize=18, color=INK, alpha=0.8, ha="right")
-    axes.text(4, -56, title, fontsize=24, weight="bold", color=INK, parse_math=False)
-    return figure
-
-
-def _place(axes: "Axes", image: np.ndarray, x: float, y: float) -> None:
-    height, width = image.shape[:2]
-    extent = (x - width / 2, x + width / 2, y + height / 2, y - height / 2)
-    axes.imshow(image, extent=extent, interpolation="nearest", aspect="auto")
 
 
 def _save_png(path: Path, figure: "Figure", dpi: float) -> Path:
@@ -502,19 +331,3 @@ def _write(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data)
     return path
-
-
-def _svg(figure: "Figure", label: str) -> Markup:
-    """The figure as a part of the page: without the wrappers of a file, in the colours of the page's scheme."""
-    import matplotlib
-
-    buffer = io.StringIO()
-    # text stays text; the salt keeps ids of several figures apart, since one hidden by the filter would take them along
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    svg = buffer.getvalue()
-    box = re.search(r'viewBox="([^"]+)"', svg)
-    body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index(">", svg.index("<svg")) + 1 :], flags=re.DOTALL)
-    body = _css(re.sub(r'<g id="[^"]*"', "<g", body))
-    assert box is not None
-    return Markup(f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(label)}">{body}')  # noqa: S704 drawn here

@@ -374,7 +374,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--vae-steps", type=int, default=1800)
-    parser.add_argument("--dit-steps", type=int, default=11000)
+    parser.add_argument("--dit-steps", type=int, default=6000)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)

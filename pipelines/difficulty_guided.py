@@ -79,7 +79,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         vae: AutoencoderKL,
         scheduler: DDIMScheduler | DDPMScheduler | DPMSolverMultistepScheduler,
         classifier: PreTrainedModel | None = None,
-        id2label: dict[int, str] | None = None,
+        id2label: dict | None = None,
     ) -> None:
         super().__init__(transformer, vae, scheduler, id2label=id2label)
         self.register_modules(classifier=classifier)

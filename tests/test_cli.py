@@ -135,7 +135,10 @@ def mistakes(tmp_path, pipeline):
             ["subsample", tmp_path / "hats", tmp_path / "s", "--ipc", 1, "--target", "hill"],
             "dag-diffusion score",
         ),
-        "unknown method": (["subsample", tmp_path / "scored", tmp_path / "s", "--method", "best"], "choose one of"),
+        "unknown method": (
+            ["subsample", tmp_path / "scored", tmp_path / "s", "--ipc", 1, "--method", "best"],
+            "choose one of",
+        ),
         "unknown protocol": (["evaluate", tmp_path / "scored", "--protocol", "slow"], "choose one of"),
     }
 
