@@ -72,7 +72,7 @@ def control(per_class: int, folder: Path) -> None:
     plain = PoolConfig(images_per_class=per_class)
     rows, seconds, wanted, by_guide, by_evaluator = [], {}, [], [], []
     for target in (None, *TARGETS):
-        steered = None if target is None else constant(target, pipeline.class_names)
+        steered = None if target is None else TargetDistribution.constant(target)
         started = time.perf_counter()
         pool = fill_pool(pipeline, folder / f"target-{target}", replace(plain, target=steered), batch_size=100)
         seconds[target] = time.perf_counter() - started
@@ -94,10 +94,6 @@ def control(per_class: int, folder: Path) -> None:
     }
     print(summary)
     record("control", {"images_per_target": 10 * per_class, "rows": rows, **summary})
-
-
-def constant(value: float, class_names: dict[int, str]) -> TargetDistribution:
-    return TargetDistribution.from_reference({name: [value] for name in class_names.values()}, name=str(value))
 
 
 def picture(path: Path) -> None:

@@ -6,12 +6,11 @@ models (timm ones through transformers' wrapper), since a pipeline keeps no othe
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
@@ -168,7 +167,8 @@ def class_names_of(classifier: nn.Module) -> dict[int, str]:
 def match_classes(wanted: Mapping[int, str], known: Mapping[int, str], owner: str = "the classifier") -> dict[int, int]:
     """Labels of ``wanted`` to labels of ``known``, by class name; commas separate synonyms, case does not count.
 
-    A name that ``known`` has twice (ImageNet has two cranes) goes to the equal label if that is one of them.
+    Whole names come before first synonyms, and those before others.  A name that ``known`` has twice (ImageNet has two
+    cranes) goes to the equal label if that is one of them, or is told apart as ``crane_517``.
 
     Args:
         wanted: label to class name of a pipeline or a pool.
@@ -180,11 +180,8 @@ def match_classes(wanted: Mapping[int, str], known: Mapping[int, str], owner: st
     """
     if _unnamed(known) or _unnamed(wanted):
         return _match_by_number(wanted, known, owner)
-    labels_of: dict[str, set[int]] = {}
-    for label, name in known.items():
-        for synonym in _synonyms(name):
-            labels_of.setdefault(synonym, set()).add(label)
-    return {label: _match_one(label, name, labels_of, owner) for label, name in wanted.items()}
+    tiers = [_labels_by(known, keys) for keys in (_whole, _folder_like, _first, _synonyms)]
+    return {label: _match_one(label, name, tiers, owner) for label, name in wanted.items()}
 
 
 def _unnamed(names: Mapping[int, str]) -> bool:
@@ -200,27 +197,49 @@ def _match_by_number(wanted: Mapping[int, str], known: Mapping[int, str], owner:
     return {label: label for label in wanted}
 
 
-def _synonyms(name: str) -> set[str]:
-    return {part.strip().casefold().replace("_", " ") for part in [name, *name.split(",")] if part.strip()}
+Keys = Callable[[int, str], set[str]]
 
 
-def _match_one(label: int, name: str, labels_of: Mapping[str, set[int]], owner: str) -> int:
-    found = set().union(*(labels_of.get(synonym, set()) for synonym in _synonyms(name)))
-    if label in found:
+def _labels_by(known: Mapping[int, str], keys: Keys) -> dict[str, set[int]]:
+    labels_of: dict[str, set[int]] = {}
+    for label, name in known.items():
+        for key in keys(label, name):
+            labels_of.setdefault(key, set()).add(label)
+    return labels_of
+
+
+def _whole(label: int, name: str) -> set[str]:
+    return {name.strip()}
+
+
+def _folder_like(label: int, name: str) -> set[str]:
+    return {f"{name.split(',')[0].strip()}_{label}"}  # what a pool calls the folder of a class whose name is taken
+
+
+def _first(label: int, name: str) -> set[str]:
+    return {_plain(name.split(",")[0])}
+
+
+def _synonyms(label: int, name: str) -> set[str]:
+    return {_plain(part) for part in [name, *name.split(",")]} - {""}
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold().replace("_", " ")
+
+
+def _match_one(label: int, name: str, tiers: Sequence[Mapping[str, set[int]]], owner: str) -> int:
+    whole, folder_like, first, synonyms = tiers
+    any_synonym = set().union(*(synonyms.get(key, set()) for key in _synonyms(label, name)))
+    if label in any_synonym:
         return label
-    exact = labels_of.get(name.strip().casefold().replace("_", " "), set())
-    if len(found) == 1 or len(exact) == 1:
-        return next(iter(exact if len(exact) == 1 else found))
-    if found:
-        raise ValueError(
-            f"{owner} has several classes called {name!r} (labels {sorted(found)}); rename the class or folder"
-        )
-    near = difflib.get_close_matches(name.casefold(), list(labels_of), n=3, cutoff=0.5)
-    hint = f"the nearest are {', '.join(near)}" if near else f"it knows {', '.join(list(labels_of)[:10])}"
+    keyed = (whole.get(name.strip()), folder_like.get(name.strip()), first.get(_plain(name.split(",")[0])), any_synonym)
+    for found in keyed:
+        if found and len(found) == 1:
+            return next(iter(found))
+    if any_synonym:
+        ways = ", ".join(f"{name}_{number}" for number in sorted(any_synonym))
+        raise ValueError(f"{owner} has several classes called {name!r}; call the class or its folder {ways}")
+    near = difflib.get_close_matches(_plain(name), list(synonyms), n=3, cutoff=0.5)
+    hint = f"the nearest are {', '.join(near)}" if near else f"it knows {', '.join(list(whole)[:10])}"
     raise ValueError(f"{owner} has no class called {name!r}; {hint}")
-
-
-def labels_for(names: Mapping[int, str], classifier: nn.Module, labels: Tensor) -> Tensor:
-    """Translate labels of a pipeline or pool, ``(batch,)``, into the classifier's own."""
-    table = match_classes(names, class_names_of(classifier))
-    return torch.tensor([table[int(label)] for label in labels], device=labels.device)

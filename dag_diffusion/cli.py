@@ -86,6 +86,9 @@ def generate(
     difficulty_guidance_scale: Annotated[float, Option(help="1 is the linearised hit of the target")] = 1.0,
     batch_size: BatchSize = 50,
     device: Annotated[str, Option(help="cpu, cuda, mps; default: what accelerate finds")] = "",
+    trust_bin: Annotated[
+        bool, Option("--trust-bin", help="read .bin weights of a pipeline without safetensors")
+    ] = False,
     resume: Annotated[bool, Option("--resume", help="go on with an interrupted pool")] = False,
     overwrite: Overwrite = False,
     seed: Seed = 0,
@@ -105,7 +108,7 @@ def generate(
 
         if not resume:
             require_writable_target(output, overwrite=overwrite)  # before the model is loaded, which may take minutes
-        loaded = _load_pipeline(pipeline, classifier, device)
+        loaded = _load_pipeline(pipeline, classifier, device, use_safetensors=not trust_bin)
         config = PoolConfig(
             images_per_class=images_per_class,
             labels=_labels(loaded, classes),
@@ -116,7 +119,8 @@ def generate(
             difficulty_guidance=GuidanceConfig(scale=difficulty_guidance_scale),
         )
         total = images_per_class * len(config.labels or loaded.class_names)
-        with counter("images", total, quiet) as progress:
+        alone = _is_main_process()  # one bar and one line, however many processes
+        with counter("images", total, quiet or not alone) as progress:
             pool = fill_pool(
                 loaded,
                 output,
@@ -127,7 +131,8 @@ def generate(
                 source=pipeline or "embedded default",
                 progress=progress,
             )
-        print(f"{len(pool)} images in {output}{_reached(pool)}")
+        if alone:
+            print(f"{len(pool)} images in {output}{_reached(pool)}")
 
 
 @app.command()
@@ -199,8 +204,7 @@ def evaluate(
     network: Annotated[str, Option(help="convnet-DEPTH, or convnet-DEPTH-wWIDTH")] = "convnet-3",
     protocol: Annotated[str, Option(help="quick or classic")] = "classic",
     seeds: Annotated[int, Option(min=1, help="trainings of each set, paired by seed")] = 5,
-    size: Annotated[int, Option(min=8, help="images are resized to so many pixels a side")] = 32,
-    channels: Annotated[int, Option(help="1 or 3")] = 1,
+    size: Annotated[int, Option(min=0, help="pixels a side to resize to; 0: as the first test image")] = 0,
     output: Annotated[Path | None, Option(help="JSON file for the results")] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -209,7 +213,7 @@ def evaluate(
     Example: dag-diffusion evaluate runs/first/pool-unguided runs/first/set-dag-dgs --seeds 5
     """
     with user_errors():
-        _evaluate(sets, test, network, protocol, seeds, (size, size), channels, output, quiet)
+        _evaluate(sets, test, network, protocol, seeds, size, output, quiet)
 
 
 @app.command()
@@ -328,21 +332,29 @@ def _hide_loading_bars() -> None:
     hub.enable_progress_bars()
 
 
-def _load_pipeline(name: str, classifier: str, device: str) -> Any:
+def _load_pipeline(name: str, classifier: str, device: str, *, use_safetensors: bool) -> Any:
     from . import embedded
     from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 
     _hide_loading_bars()
-    options = {"classifier": _load_classifier(classifier)} if classifier else {}
+    options = {"use_safetensors": use_safetensors}
+    if classifier:
+        options["classifier"] = _load_classifier(classifier)
     try:
         pipeline = DifficultyGuidedPipeline.from_pretrained(name or embedded.PIPELINE, **options)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = " ".join(str(error).split())
         raise ValueError(f"{name} cannot be loaded as a DiT pipeline ({reason}); give its folder or Hub id") from error
     pipeline.set_progress_bar_config(disable=True)
     from accelerate import PartialState
 
     return pipeline.to(device or PartialState().device)
+
+
+def _is_main_process() -> bool:
+    from accelerate import PartialState
+
+    return PartialState().is_main_process
 
 
 def _load_classifier(name: str) -> Any:
@@ -378,7 +390,7 @@ def _target(text: str | None, class_names: dict[int, str]) -> "TargetDistributio
             f"--target {text!r} is no folder, number or preset; choose {choices}, 0.5, or ten numbers"
         ) from error
     if len(numbers) == 1:
-        return TargetDistribution.from_reference({name: numbers for name in class_names.values()}, name=text)
+        return TargetDistribution.constant(numbers[0])
     return TargetDistribution.histogram(numbers, name=text)
 
 
@@ -423,8 +435,7 @@ def _evaluate(
     network: str,
     protocol: str,
     seeds: int,
-    size: tuple[int, int],
-    channels: int,
+    size: int,
     output: Path | None,
     quiet: bool,
 ) -> None:
@@ -437,10 +448,13 @@ def _evaluate(
 
     if protocol not in PROTOCOLS:
         raise ValueError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    real = load_labelled_images(read_pool(test or embedded.TEST), size=size, channels=channels)
+    tests = read_pool(test or embedded.TEST)
+    first = tests.open(0)
+    options = {"size": (size, size) if size else first.size[::-1], "channels": 1 if first.mode == "L" else 3}
+    real = load_labelled_images(tests, **options)
     names = [path.name for path in sets] if len({path.name for path in sets}) == len(sets) else [str(p) for p in sets]
     loaded = {
-        name: load_labelled_images(read_pool(path), size=size, channels=channels, class_names=real.class_names)
+        name: load_labelled_images(read_pool(path), **options, class_names=real.class_names)
         for name, path in zip(names, sets, strict=True)
     }
     with counter("trainings", len(loaded) * seeds, quiet) as progress:

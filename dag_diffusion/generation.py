@@ -76,6 +76,7 @@ class PoolConfig:
             values["target"] = {
                 "name": self.target.name,
                 "shape": None if shape is None else list(shape),
+                "value": self.target.value,
                 "reference": None
                 if reference is None
                 else {k: [len(v), float(np.mean(v))] for k, v in reference.items()},

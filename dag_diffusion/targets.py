@@ -116,13 +116,14 @@ def largest_remainder(proportions: np.ndarray, total: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class TargetDistribution:
-    """The difficulties that are wanted: of real reference images by class, or one shape over ten bins for all classes.
+    """The difficulties that are wanted: of real reference images by class, one shape over ten bins, or one difficulty.
 
-    Make one with ``from_reference``, ``preset`` or ``histogram``.
+    Make one with ``from_reference``, ``preset``, ``histogram`` or ``constant``.
     """
 
     reference: Mapping[str, np.ndarray] | None = None
     shape: tuple[float, ...] | None = None
+    value: float | None = None
     name: str = ""
 
     @classmethod
@@ -157,6 +158,13 @@ class TargetDistribution:
             )
         return cls(shape=tuple(values.tolist()), name=name)
 
+    @classmethod
+    def constant(cls, difficulty: float) -> "TargetDistribution":
+        """The same difficulty for every image, in [0, 1]; it can steer a pool, but has no histogram to select by."""
+        if not 0 <= difficulty <= 1:
+            raise ValueError(f"a target difficulty must lie in [0, 1], 0 easy and 1 hard, but is {difficulty}")
+        return cls(value=float(difficulty), name=f"{difficulty:g}")
+
     def reference_of(self, class_name: str) -> np.ndarray:
         """Reference difficulties of one class, ``(n,)``."""
         assert self.reference is not None
@@ -167,7 +175,16 @@ class TargetDistribution:
         return self.reference[class_name]
 
     def quotas(self, class_name: str, ipc: int, bottom: int, top: int) -> np.ndarray:
-        """Images wanted in each bin, ``(10,)``, summing to ``ipc``; see the module for (bottom, top)."""
+        """Images wanted in each bin, ``(10,)``, summing to ``ipc``; see the module for (bottom, top).
+
+        Raises:
+            ValueError: the target is one difficulty, or its reference lacks the class.
+        """
+        if self.value is not None:
+            raise ValueError(
+                f"the one difficulty {self.name} can steer images but not select them; "
+                f"select by a reference, a histogram or a preset ({', '.join(PRESETS)})"
+            )
         if self.shape is not None:
             return largest_remainder(np.array(self.shape), ipc)
         values = self.reference_of(class_name)
@@ -179,6 +196,8 @@ class TargetDistribution:
 
         They are the quantiles at ``(i + 1/2) / count``: of the reference, or of the shape laid over ``scale``.
         """
+        if self.value is not None:
+            return np.full(count, self.value)
         at = (np.arange(count) + 0.5) / count
         if self.shape is None:
             return np.quantile(self.reference_of(class_name), at)

@@ -92,7 +92,15 @@ class DifficultyGuidedPipeline(DiTPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "DifficultyGuidedPipeline":
         """As in diffusers, but from safetensors alone unless `use_safetensors=False` asks for pickled weights."""
         kwargs.setdefault("use_safetensors", True)
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except OSError as error:
+            if "safetensors" not in str(error) or not kwargs["use_safetensors"]:
+                raise
+            raise OSError(
+                f"{pretrained_model_name_or_path} has no safetensors weights for all of its parts ({error}); "
+                "if you trust its .bin files, pass use_safetensors=False"
+            ) from error
 
     @property
     def class_names(self) -> dict[int, str]:
@@ -154,6 +162,11 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 "a target difficulty needs a classifier to steer by, and this pipeline has none; "
                 "load it with from_pretrained(..., classifier=load_classifier('...'))"
             )
+        for name in ("transformer", "vae", "classifier"):
+            if getattr(getattr(self, name), "training", False):
+                raise ValueError(
+                    f"the {name} is in training mode, where it drops labels or units; call {name}.eval() first"
+                )
         _check_scheduler(self.scheduler)
 
     def _latent_shape(self, batch: int) -> tuple[int, int, int, int]:

@@ -98,8 +98,28 @@ def test_classes_match_by_any_synonym_whatever_the_order_and_case():
 def test_name_that_stands_twice_goes_to_the_equal_label():
     cranes = {134: "crane", 517: "crane"}
     assert match_classes({517: "crane"}, cranes) == {517: 517}
-    with pytest.raises(ValueError, match="several classes called 'crane'"):
+    assert match_classes({3: "crane_517"}, cranes) == {3: 517}
+    with pytest.raises(ValueError, match="call the class or its folder crane_134, crane_517"):
         match_classes({3: "crane"}, cranes)
+
+
+def test_main_name_goes_before_another_classes_synonym():
+    names = {82: "ruffed grouse, partridge", 86: "partridge", 264: "Cardigan, Cardigan Welsh corgi", 474: "cardigan"}
+    assert match_classes({0: "partridge", 1: "cardigan"}, names) == {0: 86, 1: 474}
+
+
+def test_every_folder_of_an_imagenet_pool_is_found_again():
+    from transformers import TimmWrapperConfig
+
+    from dag_diffusion.pools import folder_names
+
+    settings = {"architecture": "resnet50", "num_classes": 1000, "pretrained_cfg": {"input_size": [3, 224, 224]}}
+    names = {int(k): v for k, v in TimmWrapperConfig.from_dict(settings).id2label.items()}
+    folders = folder_names(names)
+    assert match_classes(folders, names) == {label: label for label in names}
+    shifted = {label + 5000: folder for label, folder in folders.items() if names[label] not in ("crane", "maillot")}
+    doubtful = {"Cardigan"}  # a dog and a jacket whose folder is cardigan_474
+    assert all(match_classes({k: v}, names)[k] == k - 5000 for k, v in shifted.items() if v not in doubtful)
 
 
 def test_unknown_name_suggests_the_nearest():

@@ -135,6 +135,10 @@ def mistakes(tmp_path, pipeline):
             ["subsample", tmp_path / "hats", tmp_path / "s", "--ipc", 1, "--target", "hill"],
             "dag-diffusion score",
         ),
+        "select by a number": (
+            ["subsample", tmp_path / "scored", tmp_path / "s", "--ipc", 1, "--target", "0.5"],
+            "not select",
+        ),
         "unknown method": (
             ["subsample", tmp_path / "scored", tmp_path / "s", "--ipc", 1, "--method", "best"],
             "choose one of",
@@ -156,12 +160,9 @@ def test_every_mistake_is_one_line_exit_code_two_and_writes_nothing(tmp_path, sa
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_folder_that_cannot_be_written_is_named(tmp_path, saved_pipeline):
-    import os
-
-    (tmp_path / "locked").mkdir(mode=0o555)
-    if os.access(tmp_path / "locked", os.W_OK):
-        pytest.skip("this user may write anywhere")
+def test_folder_that_cannot_be_written_is_named(tmp_path, saved_pipeline, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # what a read-only folder says to anybody but root
     result = generate(saved_pipeline, tmp_path / "locked" / "pool")
     assert result.exit_code == 2
     assert "cannot be written" in result.stderr
+    assert not (tmp_path / "locked").exists()

@@ -79,6 +79,13 @@ def test_saved_files_hold_no_pickle(tmp_path, pipeline):
     assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".json", ".safetensors"}
 
 
+def test_pickled_weights_are_refused_with_the_way_to_trust_them(tmp_path, pipeline):
+    pipeline.save_pretrained(tmp_path)
+    (tmp_path / "vae" / "diffusion_pytorch_model.safetensors").rename(tmp_path / "vae" / "diffusion_pytorch_model.bin")
+    with pytest.raises(OSError, match="use_safetensors=False"):
+        DifficultyGuidedPipeline.from_pretrained(tmp_path)
+
+
 def test_plain_dit_folder_loads_with_a_classifier_given(tmp_path):
     plain_pipeline().save_pretrained(tmp_path)
     pipeline = DifficultyGuidedPipeline.from_pretrained(tmp_path, classifier=tiny_classifier(), id2label=NAMES)
@@ -349,6 +356,13 @@ def test_flat_classifier_gives_finite_images():
 def test_bad_input_is_named_with_a_way_out(pipeline, options, message):
     with pytest.raises(ValueError, match=message):
         draw(pipeline, **options)
+
+
+@pytest.mark.parametrize("name", ["transformer", "vae", "classifier"])
+def test_part_in_training_mode_is_refused(pipeline, name):
+    getattr(pipeline, name).train()
+    with pytest.raises(ValueError, match=rf"call {name}\.eval\(\) first"):
+        draw(pipeline)
 
 
 def test_target_without_classifier_says_how_to_add_one():

@@ -122,6 +122,8 @@ def test_steering_targets_of_a_shape_fill_its_bins():
         (lambda: TargetDistribution.from_reference({"Bag": [0.5, float("nan")]}), "'Bag'"),
         (lambda: TargetDistribution.from_reference({"Bag": [0.5]}).quotas("Hat", 1, 0, 0), "no class 'Hat'"),
         (lambda: log_transform([0.1, 0.2], 1, 1), "cannot clip"),
+        (lambda: TargetDistribution.constant(1.5), "0 easy and 1 hard"),
+        (lambda: TargetDistribution.constant(0.5).quotas("Bag", 1, 0, 0), "not select"),
     ],
 )
 def test_bad_target_is_refused(make, message):
