@@ -221,12 +221,16 @@ def accuracy_table(results: list[Result], *, baseline: str = UNGUIDED, note: str
         std = "" if row.std is None else f" ± {100 * row.std:.1f}"
         difference, interval = "", ""
         if row.set != baseline:
-            difference = f"{100 * row.difference:+.1f}"
-            interval = "" if row.interval is None else "{:+.1f} to {:+.1f}".format(*(100 * x for x in row.interval))
+            difference = _signed(row.difference)
+            interval = "" if row.interval is None else " to ".join(map(_signed, row.interval))
         rows.append([row.set, f"{100 * row.mean:.1f}{std}", row.seeds, difference, interval])
     return Table(
         "Test accuracy", ["trained on", "accuracy, %", "seeds", f"against {baseline}", "95 % interval"], rows, note
     )
+
+
+def _signed(fraction: float) -> str:
+    return f"{round(100 * fraction, 1) + 0.0:+.1f}"  # adding 0 turns -0.0 into +0.0
 
 
 def control_table(control: list[Control]) -> Table:

@@ -205,7 +205,7 @@ def evaluate(
 
     Raises:
         ValueError: a set has other classes or another image size than ``test``, or there is no such network.
-        RuntimeError: a training diverged.
+        FloatingPointError: a training diverged.
     """
     num_classes = _logits(num_classes, test)
     # a set that does not fit is refused now, not after hours of training the others

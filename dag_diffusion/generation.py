@@ -316,7 +316,7 @@ def _finish(folder: Path, jobs: Sequence[ImageJob]) -> None:
     rows = {row["file_name"]: row for row in _rows_so_far(folder)}
     missing = [job.file_name for job in jobs if job.file_name not in rows]
     if missing:
-        raise RuntimeError(
+        raise OSError(
             f"{len(missing)} images of {folder} are missing ({missing[0]}, ...); run the same with --resume"
         )
     ordered = sorted((rows[job.file_name] for job in jobs), key=lambda row: (row["label"], row["file_name"]))

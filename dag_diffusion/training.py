@@ -100,7 +100,7 @@ def train(
 
     Raises:
         ValueError: shapes or types are not as above.
-        RuntimeError: the loss is no longer finite.
+        FloatingPointError: the loss is no longer finite.
     """
     _check_data(images, labels)
     generator = torch.Generator().manual_seed(seed)
@@ -159,7 +159,7 @@ def _descend(
 
 def _require_finite(loss: float, epoch: int, protocol: Protocol) -> float:
     if not math.isfinite(loss):
-        raise RuntimeError(
+        raise FloatingPointError(
             f"the loss is {loss} after epoch {epoch}; lower the learning_rate of protocol {protocol.name!r} "
             f"({protocol.learning_rate})"
         )

@@ -1,0 +1,87 @@
+"""What a person sees in a terminal: one-line errors, progress bars, tables.
+
+Bars and errors go to standard error, so that a pipe gets results alone.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn the library's errors, which are written for people, into one line and exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    for noisy in ("py.warnings", "diffusers", "transformers", "httpx", "huggingface_hub", "torchao"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        yield
+    except (ValueError, OSError, FloatingPointError) as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        typer.echo(f"error: {message}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here (generate needs --resume)", err=True)
+        raise typer.Exit(130) from None
+
+
+@contextmanager
+def stages(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for each stage of the road, created when the stage begins."""
+    from rich.progress import Progress
+
+    bars: dict[str, Any] = {}
+    with Progress(*_columns(), console=_console(), disable=quiet) as progress:
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage, total=total)
+            progress.update(bars[stage], completed=done)
+
+        yield update
+
+
+@contextmanager
+def counter(unit: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """One progress bar that adds up."""
+    done = 0
+    with stages(quiet) as progress:
+
+        def add(more: int) -> None:
+            nonlocal done
+            done = min(total, done + more)
+            progress(unit, done, total)
+
+        progress(unit, 0, total)
+        yield add
+
+
+def _columns() -> list[Any]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    text = TextColumn("{task.description:<22}")
+    return [text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)  # so that a pipe gets results alone
+
+
+def show_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """Print a table to standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")  # a name is never cut short
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console().print(table)
