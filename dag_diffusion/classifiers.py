@@ -40,7 +40,7 @@ class Preprocessing:
     def __call__(self, images: Tensor) -> Tensor:
         """Resize, crop and normalise ``(batch, channels, height, width)`` in [0, 1]; differentiable."""
         images = _with_channels(images, self.channels)
-        if images.shape[-2:] != (self.height, self.width):
+        if images.shape[-2:] != (self.height, self.width) or self.crop < 1:
             images = self._resized(images)
         mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return (images - mean) / std
@@ -101,14 +101,19 @@ def _from_image_processor(classifier: nn.Module) -> Preprocessing:
             f"the preprocessing of {type(classifier).__name__} is unknown: no image processor beside {name or 'it'}; "
             "set classifier.config.preprocessing = {'height': 224, 'width': 224, 'channels': 3, ...}"
         )
+    if getattr(processor, "do_flip_channel_order", False):
+        raise ValueError(
+            f"the image processor of {name} turns RGB into BGR, which is not supported; "
+            "set classifier.config.preprocessing yourself, or use another classifier"
+        )
     size, crop = _size_of(processor.size), getattr(processor, "crop_size", None)
     height, width = _size_of(crop) if crop and getattr(processor, "do_center_crop", False) else size
     fraction = getattr(processor, "crop_pct", None) or height / size[0]
     resample = "bicubic" if int(getattr(processor, "resample", 2) or 2) == 3 else "bilinear"
     channels = getattr(classifier.config, "num_channels", 3)
-    return Preprocessing(
-        height, width, channels, tuple(processor.image_mean), tuple(processor.image_std), fraction, resample
-    )
+    normalises = getattr(processor, "do_normalize", True)
+    mean, std = (processor.image_mean, processor.image_std) if normalises else ([0.0], [1.0])
+    return Preprocessing(height, width, channels, tuple(mean), tuple(std), fraction, resample)
 
 
 def _size_of(size: Mapping[str, int]) -> tuple[int, int]:
@@ -231,12 +236,10 @@ def _plain(name: str) -> str:
 def _match_one(label: int, name: str, tiers: Sequence[Mapping[str, set[int]]], owner: str) -> int:
     whole, folder_like, first, synonyms = tiers
     any_synonym = set().union(*(synonyms.get(key, set()) for key in _synonyms(label, name)))
-    if label in any_synonym:
-        return label
     keyed = (whole.get(name.strip()), folder_like.get(name.strip()), first.get(_plain(name.split(",")[0])), any_synonym)
     for found in keyed:
-        if found and len(found) == 1:
-            return next(iter(found))
+        if found and (len(found) == 1 or label in found):
+            return next(iter(found)) if len(found) == 1 else label
     if any_synonym:
         ways = ", ".join(f"{name}_{number}" for number in sorted(any_synonym))
         raise ValueError(f"{owner} has several classes called {name!r}; call the class or its folder {ways}")

@@ -11,10 +11,19 @@ import typer
 from typer import Argument, Option
 
 from .console import counter, show_table, stages, user_errors
+from .inputs import (
+    device_named,
+    hide_loading_bars,
+    is_main_process,
+    labels_named,
+    load_guide,
+    load_pipeline,
+    reference_named,
+    target_named,
+)
 
 if TYPE_CHECKING:
     from .pools import Pool
-    from .targets import TargetDistribution
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -39,7 +48,25 @@ Target = Annotated[
         "numbers 'a,b,...,j' from easy to hard, or a scored folder of real images"
     ),
 ]
+Device = Annotated[str, Option(help="cpu, cuda, mps, ...; default: what accelerate finds")]
 BatchSize = Annotated[int, Option(min=1, help="images at a time")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from . import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, Option("--version", callback=_show_version, is_eager=True, help="show the version and stop")
+    ] = False,
+) -> None:
+    """What holds for every command; the help of the application stands above."""
 
 
 @app.command()
@@ -52,6 +79,7 @@ def run(
     seeds: Annotated[int, Option(min=1, help="downstream trainings of each set")] = 3,
     num_inference_steps: Annotated[int, Option(min=1, help="denoising steps")] = 20,
     guidance_scale: Annotated[float, Option(help="classifier-free guidance, on above 1")] = 1.5,
+    device: Device = "",
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -60,14 +88,14 @@ def run(
     Example: dag-diffusion run --output runs/first --ipc 10
     """
     with user_errors():
-        from .distillation import RoadConfig, accuracy_table, control_table, distill
+        from .distillation import RoadConfig, accuracy_note, accuracy_table, control_table, distill
 
-        _hide_loading_bars()
+        hide_loading_bars()
         config = RoadConfig(ipc, pool_factor, network, protocol, seeds, seed, num_inference_steps, guidance_scale)
         with stages(quiet) as progress:
-            result = distill(output, config, progress=progress)
-        for table in (accuracy_table(result.results), control_table(result.control)):
-            show_table(table.title, table.columns, table.rows)
+            result = distill(output, config, device=device_named(device), progress=progress)
+        show_table(accuracy_table(result.results, note=accuracy_note(config)))
+        show_table(control_table(result.control))
         print(f"report: {result.report.absolute()}")
 
 
@@ -83,7 +111,7 @@ def generate(
     guidance_scale: Annotated[float, Option(help="classifier-free guidance, on above 1")] = 1.5,
     difficulty_guidance_scale: Annotated[float, Option(help="1 is the linearised hit of the target")] = 1.0,
     batch_size: BatchSize = 50,
-    device: Annotated[str, Option(help="cpu, cuda, mps; default: what accelerate finds")] = "",
+    device: Device = "",
     trust_bin: Annotated[
         bool, Option("--trust-bin", help="read .bin weights of a pipeline without safetensors")
     ] = False,
@@ -106,18 +134,18 @@ def generate(
 
         if not resume:
             require_writable_target(output, overwrite=overwrite)  # before the model is loaded, which may take minutes
-        loaded = _load_pipeline(pipeline, classifier, device, use_safetensors=not trust_bin)
+        loaded = load_pipeline(pipeline, classifier, device, use_safetensors=None if trust_bin else True)
         config = PoolConfig(
             images_per_class=images_per_class,
-            labels=_labels(loaded, classes),
-            target=_target(target, loaded.class_names),
+            labels=labels_named(loaded, classes),
+            target=target_named(target, loaded.class_names),
             seed=seed,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             difficulty_guidance=GuidanceConfig(scale=difficulty_guidance_scale),
         )
         total = images_per_class * len(config.labels or loaded.class_names)
-        alone = _is_main_process()  # one bar and one line, however many processes
+        alone = is_main_process()  # one bar and one line, however many processes
         with counter("images", total, quiet or not alone) as progress:
             pool = fill_pool(
                 loaded,
@@ -140,6 +168,7 @@ def score(
     output: Annotated[Path | None, Option(help="JSON lines for the scores; default: POOL/metadata.jsonl")] = None,
     on_error: Annotated[str, Option(help="raise or skip at an unreadable image")] = "raise",
     batch_size: BatchSize = 256,
+    device: Device = "",
     quiet: Quiet = False,
 ) -> None:
     """Difficulty of every image of a folder, written to its metadata.
@@ -151,10 +180,12 @@ def score(
         from .pools import read_pool
 
         images = read_pool(pool)
-        guide = _load_classifier(classifier)
+        if output is None and images.encoded is not None:
+            raise ValueError(f"{pool} is one parquet file; say where the scores go with --output scores.jsonl")
+        guide = load_guide(classifier, device)
         with counter("images", len(images), quiet) as progress:
             scores = score_pool(images, guide, batch_size=batch_size, on_error=on_error, progress=progress)
-        written = _write_scores(images, scores.difficulties, output)
+        written = _write_scores(images, scores.difficulties, classifier or "embedded guide", output)
         print(f"{len(images) - len(scores.skipped)} difficulties in {written}, {len(scores.skipped)} files skipped")
 
 
@@ -179,7 +210,7 @@ def subsample(
 
         require_writable_target(output, overwrite=overwrite)
         images = read_pool(pool)
-        wanted = _target(target, images.class_names) if method == "histogram" else None
+        wanted = target_named(target, images.class_names) if method == "histogram" else None
         chosen = subsampling.subsample(images, ipc, target=wanted, method=method, seed=seed, search=search)
         settings = {"method": method, "ipc": ipc, "target": target, "search": search, "seed": seed}
         written = write_distilled_set(
@@ -204,14 +235,18 @@ def evaluate(
     seeds: Annotated[int, Option(min=1, help="trainings of each set, paired by seed")] = 5,
     size: Annotated[int, Option(min=0, help="pixels a side to resize to; 0: as the first test image")] = 0,
     output: Annotated[Path | None, Option(help="JSON file for the results")] = None,
+    device: Device = "",
+    seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Train a classifier on each set and test it on real images.
 
-    Example: dag-diffusion evaluate runs/first/pool-unguided runs/first/set-dag-dgs --seeds 5
+    Example: dag-diffusion evaluate runs/first/set-dgs runs/first/set-dag-dgs --seeds 5
     """
     with user_errors():
-        _evaluate(sets, test, network, protocol, seeds, size, output, quiet)
+        from .training import derived_seeds
+
+        _evaluate(sets, test, network, protocol, derived_seeds(seed, seeds), size, output, device_named(device), quiet)
 
 
 @app.command()
@@ -236,100 +271,12 @@ def report(
         written = write_report(
             output,
             title=title,
-            reference=_reference(reference, shown[0].pool.class_names),
+            reference=reference_named(reference, shown[0].pool.class_names),
             pools=[s for s, chosen in zip(shown, is_set, strict=True) if not chosen],
             selected=[s for s, chosen in zip(shown, is_set, strict=True) if chosen],
             provenance={s.name: s.pool.provenance for s in shown},
         )
         print(f"report: {written.absolute()}")
-
-
-def _hide_loading_bars() -> None:
-    """Loading from disk takes a second and needs no bars; downloads keep theirs."""
-    import diffusers
-    import huggingface_hub.utils as hub
-    import transformers
-
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
-    hub.enable_progress_bars()
-
-
-def _load_pipeline(name: str, classifier: str, device: str, *, use_safetensors: bool) -> Any:
-    from . import embedded
-    from .pipelines.difficulty_guided import DifficultyGuidedPipeline
-
-    _hide_loading_bars()
-    options = {"use_safetensors": use_safetensors}
-    if classifier:
-        options["classifier"] = _load_classifier(classifier)
-    try:
-        pipeline = DifficultyGuidedPipeline.from_pretrained(name or embedded.PIPELINE, **options)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{name} cannot be loaded as a DiT pipeline ({reason}); give its folder or Hub id") from error
-    pipeline.set_progress_bar_config(disable=True)
-    from accelerate import PartialState
-
-    return pipeline.to(device or PartialState().device)
-
-
-def _is_main_process() -> bool:
-    from accelerate import PartialState
-
-    return PartialState().is_main_process
-
-
-def _load_classifier(name: str) -> Any:
-    from . import embedded
-    from .classifiers import load_classifier
-
-    _hide_loading_bars()
-    return load_classifier(name or embedded.PIPELINE / "classifier")
-
-
-def _labels(pipeline: Any, classes: str) -> list[int] | None:
-    if not classes:
-        return None
-    names = [name.strip() for name in classes.split(";") if name.strip()]
-    return [int(name) if name.isdecimal() else pipeline.get_label_ids(name)[0] for name in names]
-
-
-def _target(text: str | None, class_names: dict[int, str]) -> "TargetDistribution | None":
-    from .targets import PRESETS, TargetDistribution
-
-    if text is None:
-        return None
-    if text in PRESETS:
-        return TargetDistribution.preset(text)
-    if text == "reference" or Path(text).exists():
-        path = None if text == "reference" else Path(text)
-        return TargetDistribution.from_reference(_reference(path, class_names), name=text)
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError as error:
-        choices = ", ".join(["reference", *PRESETS])
-        raise ValueError(
-            f"--target {text!r} is no folder, number or preset; choose {choices}, 0.5, or ten numbers"
-        ) from error
-    if len(numbers) == 1:
-        return TargetDistribution.constant(numbers[0])
-    return TargetDistribution.histogram(numbers, name=text)
-
-
-def _reference(path: Path | None, class_names: dict[int, str]) -> dict[str, Any]:
-    """Difficulties of real images by class: a scored folder's, or those of the embedded training images."""
-    from . import embedded
-    from .classifiers import match_classes
-    from .pools import read_pool
-
-    if path is not None:
-        pool = read_pool(path)
-        return {name: pool.difficulties[pool.labels == label] for label, name in pool.class_names.items()}
-    embedded_names = dict(enumerate(embedded.CLASS_NAMES))
-    table = match_classes(class_names, embedded_names, "the embedded reference (Fashion-MNIST)")
-    reference = embedded.training_difficulties(embedded_names)
-    return {name: reference[embedded_names[table[label]]] for label, name in class_names.items()}
 
 
 def _reached(pool: "Pool") -> str:
@@ -341,13 +288,14 @@ def _reached(pool: "Pool") -> str:
     return f"; by the guide that steered, mean |d - d*| = {error:.3f}"
 
 
-def _write_scores(pool: "Pool", difficulties: Any, output: Path | None) -> Path:
+def _write_scores(pool: "Pool", difficulties: Any, classifier: str, output: Path | None) -> Path:
     from .pools import METADATA, json_lines, write_atomically
 
     path = output or pool.path / METADATA
-    if output is None and pool.encoded is not None:
-        raise ValueError(f"{pool.path} is one parquet file; say where the scores go with --output scores.jsonl")
-    rows = [row | {"difficulty": float(d)} for row, d in zip(pool.rows, difficulties, strict=True) if d == d]
+    rows = [
+        row | {"difficulty": float(d) if d == d else None, "difficulty_by": classifier}
+        for row, d in zip(pool.rows, difficulties, strict=True)
+    ]
     write_atomically(path, json_lines(rows))
     return path
 
@@ -357,14 +305,16 @@ def _evaluate(
     test: Path | None,
     network: str,
     protocol: str,
-    seeds: int,
+    seeds: list[int],
     size: int,
     output: Path | None,
+    device: str,
     quiet: bool,
 ) -> None:
     from dataclasses import asdict
 
     from . import embedded
+    from .distillation import accuracy_table
     from .evaluation import evaluate, load_labelled_images
     from .pools import read_pool, write_atomically
     from .training import PROTOCOLS
@@ -375,35 +325,38 @@ def _evaluate(
     first = tests.open(0)
     options = {"size": (size, size) if size else first.size[::-1], "channels": 1 if first.mode == "L" else 3}
     real = load_labelled_images(tests, **options)
+    if len({path.resolve() for path in sets}) < len(sets):
+        raise ValueError("the same set is given twice; name each set once, the baseline first")
     names = [path.name for path in sets] if len({path.name for path in sets}) == len(sets) else [str(p) for p in sets]
     loaded = {
         name: load_labelled_images(read_pool(path), **options, class_names=real.class_names)
         for name, path in zip(names, sets, strict=True)
     }
-    with counter("trainings", len(loaded) * seeds, quiet) as progress:
+    with counter("trainings", len(loaded) * len(seeds), quiet) as progress:
         results = evaluate(
             loaded,
             real,
             network=network,
             protocol=PROTOCOLS[protocol],
-            seeds=range(seeds),
+            seeds=seeds,
+            device=device,
             on_result=lambda result: progress(1),
         )
-    _show_results(results, names[0])
+    show_table(accuracy_table(results, baseline=names[0]))
     if output is not None:
         write_atomically(output, (json.dumps([asdict(r) for r in results], indent=2) + "\n").encode())
 
 
-def _show_results(results: list[Any], baseline: str) -> None:
-    from .distillation import accuracy_table
-
-    table = accuracy_table(results, baseline=baseline)
-    show_table(table.title, table.columns, table.rows)
-
-
 def main() -> None:
-    """Entry point of ``dag-diffusion``."""
-    app()
+    """Entry point of ``dag-diffusion``.  A wrong option too is one line and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what typer raises for a wrong option, whichever version
+            raise
+        typer.echo(f"error: {' '.join(error.format_message().split())}; --help shows what there is", err=True)
+        code = 2
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,12 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from .reporting import Table
 
 
 @contextmanager
@@ -26,7 +29,7 @@ def user_errors() -> Iterator[None]:
         typer.echo(f"error: {message}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from here (generate needs --resume)", err=True)
+        typer.echo("stopped; run goes on with the same command, generate with --resume", err=True)
         raise typer.Exit(130) from None
 
 
@@ -74,14 +77,15 @@ def _console() -> Any:
     return Console(stderr=True)  # so that a pipe gets results alone
 
 
-def show_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Print a table to standard output."""
+def show_table(shown: "Table") -> None:
+    """Print a table and its note to standard output."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Table as TextTable
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")  # a name is never cut short
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+    table = TextTable(title=Text(shown.title), title_justify="left", caption=Text(shown.note), caption_justify="left")
+    for column in shown.columns:
+        table.add_column(Text(column), overflow="fold")  # a name is never cut short
+    for row in shown.rows:
+        table.add_row(*(Text(str(cell)) for cell in row))  # no name is taken for markup
     Console().print(table)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .classifiers import Preprocessing, class_names_of, match_classes, prepared_logits, preprocessing_of
-from .pools import Pool, as_eight_bit
+from .pools import Pool, UnreadableImageError, as_eight_bit
 
 logger = logging.getLogger(__name__)
 CLAMP = 1e-5  # a target of exactly 0 or 1 has an infinite margin; this one asks for a margin of 11.5
@@ -87,16 +87,19 @@ def score_pool(
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error is {on_error!r}; use 'raise' to stop at an unreadable image or 'skip' to go on")
+    if classifier.training:
+        raise ValueError("the classifier is in training mode, where scores depend on the batch; call classifier.eval()")
     table = match_classes(pool.class_names, class_names_of(classifier))
     labels = torch.tensor([table[row["label"]] for row in pool.rows])
-    preprocessing, scores, skipped = preprocessing_of(classifier), np.full(len(pool), np.nan), []
+    preprocessing, scores, skipped, before = preprocessing_of(classifier), np.full(len(pool), np.nan), [], 0
     for indices, images in _batches(pool, preprocessing, batch_size, on_error, skipped):
         if indices:
             with torch.inference_mode():
                 logits = prepared_logits(classifier, images).cpu()
             scores[indices] = difficulty(logits, labels[indices]).double().numpy()
         if progress is not None:
-            progress(batch_size)
+            progress(len(images) + len(skipped) - before)
+            before = len(skipped)
     return Scores(scores, skipped)
 
 
@@ -106,8 +109,12 @@ def _batches(
     def prepared(index: int) -> Tensor | None:
         try:
             array = as_eight_bit(pool.open(index), preprocessing.channels)
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for files that are no images
-            return _report_unreadable(pool, index, on_error, skipped, error)
+        except UnreadableImageError as error:
+            if on_error == "raise":
+                raise
+            logger.warning("skipped: %s", error)
+            skipped.append(pool.rows[index]["file_name"])
+            return None
         image = torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255
         return preprocessing(image)
 
@@ -117,13 +124,3 @@ def _batches(
             images = dict(zip(chunk, threads.map(prepared, chunk), strict=True))
             kept = [i for i, image in images.items() if image is not None]
             yield kept, torch.cat([images[i] for i in kept]) if kept else torch.empty(0)
-
-
-def _report_unreadable(pool: Pool, index: int, on_error: str, skipped: list[str], error: Exception) -> None:
-    name = pool.rows[index]["file_name"]
-    if on_error == "raise":
-        raise ValueError(
-            f"{pool.path / name} is not a readable image ({error}); remove it, or skip such files (--on-error skip)"
-        ) from error
-    logger.warning("skipped %s: not a readable image (%s)", pool.path / name, error)
-    skipped.append(name)

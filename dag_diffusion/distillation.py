@@ -6,9 +6,9 @@ evaluator, which did not.
 """
 
 import json
-import logging
+import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,18 @@ from .classifiers import load_classifier
 from .difficulty import score_pool
 from .evaluation import LabelledImages, Result, evaluate, load_labelled_images, summarise
 from .generation import PoolConfig, fill_pool
+from .networks import build_network
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
-from .pools import Pool, read_pool, write_atomically, write_distilled_set
+from .pools import Pool, json_lines, locked, read_pool, require_writable_target, write_atomically, write_distilled_set
 from .reporting import ReportedSet, Table, write_report
 from .subsampling import PoolSelection, subsample
 from .targets import TargetDistribution
-from .training import PROTOCOLS
+from .training import PROTOCOLS, derived_seeds
 
-logger = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]  # stage, done, of
+SETTINGS = "run.json"
+SIZE, REAL_IMAGES = (32, 32), 100  # of the embedded images: pixels, and how many real ones a class
+MEASURED = "Difficulties by the guide."
 REAL, UNGUIDED, DGS, DAG_DGS = "random real", "random, unguided pool", "DGS", "DAG + DGS"
 
 
@@ -38,10 +41,11 @@ class RoadConfig:
     """One distillation on the embedded default, from noise to test accuracy.
 
     Attributes:
-        ipc: images per class in the final sets.
+        ipc: images per class in the final sets, at most 100, since the random real images come from 100 a class.
         pool_factor: pool size as a multiple of IPC; the paper advises 5.
-        network, protocol, seeds: of the downstream training; results are paired by seed.
-        seed: of pools and draws.
+        network, protocol: of the downstream training.
+        seeds: draws and trainings of each set, paired: the i-th uses the same seed for every set.
+        seed: of the pools, and of those seeds.
     """
 
     ipc: int = 10
@@ -57,13 +61,18 @@ class RoadConfig:
         for name in ("ipc", "pool_factor", "seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.ipc > REAL_IMAGES:
+            raise ValueError(
+                f"ipc is {self.ipc}, but there are only {REAL_IMAGES} real images a class to compare with; lower it"
+            )
         if self.protocol not in PROTOCOLS:
             raise ValueError(f"there is no protocol {self.protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+        build_network(self.network, channels=1, size=SIZE, num_classes=len(embedded.CLASS_NAMES))
 
 
 @dataclass(frozen=True)
 class Control:
-    """How well a pool met its targets, by one classifier: mean absolute error and Spearman's rank correlation."""
+    """How near a pool came to its targets, by one classifier: mean absolute error and Spearman's rank correlation."""
 
     pool: str
     classifier: str
@@ -78,37 +87,72 @@ class RoadResult:
     results: list[Result]
     control: list[Control]
     report: Path
-    config: RoadConfig = field(default_factory=RoadConfig)
+    config: RoadConfig
 
 
-def distill(output: str | Path, config: RoadConfig | None = None, *, progress: Progress | None = None) -> RoadResult:
+def distill(
+    output: str | Path, config: RoadConfig | None = None, *, device: str = "cpu", progress: Progress | None = None
+) -> RoadResult:
     """Run the whole road into ``output``; a run that was interrupted goes on where it stopped.
 
     Args:
         output: new or empty folder, or that of an interrupted run with the same settings.
         config: sizes and seeds.
+        device: of generation, scoring and training.
         progress: called with stage, done and total.
 
     Raises:
-        FileExistsError: the folder holds something else.
+        FileExistsError: the folder holds something else, or another run works on it.
         ValueError: it holds a run with other settings.
     """
     output, config, progress = Path(output), config or RoadConfig(), progress or (lambda stage, done, total: None)
-    pipeline = load_embedded_pipeline()
+    _check_output(output, config)
+    with locked(output):
+        write_atomically(output / SETTINGS, _json(asdict(config)))
+        return _distill(output, config, device, progress)
+
+
+def _check_output(output: Path, config: RoadConfig) -> None:
+    if (output / SETTINGS).exists():
+        earlier, now = json.loads((output / SETTINGS).read_text("utf-8")), asdict(config)
+        differing = [f"{k} was {earlier.get(k)!r} and is now {v!r}" for k, v in now.items() if earlier.get(k) != v]
+        if differing:
+            raise ValueError(
+                f"{output} holds a run with other settings: {'; '.join(differing)}; give those, or another folder"
+            )
+    elif output.is_dir() and any(output.iterdir()):
+        raise FileExistsError(f"{output} holds something that is no run; choose an empty or new folder for the output")
+    else:
+        require_writable_target(output)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _distill(output: Path, config: RoadConfig, device: str, progress: Progress) -> RoadResult:
+    pipeline = load_embedded_pipeline().to(device)
     reference = embedded.training_difficulties(pipeline.class_names)
     target = TargetDistribution.from_reference(reference, name="training images, out of sample")
     pools = _fill_pools(pipeline, output, config, target, progress)
-    sets = _select_sets(pools, output, config, target)
-    control = _measure_control(pools["DAG"], load_classifier(embedded.EVALUATOR))
-    results = _train_and_test(pools["unguided"], sets, config, progress)
-    report = _report(output, config, reference, pools, sets, control, results)
+    chosen = {
+        name: subsample(pool, config.ipc, target=target, seed=config.seed) for name, pool in _sources(pools).items()
+    }
+    sets = _write_sets(pools, chosen, output, config, target)
+    control = _measure_control(pools, load_classifier(embedded.EVALUATOR).to(device))
+    results = _train_and_test(pools, target, output, config, device, progress)
+    report = _report(output, config, reference, pools, sets, chosen, control, results)
     record = {
         "config": asdict(config),
         "results": [asdict(r) for r in results],
         "control": [asdict(c) for c in control],
     }
-    write_atomically(output / "results.json", (json.dumps(record, indent=2) + "\n").encode())
+    write_atomically(output / "results.json", _json(record))
     return RoadResult(results, control, report, config)
+
+
+def _sources(pools: Mapping[str, Pool]) -> dict[str, Pool]:
+    return {DGS: pools["unguided"], DAG_DGS: pools["DAG"]}
 
 
 def load_embedded_pipeline() -> DifficultyGuidedPipeline:
@@ -148,54 +192,90 @@ class _Counter:
         self.progress(self.stage, self.done, self.total)
 
 
-def _select_sets(
-    pools: Mapping[str, Pool], output: Path, config: RoadConfig, target: TargetDistribution
-) -> dict[str, tuple[Pool, PoolSelection]]:
+def _write_sets(
+    pools: Mapping[str, Pool],
+    chosen: Mapping[str, PoolSelection],
+    output: Path,
+    config: RoadConfig,
+    target: TargetDistribution,
+) -> dict[str, Pool]:
     sets = {}
-    for name, folder, pool in ((DGS, "set-dgs", pools["unguided"]), (DAG_DGS, "set-dag-dgs", pools["DAG"])):
-        chosen = subsample(pool, config.ipc, target=target, seed=config.seed)
-        provenance = {
-            "selection": {"method": "histogram", "ipc": config.ipc, "target": target.name, "seed": config.seed}
-        }
-        columns = {"bin": chosen.bins.tolist()}
-        written = write_distilled_set(
-            pool, chosen.indices.tolist(), output / folder, columns=columns, provenance=provenance, overwrite=True
+    for name, pool in _sources(pools).items():
+        selection = {"method": "histogram", "ipc": config.ipc, "target": target.name, "seed": config.seed}
+        sets[name] = write_distilled_set(
+            pool,
+            chosen[name].indices.tolist(),
+            output / f"set-{name.lower().replace(' + ', '-')}",
+            columns={"bin": chosen[name].bins.tolist()},
+            provenance={"selection": selection},
+            overwrite=True,
         )
-        sets[name] = (written, chosen)
     return sets
 
 
-def _measure_control(pool: Pool, evaluator: nn.Module) -> list[Control]:
-    wanted = np.array([row["target_difficulty"] for row in pool.rows])
-    by_evaluator = score_pool(pool, evaluator).difficulties
-    return [
-        Control("DAG", name, float(np.abs(measured - wanted).mean()), float(spearmanr(measured, wanted).statistic))
-        for name, measured in (("guide", pool.difficulties), ("evaluator", by_evaluator))
-    ]
+def _measure_control(pools: Mapping[str, Pool], evaluator: nn.Module) -> list[Control]:
+    """Both pools have the same images in mind, so the unguided one says how near chance comes to the targets."""
+    wanted = np.array([row["target_difficulty"] for row in pools["DAG"].rows])
+    rows = []
+    for name, pool in pools.items():
+        for classifier, found in (
+            ("guide", pool.difficulties),
+            ("evaluator", score_pool(pool, evaluator).difficulties),
+        ):
+            error, correlation = float(np.abs(found - wanted).mean()), float(spearmanr(found, wanted).statistic)
+            rows.append(Control(name, classifier, error, correlation))
+    return rows
 
 
 def _train_and_test(
-    unguided: Pool, sets: Mapping[str, tuple[Pool, PoolSelection]], config: RoadConfig, progress: Progress
+    pools: Mapping[str, Pool],
+    target: TargetDistribution,
+    output: Path,
+    config: RoadConfig,
+    device: str,
+    progress: Progress,
 ) -> list[Result]:
-    load = {"size": (32, 32), "channels": 1}
-    test = load_labelled_images(read_pool(embedded.TEST), **load)
-    load["class_names"] = test.class_names
-    real = load_labelled_images(read_pool(embedded.REFERENCE), **load)
-    pool = load_labelled_images(unguided, **load)
-    compared = {
+    test = load_labelled_images(read_pool(embedded.TEST), size=SIZE, channels=1)
+    options = {"size": SIZE, "channels": 1, "class_names": test.class_names}
+    real = load_labelled_images(read_pool(embedded.REFERENCE), **options)
+    images = {name: load_labelled_images(pool, **options) for name, pool in pools.items()}
+
+    def select(name: str, seed: int) -> LabelledImages:
+        return subset(images[name], subsample(pools[name], config.ipc, target=target, seed=seed).indices)
+
+    sets = {
         REAL: lambda seed: random_subset(real, config.ipc, seed),
-        UNGUIDED: lambda seed: random_subset(pool, config.ipc, seed),
-        **{name: load_labelled_images(chosen, **load) for name, (chosen, _) in sets.items()},
+        UNGUIDED: lambda seed: random_subset(images["unguided"], config.ipc, seed),
+        DGS: lambda seed: select("unguided", seed),
+        DAG_DGS: lambda seed: select("DAG", seed),
     }
-    count = _Counter("training and testing", len(compared) * config.seeds, progress)
+    path, count = output / "trainings.jsonl", _Counter("training and testing", len(sets) * config.seeds, progress)
+    known = [Result(**row) for row in _finished_lines(path)]
+    count(len(known))
+
+    def keep(result: Result) -> None:
+        write_atomically(path, json_lines([*_finished_lines(path), asdict(result)]))
+        count()
+
     return evaluate(
-        compared,
+        sets,
         test,
         network=config.network,
         protocol=PROTOCOLS[config.protocol],
-        seeds=range(config.seeds),
-        on_result=lambda result: count(),
+        seeds=derived_seeds(config.seed, config.seeds),
+        device=device,
+        known=known,
+        on_result=keep,
     )
+
+
+def _finished_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+
+def subset(images: LabelledImages, indices: np.ndarray) -> LabelledImages:
+    """Some of the images, with the class names of all."""
+    return LabelledImages(images.images[indices], images.labels[indices], images.class_names)
 
 
 def random_subset(images: LabelledImages, ipc: int, seed: int) -> LabelledImages:
@@ -210,12 +290,12 @@ def random_subset(images: LabelledImages, ipc: int, seed: int) -> LabelledImages
         if len(rows) < ipc:
             raise ValueError(f"class {name!r} has {len(rows)} images, but {ipc} are to be drawn; lower ipc")
         chosen.append(np.random.default_rng([seed, label]).permutation(rows)[:ipc])
-    indices = np.concatenate(chosen)
-    return LabelledImages(images.images[indices], images.labels[indices], images.class_names)
+    return subset(images, np.concatenate(chosen))
 
 
 def accuracy_table(results: list[Result], *, baseline: str = UNGUIDED, note: str = "") -> Table:
     """Test accuracy of each set in percent, with the paired difference to the baseline set."""
+    sizes = {result.set: f"{result.images_per_class:g}" for result in results}
     rows = []
     for row in summarise(results, baseline=baseline):
         std = "" if row.std is None else f" ± {100 * row.std:.1f}"
@@ -223,10 +303,9 @@ def accuracy_table(results: list[Result], *, baseline: str = UNGUIDED, note: str
         if row.set != baseline:
             difference = _signed(row.difference)
             interval = "" if row.interval is None else " to ".join(map(_signed, row.interval))
-        rows.append([row.set, f"{100 * row.mean:.1f}{std}", row.seeds, difference, interval])
-    return Table(
-        "Test accuracy", ["trained on", "accuracy, %", "seeds", f"against {baseline}", "95 % interval"], rows, note
-    )
+        rows.append([row.set, sizes[row.set], f"{100 * row.mean:.1f}{std}", row.seeds, difference, interval])
+    columns = ["trained on", "IPC", "accuracy, %", "seeds", f"against {baseline}", "95 % interval"]
+    return Table("Test accuracy", columns, rows, note)
 
 
 def _signed(fraction: float) -> str:
@@ -245,28 +324,33 @@ def _report(
     config: RoadConfig,
     reference: Mapping[str, np.ndarray],
     pools: Mapping[str, Pool],
-    sets: Mapping[str, tuple[Pool, PoolSelection]],
+    sets: Mapping[str, Pool],
+    chosen: Mapping[str, PoolSelection],
     control: list[Control],
     results: list[Result],
 ) -> Path:
-    note = (
-        f"{config.network}, protocol {config.protocol}, {config.ipc} images per class, last epoch, "
-        "10,000 real test images; mean and standard deviation over seeds"
-    )
     quotas = [
         Table(f"Quotas of {name}", ["class", "bin, easy to hard", "wanted", "found"], [list(r.values()) for r in rows])
-        for name, (_, chosen) in sets.items()
-        if (rows := [r for r in chosen.quota_rows(pools["DAG"].class_names) if r["wanted"]])
+        for name, selection in chosen.items()
+        if (rows := [r for r in selection.quota_rows(pools["DAG"].class_names) if r["wanted"]])
     ]
     return write_report(
         output / "report.html",
-        title=f"Distilled Fashion-MNIST, {config.ipc} images per class",
+        title=f"Distilled Fashion-MNIST, {config.ipc} {'image' if config.ipc == 1 else 'images'} per class",
         reference=reference,
-        pools=[ReportedSet(f"pool, {name}", pool) for name, pool in pools.items()],
-        selected=[ReportedSet(name, pool) for name, (pool, _) in sets.items()],
-        tables=[accuracy_table(results, note=note), control_table(control), *quotas],
+        pools=[ReportedSet(f"pool, {name}", pool, MEASURED) for name, pool in pools.items()],
+        selected=[ReportedSet(name, pool, MEASURED) for name, pool in sets.items()],
+        tables=[accuracy_table(results, note=accuracy_note(config)), control_table(control), *quotas],
         provenance=_provenance(config, pools),
-        commands=[_command(config)],
+        commands=[_command(output, config)],
+    )
+
+
+def accuracy_note(config: RoadConfig) -> str:
+    """How the accuracies came about, for whoever reads the table alone."""
+    return (
+        f"{config.network}, protocol {config.protocol}, last epoch, 10,000 real test images; mean and deviation "
+        f"over {config.seeds} draws with one training each, from one pool each; the interval is paired by seed"
     )
 
 
@@ -274,6 +358,11 @@ def _provenance(config: RoadConfig, pools: Mapping[str, Pool]) -> dict[str, Any]
     return {"road": asdict(config), **{f"pool, {name}": pool.provenance for name, pool in pools.items()}}
 
 
-def _command(config: RoadConfig) -> str:
+def _command(output: Path, config: RoadConfig) -> str:
     changed = {k: v for k, v in asdict(config).items() if v != getattr(RoadConfig, k)}
-    return " ".join(["dag-diffusion run", *(f"--{k.replace('_', '-')} {v}" for k, v in changed.items())])
+    return " ".join(
+        [
+            f"dag-diffusion run --output {shlex.quote(str(output))}",
+            *(f"--{k.replace('_', '-')} {v}" for k, v in changed.items()),
+        ]
+    )

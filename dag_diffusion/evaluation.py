@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from scipy import stats
 from torch import Tensor, nn
 
-from .networks import seeded_network
+from .networks import build_network, seeded_network
 from .pools import Pool, as_eight_bit, folder_names
 from .training import PROTOCOLS, Protocol, train
 
@@ -108,11 +108,7 @@ def load_labelled_images(
 
 
 def _pixels(pool: Pool, index: int, size: tuple[int, int], channels: int) -> np.ndarray:
-    try:
-        pixels = as_eight_bit(pool.open(index), channels)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow raises all of these
-        name = pool.path / pool.rows[index]["file_name"]
-        raise ValueError(f"{name} is not a readable image ({error}); restore the file or remove its row") from error
+    pixels = as_eight_bit(pool.open(index), channels)
     if pixels.shape[:2] == size:
         return pixels
     image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
@@ -189,6 +185,7 @@ def evaluate(
     mean: float | Sequence[float] = 0.5,
     std: float | Sequence[float] = 0.5,
     device: str | torch.device = "cpu",
+    known: Iterable[Result] = (),
     on_result: Callable[[Result], None] | None = None,
 ) -> list[Result]:
     """Train one network a set and seed, from scratch, and test it after its last epoch.
@@ -198,7 +195,8 @@ def evaluate(
         test: images that no set, guide or generator has seen; their class names rule.
         num_classes: logits of the network; by default the largest label of ``test`` and one.
         mean, std: see ``normalise``; the same for every set and the test images.
-        on_result: called after each training, so that nothing is lost when a long evaluation is stopped.
+        known: results of an earlier run with the same images; those trainings are not repeated.
+        on_result: called after each new training, so that nothing is lost when a long evaluation is stopped.
 
     Returns:
         all sets of the first seed, then all of the second, and so on.
@@ -212,9 +210,14 @@ def evaluate(
     ready = {name: source if callable(source) else _prepared(source, test, name) for name, source in sets.items()}
     test_images, test_labels = normalise(test.images, mean, std), torch.as_tensor(test.labels)
     channels, *size = test_images.shape[1:]
+    build_network(network, channels=channels, size=tuple(size), num_classes=num_classes)  # refuses a name or size now
+    earlier = {(r.set, r.network, r.protocol, r.seed): r for r in known}
     results = []
     for seed in seeds:
         for name, source in ready.items():
+            if (found := earlier.get((name, network, protocol.name, seed))) is not None:
+                results.append(found)
+                continue
             given = _prepared(source(seed), test, name) if callable(source) else source
             started = time.perf_counter()
             fresh = seeded_network(network, seed=seed, channels=channels, size=tuple(size), num_classes=num_classes)

@@ -4,13 +4,12 @@ The seed of an image comes from (pool seed, label, index) alone, so processes, b
 under ``accelerate launch`` without other code: process r of R draws every R-th of the images that are still missing.
 """
 
-import fcntl
 import json
 import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -23,11 +22,14 @@ from PIL import Image
 from .guidance import GuidanceConfig
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .pools import (
+    EARLIER,
+    LOCK,
     METADATA,
     PROVENANCE,
     Pool,
     folder_names,
     json_lines,
+    locked,
     read_pool,
     read_rows,
     require_writable_target,
@@ -65,6 +67,8 @@ class PoolConfig:
     difficulty_guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
 
     def __post_init__(self) -> None:
+        if self.labels is not None and not len(self.labels):
+            raise ValueError("the list of labels is empty; name at least one class, or leave it out for all of them")
         if self.images_per_class < 1:
             raise ValueError(f"a pool of {self.images_per_class} images per class is empty; ask for at least 1")
 
@@ -153,7 +157,7 @@ def fill_pool(
         progress: called with the number of images that this process has finished.
 
     Returns:
-        the finished pool.
+        The finished pool.
 
     Raises:
         FileExistsError: the folder holds something else, or a pool while neither ``resume`` nor ``overwrite`` is given.
@@ -163,20 +167,19 @@ def fill_pool(
 
     config, folder, state = config or PoolConfig(), Path(folder), PartialState()
     jobs = plan(config, pipeline.class_names)
-    _check_target(pipeline, config)
+    _check(pipeline, config, jobs)
     provenance = _provenance(pipeline, config, source)
-    with _locked(folder) if state.is_main_process else nullcontext():
-        if state.is_main_process:
-            _open_pool(folder, provenance, resume, overwrite)
-        state.wait_for_everyone()
-        done = {row["file_name"] for row in _rows_so_far(folder)}
-        todo = [job for job in jobs if job.file_name not in done][state.process_index :: state.num_processes]
-        if progress is not None and done:
-            progress(len(done))
-        for start in range(0, len(todo), batch_size):
-            _draw(pipeline, folder, todo[start : start + batch_size], config, state.process_index)
-            if progress is not None:
-                progress(len(todo[start : start + batch_size]))
+    _check_folder(folder, provenance, resume, overwrite)
+    with locked(folder) if state.is_main_process else nullcontext():
+        try:
+            if state.is_main_process:
+                _open_pool(folder, provenance, resume)
+            state.wait_for_everyone()
+            _draw_missing(pipeline, folder, jobs, config, state, batch_size, progress)
+        except BaseException:
+            if state.num_processes == 1 and not _rows_so_far(folder):  # others might still be writing
+                _undo(folder)
+            raise
         state.wait_for_everyone()
         if state.is_main_process:
             _finish(folder, jobs)
@@ -184,12 +187,34 @@ def fill_pool(
     return read_pool(folder)
 
 
-def _check_target(pipeline: DifficultyGuidedPipeline, config: PoolConfig) -> None:
-    if config.target is not None and pipeline.classifier is None:
-        raise ValueError(
-            "a target needs a classifier to steer by, and this pipeline has none; "
-            "load it with from_pretrained(..., classifier=load_classifier('...')) or leave the target out"
-        )
+def _draw_missing(
+    pipeline: DifficultyGuidedPipeline,
+    folder: Path,
+    jobs: Sequence[ImageJob],
+    config: PoolConfig,
+    state: Any,
+    batch_size: int,
+    progress: Callable[[int], None] | None,
+) -> None:
+    done = {row["file_name"] for row in _rows_so_far(folder)}
+    todo = [job for job in jobs if job.file_name not in done][state.process_index :: state.num_processes]
+    state.wait_for_everyone()  # whoever counts rows while others write them would deal out another list
+    if progress is not None and done:
+        progress(len(done))
+    for start in range(0, len(todo), batch_size):
+        _draw(pipeline, folder, todo[start : start + batch_size], config, state.process_index)
+        if progress is not None:
+            progress(len(todo[start : start + batch_size]))
+
+
+def _check(pipeline: DifficultyGuidedPipeline, config: PoolConfig, jobs: Sequence[ImageJob]) -> None:
+    """Whatever would stop the first batch stops the run before a file is touched."""
+    labels = sorted({job.label for job in jobs})
+    targets = None if config.target is None else torch.zeros(len(labels))
+    pipeline.check_inputs(labels, targets, "pil", config.num_inference_steps)
+    pipeline.guide_labels(labels)
+    if config.target is not None:
+        config.difficulty_guidance.steps(config.num_inference_steps)
 
 
 def _provenance(pipeline: DifficultyGuidedPipeline, config: PoolConfig, source: str) -> dict[str, Any]:
@@ -198,6 +223,7 @@ def _provenance(pipeline: DifficultyGuidedPipeline, config: PoolConfig, source: 
         "format": FORMAT,
         "pipeline": source,
         "guide": _guide_name(pipeline, source),
+        "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
         "scheduler": {"name": type(pipeline.scheduler).__name__, **_json_values(pipeline.scheduler.config)},
         "settings": config.settings(),
         "classes": {str(k): v for k, v in pipeline.class_names.items()},
@@ -221,50 +247,56 @@ def _json_values(config: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in config.items() if not k.startswith("_") and isinstance(v, bool | int | float | str | None)}
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; the lock lies beside it, so that a new folder can be told from a used one."""
-    path = folder.absolute().with_name(f".{folder.absolute().name}.lock")
-    above = next(p for p in path.parents if p.exists())
-    if not os.access(above, os.W_OK):
-        raise PermissionError(
-            f"{above} cannot be written; choose an output folder of your own or change its permissions"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FileExistsError(f"another run is filling {folder}; wait for it, or choose another folder") from error
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _open_pool(folder: Path, provenance: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
+def _check_folder(folder: Path, provenance: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
     if resume and (folder / PROVENANCE).exists():
         _require_same_settings(json.loads((folder / PROVENANCE).read_text("utf-8")), provenance, folder)
     else:
         require_writable_target(folder, overwrite=overwrite)
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+
+
+def _open_pool(folder: Path, provenance: Mapping[str, Any], resume: bool) -> None:
+    """Begin a pool, the earlier one put aside until this one is finished; or gather what a killed run has left."""
+    if not (resume and (folder / PROVENANCE).exists()):
+        _put_aside(folder)
         write_provenance(folder, provenance)
-    _gather_rows(folder)
-
-
-def _gather_rows(folder: Path) -> None:
-    """All rows so far into one file, so that no process appends to a line that a kill has torn."""
+    for torn in folder.rglob(".*.partial"):
+        torn.unlink()
     rows = _rows_so_far(folder)
     (folder / ROWS).mkdir(exist_ok=True)
-    write_atomically(folder / ROWS / "earlier.jsonl", json_lines(rows))
+    write_atomically(folder / ROWS / "earlier.jsonl", json_lines(rows))  # no process appends to a line that a kill tore
     for file in (folder / ROWS).glob("[0-9]*.jsonl"):
         file.unlink()
 
 
+def _put_aside(folder: Path) -> None:
+    content = [path for path in folder.iterdir() if path.name not in (LOCK, EARLIER)]
+    if content and not (folder / EARLIER).exists():  # else the content is itself unfinished, and the older one is kept
+        (folder / EARLIER).mkdir()
+        for path in content:
+            os.replace(path, folder / EARLIER / path.name)
+    else:
+        _remove(content)
+
+
+def _undo(folder: Path) -> None:
+    """Not one image came: leave the folder as it was found."""
+    _remove([path for path in folder.iterdir() if path.name not in (LOCK, EARLIER)])
+    if (folder / EARLIER).exists():
+        for path in (folder / EARLIER).iterdir():
+            os.replace(path, folder / path.name)
+        (folder / EARLIER).rmdir()
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def _require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
-    keys = ("pipeline", "guide", "scheduler", "settings", "classes")
+    keys = ("pipeline", "guide", "dtype", "scheduler", "settings", "classes")
     before, after = ({k: json.loads(json.dumps(p.get(k))) for k in keys} for p in (old, new))
     differing = list(_differences(before, after))
     if differing:
@@ -283,8 +315,10 @@ def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
 
 def _rows_so_far(folder: Path) -> list[dict[str, Any]]:
     """Rows of images that are surely there: a row is written after its image."""
-    files = [folder / METADATA, *sorted((folder / ROWS).glob("*.jsonl"))]
-    rows = {row["file_name"]: row for file in files if file.exists() for row in read_rows(file)}
+    rows = read_rows(folder / METADATA) if (folder / METADATA).exists() else []
+    for file in sorted((folder / ROWS).glob("*.jsonl")):
+        rows += read_rows(file, growing=True)
+    rows = {row["file_name"]: row for row in rows}
     return [row for name, row in rows.items() if (folder / name).is_file()]
 
 
@@ -316,9 +350,7 @@ def _finish(folder: Path, jobs: Sequence[ImageJob]) -> None:
     rows = {row["file_name"]: row for row in _rows_so_far(folder)}
     missing = [job.file_name for job in jobs if job.file_name not in rows]
     if missing:
-        raise OSError(
-            f"{len(missing)} images of {folder} are missing ({missing[0]}, ...); run the same with --resume"
-        )
+        raise OSError(f"{len(missing)} images of {folder} are missing ({missing[0]}, ...); run the same with --resume")
     ordered = sorted((rows[job.file_name] for job in jobs), key=lambda row: (row["label"], row["file_name"]))
     write_atomically(folder / METADATA, json_lines(ordered))
-    shutil.rmtree(folder / ROWS)
+    _remove([path for path in (folder / ROWS, folder / EARLIER) if path.exists()])

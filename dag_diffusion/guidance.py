@@ -51,10 +51,19 @@ class GuidanceConfig:
         if self.every < 1:
             raise ValueError(f"guidance on every {self.every}th step is impossible; every must be 1, 2, 3, ...")
 
-    def guides(self, step: int, num_steps: int) -> bool:
-        """Whether step ``step`` of ``num_steps`` (0 is the noisiest) is steered."""
-        first, end = int(self.start * num_steps), int(self.stop * num_steps)
-        return first <= step < end and (step - first) % self.every == 0
+    def steps(self, num_steps: int) -> range:
+        """Which of ``num_steps`` steps (0 is the noisiest) are steered.
+
+        Raises:
+            ValueError: none is; a target would be ignored without a word.
+        """
+        guided = range(int(self.start * num_steps), int(self.stop * num_steps), self.every)
+        if not guided:
+            raise ValueError(
+                f"none of {num_steps} steps lies in the guidance window [{self.start}, {self.stop}); "
+                "take more num_inference_steps or a wider window"
+            )
+        return guided
 
 
 def predicted_clean(output: Tensor, noisy: Tensor, alpha: Tensor | float, prediction_type: str) -> Tensor:

@@ -8,21 +8,30 @@ An image or a file exists whole or not at all: it is written under another name 
 
 import io
 import json
+import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+logger = logging.getLogger(__name__)
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 METADATA = "metadata.jsonl"
 PROVENANCE = "pool.json"
+LOCK = ".lock"  # in a folder while a run works on it
+EARLIER = ".earlier"  # the pool that is being overwritten, until the new one is finished
 COLUMNS = ("file_name", "label", "class_name", "target_difficulty", "difficulty", "seed")
+
+
+class UnreadableImageError(ValueError):
+    """A file that should be an image is none."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +82,18 @@ class Pool:
         """The image of one row, decoded.
 
         Raises:
-            OSError: the file is missing, unreadable or not an image.
+            UnreadableImageError: the file is missing, not an image, cut off, or too large to be one; it is named.
         """
-        source = self.path / self.rows[index]["file_name"] if self.encoded is None else io.BytesIO(self.encoded[index])
-        with Image.open(source) as image:
-            image.load()
-            return image
+        name = self.path / self.rows[index]["file_name"]
+        try:
+            with Image.open(name if self.encoded is None else io.BytesIO(self.encoded[index])) as image:
+                image.load()
+                return image
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow raises all of these
+            reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
+            raise UnreadableImageError(
+                f"{name} is not a readable image ({reason}); restore it, or remove the file and its row"
+            ) from error
 
 
 def folder_names(class_names: Mapping[int, str]) -> dict[int, str]:
@@ -87,7 +102,9 @@ def folder_names(class_names: Mapping[int, str]) -> dict[int, str]:
     for label, name in class_names.items():
         safe = re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", name.split(",")[0]).strip(" .") or "class"
         taken = {other.casefold() for other in names.values()}  # two names that differ in case are one on many disks
-        names[label] = f"{safe}_{label}" if safe.casefold() in taken else safe
+        while safe.casefold() in taken:
+            safe = f"{safe}_{label}"
+        names[label] = safe
     return names
 
 
@@ -110,10 +127,14 @@ def read_pool(path: str | Path) -> Pool:
         return _read_parquet(path)
     if not path.is_dir():
         raise ValueError(f"{path} is neither a folder of class folders nor a .parquet image dataset")
+    if (path / PROVENANCE).exists() and not (path / METADATA).exists():
+        raise ValueError(f"the pool at {path} is not finished; go on with the same `generate` command and --resume")
     rows = read_rows(path / METADATA) if (path / METADATA).exists() else _rows_of_folders(path)
     if not rows:
         raise ValueError(f"{path} holds no images; expected {path}/CLASS/IMAGE.png, with or without a {METADATA}")
     _check_rows(path, rows)
+    if (path / METADATA).exists() and (extra := len(_rows_of_folders(path)) - len(rows)) > 0:
+        logger.warning("%d images in %s have no row in %s and are left out", extra, path, METADATA)
     provenance = json.loads((path / PROVENANCE).read_text("utf-8")) if (path / PROVENANCE).exists() else {}
     return Pool(path, sorted(rows, key=lambda row: (row["label"], row["file_name"])), provenance)
 
@@ -126,12 +147,16 @@ def _read_parquet(path: Path) -> Pool:
     table = Dataset(pyarrow.parquet.read_table(path))  # in memory: Dataset.from_parquet would fill a cache at home
     if not {"image", "label"} <= set(table.column_names):
         raise ValueError(f"{path} needs the columns image and label, but has {', '.join(table.column_names)}")
-    names = getattr(table.features["label"], "names", None)
-    rows, encoded = [], []
+    labels = table["label"]
+    if not all(isinstance(label, int) and label >= 0 for label in labels):
+        raise ValueError(f"the labels in {path} must be whole numbers from 0 on; cast the column to ClassLabel first")
+    names = getattr(table.features["label"], "names", None) or [str(i) for i in range(max(labels) + 1)]
+    folders, rows, encoded = folder_names(dict(enumerate(names))), [], []
     for i, entry in enumerate(table.cast_column("image", ImageFeature(decode=False))):
-        label, image = entry["label"], entry["image"]
-        name = names[label] if names else str(label)
-        rows.append({"file_name": image["path"] or f"{i:06d}.png", "label": label, "class_name": name})
+        image, label = entry.pop("image"), entry["label"]
+        entry = {k: v for k, v in entry.items() if isinstance(v, bool | int | float | str | None)}
+        # the names inside are not used: they may repeat, or point anywhere
+        rows.append({**entry, "file_name": f"{folders[label]}/{i:06d}.png", "class_name": names[label]})
         encoded.append(image["bytes"])
     return Pool(path, rows, encoded=encoded)
 
@@ -146,21 +171,33 @@ def _rows_of_folders(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file.  A last line without its newline was cut off by a kill and is left out."""
-    lines = path.read_text("utf-8").split("\n")[:-1]
+def read_rows(path: Path, *, growing: bool = False) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines file.
+
+    Args:
+        growing: rows are appended one by one, so that a last line without its newline was cut off by a kill; it is
+            left out.
+
+    Raises:
+        ValueError: a line is no row; its number is named.
+    """
+    lines = path.read_text("utf-8").split("\n")
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines[:-1] if growing else lines, 1):
         try:
-            row = json.loads(line)
-            rows.append(
-                {**row, "label": int(row["label"]), "class_name": row["class_name"], "file_name": row["file_name"]}
-            )
+            if line.strip():
+                rows.append(_row(json.loads(line)))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"line {number} of {path} has no file_name, label and class_name ({error}); mend or remove it"
             ) from error
     return rows
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    if not (isinstance(row["file_name"], str) and isinstance(row["class_name"], str)):
+        raise TypeError("file_name and class_name must be text")
+    return {**row, "label": int(row["label"])}
 
 
 def _check_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -169,7 +206,9 @@ def _check_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         name = row["file_name"]
         if not (path / name).resolve().is_relative_to(root):
-            raise ValueError(f"{path / METADATA} names {name!r}, which lies outside {path}; such a row is refused")
+            raise ValueError(
+                f"{path / name} leads out of {path}; a row or link that does is refused, so copy the images"
+            )
         if name in seen:
             raise ValueError(f"{path / METADATA} names {name!r} twice; keep one row an image")
         if not (path / name).is_file():
@@ -202,8 +241,8 @@ def require_writable_target(folder: Path, *, overwrite: bool = False) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; choose another output folder")
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / PROVENANCE).exists():
+    if folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
+        if not any((place / PROVENANCE).exists() for place in (folder, folder / EARLIER)):
             raise FileExistsError(
                 f"{folder} holds something that is no pool; choose an empty or new folder for the output"
             )
@@ -218,8 +257,33 @@ def require_writable_target(folder: Path, *, overwrite: bool = False) -> None:
         )
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made if need be and removed again if nothing came into it.
+
+    Raises:
+        FileExistsError: another run works on it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise FileExistsError(f"another run works on {folder}; wait for it, or choose another folder") from error
+    try:
+        yield
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # it holds something, as it should
+            folder.rmdir()
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that a kill or a full disk leaves the old one or none, never half of the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(data)
@@ -232,7 +296,6 @@ def write_image(path: Path, image: Image.Image) -> None:
     """Write a PNG, whole or not at all, making the class folder if need be."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())
 
 
@@ -264,11 +327,14 @@ def write_distilled_set(
         provenance: how they were chosen; the pool's own provenance is kept under ``pool``.
 
     Raises:
-        FileExistsError, PermissionError: see ``require_writable_target``.
+        FileExistsError: ``folder`` is the pool itself; and, as PermissionError, see ``require_writable_target``.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()  # behind a link, the folder itself is replaced and the link stays
+    if folder == pool.path.resolve():
+        raise FileExistsError(f"{folder} is the pool itself; choose another folder for the distilled set")
     require_writable_target(folder, overwrite=overwrite)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    earlier = folder.with_name(f".{folder.name}.{os.getpid()}.earlier")
     try:
         rows = [_copy_image(pool, index, partial) for index in indices]
         for name, values in columns.items():
@@ -277,10 +343,13 @@ def write_distilled_set(
         write_atomically(partial / METADATA, json_lines(rows))
         write_provenance(partial, {**provenance, "pool": {"path": str(pool.path), **pool.provenance}})
         if folder.exists():
-            shutil.rmtree(folder)
+            os.replace(folder, earlier)
         os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if earlier.exists() and not folder.exists():
+            os.replace(earlier, folder)
+        shutil.rmtree(earlier, ignore_errors=True)
     return read_pool(folder)
 
 

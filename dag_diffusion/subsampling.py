@@ -154,7 +154,8 @@ def subsample(
     Raises:
         ValueError: as ``select``, with the class named.
     """
-    difficulties, labels = pool.difficulties, pool.labels
+    # a random baseline needs no scores
+    difficulties, labels = np.zeros(len(pool)) if method == "random" else pool.difficulties, pool.labels
     parts, classes = [], {}
     for label, name in pool.class_names.items():
         rows = np.flatnonzero(labels == label)

@@ -8,19 +8,33 @@ and picks the numbers of clipped images (bottom, top) that minimise ``0.5 KL(raw
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 BINS = 10
+BLOCK = 200_000  # pairs of thresholds at a time: 16 MB for each array of ten bins
+TINY = 1e-300  # below every difficulty but 0
 FLOOR = 1e-4  # the paper's stand-in for a difficulty of exactly 0, whose logarithm does not exist
 
-# Counts of the paper's ablation for 50 images, easy to hard; a shape for any other number.
+# Counts of the paper's ablation for 10, 20 and 50 images, easy to hard; other numbers take the shape of the last.
 PRESETS = {
-    "hill": (1, 3, 5, 6, 10, 10, 6, 5, 3, 1),
-    "ground": (5, 5, 5, 5, 5, 5, 5, 5, 5, 5),
-    "slope": (10, 10, 6, 6, 5, 5, 3, 3, 1, 1),
-    "cliff": (20, 15, 3, 3, 2, 2, 2, 1, 1, 1),
+    "hill": {
+        10: (1, 0, 1, 0, 3, 3, 1, 0, 0, 1),
+        20: (1, 1, 1, 2, 5, 5, 2, 1, 1, 1),
+        50: (1, 3, 5, 6, 10, 10, 6, 5, 3, 1),
+    },
+    "ground": {50: (5, 5, 5, 5, 5, 5, 5, 5, 5, 5)},
+    "slope": {
+        10: (3, 3, 1, 1, 0, 0, 1, 1, 0, 0),
+        20: (5, 5, 2, 2, 1, 1, 1, 1, 1, 1),
+        50: (10, 10, 6, 6, 5, 5, 3, 3, 1, 1),
+    },
+    "cliff": {
+        10: (6, 3, 0, 1, 0, 0, 0, 0, 0, 0),
+        20: (9, 6, 1, 1, 1, 1, 1, 0, 0, 0),
+        50: (20, 15, 3, 3, 2, 2, 2, 1, 1, 1),
+    },
 }
 
 
@@ -78,30 +92,32 @@ def search_thresholds(difficulties: Sequence[float], limit: int) -> tuple[int, i
     """
     ordered = np.sort(np.asarray(difficulties, np.float64))
     limit = max(1, min(limit, (len(ordered) + 1) // 2))
-    objective = _objective(ordered, limit)
-    if not np.isfinite(objective).any():
-        return 0, 0
-    bottom, top = np.unravel_index(np.argmin(objective), objective.shape)
-    return int(bottom), int(top)
+    lowest, found = np.inf, (0, 0)
+    rows = max(1, BLOCK // limit)  # a class of 6,000 has nine million pairs
+    for start in range(0, limit, rows):
+        objective = _objective(ordered, np.arange(start, min(start + rows, limit)), np.arange(limit))
+        if objective.min() < lowest:
+            bottom, top = np.unravel_index(np.argmin(objective), objective.shape)
+            lowest, found = objective.min(), (start + int(bottom), int(top))
+    return found
 
 
-def _objective(ordered: np.ndarray, limit: int) -> np.ndarray:
-    """``0.5 KL(raw || transformed) + 0.5 KL(uniform || transformed)`` in bits for every pair, ``(limit, limit)``."""
+def _objective(ordered: np.ndarray, bottom: np.ndarray, top: np.ndarray) -> np.ndarray:
+    """``0.5 KL(raw || transformed) + 0.5 KL(uniform || transformed)`` in bits, ``(len(bottom), len(top))``."""
     count = len(ordered)
-    low = np.where(ordered[:limit] == 0, FLOOR, ordered[:limit])[:, None]
-    high = ordered[::-1][:limit][None, :]
-    shape = np.broadcast_shapes(low.shape, high.shape)
+    low = np.where(ordered[bottom] == 0, FLOOR, ordered[bottom])[:, None]
+    high = ordered[count - 1 - top][None, :]
     usable = high > low
-    low, high = np.broadcast_to(low, shape), np.where(usable, high, low * np.e)
+    low, high = np.broadcast_to(low, usable.shape), np.where(usable, high, low * np.e)
     # an image counts as below an edge if its clipped logarithm is: low is below all edges and high is above all
-    below = np.searchsorted(np.log(np.maximum(ordered, FLOOR * 1e-8)), _inner_edges(np.log(low), np.log(high)))
+    below = np.searchsorted(np.log(np.maximum(ordered, TINY)), _inner_edges(np.log(low), np.log(high)))
     transformed = np.diff(below, axis=-1, prepend=0, append=count) / count
     raw = np.histogram(ordered, BINS, (0, 1))[0] / count
+    filled = raw > 0
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log2(transformed)
-        entropy = np.sum(raw[raw > 0] * np.log2(raw[raw > 0]))
-        cross = -0.5 * (logs[..., raw > 0] @ raw[raw > 0]) - 0.5 * logs.mean(-1)
-    divergence = 0.5 * entropy - 0.5 * np.log2(BINS) + cross
+        cross = -0.5 * (logs[..., filled] @ raw[filled]) - 0.5 * logs.mean(-1)
+    divergence = 0.5 * np.sum(raw[filled] * np.log2(raw[filled])) - 0.5 * np.log2(BINS) + cross
     return np.where(usable & (transformed > 0).all(-1), divergence, np.inf)
 
 
@@ -124,6 +140,9 @@ class TargetDistribution:
     reference: Mapping[str, np.ndarray] | None = None
     shape: tuple[float, ...] | None = None
     value: float | None = None
+    counts: Mapping[int, tuple[int, ...]] = field(
+        default_factory=dict
+    )  # whole quotas for some IPC, as the paper has them
     name: str = ""
 
     @classmethod
@@ -146,7 +165,7 @@ class TargetDistribution:
         """``hill``, ``ground``, ``slope`` or ``cliff`` of the paper's ablation."""
         if name not in PRESETS:
             raise ValueError(f"there is no target preset {name!r}; choose {', '.join(PRESETS)}, or give ten numbers")
-        return cls(shape=PRESETS[name], name=name)
+        return cls(shape=PRESETS[name][50], counts=PRESETS[name], name=name)
 
     @classmethod
     def histogram(cls, shares: Sequence[float], name: str = "histogram") -> "TargetDistribution":
@@ -186,7 +205,7 @@ class TargetDistribution:
                 f"select by a reference, a histogram or a preset ({', '.join(PRESETS)})"
             )
         if self.shape is not None:
-            return largest_remainder(np.array(self.shape), ipc)
+            return np.array(self.counts.get(ipc) or largest_remainder(np.array(self.shape), ipc))
         values = self.reference_of(class_name)
         transform = log_transform(values, min(bottom, (len(values) - 1) // 2), min(top, (len(values) - 1) // 2))
         return largest_remainder(np.bincount(transform.bins(values), minlength=BINS), ipc)

@@ -49,7 +49,8 @@ class DifficultyGuidedPipelineOutput(BaseOutput):
 class DifficultyGuidedPipeline(DiTPipeline):
     r"""Class-conditional image generation steered toward a target difficulty ``d(x, y) = 1 - p(y | x)``.
 
-    Without a target the images equal those of `DiTPipeline` for the same seed, bit by bit.
+    Without a target and with a scheduler that draws no noise of its own, the images equal those of `DiTPipeline` for
+    the same seed, bit by bit.  `DiTPipeline` never hands its generator to the other schedulers; this one does.
 
     Args:
         transformer ([`DiTTransformer2DModel`]): denoises the latents; its null class is `num_embeds_ada_norm`.
@@ -67,7 +68,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         >>> output.images[0], output.difficulties
     """
 
-    model_cpu_offload_seq = "transformer->vae"
+    model_cpu_offload_seq = "transformer"
     _optional_components = ["classifier"]  # noqa: RUF012 - diffusers reads it from the class
     # used at every guided step, forward and backward: moving them each time would cost more than it saves
     _exclude_from_cpu_offload = ["vae", "classifier"]  # noqa: RUF012
@@ -90,7 +91,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "DifficultyGuidedPipeline":
-        """As in diffusers, but from safetensors alone unless `use_safetensors=False` asks for pickled weights."""
+        """As in diffusers, but from safetensors alone unless `use_safetensors=None` lets it fall back to .bin files."""
         kwargs.setdefault("use_safetensors", True)
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -99,7 +100,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 raise
             raise OSError(
                 f"{pretrained_model_name_or_path} has no safetensors weights for all of its parts ({error}); "
-                "if you trust its .bin files, pass use_safetensors=False"
+                "if you trust its .bin files, pass use_safetensors=None"
             ) from error
 
     @property
@@ -120,6 +121,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
         Raises:
             ValueError: a name that the pipeline lacks, with the nearest ones.
         """
+        if not self.config.id2label:
+            raise ValueError("this pipeline has no class names; give numbers, or load it with id2label={0: '...', ...}")
         wanted = dict(enumerate([label] if isinstance(label, str) else label))
         # numbers below zero, so that no position is taken for a label when a name has several
         found = match_classes({-1 - i: name for i, name in wanted.items()}, self.class_names, "the pipeline")
@@ -131,9 +134,9 @@ class DifficultyGuidedPipeline(DiTPipeline):
         targets: Tensor | None,
         output_type: str,
         num_inference_steps: int,
-        latents: Tensor | None,
-        generator: torch.Generator | list[torch.Generator] | None,
-        callback_tensors: Sequence[str],
+        latents: Tensor | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        callback_tensors: Sequence[str] = (),
     ) -> None:
         """Refuse what would give wrong images or an error without a way out; see the messages."""
         wrong = [label for label in class_labels if not 0 <= label < self.null_class]
@@ -143,8 +146,9 @@ class DifficultyGuidedPipeline(DiTPipeline):
             )
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type is {output_type!r}; choose one of {', '.join(OUTPUT_TYPES)}")
-        if num_inference_steps < 1:
-            raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be at least 1")
+        trained = self.scheduler.config.num_train_timesteps
+        if not 1 <= num_inference_steps <= trained:
+            raise ValueError(f"num_inference_steps is {num_inference_steps}; it must lie in 1..{trained}, as trained")
         if isinstance(generator, list) and len(generator) != len(class_labels):
             raise ValueError(
                 f"got {len(generator)} generators for {len(class_labels)} images; give one for each, or one in all"
@@ -167,7 +171,11 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 raise ValueError(
                     f"the {name} is in training mode, where it drops labels or units; call {name}.eval() first"
                 )
-        _check_scheduler(self.scheduler)
+        if targets is not None and torch.is_inference_mode_enabled():
+            raise ValueError(
+                "guidance needs gradients, which torch.inference_mode() forbids; use torch.no_grad() instead"
+            )
+        _check_scheduler(self.scheduler, self.transformer.config)
 
     def _latent_shape(self, batch: int) -> tuple[int, int, int, int]:
         size = self.transformer.config.sample_size
@@ -266,19 +274,21 @@ class DifficultyGuidedPipeline(DiTPipeline):
         if difficulty_guidance_scale is not None:
             config = replace(config, scale=difficulty_guidance_scale)
 
+        guided = config.steps(num_inference_steps) if targets is not None else ()
+
         # 2. prepare labels, the guide and latents
         device = self._execution_device
-        guide_labels, preprocessing = self._prepare_guide(class_labels)
+        guide_labels = self.guide_labels(class_labels)
+        preprocessing = None if self.classifier is None else preprocessing_of(self.classifier)
         labels = torch.tensor(class_labels, device=device)
         latents = self.prepare_latents(len(class_labels), generator, latents)
 
         # 3. denoise, shifting the predicted clean sample where the window says so
         self.scheduler.set_timesteps(num_inference_steps, device=device)
-        timesteps = self.scheduler.timesteps
-        for step, timestep in enumerate(self.progress_bar(timesteps)):
+        for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
             output = self.predict(latents, timestep, labels, guidance_scale)
             shift = None
-            if targets is not None and config.guides(step, len(timesteps)):
+            if step in guided:
                 alpha = _signal_rate(self.scheduler, timestep)
                 prediction = output[:, : latents.shape[1]]
                 clean = predicted_clean(prediction, latents, alpha, self.scheduler.config.prediction_type)
@@ -308,15 +318,19 @@ class DifficultyGuidedPipeline(DiTPipeline):
         ids = [self.get_label_ids(label)[0] if isinstance(label, str) else int(label) for label in class_labels]
         return [label for label in ids for _ in range(num_images_per_label)]
 
-    def _prepare_guide(self, class_labels: Sequence[int]) -> tuple[Tensor | None, Preprocessing | None]:
+    def guide_labels(self, class_labels: Sequence[int]) -> Tensor | None:
+        """The classifier's own labels of these classes, matched by name; None without a classifier.
+
+        Raises:
+            ValueError: the classifier lacks one of them; see `classifiers.match_classes`.
+        """
         if self.classifier is None:
-            return None, None
+            return None
         names = self.class_names
-        table = match_classes(
-            {label: names[label] for label in class_labels}, class_names_of(self.classifier), "the classifier"
-        )
-        labels = torch.tensor([table[label] for label in class_labels], device=self._execution_device)
-        return labels, preprocessing_of(self.classifier)
+        if self.config.id2label:  # names can be matched one by one, numbers only as a whole
+            names = {label: names[label] for label in class_labels}
+        table = match_classes(names, class_names_of(self.classifier), "the classifier")
+        return torch.tensor([table[label] for label in class_labels], device=self._execution_device)
 
     def _finish(
         self, latents: Tensor, guide_labels: Tensor | None, preprocessing: Preprocessing | None, output_type: str
@@ -324,7 +338,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         if output_type == "latent":
             return latents, None
         # DiTPipeline's own order of operations, since (1 / s) * z and z / s differ in the last bit
-        decoded = self.vae.decode(1 / self.vae.config.scaling_factor * latents).sample
+        decoded = self.vae.decode(1 / self.vae.config.scaling_factor * latents.to(self.vae.dtype)).sample
         images = (decoded / 2 + 0.5).clamp(0, 1).float()
         array = images.cpu().permute(0, 2, 3, 1).numpy()
         pictures = self.numpy_to_pil(array) if output_type == "pil" else None
@@ -357,7 +371,7 @@ def _as_targets(target: Any, count: int, num_images_per_label: int) -> Tensor | 
     return values.expand(count)
 
 
-def _check_scheduler(scheduler: Any) -> None:
+def _check_scheduler(scheduler: Any, transformer: Any) -> None:
     name, config = type(scheduler).__name__, scheduler.config
     if not isinstance(scheduler, SCHEDULERS):
         allowed = ", ".join(kind.__name__ for kind in SCHEDULERS)
@@ -365,14 +379,32 @@ def _check_scheduler(scheduler: Any) -> None:
             f"{name} is not supported, since its noise or its history would be wrong here; "
             f"use one of {allowed}: DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)"
         )
-    for option in ("clip_sample", "thresholding"):
+    for option in (
+        ("thresholding",) if isinstance(scheduler, DPMSolverMultistepScheduler) else ("clip_sample", "thresholding")
+    ):
         if config.get(option, False):
             raise ValueError(
                 f"{name} has {option}=True, which is for pixels and would clip latents; "
                 f"use pipeline.scheduler = {name}.from_config(pipeline.scheduler.config, {option}=False)"
             )
-    if config.prediction_type not in ("epsilon", "v_prediction", "sample"):
-        raise ValueError(f"{name} has prediction_type {config.prediction_type!r}; use epsilon, v_prediction or sample")
+    if config.prediction_type not in ("epsilon", "v_prediction", "sample") or config.get("use_flow_sigmas", False):
+        raise ValueError(
+            f"{name} has prediction_type {config.prediction_type!r} or flow sigmas; use epsilon, v_prediction or sample"
+        )
+    _check_variance(scheduler, transformer)
+
+
+def _check_variance(scheduler: Any, transformer: Any) -> None:
+    """A scheduler that wants a learned variance must get one, and take it in the form in which it comes."""
+    if str(scheduler.config.get("variance_type")) not in ("learned", "learned_range"):
+        return
+    learns = (transformer.out_channels or transformer.in_channels) == 2 * transformer.in_channels
+    if isinstance(scheduler, DPMSolverMultistepScheduler) or (isinstance(scheduler, DDPMScheduler) and not learns):
+        name = type(scheduler).__name__
+        raise ValueError(
+            f"{name} wants a learned variance that this pipeline cannot give it; "
+            f"use pipeline.scheduler = {name}.from_config(pipeline.scheduler.config, variance_type='fixed_small')"
+        )
 
 
 def _denoise(scheduler: Any, output: Tensor, timestep: Tensor, latents: Tensor, generator: Any) -> Tensor:
@@ -385,7 +417,9 @@ def _denoise(scheduler: Any, output: Tensor, timestep: Tensor, latents: Tensor, 
 def _signal_rate(scheduler: Any, timestep: Tensor) -> Tensor:
     """Cumulative signal rate at a timestep, in (0, 1]."""
     if isinstance(scheduler, DPMSolverMultistepScheduler):
-        return 1 / (1 + scheduler.sigmas[scheduler.index_for_timestep(timestep)].square())
+        known = scheduler.step_index is not None  # some spacings have a timestep twice
+        index = scheduler.step_index if known else scheduler.index_for_timestep(timestep)
+        return 1 / (1 + scheduler.sigmas[index].square())
     return scheduler.alphas_cumprod[timestep.long().cpu()]
 
 

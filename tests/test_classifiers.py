@@ -106,6 +106,7 @@ def test_name_that_stands_twice_goes_to_the_equal_label():
 def test_main_name_goes_before_another_classes_synonym():
     names = {82: "ruffed grouse, partridge", 86: "partridge", 264: "Cardigan, Cardigan Welsh corgi", 474: "cardigan"}
     assert match_classes({0: "partridge", 1: "cardigan"}, names) == {0: 86, 1: 474}
+    assert match_classes({0: "boot"}, {0: "Ankle boot, boot", 1: "boot"}) == {0: 1}
 
 
 def test_every_folder_of_an_imagenet_pool_is_found_again():

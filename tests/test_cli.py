@@ -84,7 +84,9 @@ def test_score_skips_unreadable_files_if_asked(tmp_path, saved_pipeline):
     options = ["score", tmp_path / "pool", "--classifier", saved_pipeline / "classifier", "--quiet"]
     assert call(*options).exit_code == 2
     assert "1 files skipped" in call(*options, "--on-error", "skip").stdout
-    assert len(read_pool(tmp_path / "pool")) == 2
+    rows = read_pool(tmp_path / "pool").rows
+    assert [row["difficulty"] is None for row in rows] == [False, False, True]
+    assert {row["difficulty_by"] for row in rows} == {str(saved_pipeline / "classifier")}
 
 
 def test_evaluate_compares_sets_on_given_test_images(tmp_path):
@@ -108,6 +110,33 @@ def test_evaluate_compares_sets_on_given_test_images(tmp_path):
     assert result.exit_code == 0, result.output
     assert len(json.loads((tmp_path / "r.json").read_text())) == 4
     assert "second" in result.stdout
+
+
+def run_main(monkeypatch, capsys, *arguments):
+    from dag_diffusion.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["dag-diffusion", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return stopped.value.code, capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["run", "--ipc", "0"], ["run", "--ipc", "ten"], ["run", "--bogus"], ["subsample"], ["distil"]],
+)
+def test_wrong_option_is_one_line_too(monkeypatch, capsys, arguments):
+    code, printed = run_main(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert printed.out == ""
+    assert len(printed.err.strip().splitlines()) == 1
+    assert printed.err.startswith("error: ")
+
+
+def test_version_is_told(monkeypatch, capsys):
+    from dag_diffusion import __version__
+
+    assert run_main(monkeypatch, capsys, "--version")[1].out.strip() == __version__
 
 
 def mistakes(tmp_path, pipeline):
@@ -143,6 +172,11 @@ def mistakes(tmp_path, pipeline):
             ["subsample", tmp_path / "scored", tmp_path / "s", "--ipc", 1, "--method", "best"],
             "choose one of",
         ),
+        "no such device": (["score", tmp_path / "scored", *guide, "--device", "quantum"], "--device cpu"),
+        "same set twice": (["evaluate", tmp_path / "scored", tmp_path / "scored"], "given twice"),
+        "more than the real images": (["run", "--ipc", 101, "--output", tmp_path / "r"], "lower it"),
+        "network too deep": (["run", "--network", "convnet-6", "--output", tmp_path / "r"], "32x32"),
+        "run over photos": (["run", "--output", tmp_path / "photos"], "no run"),
         "unknown protocol": (["evaluate", tmp_path / "scored", "--protocol", "slow"], "choose one of"),
     }
 
@@ -151,7 +185,7 @@ def test_every_mistake_is_one_line_exit_code_two_and_writes_nothing(tmp_path, sa
     cases = mistakes(tmp_path, saved_pipeline)
     before = sorted(tmp_path.rglob("*"))
     for name, (arguments, expected) in cases.items():
-        result = call(*arguments, *(["--quiet"] if arguments[0] in ("generate", "score", "evaluate") else []))
+        result = call(*arguments, *(["--quiet"] if arguments[0] in ("run", "generate", "score", "evaluate") else []))
         lines = [line for line in result.stderr.splitlines() if line.strip()]
         assert result.exit_code == 2, (name, result.output)
         assert len(lines) == 1, (name, lines)

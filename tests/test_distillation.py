@@ -39,7 +39,8 @@ def test_every_stage_reports_progress_to_its_end(road):
 
 
 def test_control_is_measured_by_guide_and_evaluator(road):
-    assert [c.classifier for c in road[1].control] == ["guide", "evaluator"]
+    pairs = [("unguided", "guide"), ("unguided", "evaluator"), ("DAG", "guide"), ("DAG", "evaluator")]
+    assert [(c.pool, c.classifier) for c in road[1].control] == pairs
 
 
 def test_running_it_again_gives_the_same_accuracies_without_drawing_anew(road):
@@ -54,4 +55,20 @@ def test_other_settings_in_the_same_folder_are_refused_in_one_line(road):
     options = ["--output", str(road[0]), "--ipc", "1", "--pool-factor", "3", "--num-inference-steps", "2", "--quiet"]
     result = CliRunner().invoke(app, ["run", *options])
     assert result.exit_code == 2
-    assert "images_per_class was 2 and is now 3" in result.stderr
+    assert "pool_factor was 2 and is now 3" in result.stderr
+
+
+def test_killed_training_is_not_repeated(road):
+    output, first, _ = road
+    lines = (output / "trainings.jsonl").read_text().splitlines(keepends=True)
+    (output / "trainings.jsonl").write_text("".join(lines[:5]))
+    again = distill(output, TINY)
+    assert [r.seconds for r in again.results[:5]] == [r.seconds for r in first.results[:5]]
+    assert [r.accuracy for r in again.results] == [r.accuracy for r in first.results]
+
+
+def test_another_seed_shares_no_draw_and_no_training(road):
+    from dag_diffusion.training import derived_seeds
+
+    assert not set(derived_seeds(0, 50)) & set(derived_seeds(1, 50))
+    assert {r.seed for r in road[1].results} == set(derived_seeds(0, 2))

@@ -66,14 +66,19 @@ def test_predicted_clean_inverts_the_forward_process(alpha, prediction_type):
     assert torch.allclose(found, clean, atol=1e-4)
 
 
-@given(st.integers(1, 200))
+@given(st.integers(2, 200))
 def test_default_window_never_holds_the_last_step(num_steps):
-    assert not GuidanceConfig().guides(num_steps - 1, num_steps)
+    assert num_steps - 1 not in GuidanceConfig().steps(num_steps)
 
 
 def test_window_is_half_open_and_interval_counts_from_its_start():
     config = GuidanceConfig(start=0.2, stop=0.8, every=2)
-    assert [step for step in range(10) if config.guides(step, 10)] == [2, 4, 6]
+    assert list(config.steps(10)) == [2, 4, 6]
+
+
+def test_window_without_a_step_is_refused_rather_than_ignored():
+    with pytest.raises(ValueError, match="none of 1 steps"):
+        GuidanceConfig().steps(1)
 
 
 @pytest.mark.parametrize(

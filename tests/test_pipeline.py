@@ -82,7 +82,7 @@ def test_saved_files_hold_no_pickle(tmp_path, pipeline):
 def test_pickled_weights_are_refused_with_the_way_to_trust_them(tmp_path, pipeline):
     pipeline.save_pretrained(tmp_path)
     (tmp_path / "vae" / "diffusion_pytorch_model.safetensors").rename(tmp_path / "vae" / "diffusion_pytorch_model.bin")
-    with pytest.raises(OSError, match="use_safetensors=False"):
+    with pytest.raises(OSError, match="use_safetensors=None"):
         DifficultyGuidedPipeline.from_pretrained(tmp_path)
 
 
@@ -145,8 +145,12 @@ def test_one_label_needs_no_list(pipeline):
 
 
 def test_classifier_free_guidance_uses_the_models_own_null_class(pipeline):
-    unguided, guided = (draw(pipeline, guidance_scale=s).images for s in (1.0, 4.0))
-    assert not np.array_equal(unguided, guided)
+    seen = []
+    pipeline.transformer.register_forward_pre_hook(
+        lambda module, args, options: seen.append(options["class_labels"].tolist()), with_kwargs=True
+    )
+    draw(pipeline, [0, 1], guidance_scale=4.0)
+    assert seen == [[0, 1, 3, 3]] * STEPS
 
 
 def test_output_types_agree(pipeline):
@@ -345,8 +349,10 @@ def test_flat_classifier_gives_finite_images():
         ({"labels": [-1]}, r"0\.\.2"),
         ({"labels": []}, r"one or more"),
         ({"output_type": "jpeg"}, "choose one of pil, np, pt, latent"),
-        ({"num_inference_steps": 0}, "at least 1"),
+        ({"num_inference_steps": 0}, r"1\.\.1000"),
+        ({"num_inference_steps": 1001}, r"1\.\.1000"),
         ({"num_images_per_label": 0}, "at least 1"),
+        ({"num_inference_steps": 1, "target_difficulty": 0.5}, "none of 1 steps"),
         ({"generator": [torch.Generator()]}, "1 generators for 2 images"),
         ({"latents": torch.zeros(1, 4, 8, 8)}, r"need \(2, 4, 8, 8\)"),
         ({"callback_on_step_end_tensor_inputs": ["prompt_embeds"]}, "prompt_embeds"),
@@ -363,6 +369,36 @@ def test_part_in_training_mode_is_refused(pipeline, name):
     getattr(pipeline, name).train()
     with pytest.raises(ValueError, match=rf"call {name}\.eval\(\) first"):
         draw(pipeline)
+
+
+def test_pipeline_without_names_goes_by_number(tmp_path):
+    names = {i: f"LABEL_{i}" for i in range(3)}
+    pipeline = tiny_pipeline(id2label=None, classifier=tiny_classifier(names))
+    assert draw(pipeline, [1], target_difficulty=0.5).difficulties.shape == (1,)
+    with pytest.raises(ValueError, match="no class names; give numbers"):
+        draw(pipeline, ["Bag"])
+
+
+def test_guidance_inside_inference_mode_is_refused_with_the_way_out(pipeline):
+    with torch.inference_mode(), pytest.raises(ValueError, match=r"torch\.no_grad"):
+        draw(pipeline, target_difficulty=0.5)
+
+
+def test_parts_of_different_precision_work_together():
+    pipeline = tiny_pipeline(transformer=tiny_transformer().to(torch.bfloat16))
+    assert np.isfinite(draw(pipeline, target_difficulty=0.5).images).all()
+
+
+def test_offload_leaves_the_parts_of_the_guide_where_they_are(pipeline):
+    assert "vae" not in pipeline.model_cpu_offload_seq
+    assert {"vae", "classifier"} <= set(pipeline._exclude_from_cpu_offload)
+
+
+@pytest.mark.parametrize("algorithm", ["sde-dpmsolver++", "sde-dpmsolver"])
+def test_stochastic_solver_is_reproducible_by_its_generator(algorithm):
+    solver = DPMSolverMultistepScheduler(algorithm_type=algorithm, final_sigmas_type="sigma_min")
+    first, second = (draw(tiny_pipeline(scheduler=solver), target_difficulty=0.5).images for _ in range(2))
+    assert np.array_equal(first, second)
 
 
 def test_target_without_classifier_says_how_to_add_one():
@@ -396,6 +432,8 @@ def test_classifier_with_the_same_classes_in_another_order_is_matched_by_name():
         (DDPMScheduler(clip_sample=False, thresholding=True), "thresholding=False"),
         (FlowMatchEulerDiscreteScheduler(), "FlowMatchEulerDiscreteScheduler is not supported"),
         (EulerDiscreteScheduler(), "EulerDiscreteScheduler is not supported"),
+        (DPMSolverMultistepScheduler(variance_type="learned_range"), "variance_type='fixed_small'"),
+        (DDPMScheduler(clip_sample=False, variance_type="learned_range"), "variance_type='fixed_small'"),
         (DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True), "flow_prediction"),
     ],
 )

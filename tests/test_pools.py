@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from datasets import Value
 from PIL import Image
 from tiny import write_images
 
 from dag_diffusion import read_pool, write_distilled_set
-from dag_diffusion.pools import folder_names, require_writable_target, write_atomically, write_image
+from dag_diffusion.pools import folder_names, read_rows, require_writable_target, write_atomically, write_image
 
 
 def test_loads_as_a_hugging_face_imagefolder(tmp_path):
@@ -46,23 +47,52 @@ def test_parquet_dataset_is_a_pool_too(tmp_path):
     Dataset.from_dict({"image": images, "label": [1, 0]}, features).to_parquet(tmp_path / "test.parquet")
     pool = read_pool(tmp_path / "test.parquet")
     assert pool.class_names == {0: "Bag", 1: "Coat"}
-    assert [np.asarray(pool.open(i))[0, 0] for i in range(2)] == [20, 10] or pool.labels.tolist() == [1, 0]
+    assert [(label, np.asarray(pool.open(i))[0, 0]) for i, label in enumerate(pool.labels)] == [(1, 10), (0, 20)]
 
 
-def test_row_cut_off_by_a_kill_is_left_out(tmp_path):
+def test_last_row_counts_without_a_newline_at_the_end(tmp_path):
+    write_images(tmp_path, {"Bag": 2})
+    path = tmp_path / "metadata.jsonl"
+    path.write_bytes(path.read_bytes().rstrip())
+    assert len(read_pool(tmp_path)) == 2
+
+
+def test_row_cut_off_by_a_kill_is_left_out_of_a_growing_file(tmp_path):
     write_images(tmp_path, {"Bag": 2})
     path = tmp_path / "metadata.jsonl"
     path.write_bytes(path.read_bytes()[:-10])
-    assert len(read_pool(tmp_path)) == 1
+    assert len(read_rows(path, growing=True)) == 1
+    with pytest.raises(ValueError, match="line 2"):
+        read_rows(path)
+
+
+def test_names_inside_a_parquet_file_never_leave_the_output_folder(tmp_path):
+    import io
+
+    from datasets import ClassLabel, Dataset, Features
+    from datasets import Image as ImageFeature
+
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4)).save(buffer, format="PNG")
+    features = Features(image=ImageFeature(decode=False), label=ClassLabel(names=["Bag"]), note=Value("string"))
+    image = {"bytes": buffer.getvalue(), "path": "../../escape.png"}
+    table = {"image": [image] * 2, "label": [0, 0], "note": ["first", "second"]}
+    Dataset.from_dict(table, features).to_parquet(tmp_path / "x.parquet")
+    pool = read_pool(tmp_path / "x.parquet")
+    written = write_distilled_set(pool, [0, 1], tmp_path / "a" / "set", columns={}, provenance={})
+    assert [row["note"] for row in written.rows] == ["first", "second"]
+    assert not list(tmp_path.rglob("escape.png"))
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"file_name": "../outside.png", "label": 0, "class_name": "Bag"}, "outside"),
+        ({"file_name": "../outside.png", "label": 0, "class_name": "Bag"}, "leads out"),
         ({"file_name": "Bag/missing.png", "label": 0, "class_name": "Bag"}, "does not exist"),
         ({"file_name": "Bag/00000.png", "label": 0, "class_name": "Bag"}, "twice"),
         ({"file_name": "Bag/00000.png", "class_name": "Bag"}, "line 2"),
+        ({"file_name": 5, "label": 0, "class_name": "Bag"}, "line 2"),
+        ({"file_name": "Bag/00000.png", "label": 0, "class_name": None}, "line 2"),
     ],
 )
 def test_bad_row_is_refused_with_its_file_named(tmp_path, row, message):
@@ -79,7 +109,7 @@ def test_link_that_leaves_the_folder_is_refused(tmp_path):
     Image.new("L", (2, 2)).save(tmp_path / "secret.png")
     (tmp_path / "pool" / "Bag" / "00000.png").unlink()
     (tmp_path / "pool" / "Bag" / "00000.png").symlink_to(tmp_path / "secret.png")
-    with pytest.raises(ValueError, match="outside"):
+    with pytest.raises(ValueError, match="leads out"):
         read_pool(tmp_path / "pool")
 
 
@@ -98,6 +128,24 @@ def test_folder_names_are_safe_and_distinct():
     assert names[6] == "Ärmel kurz"
     assert len({name.casefold() for name in names.values()}) == 7
     assert not any("/" in name or name.startswith(".") or not name for name in names.values())
+
+
+def test_folder_names_that_look_like_each_other_stay_apart():
+    assert len(set(folder_names({0: "a", 1: "a_2", 2: "a"}).values())) == 3
+
+
+def test_unfinished_pool_is_not_taken_for_a_whole_one(tmp_path):
+    write_images(tmp_path, {"Bag": 2}, metadata=False)
+    (tmp_path / "pool.json").write_text("{}")
+    with pytest.raises(ValueError, match="not finished"):
+        read_pool(tmp_path)
+
+
+def test_images_without_a_row_are_told(tmp_path, caplog):
+    write_images(tmp_path, {"Bag": 2})
+    Image.new("L", (2, 2)).save(tmp_path / "Bag" / "new.png")
+    assert len(read_pool(tmp_path)) == 2
+    assert "1 images" in caplog.text
 
 
 def test_failed_write_leaves_the_old_file_whole(tmp_path):
@@ -129,6 +177,16 @@ def test_failed_selection_leaves_the_earlier_set(tmp_path):
         write_distilled_set(pool, [1, 2], tmp_path / "set", columns={}, provenance={}, overwrite=True)
     assert [row["file_name"] for row in read_pool(tmp_path / "set").rows] == ["Bag/00000.png"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pool", "set"]
+
+
+def test_pool_is_never_replaced_by_its_own_selection(tmp_path):
+    write_images(tmp_path / "pool", {"Bag": 3})
+    (tmp_path / "pool" / "pool.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="the pool itself"):
+        write_distilled_set(
+            read_pool(tmp_path / "pool"), [0], tmp_path / "pool", columns={}, provenance={}, overwrite=True
+        )
+    assert len(read_pool(tmp_path / "pool")) == 3
 
 
 def test_earlier_set_is_replaced_only_when_asked(tmp_path):

@@ -101,7 +101,9 @@ def test_bfloat16_comes_close_to_float32(network, data):
 
 
 def test_diverging_training_says_what_to_lower(network, data):
-    with pytest.raises(FloatingPointError, match=r"loss is .* after epoch \d+; lower the learning_rate of protocol .wild."):
+    with pytest.raises(
+        FloatingPointError, match=r"loss is .* after epoch \d+; lower the learning_rate of protocol .wild."
+    ):
         train(network, *data, Protocol("wild", epochs=30, batch_size=4, learning_rate=1e30), seed=0)
 
 

@@ -1,0 +1,124 @@
+"""What a person names on the command line, made into pipelines, classifiers, targets and devices."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .targets import TargetDistribution
+
+
+def hide_loading_bars() -> None:
+    """Loading from disk takes a second and needs no bars; downloads keep theirs."""
+    import diffusers
+    import huggingface_hub.utils as hub
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    hub.enable_progress_bars()
+
+
+def load_pipeline(name: str, classifier: str, device: str, *, use_safetensors: bool | None) -> Any:
+    """A pipeline with its guide on its device; the embedded one if no name is given.
+
+    Args:
+        use_safetensors: True refuses .bin files, None falls back to them.
+    """
+    from safetensors import SafetensorError
+
+    from . import embedded
+    from .pipelines.difficulty_guided import DifficultyGuidedPipeline
+
+    hide_loading_bars()
+    device = device_named(device)
+    options = {"classifier": load_guide(classifier, device)} if classifier else {}
+    try:
+        pipeline = DifficultyGuidedPipeline.from_pretrained(
+            name or embedded.PIPELINE, use_safetensors=use_safetensors, **options
+        )
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{name} cannot be loaded as a DiT pipeline ({error}); give its folder or Hub id") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def device_named(name: str) -> str:
+    """The device of that name, or the one that accelerate finds, tried out with one number."""
+    import torch
+    from accelerate import PartialState
+
+    device = name or str(PartialState().device)
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"the device {device!r} is not to be had ({reason}); use --device cpu") from error
+    return device
+
+
+def is_main_process() -> bool:
+    """Whether this is the one process, of all that accelerate has started, that speaks."""
+    from accelerate import PartialState
+
+    return PartialState().is_main_process
+
+
+def load_guide(name: str, device: str) -> Any:
+    """A classifier on its device; the embedded guide if no name is given."""
+    from . import embedded
+    from .classifiers import load_classifier
+
+    hide_loading_bars()
+    return load_classifier(name or embedded.PIPELINE / "classifier").to(device_named(device))
+
+
+def labels_named(pipeline: Any, classes: str) -> list[int] | None:
+    """Labels of "name; name; 3", or None for an empty text, which means all."""
+    if not classes:
+        return None
+    names = [name.strip() for name in classes.split(";") if name.strip()]
+    return [int(name) if name.isdecimal() else pipeline.get_label_ids(name)[0] for name in names]
+
+
+def target_named(text: str | None, class_names: dict[int, str]) -> "TargetDistribution | None":
+    """A target from its name: a preset, ``reference``, a scored folder, one number or ten."""
+    from .targets import PRESETS, TargetDistribution
+
+    if text is None:
+        return None
+    if text in PRESETS:
+        return TargetDistribution.preset(text)
+    if text == "reference" or Path(text).exists():
+        path = None if text == "reference" else Path(text)
+        return TargetDistribution.from_reference(reference_named(path, class_names), name=text)
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        choices = ", ".join(["reference", *PRESETS])
+        raise ValueError(
+            f"--target {text!r} is no folder, number or preset; choose {choices}, 0.5, or ten numbers"
+        ) from error
+    if len(numbers) == 1:
+        return TargetDistribution.constant(numbers[0])
+    return TargetDistribution.histogram(numbers, name=text)
+
+
+def reference_named(path: Path | None, class_names: dict[int, str]) -> dict[str, Any]:
+    """Difficulties of real images by class: a scored folder's, or those of the embedded training images."""
+    from . import embedded
+    from .classifiers import match_classes
+    from .pools import read_pool
+
+    if path is not None:
+        pool = read_pool(path)
+        table = match_classes(class_names, pool.class_names, f"the reference {path}")
+        return {name: pool.difficulties[pool.labels == table[label]] for label, name in class_names.items()}
+    embedded_names = dict(enumerate(embedded.CLASS_NAMES))
+    try:
+        table = match_classes(class_names, embedded_names, "the embedded reference (Fashion-MNIST)")
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; for other classes name a preset such as hill, or a scored folder of real images"
+        ) from error
+    reference = embedded.training_difficulties(embedded_names)
+    return {name: reference[embedded_names[table[label]]] for label, name in class_names.items()}
