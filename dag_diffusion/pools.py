@@ -129,11 +129,14 @@ def read_pool(path: str | Path) -> Pool:
         raise ValueError(f"{path} is neither a folder of class folders nor a .parquet image dataset")
     if (path / PROVENANCE).exists() and not (path / METADATA).exists():
         raise ValueError(f"the pool at {path} is not finished; go on with the same `generate` command and --resume")
-    rows = read_rows(path / METADATA) if (path / METADATA).exists() else _rows_of_folders(path)
+    listed = (path / METADATA).exists()
+    rows = read_rows(path / METADATA) if listed else _rows_of_folders(path)
+    if rows and not listed:
+        _require_images_in_each(path, {row["class_name"] for row in rows})
     if not rows:
         raise ValueError(f"{path} holds no images; expected {path}/CLASS/IMAGE.png, with or without a {METADATA}")
     _check_rows(path, rows)
-    if (path / METADATA).exists() and (extra := len(_rows_of_folders(path)) - len(rows)) > 0:
+    if listed and (extra := len(_rows_of_folders(path)) - len(rows)) > 0:
         logger.warning("%d images in %s have no row in %s and are left out", extra, path, METADATA)
     provenance = json.loads((path / PROVENANCE).read_text("utf-8")) if (path / PROVENANCE).exists() else {}
     return Pool(path, sorted(rows, key=lambda row: (row["label"], row["file_name"])), provenance)
@@ -169,6 +172,12 @@ def _rows_of_folders(path: Path) -> list[dict[str, Any]]:
         for file in sorted(folder.rglob("*"))
         if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
     ]
+
+
+def _require_images_in_each(path: Path, filled: set[str]) -> None:
+    empty = sorted({p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")} - filled)
+    if empty:
+        raise ValueError(f"{path} has class folders without images: {', '.join(empty)}; fill or remove them")
 
 
 def read_rows(path: Path, *, growing: bool = False) -> list[dict[str, Any]]:

@@ -91,7 +91,7 @@ def write_checkpoint(
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{i}.{k}": v for k, v in state.items()}
     partial = path.with_suffix(".partial")
-    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, partial, metadata={"step": str(step)})
+    save_file({k: v.contiguous().clone().cpu() for k, v in tensors.items()}, partial, metadata={"step": str(step)})
     os.replace(partial, path)
 
 
@@ -122,14 +122,15 @@ def fit(
     weight_decay: float = 0.0,
     decay: float = 0.999,
     seed: int = 0,
+    device: torch.device | None = None,
 ) -> nn.Module:
-    """Train ``build()`` and return its exponential moving average.
+    """Train ``build()`` on ``device`` and return its exponential moving average.
 
     ``loss(model, indices)`` sees a batch's indices into the ``count`` training images; any noise that it draws comes
     from the global generator, which is seeded anew at every step.
     """
     torch.manual_seed(seed)
-    model, average = build().train(), build().eval().requires_grad_(False)
+    model, average = build().train().to(device), build().eval().requires_grad_(False).to(device)
     average.load_state_dict(model.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=weight_decay, fused=True)
     path, log = work / f"{name}.safetensors", work / f"{name}.jsonl"
@@ -238,7 +239,7 @@ def build_scheduler() -> DDIMScheduler:
 def augment(images: Tensor) -> Tensor:
     """Shift by up to two pixels (the padding is two wide, so nothing wraps round) and mirror half of the batch."""
     shift = torch.randint(-2, 3, (2,)).tolist()
-    flip = torch.rand(len(images), 1, 1, 1) < 0.5
+    flip = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
     images = images.roll(shift, dims=(2, 3))
     return torch.where(flip, images.flip(3), images)
 
@@ -250,7 +251,8 @@ def train_vae(images: Tensor, work: Path, steps: int) -> AutoencoderKL:
         difference = decoded - images[chosen]
         return difference.square().mean() + 0.1 * difference.abs().mean() + 1e-6 * posterior.kl().mean()
 
-    vae = fit("vae", build_vae, loss, len(images), work, steps=steps, batch=64, peak=2e-3, decay=0.995)
+    options = {"steps": steps, "batch": 64, "peak": 2e-3, "decay": 0.995, "device": images.device}
+    vae = fit("vae", build_vae, loss, len(images), work, **options)
     with torch.no_grad():
         latents = torch.cat([vae.encode(x).latent_dist.mean for x in images[:5000].split(500)])
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
@@ -265,28 +267,30 @@ def train_classifier(
     def loss(model: nn.Module, chosen: Tensor) -> Tensor:
         return F.cross_entropy(model(augment(images[chosen])).logits, labels[chosen])
 
-    return fit(name, build, loss, len(images), work, seed=seed, weight_decay=0.02, decay=0.998, **options)
+    options |= {"seed": seed, "weight_decay": 0.02, "decay": 0.998, "device": images.device}
+    return fit(name, build, loss, len(images), work, **options)
 
 
 def train_dit(images: Tensor, labels: Tensor, vae: AutoencoderKL, work: Path, steps: int) -> DiTTransformer2DModel:
     """v-prediction with min-SNR weights (Hang et al. 2023, gamma 5) in bfloat16; some labels become the null class."""
     with torch.no_grad():
         latents = torch.cat([vae.encode(x).latent_dist.mean for x in images.split(500)]) * vae.config.scaling_factor
-    alphas = build_scheduler().alphas_cumprod
+    alphas = build_scheduler().alphas_cumprod.to(images.device)
 
     def loss(dit: DiTTransformer2DModel, chosen: Tensor) -> Tensor:
         clean, noise = latents[chosen], torch.randn_like(latents[chosen])
-        timesteps = torch.randint(0, len(alphas), (len(chosen),))
+        timesteps = torch.randint(0, len(alphas), (len(chosen),), device=images.device)
         alpha = alphas[timesteps].view(-1, 1, 1, 1)
         velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(images.device.type, torch.bfloat16):
             noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
             predicted = dit(noisy, timestep=timesteps, class_labels=labels[chosen]).sample
         snr = alpha / (1 - alpha)
         weights = snr.clamp(max=5) / (snr + 1)
         return (weights * (predicted.float() - velocity).square()).mean()
 
-    return fit("dit", build_dit, loss, len(images), work, steps=steps, peak=1e-3, decay=0.9995, weight_decay=0.01)
+    options = {"steps": steps, "peak": 1e-3, "decay": 0.9995, "weight_decay": 0.01, "device": images.device}
+    return fit("dit", build_dit, loss, len(images), work, **options)
 
 
 @torch.no_grad()
@@ -372,6 +376,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/embedded"), help="checkpoints and losses")
     parser.add_argument("--output", type=Path, default=Path("dag_diffusion/assets"), help="where the finished parts go")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--device", default="cpu", help="where to train: cpu, cuda, ...")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--vae-steps", type=int, default=1800)
     parser.add_argument("--dit-steps", type=int, default=6000)
@@ -379,6 +384,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     data = read_fashion_mnist(options.data)
+    data = {split: tuple(x.to(options.device) for x in pair) for split, pair in data.items()}
     images, labels = data["train"]
     halves = [torch.arange(len(images)) % 2 == i for i in (0, 1)]
     classifiers = {
@@ -403,7 +409,8 @@ def main() -> None:
     }
     for part in options.parts:
         if part == "assets":
-            write_assets(data, {name: make() for name, make in train.items()}, options.output)
+            data = {split: tuple(x.cpu() for x in pair) for split, pair in data.items()}
+            write_assets(data, {name: make().cpu() for name, make in train.items()}, options.output)
             continue
         model = train[part]()
         if part in classifiers:

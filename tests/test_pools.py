@@ -120,6 +120,13 @@ def test_empty_folder_and_no_folder_are_told_apart(tmp_path):
         read_pool(tmp_path / "absent")
 
 
+def test_empty_class_folder_is_named(tmp_path):
+    write_images(tmp_path, {"Bag": 1}, metadata=False)
+    (tmp_path / "Coat").mkdir()
+    with pytest.raises(ValueError, match="without images: Coat"):
+        read_pool(tmp_path)
+
+
 def test_folder_names_are_safe_and_distinct():
     names = folder_names(
         {0: "tench, Tinca tinca", 1: "a/b", 2: "../..", 3: "crane", 4: "Crane, bird", 5: "", 6: "Ärmel kurz"}
