@@ -25,23 +25,23 @@ class GuidanceConfig:
 
     Attributes:
         scale: 1 is the linearised hit of the target, so the number has a meaning; 0.5 goes half of the way each time.
-        start: before it the predicted clean sample is a blur, on which a classifier's gradient means little.
+        start: from the first step on, since what is decided late only fools the guide; later is cheaper.
         stop: the last tenth is left to the denoiser; a shift after its last word would only fool the guide.
         every: guide one step in so many; the decoder and the guide are the cost of guidance.
         max_norm: trust region, the largest |delta| as a fraction of |x0|.
     """
 
     scale: float = 1.0
-    start: float = 0.2
+    start: float = 0.0
     stop: float = 0.9
     every: int = 1
-    max_norm: float = 0.2
+    max_norm: float = 0.4
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop <= 1:
             raise ValueError(
                 f"guidance needs 0 <= start < stop <= 1, but start={self.start} and stop={self.stop}; "
-                "use start=0.2, stop=0.9 to steer from the first fifth to the last tenth of the steps"
+                "use start=0.0, stop=0.9 to steer all but the last tenth of the steps"
             )
         if not (0 < self.scale < float("inf") and 0 < self.max_norm < float("inf")):
             raise ValueError(
