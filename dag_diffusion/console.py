@@ -3,6 +3,7 @@
 Bars and errors go to standard error, so that a pipe gets results alone.
 """
 
+import errno
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ def user_errors() -> Iterator[None]:
         yield
     except (ValueError, OSError, FloatingPointError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            message = "the disk is full; free some space and give the command again (generate: with --resume)"
         typer.echo(f"error: {message}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ The shift lands on x0 while the predicted noise is kept (after MPGD, arXiv 2311.
 denoiser.  This module knows tensors only: no pipeline, no scheduler, no files.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from .difficulty import difficulty_to_margin
 
+logger = logging.getLogger(__name__)
 TINY = 1e-12  # keeps a flat classifier from dividing by zero; max_norm then bounds the step
 
 
@@ -131,12 +133,20 @@ def difficulty_shift(
         config: scale and trust region.
 
     Returns:
-        float32, shaped like ``clean``; zero where the guide's gradient is not finite.
+        float32, shaped like ``clean``; zero, with a warning, where the guide's gradient is not finite.
     """
     with torch.enable_grad():
         clean = clean.detach().float().requires_grad_()
         margin = margin_of(clean)
         (gradient,) = torch.autograd.grad(margin.sum(), clean)
+    broken = int((~torch.isfinite(gradient)).flatten(1).any(1).sum())
+    if broken:
+        logger.warning(
+            "the guide's gradient is not finite for %d of %d images, which this step leaves unguided; "
+            "keep the VAE and the classifier in float32 or bfloat16",
+            broken,
+            len(clean),
+        )
     target_margin = difficulty_to_margin(target_difficulty)
     delta = newton_step(margin.detach(), gradient, target_margin.to(gradient), config.scale)
     return within_trust_region(delta, clean.detach(), config.max_norm)

@@ -194,6 +194,17 @@ def test_every_mistake_is_one_line_exit_code_two_and_writes_nothing(tmp_path, sa
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_full_disk_is_told_in_plain_words(tmp_path, saved_pipeline, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dag_diffusion.generation.write_image", full)
+    result = generate(saved_pipeline, tmp_path / "pool")
+    assert result.exit_code == 2
+    assert "the disk is full; free some space" in result.stderr
+    assert not (tmp_path / "pool").exists()
+
+
 def test_folder_that_cannot_be_written_is_named(tmp_path, saved_pipeline, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # what a read-only folder says to anybody but root
     result = generate(saved_pipeline, tmp_path / "locked" / "pool")

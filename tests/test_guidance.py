@@ -49,11 +49,12 @@ def test_flat_or_broken_guide_gives_a_finite_step(slope):
     assert torch.isfinite(shift).all()
 
 
-def test_one_broken_sample_does_not_spoil_its_neighbours():
+def test_one_broken_sample_does_not_spoil_its_neighbours_and_is_told(caplog):
     slope = torch.tensor([[1.0], [float("nan")]])
     shift = difficulty_shift(torch.ones(2, 3), lambda x: (x * slope).sum(1), torch.tensor([0.9, 0.9]), GuidanceConfig())
     assert shift[0].any()
     assert not shift[1].any()
+    assert "not finite for 1 of 2 images" in caplog.text
 
 
 @given(st.floats(0.01, 1), st.sampled_from(["epsilon", "v_prediction", "sample"]))

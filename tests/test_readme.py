@@ -15,7 +15,7 @@ SMALLER = {
     "facebook/DiT-XL-2-256": "tiny-dit",
     "timm/resnet50.tv_in1k": "tiny-classifier",
     '"tench", "church"': '"Bag", "boot"',
-    "torch.float16": "torch.float32",
+    "torch.bfloat16": "torch.float32",
     '"cuda"': '"cpu"',
 }
 
