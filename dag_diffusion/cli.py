@@ -3,7 +3,6 @@
 Nothing heavy is imported before a command runs, so that ``--help`` answers at once.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -316,7 +315,7 @@ def _evaluate(
     from . import embedded
     from .distillation import accuracy_table
     from .evaluation import evaluate, load_labelled_images
-    from .pools import read_pool, write_atomically
+    from .pools import read_pool, write_json
     from .training import PROTOCOLS
 
     if protocol not in PROTOCOLS:
@@ -344,7 +343,7 @@ def _evaluate(
         )
     show_table(accuracy_table(results, baseline=names[0]))
     if output is not None:
-        write_atomically(output, (json.dumps([asdict(r) for r in results], indent=2) + "\n").encode())
+        write_json(output, [asdict(r) for r in results])
 
 
 def main() -> None:

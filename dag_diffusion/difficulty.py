@@ -91,21 +91,21 @@ def score_pool(
         raise ValueError("the classifier is in training mode, where scores depend on the batch; call classifier.eval()")
     table = match_classes(pool.class_names, class_names_of(classifier))
     labels = torch.tensor([table[row["label"]] for row in pool.rows])
-    preprocessing, scores, skipped, before = preprocessing_of(classifier), np.full(len(pool), np.nan), [], 0
-    for indices, images in _batches(pool, preprocessing, batch_size, on_error, skipped):
+    scores, unread = np.full(len(pool), np.nan), np.ones(len(pool), bool)
+    for count, indices, images in _batches(pool, preprocessing_of(classifier), batch_size, on_error):
         if indices:
             with torch.inference_mode():
                 logits = prepared_logits(classifier, images).cpu()
+            unread[indices] = False
             scores[indices] = difficulty(logits, labels[indices]).double().numpy()
         if progress is not None:
-            progress(len(images) + len(skipped) - before)
-            before = len(skipped)
-    return Scores(scores, skipped)
+            progress(count)
+    return Scores(scores, [pool.rows[i]["file_name"] for i in np.flatnonzero(unread)])
 
 
 def _batches(
-    pool: Pool, preprocessing: Preprocessing, batch_size: int, on_error: str, skipped: list[str]
-) -> Iterator[tuple[list[int], Tensor]]:
+    pool: Pool, preprocessing: Preprocessing, batch_size: int, on_error: str
+) -> Iterator[tuple[int, list[int], Tensor]]:
     def prepared(index: int) -> Tensor | None:
         try:
             array = as_eight_bit(pool.open(index), preprocessing.channels)
@@ -113,7 +113,6 @@ def _batches(
             if on_error == "raise":
                 raise
             logger.warning("skipped: %s", error)
-            skipped.append(pool.rows[index]["file_name"])
             return None
         image = torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255
         return preprocessing(image)
@@ -123,4 +122,4 @@ def _batches(
             chunk = range(start, min(start + batch_size, len(pool)))
             images = dict(zip(chunk, threads.map(prepared, chunk), strict=True))
             kept = [i for i, image in images.items() if image is not None]
-            yield kept, torch.cat([images[i] for i in kept]) if kept else torch.empty(0)
+            yield len(chunk), kept, torch.cat([images[i] for i in kept]) if kept else torch.empty(0)

@@ -20,10 +20,19 @@ from . import embedded
 from .classifiers import load_classifier
 from .difficulty import score_pool
 from .evaluation import LabelledImages, Result, evaluate, load_labelled_images, summarise
-from .generation import PoolConfig, fill_pool
+from .generation import PoolConfig, differences, fill_pool
 from .networks import build_network
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
-from .pools import Pool, json_lines, locked, read_pool, require_writable_target, write_atomically, write_distilled_set
+from .pools import (
+    Pool,
+    json_lines,
+    locked,
+    read_pool,
+    require_writable_target,
+    write_atomically,
+    write_distilled_set,
+    write_json,
+)
 from .reporting import ReportedSet, Table, write_report
 from .subsampling import PoolSelection, subsample
 from .targets import TargetDistribution
@@ -108,14 +117,13 @@ def distill(
     output, config, progress = Path(output), config or RoadConfig(), progress or (lambda stage, done, total: None)
     _check_output(output, config)
     with locked(output):
-        write_atomically(output / SETTINGS, _json(asdict(config)))
+        write_json(output / SETTINGS, asdict(config))
         return _distill(output, config, device, progress)
 
 
 def _check_output(output: Path, config: RoadConfig) -> None:
     if (output / SETTINGS).exists():
-        earlier, now = json.loads((output / SETTINGS).read_text("utf-8")), asdict(config)
-        differing = [f"{k} was {earlier.get(k)!r} and is now {v!r}" for k, v in now.items() if earlier.get(k) != v]
+        differing = list(differences(json.loads((output / SETTINGS).read_text("utf-8")), asdict(config)))
         if differing:
             raise ValueError(
                 f"{output} holds a run with other settings: {'; '.join(differing)}; give those, or another folder"
@@ -124,10 +132,6 @@ def _check_output(output: Path, config: RoadConfig) -> None:
         raise FileExistsError(f"{output} holds something that is no run; choose an empty or new folder for the output")
     else:
         require_writable_target(output)
-
-
-def _json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _distill(output: Path, config: RoadConfig, device: str, progress: Progress) -> RoadResult:
@@ -147,7 +151,7 @@ def _distill(output: Path, config: RoadConfig, device: str, progress: Progress) 
         "results": [asdict(r) for r in results],
         "control": [asdict(c) for c in control],
     }
-    write_atomically(output / "results.json", _json(record))
+    write_json(output / "results.json", record)
     return RoadResult(results, control, report, config)
 
 

@@ -298,17 +298,18 @@ def _remove(paths: Sequence[Path]) -> None:
 def _require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
     keys = ("pipeline", "guide", "dtype", "scheduler", "settings", "classes")
     before, after = ({k: json.loads(json.dumps(p.get(k))) for k in keys} for p in (old, new))
-    differing = list(_differences(before, after))
+    differing = list(differences(before, after))
     if differing:
         raise ValueError(
             f"{folder} was begun with other settings: {'; '.join(differing[:5])}; give the same ones, or another folder"
         )
 
 
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """In which settings two records differ, as sentences such as ``settings.seed was 0 and is now 1``."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+            yield from differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
     elif old != new:
         yield f"{name} was {old!r} and is now {new!r}"
 

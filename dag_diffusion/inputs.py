@@ -112,7 +112,8 @@ def reference_named(path: Path | None, class_names: dict[int, str]) -> dict[str,
     if path is not None:
         pool = read_pool(path)
         table = match_classes(class_names, pool.class_names, f"the reference {path}")
-        return {name: pool.difficulties[pool.labels == table[label]] for label, name in class_names.items()}
+        difficulties, labels = pool.difficulties, pool.labels
+        return {name: difficulties[labels == table[label]] for label, name in class_names.items()}
     embedded_names = dict(enumerate(embedded.CLASS_NAMES))
     try:
         table = match_classes(class_names, embedded_names, "the embedded reference (Fashion-MNIST)")

@@ -164,18 +164,21 @@ def _read_parquet(path: Path) -> Pool:
     return Pool(path, rows, encoded=encoded)
 
 
+def _class_folders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
 def _rows_of_folders(path: Path) -> list[dict[str, Any]]:
-    classes = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     return [
         {"file_name": file.relative_to(path).as_posix(), "label": label, "class_name": folder.name}
-        for label, folder in enumerate(classes)
+        for label, folder in enumerate(_class_folders(path))
         for file in sorted(folder.rglob("*"))
         if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
     ]
 
 
 def _require_images_in_each(path: Path, filled: set[str]) -> None:
-    empty = sorted({p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")} - filled)
+    empty = [folder.name for folder in _class_folders(path) if folder.name not in filled]
     if empty:
         raise ValueError(f"{path} has class folders without images: {', '.join(empty)}; fill or remove them")
 
@@ -313,10 +316,14 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, non-finite numbers refused."""
+    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
 def write_provenance(folder: Path, provenance: Mapping[str, Any]) -> None:
     """Write ``pool.json``: what made this pool, with versions, seeds and settings."""
-    text = json.dumps(provenance, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(folder / PROVENANCE, text.encode())
+    write_json(folder / PROVENANCE, provenance)
 
 
 def write_distilled_set(
