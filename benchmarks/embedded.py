@@ -34,10 +34,10 @@ TARGETS = (0.1, 0.3, 0.5, 0.7, 0.9)
 def record(name: str, values: dict) -> None:
     machine = {"processor": processor(), "threads": torch.get_num_threads(), "python": platform.python_version()}
     versions = {library: version(library) for library in LIBRARIES}
-    command = " ".join(["python", "benchmarks/embedded.py", *sys.argv[1:]])
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps({"command": command, "machine": machine, "versions": versions, **values}, indent=2)
-    (RESULTS / f"embedded-{name}.json").write_text(text + "\n")
+    (RESULTS / f"{name}.json").write_text(text + "\n")
 
 
 def processor() -> str:
@@ -63,7 +63,7 @@ def quality(protocol: str, scales: list[float], seeds: int, folder: Path) -> Non
     for row in rows:
         print(f"{row.set:22} {row.mean:.4f} +- {row.std:.4f}   difference {row.difference:+.4f} {row.interval}")
     values = {"agreement": agreement, "rows": [asdict(r) for r in rows], "results": [asdict(r) for r in results]}
-    record(f"quality-{protocol}", values)
+    record(f"embedded-quality-{protocol}", values)
 
 
 def control(per_class: int, folder: Path) -> None:
@@ -94,7 +94,7 @@ def control(per_class: int, folder: Path) -> None:
         "cost": float(np.mean([seconds[t] for t in TARGETS]) / seconds[None]),
     }
     print(summary)
-    record("control", {"images_per_target": 10 * per_class, "rows": rows, **summary})
+    record("embedded-control", {"images_per_target": 10 * per_class, "rows": rows, **summary})
 
 
 def picture(path: Path) -> None:

@@ -54,6 +54,10 @@ class Preprocessing:
         images = transforms.resize(images, size, interpolation=resample, antialias=True)
         return transforms.center_crop(images, [self.height, self.width])
 
+    def as_fields(self) -> dict[str, Any]:
+        """For a model's configuration, which is JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+
 
 def _with_channels(images: Tensor, channels: int) -> Tensor:
     if images.shape[1] == channels:

@@ -47,6 +47,8 @@ Target = Annotated[
         "numbers 'a,b,...,j' from easy to hard, or a scored folder of real images"
     ),
 ]
+Classes = Annotated[str, Option(help="class names or labels, separated by semicolons; default: all")]
+TrustBin = Annotated[bool, Option("--trust-bin", help="read .bin weights of a pipeline without safetensors")]
 Device = Annotated[str, Option(help="cpu, cuda, mps, ...; default: what accelerate finds")]
 BatchSize = Annotated[int, Option(min=1, help="images at a time")]
 
@@ -105,15 +107,22 @@ def generate(
     target: Target | None = None,
     pipeline: Pipeline = "",
     classifier: Classifier = "",
-    classes: Annotated[str, Option(help="class names or labels, separated by semicolons; default: all")] = "",
+    classes: Classes = "",
     num_inference_steps: Annotated[int, Option(min=1, help="denoising steps")] = 20,
     guidance_scale: Annotated[float, Option(help="classifier-free guidance, on above 1")] = 1.5,
     difficulty_guidance_scale: Annotated[float, Option(help="1 is the linearised hit of the target")] = 1.0,
+    probe: Annotated[str, Option(help="folder or Hub id of a probe, or 'none'; default: the pipeline's own")] = "",
+    extra_guide: Annotated[
+        list[str] | None, Option(help="another classifier that steers with the guide; may be given several times")
+    ] = None,
+    reference_classifier: Annotated[
+        str, Option(help="a classifier by which hard images should stay members of their class")
+    ] = "",
+    modes: Annotated[Path | None, Option(help="file of find-modes; images are drawn to its modes in turn")] = None,
+    mode_scale: Annotated[float, Option(help="how strongly")] = 0.1,
     batch_size: BatchSize = 50,
     device: Device = "",
-    trust_bin: Annotated[
-        bool, Option("--trust-bin", help="read .bin weights of a pipeline without safetensors")
-    ] = False,
+    trust_bin: TrustBin = False,
     resume: Annotated[bool, Option("--resume", help="go on with an interrupted pool")] = False,
     overwrite: Overwrite = False,
     seed: Seed = 0,
@@ -129,11 +138,13 @@ def generate(
     with user_errors():
         from .generation import PoolConfig, fill_pool
         from .guidance import GuidanceConfig
+        from .inputs import load_guides, modes_named
+        from .modes import ModeGuidance
         from .pools import require_writable_target
 
         if not resume:
             require_writable_target(output, overwrite=overwrite)  # before the model is loaded, which may take minutes
-        loaded = load_pipeline(pipeline, classifier, device, use_safetensors=None if trust_bin else True)
+        loaded = load_pipeline(pipeline, classifier, device, probe=probe, use_safetensors=None if trust_bin else True)
         config = PoolConfig(
             images_per_class=images_per_class,
             labels=labels_named(loaded, classes),
@@ -142,6 +153,8 @@ def generate(
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             difficulty_guidance=GuidanceConfig(scale=difficulty_guidance_scale),
+            modes=None if modes is None else modes_named(modes, loaded.class_names),
+            mode_guidance=ModeGuidance(scale=mode_scale),
         )
         total = images_per_class * len(config.labels or loaded.class_names)
         alone = is_main_process()  # one bar and one line, however many processes
@@ -154,10 +167,105 @@ def generate(
                 resume=resume,
                 overwrite=overwrite,
                 source=pipeline or "embedded default",
+                extra_guides=load_guides(extra_guide or [], device),
+                reference_classifier=load_guide(reference_classifier, device) if reference_classifier else None,
                 progress=progress,
             )
         if alone:
             print(f"{len(pool)} images in {output}{_reached(pool)}")
+
+
+@app.command()
+def train_probe(
+    output: Annotated[Path, Argument(help="folder of the probe")],
+    pipeline: Pipeline = "",
+    classifier: Annotated[
+        list[str] | None,
+        Option(help="folder or Hub id of a guide, may be given several times, first the one that will steer"),
+    ] = None,
+    classes: Classes = "",
+    trajectories: Annotated[int, Option(min=10, help="sampling runs to learn from")] = 3000,
+    training_steps: Annotated[int, Option(min=1, help="of the probe")] = 4000,
+    num_inference_steps: Annotated[int, Option(min=1, help="denoising steps of each run")] = 20,
+    guidance_scale: Annotated[float, Option(help="classifier-free guidance, on above 1")] = 1.5,
+    batch_size: BatchSize = 50,
+    device: Device = "",
+    trust_bin: TrustBin = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="replace an earlier probe in the output folder")] = False,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train a small network that foretells what guides say of latents, so that steering needs no decoder.
+
+    Example: dag-diffusion train-probe probe --pipeline facebook/DiT-XL-2-256
+    --classifier timm/resnet50.tv_in1k --classifier timm/regnety_016.tv2_in1k --classes "tench;church"
+    """
+    with user_errors():
+        from . import probes
+        from .inputs import load_guides
+
+        probes.require_no_other_files(output, overwrite=overwrite)
+        loaded = load_pipeline(pipeline, "", device, use_safetensors=None if trust_bin else True)
+        guides = load_guides(classifier or [], device) or [g for g in [loaded.classifier] if g is not None]
+        config = probes.ProbeConfig(
+            trajectories=trajectories,
+            training_steps=training_steps,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            seed=seed,
+        )
+        labels = labels_named(loaded, classes)
+        with stages(quiet) as progress:
+            probe, fidelity = probes.train_probe(
+                loaded, guides, config, labels=labels, batch_size=batch_size, progress=progress
+            )
+        probes.save_probe(probe, output)
+        print(
+            f"probe in {output}; on runs that it has not seen, mean |d - d of the guides| = "
+            f"{fidelity.difficulty_error:.3f}, rank correlation of the margins {fidelity.correlation:.2f}"
+        )
+
+
+@app.command()
+def find_modes(
+    images: PoolPath,
+    output: Annotated[Path, Argument(help="safetensors file for the modes")],
+    per_class: Annotated[int, Option(min=1, help="modes of each class, best the number of images to generate")] = 10,
+    by_difficulty: Annotated[
+        str,
+        Option(help="a target as for generate: cluster within strata of difficulty, as many modes in each as asked"),
+    ] = "",
+    average: Annotated[int, Option(min=1, help="average-pool the latents by this factor before comparing them")] = 1,
+    pipeline: Pipeline = "",
+    classifier: Classifier = "",
+    batch_size: BatchSize = 32,
+    device: Device = "",
+    trust_bin: TrustBin = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="replace the file")] = False,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Clusters of real images, plain or by difficulty, for generate --modes.
+
+    Examples:  dag-diffusion find-modes real_images/ modes.safetensors --per-class 10
+
+    dag-diffusion find-modes real_images/ hard-modes.safetensors --per-class 10 --by-difficulty cliff
+    """
+    with user_errors():
+        from .inputs import modes_found
+        from .pools import read_pool
+
+        if output.exists() and not overwrite:
+            raise FileExistsError(f"{output} exists; give --overwrite to replace it")
+        real = read_pool(images)
+        loaded = load_pipeline(pipeline, classifier, device, use_safetensors=None if trust_bin else True)
+        target = target_named(by_difficulty, loaded.class_names) if by_difficulty else None
+        with counter("images", len(real), quiet) as progress:
+            modes = modes_found(
+                loaded, real, per_class, target, average=average, seed=seed, batch_size=batch_size, progress=progress
+            )
+        modes.save(output)
+        print(f"{len(modes.labels)} modes of {len(modes.class_names)} classes in {output}")
 
 
 @app.command()

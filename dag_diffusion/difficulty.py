@@ -7,7 +7,7 @@ classifier was trained on crowd at 0: prefer scores out of sample where the dist
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,7 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .classifiers import Preprocessing, class_names_of, match_classes, prepared_logits, preprocessing_of
+from .classifiers import (
+    Preprocessing,
+    class_names_of,
+    image_logits,
+    match_classes,
+    prepared_logits,
+    preprocessing_of,
+)
 from .pools import Pool, UnreadableImageError, as_eight_bit
 
 logger = logging.getLogger(__name__)
@@ -50,6 +57,21 @@ def difficulty(logits: Tensor, labels: Tensor) -> Tensor:
 def difficulty_to_margin(values: Tensor) -> Tensor:
     """The margin of an image of this difficulty, ``m* = logit(1 - d*)``, with d* kept off 0 and 1 by ``CLAMP``."""
     return -torch.logit(values.float().clamp(CLAMP, 1 - CLAMP))
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A classifier and its own labels of a batch of images, ``(batch,)``."""
+
+    classifier: nn.Module
+    labels: Tensor
+    preprocessing: Preprocessing
+
+
+def mean_margin(guides: Sequence[Guide], images: Tensor) -> Tensor:
+    """The guides' mean margin of images in [0, 1], ``(batch,)`` float32; differentiable."""
+    each = [margin(image_logits(g.classifier, images, g.preprocessing), g.labels) for g in guides]
+    return torch.stack(each).mean(0)
 
 
 @dataclass(frozen=True)

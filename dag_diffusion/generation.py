@@ -10,7 +10,8 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from .guidance import GuidanceConfig
-from .pipelines.difficulty_guided import DifficultyGuidedPipeline
+from .modes import ModeGuidance, Modes, allot, match_modes
+from .pipelines.difficulty_guided import DifficultyGuidedPipeline, DifficultyGuidedPipelineOutput
 from .pools import (
     EARLIER,
     LOCK,
@@ -37,9 +40,11 @@ from .pools import (
     write_image,
     write_provenance,
 )
+from .probes import fingerprint
 from .targets import TargetDistribution
 
 FORMAT = "dag-diffusion pool 1"
+PARTS = ("probe", "guidance_vae", "extra_guides", "reference_classifier")  # what else may steer
 ROWS = ".rows"  # while a pool is being filled, each process appends its own rows here
 LIBRARIES = ("dag-diffusion", "accelerate", "diffusers", "torch", "torchvision", "transformers")
 
@@ -56,6 +61,9 @@ class PoolConfig:
         num_inference_steps: denoising steps; 20 are enough with a trailing spacing of the timesteps.
         guidance_scale: of classifier-free guidance.
         difficulty_guidance: scale, window and trust region of the steering.
+        modes: clusters of real images that each class's images are drawn to in turn.  If modes and images both have
+            difficulties, the images with the hardest targets are drawn to the hardest modes.
+        mode_guidance: strength and window of that.
     """
 
     images_per_class: int = 50
@@ -65,6 +73,8 @@ class PoolConfig:
     num_inference_steps: int = 20
     guidance_scale: float = 1.5
     difficulty_guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    modes: Modes | None = None
+    mode_guidance: ModeGuidance = field(default_factory=ModeGuidance)
 
     def __post_init__(self) -> None:
         if self.labels is not None and not len(self.labels):
@@ -74,7 +84,9 @@ class PoolConfig:
 
     def settings(self) -> dict[str, Any]:
         """What must agree when a pool is resumed; JSON values only."""
-        values = asdict(self) | {"target": None, "labels": None if self.labels is None else list(self.labels)}
+        values = asdict(replace(self, target=None, modes=None))
+        values["labels"] = None if self.labels is None else list(self.labels)
+        values["modes"] = None if self.modes is None else self.modes.summary()
         if self.target is not None:
             shape, reference = self.target.shape, self.target.reference
             values["target"] = {
@@ -97,6 +109,12 @@ class ImageJob:
     class_name: str
     seed: int
     target_difficulty: float | None
+    mode: int | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Its columns in the metadata; that of the mode only if there are modes."""
+        values = asdict(self)
+        return values if self.mode is not None else {k: v for k, v in values.items() if k != "mode"}
 
 
 def image_seed(pool_seed: int, label: int, index: int) -> int:
@@ -118,10 +136,11 @@ def plan(config: PoolConfig, class_names: Mapping[int, str]) -> list[ImageJob]:
     jobs = []
     for label in labels:
         targets = _shuffled_targets(config, class_names[label], label)
+        modes = _modes_of(config, label, targets)
         for index in range(config.images_per_class):
             file_name = f"{folders[label]}/{index:05d}.png"
             seed = image_seed(config.seed, label, index)
-            jobs.append((index, ImageJob(file_name, label, class_names[label], seed, targets[index])))
+            jobs.append((index, ImageJob(file_name, label, class_names[label], seed, targets[index], modes[index])))
     return [job for _, job in sorted(jobs, key=lambda item: (item[0], item[1].label))]
 
 
@@ -133,6 +152,15 @@ def _shuffled_targets(config: PoolConfig, class_name: str, label: int) -> list[f
     return np.random.default_rng([config.seed, label]).permutation(values).tolist()
 
 
+def _modes_of(config: PoolConfig, label: int, targets: list[float | None]) -> list[int | None]:
+    if config.modes is None:
+        return [None] * config.images_per_class
+    chosen = allot(config.modes, label, config.images_per_class, seed=config.seed)
+    if config.modes.difficulties is not None and config.target is not None:
+        chosen = match_modes(config.modes, chosen, targets)
+    return chosen.tolist()
+
+
 def fill_pool(
     pipeline: DifficultyGuidedPipeline,
     folder: str | Path,
@@ -142,6 +170,8 @@ def fill_pool(
     resume: bool = False,
     overwrite: bool = False,
     source: str = "",
+    extra_guides: Sequence[nn.Module] = (),
+    reference_classifier: nn.Module | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Pool:
     """Generate a pool of images into ``folder``, resumable, under any number of processes.
@@ -154,6 +184,7 @@ def fill_pool(
         resume: go on with a pool that was interrupted.
         overwrite: replace an earlier pool.
         source: name of the pipeline, for the record; its own ``_name_or_path`` if empty.
+        extra_guides, reference_classifier: more classifiers that steer; see the pipeline.
         progress: called with the number of images that this process has finished.
 
     Returns:
@@ -167,15 +198,16 @@ def fill_pool(
 
     config, folder, state = config or PoolConfig(), Path(folder), PartialState()
     jobs = plan(config, pipeline.class_names)
+    others = {"extra_guides": tuple(extra_guides), "reference_classifier": reference_classifier}
     _check(pipeline, config, jobs)
-    provenance = _provenance(pipeline, config, source)
+    provenance = _provenance(pipeline, config, source) | _names_of(others)
     _check_folder(folder, provenance, resume, overwrite)
     with locked(folder) if state.is_main_process else nullcontext():
         try:
             if state.is_main_process:
                 _open_pool(folder, provenance, resume)
             state.wait_for_everyone()
-            _draw_missing(pipeline, folder, jobs, config, state, batch_size, progress)
+            _draw_missing(partial(pipeline, **others), folder, jobs, config, state, batch_size, progress)
         except BaseException:
             if state.num_processes == 1 and not _rows_so_far(folder):  # others might still be writing
                 _undo(folder)
@@ -188,7 +220,7 @@ def fill_pool(
 
 
 def _draw_missing(
-    pipeline: DifficultyGuidedPipeline,
+    pipeline: Callable[..., DifficultyGuidedPipelineOutput],
     folder: Path,
     jobs: Sequence[ImageJob],
     config: PoolConfig,
@@ -212,9 +244,13 @@ def _check(pipeline: DifficultyGuidedPipeline, config: PoolConfig, jobs: Sequenc
     labels = sorted({job.label for job in jobs})
     targets = None if config.target is None else torch.zeros(len(labels))
     pipeline.check_inputs(labels, targets, "pil", config.num_inference_steps)
-    pipeline.guide_labels(labels)
+    if pipeline.classifier is not None:
+        pipeline.guide(pipeline.classifier, labels)
     if config.target is not None:
         config.difficulty_guidance.steps(config.num_inference_steps)
+    if config.modes is not None:
+        config.mode_guidance.steps(config.num_inference_steps)
+        pipeline.check_modes(config.modes.centres, len(config.modes.centres))
 
 
 def _provenance(pipeline: DifficultyGuidedPipeline, config: PoolConfig, source: str) -> dict[str, Any]:
@@ -223,11 +259,24 @@ def _provenance(pipeline: DifficultyGuidedPipeline, config: PoolConfig, source: 
         "format": FORMAT,
         "pipeline": source,
         "guide": _guide_name(pipeline, source),
+        "probe": None if pipeline.probe is None else fingerprint(pipeline.probe),
+        "guidance_vae": None if pipeline.guidance_vae is None else fingerprint(pipeline.guidance_vae),
         "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
         "scheduler": {"name": type(pipeline.scheduler).__name__, **_json_values(pipeline.scheduler.config)},
         "settings": config.settings(),
         "classes": {str(k): v for k, v in pipeline.class_names.items()},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+    }
+
+
+def _names_of(others: Mapping[str, Any]) -> dict[str, Any]:
+    def name(model: nn.Module) -> list:
+        return [str(model.config._name_or_path), fingerprint(model)]
+
+    reference = others["reference_classifier"]
+    return {
+        "extra_guides": [name(guide) for guide in others["extra_guides"]],
+        "reference_classifier": None if reference is None else name(reference),
     }
 
 
@@ -296,7 +345,7 @@ def _remove(paths: Sequence[Path]) -> None:
 
 
 def _require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
-    keys = ("pipeline", "guide", "dtype", "scheduler", "settings", "classes")
+    keys = ("pipeline", "guide", *PARTS, "dtype", "scheduler", "settings", "classes")
     before, after = ({k: json.loads(json.dumps(p.get(k))) for k in keys} for p in (old, new))
     differing = list(differences(before, after))
     if differing:
@@ -324,7 +373,11 @@ def _rows_so_far(folder: Path) -> list[dict[str, Any]]:
 
 
 def _draw(
-    pipeline: DifficultyGuidedPipeline, folder: Path, jobs: Sequence[ImageJob], config: PoolConfig, process: int
+    pipeline: Callable[..., DifficultyGuidedPipelineOutput],
+    folder: Path,
+    jobs: Sequence[ImageJob],
+    config: PoolConfig,
+    process: int,
 ) -> None:
     targets = None if config.target is None else [job.target_difficulty for job in jobs]
     output = pipeline(
@@ -334,6 +387,8 @@ def _draw(
         num_inference_steps=config.num_inference_steps,
         generator=[torch.Generator().manual_seed(job.seed) for job in jobs],
         difficulty_guidance=config.difficulty_guidance,
+        modes=None if config.modes is None else config.modes.centres[[job.mode for job in jobs]],
+        mode_guidance=config.mode_guidance,
     )
     measured = [None] * len(jobs) if output.difficulties is None else output.difficulties.tolist()
     for job, image, value in zip(jobs, output.images, measured, strict=True):
@@ -344,7 +399,7 @@ def _write(folder: Path, job: ImageJob, image: Image.Image, difficulty: float | 
     write_image(folder / job.file_name, image)
     path = folder / ROWS / f"{process:05d}.jsonl"
     with path.open("ab") as file:
-        file.write(json_lines([{**asdict(job), "difficulty": difficulty}]))
+        file.write(json_lines([{**job.row(), "difficulty": difficulty}]))
 
 
 def _finish(folder: Path, jobs: Sequence[ImageJob]) -> None:

@@ -1,9 +1,12 @@
 """What a person names on the command line, made into pipelines, classifiers, targets and devices."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .modes import Modes
+    from .pools import Pool
     from .targets import TargetDistribution
 
 
@@ -18,20 +21,28 @@ def hide_loading_bars() -> None:
     hub.enable_progress_bars()
 
 
-def load_pipeline(name: str, classifier: str, device: str, *, use_safetensors: bool | None) -> Any:
+def load_pipeline(
+    name: str, classifier: str, device: str, *, probe: str = "", use_safetensors: bool | None = True
+) -> Any:
     """A pipeline with its guide on its device; the embedded one if no name is given.
 
     Args:
+        probe: folder or Hub id, ``none``, or empty for the pipeline's own, which another classifier makes useless.
         use_safetensors: True refuses .bin files, None falls back to them.
     """
     from safetensors import SafetensorError
 
     from . import embedded
     from .pipelines.difficulty_guided import DifficultyGuidedPipeline
+    from .probes import load_probe
 
     hide_loading_bars()
     device = device_named(device)
     options = {"classifier": load_guide(classifier, device)} if classifier else {}
+    if probe not in ("", "none"):
+        options["probe"] = load_probe(probe)
+    elif classifier or probe == "none":
+        options["probe"] = None
     try:
         pipeline = DifficultyGuidedPipeline.from_pretrained(
             name or embedded.PIPELINE, use_safetensors=use_safetensors, **options
@@ -70,6 +81,55 @@ def load_guide(name: str, device: str) -> Any:
 
     hide_loading_bars()
     return load_classifier(name or embedded.PIPELINE / "classifier").to(device_named(device))
+
+
+def load_guides(names: Sequence[str], device: str) -> list[Any]:
+    """Several classifiers on their device."""
+    return [load_guide(name, device) for name in names]
+
+
+def modes_named(path: Path, class_names: dict[int, str]) -> "Modes":
+    """Modes from a file, with the labels of a pipeline's classes, matched by name."""
+    from dataclasses import replace
+
+    import torch
+
+    from .classifiers import match_classes
+    from .modes import Modes
+
+    modes = Modes.load(path)
+    table = match_classes(modes.class_names, class_names, "the pipeline")
+    labels = torch.tensor([table[label] for label in modes.labels.tolist()])
+    return replace(modes, labels=labels, class_names={table[k]: name for k, name in modes.class_names.items()})
+
+
+def modes_found(
+    pipeline: Any,
+    real: "Pool",
+    per_class: int,
+    target: "TargetDistribution | None",
+    *,
+    average: int,
+    seed: int,
+    batch_size: int,
+    progress: Callable[[int], None],
+) -> "Modes":
+    """Modes of a folder of real images, by difficulty if a target is given; images without a score are scored."""
+    from dataclasses import replace
+
+    from .difficulty import score_pool
+    from .modes import encode_pool, find_difficulty_modes, find_modes
+
+    size = pipeline.transformer.config.sample_size * 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
+    latents = encode_pool(pipeline.vae, real, size=size, batch_size=batch_size, progress=progress)
+    options = {"class_names": real.class_names, "average": average, "seed": seed}
+    if target is None:
+        modes = find_modes(latents, real.labels, per_class, **options)
+    else:
+        scored = all(row.get("difficulty") is not None for row in real.rows)
+        values = real.difficulties if scored else score_pool(real, pipeline.classifier).difficulties
+        modes = find_difficulty_modes(latents, real.labels, values, per_class, target, **options)
+    return replace(modes, vae=str(pipeline.config.get("_name_or_path") or "embedded default"))
 
 
 def labels_named(pipeline: Any, classes: str) -> list[int] | None:

@@ -3,8 +3,9 @@
     python examples/train_embedded_default.py --data /usr/share/datasets/fashion-mnist --work runs/embedded
 
 Parts, in order: ``vae`` -> ``guide`` -> ``fold0``, ``fold1`` (guides that each saw one half, for out-of-sample
-difficulties) -> ``evaluator`` -> ``dit`` -> ``assets``.  Each step draws its batch and noise from (seed, step)
-alone, so that a killed run goes on from its last checkpoint as if nothing had happened: give the same command again.
+difficulties) -> ``wide``, ``deep`` (guides of other shapes, for the probe to learn from) -> ``evaluator`` -> ``dit`` ->
+``assets``, which trains the probe.  Each step draws its batch and noise from (seed, step) alone, so that a killed run
+goes on from its last checkpoint as if nothing had happened: give the same command again.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +38,8 @@ PREPROCESSING = {
     "crop": 1.0,
     "resample": "bilinear",
 }
-PARTS = ["vae", "guide", "fold0", "fold1", "evaluator", "dit", "assets"]
+PARTS = ["vae", "guide", "fold0", "fold1", "wide", "deep", "evaluator", "dit", "assets"]
+TEACHERS = ["guide", "fold0", "fold1", "wide", "deep"]  # of the probe; the evaluator is none of them
 
 
 def read_idx(folder: Path, split: str) -> tuple[Tensor, Tensor]:
@@ -181,19 +184,28 @@ def build_vae() -> AutoencoderKL:
     )
 
 
-def build_guide() -> ResNetForImageClassification:
+def build_resnet(**shape: Any) -> ResNetForImageClassification:
     return ResNetForImageClassification(
         ResNetConfig(
             num_channels=1,
-            embedding_size=32,
-            hidden_sizes=[32, 64, 128],
-            depths=[2, 2, 2],
-            layer_type="basic",
             id2label=dict(enumerate(CLASS_NAMES)),
             label2id={name: i for i, name in enumerate(CLASS_NAMES)},
             preprocessing=PREPROCESSING,
+            **shape,
         )
     )
+
+
+build_guide = partial(build_resnet, embedding_size=32, hidden_sizes=[32, 64, 128], depths=[2, 2, 2], layer_type="basic")
+build_wide = partial(
+    build_resnet,
+    embedding_size=64,
+    hidden_sizes=[64, 128, 256],
+    depths=[1, 1, 1],
+    layer_type="basic",
+    hidden_act="gelu",
+)
+build_deep = partial(build_resnet, embedding_size=32, hidden_sizes=[64, 128, 256], depths=[2, 3, 2], hidden_act="silu")
 
 
 def build_evaluator() -> RegNetForImageClassification:
@@ -301,17 +313,29 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
 def write_assets(data: dict[str, tuple[Tensor, Tensor]], models: dict[str, nn.Module], output: Path) -> None:
     """The embedded default: pipeline with guide, evaluator, test set, reference subset, training difficulties."""
     from dag_diffusion import DifficultyGuidedPipeline
+    from dag_diffusion.probes import ProbeConfig, train_probe
 
     output.mkdir(parents=True, exist_ok=True)
     pipeline = DifficultyGuidedPipeline(
-        models["dit"].half(), models["vae"], build_scheduler(), models["guide"], id2label=dict(enumerate(CLASS_NAMES))
+        models["dit"], models["vae"], build_scheduler(), models["guide"], id2label=dict(enumerate(CLASS_NAMES))
     )
+    teachers = [models[name] for name in TEACHERS]
+    probe, fidelity = train_probe(pipeline, teachers, ProbeConfig(), progress=print_progress)
+    print(f"probe: {fidelity}", flush=True)
+    pipeline.register_modules(probe=probe)
+    pipeline.transformer.half()  # stored in half precision, loaded in single
+    pipeline.vae.half()
     pipeline.save_pretrained(output / "pipeline")
     models["evaluator"].save_pretrained(output / "evaluator")
     write_test_set(data["test"], output / "test.parquet")
     scores = training_difficulties(data["train"], models)
     np.savez_compressed(output / "train_difficulties.npz", **scores)
     write_reference(data["train"], scores, output / "reference")
+
+
+def print_progress(stage: str, done: int, of: int) -> None:
+    if done % 300 == 0 or done == of:
+        print(f"probe: {stage} {done}/{of}", flush=True)
 
 
 def eight_bit(images: Tensor) -> np.ndarray:
@@ -396,6 +420,12 @@ def main() -> None:
         ),
         "fold1": lambda: train_classifier(
             "fold1", build_guide, (images[halves[1]], labels[halves[1]]), options.work, seed=3, steps=1800, peak=3e-3
+        ),
+        "wide": lambda: train_classifier(
+            "wide", build_wide, (images, labels), options.work, seed=5, steps=2400, peak=3e-3
+        ),
+        "deep": lambda: train_classifier(
+            "deep", build_deep, (images, labels), options.work, seed=6, steps=2400, peak=3e-3
         ),
         "evaluator": lambda: train_classifier(
             "evaluator", build_evaluator, (images, labels), options.work, seed=4, steps=3700, peak=3e-3

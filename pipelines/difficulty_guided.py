@@ -12,6 +12,7 @@ import PIL.Image
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     DDIMScheduler,
     DDPMScheduler,
     DiTPipeline,
@@ -23,9 +24,21 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from dag_diffusion.classifiers import Preprocessing, class_names_of, image_logits, match_classes, preprocessing_of
-from dag_diffusion.difficulty import difficulty, margin
-from dag_diffusion.guidance import GuidanceConfig, difficulty_shift, predicted_clean
+from dag_diffusion.classifiers import class_names_of, match_classes, preprocessing_of
+from dag_diffusion.difficulty import Guide, mean_margin
+from dag_diffusion.guidance import (
+    Draw,
+    GuidanceConfig,
+    MarginOf,
+    Shift,
+    difficulty_shift,
+    jitter,
+    predicted_clean,
+    smoothed,
+    warn_of_trouble,
+)
+from dag_diffusion.modes import ModeGuidance, mode_shift
+from dag_diffusion.probes import probe_margin, require_probe_of
 
 SCHEDULERS = (DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler)
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -59,6 +72,9 @@ class DifficultyGuidedPipeline(DiTPipeline):
             `thresholding`, which are meant for pixels.
         classifier (`PreTrainedModel`, *optional*): the guide, any transformers or timm-wrapped image classifier that
             knows the classes by name.  Saved and loaded with the pipeline.
+        probe (`PreTrainedModel`, *optional*): foretells the guide's margin from latents, so that most guided steps need
+            no decoder; from `dag_diffusion.probes.train_probe`.
+        guidance_vae ([`AutoencoderTiny`] or [`AutoencoderKL`], *optional*): a cheaper decoder, for gradients only.
         id2label (`dict`, *optional*): label to class name; commas separate synonyms.  Saved with the pipeline.
 
     Example:
@@ -69,10 +85,10 @@ class DifficultyGuidedPipeline(DiTPipeline):
     """
 
     model_cpu_offload_seq = "transformer"
-    _optional_components = ["classifier"]  # noqa: RUF012 - diffusers reads it from the class
+    _optional_components = ["classifier", "probe", "guidance_vae"]  # noqa: RUF012 - diffusers reads it from the class
     # used at every guided step, forward and backward: moving them each time would cost more than it saves
-    _exclude_from_cpu_offload = ["vae", "classifier"]  # noqa: RUF012
-    _callback_tensor_inputs = ["latents"]  # noqa: RUF012
+    _exclude_from_cpu_offload = ["vae", "classifier", "probe", "guidance_vae"]  # noqa: RUF012
+    _callback_tensor_inputs = ["latents", "clean", "signal_rate"]  # noqa: RUF012
 
     def __init__(
         self,
@@ -81,13 +97,15 @@ class DifficultyGuidedPipeline(DiTPipeline):
         scheduler: DDIMScheduler | DDPMScheduler | DPMSolverMultistepScheduler,
         classifier: PreTrainedModel | None = None,
         id2label: dict | None = None,
+        probe: PreTrainedModel | None = None,
+        guidance_vae: AutoencoderTiny | AutoencoderKL | None = None,
     ) -> None:
         super().__init__(transformer, vae, scheduler, id2label=id2label)
-        self.register_modules(classifier=classifier)
+        self.register_modules(classifier=classifier, probe=probe, guidance_vae=guidance_vae)
         self.register_to_config(id2label=id2label)
         if classifier is not None:
             # the processor beside the weights is out of reach once the pipeline is saved elsewhere
-            classifier.config.preprocessing = _as_fields(preprocessing_of(classifier))
+            classifier.config.preprocessing = preprocessing_of(classifier).as_fields()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "DifficultyGuidedPipeline":
@@ -166,7 +184,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 "a target difficulty needs a classifier to steer by, and this pipeline has none; "
                 "load it with from_pretrained(..., classifier=load_classifier('...'))"
             )
-        for name in ("transformer", "vae", "classifier"):
+        for name in ("transformer", "vae", "classifier", "probe", "guidance_vae"):
             if getattr(getattr(self, name), "training", False):
                 raise ValueError(
                     f"the {name} is in training mode, where it drops labels or units; call {name}.eval() first"
@@ -175,7 +193,19 @@ class DifficultyGuidedPipeline(DiTPipeline):
             raise ValueError(
                 "guidance needs gradients, which torch.inference_mode() forbids; use torch.no_grad() instead"
             )
+        if targets is not None:
+            self._check_guidance_parts()
         _check_scheduler(self.scheduler, self.transformer.config)
+
+    def _check_guidance_parts(self) -> None:
+        if self.probe is not None:
+            require_probe_of(self.probe, self)
+        channels = self.transformer.config.in_channels
+        if self.guidance_vae is not None and self.guidance_vae.config.latent_channels != channels:
+            raise ValueError(
+                f"guidance_vae decodes {self.guidance_vae.config.latent_channels} latent channels and the transformer "
+                f"makes {channels}; use a tiny decoder that was distilled from this pipeline's VAE"
+            )
 
     def _latent_shape(self, batch: int) -> tuple[int, int, int, int]:
         size = self.transformer.config.sample_size
@@ -190,8 +220,15 @@ class DifficultyGuidedPipeline(DiTPipeline):
             return latents.to(device, dtype)
         return randn_tensor(self._latent_shape(batch), generator=generator, device=device, dtype=dtype)
 
-    def predict(self, latents: Tensor, timestep: Tensor, class_labels: Tensor, guidance_scale: float) -> Tensor:
-        """The denoiser's prediction with classifier-free guidance; learned variance channels stay if it has them."""
+    def predict(
+        self, latents: Tensor, timestep: Tensor, class_labels: Tensor, guidance_scale: float
+    ) -> tuple[Tensor, Tensor | None]:
+        """The denoiser's prediction with classifier-free guidance; learned variance channels stay if it has them.
+
+        Returns:
+            The prediction, and how it changes with the class (conditional minus unconditional), None without
+            classifier-free guidance.
+        """
         doubled = torch.cat([latents, latents]) if guidance_scale > 1 else latents
         nulls = torch.full_like(class_labels, self.null_class)
         output = self.transformer(
@@ -200,24 +237,40 @@ class DifficultyGuidedPipeline(DiTPipeline):
             class_labels=torch.cat([class_labels, nulls]) if guidance_scale > 1 else class_labels,
         ).sample
         if guidance_scale <= 1:
-            return output
+            return output, None
         channels = latents.shape[1]
         conditional, unconditional = output[:, :channels].chunk(2)
         guided = unconditional + guidance_scale * (conditional - unconditional)
-        return torch.cat([guided, output[: len(latents), channels:]], dim=1)
+        return torch.cat([guided, output[: len(latents), channels:]], dim=1), conditional - unconditional
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents to images ``(batch, channels, height, width)``, in about [0, 1], not clipped; differentiable."""
-        return self.vae.decode(latents / self.vae.config.scaling_factor).sample / 2 + 0.5
+    def decode_for_guidance(self, latents: Tensor) -> Tensor:
+        """Latents to images in about [0, 1], not clipped, differentiable, by `guidance_vae` if there is one."""
+        vae = self.vae if self.guidance_vae is None else self.guidance_vae
+        return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample / 2 + 0.5
 
-    def latent_margin(self, labels: Tensor, preprocessing: Preprocessing) -> Callable[[Tensor], Tensor]:
-        """The guide's margin as a differentiable function of clean latents; ``labels`` are the guide's own."""
+    def decoded_margin(self, guides: Sequence[Guide], config: GuidanceConfig, draw: Draw) -> MarginOf:
+        """The guides' mean margin as a differentiable function of clean latents; `draw` gives random numbers."""
 
         def margin_of(clean: Tensor) -> Tensor:
-            images = self.decode(clean.to(self.vae.dtype))
-            return margin(image_logits(self.classifier, images, preprocessing), labels)
+            images = self.decode_for_guidance(clean)
+            return mean_margin(guides, jitter(images, config.jitter, draw) if config.jitter else images)
 
         return margin_of
+
+    def through_denoiser(
+        self, margin_of: MarginOf, timestep: Tensor, class_labels: Tensor, guidance_scale: float
+    ) -> MarginOf:
+        """The margin of the clean sample that the denoiser predicts, as a function of the noisy latents."""
+        alpha = _signal_rate(self.scheduler, timestep)
+
+        def of_noisy(noisy: Tensor) -> Tensor:
+            output, _ = self.predict(noisy.to(self.transformer.dtype), timestep, class_labels, guidance_scale)
+            return margin_of(self._clean(output, noisy, alpha))
+
+        return of_noisy
+
+    def _clean(self, output: Tensor, noisy: Tensor, alpha: Tensor) -> Tensor:
+        return predicted_clean(output[:, : noisy.shape[1]], noisy, alpha, self.scheduler.config.prediction_type)
 
     @torch.no_grad()
     def __call__(
@@ -234,6 +287,10 @@ class DifficultyGuidedPipeline(DiTPipeline):
         callback_on_step_end: Callable[[Any, int, Tensor, dict], dict] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         difficulty_guidance: GuidanceConfig = GuidanceConfig(),  # noqa: B008 - frozen
+        extra_guides: Sequence[PreTrainedModel] = (),
+        reference_classifier: PreTrainedModel | None = None,
+        modes: Tensor | None = None,
+        mode_guidance: ModeGuidance = ModeGuidance(),  # noqa: B008 - frozen
         return_dict: bool = True,
     ) -> DifficultyGuidedPipelineOutput | tuple:
         r"""Generate images of the given classes, each as hard as asked.
@@ -250,8 +307,13 @@ class DifficultyGuidedPipeline(DiTPipeline):
             num_images_per_label: images for each entry of `class_labels`.
             output_type: `pil`, `np`, `pt` or `latent`.
             callback_on_step_end: `callback(pipeline, step, timestep, {"latents": ...})`, may return other latents.
-            callback_on_step_end_tensor_inputs: what it is given; `latents` is all there is.
-            difficulty_guidance: window, interval and trust region.
+            callback_on_step_end_tensor_inputs: what it is given: `latents` after the step, the `clean` sample that was
+                predicted before it, and the cumulative `signal_rate` at which that was.
+            difficulty_guidance: window, interval, trust region and the whole family of options.
+            extra_guides: more classifiers whose mean margin with the pipeline's own steers, where the decoder is asked.
+            reference_classifier: by which hard images should stay members of their class.
+            modes: latents `(n, channels, height, width)` that each image is drawn to; see `dag_diffusion.modes`.
+            mode_guidance: window and strength of that.
             return_dict: False gives the tuple `(images, difficulties)`.
 
         Raises:
@@ -270,43 +332,96 @@ class DifficultyGuidedPipeline(DiTPipeline):
             generator,
             callback_on_step_end_tensor_inputs,
         )
+        if modes is not None:
+            self.check_modes(modes, len(class_labels))
         config = difficulty_guidance
         if difficulty_guidance_scale is not None:
             config = replace(config, scale=difficulty_guidance_scale)
 
         guided = config.steps(num_inference_steps) if targets is not None else ()
+        decoded = config.decoded(num_inference_steps) if guided else ()
+        drawn = mode_guidance.steps(num_inference_steps) if modes is not None else ()
+        if guided and config.recurrence > 1 and isinstance(self.scheduler, DPMSolverMultistepScheduler):
+            raise ValueError("DPMSolverMultistepScheduler cannot take a step twice; use DDIMScheduler for recurrence")
 
-        # 2. prepare labels, the guide and latents
+        # 2. prepare labels, guides and latents
         device = self._execution_device
-        guide_labels = self.guide_labels(class_labels)
-        preprocessing = None if self.classifier is None else preprocessing_of(self.classifier)
         labels = torch.tensor(class_labels, device=device)
+        own = [] if self.classifier is None else [self.guide(self.classifier, class_labels)]
+        guides = own + [self.guide(extra, class_labels) for extra in extra_guides]
+        reference = None if reference_classifier is None else [self.guide(reference_classifier, class_labels)]
         latents = self.prepare_latents(len(class_labels), generator, latents)
+        broken, flat = torch.zeros(len(labels), dtype=torch.bool), torch.ones(len(labels), dtype=torch.bool)
 
-        # 3. denoise, shifting the predicted clean sample where the window says so
+        def draw(shape: tuple[int, ...]) -> Tensor:
+            return randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+
+        def shift_of(step: int, timestep: Tensor, clean: Tensor, class_direction: Tensor | None) -> Shift:
+            alpha = _signal_rate(self.scheduler, timestep)
+            by_probe = self.probe is not None and step not in decoded
+            of = probe_margin(self.probe, labels, alpha) if by_probe else self.decoded_margin(guides, config, draw)
+            if config.smoothing:
+                of = smoothed(of, config.smoothing * (1 - alpha).sqrt(), config.samples, draw)
+            reference_of = None if reference is None or by_probe else self.decoded_margin(reference, config, draw)
+            if config.gradient == "denoiser":
+                of = self.through_denoiser(of, timestep, labels, guidance_scale)
+                clean, class_direction, reference_of = latents, None, None
+            return difficulty_shift(
+                clean,
+                of,
+                targets.to(device),
+                config,
+                scale=config.scale_at(step, num_inference_steps),
+                class_direction=class_direction,
+                reference_margin_of=reference_of,
+            )
+
+        # 3. denoise, shifting the predicted clean sample where the windows say so
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
-            output = self.predict(latents, timestep, labels, guidance_scale)
-            shift = None
-            if step in guided:
+            for turn in range(config.recurrence if step in guided else 1):
                 alpha = _signal_rate(self.scheduler, timestep)
-                prediction = output[:, : latents.shape[1]]
-                clean = predicted_clean(prediction, latents, alpha, self.scheduler.config.prediction_type)
-                margin_of = self.latent_margin(guide_labels, preprocessing)
-                shift = difficulty_shift(clean, margin_of, targets.to(device), config)
-            latents = _denoise(self.scheduler, output, timestep, latents, generator)
-            if shift is not None:
-                latents = _place(self.scheduler, latents, shift, timestep)
+                if turn:
+                    latents = _noised_again(latents, alpha, _signal_rate_after(self.scheduler, timestep), draw)
+                output, by_class = self.predict(latents, timestep, labels, guidance_scale)
+                clean = None
+                if step in guided or step in drawn or callback_on_step_end is not None:
+                    clean = self._clean(output, latents, alpha)
+                shift = None
+                if step in guided:
+                    if by_class is not None:  # linear in the prediction, so the noisy part cancels
+                        by_class = self._clean(by_class, torch.zeros_like(latents), alpha)
+                    shift = shift_of(step, timestep, clean, by_class)
+                    broken, flat = broken | shift.broken.cpu(), flat & shift.flat.cpu()
+                latents = _denoise(self.scheduler, output, timestep, latents, generator)
+                after = _signal_rate_after(self.scheduler, timestep)
+                if shift is not None:
+                    weight = 1 if config.gradient == "denoiser" else torch.as_tensor(after).sqrt().to(device)
+                    latents = _place(self.scheduler, latents, weight * shift.delta)
+                if step in drawn:
+                    pull = mode_shift(clean, modes.to(device), alpha, after, mode_guidance.scale)
+                    latents = _place(self.scheduler, latents, pull)
             if callback_on_step_end is not None:
-                changed = callback_on_step_end(self, step, timestep, {"latents": latents})
+                known = {"latents": latents, "clean": clean, "signal_rate": torch.as_tensor(alpha)}
+                given = {name: known[name] for name in callback_on_step_end_tensor_inputs}
+                changed = callback_on_step_end(self, step, timestep, given)
                 latents = changed.get("latents", latents)
+        if guided:
+            warn_of_trouble(broken, flat)
 
         # 4. decode and measure
-        images, difficulties = self._finish(latents, guide_labels, preprocessing, output_type)
+        images, difficulties = self._finish(latents, own, output_type)
         self.maybe_free_model_hooks()
         if not return_dict:
             return images, difficulties
         return DifficultyGuidedPipelineOutput(images=images, difficulties=difficulties)
+
+    def check_modes(self, modes: Tensor, count: int) -> None:
+        """Refuse modes that are no latents of this pipeline, or not one for each image."""
+        if modes.shape != self._latent_shape(count):
+            raise ValueError(
+                f"modes have shape {tuple(modes.shape)}; the images need one each, {self._latent_shape(count)}"
+            )
 
     def _as_label_ids(self, class_labels: Any, num_images_per_label: int) -> list[int]:
         if num_images_per_label < 1:
@@ -318,23 +433,20 @@ class DifficultyGuidedPipeline(DiTPipeline):
         ids = [self.get_label_ids(label)[0] if isinstance(label, str) else int(label) for label in class_labels]
         return [label for label in ids for _ in range(num_images_per_label)]
 
-    def guide_labels(self, class_labels: Sequence[int]) -> Tensor | None:
-        """The classifier's own labels of these classes, matched by name; None without a classifier.
+    def guide(self, classifier: PreTrainedModel, class_labels: Sequence[int]) -> Guide:
+        """A classifier with its own labels of these classes, matched by name, and its preprocessing.
 
         Raises:
             ValueError: the classifier lacks one of them; see `classifiers.match_classes`.
         """
-        if self.classifier is None:
-            return None
         names = self.class_names
         if self.config.id2label:  # names can be matched one by one, numbers only as a whole
             names = {label: names[label] for label in class_labels}
-        table = match_classes(names, class_names_of(self.classifier), "the classifier")
-        return torch.tensor([table[label] for label in class_labels], device=self._execution_device)
+        table = match_classes(names, class_names_of(classifier), "the classifier")
+        labels = torch.tensor([table[label] for label in class_labels], device=self._execution_device)
+        return Guide(classifier, labels, preprocessing_of(classifier))
 
-    def _finish(
-        self, latents: Tensor, guide_labels: Tensor | None, preprocessing: Preprocessing | None, output_type: str
-    ) -> tuple[Any, Tensor | None]:
+    def _finish(self, latents: Tensor, guide: Sequence[Guide], output_type: str) -> tuple[Any, Tensor | None]:
         if output_type == "latent":
             return latents, None
         # DiTPipeline's own order of operations, since (1 / s) * z and z / s differ in the last bit
@@ -343,15 +455,11 @@ class DifficultyGuidedPipeline(DiTPipeline):
         array = images.cpu().permute(0, 2, 3, 1).numpy()
         pictures = self.numpy_to_pil(array) if output_type == "pil" else None
         difficulties = None
-        if guide_labels is not None:
+        if guide:
             # measured on what is handed out: PIL images have 8 bits
             seen = (images * 255).round() / 255 if output_type == "pil" else images
-            difficulties = difficulty(image_logits(self.classifier, seen, preprocessing), guide_labels).cpu()
+            difficulties = torch.sigmoid(-mean_margin(guide, seen)).cpu()
         return {"pil": pictures, "np": array, "pt": images}[output_type], difficulties
-
-
-def _as_fields(preprocessing: Preprocessing) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(preprocessing).items()}
 
 
 def _as_targets(target: Any, count: int, num_images_per_label: int) -> Tensor | None:
@@ -423,13 +531,18 @@ def _signal_rate(scheduler: Any, timestep: Tensor) -> Tensor:
     return scheduler.alphas_cumprod[timestep.long().cpu()]
 
 
-def _place(scheduler: Any, latents: Tensor, shift: Tensor, timestep: Tensor) -> Tensor:
-    """Carry a shift of the clean sample over into the latents after the step, with the predicted noise kept."""
-    alpha = _signal_rate_after(scheduler, timestep)
+def _place(scheduler: Any, latents: Tensor, shift: Tensor) -> Tensor:
+    """Shift the latents after a step, with the predicted noise kept."""
     if isinstance(scheduler, DPMSolverMultistepScheduler):
         # the predictions that it remembers lie on the path before the shift, so it starts anew from here
         scheduler.lower_order_nums = 0
-    return (latents.float() + torch.as_tensor(alpha).sqrt().to(shift.device) * shift).to(latents.dtype)
+    return (latents.float() + shift).to(latents.dtype)
+
+
+def _noised_again(latents: Tensor, alpha: Tensor, after: Tensor, draw: Draw) -> Tensor:
+    """From the latents after a step back to fresh ones before it, by the forward process."""
+    kept = (torch.as_tensor(alpha) / after).clamp(max=1).to(latents.device)
+    return (kept.sqrt() * latents.float() + (1 - kept).sqrt() * draw(tuple(latents.shape))).to(latents.dtype)
 
 
 def _signal_rate_after(scheduler: Any, timestep: Tensor) -> Tensor:

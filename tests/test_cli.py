@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from dag_diffusion import read_pool
 from dag_diffusion.cli import app
 
-COMMANDS = ["run", "generate", "score", "subsample", "evaluate", "report"]
+COMMANDS = ["run", "generate", "train-probe", "find-modes", "score", "subsample", "evaluate", "report"]
 
 
 def call(*arguments):
@@ -55,6 +55,39 @@ def test_generate_score_subsample_report_follow_one_another(tmp_path, saved_pipe
     shown = call("report", pool, chosen, "--reference", pool, "--output", tmp_path / "report.html")
     assert shown.exit_code == 0, shown.output
     assert "distilled set" in (tmp_path / "report.html").read_text()
+
+
+def test_trained_probe_steers_a_pool(tmp_path, saved_pipeline):
+    small = ["--trajectories", 20, "--training-steps", 3, "--num-inference-steps", 2, "--guidance-scale", 1, "--quiet"]
+    made = call("train-probe", tmp_path / "my probe", "--pipeline", saved_pipeline, *small)
+    assert made.exit_code == 0, made.output
+    assert "rank correlation" in made.stdout
+    with_probe = ["--target", 0.5, "--probe", tmp_path / "my probe"]
+    assert generate(saved_pipeline, tmp_path / "pool", *with_probe).exit_code == 0
+    assert json.loads((tmp_path / "pool" / "pool.json").read_text())["probe"] is not None
+    again = call("train-probe", tmp_path / "my probe", "--pipeline", saved_pipeline, *small)
+    assert (again.exit_code, again.stderr.count("\n")) == (2, 1)
+    assert "--overwrite" in again.stderr
+
+
+def test_found_modes_draw_a_pool(tmp_path, saved_pipeline):
+    write_images(tmp_path / "real", {"T-shirt": 6, "Ankle boot": 6, "Bag": 6}, metadata=False)
+    by_difficulty = ["--by-difficulty", "cliff", "--per-class", 3]
+    found = call(
+        "find-modes",
+        tmp_path / "real",
+        tmp_path / "modes.safetensors",
+        "--pipeline",
+        saved_pipeline,
+        "--quiet",
+        *by_difficulty,
+    )
+    assert found.exit_code == 0, found.output
+    assert "9 modes of 3 classes" in found.stdout
+    made = generate(saved_pipeline, tmp_path / "pool", "--modes", tmp_path / "modes.safetensors")
+    assert made.exit_code == 0, made.output
+    rows = read_pool(tmp_path / "pool").rows
+    assert {row["class_name"]: row["mode"] // 3 for row in rows} == {"Ankle boot, boot": 0, "Bag": 1, "T-shirt": 2}
 
 
 def test_scored_folder_is_a_target(tmp_path, saved_pipeline):

@@ -15,10 +15,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny import NAMES, tiny_pipeline, write_images
+from tiny import NAMES, tiny_classifier, tiny_pipeline, write_images
 
 from dag_diffusion import PoolConfig, TargetDistribution, fill_pool, read_pool, score_pool
 from dag_diffusion.generation import ROWS, image_seed, plan
+from dag_diffusion.modes import Modes
 from dag_diffusion.pools import COLUMNS
 
 SMALL = PoolConfig(images_per_class=3, num_inference_steps=2, guidance_scale=1.0)
@@ -165,7 +166,6 @@ def test_failed_overwrite_gives_the_earlier_pool_back(tmp_path, pipeline, monkey
     with pytest.raises(ValueError, match=r"1\.\.1000"):
         fill_pool(pipeline, tmp_path / "pool", impossible, overwrite=True)
     assert content(tmp_path / "pool") == first
-    monkeypatch.setattr(type(pipeline), "decode", None)
     monkeypatch.setattr(pipeline.vae, "decode", None)  # what only the first batch finds out
     with pytest.raises(TypeError):
         fill_pool(pipeline, tmp_path / "pool", replace(SMALL, seed=1), overwrite=True)
@@ -274,3 +274,53 @@ def test_pool_killed_with_signal_nine_resumes(tmp_path, pipeline):
     for i in range(9):
         assert np.abs(np.asarray(pool.open(i)).astype(int) - np.asarray(whole.open(i)).astype(int)).max() <= 1
     assert not list((tmp_path / "pool").rglob("*.partial"))
+
+
+def modes_of(labels, difficulties=None):
+    labels = torch.tensor(labels)
+    centres = torch.linspace(-1, 1, len(labels)).view(-1, 1, 1, 1).expand(-1, 4, 8, 8).contiguous()
+    known = None if difficulties is None else torch.tensor(difficulties)
+    return Modes(centres, labels, torch.ones(len(labels), dtype=torch.long), NAMES, known)
+
+
+def test_images_of_a_class_are_drawn_to_its_modes_in_turn():
+    jobs = plan(PoolConfig(images_per_class=4, modes=modes_of([0, 0, 1, 1, 2, 2])), NAMES)
+    drawn = {label: sorted(job.mode for job in jobs if job.label == label) for label in NAMES}
+    assert drawn == {0: [0, 0, 1, 1], 1: [2, 2, 3, 3], 2: [4, 4, 5, 5]}
+
+
+def test_hardest_targets_meet_the_hardest_modes():
+    modes = modes_of([0, 0, 1, 1, 2, 2], [0.1, 0.9, 0.8, 0.2, 0.3, 0.4])
+    target = TargetDistribution.histogram([1] * 10, name="even")
+    jobs = plan(PoolConfig(images_per_class=10, target=target, modes=modes), NAMES)
+    for label in NAMES:
+        mine = sorted((job for job in jobs if job.label == label), key=lambda job: job.target_difficulty)
+        assert [float(modes.difficulties[job.mode]) for job in mine] == sorted(
+            float(modes.difficulties[job.mode]) for job in mine
+        )
+
+
+def test_pool_records_its_modes_and_refuses_to_resume_with_others(tmp_path, pipeline):
+    config = replace(SMALL, modes=modes_of([0, 1, 2]))
+    pool = fill_pool(pipeline, tmp_path / "pool", config)
+    assert [row["mode"] for row in pool.rows] == [row["label"] for row in pool.rows]
+    with pytest.raises(ValueError, match=r"settings\.modes"):
+        fill_pool(pipeline, tmp_path / "pool", replace(SMALL, modes=modes_of([0, 1, 2, 2])), resume=True)
+
+
+def test_pool_without_modes_has_no_such_column(tmp_path, pipeline):
+    assert "mode" not in fill_pool(pipeline, tmp_path / "pool", SMALL).rows[0]
+
+
+def test_modes_of_another_pipeline_are_refused_before_anything_is_written(tmp_path, pipeline):
+    modes = replace(modes_of([0, 1, 2]), centres=torch.zeros(3, 4, 16, 16))
+    with pytest.raises(ValueError, match="modes have shape"):
+        fill_pool(pipeline, tmp_path / "pool", replace(SMALL, modes=modes))
+    assert not (tmp_path / "pool").exists()
+
+
+def test_resuming_with_another_extra_guide_is_refused(tmp_path, pipeline):
+    steered = replace(SMALL, target=TargetDistribution.constant(0.5))
+    fill_pool(pipeline, tmp_path / "pool", steered, extra_guides=[tiny_classifier()])
+    with pytest.raises(ValueError, match="extra_guides"):
+        fill_pool(pipeline, tmp_path / "pool", steered, resume=True)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    AutoencoderTiny,
     DDIMScheduler,
     DDPMScheduler,
     DiTPipeline,
@@ -15,6 +16,7 @@ from diffusers import (
 from tiny import NAMES, tiny_classifier, tiny_components, tiny_pipeline, tiny_scheduler, tiny_transformer
 
 from dag_diffusion import DifficultyGuidedPipeline, GuidanceConfig
+from dag_diffusion.modes import ModeGuidance
 
 STEPS = 4
 
@@ -278,7 +280,7 @@ def test_last_step_is_never_shifted_by_default(pipeline):
     scheduler = pipeline.scheduler
     scheduler.set_timesteps(10)
     with torch.no_grad():
-        output = pipeline.predict(guided[-2], scheduler.timesteps[-1], torch.tensor([0, 1]), 1.0)
+        output, _ = pipeline.predict(guided[-2], scheduler.timesteps[-1], torch.tensor([0, 1]), 1.0)
     assert torch.allclose(
         scheduler.step(output, scheduler.timesteps[-1], guided[-2]).prev_sample, guided[-1], atol=1e-6
     )
@@ -301,7 +303,9 @@ def shifted_ideal_run(scheduler, steps: int) -> torch.Tensor:
         noise = (1 - alpha).sqrt() * latents / (alpha / 4 + 1 - alpha)
         latents = pipeline_module._denoise(scheduler, noise, timestep, latents, None)
         if steps / 3 <= step < 2 * steps / 3:
-            latents = pipeline_module._place(scheduler, latents, torch.full_like(latents, 2 / steps), timestep)
+            after = pipeline_module._signal_rate_after(scheduler, timestep)
+            shift = after.sqrt() * torch.full_like(latents, 2 / steps)
+            latents = pipeline_module._place(scheduler, latents, shift)
     return latents
 
 
@@ -313,6 +317,108 @@ def test_dpm_solver_ends_where_fine_ddim_steps_end_under_guidance(algorithm, ord
     solver = DPMSolverMultistepScheduler.from_config(ddim.config, **options)
     exact = shifted_ideal_run(ddim, 1000)
     assert (shifted_ideal_run(solver, 90) - exact).abs().item() < 0.05 * exact.abs().item()
+
+
+FAMILY = [
+    {"objective": "cross_entropy"},
+    {"gradient": "denoiser"},
+    {"recurrence": 2},
+    {"smoothing": 0.1, "samples": 2},
+    {"jitter": 0.3},
+    {"schedule": "decreasing"},
+    {"every": 2, "start": 0.2},
+]
+
+
+@pytest.mark.parametrize("options", FAMILY, ids=str)
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_every_form_of_guidance_steers(pipeline, options, guidance_scale):
+    config = GuidanceConfig(**({"max_norm": 1.0} | options))
+    easy, hard = (
+        margins_after(pipeline, t, difficulty_guidance=config, guidance_scale=guidance_scale) for t in (0.02, 0.98)
+    )
+    assert easy.mean() > hard.mean()
+
+
+@pytest.mark.parametrize("options", FAMILY, ids=str)
+def test_every_form_of_guidance_treats_images_one_by_one(pipeline, options):
+    config = GuidanceConfig(**options)
+    both = draw(pipeline, target_difficulty=0.9, generator=[seeded(1), seeded(2)], difficulty_guidance=config)
+    alone = draw(pipeline, [1], target_difficulty=0.9, generator=[seeded(2)], difficulty_guidance=config)
+    assert np.allclose(both.images[1], alone.images[0], atol=1e-4)
+
+
+def test_recurrence_needs_a_scheduler_that_can_step_twice():
+    pipeline = tiny_pipeline(scheduler=DPMSolverMultistepScheduler())
+    with pytest.raises(ValueError, match="use DDIMScheduler"):
+        draw(pipeline, target_difficulty=0.5, difficulty_guidance=GuidanceConfig(recurrence=2))
+
+
+def test_extra_guides_and_a_reference_have_a_say(pipeline):
+    other = tiny_classifier()
+    with torch.no_grad():
+        other.classifier[-1].weight.neg_()
+    plain = draw(pipeline, target_difficulty=0.9).images
+    assert not np.allclose(draw(pipeline, target_difficulty=0.9, extra_guides=[other]).images, plain)
+    reference = draw(pipeline, [0, 1, 2], target_difficulty=0.9, reference_classifier=other).images
+    assert not np.allclose(reference, draw(pipeline, [0, 1, 2], target_difficulty=0.9).images)
+
+
+def test_extra_guide_without_one_of_the_classes_is_refused(pipeline):
+    with pytest.raises(ValueError, match="no class called 'Ankle boot, boot'"):
+        draw(pipeline, target_difficulty=0.5, extra_guides=[tiny_classifier({0: "T-shirt", 1: "Bag"})])
+
+
+def tiny_decoder(**changes) -> AutoencoderTiny:
+    options = {
+        "in_channels": 1,
+        "out_channels": 1,
+        "encoder_block_out_channels": (4, 4),
+        "decoder_block_out_channels": (4, 4),
+        "num_encoder_blocks": (1, 1),
+        "num_decoder_blocks": (1, 1),
+    }
+    torch.manual_seed(0)
+    return AutoencoderTiny(**(options | changes)).eval()
+
+
+def test_tiny_decoder_gives_the_gradient_and_the_vae_the_image(pipeline):
+    with_tiny = tiny_pipeline(guidance_vae=tiny_decoder())
+    assert np.array_equal(draw(with_tiny).images, draw(pipeline).images)
+    assert not np.array_equal(
+        draw(with_tiny, target_difficulty=0.9).images, draw(pipeline, target_difficulty=0.9).images
+    )
+
+
+def test_tiny_decoder_travels_with_the_pipeline(tmp_path):
+    pipeline = tiny_pipeline(guidance_vae=tiny_decoder())
+    pipeline.save_pretrained(tmp_path)
+    again = DifficultyGuidedPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    assert np.array_equal(draw(again, target_difficulty=0.9).images, draw(pipeline, target_difficulty=0.9).images)
+
+
+def test_tiny_decoder_of_other_latents_is_refused():
+    pipeline = tiny_pipeline(guidance_vae=tiny_decoder(latent_channels=8))
+    with pytest.raises(ValueError, match="8 latent channels"):
+        draw(pipeline, target_difficulty=0.5)
+
+
+def test_modes_draw_images_near_them_and_compose_with_guidance():
+    pipeline = tiny_pipeline(scheduler=tiny_scheduler(prediction_type="sample"))
+    modes = torch.full((2, 4, 8, 8), 2.0)
+    options = {"num_inference_steps": 10, "output_type": "latent"}
+    drawn = draw(pipeline, modes=modes, mode_guidance=ModeGuidance(scale=1.0), **options).images
+    plain = draw(pipeline, **options).images
+    assert (drawn - modes).abs().mean() < (plain - modes).abs().mean()
+    both = draw(pipeline, target_difficulty=0.9, modes=modes, **options).images
+    assert torch.isfinite(both).all()
+    assert not torch.equal(both, draw(pipeline, modes=modes, **options).images)
+
+
+def test_denoiser_that_is_far_off_keeps_mode_guidance_finite(pipeline):
+    images = draw(pipeline, modes=torch.zeros(2, 4, 8, 8), mode_guidance=ModeGuidance(scale=10.0)).images
+    assert np.isfinite(images).all()
 
 
 def test_components_are_left_as_they_were(pipeline):
@@ -357,6 +463,7 @@ def test_flat_classifier_gives_finite_images():
         ({"latents": torch.zeros(1, 4, 8, 8)}, r"need \(2, 4, 8, 8\)"),
         ({"callback_on_step_end_tensor_inputs": ["prompt_embeds"]}, "prompt_embeds"),
         ({"target_difficulty": 0.5, "difficulty_guidance_scale": 0.0}, "positive, finite scale"),
+        ({"modes": torch.zeros(1, 4, 8, 8)}, r"one each, \(2, 4, 8, 8\)"),
     ],
 )
 def test_bad_input_is_named_with_a_way_out(pipeline, options, message):

@@ -1,0 +1,388 @@
+"""Probes: a small network on latents that foretells what the guides say, so that guidance needs no decoder.
+
+    probe(x0, sqrt(a_t)) ~ log p(y | decode(x0))  for all classes at once,   g = d margin(probe) / dx0
+
+It learns from predicted clean samples along sampling trajectories, unguided and steered to all difficulties, which are
+decoded once for training and never again.  A probe of several guides gives the gradient that they share at the price of
+one small network.  It is a transformers ConvNeXt whose last input channel holds the signal rate, so that a pipeline
+keeps it as a component.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .classifiers import class_names_of, image_logits, match_classes, preprocessing_of
+from .difficulty import margin
+from .guidance import MarginOf
+
+if TYPE_CHECKING:
+    from .pipelines.difficulty_guided import DifficultyGuidedPipeline
+
+FORMAT = "dag-diffusion probe 1"
+UNGUIDED = 3  # one batch in so many is drawn unguided: what the sampler makes by itself must be known too
+REST = "(any other class)"  # what the guides know and the pipeline lacks, so that margins stay exact
+Progress = Callable[[str, int, int], None]  # stage, done, of
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """How a probe is trained.
+
+    Attributes:
+        trajectories: sampling runs to learn from; a tenth is kept to measure on.
+        num_inference_steps, guidance_scale: of those runs, best as in later use.
+        training_steps, batch_size, learning_rate: AdamW with one cycle of the rate.
+        hidden_sizes, depths: of the ConvNeXt; its patches are at least 2 wide and leave at most about
+            8 x 8 positions, since it should cost little beside the denoiser.
+        seed: of everything.
+    """
+
+    trajectories: int = 3000
+    num_inference_steps: int = 20
+    guidance_scale: float = 1.5
+    training_steps: int = 4000
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    hidden_sizes: tuple[int, ...] = (64, 128)
+    depths: tuple[int, ...] = (2, 2)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("trajectories", "num_inference_steps", "training_steps", "batch_size"):
+            if getattr(self, name) < (10 if name == "trajectories" else 1):
+                raise ValueError(f"a probe cannot learn with {name}={getattr(self, name)}; 3000 trajectories are usual")
+        if len(self.hidden_sizes) != len(self.depths) or not self.depths:
+            raise ValueError(f"hidden_sizes {self.hidden_sizes} and depths {self.depths} differ in length; pair them")
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Predicted clean samples along sampling runs, and what the guides say of them.
+
+    Attributes:
+        clean: ``(n, channels, height, width)`` float16.
+        signal: ``(n,)``, sqrt of the cumulative signal rate at which each was predicted.
+        labels: ``(n,)``, of the pipeline.
+        log_probabilities: ``(n, classes + 1)``, mean over the guides; the last is that of all other classes.
+    """
+
+    clean: Tensor
+    signal: Tensor
+    labels: Tensor
+    log_probabilities: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: Any) -> "Trajectories":
+        return Trajectories(self.clean[rows], self.signal[rows], self.labels[rows], self.log_probabilities[rows])
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How well a probe foretells its guides on trajectories that it has not seen, last third of the steps.
+
+    Attributes:
+        difficulty_error: mean absolute difference of the difficulties.
+        correlation: Spearman's, of the margins.
+    """
+
+    difficulty_error: float
+    correlation: float
+
+
+def with_signal_rate(clean: Tensor, signal: Tensor) -> Tensor:
+    """The probe's input: ``clean`` with one more channel that holds ``signal``, ``(batch,)``."""
+    return torch.cat([clean, signal.to(clean).view(-1, 1, 1, 1).expand(-1, 1, *clean.shape[2:])], dim=1)
+
+
+def probe_margin(probe: nn.Module, labels: Tensor, alpha: Tensor | float) -> MarginOf:
+    """The margin that the probe foretells, as a differentiable function of predicted clean samples.
+
+    Args:
+        probe: from ``train_probe``.
+        labels: ``(batch,)``, the pipeline's.
+        alpha: cumulative signal rate of the step.
+    """
+    signal = torch.as_tensor(alpha).float().sqrt().to(labels.device).expand(len(labels))
+
+    def margin_of(clean: Tensor) -> Tensor:
+        return margin(probe(with_signal_rate(clean, signal).to(probe.dtype)).logits, labels)
+
+    return margin_of
+
+
+def build_probe(pipeline: "DifficultyGuidedPipeline", config: ProbeConfig) -> nn.Module:
+    """An untrained probe for the latents and classes of a pipeline."""
+    from transformers import ConvNextConfig, ConvNextForImageClassification
+
+    side, names = pipeline.transformer.config.sample_size, pipeline.class_names
+    names = dict(enumerate([*names.values(), REST]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)  # transformers draws its weights from the global generator
+        return ConvNextForImageClassification(
+            ConvNextConfig(
+                num_channels=pipeline.transformer.config.in_channels + 1,
+                image_size=side,
+                patch_size=max(2, side // 8),
+                num_stages=len(config.depths),
+                hidden_sizes=list(config.hidden_sizes),
+                depths=list(config.depths),
+                layer_scale_init_value=1.0,  # the usual 1e-6 is for deep networks and long training
+                id2label=names,
+                label2id={name: label for label, name in names.items()},
+            )
+        )
+
+
+def collect(
+    pipeline: "DifficultyGuidedPipeline",
+    guides: Sequence[nn.Module],
+    config: ProbeConfig,
+    *,
+    labels: Sequence[int] | None = None,
+    batch_size: int = 50,
+    progress: Progress | None = None,
+) -> Trajectories:
+    """Sample with the pipeline and ask the guides about every predicted clean sample.
+
+    Args:
+        pipeline: one that can steer; its own probe, if it has one, is left out.
+        guides: classifiers that know the pipeline's classes by name; all of them steer.
+        labels: classes to draw; all by default.
+    """
+    allowed = torch.tensor(list(pipeline.class_names) if labels is None else list(labels))
+    parts: list[Trajectories] = []
+    columns = [_columns(pipeline, guide) for guide in guides]
+    parts_of_it = pipeline.components | {"classifier": guides[0], "probe": None}
+    steering = type(pipeline)(**parts_of_it, id2label=pipeline.config.id2label)
+    steering.set_progress_bar_config(disable=True)
+    for first in range(0, config.trajectories, batch_size):
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + first)
+        count = min(batch_size, config.trajectories - first)
+        chosen = allowed[torch.randint(len(allowed), (count,), generator=generator)]
+        targets = torch.rand(count, generator=generator)
+
+        def keep(steered: Any, step: int, timestep: Any, tensors: dict, chosen: Tensor = chosen) -> dict:
+            with torch.inference_mode(False):
+                foretold = _log_probabilities(steered, guides, columns, tensors["clean"])
+            signal = tensors["signal_rate"].sqrt().cpu().expand(len(chosen)).clone()
+            parts.append(Trajectories(tensors["clean"].half().cpu(), signal, chosen, foretold.cpu()))
+            return {}
+
+        steering(
+            chosen,
+            None if (first // batch_size) % UNGUIDED == 0 else targets,
+            guidance_scale=config.guidance_scale,
+            num_inference_steps=config.num_inference_steps,
+            generator=generator,
+            output_type="latent",
+            callback_on_step_end=keep,
+            callback_on_step_end_tensor_inputs=["clean", "signal_rate"],
+            extra_guides=guides[1:],
+        )
+        if progress is not None:
+            progress("trajectories", first + count, config.trajectories)
+    return Trajectories(*(torch.cat([getattr(p, name) for p in parts]) for name in Trajectories.__annotations__))
+
+
+def _columns(pipeline: "DifficultyGuidedPipeline", guide: nn.Module) -> Tensor:
+    table = match_classes(pipeline.class_names, class_names_of(guide), "the classifier")
+    return torch.tensor([table[label] for label in pipeline.class_names])
+
+
+@torch.no_grad()
+def _log_probabilities(
+    pipeline: "DifficultyGuidedPipeline", guides: Sequence[nn.Module], columns: Sequence[Tensor], clean: Tensor
+) -> Tensor:
+    images = pipeline.decode_for_guidance(clean)
+    found = []
+    for guide, own in zip(guides, columns, strict=True):
+        every = image_logits(guide, images, preprocessing_of(guide)).log_softmax(1)
+        known = every[:, own.to(every.device)]
+        rest = torch.log((1 - known.exp().sum(1, keepdim=True)).clamp(min=1e-9))
+        found.append(torch.cat([known, rest], dim=1))
+    return torch.stack(found).mean(0)
+
+
+def fit(probe: nn.Module, seen: Trajectories, config: ProbeConfig, progress: Progress | None = None) -> None:
+    """Train a probe in place: the margin of the drawn class is what steers, the other classes are a help to learn."""
+    device = next(probe.parameters()).device
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=config.learning_rate, weight_decay=0.02)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.training_steps)
+    generator = torch.Generator().manual_seed(config.seed)
+    probe.train()
+    for step in range(config.training_steps):
+        batch = seen[torch.randint(len(seen), (config.batch_size,), generator=generator)]
+        loss = distillation_loss(logits_of(probe, batch), batch.log_probabilities.to(device), batch.labels.to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(probe.parameters(), 1.0)
+        optimizer.step()
+        cycle.step()
+        if progress is not None:
+            progress("training", step + 1, config.training_steps)
+    probe.eval().requires_grad_(False)
+
+
+def logits_of(probe: nn.Module, batch: Trajectories) -> Tensor:
+    """What the probe says of trajectories, ``(n, classes + 1)``."""
+    device = next(probe.parameters()).device
+    return probe(with_signal_rate(batch.clean.float(), batch.signal).to(device)).logits
+
+
+def distillation_loss(logits: Tensor, log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Huber loss of the margin plus half of the divergence from the guides' probabilities."""
+    of_margin = F.smooth_l1_loss(margin(logits, labels), margin(log_probabilities, labels))
+    wanted = log_probabilities.log_softmax(1)  # a mean of log-probabilities sums to less than 1
+    return of_margin + 0.5 * F.kl_div(logits.log_softmax(1), wanted, reduction="batchmean", log_target=True)
+
+
+@torch.no_grad()
+def fidelity(probe: nn.Module, unseen: Trajectories) -> Fidelity:
+    """Compare a probe with its guides; see ``Fidelity``."""
+    from scipy.stats import spearmanr
+
+    late = unseen[unseen.signal >= unseen.signal.quantile(2 / 3)]
+    foretold = torch.cat([logits_of(probe, late[rows]).cpu() for rows in torch.arange(len(late)).split(500)])
+    first, second = margin(foretold, late.labels), margin(late.log_probabilities, late.labels)
+    error = (torch.sigmoid(-first) - torch.sigmoid(-second)).abs().mean()
+    return Fidelity(float(error), float(np.nan_to_num(spearmanr(first, second).statistic)))
+
+
+def train_probe(
+    pipeline: "DifficultyGuidedPipeline",
+    guides: Sequence[nn.Module],
+    config: ProbeConfig | None = None,
+    *,
+    labels: Sequence[int] | None = None,
+    batch_size: int = 50,
+    progress: Progress | None = None,
+) -> tuple[nn.Module, Fidelity]:
+    """A probe of one or several guides for a pipeline: collect trajectories, train, measure on a tenth of them.
+
+    Args:
+        pipeline: whose latents it reads.
+        guides: the first is the pipeline's guide; more of them make the gradient point at what classifiers share.
+        labels: classes to train for; all by default.
+        batch_size: images at a time while sampling.
+        progress: called with stage, done and total.
+
+    Raises:
+        ValueError: no guide, or one that lacks a class of the pipeline.
+
+    Example:
+        >>> probe, fidelity = train_probe(pipeline, [pipeline.classifier])
+        >>> pipeline.register_modules(probe=probe)
+    """
+    config = config or ProbeConfig()
+    if not guides:
+        raise ValueError("a probe needs at least one classifier to learn from, such as pipeline.classifier; got none")
+    found = collect(pipeline, guides, config, labels=labels, batch_size=batch_size, progress=progress)
+    per_run = config.num_inference_steps
+    # whole batches are in the order batch, step, image: the last tenth holds runs that are not in the rest
+    kept = max(batch_size, config.trajectories // 10 // batch_size * batch_size) * per_run
+    split = max(len(found) // 2, len(found) - kept)
+    probe = build_probe(pipeline, config).to(pipeline.device)
+    probe.config.probe = describe(pipeline, guides)
+    fit(probe, found[:split], config, progress)
+    return probe, fidelity(probe, found[split:])
+
+
+def describe(pipeline: "DifficultyGuidedPipeline", guides: Sequence[nn.Module]) -> dict[str, Any]:
+    """For which latents and by which guides a probe was trained; kept in its configuration."""
+    config = pipeline.transformer.config
+    return {
+        "format": FORMAT,
+        "latents": [config.in_channels, config.sample_size, config.sample_size],
+        "vae": fingerprint(pipeline.vae),
+        "guides": [fingerprint(guide) for guide in guides],
+    }
+
+
+def fingerprint(model: nn.Module) -> list[float]:
+    """Mean absolute weight of the first two and last two matrices: tells models apart in any precision."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    return [round(float(p.detach().float().abs().mean()), 6) for p in (*matrices[:2], *matrices[-2:])]
+
+
+def require_probe_of(probe: nn.Module, pipeline: "DifficultyGuidedPipeline") -> None:
+    """Refuse a probe that would steer by another pipeline's latents or another guide.
+
+    Raises:
+        ValueError: it is no probe; other latents, VAE, classes or guide.
+    """
+    own = getattr(probe.config, "probe", None) or {}
+    now = describe(pipeline, [pipeline.classifier])
+    if own.get("format") != FORMAT:
+        raise ValueError(
+            f"the probe is a {type(probe).__name__} that train_probe has not made; train one, or probe=None"
+        )
+    names = [name for _, name in sorted((int(label), name) for label, name in probe.config.id2label.items())]
+    differing = [
+        what
+        for what, same in (
+            ("latent shape", own["latents"] == now["latents"]),
+            ("VAE", np.allclose(own["vae"], now["vae"], rtol=0.02)),
+            ("classes", names == [*pipeline.class_names.values(), REST]),
+            ("guide", any(np.allclose(guide, now["guides"][0], rtol=0.02) for guide in own["guides"])),
+        )
+        if not same
+    ]
+    if differing:
+        raise ValueError(
+            f"the probe was trained for another {' and another '.join(differing)} than this pipeline's; "
+            "train one with `dag-diffusion train-probe`, or leave it out with probe=None"
+        )
+
+
+def require_no_other_files(folder: Path, *, overwrite: bool) -> None:
+    """Check that a folder may become that of a probe: absent or empty, or an earlier probe's to be replaced.
+
+    Raises:
+        FileExistsError: it holds something that would be lost.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    ours = folder.is_dir() and {path.name for path in folder.iterdir()} <= {"config.json", "model.safetensors"}
+    if not (ours and overwrite):
+        way = "give --overwrite to replace it" if ours else "choose an empty or new folder"
+        raise FileExistsError(f"{folder} holds {'a model' if ours else 'something that is no probe'}; {way}")
+
+
+def save_probe(probe: nn.Module, folder: str | Path) -> None:
+    """Write a probe: each file whole beside its place, then moved there."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
+        probe.save_pretrained(partial)
+        folder.mkdir(exist_ok=True)
+        for name in ("model.safetensors", "config.json"):
+            os.replace(Path(partial) / name, folder / name)
+
+
+def load_probe(folder: str | Path) -> nn.Module:
+    """Read a probe that ``probe.save_pretrained`` wrote, or one from the Hub, safetensors only.
+
+    Raises:
+        ValueError: there is none, or it is another model.
+    """
+    from transformers import AutoConfig, ConvNextForImageClassification
+
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        if (getattr(config, "probe", None) or {}).get("format") != FORMAT:
+            raise ValueError("but another model")
+        probe = ConvNextForImageClassification.from_pretrained(folder, config=config, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{folder} holds no probe ({error}); make one with `dag-diffusion train-probe`") from error
+    return probe.eval().requires_grad_(False)
