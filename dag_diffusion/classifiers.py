@@ -128,7 +128,7 @@ def _size_of(size: Mapping[str, int]) -> tuple[int, int]:
 def prepared_logits(classifier: nn.Module, prepared: Tensor) -> Tensor:
     """Logits, ``(batch, classes)`` float32, of images that went through the classifier's ``Preprocessing`` already."""
     weight = next(classifier.parameters())
-    return classifier(prepared.to(weight.device, weight.dtype)).logits.float()
+    return classifier(prepared.to(weight.device, weight.dtype)).logits.float().to(prepared.device)
 
 
 def image_logits(classifier: nn.Module, images: Tensor, preprocessing: Preprocessing | None = None) -> Tensor:

@@ -113,7 +113,8 @@ def generate(
     difficulty_guidance_scale: Annotated[float, Option(help="1 is the linearised hit of the target")] = 1.0,
     probe: Annotated[str, Option(help="folder or Hub id of a probe, or 'none'; default: the pipeline's own")] = "",
     extra_guide: Annotated[
-        list[str] | None, Option(help="another classifier that steers with the guide; may be given several times")
+        list[str] | None,
+        Option(help="another classifier that steers where the decoder is asked; may be given several times"),
     ] = None,
     reference_classifier: Annotated[
         str, Option(help="a classifier by which hard images should stay members of their class")
@@ -259,7 +260,7 @@ def find_modes(
             raise FileExistsError(f"{output} exists; give --overwrite to replace it")
         real = read_pool(images)
         loaded = load_pipeline(pipeline, classifier, device, use_safetensors=None if trust_bin else True)
-        target = target_named(by_difficulty, loaded.class_names) if by_difficulty else None
+        target = target_named(by_difficulty, real.class_names) if by_difficulty else None
         with counter("images", len(real), quiet) as progress:
             modes = modes_found(
                 loaded, real, per_class, target, average=average, seed=seed, batch_size=batch_size, progress=progress

@@ -31,6 +31,11 @@ def user_errors() -> Iterator[None]:
             message = "the disk is full; free some space and give the command again (generate: with --resume)"
         typer.echo(f"error: {message}", err=True)
         raise typer.Exit(2) from None
+    except RuntimeError as error:
+        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        typer.echo("error: the device ran out of memory; give a smaller --batch-size", err=True)
+        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         typer.echo("stopped; run goes on with the same command, generate with --resume", err=True)
         raise typer.Exit(130) from None

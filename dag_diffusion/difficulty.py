@@ -117,7 +117,7 @@ def score_pool(
     for count, indices, images in _batches(pool, preprocessing_of(classifier), batch_size, on_error):
         if indices:
             with torch.inference_mode():
-                logits = prepared_logits(classifier, images).cpu()
+                logits = prepared_logits(classifier, images)
             unread[indices] = False
             scores[indices] = difficulty(logits, labels[indices]).double().numpy()
         if progress is not None:

@@ -44,7 +44,7 @@ from .probes import fingerprint
 from .targets import TargetDistribution
 
 FORMAT = "dag-diffusion pool 1"
-PARTS = ("probe", "guidance_vae", "extra_guides", "reference_classifier")  # what else may steer
+PARTS = ("weights", "extra_guides", "reference_classifier")
 ROWS = ".rows"  # while a pool is being filled, each process appends its own rows here
 LIBRARIES = ("dag-diffusion", "accelerate", "diffusers", "torch", "torchvision", "transformers")
 
@@ -199,7 +199,7 @@ def fill_pool(
     config, folder, state = config or PoolConfig(), Path(folder), PartialState()
     jobs = plan(config, pipeline.class_names)
     others = {"extra_guides": tuple(extra_guides), "reference_classifier": reference_classifier}
-    _check(pipeline, config, jobs)
+    _check(pipeline, config, jobs, others)
     provenance = _provenance(pipeline, config, source) | _names_of(others)
     _check_folder(folder, provenance, resume, overwrite)
     with locked(folder) if state.is_main_process else nullcontext():
@@ -239,7 +239,9 @@ def _draw_missing(
             progress(len(todo[start : start + batch_size]))
 
 
-def _check(pipeline: DifficultyGuidedPipeline, config: PoolConfig, jobs: Sequence[ImageJob]) -> None:
+def _check(
+    pipeline: DifficultyGuidedPipeline, config: PoolConfig, jobs: Sequence[ImageJob], others: Mapping[str, Any]
+) -> None:
     """Whatever would stop the first batch stops the run before a file is touched."""
     labels = sorted({job.label for job in jobs})
     targets = None if config.target is None else torch.zeros(len(labels))
@@ -248,6 +250,8 @@ def _check(pipeline: DifficultyGuidedPipeline, config: PoolConfig, jobs: Sequenc
         pipeline.guide(pipeline.classifier, labels)
     if config.target is not None:
         config.difficulty_guidance.steps(config.num_inference_steps)
+    reference = others["reference_classifier"]
+    pipeline.check_guides([*others["extra_guides"], *([reference] if reference else [])], labels, targets is not None)
     if config.modes is not None:
         config.mode_guidance.steps(config.num_inference_steps)
         pipeline.check_modes(config.modes.centres, len(config.modes.centres))
@@ -259,14 +263,17 @@ def _provenance(pipeline: DifficultyGuidedPipeline, config: PoolConfig, source: 
         "format": FORMAT,
         "pipeline": source,
         "guide": _guide_name(pipeline, source),
-        "probe": None if pipeline.probe is None else fingerprint(pipeline.probe),
-        "guidance_vae": None if pipeline.guidance_vae is None else fingerprint(pipeline.guidance_vae),
+        "weights": {name: None if part is None else fingerprint(part) for name, part in _models_of(pipeline).items()},
         "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
         "scheduler": {"name": type(pipeline.scheduler).__name__, **_json_values(pipeline.scheduler.config)},
         "settings": config.settings(),
         "classes": {str(k): v for k, v in pipeline.class_names.items()},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
     }
+
+
+def _models_of(pipeline: DifficultyGuidedPipeline) -> dict[str, nn.Module | None]:
+    return {name: part for name, part in pipeline.components.items() if part is None or isinstance(part, nn.Module)}
 
 
 def _names_of(others: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,13 +59,14 @@ class GuidanceConfig:
             probe leads there cheaply, and these few land on the target exactly.
         objective: ``margin``, ``cross_entropy`` (bounded) or ``squared_error`` (for comparison; it barely steers).
         schedule: of the scale along the window: ``constant``, ``increasing`` or ``decreasing``.
-        gradient: with respect to ``x0``, or to z_t through the ``denoiser``, which costs more and keeps its graph.
+        gradient: with respect to ``x0``, or to z_t through the ``denoiser``, which costs more and keeps its graph; then
+            ``max_norm`` is a fraction of |z_t|, and there is no class direction.
         recurrence: how often each guided step is taken, with noise added back between (FreeDoM's time travel).
         samples, smoothing: Monte-Carlo smoothing, the margin's mean over so many draws of x0 plus noise, whose
             deviation is ``smoothing * sqrt(1 - a_t)`` (after LGD, Song et al. 2023).
         jitter: shift, blur and noise of the images that the guide sees, 1 is strong; 0 is none.
         reference_weight: with a reference classifier, how much of its wish is followed that hard images stay members
-            of their class.
+            of their class.  With a probe, jitter and reference have a say in the decoded steps only.
     """
 
     scale: float = 1.0
@@ -144,7 +145,7 @@ class Shift(NamedTuple):
 
     Attributes:
         delta: ``(batch, ...)`` float32, finite.
-        broken: ``(batch,)`` bool, the gradient was not finite, so ``delta`` is zero.
+        broken: ``(batch,)`` bool, the step was not finite, so ``delta`` is zero.
         flat: ``(batch,)`` bool, the gradient was exactly zero.
     """
 
@@ -261,7 +262,7 @@ def difficulty_shift(
     delta = newton_step(gap, gradient, direction)
     if reference_margin_of is not None and config.reference_weight:
         delta = delta + config.reference_weight * membership_step(clean, reference_margin_of, gradient)
-    finite = torch.isfinite(gradient).flatten(1).all(1)
+    finite = torch.isfinite(delta).flatten(1).all(1)
     flat = (gradient == 0).flatten(1).all(1)
     return Shift(within_trust_region(delta, clean.detach(), config.max_norm), ~finite, flat)
 
@@ -281,7 +282,9 @@ def membership_step(clean: Tensor, reference_margin_of: MarginOf, gradient: Tens
     margin, own = margin_and_gradient(clean, reference_margin_of)
     squared = gradient.flatten(1).square().sum(1)
     across = own - _per_sample((own * gradient).flatten(1).sum(1) / (squared + TINY), own) * gradient
-    return newton_step((-margin).clamp(min=0), own, across)
+    # divided by |own|^2 and not by own.across: where the two classifiers agree there is no way across, and no step
+    length = (-margin).clamp(min=0) / (own.flatten(1).square().sum(1) + TINY)
+    return _per_sample(length, own) * across
 
 
 def smoothed(margin_of: MarginOf, deviation: Tensor | float, samples: int, draw: Draw) -> MarginOf:
@@ -304,6 +307,7 @@ def jitter(images: Tensor, strength: float, draw: Draw) -> Tensor:
         strength: 0 is none.
         draw: gives the randomness.
     """
+    images = images.float()  # in half precision the grid of positions is as coarse as the pixels
     numbers = draw((len(images), 3)).to(images) * strength
     moved = torch.eye(2, 3, device=images.device, dtype=images.dtype).repeat(len(images), 1, 1)
     moved[:, :, 2] = 0.1 * numbers[:, :2]  # the grid runs from -1 to 1, so 0.1 is 5 % of the side
@@ -319,7 +323,7 @@ def warn_of_trouble(broken: Tensor, flat: Tensor) -> None:
     if broken.any():
         logger.warning(
             "the guide's gradient is not finite for %d of %d images, which some steps left unguided; "
-            "keep the VAE and the classifier in float32 or bfloat16",
+            "keep the VAE, the classifiers and the probe in float32 or bfloat16",
             int(broken.sum()),
             len(broken),
         )

@@ -120,13 +120,17 @@ def modes_found(
     from .difficulty import score_pool
     from .modes import encode_pool, find_difficulty_modes, find_modes
 
+    scored = all(row.get("difficulty") is not None for row in real.rows)
+    if target is not None and not scored and pipeline.classifier is None:
+        raise ValueError(
+            "modes by difficulty need scores, and this pipeline has no guide; give --classifier to score by"
+        )
     size = pipeline.transformer.config.sample_size * 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
     latents = encode_pool(pipeline.vae, real, size=size, batch_size=batch_size, progress=progress)
     options = {"class_names": real.class_names, "average": average, "seed": seed}
     if target is None:
         modes = find_modes(latents, real.labels, per_class, **options)
     else:
-        scored = all(row.get("difficulty") is not None for row in real.rows)
         values = real.difficulties if scored else score_pool(real, pipeline.classifier).difficulties
         modes = find_difficulty_modes(latents, real.labels, values, per_class, target, **options)
     return replace(modes, vae=str(pipeline.config.get("_name_or_path") or "embedded default"))

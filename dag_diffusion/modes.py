@@ -8,6 +8,7 @@ DAG, arXiv 2601.10090, builds on).  The difficulty-aware form looks for modes in
 them out as a target asks; it is our reading of DAG, whose own formula we have not seen.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from .targets import BINS, TargetDistribution, largest_remainder, log_transform,
 
 FORMAT = "dag-diffusion modes 1"
 ALLOTMENT = 0x6D6F6465  # a stream of its own: a pool shuffles its target difficulties by (seed, label) too
+RULER = 1000  # difficulties of a class that are enough to find its strata
 TINY = 1e-12  # keeps the clean end of the schedule, 0 / 0, at 0
 
 # Step i of 50, 0 the noisiest, has the index 49 - i in these papers: MGD3's 49..26 are the steps 0..23, [0, 24 / 50).
@@ -178,8 +180,14 @@ class Modes:
 
     def summary(self) -> dict:
         """What tells one set of modes from another, for the record; JSON values only."""
-        mean = float(self.centres.abs().mean())
-        return {"modes": len(self.labels), "classes": list(self.class_names.values()), "mean": mean, "vae": self.vae}
+        parts = [self.centres, self.labels, *([] if self.difficulties is None else [self.difficulties])]
+        digest = hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
+        return {
+            "modes": len(self.labels),
+            "classes": list(self.class_names.values()),
+            "sha256": digest,
+            "vae": self.vae,
+        }
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, whole or not at all."""
@@ -313,10 +321,16 @@ def _strata(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stratum of each image of a class, ``(n,)``, and number of modes in each stratum, ``(10,)``."""
     ruler = values if target.reference is None else target.reference_of(class_name)
+    if (
+        len(ruler) > RULER
+    ):  # the search for thresholds tries pairs of them; evenly thinned, the distribution is the same
+        ruler = np.sort(ruler)[np.linspace(0, len(ruler) - 1, RULER).round().astype(int)]
     thresholds = search_thresholds(ruler, len(ruler) // 2)
     scale = log_transform(ruler, *thresholds)
     strata = scale.bins(values)
-    if target.value is None:
+    if target.value is None and target.reference is not None:
+        wanted = largest_remainder(np.bincount(scale.bins(ruler), minlength=BINS), per_class)
+    elif target.value is None:
         wanted = target.quotas(class_name, per_class, *thresholds)
     else:  # one difficulty has no histogram to select by, but it lies in one stratum
         wanted = np.bincount(scale.bins(np.array([target.value])), minlength=BINS) * per_class

@@ -8,6 +8,8 @@ one small network.  It is a transformers ConvNeXt whose last input channel holds
 keeps it as a component.
 """
 
+import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,7 +30,9 @@ from .guidance import MarginOf
 if TYPE_CHECKING:
     from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 
+logger = logging.getLogger(__name__)
 FORMAT = "dag-diffusion probe 1"
+FEW = 20  # sampling runs of a class below which a probe is no more than a guess
 UNGUIDED = 3  # one batch in so many is drawn unguided: what the sampler makes by itself must be known too
 REST = "(any other class)"  # what the guides know and the pipeline lacks, so that margins stay exact
 Progress = Callable[[str, int, int], None]  # stage, done, of
@@ -38,7 +43,7 @@ class ProbeConfig:
     """How a probe is trained.
 
     Attributes:
-        trajectories: sampling runs to learn from; a tenth is kept to measure on.
+        trajectories: sampling runs; the last tenth of them is kept to measure on.
         num_inference_steps, guidance_scale: of those runs, best as in later use.
         training_steps, batch_size, learning_rate: AdamW with one cycle of the rate.
         hidden_sizes, depths: of the ConvNeXt; its patches are at least 2 wide and leave at most about
@@ -57,8 +62,9 @@ class ProbeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("trajectories", "num_inference_steps", "training_steps", "batch_size"):
-            if getattr(self, name) < (10 if name == "trajectories" else 1):
+        least = {"trajectories": 10, "num_inference_steps": 2, "training_steps": 1, "batch_size": 1}
+        for name, allowed in least.items():
+            if getattr(self, name) < allowed:
                 raise ValueError(f"a probe cannot learn with {name}={getattr(self, name)}; 3000 trajectories are usual")
         if len(self.hidden_sizes) != len(self.depths) or not self.depths:
             raise ValueError(f"hidden_sizes {self.hidden_sizes} and depths {self.depths} differ in length; pair them")
@@ -73,18 +79,20 @@ class Trajectories:
         signal: ``(n,)``, sqrt of the cumulative signal rate at which each was predicted.
         labels: ``(n,)``, of the pipeline.
         log_probabilities: ``(n, classes + 1)``, mean over the guides; the last is that of all other classes.
+        run: ``(n,)``, which sampling run each belongs to.
     """
 
     clean: Tensor
     signal: Tensor
     labels: Tensor
     log_probabilities: Tensor
+    run: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, rows: Any) -> "Trajectories":
-        return Trajectories(self.clean[rows], self.signal[rows], self.labels[rows], self.log_probabilities[rows])
+        return Trajectories(*(getattr(self, name)[rows] for name in Trajectories.__annotations__))
 
 
 @dataclass(frozen=True)
@@ -161,6 +169,15 @@ def collect(
         labels: classes to draw; all by default.
     """
     allowed = torch.tensor(list(pipeline.class_names) if labels is None else list(labels))
+    if not len(allowed):
+        raise ValueError("the list of classes is empty; name at least one class, or leave it out for all of them")
+    if config.trajectories < FEW * len(allowed):
+        logger.warning(
+            "%d sampling runs for %d classes are few; a probe that steers well has seen about %d runs of each",
+            config.trajectories,
+            len(allowed),
+            FEW,
+        )
     parts: list[Trajectories] = []
     columns = [_columns(pipeline, guide) for guide in guides]
     parts_of_it = pipeline.components | {"classifier": guides[0], "probe": None}
@@ -172,23 +189,28 @@ def collect(
         chosen = allowed[torch.randint(len(allowed), (count,), generator=generator)]
         targets = torch.rand(count, generator=generator)
 
-        def keep(steered: Any, step: int, timestep: Any, tensors: dict, chosen: Tensor = chosen) -> dict:
-            with torch.inference_mode(False):
-                foretold = _log_probabilities(steered, guides, columns, tensors["clean"])
+        def keep(
+            steered: Any, step: int, timestep: Any, tensors: dict, chosen: Tensor = chosen, first: int = first
+        ) -> dict:
+            said = _log_probabilities(steered, guides, columns, tensors["clean"]).cpu()
             signal = tensors["signal_rate"].sqrt().cpu().expand(len(chosen)).clone()
-            parts.append(Trajectories(tensors["clean"].half().cpu(), signal, chosen, foretold.cpu()))
+            runs = torch.arange(first, first + len(chosen))
+            found = Trajectories(tensors["clean"].half().cpu(), signal, chosen, said, runs)
+            finite = torch.isfinite(found.clean).flatten(1).all(1) & torch.isfinite(said).all(1)
+            parts.append(found[finite])  # one sample that is not would spoil every weight
             return {}
 
+        unguided = (first // batch_size) % UNGUIDED == UNGUIDED - 1
         steering(
             chosen,
-            None if (first // batch_size) % UNGUIDED == 0 else targets,
+            None if unguided else targets,
             guidance_scale=config.guidance_scale,
             num_inference_steps=config.num_inference_steps,
             generator=generator,
             output_type="latent",
             callback_on_step_end=keep,
             callback_on_step_end_tensor_inputs=["clean", "signal_rate"],
-            extra_guides=guides[1:],
+            extra_guides=() if unguided else guides[1:],
         )
         if progress is not None:
             progress("trajectories", first + count, config.trajectories)
@@ -288,17 +310,16 @@ def train_probe(
     if not guides:
         raise ValueError("a probe needs at least one classifier to learn from, such as pipeline.classifier; got none")
     found = collect(pipeline, guides, config, labels=labels, batch_size=batch_size, progress=progress)
-    per_run = config.num_inference_steps
-    # whole batches are in the order batch, step, image: the last tenth holds runs that are not in the rest
-    kept = max(batch_size, config.trajectories // 10 // batch_size * batch_size) * per_run
-    split = max(len(found) // 2, len(found) - kept)
+    unseen = found.run >= config.trajectories - config.trajectories // 10
     probe = build_probe(pipeline, config).to(pipeline.device)
-    probe.config.probe = describe(pipeline, guides)
-    fit(probe, found[:split], config, progress)
-    return probe, fidelity(probe, found[split:])
+    probe.config.probe = describe(pipeline, guides, labels)
+    fit(probe, found[~unseen], config, progress)
+    return probe, fidelity(probe, found[unseen])
 
 
-def describe(pipeline: "DifficultyGuidedPipeline", guides: Sequence[nn.Module]) -> dict[str, Any]:
+def describe(
+    pipeline: "DifficultyGuidedPipeline", guides: Sequence[nn.Module], labels: Sequence[int] | None = None
+) -> dict[str, Any]:
     """For which latents and by which guides a probe was trained; kept in its configuration."""
     config = pipeline.transformer.config
     return {
@@ -306,17 +327,23 @@ def describe(pipeline: "DifficultyGuidedPipeline", guides: Sequence[nn.Module]) 
         "latents": [config.in_channels, config.sample_size, config.sample_size],
         "vae": fingerprint(pipeline.vae),
         "guides": [fingerprint(guide) for guide in guides],
+        "labels": None if labels is None else sorted(set(labels)),
     }
 
 
 def fingerprint(model: nn.Module) -> list[float]:
-    """Mean absolute weight of the first two and last two matrices: tells models apart in any precision."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    return [round(float(p.detach().float().abs().mean()), 6) for p in (*matrices[:2], *matrices[-2:])]
+    """One weight of each of some eight matrices from the first to the last: tells models apart in any precision."""
+    matrices = [p.detach() for p in model.parameters() if p.ndim > 1]
+    return [float(f"{float(p.flatten()[0]):.6g}") for p in matrices[:: max(1, len(matrices) // 8)]]
 
 
-def require_probe_of(probe: nn.Module, pipeline: "DifficultyGuidedPipeline") -> None:
-    """Refuse a probe that would steer by another pipeline's latents or another guide.
+def _alike(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether two fingerprints are of one model, perhaps in another precision."""
+    return len(first) == len(second) and np.allclose(first, second, rtol=0.01, atol=1e-6)
+
+
+def require_probe_of(probe: nn.Module, pipeline: "DifficultyGuidedPipeline", class_labels: Sequence[int]) -> None:
+    """Refuse a probe that would steer by another pipeline's latents, another guide, or classes it has never seen.
 
     Raises:
         ValueError: it is no probe; other latents, VAE, classes or guide.
@@ -332,9 +359,9 @@ def require_probe_of(probe: nn.Module, pipeline: "DifficultyGuidedPipeline") -> 
         what
         for what, same in (
             ("latent shape", own["latents"] == now["latents"]),
-            ("VAE", np.allclose(own["vae"], now["vae"], rtol=0.02)),
+            ("VAE", _alike(own["vae"], now["vae"])),
             ("classes", names == [*pipeline.class_names.values(), REST]),
-            ("guide", any(np.allclose(guide, now["guides"][0], rtol=0.02) for guide in own["guides"])),
+            ("guide", any(_alike(guide, now["guides"][0]) for guide in own["guides"])),
         )
         if not same
     ]
@@ -343,6 +370,11 @@ def require_probe_of(probe: nn.Module, pipeline: "DifficultyGuidedPipeline") -> 
             f"the probe was trained for another {' and another '.join(differing)} than this pipeline's; "
             "train one with `dag-diffusion train-probe`, or leave it out with probe=None"
         )
+    if own.get("labels") is not None and (unseen := sorted(set(class_labels) - set(own["labels"]))):
+        raise ValueError(
+            f"the probe was trained for labels {own['labels'][:10]} and not for {unseen[:5]}; "
+            "draw those alone, or train a probe for all of them"
+        )
 
 
 def require_no_other_files(folder: Path, *, overwrite: bool) -> None:
@@ -350,13 +382,24 @@ def require_no_other_files(folder: Path, *, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: it holds something that would be lost.
+        PermissionError: it, or the folder above it, cannot be written.
     """
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(above, os.W_OK):
+        raise PermissionError(f"{above} cannot be written; choose another output folder")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    ours = folder.is_dir() and {path.name for path in folder.iterdir()} <= {"config.json", "model.safetensors"}
+    ours = _is_probe(folder)
     if not (ours and overwrite):
         way = "give --overwrite to replace it" if ours else "choose an empty or new folder"
-        raise FileExistsError(f"{folder} holds {'a model' if ours else 'something that is no probe'}; {way}")
+        raise FileExistsError(f"{folder} holds {'a probe' if ours else 'something that is no probe'}; {way}")
+
+
+def _is_probe(folder: Path) -> bool:
+    try:
+        return (json.loads((folder / "config.json").read_text("utf-8")).get("probe") or {}).get("format") == FORMAT
+    except (OSError, ValueError):
+        return False
 
 
 def save_probe(probe: nn.Module, folder: str | Path) -> None:
@@ -383,6 +426,6 @@ def load_probe(folder: str | Path) -> nn.Module:
         if (getattr(config, "probe", None) or {}).get("format") != FORMAT:
             raise ValueError("but another model")
         probe = ConvNextForImageClassification.from_pretrained(folder, config=config, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder} holds no probe ({error}); make one with `dag-diffusion train-probe`") from error
     return probe.eval().requires_grad_(False)

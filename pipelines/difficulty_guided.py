@@ -1,6 +1,7 @@
 """``DifficultyGuidedPipeline``: diffusers' DiT pipeline whose every step can be steered toward a target difficulty.
 
-The only place that knows diffusers' loop; the maths is in ``dag_diffusion.guidance``.
+The only place that knows diffusers' loop; the maths is in ``dag_diffusion.guidance``, what differs between schedulers
+in ``dag_diffusion.schedulers``.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,8 +40,8 @@ from dag_diffusion.guidance import (
 )
 from dag_diffusion.modes import ModeGuidance, mode_shift
 from dag_diffusion.probes import probe_margin, require_probe_of
+from dag_diffusion.schedulers import denoise, noised_again, place, require_supported, signal_rate, signal_rate_after
 
-SCHEDULERS = (DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler)
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
@@ -57,6 +58,20 @@ class DifficultyGuidedPipelineOutput(BaseOutput):
 
     images: list[PIL.Image.Image] | np.ndarray | Tensor
     difficulties: Tensor | None
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What the images of one call are steered by; `guides` and `reference` are asked through the decoder."""
+
+    config: GuidanceConfig
+    labels: Tensor
+    targets: Tensor
+    guides: Sequence[Guide]
+    reference: Sequence[Guide]
+    num_steps: int
+    guidance_scale: float
+    draw: Draw
 
 
 class DifficultyGuidedPipeline(DiTPipeline):
@@ -194,12 +209,23 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 "guidance needs gradients, which torch.inference_mode() forbids; use torch.no_grad() instead"
             )
         if targets is not None:
-            self._check_guidance_parts()
-        _check_scheduler(self.scheduler, self.transformer.config)
+            self._check_guidance_parts(class_labels)
+        require_supported(self.scheduler, self.transformer.config)
 
-    def _check_guidance_parts(self) -> None:
+    def check_guides(self, others: Sequence[PreTrainedModel], class_labels: Sequence[int], steered: bool) -> None:
+        """Refuse extra guides and references that have no target to steer to, lack a class, or are being trained."""
+        if others and not steered:
+            raise ValueError("extra guides and a reference classifier steer only with a target difficulty; give one")
+        for classifier in others:
+            if classifier.training:
+                raise ValueError(
+                    f"a {type(classifier).__name__} that should steer is in training mode; call its eval() first"
+                )
+            self.guide(classifier, class_labels)
+
+    def _check_guidance_parts(self, class_labels: Sequence[int]) -> None:
         if self.probe is not None:
-            require_probe_of(self.probe, self)
+            require_probe_of(self.probe, self, class_labels)
         channels = self.transformer.config.in_channels
         if self.guidance_vae is not None and self.guidance_vae.config.latent_channels != channels:
             raise ValueError(
@@ -257,14 +283,49 @@ class DifficultyGuidedPipeline(DiTPipeline):
 
         return margin_of
 
-    def through_denoiser(
-        self, margin_of: MarginOf, timestep: Tensor, class_labels: Tensor, guidance_scale: float
-    ) -> MarginOf:
+    def shift(
+        self,
+        steering: Steering,
+        step: int,
+        timestep: Tensor,
+        latents: Tensor,
+        clean: Tensor,
+        class_direction: Tensor | None,
+    ) -> Shift:
+        """How to move the clean sample that one step predicted (or the latents, if so configured) to its target."""
+        config, alpha = steering.config, signal_rate(self.scheduler, timestep)
+        probed = self.probe is not None and step not in config.decoded(steering.num_steps)
+        if probed:
+            margin_of = probe_margin(self.probe, steering.labels, alpha)
+        else:
+            margin_of = self.decoded_margin(steering.guides, config, steering.draw)
+        if config.smoothing or config.samples > 1:
+            margin_of = smoothed(margin_of, config.smoothing * (1 - alpha).sqrt(), config.samples, steering.draw)
+        reference_of = None
+        if steering.reference and not probed:
+            reference_of = self.decoded_margin(steering.reference, config, steering.draw)
+        if config.gradient == "denoiser":
+            clean, class_direction = latents, None
+            margin_of = self._through_denoiser(margin_of, steering, timestep, alpha)
+            if reference_of is not None:
+                reference_of = self._through_denoiser(reference_of, steering, timestep, alpha)
+        return difficulty_shift(
+            clean,
+            margin_of,
+            steering.targets,
+            config,
+            scale=config.scale_at(step, steering.num_steps),
+            class_direction=class_direction,
+            reference_margin_of=reference_of,
+        )
+
+    def _through_denoiser(self, margin_of: MarginOf, steering: Steering, timestep: Tensor, alpha: Tensor) -> MarginOf:
         """The margin of the clean sample that the denoiser predicts, as a function of the noisy latents."""
-        alpha = _signal_rate(self.scheduler, timestep)
 
         def of_noisy(noisy: Tensor) -> Tensor:
-            output, _ = self.predict(noisy.to(self.transformer.dtype), timestep, class_labels, guidance_scale)
+            output, _ = self.predict(
+                noisy.to(self.transformer.dtype), timestep, steering.labels, steering.guidance_scale
+            )
             return margin_of(self._clean(output, noisy, alpha))
 
         return of_noisy
@@ -310,7 +371,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
             callback_on_step_end_tensor_inputs: what it is given: `latents` after the step, the `clean` sample that was
                 predicted before it, and the cumulative `signal_rate` at which that was.
             difficulty_guidance: window, interval, trust region and the whole family of options.
-            extra_guides: more classifiers whose mean margin with the pipeline's own steers, where the decoder is asked.
+            extra_guides: more classifiers, whose mean margin with the pipeline's own steers.  With a probe, they have a
+                say only in the `decoded_steps`, and so has the reference.
             reference_classifier: by which hard images should stay members of their class.
             modes: latents `(n, channels, height, width)` that each image is drawn to; see `dag_diffusion.modes`.
             mode_guidance: window and strength of that.
@@ -332,14 +394,16 @@ class DifficultyGuidedPipeline(DiTPipeline):
             generator,
             callback_on_step_end_tensor_inputs,
         )
+        others = [*extra_guides, *([] if reference_classifier is None else [reference_classifier])]
+        self.check_guides(others, class_labels, targets is not None)
         if modes is not None:
             self.check_modes(modes, len(class_labels))
+            modes = modes.to(self._execution_device)
         config = difficulty_guidance
         if difficulty_guidance_scale is not None:
             config = replace(config, scale=difficulty_guidance_scale)
 
         guided = config.steps(num_inference_steps) if targets is not None else ()
-        decoded = config.decoded(num_inference_steps) if guided else ()
         drawn = mode_guidance.steps(num_inference_steps) if modes is not None else ()
         if guided and config.recurrence > 1 and isinstance(self.scheduler, DPMSolverMultistepScheduler):
             raise ValueError("DPMSolverMultistepScheduler cannot take a step twice; use DDIMScheduler for recurrence")
@@ -348,66 +412,50 @@ class DifficultyGuidedPipeline(DiTPipeline):
         device = self._execution_device
         labels = torch.tensor(class_labels, device=device)
         own = [] if self.classifier is None else [self.guide(self.classifier, class_labels)]
-        guides = own + [self.guide(extra, class_labels) for extra in extra_guides]
-        reference = None if reference_classifier is None else [self.guide(reference_classifier, class_labels)]
         latents = self.prepare_latents(len(class_labels), generator, latents)
-        broken, flat = torch.zeros(len(labels), dtype=torch.bool), torch.ones(len(labels), dtype=torch.bool)
 
         def draw(shape: tuple[int, ...]) -> Tensor:
             return randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
 
-        def shift_of(step: int, timestep: Tensor, clean: Tensor, class_direction: Tensor | None) -> Shift:
-            alpha = _signal_rate(self.scheduler, timestep)
-            by_probe = self.probe is not None and step not in decoded
-            of = probe_margin(self.probe, labels, alpha) if by_probe else self.decoded_margin(guides, config, draw)
-            if config.smoothing:
-                of = smoothed(of, config.smoothing * (1 - alpha).sqrt(), config.samples, draw)
-            reference_of = None if reference is None or by_probe else self.decoded_margin(reference, config, draw)
-            if config.gradient == "denoiser":
-                of = self.through_denoiser(of, timestep, labels, guidance_scale)
-                clean, class_direction, reference_of = latents, None, None
-            return difficulty_shift(
-                clean,
-                of,
-                targets.to(device),
-                config,
-                scale=config.scale_at(step, num_inference_steps),
-                class_direction=class_direction,
-                reference_margin_of=reference_of,
-            )
+        if guided:
+            guides = own + [self.guide(extra, class_labels) for extra in extra_guides]
+            reference = [] if reference_classifier is None else [self.guide(reference_classifier, class_labels)]
+            parts = (config, labels, targets.to(device), guides, reference)
+            steering = Steering(*parts, num_inference_steps, guidance_scale, draw)
+            broken, flat = torch.zeros_like(labels, dtype=torch.bool), torch.ones_like(labels, dtype=torch.bool)
 
         # 3. denoise, shifting the predicted clean sample where the windows say so
         self.scheduler.set_timesteps(num_inference_steps, device=device)
         for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
             for turn in range(config.recurrence if step in guided else 1):
-                alpha = _signal_rate(self.scheduler, timestep)
+                alpha = signal_rate(self.scheduler, timestep)
                 if turn:
-                    latents = _noised_again(latents, alpha, _signal_rate_after(self.scheduler, timestep), draw)
+                    latents = noised_again(latents, alpha, signal_rate_after(self.scheduler, timestep), draw)
                 output, by_class = self.predict(latents, timestep, labels, guidance_scale)
-                clean = None
-                if step in guided or step in drawn or callback_on_step_end is not None:
-                    clean = self._clean(output, latents, alpha)
-                shift = None
+                clean, moves = self._clean(output, latents, alpha), []
                 if step in guided:
-                    if by_class is not None:  # linear in the prediction, so the noisy part cancels
+                    if by_class is not None:  # x0 is linear in the prediction, so the part of the noise cancels
                         by_class = self._clean(by_class, torch.zeros_like(latents), alpha)
-                    shift = shift_of(step, timestep, clean, by_class)
-                    broken, flat = broken | shift.broken.cpu(), flat & shift.flat.cpu()
-                latents = _denoise(self.scheduler, output, timestep, latents, generator)
-                after = _signal_rate_after(self.scheduler, timestep)
-                if shift is not None:
-                    weight = 1 if config.gradient == "denoiser" else torch.as_tensor(after).sqrt().to(device)
-                    latents = _place(self.scheduler, latents, weight * shift.delta)
+                    shift = self.shift(steering, step, timestep, latents, clean, by_class)
+                    broken = broken | shift.broken
+                    if self.probe is None or step in config.decoded(num_inference_steps):
+                        flat = flat & shift.flat
+                latents = denoise(self.scheduler, output, timestep, latents, generator)
+                after = torch.as_tensor(signal_rate_after(self.scheduler, timestep))
+                if step in guided:
+                    moves.append(shift.delta * (1 if config.gradient == "denoiser" else after.sqrt().to(device)))
                 if step in drawn:
-                    pull = mode_shift(clean, modes.to(device), alpha, after, mode_guidance.scale)
-                    latents = _place(self.scheduler, latents, pull)
+                    moves.append(mode_shift(clean, modes, alpha, after, mode_guidance.scale))
+                if moves:
+                    latents = place(self.scheduler, latents, sum(moves))
             if callback_on_step_end is not None:
                 known = {"latents": latents, "clean": clean, "signal_rate": torch.as_tensor(alpha)}
                 given = {name: known[name] for name in callback_on_step_end_tensor_inputs}
                 changed = callback_on_step_end(self, step, timestep, given)
                 latents = changed.get("latents", latents)
         if guided:
-            warn_of_trouble(broken, flat)
+            asked = self.probe is None or config.decoded_steps > 0
+            warn_of_trouble(broken, flat if asked else torch.zeros_like(flat))
 
         # 4. decode and measure
         images, difficulties = self._finish(latents, own, output_type)
@@ -452,6 +500,11 @@ class DifficultyGuidedPipeline(DiTPipeline):
         # DiTPipeline's own order of operations, since (1 / s) * z and z / s differ in the last bit
         decoded = self.vae.decode(1 / self.vae.config.scaling_factor * latents.to(self.vae.dtype)).sample
         images = (decoded / 2 + 0.5).clamp(0, 1).float()
+        if broken := int((~torch.isfinite(images)).flatten(1).any(1).sum()):
+            raise FloatingPointError(
+                f"{broken} of {len(images)} images are not finite, guided or not; "
+                "keep the transformer and the VAE in float32 or bfloat16"
+            )
         array = images.cpu().permute(0, 2, 3, 1).numpy()
         pictures = self.numpy_to_pil(array) if output_type == "pil" else None
         difficulties = None
@@ -477,81 +530,3 @@ def _as_targets(target: Any, count: int, num_images_per_label: int) -> Tensor | 
     if not bool(((values >= 0) & (values <= 1)).all()):
         raise ValueError(f"target difficulties must lie in [0, 1], 0 easy and 1 hard, but got {values.tolist()[:5]}")
     return values.expand(count)
-
-
-def _check_scheduler(scheduler: Any, transformer: Any) -> None:
-    name, config = type(scheduler).__name__, scheduler.config
-    if not isinstance(scheduler, SCHEDULERS):
-        allowed = ", ".join(kind.__name__ for kind in SCHEDULERS)
-        raise ValueError(
-            f"{name} is not supported, since its noise or its history would be wrong here; "
-            f"use one of {allowed}: DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)"
-        )
-    for option in (
-        ("thresholding",) if isinstance(scheduler, DPMSolverMultistepScheduler) else ("clip_sample", "thresholding")
-    ):
-        if config.get(option, False):
-            raise ValueError(
-                f"{name} has {option}=True, which is for pixels and would clip latents; "
-                f"use pipeline.scheduler = {name}.from_config(pipeline.scheduler.config, {option}=False)"
-            )
-    if config.prediction_type not in ("epsilon", "v_prediction", "sample") or config.get("use_flow_sigmas", False):
-        raise ValueError(
-            f"{name} has prediction_type {config.prediction_type!r} or flow sigmas; use epsilon, v_prediction or sample"
-        )
-    _check_variance(scheduler, transformer)
-
-
-def _check_variance(scheduler: Any, transformer: Any) -> None:
-    """A scheduler that wants a learned variance must get one, and take it in the form in which it comes."""
-    if str(scheduler.config.get("variance_type")) not in ("learned", "learned_range"):
-        return
-    learns = (transformer.out_channels or transformer.in_channels) == 2 * transformer.in_channels
-    if isinstance(scheduler, DPMSolverMultistepScheduler) or (isinstance(scheduler, DDPMScheduler) and not learns):
-        name = type(scheduler).__name__
-        raise ValueError(
-            f"{name} wants a learned variance that this pipeline cannot give it; "
-            f"use pipeline.scheduler = {name}.from_config(pipeline.scheduler.config, variance_type='fixed_small')"
-        )
-
-
-def _denoise(scheduler: Any, output: Tensor, timestep: Tensor, latents: Tensor, generator: Any) -> Tensor:
-    """One step of the scheduler; the learned variance goes only to the one that can use it."""
-    if not (isinstance(scheduler, DDPMScheduler) and scheduler.variance_type in ("learned", "learned_range")):
-        output = output[:, : latents.shape[1]]
-    return scheduler.step(output, timestep, latents, generator=generator).prev_sample
-
-
-def _signal_rate(scheduler: Any, timestep: Tensor) -> Tensor:
-    """Cumulative signal rate at a timestep, in (0, 1]."""
-    if isinstance(scheduler, DPMSolverMultistepScheduler):
-        known = scheduler.step_index is not None  # some spacings have a timestep twice
-        index = scheduler.step_index if known else scheduler.index_for_timestep(timestep)
-        return 1 / (1 + scheduler.sigmas[index].square())
-    return scheduler.alphas_cumprod[timestep.long().cpu()]
-
-
-def _place(scheduler: Any, latents: Tensor, shift: Tensor) -> Tensor:
-    """Shift the latents after a step, with the predicted noise kept."""
-    if isinstance(scheduler, DPMSolverMultistepScheduler):
-        # the predictions that it remembers lie on the path before the shift, so it starts anew from here
-        scheduler.lower_order_nums = 0
-    return (latents.float() + shift).to(latents.dtype)
-
-
-def _noised_again(latents: Tensor, alpha: Tensor, after: Tensor, draw: Draw) -> Tensor:
-    """From the latents after a step back to fresh ones before it, by the forward process."""
-    kept = (torch.as_tensor(alpha) / after).clamp(max=1).to(latents.device)
-    return (kept.sqrt() * latents.float() + (1 - kept).sqrt() * draw(tuple(latents.shape))).to(latents.dtype)
-
-
-def _signal_rate_after(scheduler: Any, timestep: Tensor) -> Tensor:
-    """Cumulative signal rate of the latents that the step at ``timestep`` has just made."""
-    if isinstance(scheduler, DPMSolverMultistepScheduler):
-        return 1 / (1 + scheduler.sigmas[scheduler.step_index].square())  # the index is already that of the next step
-    if isinstance(scheduler, DDPMScheduler):
-        previous, last = int(scheduler.previous_timestep(timestep)), scheduler.one
-    else:
-        previous = int(timestep) - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
-        last = scheduler.final_alpha_cumprod
-    return scheduler.alphas_cumprod[previous] if previous >= 0 else last

@@ -64,7 +64,7 @@ def test_trained_probe_steers_a_pool(tmp_path, saved_pipeline):
     assert "rank correlation" in made.stdout
     with_probe = ["--target", 0.5, "--probe", tmp_path / "my probe"]
     assert generate(saved_pipeline, tmp_path / "pool", *with_probe).exit_code == 0
-    assert json.loads((tmp_path / "pool" / "pool.json").read_text())["probe"] is not None
+    assert json.loads((tmp_path / "pool" / "pool.json").read_text())["weights"]["probe"] is not None
     again = call("train-probe", tmp_path / "my probe", "--pipeline", saved_pipeline, *small)
     assert (again.exit_code, again.stderr.count("\n")) == (2, 1)
     assert "--overwrite" in again.stderr
@@ -72,20 +72,15 @@ def test_trained_probe_steers_a_pool(tmp_path, saved_pipeline):
 
 def test_found_modes_draw_a_pool(tmp_path, saved_pipeline):
     write_images(tmp_path / "real", {"T-shirt": 6, "Ankle boot": 6, "Bag": 6}, metadata=False)
-    by_difficulty = ["--by-difficulty", "cliff", "--per-class", 3]
-    found = call(
-        "find-modes",
-        tmp_path / "real",
-        tmp_path / "modes.safetensors",
-        "--pipeline",
-        saved_pipeline,
-        "--quiet",
-        *by_difficulty,
-    )
+    find = ["find-modes", tmp_path / "real", tmp_path / "modes.safetensors", "--pipeline", saved_pipeline, "--quiet"]
+    found = call(*find, "--by-difficulty", "cliff", "--per-class", 3)
     assert found.exit_code == 0, found.output
     assert "9 modes of 3 classes" in found.stdout
     made = generate(saved_pipeline, tmp_path / "pool", "--modes", tmp_path / "modes.safetensors")
     assert made.exit_code == 0, made.output
+    call("score", tmp_path / "real", "--classifier", saved_pipeline / "classifier", "--quiet")
+    again = call(*find, "--by-difficulty", tmp_path / "real", "--per-class", 2, "--overwrite")
+    assert again.exit_code == 0, again.output
     rows = read_pool(tmp_path / "pool").rows
     assert {row["class_name"]: row["mode"] // 3 for row in rows} == {"Ankle boot, boot": 0, "Bag": 1, "T-shirt": 2}
 

@@ -14,6 +14,7 @@ from dag_diffusion.guidance import (
     along_class,
     difficulty_shift,
     jitter,
+    membership_step,
     newton_step,
     predicted_clean,
     smoothed,
@@ -222,3 +223,11 @@ def test_flat_guide_is_told(caplog):
     warn_of_trouble(torch.tensor([False, False]), torch.tensor([True, False]))
     assert "flat" in caplog.text
     assert "1 of 2" in caplog.text
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-4, 1.0, math.pi / 2])
+def test_reference_that_agrees_with_the_guide_does_not_drown_the_target(angle):
+    clean, direction = torch.zeros(1, 2), torch.tensor([math.cos(angle), math.sin(angle)])
+    step = membership_step(clean, lambda x: x @ direction - 3, torch.tensor([[1.0, 0.0]]))
+    assert step.norm() <= 3.0001
+    assert abs(step[0, 0]) < 1e-5

@@ -87,13 +87,21 @@ def test_impossible_configuration_is_refused(options):
         ModeGuidance(**options)
 
 
-@given(seeds, st.floats(0.001, 0.98), st.floats(0.001, 0.01), st.floats(0.01, 2))
+@given(seeds, st.floats(0.001, 0.98), st.floats(0.001, 0.01), st.floats(0.01, 0.5))
 def test_shift_points_from_the_clean_sample_to_its_mode(seed, alpha, gain, scale):
     clean, modes = torch.randn(2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(seed))
     shift = mode_shift(clean, modes, alpha, alpha + gain, scale)
     length = shift.norm() / (modes - clean).norm()
     assert 0 < length < scale
     assert torch.allclose(shift, length * (modes - clean), atol=1e-5)
+
+
+@given(seeds, st.floats(0.001, 0.98), st.floats(0.001, 0.01), st.floats(1, 1e6))
+def test_shift_is_never_longer_than_the_noise_that_is_left(seed, alpha, gain, distance):
+    clean, modes = torch.randn(2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(seed))
+    shift = mode_shift(clean * distance, modes, alpha, alpha + gain, 1.0)
+    noise = (1 - alpha - gain) ** 0.5 * clean[0].numel() ** 0.5
+    assert (shift.flatten(1).norm(dim=1) <= noise * 1.0001).all()
 
 
 @pytest.mark.parametrize("step", [1, 100, 500, 999])

@@ -1,6 +1,7 @@
 """The pipeline: equal to diffusers' without a target, kept whole by saving, steered with one, plain about bad input."""
 
-import dag_diffusion.pipelines.difficulty_guided as pipeline_module
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -13,9 +14,9 @@ from diffusers import (
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
 )
-from tiny import NAMES, tiny_classifier, tiny_components, tiny_pipeline, tiny_scheduler, tiny_transformer
+from tiny import NAMES, tiny_classifier, tiny_components, tiny_pipeline, tiny_scheduler, tiny_transformer, tiny_vae
 
-from dag_diffusion import DifficultyGuidedPipeline, GuidanceConfig
+from dag_diffusion import DifficultyGuidedPipeline, GuidanceConfig, schedulers
 from dag_diffusion.modes import ModeGuidance
 
 STEPS = 4
@@ -125,7 +126,7 @@ def test_loads_as_custom_pipeline_when_code_is_trusted(tmp_path, pipeline):
     from diffusers import DiffusionPipeline
 
     pipeline.save_pretrained(tmp_path / "saved")
-    (tmp_path / "pipeline.py").write_text(Path(pipeline_module.__file__).read_text())
+    (tmp_path / "pipeline.py").write_text(Path(inspect.getsourcefile(DifficultyGuidedPipeline)).read_text())
     loaded = DiffusionPipeline.from_pretrained(
         tmp_path / "saved", custom_pipeline=str(tmp_path / "pipeline.py"), trust_remote_code=True
     )
@@ -299,13 +300,13 @@ def shifted_ideal_run(scheduler, steps: int) -> torch.Tensor:
     scheduler.set_timesteps(steps)
     latents = torch.full((1, 1, 1, 1), 0.7)
     for step, timestep in enumerate(scheduler.timesteps):
-        alpha = pipeline_module._signal_rate(scheduler, timestep)
+        alpha = schedulers.signal_rate(scheduler, timestep)
         noise = (1 - alpha).sqrt() * latents / (alpha / 4 + 1 - alpha)
-        latents = pipeline_module._denoise(scheduler, noise, timestep, latents, None)
+        latents = schedulers.denoise(scheduler, noise, timestep, latents, None)
         if steps / 3 <= step < 2 * steps / 3:
-            after = pipeline_module._signal_rate_after(scheduler, timestep)
+            after = schedulers.signal_rate_after(scheduler, timestep)
             shift = after.sqrt() * torch.full_like(latents, 2 / steps)
-            latents = pipeline_module._place(scheduler, latents, shift)
+            latents = schedulers.place(scheduler, latents, shift)
     return latents
 
 
@@ -388,6 +389,21 @@ def test_tiny_decoder_gives_the_gradient_and_the_vae_the_image(pipeline):
     assert not np.array_equal(
         draw(with_tiny, target_difficulty=0.9).images, draw(pipeline, target_difficulty=0.9).images
     )
+
+
+def test_images_that_are_not_finite_are_an_error_with_the_way_out():
+    vae = tiny_vae()
+    with torch.no_grad():
+        vae.decoder.conv_out.weight.fill_(float("inf"))
+    with pytest.raises(FloatingPointError, match="2 of 2 images are not finite"):
+        draw(tiny_pipeline(vae=vae))
+
+
+def test_other_guides_need_a_target_and_must_be_in_eval_mode(pipeline):
+    with pytest.raises(ValueError, match="only with a target difficulty"):
+        draw(pipeline, extra_guides=[tiny_classifier()])
+    with pytest.raises(ValueError, match=r"call its eval\(\)"):
+        draw(pipeline, target_difficulty=0.5, reference_classifier=tiny_classifier().train())
 
 
 def test_tiny_decoder_travels_with_the_pipeline(tmp_path):

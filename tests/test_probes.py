@@ -10,10 +10,12 @@ from dag_diffusion.guidance import margin_and_gradient
 from dag_diffusion.probes import (
     ProbeConfig,
     Trajectories,
+    _alike,
     build_probe,
     collect,
     distillation_loss,
     fidelity,
+    fingerprint,
     load_probe,
     logits_of,
     probe_margin,
@@ -88,15 +90,16 @@ def test_only_the_classes_asked_for_are_drawn():
     assert set(collect(pipeline, [pipeline.classifier], SMALL, labels=[2]).labels.tolist()) == {2}
 
 
-def test_several_guides_are_averaged():
+def test_several_guides_are_averaged(monkeypatch):
     pipeline, other = tiny_pipeline(), tiny_classifier()
+    monkeypatch.setattr("dag_diffusion.probes.UNGUIDED", 1)  # so that who guides does not change what is seen
     with torch.no_grad():
         other.classifier[-1].weight.neg_()
-    alone, both = (
-        collect(pipeline, guides, SMALL, batch_size=40)
-        for guides in ([pipeline.classifier], [pipeline.classifier, other])
+    first, second, both = (
+        collect(pipeline, guides, SMALL, batch_size=40).log_probabilities
+        for guides in ([pipeline.classifier], [other], [pipeline.classifier, other])
     )
-    assert not torch.allclose(alone.log_probabilities[:10], both.log_probabilities[:10])
+    assert torch.allclose(both, (first + second) / 2, atol=1e-4)
 
 
 def test_margin_of_the_probe_is_differentiable_and_depends_on_the_signal_rate(trained):
@@ -119,8 +122,15 @@ def test_only_the_decoded_steps_ask_decoder_and_guide(trained, monkeypatch):
 
 def test_probe_alone_steers(trained):
     config = GuidanceConfig(decoded_steps=0, max_norm=1.0)
-    easy, hard = (draw(trained[0], target, difficulty_guidance=config).images for target in (0.02, 0.98))
-    assert not torch.allclose(easy, hard, atol=1e-3)
+    labels, generator = [0, 1] * 12, torch.Generator().manual_seed(0)
+    options = {"num_inference_steps": 10, "guidance_scale": 1.0, "output_type": "latent"}
+    noise = torch.randn(24, 4, 8, 8, generator=generator)
+    easy, hard = (
+        trained[0](labels, target, latents=noise, difficulty_guidance=config, **options).images
+        for target in (0.02, 0.98)
+    )
+    margins = [probe_margin(trained[0].probe, torch.tensor(labels), 1.0)(latents) for latents in (easy, hard)]
+    assert margins[0].mean() > margins[1].mean()
 
 
 def test_probe_changes_nothing_without_a_target(trained):
@@ -178,6 +188,67 @@ def test_model_that_is_no_probe_is_refused(tmp_path):
         load_probe(tmp_path / "nothing")
 
 
+def test_probe_of_some_classes_is_refused_for_others():
+    pipeline = tiny_pipeline()
+    probe, _ = train_probe(pipeline, [pipeline.classifier], SMALL, labels=[0, 1], batch_size=20)
+    known = tiny_pipeline(probe=probe)
+    draw(known)
+    with pytest.raises(ValueError, match=r"not for \[2\]"):
+        known([2], 0.5, num_inference_steps=10, guidance_scale=1.0)
+
+
+def test_runs_that_measure_are_not_those_that_train(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        "dag_diffusion.probes.fit", lambda probe, found, *rest: seen.update(fit=set(found.run.tolist()))
+    )
+    monkeypatch.setattr(
+        "dag_diffusion.probes.fidelity", lambda probe, found: seen.update(measured=set(found.run.tolist()))
+    )
+    pipeline = tiny_pipeline()
+    train_probe(pipeline, [pipeline.classifier], SMALL, batch_size=17)
+    assert not seen["fit"] & seen["measured"]
+    assert len(seen["fit"] | seen["measured"]) == SMALL.trajectories
+    assert len(seen["measured"]) == SMALL.trajectories // 10
+
+
+def test_samples_that_are_not_finite_are_left_out(monkeypatch):
+    pipeline = tiny_pipeline()
+    real = type(pipeline).decode_for_guidance
+
+    def broken(self, latents):
+        images = real(self, latents)
+        images[0] = float("nan")
+        return images
+
+    monkeypatch.setattr(type(pipeline), "decode_for_guidance", broken)
+    found = collect(pipeline, [pipeline.classifier], SMALL, batch_size=10)
+    assert len(found) == SMALL.trajectories * SMALL.num_inference_steps * 9 // 10
+    assert torch.isfinite(found.log_probabilities).all()
+
+
+def test_few_runs_for_many_classes_are_told(caplog):
+    pipeline = tiny_pipeline()
+    collect(pipeline, [pipeline.classifier], SMALL, batch_size=40)
+    assert "40 sampling runs for 3 classes are few" in caplog.text
+
+
+def test_two_models_of_one_shape_have_different_fingerprints_in_any_precision():
+    first, second = tiny_classifier(), tiny_classifier()
+    with torch.no_grad():
+        for parameter in second.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    one, other = fingerprint(first), fingerprint(second)
+    assert not _alike(one, other)
+    assert _alike(one, fingerprint(first.bfloat16()))
+
+
+def test_classifier_is_no_probe_to_be_replaced(tmp_path):
+    tiny_classifier().save_pretrained(tmp_path)
+    with pytest.raises(FileExistsError, match="no probe"):
+        require_no_other_files(tmp_path, overwrite=True)
+
+
 def test_other_files_are_never_replaced(trained, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="no probe"):
@@ -199,7 +270,13 @@ def test_no_guide_and_impossible_settings_are_refused():
 
 def test_fidelity_of_a_perfect_probe_is_perfect():
     logits = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
-    seen = Trajectories(torch.zeros(60, 4, 8, 8), torch.linspace(0, 1, 60), torch.arange(60) % 3, logits.log_softmax(1))
+    seen = Trajectories(
+        torch.zeros(60, 4, 8, 8),
+        torch.linspace(0, 1, 60),
+        torch.arange(60) % 3,
+        logits.log_softmax(1),
+        torch.arange(60),
+    )
 
     class Perfect(torch.nn.Module):
         def __init__(self):
