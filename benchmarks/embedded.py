@@ -1,10 +1,10 @@
-"""How good the embedded default is: its images as training data, and how well they can be steered.
+"""How good the embedded default is: its images as training data, and a picture of them steered from easy to hard.
 
     python benchmarks/embedded.py quality     # 10 random unguided images a class against 10 random real ones
-    python benchmarks/embedded.py control     # mean |d - d*| by guide and evaluator, cost against unguided, one run
     python benchmarks/embedded.py picture     # docs/images/steered.png
 
-The first two write benchmarks/results/embedded-NAME.json with versions, processor and command.
+The first writes benchmarks/results/embedded-quality-PROTOCOL.json with versions, processor and command; how well the
+images can be steered is measured by benchmarks/guidance.py.
 """
 
 import argparse
@@ -12,16 +12,14 @@ import json
 import platform
 import sys
 import tempfile
-import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
-from dag_diffusion import PoolConfig, TargetDistribution, embedded, fill_pool, load_classifier, read_pool, score_pool
+from dag_diffusion import PoolConfig, embedded, fill_pool, load_classifier, read_pool, score_pool
 from dag_diffusion.distillation import load_embedded_pipeline, random_subset
 from dag_diffusion.evaluation import evaluate, load_labelled_images, summarise
 from dag_diffusion.generation import LIBRARIES
@@ -66,37 +64,6 @@ def quality(protocol: str, scales: list[float], seeds: int, folder: Path) -> Non
     record(f"embedded-quality-{protocol}", values)
 
 
-def control(per_class: int, folder: Path) -> None:
-    """Pools steered toward one difficulty each, measured by the guide and by the evaluator that never steers."""
-    pipeline, evaluator = load_embedded_pipeline(), load_classifier(embedded.EVALUATOR)
-    plain = PoolConfig(images_per_class=per_class)
-    pipeline(list(range(10)), 0.5, num_inference_steps=2)  # so that the first pool does not pay for warming up
-    rows, seconds, wanted, by_guide, by_evaluator = [], {}, [], [], []
-    for target in (None, *TARGETS):
-        steered = None if target is None else TargetDistribution.constant(target)
-        started = time.perf_counter()
-        pool = fill_pool(pipeline, folder / f"target-{target}", replace(plain, target=steered), batch_size=100)
-        seconds[target] = time.perf_counter() - started
-        guide, other = pool.difficulties, score_pool(pool, evaluator).difficulties
-        row = {"target": target, "guide_mean": guide.mean(), "evaluator_mean": other.mean(), "seconds": seconds[target]}
-        if target is not None:
-            row |= {"guide_error": np.abs(guide - target).mean(), "evaluator_error": np.abs(other - target).mean()}
-            wanted, by_guide, by_evaluator = (
-                [*wanted, *[target] * len(pool)],
-                [*by_guide, *guide],
-                [*by_evaluator, *other],
-            )
-        rows.append({k: v if v is None else float(v) for k, v in row.items()})
-        print({k: v if v is None else round(v, 3) for k, v in rows[-1].items()}, flush=True)
-    summary = {
-        "guide_spearman": float(spearmanr(wanted, by_guide).statistic),
-        "evaluator_spearman": float(spearmanr(wanted, by_evaluator).statistic),
-        "cost": float(np.mean([seconds[t] for t in TARGETS]) / seconds[None]),
-    }
-    print(summary)
-    record("embedded-control", {"images_per_target": 10 * per_class, "rows": rows, **summary})
-
-
 def picture(path: Path) -> None:
     """A row a class, a column a target: the same noise throughout, so that all that changes is the difficulty asked."""
     from matplotlib.figure import Figure
@@ -132,17 +99,14 @@ def evaluated(evaluator: torch.nn.Module, images: list) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["quality", "control", "picture"])
+    parser.add_argument("what", choices=["quality", "picture"])
     parser.add_argument("--protocol", default="classic", choices=sorted(PROTOCOLS))
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0, PoolConfig.guidance_scale])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--per-class", type=int, default=20, help="images a class and target in control")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.what == "quality":
             quality(options.protocol, options.scales, options.seeds, Path(folder))
-        elif options.what == "control":
-            control(options.per_class, Path(folder))
         else:
             picture(Path("docs/images/steered.png"))
 

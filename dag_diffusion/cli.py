@@ -111,6 +111,10 @@ def generate(
     num_inference_steps: Annotated[int, Option(min=1, help="denoising steps")] = 20,
     guidance_scale: Annotated[float, Option(help="classifier-free guidance, on above 1")] = 1.5,
     difficulty_guidance_scale: Annotated[float, Option(help="1 is the linearised hit of the target")] = 1.0,
+    guidance: Annotated[
+        list[str] | None,
+        Option(help="NAME=VALUE of GuidanceConfig, such as recurrence=2; may be given several times"),
+    ] = None,
     probe: Annotated[str, Option(help="folder or Hub id of a probe, or 'none'; default: the pipeline's own")] = "",
     extra_guide: Annotated[
         list[str] | None,
@@ -138,8 +142,7 @@ def generate(
     """
     with user_errors():
         from .generation import PoolConfig, fill_pool
-        from .guidance import GuidanceConfig
-        from .inputs import load_guides, modes_named
+        from .inputs import guidance_named, load_guides, modes_named
         from .modes import ModeGuidance
         from .pools import require_writable_target
 
@@ -153,7 +156,7 @@ def generate(
             seed=seed,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
-            difficulty_guidance=GuidanceConfig(scale=difficulty_guidance_scale),
+            difficulty_guidance=guidance_named(guidance or [], difficulty_guidance_scale),
             modes=None if modes is None else modes_named(modes, loaded.class_names),
             mode_guidance=ModeGuidance(scale=mode_scale),
         )
@@ -186,7 +189,7 @@ def train_probe(
     ] = None,
     classes: Classes = "",
     trajectories: Annotated[int, Option(min=10, help="sampling runs to learn from")] = 3000,
-    training_steps: Annotated[int, Option(min=1, help="of the probe")] = 4000,
+    training_steps: Annotated[int, Option(min=1, help="of the probe")] = 6000,
     num_inference_steps: Annotated[int, Option(min=1, help="denoising steps of each run")] = 20,
     guidance_scale: Annotated[float, Option(help="classifier-free guidance, on above 1")] = 1.5,
     batch_size: BatchSize = 50,

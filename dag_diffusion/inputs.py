@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .guidance import GuidanceConfig
     from .modes import Modes
     from .pools import Pool
     from .targets import TargetDistribution
@@ -81,6 +82,27 @@ def load_guide(name: str, device: str) -> Any:
 
     hide_loading_bars()
     return load_classifier(name or embedded.PIPELINE / "classifier").to(device_named(device))
+
+
+def guidance_named(settings: Sequence[str], scale: float) -> "GuidanceConfig":
+    """A configuration from texts such as ``recurrence=2``, each a field of ``GuidanceConfig``."""
+    from dataclasses import fields
+
+    from .guidance import GuidanceConfig
+
+    defaults, given = {field.name: field.default for field in fields(GuidanceConfig)}, {"scale": scale}
+    for setting in settings:
+        name, _, text = setting.partition("=")
+        if name not in defaults:
+            raise ValueError(
+                f"--guidance {setting!r} names no option; write NAME=VALUE with one of {', '.join(defaults)}"
+            )
+        try:
+            given[name] = type(defaults[name])(text)
+        except ValueError as error:
+            kind = type(defaults[name]).__name__
+            raise ValueError(f"--guidance {name} needs a value of type {kind}, but got {text!r}") from error
+    return GuidanceConfig(**given)
 
 
 def load_guides(names: Sequence[str], device: str) -> list[Any]:

@@ -35,6 +35,7 @@ FORMAT = "dag-diffusion probe 1"
 FEW = 20  # sampling runs of a class below which a probe is no more than a guess
 UNGUIDED = 3  # one batch in so many is drawn unguided: what the sampler makes by itself must be known too
 REST = "(any other class)"  # what the guides know and the pipeline lacks, so that margins stay exact
+UNKNOWN = -20.0  # log-probability of classes that are not drawn, which a guide need not know
 Progress = Callable[[str, int, int], None]  # stage, done, of
 
 
@@ -54,7 +55,7 @@ class ProbeConfig:
     trajectories: int = 3000
     num_inference_steps: int = 20
     guidance_scale: float = 1.5
-    training_steps: int = 4000
+    training_steps: int = 6000
     batch_size: int = 128
     learning_rate: float = 3e-3
     hidden_sizes: tuple[int, ...] = (64, 128)
@@ -78,6 +79,7 @@ class Trajectories:
         clean: ``(n, channels, height, width)`` float16.
         signal: ``(n,)``, sqrt of the cumulative signal rate at which each was predicted.
         labels: ``(n,)``, of the pipeline.
+        margins: ``(n,)``, of the drawn class, mean over the guides, as guidance takes it.
         log_probabilities: ``(n, classes + 1)``, mean over the guides; the last is that of all other classes.
         run: ``(n,)``, which sampling run each belongs to.
     """
@@ -85,6 +87,7 @@ class Trajectories:
     clean: Tensor
     signal: Tensor
     labels: Tensor
+    margins: Tensor
     log_probabilities: Tensor
     run: Tensor
 
@@ -179,7 +182,7 @@ def collect(
             FEW,
         )
     parts: list[Trajectories] = []
-    columns = [_columns(pipeline, guide) for guide in guides]
+    columns = [_columns(pipeline, guide, allowed.tolist()) for guide in guides]
     parts_of_it = pipeline.components | {"classifier": guides[0], "probe": None}
     steering = type(pipeline)(**parts_of_it, id2label=pipeline.config.id2label)
     steering.set_progress_bar_config(disable=True)
@@ -192,10 +195,10 @@ def collect(
         def keep(
             steered: Any, step: int, timestep: Any, tensors: dict, chosen: Tensor = chosen, first: int = first
         ) -> dict:
-            said = _log_probabilities(steered, guides, columns, tensors["clean"]).cpu()
+            margins, said = _asked(steered, guides, columns, tensors["clean"], chosen)
             signal = tensors["signal_rate"].sqrt().cpu().expand(len(chosen)).clone()
             runs = torch.arange(first, first + len(chosen))
-            found = Trajectories(tensors["clean"].half().cpu(), signal, chosen, said, runs)
+            found = Trajectories(tensors["clean"].half().cpu(), signal, chosen, margins, said, runs)
             finite = torch.isfinite(found.clean).flatten(1).all(1) & torch.isfinite(said).all(1)
             parts.append(found[finite])  # one sample that is not would spoil every weight
             return {}
@@ -217,35 +220,41 @@ def collect(
     return Trajectories(*(torch.cat([getattr(p, name) for p in parts]) for name in Trajectories.__annotations__))
 
 
-def _columns(pipeline: "DifficultyGuidedPipeline", guide: nn.Module) -> Tensor:
-    table = match_classes(pipeline.class_names, class_names_of(guide), "the classifier")
-    return torch.tensor([table[label] for label in pipeline.class_names])
+def _columns(pipeline: "DifficultyGuidedPipeline", guide: nn.Module, labels: Sequence[int]) -> dict[int, int]:
+    """The guide's own label of each of the pipeline's classes to be drawn; it need not know the others."""
+    known = {label: pipeline.class_names[label] for label in labels}
+    return match_classes(known, class_names_of(guide), "the classifier")
 
 
 @torch.no_grad()
-def _log_probabilities(
-    pipeline: "DifficultyGuidedPipeline", guides: Sequence[nn.Module], columns: Sequence[Tensor], clean: Tensor
-) -> Tensor:
-    images = pipeline.decode_for_guidance(clean)
-    found = []
+def _asked(
+    pipeline: "DifficultyGuidedPipeline",
+    guides: Sequence[nn.Module],
+    columns: Sequence[dict[int, int]],
+    clean: Tensor,
+    labels: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Mean margins and mean log-probabilities of the guides, on the CPU; see ``Trajectories``."""
+    images, margins, found = pipeline.decode_for_guidance(clean), [], []
     for guide, own in zip(guides, columns, strict=True):
-        every = image_logits(guide, images, preprocessing_of(guide)).log_softmax(1)
-        known = every[:, own.to(every.device)]
+        every = image_logits(guide, images, preprocessing_of(guide)).log_softmax(1).cpu()
+        margins.append(margin(every, torch.tensor([own[label] for label in labels.tolist()])))
+        known = every.new_full((len(every), len(pipeline.class_names)), UNKNOWN)
+        known[:, list(own)] = every[:, list(own.values())]
         rest = torch.log((1 - known.exp().sum(1, keepdim=True)).clamp(min=1e-9))
         found.append(torch.cat([known, rest], dim=1))
-    return torch.stack(found).mean(0)
+    return torch.stack(margins).mean(0), torch.stack(found).mean(0)
 
 
 def fit(probe: nn.Module, seen: Trajectories, config: ProbeConfig, progress: Progress | None = None) -> None:
     """Train a probe in place: the margin of the drawn class is what steers, the other classes are a help to learn."""
-    device = next(probe.parameters()).device
     optimizer = torch.optim.AdamW(probe.parameters(), lr=config.learning_rate, weight_decay=0.02)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.training_steps)
     generator = torch.Generator().manual_seed(config.seed)
     probe.train()
     for step in range(config.training_steps):
         batch = seen[torch.randint(len(seen), (config.batch_size,), generator=generator)]
-        loss = distillation_loss(logits_of(probe, batch), batch.log_probabilities.to(device), batch.labels.to(device))
+        loss = distillation_loss(logits_of(probe, batch), batch)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(probe.parameters(), 1.0)
@@ -262,10 +271,11 @@ def logits_of(probe: nn.Module, batch: Trajectories) -> Tensor:
     return probe(with_signal_rate(batch.clean.float(), batch.signal).to(device)).logits
 
 
-def distillation_loss(logits: Tensor, log_probabilities: Tensor, labels: Tensor) -> Tensor:
+def distillation_loss(logits: Tensor, seen: Trajectories) -> Tensor:
     """Huber loss of the margin plus half of the divergence from the guides' probabilities."""
-    of_margin = F.smooth_l1_loss(margin(logits, labels), margin(log_probabilities, labels))
-    wanted = log_probabilities.log_softmax(1)  # a mean of log-probabilities sums to less than 1
+    labels, margins, wanted = (x.to(logits.device) for x in (seen.labels, seen.margins, seen.log_probabilities))
+    of_margin = F.smooth_l1_loss(margin(logits, labels), margins)
+    wanted = wanted.log_softmax(1)  # a mean of log-probabilities sums to less than 1
     return of_margin + 0.5 * F.kl_div(logits.log_softmax(1), wanted, reduction="batchmean", log_target=True)
 
 
@@ -276,7 +286,7 @@ def fidelity(probe: nn.Module, unseen: Trajectories) -> Fidelity:
 
     late = unseen[unseen.signal >= unseen.signal.quantile(2 / 3)]
     foretold = torch.cat([logits_of(probe, late[rows]).cpu() for rows in torch.arange(len(late)).split(500)])
-    first, second = margin(foretold, late.labels), margin(late.log_probabilities, late.labels)
+    first, second = margin(foretold, late.labels), late.margins
     error = (torch.sigmoid(-first) - torch.sigmoid(-second)).abs().mean()
     return Fidelity(float(error), float(np.nan_to_num(spearmanr(first, second).statistic)))
 

@@ -70,6 +70,20 @@ def test_trained_probe_steers_a_pool(tmp_path, saved_pipeline):
     assert "--overwrite" in again.stderr
 
 
+def test_options_of_the_guidance_reach_the_pool(tmp_path, saved_pipeline):
+    steered = ["--target", 0.5, "--guidance", "recurrence=2", "--guidance", "objective=cross_entropy"]
+    assert generate(saved_pipeline, tmp_path / "pool", *steered).exit_code == 0
+    settings = json.loads((tmp_path / "pool" / "pool.json").read_text())["settings"]["difficulty_guidance"]
+    assert (settings["recurrence"], settings["objective"], settings["scale"]) == (2, "cross_entropy", 1.0)
+
+
+@pytest.mark.parametrize("wrong", ["speed=3", "recurrence=twice", "recurrence", "stop=2"])
+def test_wrong_option_of_the_guidance_is_one_line(tmp_path, saved_pipeline, wrong):
+    result = generate(saved_pipeline, tmp_path / "pool", "--target", 0.5, "--guidance", wrong)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert not (tmp_path / "pool").exists()
+
+
 def test_found_modes_draw_a_pool(tmp_path, saved_pipeline):
     write_images(tmp_path / "real", {"T-shirt": 6, "Ankle boot": 6, "Bag": 6}, metadata=False)
     find = ["find-modes", tmp_path / "real", tmp_path / "modes.safetensors", "--pipeline", saved_pipeline, "--quiet"]

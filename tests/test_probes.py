@@ -54,7 +54,7 @@ def test_training_brings_the_probe_nearer_to_its_guide():
     seen = collect(pipeline, [pipeline.classifier], SMALL, batch_size=10)
     probe, found = train_probe(pipeline, [pipeline.classifier], SMALL, batch_size=10)
     untrained = build_probe(pipeline, SMALL).eval()
-    losses = [distillation_loss(logits_of(p, seen), seen.log_probabilities, seen.labels) for p in (untrained, probe)]
+    losses = [distillation_loss(logits_of(p, seen), seen) for p in (untrained, probe)]
     assert losses[1] < 0.8 * losses[0]
     assert 0 <= found.difficulty_error <= 1
 
@@ -75,7 +75,8 @@ def test_trajectories_hold_every_step_of_every_run_and_exact_margins():
     with torch.no_grad():
         images = pipeline.decode_for_guidance(seen.clean.float())
         exact = margin(pipeline.classifier(guide.preprocessing(images)).logits, guide.labels)
-    assert torch.allclose(margin(seen.log_probabilities, seen.labels), exact, atol=0.05)  # kept in half precision
+    assert torch.allclose(seen.margins, exact, atol=0.05)  # clean samples are kept in half precision
+    assert torch.allclose(margin(seen.log_probabilities, seen.labels), exact, atol=0.05)
 
 
 def test_classes_that_only_the_guide_knows_stay_in_the_margin():
@@ -96,10 +97,19 @@ def test_several_guides_are_averaged(monkeypatch):
     with torch.no_grad():
         other.classifier[-1].weight.neg_()
     first, second, both = (
-        collect(pipeline, guides, SMALL, batch_size=40).log_probabilities
+        collect(pipeline, guides, SMALL, batch_size=40)
         for guides in ([pipeline.classifier], [other], [pipeline.classifier, other])
     )
-    assert torch.allclose(both, (first + second) / 2, atol=1e-4)
+    for name in ("margins", "log_probabilities"):
+        mean = (getattr(first, name) + getattr(second, name)) / 2
+        assert torch.allclose(getattr(both, name), mean, atol=1e-4)
+
+
+def test_guide_that_knows_only_the_classes_drawn_will_do():
+    pipeline = tiny_pipeline(classifier=tiny_classifier({0: "Bag", 1: "T-shirt"}))
+    seen = collect(pipeline, [pipeline.classifier], SMALL, labels=[0, 2], batch_size=40)
+    assert set(seen.labels.tolist()) == {0, 2}
+    assert torch.allclose(seen.log_probabilities.exp().sum(1), torch.ones(len(seen)), atol=1e-4)
 
 
 def test_margin_of_the_probe_is_differentiable_and_depends_on_the_signal_rate(trained):
@@ -270,13 +280,9 @@ def test_no_guide_and_impossible_settings_are_refused():
 
 def test_fidelity_of_a_perfect_probe_is_perfect():
     logits = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
-    seen = Trajectories(
-        torch.zeros(60, 4, 8, 8),
-        torch.linspace(0, 1, 60),
-        torch.arange(60) % 3,
-        logits.log_softmax(1),
-        torch.arange(60),
-    )
+    labels, runs = torch.arange(60) % 3, torch.arange(60)
+    said = (margin(logits, labels), logits.log_softmax(1))
+    seen = Trajectories(torch.zeros(60, 4, 8, 8), torch.linspace(0, 1, 60), labels, *said, runs)
 
     class Perfect(torch.nn.Module):
         def __init__(self):

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from tiny import tiny_classifier, tiny_pipeline
 
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+GUIDANCE = (ROOT / "docs" / "guidance.md").read_text("utf-8")
 SMALLER = {
     "images_per_class=50": "images_per_class=3, num_inference_steps=2",
     "ipc=10": "ipc=1",
@@ -20,8 +22,8 @@ SMALLER = {
 }
 
 
-def python_blocks() -> list[str]:
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def python_blocks(text: str) -> list[str]:
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     for old, new in SMALLER.items():
         blocks = [block.replace(old, new) for block in blocks]
     return blocks
@@ -33,26 +35,35 @@ def test_python_road_runs_from_pipeline_to_dataset(tmp_path, monkeypatch):
     tiny_classifier().save_pretrained("tiny-classifier")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     names: dict = {}
-    for block in python_blocks():
+    for block in python_blocks(README):
         exec(block, names)  # noqa: S102 - our own README
     assert len(names["data"]) == 10
     assert names["data"].features["label"].names[5] == "Sandal"
     assert (tmp_path / "dit-with-guide" / "classifier").is_dir()
 
 
-def test_no_placeholder_is_left():
-    assert not re.findall(r"@[A-Z_]+@|TODO", README)
+def test_code_of_the_guidance_page_runs():
+    names: dict = {}
+    for block in python_blocks(GUIDANCE):
+        exec(block.replace("num_inference_steps=2,", "num_inference_steps=8,"), names)  # noqa: S102 - our own page
 
 
-@pytest.mark.parametrize("command", re.findall(r"^dag-diffusion (\w+)", README, flags=re.MULTILINE))
+@pytest.mark.parametrize("text", [README, GUIDANCE], ids=["README", "guidance"])
+def test_no_placeholder_is_left(text):
+    assert not re.findall(r"@[A-Z_]+@|TODO", text)
+
+
+@pytest.mark.parametrize("command", re.findall(r"^dag-diffusion ([\w-]+)", README + GUIDANCE, flags=re.MULTILINE))
 def test_commands_exist(command):
     from dag_diffusion.cli import app
 
-    assert command in {c.name or c.callback.__name__ for c in app.registered_commands}
+    assert command in {c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands}
 
 
-def test_files_that_it_names_exist():
-    for path in re.findall(
-        r"`((?:dag_diffusion|benchmarks|examples|tests|docs)/[\w./-]+)`|\]\((docs/[\w./-]+)\)", README
-    ):
-        assert (Path(__file__).parent.parent / (path[0] or path[1])).exists(), path
+def test_files_that_are_named_exist():
+    for path in re.findall(r"`((?:dag_diffusion|benchmarks|examples|tests|docs)/[\w./-]+)`", README + GUIDANCE):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"\]\((docs/[\w./-]+)\)", README):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"\]\((images/[\w./-]+)\)", GUIDANCE):
+        assert (ROOT / "docs" / path).exists(), path
