@@ -85,7 +85,7 @@ def picture(path: Path) -> None:
         axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     figure.subplots_adjust(left=0.14, right=0.99, top=0.93, bottom=0.01)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.1)
 
 
 def evaluated(evaluator: torch.nn.Module, images: list) -> torch.Tensor:

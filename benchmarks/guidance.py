@@ -208,7 +208,7 @@ def option_methods(bench: Bench, others: dict) -> dict[str, Method]:
         return lambda s: bench.draw(s, probed=probe, difficulty_guidance=replace(DEFAULT, **options))
 
     plain, hard = (rows_of_modes(bench, 10, by_difficulty=by) for by in (False, True))
-    pooled = rows_of_modes(bench, 10, by_difficulty=True, average=2)
+    pooled = rows_of_modes(bench, 10, by_difficulty=False, average=2)
     mgd3 = ModeGuidance()
     methods = {
         "default": changed(),
@@ -230,8 +230,10 @@ def option_methods(bench: Bench, others: dict) -> dict[str, Method]:
         "smoothing=0.3, 2 samples": changed(smoothing=0.3, samples=2),
         "decoder, jitter=0.5": changed(probe=False, jitter=0.5),
         "modes, no classifier": lambda s: bench.draw(s, guided=False, modes=plain, mode_guidance=mgd3),
+        "modes of pooled latents, no classifier": lambda s: bench.draw(
+            s, guided=False, modes=pooled, mode_guidance=mgd3
+        ),
         "modes by difficulty, no classifier": lambda s: bench.draw(s, guided=False, modes=hard, mode_guidance=mgd3),
-        "the same, pooled latents": lambda s: bench.draw(s, guided=False, modes=pooled, mode_guidance=mgd3),
         "modes by difficulty + default": lambda s: bench.draw(s, modes=hard, mode_guidance=mgd3),
     }
     if others:
@@ -246,12 +248,17 @@ def drawn(bench: Bench, method: Method, seed: int) -> tuple[Tensor, float]:
     return images, time.perf_counter() - started
 
 
-def run(name: str, per_target: int, seeds: int, work: Path, make: Callable) -> None:
+def run(name: str, per_target: int, seeds: int, work: Path, make: Callable, only: str) -> None:
     bench, rows = Bench(per_target), []
+    if only:  # the other methods keep what an earlier run found
+        rows = json.loads((RESULTS / f"guidance-{name}.json").read_text())["rows"]
     bench.pipeline(torch.arange(10), 0.5, num_inference_steps=4)  # so that the first run does not pay for warming up
     methods = make(bench, extra_guides(work))
 
     def keep(method: str, seed: int, values: dict) -> None:
+        if only and only not in method:
+            return
+        rows[:] = [row for row in rows if (row["method"], row["seed"]) != (method, seed)]
         rows.append({"method": method, "seed": seed, **values})
         shown = {k: round(values[k], 3) for k in SHOWN}
         print(f"{seed} {method:38} {shown}", flush=True)
@@ -268,6 +275,8 @@ def run(name: str, per_target: int, seeds: int, work: Path, make: Callable) -> N
             attacked, seconds = drawn(bench, lambda s, found=unguided: post_hoc(bench, found), seed)
             keep("post-hoc attack", seed, bench.measure(attacked, plain + seconds, plain))
         for method, draw in methods.items():
+            if only not in method:
+                continue
             images, seconds = drawn(bench, draw, seed)
             keep(method, seed, bench.measure(images, seconds, plain))
 
@@ -296,13 +305,15 @@ def table() -> None:
     for name in ("main", "options"):
         if not (RESULTS / f"guidance-{name}.json").exists():
             continue
-        print("\n| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads))
+        keys = SHOWN if name == "main" else SHOWN[:-1]  # one short run each: too noisy to time
+        print("\n| " + " | ".join(heads[: len(keys) + 1]) + " |\n|" + " --- |" * (len(keys) + 1))
         for method, rows in load_rows(name).items():
             cells = []
-            for key in SHOWN:
+            for key in keys:
                 values, places = [row[key] for row in rows], 3 if "error" in key else 2
                 spread = f" ± {np.std(values, ddof=1):.{places}f}" if len(values) > 1 and "error" in key else ""
-                cells.append(f"{np.mean(values):.{places}f}{spread}" if np.mean(values) else "-")
+                mean = round(float(np.mean(values)), places) + 0.0  # rounding leaves a minus before zero
+                cells.append(f"{mean:.{places}f}{spread}" if any(values) else "-")
             print(f"| {method} | " + " | ".join(cells) + " |")
 
 
@@ -432,11 +443,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="for each target; 200 for main, 100 for options")
     parser.add_argument("--seeds", type=int, help="3 for main, 1 for options")
     parser.add_argument("--work", type=Path, default=Path("runs/embedded"), help="checkpoints of the other teachers")
+    parser.add_argument("--only", default="", help="measure again only the methods whose name holds this text")
     options = parser.parse_args()
     if options.what == "main":
-        run("main", options.images or 200, options.seeds or 3, options.work, main_methods)
+        run("main", options.images or 200, options.seeds or 3, options.work, main_methods, options.only)
     elif options.what == "options":
-        run("options", options.images or 100, options.seeds or 1, options.work, option_methods)
+        run("options", options.images or 100, options.seeds or 1, options.work, option_methods, options.only)
     elif options.what == "cost":
         cost()
     elif options.what == "figure":

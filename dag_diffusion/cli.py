@@ -125,6 +125,12 @@ def generate(
     ] = "",
     modes: Annotated[Path | None, Option(help="file of find-modes; images are drawn to its modes in turn")] = None,
     mode_scale: Annotated[float, Option(help="how strongly")] = 0.1,
+    mode_window: Annotated[
+        str, Option(help="mgd3, igd or lgd, as published; default: the first half of the steps")
+    ] = "",
+    modes_by_size: Annotated[
+        bool, Option("--modes-by-size", help="draw to modes in proportion to their real images instead of in turn")
+    ] = False,
     batch_size: BatchSize = 50,
     device: Device = "",
     trust_bin: TrustBin = False,
@@ -142,8 +148,7 @@ def generate(
     """
     with user_errors():
         from .generation import PoolConfig, fill_pool
-        from .inputs import guidance_named, load_guides, modes_named
-        from .modes import ModeGuidance
+        from .inputs import guidance_named, load_guides, mode_guidance_named, modes_named
         from .pools import require_writable_target
 
         if not resume:
@@ -158,7 +163,7 @@ def generate(
             guidance_scale=guidance_scale,
             difficulty_guidance=guidance_named(guidance or [], difficulty_guidance_scale),
             modes=None if modes is None else modes_named(modes, loaded.class_names),
-            mode_guidance=ModeGuidance(scale=mode_scale),
+            mode_guidance=mode_guidance_named(mode_scale, mode_window, modes_by_size),
         )
         total = images_per_class * len(config.labels or loaded.class_names)
         alone = is_main_process()  # one bar and one line, however many processes

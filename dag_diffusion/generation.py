@@ -155,7 +155,8 @@ def _shuffled_targets(config: PoolConfig, class_name: str, label: int) -> list[f
 def _modes_of(config: PoolConfig, label: int, targets: list[float | None]) -> list[int | None]:
     if config.modes is None:
         return [None] * config.images_per_class
-    chosen = allot(config.modes, label, config.images_per_class, seed=config.seed)
+    by_size = config.mode_guidance.proportional
+    chosen = allot(config.modes, label, config.images_per_class, proportional=by_size, seed=config.seed)
     if config.modes.difficulties is not None and config.target is not None:
         chosen = match_modes(config.modes, chosen, targets)
     return chosen.tolist()

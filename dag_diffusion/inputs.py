@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .guidance import GuidanceConfig
-    from .modes import Modes
+    from .modes import ModeGuidance, Modes
     from .pools import Pool
     from .targets import TargetDistribution
 
@@ -103,6 +103,16 @@ def guidance_named(settings: Sequence[str], scale: float) -> "GuidanceConfig":
             kind = type(defaults[name]).__name__
             raise ValueError(f"--guidance {name} needs a value of type {kind}, but got {text!r}") from error
     return GuidanceConfig(**given)
+
+
+def mode_guidance_named(scale: float, window: str, by_size: bool) -> "ModeGuidance":
+    """Mode guidance with a published window, or its own if the name is empty."""
+    from .modes import WINDOWS, ModeGuidance
+
+    if window and window not in WINDOWS:
+        raise ValueError(f"there is no --mode-window {window!r}; choose one of {', '.join(WINDOWS)}, or leave it out")
+    start, stop = WINDOWS[window] if window else (ModeGuidance.start, ModeGuidance.stop)
+    return ModeGuidance(scale, start, stop, by_size)
 
 
 def load_guides(names: Sequence[str], device: str) -> list[Any]:

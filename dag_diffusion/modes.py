@@ -50,11 +50,13 @@ class ModeGuidance:
         scale: of ``sigma_t * (mode - x0)``; 0.1 is the best of MGD3's sweep, much more spoils the images.
         start: from the first step on, while the layout is open; published windows are in ``WINDOWS``.
         stop: the later half is left to the denoiser; a mode is a mean, and as blurred as one.
+        proportional: draw images to modes in proportion to cluster sizes instead of in turn; see ``allot``.
     """
 
     scale: float = 0.1
     start: float = 0.0
     stop: float = 0.5
+    proportional: bool = False
 
     def __post_init__(self) -> None:
         if not (0 <= self.start < self.stop <= 1 and 0 < self.scale < float("inf")):

@@ -310,7 +310,8 @@ def train_probe(
         progress: called with stage, done and total.
 
     Raises:
-        ValueError: no guide, or one that lacks a class of the pipeline.
+        ValueError: no guide, or one that lacks a class to be drawn.
+        FloatingPointError: nothing of what was sampled is finite.
 
     Example:
         >>> probe, fidelity = train_probe(pipeline, [pipeline.classifier])
@@ -321,6 +322,11 @@ def train_probe(
         raise ValueError("a probe needs at least one classifier to learn from, such as pipeline.classifier; got none")
     found = collect(pipeline, guides, config, labels=labels, batch_size=batch_size, progress=progress)
     unseen = found.run >= config.trajectories - config.trajectories // 10
+    if not (unseen.any() and (~unseen).any()):
+        raise FloatingPointError(
+            "a probe cannot learn, since no sample of the runs and what the guides say of it is finite; "
+            "keep the transformer, the VAE and the classifiers in float32 or bfloat16"
+        )
     probe = build_probe(pipeline, config).to(pipeline.device)
     probe.config.probe = describe(pipeline, guides, labels)
     fit(probe, found[~unseen], config, progress)

@@ -237,6 +237,16 @@ def test_samples_that_are_not_finite_are_left_out(monkeypatch):
     assert torch.isfinite(found.log_probabilities).all()
 
 
+def test_nothing_finite_to_learn_from_is_an_error_with_the_way_out(monkeypatch):
+    pipeline = tiny_pipeline()
+    nothing = torch.full((2, 1, 16, 16), float("nan"))
+    monkeypatch.setattr(
+        type(pipeline), "decode_for_guidance", lambda self, x: nothing[:1].expand(len(x), -1, -1, -1) + 0 * x.sum()
+    )
+    with pytest.raises(FloatingPointError, match="float32 or bfloat16"):
+        train_probe(pipeline, [pipeline.classifier], SMALL)
+
+
 def test_few_runs_for_many_classes_are_told(caplog):
     pipeline = tiny_pipeline()
     collect(pipeline, [pipeline.classifier], SMALL, batch_size=40)
