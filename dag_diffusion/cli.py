@@ -49,6 +49,8 @@ Target = Annotated[
 ]
 Classes = Annotated[str, Option(help="class names or labels, separated by semicolons; default: all")]
 TrustBin = Annotated[bool, Option("--trust-bin", help="read .bin weights of a pipeline without safetensors")]
+Steps = Annotated[int, Option(min=1, help="denoising steps")]
+GuidanceScale = Annotated[float, Option(help="classifier-free guidance, on above 1")]
 Device = Annotated[str, Option(help="cpu, cuda, mps, ...; default: what accelerate finds")]
 BatchSize = Annotated[int, Option(min=1, help="images at a time")]
 
@@ -78,8 +80,8 @@ def run(
     network: Annotated[str, Option(help="downstream network, such as convnet-3")] = "convnet-3",
     protocol: Annotated[str, Option(help="downstream training: quick or classic")] = "quick",
     seeds: Annotated[int, Option(min=1, help="downstream trainings of each set")] = 3,
-    num_inference_steps: Annotated[int, Option(min=1, help="denoising steps")] = 20,
-    guidance_scale: Annotated[float, Option(help="classifier-free guidance, on above 1")] = 1.5,
+    num_inference_steps: Steps = 20,
+    guidance_scale: GuidanceScale = 1.5,
     device: Device = "",
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -108,8 +110,8 @@ def generate(
     pipeline: Pipeline = "",
     classifier: Classifier = "",
     classes: Classes = "",
-    num_inference_steps: Annotated[int, Option(min=1, help="denoising steps")] = 20,
-    guidance_scale: Annotated[float, Option(help="classifier-free guidance, on above 1")] = 1.5,
+    num_inference_steps: Steps = 20,
+    guidance_scale: GuidanceScale = 1.5,
     difficulty_guidance_scale: Annotated[float, Option(help="1 is the linearised hit of the target")] = 1.0,
     guidance: Annotated[
         list[str] | None,
@@ -195,8 +197,8 @@ def train_probe(
     classes: Classes = "",
     trajectories: Annotated[int, Option(min=10, help="sampling runs to learn from")] = 3000,
     training_steps: Annotated[int, Option(min=1, help="of the probe")] = 6000,
-    num_inference_steps: Annotated[int, Option(min=1, help="denoising steps of each run")] = 20,
-    guidance_scale: Annotated[float, Option(help="classifier-free guidance, on above 1")] = 1.5,
+    num_inference_steps: Steps = 20,
+    guidance_scale: GuidanceScale = 1.5,
     batch_size: BatchSize = 50,
     device: Device = "",
     trust_bin: TrustBin = False,

@@ -125,19 +125,23 @@ def score_pool(
     return Scores(scores, [pool.rows[i]["file_name"] for i in np.flatnonzero(unread)])
 
 
+def prepared_image(pool: Pool, index: int, preprocessing: Preprocessing) -> Tensor:
+    """One image of a pool as a model wants it, ``(1, channels, height, width)``; UnreadableImageError if it is none."""
+    array = as_eight_bit(pool.open(index), preprocessing.channels)
+    return preprocessing(torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255)
+
+
 def _batches(
     pool: Pool, preprocessing: Preprocessing, batch_size: int, on_error: str
 ) -> Iterator[tuple[int, list[int], Tensor]]:
     def prepared(index: int) -> Tensor | None:
         try:
-            array = as_eight_bit(pool.open(index), preprocessing.channels)
+            return prepared_image(pool, index, preprocessing)
         except UnreadableImageError as error:
             if on_error == "raise":
                 raise
             logger.warning("skipped: %s", error)
             return None
-        image = torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255
-        return preprocessing(image)
 
     with ThreadPoolExecutor(max_workers=4) as threads:
         for start in range(0, len(pool), batch_size):

@@ -252,7 +252,8 @@ def _check(
     if config.target is not None:
         config.difficulty_guidance.steps(config.num_inference_steps)
     reference = others["reference_classifier"]
-    pipeline.check_guides([*others["extra_guides"], *([reference] if reference else [])], labels, targets is not None)
+    models = [*others["extra_guides"], *([] if reference is None else [reference])]
+    pipeline.other_guides(models, labels, targets is not None)
     if config.modes is not None:
         config.mode_guidance.steps(config.num_inference_steps)
         pipeline.check_modes(config.modes.centres, len(config.modes.centres))

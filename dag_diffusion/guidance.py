@@ -216,9 +216,12 @@ def within_trust_region(delta: Tensor, clean: Tensor, max_norm: float) -> Tensor
 
     Without it a flat classifier, whose gradient is nearly zero, sends the latents to infinity.
     """
-    length = delta.flatten(1).norm(dim=1)
-    allowed = max_norm * clean.flatten(1).norm(dim=1)
-    factor = (allowed / length.clamp(min=TINY)).clamp(max=1)
+    return at_most(delta, max_norm * clean.flatten(1).norm(dim=1))
+
+
+def at_most(delta: Tensor, length: Tensor) -> Tensor:
+    """Shorten each sample's ``delta`` to ``length``, ``(batch,)`` or one number; what is not finite becomes zero."""
+    factor = (length / delta.flatten(1).norm(dim=1).clamp(min=TINY)).clamp(max=1)
     finite = torch.isfinite(delta).flatten(1).all(1) & torch.isfinite(factor)
     return torch.where(_per_sample(finite, delta), delta * _per_sample(factor, delta), 0.0)
 
@@ -320,20 +323,20 @@ def jitter(images: Tensor, strength: float, draw: Draw) -> Tensor:
 
 def warn_of_trouble(broken: Tensor, flat: Tensor) -> None:
     """Say once what was wrong with the guide for some of the images; see ``Shift``."""
-    if broken.any():
-        logger.warning(
+    for found, what in (
+        (
+            broken,
             "the guide's gradient is not finite for %d of %d images, which some steps left unguided; "
             "keep the VAE, the classifiers and the probe in float32 or bfloat16",
-            int(broken.sum()),
-            len(broken),
-        )
-    if flat.any():
-        logger.warning(
+        ),
+        (
+            flat,
             "the guide is flat (its gradient is zero) for %d of %d images, which stay as they would be unguided; "
             "a classifier that is saturated or constant cannot steer",
-            int(flat.sum()),
-            len(flat),
-        )
+        ),
+    ):
+        if found.any():
+            logger.warning(what, int(found.sum()), len(found))
 
 
 def _per_sample(values: Tensor, like: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .classifiers import Preprocessing
-from .guidance import GuidanceConfig
-from .pools import Pool, as_eight_bit, write_atomically
+from .difficulty import prepared_image
+from .guidance import GuidanceConfig, at_most
+from .pools import Pool, write_atomically
 from .targets import BINS, TargetDistribution, largest_remainder, log_transform, search_thresholds
 
 FORMAT = "dag-diffusion modes 1"
@@ -92,9 +94,7 @@ def mode_shift(clean: Tensor, modes: Tensor, alpha: Tensor | float, alpha_next: 
     shift = scale * variance.clamp(min=0).sqrt() * (modes.to(clean) - clean)
     shift = torch.where(torch.isfinite(shift), shift, 0.0)
     # a denoiser whose first guesses of x0 are far off would send the latents to infinity
-    noise = (1 - after).sqrt() * clean[0].numel() ** 0.5
-    length = shift.flatten(1).norm(dim=1).view(-1, *[1] * (clean.ndim - 1))
-    return shift * (noise / length.clamp(min=TINY)).clamp(max=1)
+    return at_most(shift, (1 - after).sqrt() * clean[0].numel() ** 0.5)
 
 
 @torch.no_grad()
@@ -130,14 +130,11 @@ def encode_pool(
     channels = vae.config.in_channels
     fit = Preprocessing(size, size, channels, mean=(0.0,) * channels, std=(1.0,) * channels, crop=1.0)
 
-    def read(index: int) -> Tensor:
-        array = as_eight_bit(pool.open(index), channels)
-        return fit(torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255)
-
     latents = []
     with ThreadPoolExecutor(max_workers=4) as threads:
         for start in range(0, len(pool), batch_size):
-            images = list(threads.map(read, range(start, min(start + batch_size, len(pool)))))
+            chunk = range(start, min(start + batch_size, len(pool)))
+            images = list(threads.map(partial(prepared_image, pool, preprocessing=fit), chunk))
             latents.append(encode(vae, torch.cat(images), batch_size))
             if progress is not None:
                 progress(len(images))

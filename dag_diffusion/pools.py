@@ -262,7 +262,12 @@ def require_writable_target(folder: Path, *, overwrite: bool = False) -> None:
             raise FileExistsError(
                 f"{folder} already holds a pool; add --overwrite to replace it, or choose another folder"
             )
-    above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    require_writable(folder)
+
+
+def require_writable(path: Path) -> None:
+    """Check that ``path``, or the nearest folder above it that exists, can be written; PermissionError if not."""
+    above = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not os.access(above, os.W_OK):
         raise PermissionError(
             f"{above} cannot be written; choose an output folder of your own or change its permissions"

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from .classifiers import class_names_of, image_logits, match_classes, preprocessing_of
 from .difficulty import margin
 from .guidance import MarginOf
+from .pools import require_writable
 
 if TYPE_CHECKING:
     from .pipelines.difficulty_guided import DifficultyGuidedPipeline
@@ -364,9 +365,8 @@ def require_probe_of(probe: nn.Module, pipeline: "DifficultyGuidedPipeline", cla
     Raises:
         ValueError: it is no probe; other latents, VAE, classes or guide.
     """
-    own = getattr(probe.config, "probe", None) or {}
-    now = describe(pipeline, [pipeline.classifier])
-    if own.get("format") != FORMAT:
+    own, now = _description(vars(probe.config)), describe(pipeline, [pipeline.classifier])
+    if own is None:
         raise ValueError(
             f"the probe is a {type(probe).__name__} that train_probe has not made; train one, or probe=None"
         )
@@ -393,6 +393,12 @@ def require_probe_of(probe: nn.Module, pipeline: "DifficultyGuidedPipeline", cla
         )
 
 
+def _description(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What ``describe`` left in a model's configuration; None if the model is no probe."""
+    found = config.get("probe") or {}
+    return found if found.get("format") == FORMAT else None
+
+
 def require_no_other_files(folder: Path, *, overwrite: bool) -> None:
     """Check that a folder may become that of a probe: absent or empty, or an earlier probe's to be replaced.
 
@@ -400,9 +406,7 @@ def require_no_other_files(folder: Path, *, overwrite: bool) -> None:
         FileExistsError: it holds something that would be lost.
         PermissionError: it, or the folder above it, cannot be written.
     """
-    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not os.access(above, os.W_OK):
-        raise PermissionError(f"{above} cannot be written; choose another output folder")
+    require_writable(folder)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     ours = _is_probe(folder)
@@ -413,7 +417,7 @@ def require_no_other_files(folder: Path, *, overwrite: bool) -> None:
 
 def _is_probe(folder: Path) -> bool:
     try:
-        return (json.loads((folder / "config.json").read_text("utf-8")).get("probe") or {}).get("format") == FORMAT
+        return _description(json.loads((folder / "config.json").read_text("utf-8"))) is not None
     except (OSError, ValueError):
         return False
 
@@ -439,7 +443,7 @@ def load_probe(folder: str | Path) -> nn.Module:
 
     try:
         config = AutoConfig.from_pretrained(folder)
-        if (getattr(config, "probe", None) or {}).get("format") != FORMAT:
+        if _description(vars(config)) is None:
             raise ValueError("but another model")
         probe = ConvNextForImageClassification.from_pretrained(folder, config=config, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -212,16 +212,18 @@ class DifficultyGuidedPipeline(DiTPipeline):
             self._check_guidance_parts(class_labels)
         require_supported(self.scheduler, self.transformer.config)
 
-    def check_guides(self, others: Sequence[PreTrainedModel], class_labels: Sequence[int], steered: bool) -> None:
-        """Refuse extra guides and references that have no target to steer to, lack a class, or are being trained."""
-        if others and not steered:
+    def other_guides(
+        self, classifiers: Sequence[PreTrainedModel], class_labels: Sequence[int], steered: bool
+    ) -> list[Guide]:
+        """Extra guides or references, refused without a target, in training mode, or if they lack a class."""
+        if classifiers and not steered:
             raise ValueError("extra guides and a reference classifier steer only with a target difficulty; give one")
-        for classifier in others:
+        for classifier in classifiers:
             if classifier.training:
                 raise ValueError(
                     f"a {type(classifier).__name__} that should steer is in training mode; call its eval() first"
                 )
-            self.guide(classifier, class_labels)
+        return [self.guide(classifier, class_labels) for classifier in classifiers]
 
     def _check_guidance_parts(self, class_labels: Sequence[int]) -> None:
         if self.probe is not None:
@@ -288,13 +290,13 @@ class DifficultyGuidedPipeline(DiTPipeline):
         steering: Steering,
         step: int,
         timestep: Tensor,
+        alpha: Tensor,
         latents: Tensor,
         clean: Tensor,
         class_direction: Tensor | None,
     ) -> Shift:
         """How to move the clean sample that one step predicted (or the latents, if so configured) to its target."""
-        config, alpha = steering.config, signal_rate(self.scheduler, timestep)
-        probed = self.probe is not None and step not in config.decoded(steering.num_steps)
+        config, probed = steering.config, self._probed(steering, step)
         if probed:
             margin_of = probe_margin(self.probe, steering.labels, alpha)
         else:
@@ -318,6 +320,9 @@ class DifficultyGuidedPipeline(DiTPipeline):
             class_direction=class_direction,
             reference_margin_of=reference_of,
         )
+
+    def _probed(self, steering: Steering, step: int) -> bool:
+        return self.probe is not None and step not in steering.config.decoded(steering.num_steps)
 
     def _through_denoiser(self, margin_of: MarginOf, steering: Steering, timestep: Tensor, alpha: Tensor) -> MarginOf:
         """The margin of the clean sample that the denoiser predicts, as a function of the noisy latents."""
@@ -394,8 +399,9 @@ class DifficultyGuidedPipeline(DiTPipeline):
             generator,
             callback_on_step_end_tensor_inputs,
         )
-        others = [*extra_guides, *([] if reference_classifier is None else [reference_classifier])]
-        self.check_guides(others, class_labels, targets is not None)
+        extra = self.other_guides(extra_guides, class_labels, targets is not None)
+        references = () if reference_classifier is None else (reference_classifier,)
+        reference = self.other_guides(references, class_labels, targets is not None)
         if modes is not None:
             self.check_modes(modes, len(class_labels))
             modes = modes.to(self._execution_device)
@@ -418,11 +424,9 @@ class DifficultyGuidedPipeline(DiTPipeline):
             return randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
 
         if guided:
-            guides = own + [self.guide(extra, class_labels) for extra in extra_guides]
-            reference = [] if reference_classifier is None else [self.guide(reference_classifier, class_labels)]
-            parts = (config, labels, targets.to(device), guides, reference)
+            parts = (config, labels, targets.to(device), own + extra, reference)
             steering = Steering(*parts, num_inference_steps, guidance_scale, draw)
-            broken, flat = torch.zeros_like(labels, dtype=torch.bool), torch.ones_like(labels, dtype=torch.bool)
+            broken, flat = [], []
 
         # 3. denoise, shifting the predicted clean sample where the windows say so
         self.scheduler.set_timesteps(num_inference_steps, device=device)
@@ -436,10 +440,10 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 if step in guided:
                     if by_class is not None:  # x0 is linear in the prediction, so the part of the noise cancels
                         by_class = self._clean(by_class, torch.zeros_like(latents), alpha)
-                    shift = self.shift(steering, step, timestep, latents, clean, by_class)
-                    broken = broken | shift.broken
-                    if self.probe is None or step in config.decoded(num_inference_steps):
-                        flat = flat & shift.flat
+                    shift = self.shift(steering, step, timestep, alpha, latents, clean, by_class)
+                    broken.append(shift.broken)
+                    if not self._probed(steering, step):
+                        flat.append(shift.flat)
                 latents = denoise(self.scheduler, output, timestep, latents, generator)
                 after = torch.as_tensor(signal_rate_after(self.scheduler, timestep))
                 if step in guided:
@@ -454,8 +458,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 changed = callback_on_step_end(self, step, timestep, given)
                 latents = changed.get("latents", latents)
         if guided:
-            asked = self.probe is None or config.decoded_steps > 0
-            warn_of_trouble(broken, flat if asked else torch.zeros_like(flat))
+            never = torch.zeros(len(labels), dtype=torch.bool)
+            warn_of_trouble(torch.stack(broken).any(0), torch.stack(flat).all(0) if flat else never)
 
         # 4. decode and measure
         images, difficulties = self._finish(latents, own, output_type)
