@@ -16,8 +16,9 @@ from PIL import Image, ImageOps
 from scipy import stats
 from torch import Tensor, nn
 
+from .class_names import folder_names
 from .networks import build_network, seeded_network
-from .pools import Pool, as_eight_bit, folder_names
+from .pools import Pool, as_eight_bit
 from .training import PROTOCOLS, Protocol, train
 
 

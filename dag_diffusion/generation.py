@@ -21,23 +21,19 @@ import torch
 from PIL import Image
 from torch import nn
 
+from .class_names import folder_names
+from .files import LOCK, json_lines, locked, read_json_object, write_atomically, write_image
 from .guidance import GuidanceConfig
 from .modes import ModeGuidance, Modes, allot, match_modes
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline, DifficultyGuidedPipelineOutput
 from .pools import (
     EARLIER,
-    LOCK,
     METADATA,
     PROVENANCE,
     Pool,
-    folder_names,
-    json_lines,
-    locked,
     read_pool,
     read_rows,
     require_writable_target,
-    write_atomically,
-    write_image,
     write_provenance,
 )
 from .probes import fingerprint
@@ -87,16 +83,7 @@ class PoolConfig:
         values = asdict(replace(self, target=None, modes=None))
         values["labels"] = None if self.labels is None else list(self.labels)
         values["modes"] = None if self.modes is None else self.modes.summary()
-        if self.target is not None:
-            shape, reference = self.target.shape, self.target.reference
-            values["target"] = {
-                "name": self.target.name,
-                "shape": None if shape is None else list(shape),
-                "value": self.target.value,
-                "reference": None
-                if reference is None
-                else {k: [len(v), float(np.mean(v))] for k, v in reference.items()},
-            }
+        values["target"] = None if self.target is None else self.target.summary()
         return values
 
 
@@ -307,7 +294,7 @@ def _json_values(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_folder(folder: Path, provenance: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
     if resume and (folder / PROVENANCE).exists():
-        _require_same_settings(json.loads((folder / PROVENANCE).read_text("utf-8")), provenance, folder)
+        _require_same_settings(read_json_object(folder / PROVENANCE), provenance, folder)
     else:
         require_writable_target(folder, overwrite=overwrite)
 

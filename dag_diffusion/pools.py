@@ -3,29 +3,32 @@
     POOL/T-shirt/00000.png ...   POOL/metadata.jsonl   POOL/pool.json
 
 The rows make it an ordinary Hugging Face ``imagefolder``.  Labels are read from them, never from the order of folders.
-An image or a file exists whole or not at all: it is written under another name and then renamed.
+A row names a file in its folder and no other, whoever wrote it.
 """
 
 import io
 import json
 import logging
 import os
-import re
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .files import LOCK, read_json_object, require_writable, write_json
+from .image_formats import image_suffixes
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 logger = logging.getLogger(__name__)
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 METADATA = "metadata.jsonl"
+SELECTED = "selected.jsonl"  # instead of METADATA in a set that only lists images of its pool
 PROVENANCE = "pool.json"
-LOCK = ".lock"  # in a folder while a run works on it
 EARLIER = ".earlier"  # the pool that is being overwritten, until the new one is finished
 COLUMNS = ("file_name", "label", "class_name", "target_difficulty", "difficulty", "seed")
 
@@ -39,31 +42,31 @@ class Pool:
     """Images of known class.  ``rows`` follow the schema of ``COLUMNS`` plus whatever else their maker recorded.
 
     Attributes:
-        path: the folder, or the parquet file, that holds the images.
-        rows: one dictionary an image, sorted by label and file name.
+        path: the folder or parquet file that holds the images; for a ``datasets.Dataset`` its fingerprint.
+        rows: one dictionary an image, sorted by label and file name, or in the order of a dataset; not to be changed.
         provenance: what ``pool.json`` says; empty for a folder that somebody else made.
-        encoded: the bytes of each image file when they come from a parquet file instead of a folder.
+        encoded: the bytes of each image, read when asked for, when they come from a dataset instead of a folder.
     """
 
     path: Path
     rows: list[dict[str, Any]]
     provenance: dict[str, Any] = field(default_factory=dict)
-    encoded: list[bytes] | None = None
+    encoded: Sequence[bytes] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
+    @cached_property
     def class_names(self) -> dict[int, str]:
         """Label to class name, of the classes that have images."""
         return {row["label"]: row["class_name"] for row in self.rows}
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray:
         """``(images,)`` int64."""
         return np.array([row["label"] for row in self.rows], np.int64)
 
-    @property
+    @cached_property
     def difficulties(self) -> np.ndarray:
         """``(images,)`` float64 in [0, 1].
 
@@ -89,91 +92,100 @@ class Pool:
             with Image.open(name if self.encoded is None else io.BytesIO(self.encoded[index])) as image:
                 image.load()
                 return image
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow raises all of these
+        except Image.DecompressionBombError as error:
+            raise UnreadableImageError(
+                f"{name} is too large: more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, which no program should "
+                "open unasked; shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+            ) from error
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all of these
             reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
             raise UnreadableImageError(
                 f"{name} is not a readable image ({reason}); restore it, or remove the file and its row"
             ) from error
 
 
-def folder_names(class_names: Mapping[int, str]) -> dict[int, str]:
-    """A safe, distinct folder name for each label: the first synonym, without characters that a file system refuses."""
-    names: dict[int, str] = {}
-    for label, name in class_names.items():
-        safe = re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", name.split(",")[0]).strip(" .") or "class"
-        taken = {other.casefold() for other in names.values()}  # two names that differ in case are one on many disks
-        while safe.casefold() in taken:
-            safe = f"{safe}_{label}"
-        names[label] = safe
-    return names
-
-
-def read_pool(path: str | Path) -> Pool:
-    """Read a pool, a distilled set, a bare folder of class folders, or a parquet image dataset.
+def read_pool(source: "str | Path | Dataset") -> Pool:
+    """Read a pool, a distilled set, a bare folder of class folders, or a Hugging Face dataset of images.
 
     A folder without ``metadata.jsonl`` gets labels in the sorted order of its class folders; whoever compares them with
-    a classifier does so by name.
+    a classifier does so by name.  Images stay where they are until they are asked for.
+
+    Args:
+        source: a folder, a ``.parquet`` file, a folder of ``Dataset.save_to_disk``, or a ``datasets.Dataset``.
 
     Raises:
-        FileNotFoundError: there is nothing at ``path``.
+        FileNotFoundError: there is nothing at ``source``.
         ValueError: it holds no images, a broken row, or a row that points outside the folder or to a missing file.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"there is no pool at {path}; give a folder of class folders, or make one with `generate`"
-        )
-    if path.suffix == ".parquet":
-        return _read_parquet(path)
+    if isinstance(source, str | os.PathLike):
+        source = Path(source)
+        if not source.exists():
+            raise FileNotFoundError(
+                f"there is no pool at {source}; give a folder of class folders, or make one with `generate`"
+            )
+        if not _is_table(source):
+            return _read_folder(source)
+    from .image_tables import read_table  # pyarrow and datasets take a second, which folders need not wait for
+
+    path, rows, encoded = read_table(source)
+    return Pool(path, rows, encoded=encoded)
+
+
+def _is_table(path: Path) -> bool:
+    saved = all((path / name).exists() for name in ("state.json", "dataset_info.json"))
+    return saved or (path / "dataset_dict.json").exists() or (path.suffix.lower() == ".parquet" and path.is_file())
+
+
+def _read_folder(path: Path) -> Pool:
     if not path.is_dir():
-        raise ValueError(f"{path} is neither a folder of class folders nor a .parquet image dataset")
-    if (path / PROVENANCE).exists() and not (path / METADATA).exists():
-        raise ValueError(f"the pool at {path} is not finished; go on with the same `generate` command and --resume")
+        raise ValueError(f"{path} is neither a folder of class folders nor a .parquet image dataset; give one of them")
+    provenance = read_json_object(path / PROVENANCE) if (path / PROVENANCE).exists() else {}
     listed = (path / METADATA).exists()
+    if not listed:
+        _require_no_part_of_a_pool(path, provenance)
     rows = read_rows(path / METADATA) if listed else _rows_of_folders(path)
-    if rows and not listed:
-        _require_images_in_each(path, {row["class_name"] for row in rows})
     if not rows:
         raise ValueError(f"{path} holds no images; expected {path}/CLASS/IMAGE.png, with or without a {METADATA}")
+    if not listed:
+        _require_images_in_each(path, {row["class_name"] for row in rows})
     _check_rows(path, rows)
-    if listed and (extra := len(_rows_of_folders(path)) - len(rows)) > 0:
+    if listed and (extra := sum(1 for _ in _image_names(path)) - len(rows)) > 0:
         logger.warning("%d images in %s have no row in %s and are left out", extra, path, METADATA)
-    provenance = json.loads((path / PROVENANCE).read_text("utf-8")) if (path / PROVENANCE).exists() else {}
     return Pool(path, sorted(rows, key=lambda row: (row["label"], row["file_name"])), provenance)
 
 
-def _read_parquet(path: Path) -> Pool:
-    import pyarrow.parquet
-    from datasets import Dataset
-    from datasets import Image as ImageFeature
-
-    table = Dataset(pyarrow.parquet.read_table(path))  # in memory: Dataset.from_parquet would fill a cache at home
-    if not {"image", "label"} <= set(table.column_names):
-        raise ValueError(f"{path} needs the columns image and label, but has {', '.join(table.column_names)}")
-    labels = table["label"]
-    if not all(isinstance(label, int) and label >= 0 for label in labels):
-        raise ValueError(f"the labels in {path} must be whole numbers from 0 on; cast the column to ClassLabel first")
-    names = getattr(table.features["label"], "names", None) or [str(i) for i in range(max(labels) + 1)]
-    folders, rows, encoded = folder_names(dict(enumerate(names))), [], []
-    for i, entry in enumerate(table.cast_column("image", ImageFeature(decode=False))):
-        image, label = entry.pop("image"), entry["label"]
-        entry = {k: v for k, v in entry.items() if isinstance(v, bool | int | float | str | None)}
-        # the names inside are not used: they may repeat, or point anywhere
-        rows.append({**entry, "file_name": f"{folders[label]}/{i:06d}.png", "class_name": names[label]})
-        encoded.append(image["bytes"])
-    return Pool(path, rows, encoded=encoded)
+def _require_no_part_of_a_pool(path: Path, provenance: Mapping[str, Any]) -> None:
+    if (path / SELECTED).exists():
+        pool = provenance.get("pool")
+        origin = pool.get("path") if isinstance(pool, dict) else "another pool"
+        raise ValueError(
+            f"{path} only lists images of {origin}; choose them again with files='copy', or copy each `source` in "
+            f"{SELECTED} from there"
+        )
+    if (path / PROVENANCE).exists():
+        raise ValueError(f"the pool at {path} is not finished; go on with the same `generate` command and --resume")
 
 
 def _class_folders(path: Path) -> list[Path]:
     return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
+def _image_names(path: Path) -> Iterator[tuple[str, str]]:
+    """Class folder and name below ``path`` of every image in it that is not hidden; links to folders not followed."""
+    for top in _class_folders(path):
+        for place, folders, files in os.walk(top):
+            folders[:] = [name for name in folders if not name.startswith(".")]  # such as .ipynb_checkpoints
+            inside = Path(place).relative_to(path).as_posix()
+            for name in files:
+                if os.path.splitext(name)[1].lower() in image_suffixes() and not name.startswith("."):
+                    yield top.name, f"{inside}/{name}"
+
+
 def _rows_of_folders(path: Path) -> list[dict[str, Any]]:
+    labels = {folder.name: label for label, folder in enumerate(_class_folders(path))}
     return [
-        {"file_name": file.relative_to(path).as_posix(), "label": label, "class_name": folder.name}
-        for label, folder in enumerate(_class_folders(path))
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+        {"file_name": name, "label": labels[folder], "class_name": folder}
+        for folder, name in sorted(_image_names(path))
     ]
 
 
@@ -213,21 +225,40 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    root = path.resolve()
-    seen: set[str] = set()
+    root = os.path.realpath(path)
+    inside: dict[tuple[str, ...], bool] = {}
+    seen: set[tuple[str, ...]] = set()
     for row in rows:
-        name = row["file_name"]
-        if not (path / name).resolve().is_relative_to(root):
+        name = PurePath(row["file_name"])  # parts, since Bag/./1.png is Bag/1.png
+        file = os.path.join(root, name)
+        if _leads_out(root, name, file, inside):
             raise ValueError(
                 f"{path / name} leads out of {path}; a row or link that does is refused, so copy the images"
             )
-        if name in seen:
-            raise ValueError(f"{path / METADATA} names {name!r} twice; keep one row an image")
-        if not (path / name).is_file():
+        if name.parts in seen:
+            raise ValueError(f"{path / METADATA} names {str(name)!r} twice; keep one row an image")
+        if not os.path.isfile(file):
             raise ValueError(
-                f"{path / METADATA} names {name!r}, which does not exist; remove the row or restore the file"
+                f"{path / METADATA} names {str(name)!r}, which does not exist; remove the row or restore the file"
             )
-        seen.add(name)
+        seen.add(name.parts)
+
+
+def _leads_out(root: str, name: PurePath, file: str, inside: dict[tuple[str, ...], bool]) -> bool:
+    """Whether a file is elsewhere than below ``root``; ``inside`` keeps the answer for each folder, for speed."""
+    folder = name.parts[:-1]
+    if name.anchor or ".." in name.parts:  # also one that comes back: a set is written to the names of its rows
+        return True
+    if folder not in inside:
+        inside[folder] = _is_below(root, os.path.join(root, *folder))
+    return not inside[folder] or (os.path.islink(file) and not _is_below(root, file))
+
+
+def _is_below(root: str, path: str) -> bool:
+    try:
+        return os.path.commonpath([root, os.path.realpath(path)]) == root
+    except ValueError:  # a NUL byte, or half a surrogate: there is no such file; or another drive
+        return "\0" in path
 
 
 def as_eight_bit(image: Image.Image, channels: int) -> np.ndarray:
@@ -265,121 +296,6 @@ def require_writable_target(folder: Path, *, overwrite: bool = False) -> None:
     require_writable(folder)
 
 
-def require_writable(path: Path) -> None:
-    """Check that ``path``, or the nearest folder above it that exists, can be written; PermissionError if not."""
-    above = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not os.access(above, os.W_OK):
-        raise PermissionError(
-            f"{above} cannot be written; choose an output folder of your own or change its permissions"
-        )
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder, which is made if need be and removed again if nothing came into it.
-
-    Raises:
-        FileExistsError: another run works on it.
-    """
-    from filelock import FileLock, Timeout
-
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise FileExistsError(f"another run works on {folder}; wait for it, or choose another folder") from error
-    try:
-        yield
-    finally:
-        (folder / LOCK).unlink(missing_ok=True)
-        lock.release()
-        with suppress(OSError):  # it holds something, as it should
-            folder.rmdir()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a kill or a full disk leaves the old one or none, never half of the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_image(path: Path, image: Image.Image) -> None:
-    """Write a PNG, whole or not at all, making the class folder if need be."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    write_atomically(path, buffer.getvalue())
-
-
-def json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Rows as JSON lines, non-finite numbers refused since other readers reject them."""
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, non-finite numbers refused."""
-    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
-
-
 def write_provenance(folder: Path, provenance: Mapping[str, Any]) -> None:
     """Write ``pool.json``: what made this pool, with versions, seeds and settings."""
     write_json(folder / PROVENANCE, provenance)
-
-
-def write_distilled_set(
-    pool: Pool,
-    indices: Sequence[int],
-    folder: Path,
-    *,
-    columns: Mapping[str, Sequence],
-    provenance: Mapping[str, Any],
-    overwrite: bool = False,
-) -> Pool:
-    """Copy the chosen images of ``pool`` into a new folder of the same form.
-
-    Args:
-        indices: rows of ``pool`` to keep.
-        columns: further metadata, one value per chosen image, such as the bin that it was drawn for.
-        provenance: how they were chosen; the pool's own provenance is kept under ``pool``.
-
-    Raises:
-        FileExistsError: ``folder`` is the pool itself; and, as PermissionError, see ``require_writable_target``.
-    """
-    folder = Path(folder).resolve()  # behind a link, the folder itself is replaced and the link stays
-    if folder == pool.path.resolve():
-        raise FileExistsError(f"{folder} is the pool itself; choose another folder for the distilled set")
-    require_writable_target(folder, overwrite=overwrite)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    earlier = folder.with_name(f".{folder.name}.{os.getpid()}.earlier")
-    try:
-        rows = [_copy_image(pool, index, partial) for index in indices]
-        for name, values in columns.items():
-            for row, value in zip(rows, values, strict=True):
-                row[name] = value
-        write_atomically(partial / METADATA, json_lines(rows))
-        write_provenance(partial, {**provenance, "pool": {"path": str(pool.path), **pool.provenance}})
-        if folder.exists():
-            os.replace(folder, earlier)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if earlier.exists() and not folder.exists():
-            os.replace(earlier, folder)
-        shutil.rmtree(earlier, ignore_errors=True)
-    return read_pool(folder)
-
-
-def _copy_image(pool: Pool, index: int, folder: Path) -> dict[str, Any]:
-    row = pool.rows[index]
-    target = folder / row["file_name"]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if pool.encoded is None:
-        shutil.copyfile(pool.path / row["file_name"], target)
-    else:
-        target.write_bytes(pool.encoded[index])
-    return dict(row)

@@ -23,10 +23,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .classifiers import class_names_of, image_logits, match_classes, preprocessing_of
+from .class_names import match_classes
+from .classifiers import class_names_of, image_logits, preprocessing_of
 from .difficulty import margin
+from .files import require_writable
 from .guidance import MarginOf
-from .pools import require_writable
 
 if TYPE_CHECKING:
     from .pipelines.difficulty_guided import DifficultyGuidedPipeline

@@ -371,7 +371,8 @@ def write_reference(data: tuple[Tensor, Tensor], scores: dict[str, np.ndarray], 
     """100 real training images of each class, drawn at random, in the form of a pool."""
     from PIL import Image
 
-    from dag_diffusion.pools import METADATA, json_lines, write_atomically, write_image, write_provenance
+    from dag_diffusion.files import json_lines, write_atomically, write_image
+    from dag_diffusion.pools import METADATA, write_provenance
 
     images, labels = eight_bit(data[0]), data[1].numpy()
     rows = []

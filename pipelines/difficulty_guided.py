@@ -25,7 +25,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from dag_diffusion.classifiers import class_names_of, match_classes, preprocessing_of
+from dag_diffusion.class_names import match_classes
+from dag_diffusion.classifiers import class_names_of, preprocessing_of
 from dag_diffusion.difficulty import Guide, mean_margin
 from dag_diffusion.guidance import (
     Draw,
@@ -489,7 +490,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         """A classifier with its own labels of these classes, matched by name, and its preprocessing.
 
         Raises:
-            ValueError: the classifier lacks one of them; see `classifiers.match_classes`.
+            ValueError: the classifier lacks one of them; see `class_names.match_classes`.
         """
         names = self.class_names
         if self.config.id2label:  # names can be matched one by one, numbers only as a whole

@@ -1,13 +1,13 @@
-"""Classifiers of any make: preprocessing found and differentiable, classes matched by name, errors with a way out."""
+"""Classifiers of any make: preprocessing found and differentiable, errors with a way out."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import NAMES, tiny_classifier
+from tiny import tiny_classifier
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, ViTConfig, ViTForImageClassification
 
-from dag_diffusion.classifiers import Preprocessing, image_logits, load_classifier, match_classes, preprocessing_of
+from dag_diffusion.classifiers import Preprocessing, image_logits, load_classifier, preprocessing_of
 
 
 @given(
@@ -89,47 +89,3 @@ def test_pickled_weights_are_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(ValueError, match="safetensors"):
         load_classifier(tmp_path)
-
-
-def test_classes_match_by_any_synonym_whatever_the_order_and_case():
-    assert match_classes({0: "BAG", 1: "boot"}, NAMES) == {0: 2, 1: 1}
-
-
-def test_name_that_stands_twice_goes_to_the_equal_label():
-    cranes = {134: "crane", 517: "crane"}
-    assert match_classes({517: "crane"}, cranes) == {517: 517}
-    assert match_classes({3: "crane_517"}, cranes) == {3: 517}
-    with pytest.raises(ValueError, match="call the class or its folder crane_134, crane_517"):
-        match_classes({3: "crane"}, cranes)
-
-
-def test_main_name_goes_before_another_classes_synonym():
-    names = {82: "ruffed grouse, partridge", 86: "partridge", 264: "Cardigan, Cardigan Welsh corgi", 474: "cardigan"}
-    assert match_classes({0: "partridge", 1: "cardigan"}, names) == {0: 86, 1: 474}
-    assert match_classes({0: "boot"}, {0: "Ankle boot, boot", 1: "boot"}) == {0: 1}
-
-
-def test_every_folder_of_an_imagenet_pool_is_found_again():
-    from transformers import TimmWrapperConfig
-
-    from dag_diffusion.pools import folder_names
-
-    settings = {"architecture": "resnet50", "num_classes": 1000, "pretrained_cfg": {"input_size": [3, 224, 224]}}
-    names = {int(k): v for k, v in TimmWrapperConfig.from_dict(settings).id2label.items()}
-    folders = folder_names(names)
-    assert match_classes(folders, names) == {label: label for label in names}
-    shifted = {label + 5000: folder for label, folder in folders.items() if names[label] not in ("crane", "maillot")}
-    doubtful = {"Cardigan"}  # a dog and a jacket whose folder is cardigan_474
-    assert all(match_classes({k: v}, names)[k] == k - 5000 for k, v in shifted.items() if v not in doubtful)
-
-
-def test_unknown_name_suggests_the_nearest():
-    with pytest.raises(ValueError, match="the nearest are bag"):
-        match_classes({0: "bags"}, NAMES)
-
-
-def test_classes_without_names_match_by_number_if_there_are_as_many():
-    unnamed = {i: f"LABEL_{i}" for i in range(3)}
-    assert match_classes(unnamed, NAMES) == {0: 0, 1: 1, 2: 2}
-    with pytest.raises(ValueError, match="without names"):
-        match_classes({i: f"LABEL_{i}" for i in range(4)}, NAMES)

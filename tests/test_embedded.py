@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dag_diffusion import DifficultyGuidedPipeline, embedded, load_classifier, read_pool
-from dag_diffusion.classifiers import class_names_of, match_classes
+from dag_diffusion.class_names import match_classes
+from dag_diffusion.classifiers import class_names_of
 from dag_diffusion.difficulty import difficulty
 from dag_diffusion.evaluation import load_labelled_images, normalise
 

@@ -1,0 +1,196 @@
+"""Classes matched by name, synset or class map, whoever named them; folders that a file system accepts."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import NAMES
+
+from dag_diffusion.class_names import folder_names, match_classes, read_class_map
+
+
+@pytest.fixture(scope="module")
+def imagenet() -> dict[int, str]:
+    from transformers import TimmWrapperConfig
+
+    settings = {"architecture": "resnet50", "num_classes": 1000, "pretrained_cfg": {"input_size": [3, 224, 224]}}
+    return {int(k): v for k, v in TimmWrapperConfig.from_dict(settings).id2label.items()}
+
+
+@pytest.fixture(scope="module")
+def synsets() -> dict[int, str]:
+    from timm.data import ImageNetInfo
+
+    return dict(enumerate(ImageNetInfo("imagenet-1k").label_names()))
+
+
+def same(count: int) -> dict[int, int]:
+    return {label: label for label in range(count)}
+
+
+def test_classes_match_by_any_synonym_whatever_the_order_and_case():
+    assert match_classes({0: "BAG", 1: "boot"}, NAMES) == {0: 2, 1: 1}
+
+
+@given(st.lists(st.text("abc XYZ_", min_size=1).map(str.strip).filter(bool), unique_by=str.casefold, max_size=8))
+def test_classes_find_themselves_in_any_order(names):
+    known = {label: name for label, name in enumerate(reversed(names))}
+    wanted = dict(enumerate(names))
+    assert {known[to]: wanted[of] for of, to in match_classes(wanted, known).items()} == {name: name for name in names}
+
+
+def test_name_that_stands_twice_goes_to_the_equal_label():
+    cranes = {134: "crane", 517: "crane"}
+    assert match_classes({517: "crane"}, cranes) == {517: 517}
+    assert match_classes({3: "crane_517"}, cranes) == {3: 517}
+    with pytest.raises(ValueError, match="call the class or its folder crane_134, crane_517"):
+        match_classes({3: "crane"}, cranes)
+
+
+def test_main_name_goes_before_another_classes_synonym():
+    names = {82: "ruffed grouse, partridge", 86: "partridge", 264: "Cardigan, Cardigan Welsh corgi", 474: "cardigan"}
+    assert match_classes({0: "partridge", 1: "cardigan"}, names) == {0: 86, 1: 474}
+    assert match_classes({0: "boot"}, {0: "Ankle boot, boot", 1: "boot"}) == {0: 1}
+
+
+def test_every_folder_of_an_imagenet_pool_is_found_again(imagenet):
+    folders = folder_names(imagenet)
+    assert match_classes(folders, imagenet) == same(1000)
+    shifted = {label + 5000: folder for label, folder in folders.items() if imagenet[label] not in ("crane", "maillot")}
+    doubtful = {"Cardigan"}  # a dog and a jacket whose folder is cardigan_474
+    assert all(match_classes({k: v}, imagenet)[k] == k - 5000 for k, v in shifted.items() if v not in doubtful)
+
+
+def test_every_unmatched_name_is_told_with_the_nearest():
+    with pytest.raises(ValueError, match=r"'bags' \(the nearest are bag\); no class called 'hat'"):
+        match_classes({0: "bags", 1: "boot", 2: "hat"}, NAMES)
+
+
+def test_many_unmatched_names_are_counted():
+    with pytest.raises(ValueError, match=r"'hat 4'.*and 15 more such names") as error:
+        match_classes({i: f"hat {i}" for i in range(20)}, NAMES)
+    assert "hat 5" not in str(error.value)
+
+
+def test_classes_without_names_match_by_number_if_there_are_as_many():
+    unnamed = {i: f"LABEL_{i}" for i in range(3)}
+    assert match_classes(unnamed, NAMES) == same(3)
+    with pytest.raises(ValueError, match="without names"):
+        match_classes({i: f"LABEL_{i}" for i in range(4)}, NAMES)
+
+
+def test_every_synset_is_its_own_class_by_its_description(synsets, imagenet):
+    assert match_classes(synsets, imagenet) == same(1000)
+    assert match_classes({label + 5000: name for label, name in synsets.items()}, imagenet) == {
+        label + 5000: label for label in synsets
+    }
+
+
+def test_every_description_is_its_own_synset(synsets, imagenet):
+    assert match_classes(imagenet, synsets) == same(1000)
+
+
+def test_first_synonyms_stand_for_synsets_both_ways(synsets, imagenet):
+    firsts = {label: name.split(",")[0] for label, name in imagenet.items()}
+    assert match_classes(synsets, firsts) == match_classes(firsts, synsets) == same(1000)
+
+
+def test_few_synset_folders_match_descriptions_by_name_not_by_position(synsets, imagenet):
+    folders = {0: "n01440764", 1: "n03126707", 2: "n02012849"}  # tench, the crane that lifts, the crane that flies
+    assert match_classes(folders, imagenet) == {0: 0, 1: 517, 2: 134}
+    few = {0: "tench", 1: "goldfish"}
+    assert match_classes(few, dict(enumerate(["n01443537", "n01440764"]))) == {0: 1, 1: 0}
+
+
+def test_synsets_of_a_classifier_in_another_order_are_found_by_description(imagenet):
+    shuffled = {label: imagenet[999 - label] for label in imagenet}
+    assert match_classes({0: "n01440764"}, shuffled) == {0: 999}
+    with pytest.raises(ValueError, match="several classes called 'crane'"):
+        match_classes({0: "n03126707"}, shuffled)
+
+
+def test_synset_beyond_the_thousand_goes_by_its_description():
+    assert match_classes({0: "n00007846"}, {3: "dog", 7: "person, individual"}) == {0: 7}
+
+
+def test_classifier_of_a_thousand_classes_without_names_takes_synsets_by_index():
+    unnamed = {i: f"LABEL_{i}" for i in range(1000)}
+    assert match_classes({0: "n03126707", 1: "n01440764"}, unnamed) == {0: 517, 1: 0}
+    with pytest.raises(ValueError, match="without names"):  # else the folder's position would be taken for its index
+        match_classes({0: "n03126707", 1: "n00007846"}, unnamed)
+
+
+def test_classifier_trained_on_the_same_synset_folders_takes_them_by_number():
+    assert match_classes({0: "n03126707", 1: "n01440764"}, {0: "LABEL_0", 1: "LABEL_1"}) == same(2)
+
+
+def test_name_that_only_looks_like_a_synset_is_a_name():
+    assert match_classes({0: "n99999999"}, {0: "bag", 1: "n99999999"}) == {0: 1}
+
+
+def test_class_map_leads_to_names_synonyms_or_labels_and_leaves_the_rest_to_their_names():
+    wanted = {0: "Sneaker", 1: "bag", 2: "Shoe"}
+    assert match_classes(wanted, NAMES, mapping={"Sneaker": "boot", "Shoe": 0}) == {0: 1, 1: 2, 2: 0}
+
+
+def test_class_map_may_lead_to_a_classifier_without_names():
+    assert match_classes({0: "Sneaker"}, {i: f"LABEL_{i}" for i in range(5)}, mapping={"Sneaker": 3}) == {0: 3}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({"Sneakers": 1}, "speaks of 'Sneakers'"),
+        ({"Sneaker": 3}, "leads to 3, but the classifier has 3 classes, 0 to 2"),
+        ({"Sneaker": "bots"}, "no class called 'bots'.*boot"),
+    ],
+)
+def test_class_map_that_speaks_of_other_classes_is_refused(mapping, message):
+    with pytest.raises(ValueError, match=message):
+        match_classes({0: "Sneaker"}, NAMES, mapping=mapping)
+
+
+def test_class_map_comes_from_a_json_file(tmp_path):
+    (tmp_path / "map.json").write_text('{"Ärmel": "T-shirt", "Bag": 2}', "utf-8")
+    assert read_class_map(tmp_path / "map.json") == {"Ärmel": "T-shirt", "Bag": 2}
+
+
+@pytest.mark.parametrize("value", [1.5, True, None, ["Bag"], {"a": 1}])
+def test_class_map_with_another_value_names_its_key(tmp_path, value):
+    (tmp_path / "map.json").write_text(json.dumps({"Bag": "bag", "Hat": value}))
+    with pytest.raises(ValueError, match="whole number to 'Hat'"):
+        read_class_map(tmp_path / "map.json")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "5", ""])
+def test_class_map_that_is_no_json_object_is_refused(tmp_path, text):
+    (tmp_path / "map.json").write_text(text)
+    with pytest.raises(ValueError, match=r"map\.json is no JSON object"):
+        read_class_map(tmp_path / "map.json")
+
+
+def test_missing_class_map_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no class map at"):
+        read_class_map(tmp_path / "map.json")
+
+
+def test_folder_names_are_safe_and_distinct():
+    names = folder_names(
+        {0: "tench, Tinca tinca", 1: "a/b", 2: "../..", 3: "crane", 4: "Crane, bird", 5: "", 6: "Ärmel kurz"}
+    )
+    assert names[0] == "tench"
+    assert names[6] == "Ärmel kurz"
+    assert len({name.casefold() for name in names.values()}) == 7
+    assert not any("/" in name or name.startswith(".") or not name for name in names.values())
+
+
+@given(st.lists(st.text(max_size=6), max_size=8))
+def test_folder_names_never_leave_their_folder_nor_fall_together(names):
+    folders = list(folder_names(dict(enumerate(names))).values())
+    assert len({folder.casefold() for folder in folders}) == len(names)
+    assert not any(folder in (".", "..") or set(folder) & set("/\\\0") or not folder for folder in folders)
+
+
+def test_folder_names_that_look_like_each_other_stay_apart():
+    assert len(set(folder_names({0: "a", 1: "a_2", 2: "a"}).values())) == 3

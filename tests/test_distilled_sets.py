@@ -1,0 +1,242 @@
+"""Distilled sets: whole or not at all, traceable to their pool, an ordinary imagefolder for everybody else."""
+
+import errno
+import io
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+from datasets import Image as ImageFeature
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tiny import write_images
+
+from dag_diffusion import read_pool, write_distilled_set
+from dag_diffusion.pools import Pool, UnreadableImageError, read_rows
+
+
+@pytest.fixture
+def pool(tmp_path) -> Pool:
+    write_images(tmp_path / "pool", {"Ankle boot": 2, "Bag": 3}, difficulty=lambda name, index: 0.25)
+    return read_pool(tmp_path / "pool")
+
+
+def write(pool: Pool, indices: list[int], folder, **options) -> Pool:
+    return write_distilled_set(pool, indices, folder, **({"columns": {}, "provenance": {}} | options))
+
+
+def names(pool: Pool) -> list[str]:
+    return [row["file_name"] for row in pool.rows]
+
+
+def table_pool(*images: bytes) -> Pool:
+    features = Features(image=ImageFeature(), label=ClassLabel(names=["Bag"]), note=Value("string"))
+    rows = {"image": [{"bytes": i, "path": "../../escape.png"} for i in images], "label": [0] * len(images)}
+    return read_pool(Dataset.from_dict(rows | {"note": [str(i) for i in range(len(images))]}, features))
+
+
+def encoded(name: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4)).save(buffer, format=name)
+    return buffer.getvalue()
+
+
+def test_loads_as_a_hugging_face_imagefolder(tmp_path, pool):
+    from datasets import load_dataset
+
+    write(pool, [0, 1, 2], tmp_path / "set", columns={"bin": [0, 1, 2]})
+    loaded = load_dataset(
+        "imagefolder", data_dir=str(tmp_path / "set"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert len(loaded) == 3
+    assert sorted(loaded["label"]) == [0, 0, 1]
+    assert set(loaded.column_names) >= {"image", "label", "class_name", "difficulty", "seed", "bin", "source"}
+    assert loaded[0]["image"].size == (16, 16)
+
+
+@pytest.mark.parametrize("files", ["copy", "link", "list"])
+@given(indices=st.lists(st.integers(0, 4), unique=True, min_size=1))
+def test_set_holds_the_chosen_images_with_their_columns(tmp_path_factory, files, indices):
+    tmp_path = tmp_path_factory.mktemp("any")
+    write_images(tmp_path / "pool", {"Ankle boot": 2, "Bag": 3})
+    pool = read_pool(tmp_path / "pool")
+    written = write(pool, indices, tmp_path / "set", columns={"bin": indices}, files=files)
+    assert sorted(row["bin"] for row in written.rows) == sorted(indices)
+    for place, row in enumerate(written.rows):
+        index = row.pop("bin")
+        assert row == pool.rows[index] | {"source": pool.rows[index]["file_name"]}
+        assert written.open(place).tobytes() == pool.open(index).tobytes()
+
+
+def test_pool_inside_the_provenance_tells_where_the_sources_are(tmp_path, pool):
+    first = write(pool, [0, 3], tmp_path / "first", provenance={"step": 1})
+    second = write(first, [1], tmp_path / "second", provenance={"step": 2})
+    assert second.provenance == {"step": 2, "pool": {"path": str(first.path), **first.provenance}}
+    assert second.rows[0]["source"] == "Bag/00001.png"
+
+
+def test_linked_images_take_no_space(tmp_path, pool):
+    written = write(pool, [0, 3], tmp_path / "set", files="link")
+    assert all((written.path / name).samefile(pool.path / name) for name in names(written))
+
+
+def test_link_in_the_pool_becomes_a_file_of_the_set(tmp_path, pool):
+    (pool.path / "Bag" / "00000.png").unlink()
+    (pool.path / "Bag" / "00000.png").symlink_to("00001.png")
+    written = write(pool, [2], tmp_path / "set", files="link")
+    assert not (written.path / "Bag" / "00000.png").is_symlink()
+    assert written.open(0).size == (16, 16)
+
+
+def test_disk_that_refuses_links_leaves_nothing_and_says_what_to_do(tmp_path, pool, monkeypatch):
+    def refuse(*paths):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(OSError, match=r"Bag/00000\.png cannot have a hard link.*files='copy'"):
+        write(pool, [2], tmp_path / "set", files="link")
+    assert [path.name for path in tmp_path.iterdir()] == ["pool"]
+
+
+def test_images_of_a_dataset_cannot_be_linked(tmp_path):
+    with pytest.raises(ValueError, match="no files that can be linked"):
+        write(table_pool(encoded("PNG")), [0], tmp_path / "set", files="link")
+    assert not list(tmp_path.iterdir())
+
+
+def test_list_holds_rows_alone_and_says_so_when_read(tmp_path, pool):
+    listed = write(pool, [0, 3], tmp_path / "set", files="list")
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["pool.json", "selected.jsonl"]
+    assert read_rows(tmp_path / "set" / "selected.jsonl") == listed.rows
+    with pytest.raises(ValueError, match=rf"only lists images of {pool.path}; .*files='copy'"):
+        read_pool(tmp_path / "set")
+    assert names(write(pool, [1], tmp_path / "set", overwrite=True)) == ["Ankle boot/00001.png"]
+
+
+def test_list_of_a_dataset_opens_its_images(tmp_path):
+    pool = table_pool(encoded("PNG"), encoded("JPEG"))
+    listed = write(pool, [1], tmp_path / "set", files="list")
+    assert (len(listed.encoded), listed.open(0).size, listed.rows[0]["note"]) == (1, (4, 4), "1")
+
+
+def test_images_of_a_dataset_get_the_suffix_of_their_bytes(tmp_path):
+    written = write(table_pool(encoded("JPEG"), encoded("PNG"), encoded("WEBP")), [2, 0, 1], tmp_path / "a" / "set")
+    assert names(written) == ["Bag/000000.jpeg", "Bag/000001.png", "Bag/000002.webp"]
+    assert [row["source"] for row in written.rows] == ["Bag/000000", "Bag/000001", "Bag/000002"]
+    assert [row["note"] for row in written.rows] == ["0", "1", "2"]
+    assert not list(tmp_path.rglob("escape.png"))
+
+
+def test_bytes_that_are_no_image_are_named_and_leave_nothing(tmp_path):
+    with pytest.raises(UnreadableImageError, match="Bag/000001 is not an image"):
+        write(table_pool(encoded("PNG"), b"root:x:0:0"), [0, 1], tmp_path / "set")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([1, 2, 1], "index 1 is chosen twice"),
+        ([5], "index 5 is outside"),
+        ([-1], "index -1 is outside"),
+        ([], "no image"),
+    ],
+)
+def test_wrong_indices_are_refused_before_anything_is_written(tmp_path, pool, indices, message):
+    write(pool, [0], tmp_path / "set")
+    with pytest.raises(ValueError, match=message):
+        write(pool, indices, tmp_path / "set", overwrite=True)
+    assert names(read_pool(tmp_path / "set")) == ["Ankle boot/00000.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": {"bin": [1]}}, "'bin' has 1 values, but 2 images"),
+        ({"columns": {"label": [1, 2]}}, "may not be called label"),
+        ({"files": "move"}, "'copy', 'link'"),
+    ],
+)
+def test_wrong_options_are_refused(tmp_path, pool, options, message):
+    with pytest.raises(ValueError, match=message):
+        write(pool, [0, 1], tmp_path / "set", **options)
+    assert not (tmp_path / "set").exists()
+
+
+def test_failed_selection_leaves_the_earlier_set(tmp_path, pool):
+    write(pool, [2], tmp_path / "set")
+    (pool.path / "Bag" / "00002.png").unlink()
+    for files in ("copy", "link"):
+        with pytest.raises(FileNotFoundError):
+            write(pool, [3, 4], tmp_path / "set", overwrite=True, files=files)
+    assert names(read_pool(tmp_path / "set")) == ["Bag/00000.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pool", "set"]
+
+
+def test_full_disk_leaves_the_earlier_set(tmp_path, pool, monkeypatch):
+    write(pool, [2], tmp_path / "set")
+
+    def fill(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", fill)
+    with pytest.raises(OSError, match="No space"):
+        write(pool, [3], tmp_path / "set", overwrite=True)
+    assert names(read_pool(tmp_path / "set")) == ["Bag/00000.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pool", "set"]
+
+
+def test_rename_that_fails_brings_the_earlier_set_back(tmp_path, pool, monkeypatch):
+    write(pool, [2], tmp_path / "set")
+    replace = os.replace
+
+    def fail_once(source, target):
+        if str(source).endswith(".partial") and str(target).endswith("set"):
+            raise PermissionError("held by another program")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_once)
+    with pytest.raises(PermissionError):
+        write(pool, [3], tmp_path / "set", overwrite=True)
+    assert names(read_pool(tmp_path / "set")) == ["Bag/00000.png"]
+
+
+def test_kill_in_the_middle_leaves_the_earlier_set(tmp_path, pool):
+    write(pool, [2], tmp_path / "set")
+    code = f"""
+import os, shutil
+from dag_diffusion import read_pool, write_distilled_set
+copy, done = shutil.copyfile, []
+def copy_one_and_die(source, target):
+    if done:
+        os.kill(os.getpid(), 9)
+    done.append(copy(source, target))
+shutil.copyfile = copy_one_and_die
+write_distilled_set(
+    read_pool({str(pool.path)!r}), [3, 4], {str(tmp_path / "set")!r}, columns={{}}, provenance={{}}, overwrite=True
+)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert names(read_pool(tmp_path / "set")) == ["Bag/00000.png"]
+
+
+def test_pool_is_never_replaced_by_its_own_selection(tmp_path, pool):
+    (pool.path / "pool.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="the pool itself"):
+        write(pool, [0], pool.path, overwrite=True)
+    (tmp_path / "pool.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="or holds it"):
+        write(pool, [0], tmp_path, overwrite=True)
+    assert len(read_pool(pool.path)) == 5
+
+
+def test_earlier_set_is_replaced_only_when_asked(tmp_path, pool):
+    write(pool, [2], tmp_path / "set")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        write(pool, [3], tmp_path / "set")
+    again = write(pool, [3], tmp_path / "set", overwrite=True)
+    assert names(again) == ["Bag/00001.png"]

@@ -1,0 +1,91 @@
+"""Files exist whole or not at all; JSON that others can read; one run at a time in a folder."""
+
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from dag_diffusion.files import (
+    json_lines,
+    locked,
+    read_json_object,
+    require_writable,
+    write_atomically,
+    write_image,
+    write_json,
+)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
+)
+
+
+def test_failed_write_leaves_the_old_file_whole(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    with pytest.raises(TypeError):
+        write_atomically(path, "not bytes")  # fails after the temporary file was opened, as a full disk does
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_image_is_written_into_a_new_class_folder(tmp_path):
+    write_image(tmp_path / "Ärmel kurz" / "0.png", Image.new("L", (3, 3)))
+    assert [p.name for p in (tmp_path / "Ärmel kurz").iterdir()] == ["0.png"]
+
+
+@given(st.lists(st.dictionaries(st.text(), JSON)))
+def test_rows_come_back_from_their_lines(rows):
+    lines = json_lines(rows).decode().split("\n")
+    assert [json.loads(line) for line in lines[:-1]] == rows
+    assert lines[-1] == ""
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_json_lacks_are_refused_and_leave_no_file(tmp_path, number):
+    with pytest.raises(ValueError, match="JSON"):
+        json_lines([{"difficulty": number}])
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", number)
+    assert not list(tmp_path.iterdir())
+
+
+def test_json_object_comes_back(tmp_path):
+    write_json(tmp_path / "x.json", {"Ärmel": [1, None]})
+    assert read_json_object(tmp_path / "x.json") == {"Ärmel": [1, None]}
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 1_000_000])
+def test_file_that_is_no_json_object_is_named(tmp_path, data):
+    (tmp_path / "x.json").write_bytes(data)
+    with pytest.raises(ValueError, match=r"x\.json is no JSON object"):
+        read_json_object(tmp_path / "x.json")
+
+
+def test_folder_has_one_run_at_a_time_and_vanishes_if_nothing_came_into_it(tmp_path):
+    folder = tmp_path / "pool"
+    with locked(folder), pytest.raises(FileExistsError, match="another run"), locked(folder):
+        pass
+    assert not folder.exists()
+
+
+def write_work_and_fail(folder):
+    write_atomically(folder / "work", b"done")
+    raise TypeError
+
+
+def test_lock_goes_and_the_work_stays_after_an_error(tmp_path):
+    folder = tmp_path / "pool"
+    with pytest.raises(TypeError), locked(folder):
+        write_work_and_fail(folder)
+    assert [path.name for path in folder.iterdir()] == ["work"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_below_one_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "shut").mkdir(mode=0o500)
+    with pytest.raises(PermissionError, match="shut cannot be written"):
+        require_writable(tmp_path / "shut" / "new" / "newer")
