@@ -29,8 +29,8 @@ from scipy.linalg import sqrtm
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from dag_diffusion import GuidanceConfig, embedded, load_classifier, read_pool
-from dag_diffusion.difficulty import difficulty, difficulty_to_margin, margin, score_pool
+from dag_diffusion import GuidanceConfig, embedded, load_classifier, read_pool, score_pool
+from dag_diffusion.difficulty import difficulty, difficulty_to_margin, margin
 from dag_diffusion.distillation import load_embedded_pipeline
 from dag_diffusion.generation import image_seed
 from dag_diffusion.guidance import newton_step, within_trust_region

@@ -37,7 +37,7 @@ def user_errors() -> Iterator[None]:
         typer.echo("error: the device ran out of memory; give a smaller --batch-size", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        typer.echo("stopped; run goes on with the same command, generate with --resume", err=True)
+        typer.echo("stopped; run and score go on with the same command, generate with --resume", err=True)
         raise typer.Exit(130) from None
 
 

@@ -1,31 +1,21 @@
-"""Difficulty of an image for a classifier, ``d(x, y) = 1 - p(y | x)``, and scores of whole folders.
+"""Difficulty of an image for a classifier, ``d(x, y) = 1 - p(y | x)``, and other measures of how hard it is.
 
     m = z_y - logsumexp_{j != y} z_j = log p(y | x) - log(1 - p(y | x)),   d = sigmoid(-m)
 
-0 is an image that the classifier is sure of, 1 one that it is sure is something else.  Scores of images that the
-classifier was trained on crowd at 0: prefer scores out of sample where the distribution matters.
+0 is an image that the classifier is sure of, 1 one that it is sure is something else.  Every measure is computed from
+m and from q, the probabilities of the other classes among themselves: both stay exact where p(y | x) rounds to 1.
 """
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import log, sqrt
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .classifiers import (
-    Preprocessing,
-    class_names_of,
-    image_logits,
-    match_classes,
-    prepared_logits,
-    preprocessing_of,
-)
-from .pools import Pool, UnreadableImageError, as_eight_bit
+from .classifiers import Preprocessing, image_logits
 
-logger = logging.getLogger(__name__)
 CLAMP = 1e-5  # a target of exactly 0 or 1 has an infinite margin; this one asks for a margin of 11.5
 
 
@@ -37,21 +27,80 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
         labels: ``(batch,)``, integer class ids.
 
     Returns:
-        ``(batch,)`` float32; difficulty is ``sigmoid(-margin)``.
+        ``(batch,)``, float64 of float64 logits, else float32; difficulty is ``sigmoid(-margin)``.
     """
-    logits = logits.float()  # half precision saturates where the classifier is sure, that is nearly everywhere
-    true = logits.gather(1, labels[:, None])[:, 0]
-    others = logits.scatter(1, labels[:, None], float("-inf")).logsumexp(1)
-    return true - others
+    logits = _in_full(logits)
+    return _true(logits, labels) - _without(logits, labels).logsumexp(1)
 
 
 def difficulty(logits: Tensor, labels: Tensor) -> Tensor:
-    """``1 - p(y | x)``, exact to float32 also near 0, where ``1 - softmax`` would round to 0.
+    """``1 - p(y | x)``, exact also near 0, where ``1 - softmax`` would round to 0; the measure ``confidence``.
 
     Returns:
-        ``(batch,)`` float32 in [0, 1].
+        ``(batch,)`` in [0, 1], float64 of float64 logits, else float32.
     """
     return torch.sigmoid(-margin(logits, labels))
+
+
+def rivalry(logits: Tensor, labels: Tensor) -> Tensor:
+    """The true class against its strongest rival, ``sigmoid(max_{j != y} z_j - z_y)``; the measure ``margin``.
+
+    1/2 is where the prediction flips, whatever the other classes get; of two classes it is ``difficulty``.  After the
+    area under the margin of Pleiss et al. 2020 (arXiv 2001.10528), which is the plain logit gap: the sigmoid only
+    brings it to [0, 1].  Arguments and result as of ``difficulty``.
+    """
+    logits = _in_full(logits)
+    return torch.sigmoid(_without(logits, labels).amax(1) - _true(logits, labels))
+
+
+def entropy(logits: Tensor, labels: Tensor | None = None) -> Tensor:
+    """``H(p) / ln(classes)``: how undecided the classifier is, be it right or wrong; ``labels`` do not count.
+
+    With t the most probable class and d = 1 - p_t, the chain rule ``H(p) = H(d, 1 - d) + d H(q)`` is exact near 0.
+    Result as of ``difficulty``.
+    """
+    logits = _in_full(logits)
+    top = logits.argmax(1)
+    m = margin(logits, top)
+    rest = torch.special.entr(_without(logits, top).softmax(1)).sum(1)
+    of_top = torch.sigmoid(m) * F.softplus(-m) + torch.sigmoid(-m) * F.softplus(m)
+    return ((of_top + torch.sigmoid(-m) * rest) / log(logits.shape[1])).clamp(max=1)
+
+
+def el2n(logits: Tensor, labels: Tensor) -> Tensor:
+    """``|p - onehot(y)|_2 / sqrt(2)``, the error norm of Paul et al. 2021 (arXiv 2107.07075), scaled to [0, 1].
+
+    Since p_j = d q_j for every other class, it is ``d sqrt((1 + |q|^2) / 2)``.  Arguments, result as of ``difficulty``.
+    """
+    logits = _in_full(logits)
+    others = _without(logits, labels).softmax(1)
+    return difficulty(logits, labels) * (1 + others.square().sum(1)).sqrt().clamp(max=sqrt(2)) / sqrt(2)
+
+
+def _in_full(logits: Tensor) -> Tensor:
+    """Half precision saturates where the classifier is sure, that is nearly everywhere."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _true(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.gather(1, labels[:, None])[:, 0]
+
+
+def _without(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.scatter(1, labels[:, None], float("-inf"))
+
+
+Measure = Callable[[Tensor, Tensor], Tensor]
+MEASURES: dict[str, Measure] = {"confidence": difficulty, "margin": rivalry, "entropy": entropy, "el2n": el2n}
+
+
+def measure_named(name: str) -> Measure:
+    """A measure by its name in ``MEASURES``; ValueError if there is none."""
+    if name not in MEASURES:
+        raise ValueError(
+            f"there is no measure {name!r}; choose one of {', '.join(MEASURES)}, of which the paper's is confidence"
+        )
+    return MEASURES[name]
 
 
 def difficulty_to_margin(values: Tensor) -> Tensor:
@@ -72,80 +121,3 @@ def mean_margin(guides: Sequence[Guide], images: Tensor) -> Tensor:
     """The guides' mean margin of images in [0, 1], ``(batch,)`` float32; differentiable."""
     each = [margin(image_logits(g.classifier, images, g.preprocessing), g.labels) for g in guides]
     return torch.stack(each).mean(0)
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Difficulties of a pool, in the order of its rows.
-
-    Attributes:
-        difficulties: ``(images,)`` float64 in [0, 1]; NaN for a skipped file.
-        skipped: file names that could not be read.
-    """
-
-    difficulties: np.ndarray
-    skipped: list[str]
-
-
-def score_pool(
-    pool: Pool,
-    classifier: nn.Module,
-    *,
-    batch_size: int = 256,
-    on_error: str = "raise",
-    progress: Callable[[int], None] | None = None,
-) -> Scores:
-    """Difficulty of every image of a pool or of any folder of class folders.
-
-    Args:
-        pool: from ``pools.read_pool``; its classes are matched with the classifier's by name.
-        classifier: the guide or an evaluator.
-        batch_size: images a forward pass.
-        on_error: ``raise`` or ``skip`` a file that is no readable image.
-        progress: called with the number of images done in each batch.
-
-    Raises:
-        ValueError: a class that the classifier lacks; with ``on_error="raise"``, an unreadable image, named.
-    """
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error is {on_error!r}; use 'raise' to stop at an unreadable image or 'skip' to go on")
-    if classifier.training:
-        raise ValueError("the classifier is in training mode, where scores depend on the batch; call classifier.eval()")
-    table = match_classes(pool.class_names, class_names_of(classifier))
-    labels = torch.tensor([table[row["label"]] for row in pool.rows])
-    scores, unread = np.full(len(pool), np.nan), np.ones(len(pool), bool)
-    for count, indices, images in _batches(pool, preprocessing_of(classifier), batch_size, on_error):
-        if indices:
-            with torch.inference_mode():
-                logits = prepared_logits(classifier, images)
-            unread[indices] = False
-            scores[indices] = difficulty(logits, labels[indices]).double().numpy()
-        if progress is not None:
-            progress(count)
-    return Scores(scores, [pool.rows[i]["file_name"] for i in np.flatnonzero(unread)])
-
-
-def prepared_image(pool: Pool, index: int, preprocessing: Preprocessing) -> Tensor:
-    """One image of a pool as a model wants it, ``(1, channels, height, width)``; UnreadableImageError if it is none."""
-    array = as_eight_bit(pool.open(index), preprocessing.channels)
-    return preprocessing(torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255)
-
-
-def _batches(
-    pool: Pool, preprocessing: Preprocessing, batch_size: int, on_error: str
-) -> Iterator[tuple[int, list[int], Tensor]]:
-    def prepared(index: int) -> Tensor | None:
-        try:
-            return prepared_image(pool, index, preprocessing)
-        except UnreadableImageError as error:
-            if on_error == "raise":
-                raise
-            logger.warning("skipped: %s", error)
-            return None
-
-    with ThreadPoolExecutor(max_workers=4) as threads:
-        for start in range(0, len(pool), batch_size):
-            chunk = range(start, min(start + batch_size, len(pool)))
-            images = dict(zip(chunk, threads.map(prepared, chunk), strict=True))
-            kept = [i for i, image in images.items() if image is not None]
-            yield len(chunk), kept, torch.cat([images[i] for i in kept]) if kept else torch.empty(0)

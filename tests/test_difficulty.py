@@ -1,27 +1,95 @@
-"""Difficulty and margin: exact also where softmax saturates, whatever the image file looks like."""
+"""Measures of difficulty: what their papers say, exact also where softmax saturates."""
 
-import logging
+from math import log
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
-from tiny import NAMES, tiny_classifier, write_images
 
-from dag_diffusion import read_pool, score_pool
-from dag_diffusion.difficulty import difficulty, difficulty_to_margin, margin
+from dag_diffusion.difficulty import MEASURES, difficulty, difficulty_to_margin, margin, measure_named
 
 logit_lists = st.lists(st.floats(-30, 30), min_size=2, max_size=6)
+every_measure = pytest.mark.parametrize("name", MEASURES)
+
+
+def measured(name: str, logits: list[float], label: int = 0, dtype: torch.dtype = torch.float32) -> float:
+    return measure_named(name)(torch.tensor([logits], dtype=dtype), torch.tensor([label])).item()
+
+
+def plain(name: str, logits: list[float], label: int) -> float:
+    """The textbook formula in float64."""
+    z = torch.tensor(logits, dtype=torch.float64)
+    p, truth = z.softmax(0), torch.zeros(len(logits), dtype=torch.float64)
+    truth[label] = 1
+    others = torch.cat([z[:label], z[label + 1 :]])
+    return {
+        "confidence": lambda: p.sum() - p[label],
+        "margin": lambda: torch.sigmoid(-(z[label] - others.max())),
+        "entropy": lambda: -(p * z.log_softmax(0)).sum() / log(len(logits)),
+        "el2n": lambda: (p - truth).norm() / 2**0.5,
+    }[name]().item()
+
+
+@every_measure
+@given(logits=logit_lists, data=st.data())
+def test_measure_is_its_plain_formula_within_zero_and_one(name, logits, data):
+    label = data.draw(st.integers(0, len(logits) - 1))
+    for dtype in (torch.float32, torch.float64):
+        value = measured(name, logits, label, dtype)
+        assert 0 <= value <= 1
+        assert value == pytest.approx(plain(name, logits, label), abs=2e-6 if dtype == torch.float32 else 1e-12)
+
+
+@every_measure
+@given(gap=st.floats(5, 70), rivals=st.lists(st.floats(-2, 2), min_size=1, max_size=5))
+def test_float32_keeps_relative_precision_near_zero(name, gap, rivals):
+    value = measured(name, [gap, *rivals])
+    assert value > 0
+    assert value == pytest.approx(measured(name, [gap, *rivals], dtype=torch.float64), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["confidence", "margin", "el2n"])
+@given(logits=logit_lists, data=st.data(), rise=st.floats(0, 10))
+def test_a_higher_logit_of_the_true_class_is_never_harder(name, logits, data, rise):
+    label = data.draw(st.integers(0, len(logits) - 1))
+    higher = [z + rise * (i == label) for i, z in enumerate(logits)]
+    assert measured(name, higher, label, torch.float64) <= measured(name, logits, label, torch.float64) + 1e-12
+
+
+@given(st.floats(-30, 30), st.floats(-30, 30))
+def test_of_two_classes_margin_and_el2n_are_confidence(first, second):
+    values = [measured(name, [first, second], dtype=torch.float64) for name in ("confidence", "margin", "el2n")]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-9)
 
 
 @given(logit_lists, st.data())
-def test_difficulty_is_one_minus_the_probability_of_the_class(logits, data):
-    label = data.draw(st.integers(0, len(logits) - 1))
-    exact = torch.tensor([logits], dtype=torch.float64).softmax(1)
-    expected = (exact.sum() - exact[0, label]).item()
-    assert difficulty(torch.tensor([logits]), torch.tensor([label])).item() == pytest.approx(expected, abs=1e-6)
+def test_entropy_needs_no_label(logits, data):
+    labels = data.draw(st.tuples(*[st.integers(0, len(logits) - 1)] * 2))
+    assert measured("entropy", logits, labels[0]) == measured("entropy", logits, labels[1])
+
+
+def test_margin_is_a_half_where_the_decision_flips():
+    assert measured("margin", [3.0, 3.0, 2.9, 2.9, 2.9]) == 0.5
+    assert measured("confidence", [3.0, 3.0, 2.9, 2.9, 2.9]) > 0.7
+
+
+def test_extremes_of_each_measure():
+    assert measured("entropy", [1.0] * 7) == pytest.approx(1)
+    assert measured("el2n", [-40.0, 40.0, 0.0]) == pytest.approx(1)
+    assert measured("margin", [-40.0, 40.0, 0.0]) == pytest.approx(1)
+
+
+@every_measure
+def test_half_precision_logits_are_computed_in_full(name):
+    value = measure_named(name)(torch.tensor([[12.0, 0.0, -3.0]], dtype=torch.bfloat16), torch.tensor([0]))
+    assert value.dtype == torch.float32
+    assert 0 < value.item() < 1e-3
+
+
+def test_unknown_measure_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"no measure 'loss'; choose one of confidence, margin, entropy, el2n"):
+        measure_named("loss")
 
 
 def test_difficulty_keeps_order_where_softmax_rounds_to_one():
@@ -37,67 +105,5 @@ def test_target_margin_is_finite_and_gives_the_target_back(value):
     assert torch.sigmoid(-target).item() == pytest.approx(value, abs=2e-4)
 
 
-def test_half_precision_logits_are_computed_in_full():
-    logits = torch.tensor([[12.0, 0.0, -3.0]], dtype=torch.bfloat16)
-    assert margin(logits, torch.tensor([0])).dtype == torch.float32
-
-
-def test_scores_follow_rows_whatever_the_batch_size(tmp_path):
-    write_images(tmp_path, {"Bag": 3, "T-shirt": 4})
-    pool, guide = read_pool(tmp_path), tiny_classifier()
-    one, many = (score_pool(pool, guide, batch_size=size).difficulties for size in (1, 5))
-    assert np.allclose(one, many, atol=1e-6)
-    assert len(one) == 7
-
-
-def test_classes_are_scored_by_name_not_by_folder_order(tmp_path):
-    write_images(tmp_path / "a", {"Bag": 1}, metadata=False)  # alphabetically first, the classifier's last
-    pixels = torch.from_numpy(np.asarray(Image.open(tmp_path / "a/Bag/00000.png")).copy())[None, None] / 255
-    guide = tiny_classifier()
-    with torch.no_grad():
-        expected = difficulty(guide((pixels - 0.5) / 0.5).logits, torch.tensor([2])).item()
-    assert score_pool(read_pool(tmp_path / "a"), guide).difficulties[0] == pytest.approx(expected, abs=1e-6)
-
-
-def every_kind_of_image() -> dict[str, Image.Image]:
-    grey = Image.fromarray(np.linspace(0, 255, 256).astype(np.uint8).reshape(16, 16))
-    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
-    kinds = {mode.lower(): grey.convert(mode) for mode in ("L", "RGB", "RGBA", "P", "CMYK", "LA", "1")}
-    return {k: v for k, v in kinds.items() if k != "1"} | {"sixteen-bit": deep}
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_every_kind_of_image_scores_like_its_grey_self(tmp_path, channels):
-    (tmp_path / "Bag").mkdir()
-    for name, image in every_kind_of_image().items():
-        image.save(tmp_path / "Bag" / f"{name}.{'tif' if image.mode == 'CMYK' else 'png'}")
-    guide = tiny_classifier()
-    scores = score_pool(read_pool(tmp_path), guide).difficulties
-    assert len(scores) == 7
-    assert np.ptp(scores) < 0.02
-
-
-def test_odd_sizes_and_one_pixel_are_scored(tmp_path):
-    (tmp_path / "Bag").mkdir()
-    for width, height in ((1, 1), (3, 500), (33, 17)):
-        Image.new("L", (width, height), 128).save(tmp_path / "Bag" / f"{width}x{height}.png")
-    assert np.isfinite(score_pool(read_pool(tmp_path), tiny_classifier()).difficulties).all()
-
-
-def test_corrupt_image_is_named_and_fatal_or_skipped_as_asked(tmp_path, caplog):
-    write_images(tmp_path, {"Bag": 2}, metadata=False)
-    (tmp_path / "Bag" / "broken.png").write_bytes(b"not an image")
-    (tmp_path / "Bag" / "cut.png").write_bytes((tmp_path / "Bag" / "00000.png").read_bytes()[:60])
-    pool, guide = read_pool(tmp_path), tiny_classifier()
-    with pytest.raises(ValueError, match=r"broken\.png is not a readable image"):
-        score_pool(pool, guide)
-    with caplog.at_level(logging.WARNING):
-        scores = score_pool(pool, guide, on_error="skip")
-    assert scores.skipped == ["Bag/broken.png", "Bag/cut.png"]
-    assert np.isnan(scores.difficulties).tolist() == [False, False, True, True]
-
-
-def test_class_that_the_classifier_lacks_is_named(tmp_path):
-    write_images(tmp_path, {"Hat": 1}, metadata=False)
-    with pytest.raises(ValueError, match="no class called 'Hat'"):
-        score_pool(read_pool(tmp_path), tiny_classifier(NAMES))
+def test_margin_of_double_logits_stays_double():
+    assert margin(torch.zeros(1, 3, dtype=torch.float64), torch.tensor([0])).dtype == torch.float64
