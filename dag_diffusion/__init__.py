@@ -12,15 +12,17 @@ _HOME = {
     "DifficultyGuidedPipelineOutput": ".pipelines.difficulty_guided",
     "GuidanceConfig": ".guidance",
     "PoolConfig": ".generation",
+    "SelectionRule": ".subsampling",
     "TargetDistribution": ".targets",
     "embedded": "",
     "fill_pool": ".generation",
     "load_classifier": ".classifiers",
     "read_pool": ".pools",
-    "score_pool": ".difficulty",
+    "score_and_record": ".score_cache",
+    "score_pool": ".scoring",
     "select": ".subsampling",
     "subsample": ".subsampling",
-    "write_distilled_set": ".pools",
+    "write_distilled_set": ".distilled_sets",
 }
 __all__ = sorted(_HOME)
 

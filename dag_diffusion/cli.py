@@ -17,12 +17,12 @@ from .inputs import (
     labels_named,
     load_guide,
     load_pipeline,
-    reference_named,
-    target_named,
 )
 
 if TYPE_CHECKING:
     from .pools import Pool
+    from .subsampling import PoolSelection
+    from .targets import TargetDistribution
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -33,7 +33,7 @@ app = typer.Typer(
     "Start with: dag-diffusion run",
 )
 
-PoolPath = Annotated[Path, Argument(help="folder of class folders, with or without metadata.jsonl, or a .parquet file")]
+PoolPath = Annotated[Path, Argument(help="folder of class folders, or of Dataset.save_to_disk, or a .parquet file")]
 Ipc = Annotated[int, Option(min=1, help="images per class in the final set")]
 Seed = Annotated[int, Option(min=0, help="of every random choice")]
 Quiet = Annotated[bool, Option("--quiet", help="no progress bars")]
@@ -43,14 +43,18 @@ Classifier = Annotated[str, Option(help="folder or Hub id of an image classifier
 Target = Annotated[
     str,
     Option(
-        help="'reference', a preset (hill, ground, slope, cliff), a number in [0, 1] where images are steered, ten "
-        "numbers 'a,b,...,j' from easy to hard, or a scored folder of real images"
+        help="reference, a preset (hill, ground, slope, cliff), uniform, beta:A,B, quantiles:A,B,..., one difficulty, "
+        "ten shares from easy to hard, a scored folder of real images, a JSON file {class: target}, or a sum such as "
+        "'0.7*reference + 0.3*hill'"
     ),
 ]
 Classes = Annotated[str, Option(help="class names or labels, separated by semicolons; default: all")]
 TrustBin = Annotated[bool, Option("--trust-bin", help="read .bin weights of a pipeline without safetensors")]
 Steps = Annotated[int, Option(min=1, help="denoising steps")]
 GuidanceScale = Annotated[float, Option(help="classifier-free guidance, on above 1")]
+ClassMap = Annotated[
+    Path | None, Option(help="JSON file of the pool's class names to the others', where no rule finds them")
+]
 Device = Annotated[str, Option(help="cpu, cuda, mps, ...; default: what accelerate finds")]
 BatchSize = Annotated[int, Option(min=1, help="images at a time")]
 
@@ -152,6 +156,7 @@ def generate(
         from .generation import PoolConfig, fill_pool
         from .inputs import guidance_named, load_guides, mode_guidance_named, modes_named
         from .pools import require_writable_target
+        from .target_texts import target_named
 
         if not resume:
             require_writable_target(output, overwrite=overwrite)  # before the model is loaded, which may take minutes
@@ -159,7 +164,7 @@ def generate(
         config = PoolConfig(
             images_per_class=images_per_class,
             labels=labels_named(loaded, classes),
-            target=target_named(target, loaded.class_names),
+            target=None if target is None else target_named(target, loaded.class_names),
             seed=seed,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
@@ -265,6 +270,7 @@ def find_modes(
     with user_errors():
         from .inputs import modes_found
         from .pools import read_pool
+        from .target_texts import target_named
 
         if output.exists() and not overwrite:
             raise FileExistsError(f"{output} exists; give --overwrite to replace it")
@@ -282,66 +288,157 @@ def find_modes(
 @app.command()
 def score(
     pool: PoolPath,
-    classifier: Classifier = "",
+    classifier: Annotated[
+        list[str] | None,
+        Option(
+            help="folder or Hub id of an image classifier, may be given several times: their measures are averaged; "
+            "default: the embedded guide"
+        ),
+    ] = None,
+    measure: Annotated[
+        str, Option(help="confidence (the paper's, 1 - p of the class), margin, entropy or el2n")
+    ] = "confidence",
+    class_map: ClassMap = None,
     output: Annotated[Path | None, Option(help="JSON lines for the scores; default: POOL/metadata.jsonl")] = None,
     on_error: Annotated[str, Option(help="raise or skip at an unreadable image")] = "raise",
-    batch_size: BatchSize = 256,
+    batch_size: Annotated[int | None, Option(min=1, help="images at a time; default: what is fast here")] = None,
+    precision: Annotated[
+        str, Option(help="float32, float16 or bfloat16; default: float16 on CUDA, else the classifier's own")
+    ] = "",
     device: Device = "",
     quiet: Quiet = False,
 ) -> None:
-    """Difficulty of every image of a folder, written to its metadata.
+    """Difficulty of every image of a folder, written to its metadata.  Images that are unchanged are not scored again.
 
-    Example: dag-diffusion score my_images/ --classifier timm/resnet50.tv_in1k
+    Examples:  dag-diffusion score my_images/ --classifier timm/resnet50.tv_in1k
+
+    dag-diffusion score my_images/ --classifier timm/resnet50.tv_in1k --classifier timm/regnety_016.tv2_in1k
+    --measure margin --class-map names.json --output scores.jsonl
     """
     with user_errors():
-        from .difficulty import score_pool
+        from .class_names import read_class_map
+        from .inputs import load_guides, precision_named
         from .pools import read_pool
+        from .score_cache import score_and_record
 
-        images = read_pool(pool)
-        if output is None and images.encoded is not None:
-            raise ValueError(f"{pool} is one parquet file; say where the scores go with --output scores.jsonl")
-        guide = load_guide(classifier, device)
+        images, names = read_pool(pool), classifier or [""]
+        options = {
+            "measure": measure,
+            "batch_size": batch_size,
+            "on_error": on_error,
+            "class_map": None if class_map is None else read_class_map(class_map),
+            "dtype": precision_named(precision),
+        }
+        guides = {name or "embedded guide": g for name, g in zip(names, load_guides(names, device), strict=True)}
         with counter("images", len(images), quiet) as progress:
-            scores = score_pool(images, guide, batch_size=batch_size, on_error=on_error, progress=progress)
-        written = _write_scores(images, scores.difficulties, classifier or "embedded guide", output)
-        print(f"{len(images) - len(scores.skipped)} difficulties in {written}, {len(scores.skipped)} files skipped")
+            done = score_and_record(images, guides, output, progress=progress, **options)
+        print(
+            f"{done.scored + done.cached} difficulties in {done.path}: {done.scored} scored, "
+            f"{done.cached} from the cache, {len(done.skipped)} files skipped"
+        )
 
 
 @app.command()
 def subsample(
     pool: PoolPath,
     output: Annotated[Path, Argument(help="folder of the distilled set")],
-    ipc: Ipc = 10,
+    ipc: Annotated[
+        list[int], Option(min=1, help="images per class; given several times: nested sets in OUTPUT/ipc-N")
+    ] = [10],  # noqa: B006 - typer copies it
     target: Target = "reference",
-    method: Annotated[str, Option(help="histogram (the paper's rule), random, easiest or hardest")] = "histogram",
-    search: Annotated[str, Option(help="range of the threshold search: pool or ipc")] = "pool",
+    method: Annotated[
+        str,
+        Option(
+            help="histogram (the paper's rule), matching (nearest in Wasserstein-1), or to compare with: random, "
+            "easiest, hardest, k-center, herding"
+        ),
+    ] = "histogram",
+    search: Annotated[str, Option(help="range of histogram's threshold search: pool or ipc")] = "pool",
+    clipping: Annotated[
+        str, Option(help="histogram: clip the reference by the pool's counts, as the paper does, or by its values")
+    ] = "counts",
+    scale: Annotated[str, Option(help="of the ten bins: log, as the paper's, or raw")] = "log",
+    diversity: Annotated[
+        str, Option(help="matching: exchange nearly equal images by k-center, determinantal or random")
+    ] = "",
+    tolerance: Annotated[float, Option(help="what nearly equal means, in difficulty")] = 0.01,
+    files: Annotated[str, Option(help="copy, link (hard links) or list (no images)")] = "copy",
+    classifier: Annotated[
+        str, Option(help="whose features k-center and the like use; default: the embedded guide")
+    ] = "",
+    class_map: ClassMap = None,
+    skip_unscored: Annotated[bool, Option("--skip-unscored", help="leave out images without difficulty")] = False,
+    device: Device = "",
     overwrite: Overwrite = False,
     seed: Seed = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Choose IPC images per class whose difficulties follow a target (DGS).
 
-    Example: dag-diffusion subsample pool distilled --ipc 10 --target hill
+    Examples:  dag-diffusion subsample pool distilled --ipc 10 --target hill
+
+    dag-diffusion subsample pool sets --ipc 10 --ipc 50 --method matching --diversity k-center --files link
     """
     with user_errors():
-        from . import subsampling
-        from .pools import read_pool, require_writable_target, write_distilled_set
+        from dataclasses import asdict
 
-        require_writable_target(output, overwrite=overwrite)
+        from . import __version__
+        from .class_names import read_class_map
+        from .distilled_sets import write_distilled_set
+        from .pools import read_pool, require_writable_target
+        from .subsampling import SelectionRule
+        from .subsampling import subsample as choose
+
+        rule = SelectionRule(method, search, clipping, scale, diversity, tolerance)
+        folders = {n: output if len(set(ipc)) == 1 else output / f"ipc-{n}" for n in sorted(set(ipc))}
+        for folder in folders.values():
+            require_writable_target(folder, overwrite=overwrite)
+        images, names = read_pool(pool), None if class_map is None else read_class_map(class_map)
+        wanted = _target_of(target, images, names, needed=rule.method in ("histogram", "matching"))
+        features = _features(images, classifier, device, skip_unscored, quiet) if rule.needs_features else None
+        options = {"target": wanted, "method": rule, "seed": seed, "features": features}
+        for n, chosen in choose(images, list(folders), **options, skip_unscored=skip_unscored).items():
+            selection = {
+                **asdict(rule),
+                "ipc": n,
+                "target": None if wanted is None else wanted.summary(),
+                "seed": seed,
+                "version": __version__,
+                "classes": chosen.report,
+            }
+            written = write_distilled_set(
+                images,
+                chosen.indices.tolist(),
+                folders[n],
+                columns=chosen.columns,
+                provenance={"selection": selection},
+                overwrite=overwrite,
+                files=files,
+            )
+            print(f"{len(written)} images in {folders[n]}{_how_near(chosen)}")
+
+
+@app.command()
+def show_target(
+    target: Annotated[str, Argument(help="as for subsample")],
+    pool: Annotated[Path, Option(help="scored pool that shall follow it")],
+    output: Annotated[Path, Option(help="PNG file")] = Path("target.png"),
+    ipc: Ipc = 10,
+    class_map: ClassMap = None,
+) -> None:
+    """Draw a target beside what a pool offers, before images are chosen by it.
+
+    Example: dag-diffusion show-target "0.7*reference + 0.3*hill" --pool pool --output target.png
+    """
+    with user_errors():
+        from .class_names import read_class_map
+        from .pools import read_pool
+        from .reporting import save_target_png
+
         images = read_pool(pool)
-        wanted = target_named(target, images.class_names) if method == "histogram" else None
-        chosen = subsampling.subsample(images, ipc, target=wanted, method=method, seed=seed, search=search)
-        settings = {"method": method, "ipc": ipc, "target": target, "search": search, "seed": seed}
-        written = write_distilled_set(
-            images,
-            chosen.indices.tolist(),
-            output,
-            columns={"bin": chosen.bins.tolist()},
-            provenance={"selection": settings},
-            overwrite=overwrite,
-        )
-        missing = sum(sum(c.quotas) - sum(c.found) for c in chosen.classes.values())
-        filled = f"; {missing} of them filled up at random, since their bins had too few" if missing else ""
-        print(f"{len(written)} images in {output}{filled}")
+        wanted = _target_of(target, images, None if class_map is None else read_class_map(class_map), needed=True)
+        written = save_target_png(output, wanted, images, ipc=ipc)
+        print(f"figure: {written.absolute()}")
 
 
 @app.command()
@@ -383,6 +480,7 @@ def report(
     with user_errors():
         from .pools import read_pool
         from .reporting import ReportedSet, write_report
+        from .target_texts import reference_named
 
         shown = [ReportedSet(path.name, read_pool(path)) for path in pools]
         is_set = ["selection" in s.pool.provenance for s in shown]
@@ -397,6 +495,40 @@ def report(
         print(f"report: {written.absolute()}")
 
 
+def _target_of(text: str, images: "Pool", class_map: Any, *, needed: bool) -> "TargetDistribution | None":
+    """The target, which a baseline can do without where the pool has no scores or no reference fits it."""
+    from .target_texts import target_named
+
+    if not needed and any(row.get("difficulty") is None for row in images.rows):
+        return None
+    try:
+        scored_by = str(images.rows[0].get("difficulty_by") or "")
+        return target_named(text, images.class_names, class_map=class_map, scored_by=scored_by)
+    except ValueError:
+        if needed:
+            raise
+        return None
+
+
+def _features(images: "Pool", classifier: str, device: str, skip: bool, quiet: bool) -> Any:
+    from .scoring import score_pool
+
+    with counter("features", len(images), quiet) as progress:
+        guide = load_guide(classifier, device)
+        options = {"on_error": "skip" if skip else "raise", "features": True, "progress": progress}
+        return score_pool(images, guide, **options).features
+
+
+def _how_near(chosen: "PoolSelection") -> str:
+    """What a person wants to know of a selection: distance to the target, and what had to be filled up."""
+    near, missing = "", int((chosen.bins == -1).sum()) if any(one.quotas for one in chosen.classes.values()) else 0
+    if chosen.distance is not None:
+        floor = sum(one.floor for one in chosen.classes.values()) / len(chosen.classes)
+        near = f"; Wasserstein-1 to the target {chosen.distance:.4f} ({floor:.4f} is the least so few can have)"
+    filled = f"; {missing} of them filled up at random, since their bins had too few" if missing else ""
+    return near + filled
+
+
 def _reached(pool: "Pool") -> str:
     """How far a steered pool got, by its own guide."""
     pairs = [(r["target_difficulty"], r["difficulty"]) for r in pool.rows if r.get("target_difficulty") is not None]
@@ -404,18 +536,6 @@ def _reached(pool: "Pool") -> str:
         return ""
     error = sum(abs(wanted - measured) for wanted, measured in pairs) / len(pairs)
     return f"; by the guide that steered, mean |d - d*| = {error:.3f}"
-
-
-def _write_scores(pool: "Pool", difficulties: Any, classifier: str, output: Path | None) -> Path:
-    from .pools import METADATA, json_lines, write_atomically
-
-    path = output or pool.path / METADATA
-    rows = [
-        row | {"difficulty": float(d) if d == d else None, "difficulty_by": classifier}
-        for row, d in zip(pool.rows, difficulties, strict=True)
-    ]
-    write_atomically(path, json_lines(rows))
-    return path
 
 
 def _evaluate(
@@ -434,7 +554,8 @@ def _evaluate(
     from . import embedded
     from .distillation import accuracy_table
     from .evaluation import evaluate, load_labelled_images
-    from .pools import read_pool, write_json
+    from .files import write_json
+    from .pools import read_pool
     from .training import PROTOCOLS
 
     if protocol not in PROTOCOLS:

@@ -18,22 +18,15 @@ from torch import nn
 
 from . import embedded
 from .classifiers import load_classifier
-from .difficulty import score_pool
+from .distilled_sets import write_distilled_set
 from .evaluation import LabelledImages, Result, evaluate, load_labelled_images, summarise
+from .files import json_lines, locked, read_json_object, write_atomically, write_json
 from .generation import PoolConfig, differences, fill_pool
 from .networks import build_network
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
-from .pools import (
-    Pool,
-    json_lines,
-    locked,
-    read_pool,
-    require_writable_target,
-    write_atomically,
-    write_distilled_set,
-    write_json,
-)
+from .pools import Pool, read_pool, require_writable_target
 from .reporting import ReportedSet, Table, write_report
+from .scoring import score_pool
 from .subsampling import PoolSelection, subsample
 from .targets import TargetDistribution
 from .training import PROTOCOLS, derived_seeds
@@ -123,7 +116,7 @@ def distill(
 
 def _check_output(output: Path, config: RoadConfig) -> None:
     if (output / SETTINGS).exists():
-        differing = list(differences(json.loads((output / SETTINGS).read_text("utf-8")), asdict(config)))
+        differing = list(differences(read_json_object(output / SETTINGS), asdict(config)))
         if differing:
             raise ValueError(
                 f"{output} holds a run with other settings: {'; '.join(differing)}; give those, or another folder"
@@ -145,7 +138,7 @@ def _distill(output: Path, config: RoadConfig, device: str, progress: Progress) 
     sets = _write_sets(pools, chosen, output, config, target)
     control = _measure_control(pools, load_classifier(embedded.EVALUATOR).to(device))
     results = _train_and_test(pools, target, output, config, device, progress)
-    report = _report(output, config, reference, pools, sets, chosen, control, results)
+    report = _report(output, config, reference, pools, sets, control, results)
     record = {
         "config": asdict(config),
         "results": [asdict(r) for r in results],
@@ -205,12 +198,18 @@ def _write_sets(
 ) -> dict[str, Pool]:
     sets = {}
     for name, pool in _sources(pools).items():
-        selection = {"method": "histogram", "ipc": config.ipc, "target": target.name, "seed": config.seed}
+        selection = {
+            "method": "histogram",
+            "ipc": config.ipc,
+            "target": target.summary(),
+            "seed": config.seed,
+            "classes": chosen[name].report,
+        }
         sets[name] = write_distilled_set(
             pool,
             chosen[name].indices.tolist(),
             output / f"set-{name.lower().replace(' + ', '-')}",
-            columns={"bin": chosen[name].bins.tolist()},
+            columns=chosen[name].columns,
             provenance={"selection": selection},
             overwrite=True,
         )
@@ -329,22 +328,16 @@ def _report(
     reference: Mapping[str, np.ndarray],
     pools: Mapping[str, Pool],
     sets: Mapping[str, Pool],
-    chosen: Mapping[str, PoolSelection],
     control: list[Control],
     results: list[Result],
 ) -> Path:
-    quotas = [
-        Table(f"Quotas of {name}", ["class", "bin, easy to hard", "wanted", "found"], [list(r.values()) for r in rows])
-        for name, selection in chosen.items()
-        if (rows := [r for r in selection.quota_rows(pools["DAG"].class_names) if r["wanted"]])
-    ]
     return write_report(
         output / "report.html",
         title=f"Distilled Fashion-MNIST, {config.ipc} {'image' if config.ipc == 1 else 'images'} per class",
         reference=reference,
         pools=[ReportedSet(f"pool, {name}", pool, MEASURED) for name, pool in pools.items()],
         selected=[ReportedSet(name, pool, MEASURED) for name, pool in sets.items()],
-        tables=[accuracy_table(results, note=accuracy_note(config)), control_table(control), *quotas],
+        tables=[accuracy_table(results, note=accuracy_note(config)), control_table(control)],
         provenance=_provenance(config, pools),
         commands=[_command(output, config)],
     )

@@ -92,7 +92,7 @@ def blank_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width / 72, height / 72))
 
 
-def _panel(figure: "Figure", *, left: float, bottom: float, right: float, top: float) -> "Axes":
+def panel(figure: "Figure", *, left: float, bottom: float, right: float, top: float) -> "Axes":
     """The drawing area inside margins in pixels, without a frame."""
     width, height = figure.get_size_inches() * 72
     axes = figure.add_axes(
@@ -104,7 +104,8 @@ def _panel(figure: "Figure", *, left: float, bottom: float, right: float, top: f
     return axes
 
 
-def _difficulty_ticks(axis: Any, *, short: bool = False) -> None:
+def difficulty_ticks(axis: Any, *, short: bool = False) -> None:
+    """Difficulties written on an axis of log-odds."""
     ticks = TICKS[short:]  # the lowest has the longest label
     axis.set_ticks(log_odds(np.array(ticks)), [plain(tick)[short:] for tick in ticks])
 
@@ -117,11 +118,11 @@ def ridges(series: Sequence[Series], class_name: str | None = None, title: str =
     bare = class_name is not None
     width, pitch, head = (220, 30, 4) if bare else (560, 66, 26 if title else 4)
     figure = blank_figure(width, pitch * len(series) + head + (20 if bare else 36))
-    axes = _panel(figure, left=8, bottom=20 if bare else 36, right=8, top=head)
+    axes = panel(figure, left=8, bottom=20 if bare else 36, right=8, top=head)
     edges = np.linspace(*log_odds(np.array([LOWEST, HIGHEST])), 17 if bare else 33)
     _draw_ridges(axes, series, class_name, edges, room=0.88 if bare else 0.66)
     axes.set(xlim=edges[[0, -1]], ylim=(0, len(series)), yticks=[])
-    _difficulty_ticks(axes.xaxis, short=bare)
+    difficulty_ticks(axes.xaxis, short=bare)
     if not bare:
         axes.set_xlabel("difficulty d, on a log-odds scale", fontsize=11, color=INK)
         figure.text(8 / width, 0.985, title, fontsize=13, weight="bold", color=INK, va="top", parse_math=False)
@@ -172,14 +173,14 @@ def _name_ridge(axes: "Axes", one: Series, edges: np.ndarray, y: float) -> None:
 def scatter(aimed: np.ndarray, achieved: np.ndarray, color: str) -> "Figure":
     """Achieved against target difficulty, one dot an image; the line is where both agree."""
     figure = blank_figure(360, 360)
-    axes = _panel(figure, left=52, bottom=40, right=8, top=8)
+    axes = panel(figure, left=52, bottom=40, right=8, top=8)
     limits = log_odds(np.array([LOWEST, HIGHEST]))
     drawn = even_sample(np.argsort(aimed, kind="stable"), POINTS)  # more dots say no more and cost a megabyte
     axes.plot(limits, limits, color=INK, linewidth=1, alpha=0.6)
     axes.plot(log_odds(aimed[drawn]), log_odds(achieved[drawn]), "o", color=color, alpha=0.5, ms=4, mew=0)
     axes.set(xlim=limits, ylim=limits)
-    _difficulty_ticks(axes.xaxis, short=True)
-    _difficulty_ticks(axes.yaxis, short=True)
+    difficulty_ticks(axes.xaxis, short=True)
+    difficulty_ticks(axes.yaxis, short=True)
     axes.set_xlabel("target d*", fontsize=11, color=INK)
     axes.set_ylabel("measured difficulty d", fontsize=11, color=INK)
     return figure
@@ -193,7 +194,7 @@ def grid(cells: Mapping[str, Sequence[np.ndarray]], title: str) -> "Figure":
     names = [name if len(name) <= 24 else name[:23] + "…" for name in cells]
     left, head = 24 + 11.5 * max(map(len, names), default=0), 92 if title else 44
     figure = blank_figure(left + side * columns + 8, head + side * len(cells) + 8)
-    axes = _panel(figure, left=left, bottom=8, right=8, top=head)
+    axes = panel(figure, left=left, bottom=8, right=8, top=head)
     axes.set(xlim=(0, side * columns), ylim=(side * len(cells), 0), xticks=[], yticks=[])
     for i, (name, row) in enumerate(zip(names, cells.values(), strict=True)):
         axes.text(-12, side * (i + 0.5), name, fontsize=20, color=INK, ha="right", va="center", parse_math=False)

@@ -120,13 +120,22 @@ def load_guides(names: Sequence[str], device: str) -> list[Any]:
     return [load_guide(name, device) for name in names]
 
 
+def precision_named(name: str) -> Any:
+    """The torch dtype of that name; None for an empty one."""
+    import torch
+
+    if name not in ("", "float32", "float16", "bfloat16"):
+        raise ValueError(f"--precision {name!r} is none; choose float32, float16 or bfloat16, or leave it out")
+    return getattr(torch, name) if name else None
+
+
 def modes_named(path: Path, class_names: dict[int, str]) -> "Modes":
     """Modes from a file, with the labels of a pipeline's classes, matched by name."""
     from dataclasses import replace
 
     import torch
 
-    from .classifiers import match_classes
+    from .class_names import match_classes
     from .modes import Modes
 
     modes = Modes.load(path)
@@ -149,8 +158,8 @@ def modes_found(
     """Modes of a folder of real images, by difficulty if a target is given; images without a score are scored."""
     from dataclasses import replace
 
-    from .difficulty import score_pool
     from .modes import encode_pool, find_difficulty_modes, find_modes
+    from .scoring import score_pool
 
     scored = all(row.get("difficulty") is not None for row in real.rows)
     if target is not None and not scored and pipeline.classifier is None:
@@ -174,48 +183,3 @@ def labels_named(pipeline: Any, classes: str) -> list[int] | None:
         return None
     names = [name.strip() for name in classes.split(";") if name.strip()]
     return [int(name) if name.isdecimal() else pipeline.get_label_ids(name)[0] for name in names]
-
-
-def target_named(text: str | None, class_names: dict[int, str]) -> "TargetDistribution | None":
-    """A target from its name: a preset, ``reference``, a scored folder, one number or ten."""
-    from .targets import PRESETS, TargetDistribution
-
-    if text is None:
-        return None
-    if text in PRESETS:
-        return TargetDistribution.preset(text)
-    if text == "reference" or Path(text).exists():
-        path = None if text == "reference" else Path(text)
-        return TargetDistribution.from_reference(reference_named(path, class_names), name=text)
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError as error:
-        choices = ", ".join(["reference", *PRESETS])
-        raise ValueError(
-            f"--target {text!r} is no folder, number or preset; choose {choices}, 0.5, or ten numbers"
-        ) from error
-    if len(numbers) == 1:
-        return TargetDistribution.constant(numbers[0])
-    return TargetDistribution.histogram(numbers, name=text)
-
-
-def reference_named(path: Path | None, class_names: dict[int, str]) -> dict[str, Any]:
-    """Difficulties of real images by class: a scored folder's, or those of the embedded training images."""
-    from . import embedded
-    from .classifiers import match_classes
-    from .pools import read_pool
-
-    if path is not None:
-        pool = read_pool(path)
-        table = match_classes(class_names, pool.class_names, f"the reference {path}")
-        difficulties, labels = pool.difficulties, pool.labels
-        return {name: difficulties[labels == table[label]] for label, name in class_names.items()}
-    embedded_names = dict(enumerate(embedded.CLASS_NAMES))
-    try:
-        table = match_classes(class_names, embedded_names, "the embedded reference (Fashion-MNIST)")
-    except ValueError as error:
-        raise ValueError(
-            f"{error}; for other classes name a preset such as hill, or a scored folder of real images"
-        ) from error
-    reference = embedded.training_difficulties(embedded_names)
-    return {name: reference[embedded_names[table[label]]] for label, name in class_names.items()}

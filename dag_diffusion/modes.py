@@ -24,14 +24,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .classifiers import Preprocessing
-from .difficulty import prepared_image
+from .files import write_atomically
 from .guidance import GuidanceConfig, at_most
-from .pools import Pool, write_atomically
-from .targets import BINS, TargetDistribution, largest_remainder, log_transform, search_thresholds
+from .pools import Pool
+from .scales import BINS, searched_scale
+from .scoring import prepared_image
+from .targets import Reference, TargetDistribution, largest_remainder
 
 FORMAT = "dag-diffusion modes 1"
 ALLOTMENT = 0x6D6F6465  # a stream of its own: a pool shuffles its target difficulties by (seed, label) too
-RULER = 1000  # difficulties of a class that are enough to find its strata
 TINY = 1e-12  # keeps the clean end of the schedule, 0 / 0, at 0
 
 # Step i of 50, 0 the noisiest, has the index 49 - i in these papers: MGD3's 49..26 are the steps 0..23, [0, 24 / 50).
@@ -319,20 +320,9 @@ def _strata(
     values: np.ndarray, per_class: int, target: TargetDistribution, class_name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stratum of each image of a class, ``(n,)``, and number of modes in each stratum, ``(10,)``."""
-    ruler = values if target.reference is None else target.reference_of(class_name)
-    if (
-        len(ruler) > RULER
-    ):  # the search for thresholds tries pairs of them; evenly thinned, the distribution is the same
-        ruler = np.sort(ruler)[np.linspace(0, len(ruler) - 1, RULER).round().astype(int)]
-    thresholds = search_thresholds(ruler, len(ruler) // 2)
-    scale = log_transform(ruler, *thresholds)
-    strata = scale.bins(values)
-    if target.value is None and target.reference is not None:
-        wanted = largest_remainder(np.bincount(scale.bins(ruler), minlength=BINS), per_class)
-    elif target.value is None:
-        wanted = target.quotas(class_name, per_class, *thresholds)
-    else:  # one difficulty has no histogram to select by, but it lies in one stratum
-        wanted = np.bincount(scale.bins(np.array([target.value])), minlength=BINS) * per_class
+    ruler = target.values(class_name) if isinstance(target, Reference) else values
+    scale = searched_scale(ruler)
+    strata, wanted = scale.bins(values), target.quotas(class_name, per_class, scale)
     return strata, _within_room(wanted, np.bincount(strata, minlength=BINS))
 
 

@@ -34,7 +34,11 @@ from .figures import (
     svg,
     themed,
 )
-from .pools import Pool, as_eight_bit, write_atomically
+from .files import write_atomically
+from .pools import Pool, as_eight_bit
+from .scales import searched_scale
+from .selection_figures import cumulative, quota_bars
+from .targets import TargetDistribution
 
 if TYPE_CHECKING:  # a third of a second, wanted only by whoever draws
     from matplotlib.figure import Figure
@@ -111,10 +115,11 @@ def write_report(
         classes={name: number for number, name in enumerate(classes)},
         series=series,
         palette=PALETTE,
-        tables=tables,
+        tables=[*tables, *_distances(selected)],
         overall=svg(ridges(series), "Histogram of difficulty, all classes") if series else None,
         by_class={name: svg(ridges(series, name), f"Histogram of difficulty, {name}") for name in classes},
         scatters=_scatters(pools),
+        selections=_selections(selected, len(pools)),
         sets=[_shown_set(one, set_color(i), len(classes)) for i, one in enumerate([*pools, *selected])],
         facts=_facts(len(classes), pools, selected),
         compared=compared_series(series),
@@ -316,8 +321,55 @@ def _scatters(pools: Sequence[ReportedSet]) -> list[dict[str, Any]]:
     return scatters
 
 
+def _selections(selected: Sequence[ReportedSet], first: int) -> list[dict[str, Any]]:
+    """Images that the bins wanted and found, for each set that records them."""
+    shown = []
+    for i, one in enumerate(selected):
+        classes = [row for row in _recorded(one) if row["quotas"]]
+        if classes:
+            wanted, found = (np.sum([row[key] for row in classes], axis=0) for key in ("quotas", "found"))
+            figure = svg(quota_bars(wanted, found, set_color(first + i)), f"Images wanted and found, {one.name}")
+            drawn_by_bin = one.pool.provenance["selection"].get("method") == "histogram"
+            missing = sum(sum(row["deficits"]) for row in classes) if drawn_by_bin else 0
+            shown.append({"name": one.name, "color": set_color(first + i), "figure": figure, "missing": missing})
+    return shown
+
+
+def _distances(selected: Sequence[ReportedSet]) -> list[Table]:
+    """How near each set came to its target, by class; nothing if no set says."""
+    found = {one.name: {row["class"]: row for row in _recorded(one)} for one in selected}
+    found = {name: rows for name, rows in found.items() if any(row["distance"] is not None for row in rows.values())}
+    if not found:
+        return []
+    classes = dict.fromkeys(name for rows in found.values() for name in rows)
+    rows = [[name, *(_distance(by_class.get(name)) for by_class in found.values())] for name in classes]
+    note = "In brackets the least that any so many numbers could have, since few cannot follow a distribution closely."
+    return [Table("Wasserstein-1 distance to the target", ["class", *found], rows, note)]
+
+
+def _distance(row: Mapping[str, Any] | None) -> str | None:
+    return None if row is None or row["distance"] is None else f"{row['distance']:.4f} ({row['floor']:.4f})"
+
+
+def _recorded(one: ReportedSet) -> list[dict[str, Any]]:
+    return one.pool.provenance.get("selection", {}).get("classes", [])
+
+
 def _is_aimed(row: Mapping[str, Any]) -> bool:
     return row.get("target_difficulty") is not None
+
+
+def save_target_png(path: Path, target: TargetDistribution, pool: Pool, *, ipc: int = 10) -> Path:
+    """Draw a target, laid over each class's own scale, beside the difficulties that a pool offers.
+
+    Raises:
+        ValueError: an image has no difficulty yet; the target lacks a class.
+    """
+    offered = _by_class(pool)
+    wanted = {name: target.values(name, searched_scale(values), ipc) for name, values in offered.items()}
+    series = [Series(pool.path.name, set_color(0), offered), Series(f"target: {target.name}", INK, wanted)]
+    title = f"What {ipc} {'image' if ipc == 1 else 'images'} per class shall follow, and what there is"
+    return _save_png(path, cumulative(series, ipc=ipc, title=title, classes=list(offered)), 150)
 
 
 def _save_png(path: Path, figure: "Figure", dpi: float) -> Path:

@@ -1,21 +1,20 @@
-"""Which difficulties a distilled set should have: taken from real images, a preset of the paper, or given outright.
+"""Which difficulties a distilled set should have: of real images, a preset of the paper, a curve, or a mixture.
 
-The paper (arXiv 2601.10090) counts difficulties in ten bins after a logarithm, since most images are easy, near 0:
-
-    y = ln(d / low) / ln(high / low),   low = o[bottom],   high = o[n - 1 - top],   o = sorted d, clipped to [low, high]
-
-and picks the numbers of clipped images (bottom, top) that minimise ``0.5 KL(raw || y) + 0.5 KL(uniform || y)``.
+A target is asked for two things: ``values``, equally likely difficulties (a sample, or even quantiles of a curve), and
+``quotas``, how many of IPC images it wants in each of ten bins.  Shapes such as the presets of arXiv 2601.10090 say
+nothing but the shares of the bins, so that their difficulties depend on the scale that is binned.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-BINS = 10
-BLOCK = 200_000  # pairs of thresholds at a time: 16 MB for each array of ten bins
-TINY = 1e-300  # below every difficulty but 0
-FLOOR = 1e-4  # the paper's stand-in for a difficulty of exactly 0, whose logarithm does not exist
+from .scales import BINS, LogScale, Scale, log_scale
+
+RESOLUTION = 1000  # quantiles that stand for a curve: each a thousandth of the images
+STEERING_SCALE = LogScale(1e-3, 1.0)  # what a shape is laid over where there are no images yet
 
 # Counts of the paper's ablation for 10, 20 and 50 images, easy to hard; other numbers take the shape of the last.
 PRESETS = {
@@ -38,89 +37,6 @@ PRESETS = {
 }
 
 
-@dataclass(frozen=True)
-class LogTransform:
-    """Difficulty to the paper's logarithmic scale and back: ``low`` to 0, ``high`` to 1, clipped outside."""
-
-    low: float
-    high: float
-
-    def __call__(self, difficulties: np.ndarray) -> np.ndarray:
-        """``(n,)`` in [0, 1] to ``(n,)`` in [0, 1]; all 1 where low = high, since then nothing tells images apart."""
-        if self.high <= self.low:
-            return np.ones(len(difficulties))
-        clipped = np.clip(np.asarray(difficulties, np.float64), self.low, self.high)
-        return np.log(clipped / self.low) / np.log(self.high / self.low)
-
-    def inverse(self, transformed: np.ndarray) -> np.ndarray:
-        """``(n,)`` in [0, 1] back to difficulties in [low, high]."""
-        return self.low * (self.high / self.low) ** np.asarray(transformed, np.float64)
-
-    def bins(self, difficulties: np.ndarray) -> np.ndarray:
-        """Bin of each image, ``(n,)`` integers 0 (easiest) to 9; every value falls into exactly one."""
-        if self.high <= self.low:
-            return np.full(len(difficulties), BINS - 1)
-        logs = np.log(np.clip(np.asarray(difficulties, np.float64), self.low, self.high))
-        return np.searchsorted(_inner_edges(np.log(self.low), np.log(self.high)), logs, side="right")
-
-
-def _inner_edges(low: np.ndarray | float, high: np.ndarray | float) -> np.ndarray:
-    """The nine edges between ten bins, in logarithms; one formula for search, quotas and draw."""
-    low, high = np.asarray(low)[..., None], np.asarray(high)[..., None]
-    return low + (high - low) * (np.arange(1, BINS) / BINS)
-
-
-def log_transform(difficulties: Sequence[float], bottom: int = 0, top: int = 0) -> LogTransform:
-    """The transform that clips the ``bottom`` easiest and the ``top`` hardest of these difficulties."""
-    ordered = np.sort(np.asarray(difficulties, np.float64))
-    if bottom + top >= len(ordered):
-        raise ValueError(
-            f"cannot clip {bottom} easiest and {top} hardest of {len(ordered)} images; lower bottom or top"
-        )
-    low, high = max(ordered[bottom], FLOOR if ordered[bottom] == 0 else 0.0), ordered[len(ordered) - 1 - top]
-    return LogTransform(float(low), float(max(low, high)))
-
-
-def search_thresholds(difficulties: Sequence[float], limit: int) -> tuple[int, int]:
-    """The paper's (bottom, top): the first minimum over 0..limit-1 squared, ``bottom`` outer.
-
-    The objective is infinite as soon as a bin is empty; where it is so everywhere, nothing is clipped: (0, 0).
-
-    Args:
-        difficulties: of one class of the pool, ``(n,)``.
-        limit: half of the pool (what the authors' recorded thresholds need) or half of IPC (their released code).
-    """
-    ordered = np.sort(np.asarray(difficulties, np.float64))
-    limit = max(1, min(limit, (len(ordered) + 1) // 2))
-    lowest, found = np.inf, (0, 0)
-    rows = max(1, BLOCK // limit)  # a class of 6,000 has nine million pairs
-    for start in range(0, limit, rows):
-        objective = _objective(ordered, np.arange(start, min(start + rows, limit)), np.arange(limit))
-        if objective.min() < lowest:
-            bottom, top = np.unravel_index(np.argmin(objective), objective.shape)
-            lowest, found = objective.min(), (start + int(bottom), int(top))
-    return found
-
-
-def _objective(ordered: np.ndarray, bottom: np.ndarray, top: np.ndarray) -> np.ndarray:
-    """``0.5 KL(raw || transformed) + 0.5 KL(uniform || transformed)`` in bits, ``(len(bottom), len(top))``."""
-    count = len(ordered)
-    low = np.where(ordered[bottom] == 0, FLOOR, ordered[bottom])[:, None]
-    high = ordered[count - 1 - top][None, :]
-    usable = high > low
-    low, high = np.broadcast_to(low, usable.shape), np.where(usable, high, low * np.e)
-    # an image counts as below an edge if its clipped logarithm is: low is below all edges and high is above all
-    below = np.searchsorted(np.log(np.maximum(ordered, TINY)), _inner_edges(np.log(low), np.log(high)))
-    transformed = np.diff(below, axis=-1, prepend=0, append=count) / count
-    raw = np.histogram(ordered, BINS, (0, 1))[0] / count
-    filled = raw > 0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log2(transformed)
-        cross = -0.5 * (logs[..., filled] @ raw[filled]) - 0.5 * logs.mean(-1)
-    divergence = 0.5 * np.sum(raw[filled] * np.log2(raw[filled])) - 0.5 * np.log2(BINS) + cross
-    return np.where(usable & (transformed > 0).all(-1), divergence, np.inf)
-
-
 def largest_remainder(proportions: np.ndarray, total: int) -> np.ndarray:
     """Whole numbers that sum to ``total``, nearest to ``proportions * total``; ties go to the easier bin."""
     exact = np.asarray(proportions, np.float64) / np.sum(proportions) * total
@@ -130,95 +46,306 @@ def largest_remainder(proportions: np.ndarray, total: int) -> np.ndarray:
     return counts
 
 
-@dataclass(frozen=True)
-class TargetDistribution:
-    """The difficulties that are wanted: of real reference images by class, one shape over ten bins, or one difficulty.
+def even_levels(count: int) -> np.ndarray:
+    """``(i + 1/2) / count``: the levels whose quantiles stand for equal shares of a distribution."""
+    return (np.arange(count) + 0.5) / count
 
-    Make one with ``from_reference``, ``preset``, ``histogram`` or ``constant``.
+
+class TargetDistribution:
+    """The difficulties that are wanted, in each class.  Make one with a class method, ``as_target``, or by subclassing.
+
+    ``name`` says in a word what it is, for records and figures; ``relative`` whether its values depend on the scale.
     """
 
-    reference: Mapping[str, np.ndarray] | None = None
-    shape: tuple[float, ...] | None = None
-    value: float | None = None
-    counts: Mapping[int, tuple[int, ...]] = field(
-        default_factory=dict
-    )  # whole quotas for some IPC, as the paper has them
-    name: str = ""
+    name: str
+    relative: bool = False
 
-    @classmethod
+    def values(self, class_name: str, scale: Scale, ipc: int | None = None) -> np.ndarray:
+        """Equally likely difficulties, rising, ``(n,)`` in [0, 1].
+
+        Args:
+            class_name: whose difficulties; ValueError if the target lacks it.
+            scale: that a mere shape is laid over; without effect on others.
+            ipc: for which a preset of the paper may have counts of its own.
+        """
+        raise NotImplementedError
+
+    def summary(self) -> dict[str, Any]:
+        """What tells one target from another, for the record; JSON values only."""
+        raise NotImplementedError
+
+    def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
+        """Images wanted in each bin of the scale, ``(10,)``, summing to ``ipc``.
+
+        Args:
+            thresholds: as the paper does, clip this many of a *reference's own* easiest and hardest images, whatever
+                the scale.  They are counts: the pair that clips 40 % of a pool of 50 clips 1.5 % of 1,300 references,
+                so that a bin means other difficulties on either side.  None bins both by ``scale``.
+        """
+        return largest_remainder(np.bincount(scale.bins(self.values(class_name, scale, ipc)), minlength=BINS), ipc)
+
+    def difficulties(self, class_name: str, count: int, scale: Scale = STEERING_SCALE) -> np.ndarray:
+        """``count`` target difficulties that follow the distribution, easiest first, to steer a pool with."""
+        return np.quantile(self.values(class_name, scale), even_levels(count))
+
+    @staticmethod
     def from_reference(
-        cls, difficulties: Mapping[str, Sequence[float]], name: str = "reference"
+        difficulties: Mapping[str, Sequence[float]] | Sequence[float], name: str = "reference"
     ) -> "TargetDistribution":
-        """Follow real images: class name to their difficulties, best scored by a guide that was not trained on them.
+        """Follow real images, best scored by a guide that was not trained on them.
+
+        Args:
+            difficulties: class name to ``(n,)`` in [0, 1], or one list for all classes.
 
         Raises:
             ValueError: a class is empty, or a difficulty is not in [0, 1].
         """
-        checked = {key: np.asarray(values, np.float64) for key, values in difficulties.items()}
+        by_class = difficulties if isinstance(difficulties, Mapping) else {EVERY_CLASS: difficulties}
+        checked = {key: np.sort(np.asarray(values, np.float64)) for key, values in by_class.items()}
         for key, values in checked.items():
             if not (len(values) and np.all((values >= 0) & (values <= 1))):
                 raise ValueError(f"reference difficulties of {key!r} must be a non-empty list in [0, 1] without NaN")
-        return cls(reference=checked, name=name)
+        return Reference(checked, name)
 
-    @classmethod
-    def preset(cls, name: str) -> "TargetDistribution":
-        """``hill``, ``ground``, ``slope`` or ``cliff`` of the paper's ablation."""
+    @staticmethod
+    def preset(name: str) -> "TargetDistribution":
+        """``hill``, ``ground``, ``slope`` or ``cliff`` of the paper's ablation, for any IPC."""
         if name not in PRESETS:
             raise ValueError(f"there is no target preset {name!r}; choose {', '.join(PRESETS)}, or give ten numbers")
-        return cls(shape=PRESETS[name][50], counts=PRESETS[name], name=name)
+        return Shape(PRESETS[name][50], name, PRESETS[name])
 
-    @classmethod
-    def histogram(cls, shares: Sequence[float], name: str = "histogram") -> "TargetDistribution":
-        """Ten non-negative shares, easiest bin first; they need not sum to one."""
+    @staticmethod
+    def histogram(
+        shares: Sequence[float], edges: Sequence[float] | None = None, name: str = "histogram"
+    ) -> "TargetDistribution":
+        """Shares of bins, easiest first; they need not sum to one.
+
+        Args:
+            shares: non-negative; ten of them unless there are edges.
+            edges: difficulties between which the shares lie, one more than shares; evenly spread within each.  Without
+                them, shares of the ten bins of the scale at hand.
+        """
         values = np.asarray(shares, np.float64)
-        if values.shape != (BINS,) or not np.all(np.isfinite(values) & (values >= 0)) or values.sum() == 0:
+        count = BINS if edges is None else len(edges) - 1
+        if values.shape != (count,) or not np.all(np.isfinite(values) & (values >= 0)) or values.sum() == 0:
             raise ValueError(
-                f"a target histogram needs {BINS} non-negative numbers, easiest bin first, but got {list(shares)}"
+                f"a target histogram needs {count} non-negative numbers, easiest bin first, but got {list(shares)}"
             )
-        return cls(shape=tuple(values.tolist()), name=name)
+        if edges is None:
+            return Shape(tuple(values.tolist()), name)
+        return Curve(np.concatenate([[0], np.cumsum(values)]) / values.sum(), _rising(edges), name)
 
-    @classmethod
-    def constant(cls, difficulty: float) -> "TargetDistribution":
-        """The same difficulty for every image, in [0, 1]; it can steer a pool, but has no histogram to select by."""
+    @staticmethod
+    def quantiles(difficulties: Sequence[float], name: str = "quantiles") -> "TargetDistribution":
+        """Difficulties at evenly spaced levels, from the easiest image's to the hardest's, straight between them."""
+        values = _rising(difficulties)
+        return Curve(np.linspace(0, 1, len(values)), values, name)
+
+    @staticmethod
+    def uniform(low: float = 0.0, high: float = 1.0) -> "TargetDistribution":
+        """Every difficulty between two is equally likely."""
+        return TargetDistribution.quantiles([low, high], f"uniform({low:g}, {high:g})")
+
+    @staticmethod
+    def beta(a: float, b: float) -> "TargetDistribution":
+        """The beta distribution: mean ``a / (a + b)``, easy images prevail where a < b."""
+        from scipy.stats import beta
+
+        if not (0 < a < np.inf and 0 < b < np.inf):
+            raise ValueError(
+                f"a beta target needs two positive numbers, but got {a} and {b}; try 0.3 and 3, mostly easy"
+            )
+        levels = even_levels(RESOLUTION)
+        return Curve(levels, np.clip(beta.ppf(levels, a, b), 0, 1), f"beta({a:g}, {b:g})")
+
+    @staticmethod
+    def constant(difficulty: float) -> "TargetDistribution":
+        """The same difficulty for every image, in [0, 1]."""
         if not 0 <= difficulty <= 1:
             raise ValueError(f"a target difficulty must lie in [0, 1], 0 easy and 1 hard, but is {difficulty}")
-        return cls(value=float(difficulty), name=f"{difficulty:g}")
+        return Curve(np.array([0.0]), np.array([float(difficulty)]), f"{difficulty:g}")
 
-    def reference_of(self, class_name: str) -> np.ndarray:
-        """Reference difficulties of one class, ``(n,)``."""
-        assert self.reference is not None
-        if class_name not in self.reference:
+    @staticmethod
+    def mixture(
+        targets: "Sequence[TargetDistribution]", weights: Sequence[float] | None = None
+    ) -> "TargetDistribution":
+        """Images of several targets, each for its share; equal shares without weights."""
+        shares = np.ones(len(targets)) if weights is None else np.asarray(weights, np.float64)
+        if not len(targets) or shares.shape != (len(targets),) or not np.all((shares > 0) & np.isfinite(shares)):
             raise ValueError(
-                f"the target's reference has no class {class_name!r}; it has {', '.join(list(self.reference)[:10])}"
+                f"a mixture needs targets and a positive weight for each, but got {len(targets)} targets and "
+                f"weights {shares.tolist()}"
             )
-        return self.reference[class_name]
+        return Mixture(tuple(targets), tuple((shares / shares.sum()).tolist()))
 
-    def quotas(self, class_name: str, ipc: int, bottom: int, top: int) -> np.ndarray:
-        """Images wanted in each bin, ``(10,)``, summing to ``ipc``; see the module for (bottom, top).
+    @staticmethod
+    def per_class(targets: "Mapping[str, TargetDistribution]") -> "TargetDistribution":
+        """Another target for each class name."""
+        if not targets:
+            raise ValueError("a target per class needs at least one class; give {class name: target, ...}")
+        return PerClass(dict(targets))
 
-        Raises:
-            ValueError: the target is one difficulty, or its reference lacks the class.
-        """
-        if self.value is not None:
+
+EVERY_CLASS = ""  # key of a reference that all classes share
+
+
+def _rising(values: Sequence[float]) -> np.ndarray:
+    array = np.asarray(values, np.float64)
+    if len(array) < 2 or not np.all((array >= 0) & (array <= 1)) or np.any(np.diff(array) < 0):
+        raise ValueError(
+            f"difficulties of a target must be at least two, rise, and lie in [0, 1], but are {array.tolist()[:12]}"
+        )
+    return array
+
+
+@dataclass(frozen=True, eq=False)
+class Reference(TargetDistribution):
+    """Sorted difficulties of real images by class; the only target that has order statistics to clip by."""
+
+    by_class: Mapping[str, np.ndarray]
+    name: str
+
+    def values(self, class_name: str, scale: Scale | None = None, ipc: int | None = None) -> np.ndarray:
+        """Its own; see ``TargetDistribution``."""
+        found = self.by_class.get(class_name, self.by_class.get(EVERY_CLASS))
+        if found is None:
             raise ValueError(
-                f"the one difficulty {self.name} can steer images but not select them; "
-                f"select by a reference, a histogram or a preset ({', '.join(PRESETS)})"
+                f"the target's reference has no class {class_name!r}; it has {', '.join(list(self.by_class)[:10])}"
             )
-        if self.shape is not None:
-            return np.array(self.counts.get(ipc) or largest_remainder(np.array(self.shape), ipc))
-        values = self.reference_of(class_name)
-        transform = log_transform(values, min(bottom, (len(values) - 1) // 2), min(top, (len(values) - 1) // 2))
-        return largest_remainder(np.bincount(transform.bins(values), minlength=BINS), ipc)
+        return found
 
-    def difficulties(self, class_name: str, count: int, scale: LogTransform = LogTransform(1e-3, 1.0)) -> np.ndarray:
-        """``count`` target difficulties that follow the distribution, easiest first, to steer a pool with.
+    def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
+        """Its own; see ``TargetDistribution``."""
+        if thresholds is not None and isinstance(scale, LogScale):
+            values = self.values(class_name)
+            scale = log_scale(values, *np.minimum(thresholds, (len(values) - 1) // 2).tolist())
+        return super().quotas(class_name, ipc, scale)
 
-        They are the quantiles at ``(i + 1/2) / count``: of the reference, or of the shape laid over ``scale``.
-        """
-        if self.value is not None:
-            return np.full(count, self.value)
-        at = (np.arange(count) + 0.5) / count
-        if self.shape is None:
-            return np.quantile(self.reference_of(class_name), at)
-        cumulative = np.concatenate([[0], np.cumsum(self.shape)]) / np.sum(self.shape)
-        return scale.inverse(np.interp(at, cumulative, np.arange(BINS + 1) / BINS))
+    def summary(self) -> dict[str, Any]:
+        """For the record."""
+        return {"name": self.name, "reference": {k: [len(v), float(np.mean(v))] for k, v in self.by_class.items()}}
+
+
+@dataclass(frozen=True, eq=False)
+class Shape(TargetDistribution):
+    """Shares of the ten bins of whatever scale is at hand, and the paper's whole numbers for some IPC."""
+
+    shares: tuple[float, ...]
+    name: str
+    counts: Mapping[int, tuple[int, ...]] | None = None
+    relative = True
+
+    def _shares(self, ipc: int | None) -> tuple[float, ...]:
+        return (self.counts or {}).get(ipc, self.shares)
+
+    def values(self, class_name: str, scale: Scale, ipc: int | None = None) -> np.ndarray:
+        """Its own; see ``TargetDistribution``."""
+        shares = self._shares(ipc)
+        levels = np.concatenate([[0], np.cumsum(shares)]) / np.sum(shares)
+        return scale.inverse(np.interp(even_levels(RESOLUTION), levels, np.arange(BINS + 1) / BINS))
+
+    def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
+        """Its own; see ``TargetDistribution``."""
+        return largest_remainder(np.array(self._shares(ipc)), ipc)
+
+    def summary(self) -> dict[str, Any]:
+        """For the record."""
+        return {"name": self.name, "shares": list(self.shares)}
+
+
+@dataclass(frozen=True, eq=False)
+class Curve(TargetDistribution):
+    """A quantile function, straight between its knots ``(levels, knots)``."""
+
+    levels: np.ndarray
+    knots: np.ndarray
+    name: str
+
+    def values(self, class_name: str, scale: Scale | None = None, ipc: int | None = None) -> np.ndarray:
+        """Its own; see ``TargetDistribution``."""
+        return np.interp(even_levels(RESOLUTION if len(self.knots) > 1 else 1), self.levels, self.knots)
+
+    def summary(self) -> dict[str, Any]:
+        """For the record."""
+        few = slice(None, None, max(1, len(self.knots) // 20))
+        return {"name": self.name, "levels": self.levels[few].tolist(), "difficulties": self.knots[few].tolist()}
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture(TargetDistribution):
+    """Several targets, each for its share of the images."""
+
+    targets: tuple[TargetDistribution, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """Weights and names of the parts."""
+        return " + ".join(f"{w:.3g}*{t.name}" for w, t in zip(self.weights, self.targets, strict=True))
+
+    @property
+    def relative(self) -> bool:
+        """Whether a part is."""
+        return any(target.relative for target in self.targets)
+
+    def values(self, class_name: str, scale: Scale, ipc: int | None = None) -> np.ndarray:
+        """Its own; see ``TargetDistribution``."""
+        parts = [target.values(class_name, scale, ipc) for target in self.targets]
+        weights = np.concatenate([np.full(len(p), w / len(p)) for w, p in zip(self.weights, parts, strict=True)])
+        values = np.concatenate(parts)
+        order = np.argsort(values, kind="stable")
+        at = np.searchsorted(np.cumsum(weights[order]), even_levels(RESOLUTION))
+        return values[order][np.minimum(at, len(values) - 1)]
+
+    def summary(self) -> dict[str, Any]:
+        """For the record."""
+        return {"name": self.name, "parts": [target.summary() for target in self.targets]}
+
+
+@dataclass(frozen=True, eq=False)
+class PerClass(TargetDistribution):
+    """Another target for each class."""
+
+    targets: Mapping[str, TargetDistribution]
+    name: str = "per class"
+
+    @property
+    def relative(self) -> bool:
+        """Whether that of some class is."""
+        return any(target.relative for target in self.targets.values())
+
+    def of(self, class_name: str) -> TargetDistribution:
+        """The target of one class; ValueError if there is none."""
+        if class_name not in self.targets:
+            raise ValueError(
+                f"there is no target for class {class_name!r}, only for {', '.join(list(self.targets)[:10])}; add one"
+            )
+        return self.targets[class_name]
+
+    def values(self, class_name: str, scale: Scale, ipc: int | None = None) -> np.ndarray:
+        """Its own; see ``TargetDistribution``."""
+        return self.of(class_name).values(class_name, scale, ipc)
+
+    def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
+        """Its own; see ``TargetDistribution``."""
+        return self.of(class_name).quotas(class_name, ipc, scale, thresholds)
+
+    def summary(self) -> dict[str, Any]:
+        """For the record."""
+        return {"name": self.name, "classes": {name: target.summary() for name, target in self.targets.items()}}
+
+
+def as_target(target: TargetDistribution | Mapping[str, Sequence[float]] | str | float) -> TargetDistribution:
+    """A target from the shortest way to say it: a preset's name, one difficulty, or a reference by class."""
+    if isinstance(target, TargetDistribution):
+        return target
+    if isinstance(target, str):
+        return TargetDistribution.preset(target)
+    if isinstance(target, Mapping):
+        return TargetDistribution.from_reference(target)
+    if isinstance(target, int | float):
+        return TargetDistribution.constant(target)
+    raise TypeError(
+        f"a target cannot be made from {type(target).__name__}; give a TargetDistribution, the name of a preset "
+        f"({', '.join(PRESETS)}), a number in [0, 1], or {{class name: difficulties}} of real images"
+    )

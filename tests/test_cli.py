@@ -5,13 +5,15 @@ import subprocess
 import sys
 
 import pytest
-from tiny import tiny_pipeline, write_images
+from PIL import Image
+from tiny import tiny_classifier, tiny_pipeline, write_images
 from typer.testing import CliRunner
 
 from dag_diffusion import read_pool
 from dag_diffusion.cli import app
+from dag_diffusion.pools import read_rows
 
-COMMANDS = ["run", "generate", "train-probe", "find-modes", "score", "subsample", "evaluate", "report"]
+COMMANDS = ["run", "generate", "train-probe", "find-modes", "score", "subsample", "show-target", "evaluate", "report"]
 
 
 def call(*arguments):
@@ -51,7 +53,7 @@ def test_generate_score_subsample_report_follow_one_another(tmp_path, saved_pipe
     result = call("subsample", pool, chosen, "--ipc", 2, "--target", "hill")
     assert result.exit_code == 0, result.output
     assert len(read_pool(chosen)) == 6
-    assert json.loads((chosen / "pool.json").read_text())["selection"]["target"] == "hill"
+    assert json.loads((chosen / "pool.json").read_text())["selection"]["target"]["name"] == "hill"
     shown = call("report", pool, chosen, "--reference", pool, "--output", tmp_path / "report.html")
     assert shown.exit_code == 0, shown.output
     assert "distilled set" in (tmp_path / "report.html").read_text()
@@ -134,7 +136,40 @@ def test_score_skips_unreadable_files_if_asked(tmp_path, saved_pipeline):
     assert "1 files skipped" in call(*options, "--on-error", "skip").stdout
     rows = read_pool(tmp_path / "pool").rows
     assert [row["difficulty"] is None for row in rows] == [False, False, True]
-    assert {row["difficulty_by"] for row in rows} == {str(saved_pipeline / "classifier")}
+    assert {row["difficulty_by"] for row in rows} == {f"confidence by {saved_pipeline / 'classifier'}"}
+
+
+def test_score_takes_several_classifiers_a_measure_and_a_class_map_and_reuses_its_scores(tmp_path, saved_pipeline):
+    write_images(tmp_path / "pool", {"Tasche": 2, "T-shirt": 1})
+    tiny_classifier().save_pretrained(tmp_path / "second")
+    (tmp_path / "names.json").write_text('{"Tasche": "Bag"}')
+    options = [
+        "--classifier",
+        saved_pipeline / "classifier",
+        "--classifier",
+        tmp_path / "second",
+        "--measure",
+        "margin",
+    ]
+    options += ["--class-map", tmp_path / "names.json", "--output", tmp_path / "scores.jsonl", "--quiet"]
+    first, second = (call("score", tmp_path / "pool", *options).stdout.split(":")[-1] for _ in range(2))
+    assert first == " 3 scored, 0 from the cache, 0 files skipped\n"
+    assert second == " 0 scored, 3 from the cache, 0 files skipped\n"
+    by = {row["difficulty_by"] for row in read_rows(tmp_path / "scores.jsonl")}
+    assert by == {f"margin by {saved_pipeline / 'classifier'}, {tmp_path / 'second'}"}
+
+
+def test_score_in_a_precision_of_ones_own(tmp_path, saved_pipeline):
+    write_images(tmp_path / "pool", {"T-shirt": 2})
+    options = ["score", tmp_path / "pool", "--classifier", saved_pipeline / "classifier", "--quiet"]
+    full, half = (read_pool_after(call(*options, "--precision", p), tmp_path) for p in ("float32", "bfloat16"))
+    assert full != half
+    assert full == pytest.approx(half, abs=0.1)
+
+
+def read_pool_after(result, folder):
+    assert result.exit_code == 0, result.output
+    return read_pool(folder / "pool").difficulties.tolist()
 
 
 def test_evaluate_compares_sets_on_given_test_images(tmp_path):
@@ -158,6 +193,37 @@ def test_evaluate_compares_sets_on_given_test_images(tmp_path):
     assert result.exit_code == 0, result.output
     assert len(json.loads((tmp_path / "r.json").read_text())) == 4
     assert "second" in result.stdout
+
+
+def test_nested_sets_are_linked_and_say_how_they_were_chosen(tmp_path):
+    write_images(tmp_path / "pool", {"Bag": 9, "Coat": 9}, difficulty=lambda name, index: index / 10)
+    options = ["--ipc", 4, "--ipc", 2, "--target", "uniform:0,0.8", "--method", "matching", "--files", "link"]
+    result = call("subsample", tmp_path / "pool", tmp_path / "sets", *options)
+    assert result.exit_code == 0, result.output
+    assert "Wasserstein-1 to the target" in result.stdout
+    small, large = (read_pool(tmp_path / "sets" / f"ipc-{ipc}") for ipc in (2, 4))
+    assert {row["file_name"] for row in small.rows} < {row["file_name"] for row in large.rows}
+    assert (large.path / "Bag/00001.png").stat().st_nlink >= 2
+    selection = small.provenance["selection"]
+    assert (selection["method"], selection["ipc"], selection["target"]["name"]) == ("matching", 2, "uniform(0, 0.8)")
+    assert [row["class"] for row in selection["classes"]] == ["Bag", "Coat"]
+
+
+def test_baselines_by_features_need_neither_scores_nor_a_target(tmp_path, saved_pipeline):
+    write_images(tmp_path / "pool", {"Bag": 6, "T-shirt": 6})
+    for method in ("k-center", "herding"):
+        options = ["--ipc", 3, "--method", method, "--classifier", saved_pipeline / "classifier", "--quiet"]
+        result = call("subsample", tmp_path / "pool", tmp_path / method, *options)
+        assert result.exit_code == 0, result.output
+        assert len(read_pool(tmp_path / method)) == 6
+
+
+def test_target_is_drawn_before_it_is_used(tmp_path):
+    write_images(tmp_path / "pool", {"Bag": 9, "Coat": 9}, difficulty=lambda name, index: index / 10)
+    drawn = call("show-target", "hill", "--pool", tmp_path / "pool", "--output", tmp_path / "new/target.png")
+    assert drawn.exit_code == 0, drawn.output
+    with Image.open(tmp_path / "new/target.png") as image:
+        assert min(image.size) > 400
 
 
 def run_main(monkeypatch, capsys, *arguments):
@@ -193,6 +259,11 @@ def mistakes(tmp_path, pipeline):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "dog.jpg").write_bytes(b"")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "sets/ipc-2").mkdir(parents=True)
+    (tmp_path / "sets/ipc-2/pool.json").write_text("{}")
+    (tmp_path / "names.txt").write_text("Bag")
+    write_images(tmp_path / "photos of", {"Bag": 1})
+    (tmp_path / "photos of/Bag/00000.png").write_bytes(b"")
     guide = ["--classifier", pipeline / "classifier"]
     return {
         "generate over photos": (["generate", tmp_path / "photos", "--pipeline", pipeline, "--overwrite"], "no pool"),
@@ -204,6 +275,17 @@ def mistakes(tmp_path, pipeline):
         "score empty": (["score", tmp_path / "empty", *guide], "no images"),
         "score other classes": (["score", tmp_path / "hats", *guide], "no class called 'Hat'"),
         "score with no classifier": (["score", tmp_path / "scored", "--classifier", tmp_path / "empty"], "classifier"),
+        "unknown measure": (["score", tmp_path / "scored", *guide, "--measure", "loss"], "choose one of confidence"),
+        "unknown precision": (["score", tmp_path / "scored", *guide, "--precision", "int8"], "bfloat16"),
+        "no such class map": (
+            ["score", tmp_path / "scored", *guide, "--class-map", tmp_path / "no.json"],
+            "no class map",
+        ),
+        "scores over photos": (
+            ["score", tmp_path / "scored", *guide, "--output", tmp_path / "names.txt"],
+            "no file_name",
+        ),
+        "broken image": (["score", tmp_path / "photos of", *guide], "not a readable image"),
         "ipc too large": (
             ["subsample", tmp_path / "scored", tmp_path / "s", "--ipc", 4, "--target", "hill"],
             "lower ipc",
@@ -212,9 +294,21 @@ def mistakes(tmp_path, pipeline):
             ["subsample", tmp_path / "hats", tmp_path / "s", "--ipc", 1, "--target", "hill"],
             "dag-diffusion score",
         ),
-        "select by a number": (
-            ["subsample", tmp_path / "scored", tmp_path / "s", "--ipc", 1, "--target", "0.5"],
-            "not select",
+        "select by a word": (
+            ["subsample", tmp_path / "scored", tmp_path / "s", "--ipc", 1, "--target", "valley"],
+            "choose reference, hill",
+        ),
+        "one of two sets is there": (
+            ["subsample", tmp_path / "scored", tmp_path / "sets", "--ipc", 1, "--ipc", 2, "--target", "hill"],
+            "already holds a pool",
+        ),
+        "unknown diversity": (
+            ["subsample", tmp_path / "scored", tmp_path / "s", "--diversity", "much"],
+            "determinantal",
+        ),
+        "target that is not to be shown": (
+            ["show-target", "valley", "--pool", tmp_path / "scored"],
+            "choose reference",
         ),
         "unknown method": (
             ["subsample", tmp_path / "scored", tmp_path / "s", "--ipc", 1, "--method", "best"],

@@ -24,7 +24,8 @@ from dag_diffusion.modes import (
     mode_shift,
 )
 from dag_diffusion.pools import UnreadableImageError, read_pool
-from dag_diffusion.targets import BINS, PRESETS, TargetDistribution, log_transform, search_thresholds
+from dag_diffusion.scales import BINS, searched_scale
+from dag_diffusion.targets import PRESETS, TargetDistribution
 
 NAMES = {3: "T-shirt", 7: "Ankle boot, boot"}
 seeds = st.integers(0, 1000)
@@ -43,7 +44,7 @@ def graded(count: int, seed: int = 0) -> np.ndarray:
 
 
 def strata_of(values: np.ndarray) -> np.ndarray:
-    return log_transform(values, *search_thresholds(values, len(values) // 2)).bins(values)
+    return searched_scale(values).bins(values)
 
 
 def modes_in_strata(modes: Modes, values: np.ndarray) -> np.ndarray:
@@ -231,7 +232,7 @@ def test_same_seed_gives_the_same_modes_and_classes_do_not_change_each_other():
 @given(st.sampled_from(sorted(PRESETS)), st.integers(1, 20), seeds)
 def test_strata_hold_the_quotas_of_a_preset_where_images_suffice(preset, per_class, seed):
     values, target = graded(150, seed), TargetDistribution.preset(preset)
-    quotas = target.quotas("T-shirt", per_class, 0, 0)
+    quotas = target.quotas("T-shirt", per_class, searched_scale(values))
     assume((np.bincount(strata_of(values), minlength=BINS) >= quotas).all())
     latents, labels = real({3: len(values)})
     modes = find_difficulty_modes(latents, labels, values, per_class, target, class_names=NAMES)

@@ -1,38 +1,88 @@
-"""What every selection method must do, and what the paper's rule does besides."""
+"""What every selection method must do, what the paper's rule does besides, and what nested sets are."""
+
+import json
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.stats import wasserstein_distance
 from tiny import write_images
 
-from dag_diffusion import TargetDistribution, read_pool, select, subsample, write_distilled_set
-from dag_diffusion.subsampling import FILLED, METHODS
-from dag_diffusion.targets import BINS, log_transform
+from dag_diffusion import SelectionRule, TargetDistribution, read_pool, select, subsample, write_distilled_set
+from dag_diffusion.scales import BINS, LogScale, RawScale, log_scale
+from dag_diffusion.subsampling import BY_TARGET, FILLED, METHODS
 
 pools = arrays(float, st.integers(1, 60), elements=st.floats(0, 1))
 TARGETS = st.sampled_from(
-    [TargetDistribution.preset("hill"), TargetDistribution.from_reference({"": np.linspace(0, 1, 99)})]
+    [
+        TargetDistribution.preset("hill"),
+        TargetDistribution.from_reference(np.linspace(0, 1, 99)),
+        TargetDistribution.beta(0.5, 3),
+        TargetDistribution.constant(0.5),
+    ]
 )
+RULES = [
+    *METHODS,
+    SelectionRule("histogram", search="ipc", clipping="values"),
+    SelectionRule("histogram", scale="raw"),
+    SelectionRule("matching", diversity="random"),
+    SelectionRule("matching", diversity="k-center"),
+    SelectionRule("matching", diversity="determinantal", tolerance=0.2),
+]
+each_rule = pytest.mark.parametrize("rule", RULES, ids=str)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@settings(deadline=None)
+def features_of(values: np.ndarray) -> np.ndarray:
+    return np.stack([np.sin(9 * values), np.cos(7 * values)], 1)
+
+
+@each_rule
+@settings(deadline=None, max_examples=50)
 @given(values=pools, target=TARGETS, data=st.data())
-def test_selects_exactly_ipc_distinct_images(method, values, target, data):
+def test_selects_exactly_ipc_distinct_images(rule, values, target, data):
     ipc = data.draw(st.integers(1, len(values)))
-    chosen = select(values, ipc, method=method, target=target)
+    chosen = select(values, ipc, method=rule, target=target, features=features_of(values))
     assert len(set(chosen.indices.tolist())) == len(chosen.bins) == ipc
+    assert chosen.floor - 1e-9 <= chosen.distance <= 1
 
 
-@pytest.mark.parametrize("method", METHODS)
-@settings(deadline=None, max_examples=25)
+@each_rule
+@settings(deadline=None, max_examples=15)
 @given(values=pools, seed=st.integers(0, 99))
-def test_same_seed_selects_the_same(method, values, seed):
-    target = TargetDistribution.preset("slope")
-    first, second = (select(values, len(values) // 2 + 1, method=method, target=target, seed=seed) for _ in range(2))
+def test_same_seed_selects_the_same(rule, values, seed):
+    options = {"method": rule, "target": "slope", "features": features_of(values), "seed": seed}
+    first, second = (select(values, len(values) // 2 + 1, **options) for _ in range(2))
     assert np.array_equal(first.indices, second.indices)
+
+
+@each_rule
+@settings(deadline=None, max_examples=30)
+@given(values=pools, target=TARGETS, seed=st.integers(0, 99), data=st.data())
+def test_order_of_the_images_does_not_matter_when_they_have_names(rule, values, target, seed, data):
+    values = np.round(values, 1)  # ties
+    ipc = data.draw(st.integers(1, len(values)))
+    shuffled = np.random.default_rng(seed).permutation(len(values))
+    sets = []
+    for order in (np.arange(len(values)), shuffled):
+        images = {"names": [f"{i:03d}" for i in order], "features": features_of(values[order])}
+        sets.append(order[select(values[order], ipc, method=rule, target=target, **images).indices].tolist())
+    assert sets[0] == sets[1]
+
+
+@each_rule
+@settings(deadline=None, max_examples=30)
+@given(values=pools, target=TARGETS, data=st.data())
+def test_nested_sets_nest_and_begin_with_the_smaller_one(rule, values, target, data):
+    sizes = data.draw(st.sets(st.integers(1, len(values)), min_size=1, max_size=4))
+    found = select(values, sorted(sizes), method=rule, target=target, features=features_of(values))
+    assert list(found) == sorted(sizes)
+    largest = found[max(sizes)].indices.tolist()
+    for ipc in sizes:
+        assert sorted(found[ipc].indices) == sorted(largest[:ipc])
+    alone = select(values, max(sizes), method=rule, target=target, features=features_of(values))
+    assert sorted(alone.indices) == sorted(largest)
 
 
 @settings(deadline=None, max_examples=50)
@@ -40,19 +90,63 @@ def test_same_seed_selects_the_same(method, values, seed):
 def test_histogram_draws_each_bin_up_to_its_quota_and_fills_the_rest(values, target, data):
     ipc = data.draw(st.integers(1, len(values)))
     chosen = select(values, ipc, target=target)
-    bins = log_transform(values, *chosen.thresholds).bins(values)
+    bins = log_scale(values, *chosen.thresholds).bins(values)
     available = np.bincount(bins, minlength=BINS)
     assert sum(chosen.quotas) == ipc
     assert chosen.found == tuple(np.minimum(chosen.quotas, available))
     drawn = chosen.bins != FILLED
     assert np.array_equal(bins[chosen.indices[drawn]], chosen.bins[drawn])
-    assert (chosen.bins == FILLED).sum() == ipc - sum(chosen.found)
+    assert (chosen.bins == FILLED).sum() == sum(chosen.deficits) == ipc - sum(chosen.found)
 
 
-def test_rich_pool_follows_the_target_exactly():
+@settings(deadline=None)
+@given(values=pools, target=TARGETS, data=st.data())
+def test_matching_is_never_farther_from_the_target_than_any_other_method(values, target, data):
+    ipc = data.draw(st.integers(1, len(values)))
+    options = {"target": target, "features": features_of(values)}
+    matched = select(values, ipc, method="matching", **options)
+    for method in METHODS:
+        assert matched.distance <= select(values, ipc, method=method, **options).distance + 1e-9
+
+
+def test_every_step_of_the_papers_rule_can_be_followed():
+    values, reference = np.geomspace(1e-5, 1, 50), np.geomspace(1e-4, 1, 1300)
+    target = TargetDistribution.from_reference(reference)
+    chosen = select(values, 10, target=target)
+    assert chosen.scale == log_scale(values, *chosen.thresholds)
+    own = log_scale(reference, *chosen.thresholds)  # of the reference itself, as the paper clips by counts
+    assert np.abs(np.array(chosen.quotas) - 10 * np.bincount(own.bins(reference), minlength=BINS) / 1300).max() < 1
+    assert chosen.distance == pytest.approx(wasserstein_distance(values[chosen.indices], reference))
+
+
+def test_shared_thresholds_keep_the_bins_of_pool_and_reference_the_same():
+    """Pool and reference of one law: counts clip four tenths of the pool but hardly any of the reference."""
+    generator = np.random.default_rng(0)
+    pool, reference = (1 / (1 + np.exp(-generator.normal(-4, 2, n))) for n in (250, 1300))
+    target = TargetDistribution.from_reference(reference)
+    counts, shared = (select(pool, 50, target=target, method=SelectionRule(clipping=c)) for c in ("counts", "values"))
+    easiest = np.mean(chosen_bins(shared, reference) == 0)
+    assert shared.quotas[0] == pytest.approx(50 * easiest, abs=1)
+    assert counts.quotas[0] < shared.quotas[0]
+    assert shared.distance < counts.distance
+
+
+def chosen_bins(chosen, values):
+    return chosen.scale.bins(values)
+
+
+def test_raw_scale_counts_tenths_of_the_difficulty():
+    chosen = select(np.linspace(0, 1, 200), 10, target="ground", method=SelectionRule(scale="raw"))
+    assert isinstance(chosen.scale, RawScale)
+    assert sorted(np.floor(10 * np.linspace(0, 1, 200)[chosen.indices])) == list(range(10))
+
+
+def test_shapes_are_laid_over_the_pools_own_scale_by_every_method():
     values = np.geomspace(1e-4, 1, 400)
-    chosen = select(values, 50, target=TargetDistribution.preset("cliff"))
-    assert chosen.found == chosen.quotas == (20, 15, 3, 3, 2, 2, 2, 1, 1, 1)
+    for method in BY_TARGET:
+        chosen = select(values, 50, method=method, target="cliff")
+        assert chosen.found == chosen.quotas == (20, 15, 3, 3, 2, 2, 2, 1, 1, 1)
+        assert isinstance(chosen.scale, LogScale)
 
 
 def test_easiest_and_hardest_are_what_they_say():
@@ -64,15 +158,43 @@ def test_easiest_and_hardest_are_what_they_say():
 
 def test_search_ranges_differ_as_in_paper_and_released_code():
     values = 1 / (1 + np.exp(-np.random.default_rng(0).normal(-4, 2, 250)))
-    wide, narrow = (select(values, 10, target=TargetDistribution.preset("hill"), search=s) for s in ("pool", "ipc"))
+    wide, narrow = (select(values, 10, target="hill", method=SelectionRule(search=s)) for s in ("pool", "ipc"))
     assert max(narrow.thresholds) < 5 <= max(wide.thresholds)
 
 
 @pytest.mark.parametrize("ipc", [1, 2, 3])
 @pytest.mark.parametrize("search", ["pool", "ipc"])
-def test_smallest_sets_and_saturated_pools_work(ipc, search):
-    for values in (np.zeros(20), np.ones(20), np.r_[np.zeros(18), 0.5, 1]):
-        assert len(select(values, ipc, target=TargetDistribution.preset("hill"), search=search).indices) == ipc
+@pytest.mark.parametrize(
+    "values",
+    [np.zeros(20), np.ones(20), np.r_[np.zeros(18), 0.5, 1], np.r_[np.zeros(18), 1e-5, 2e-5], np.full(3, 0.2)],
+)
+def test_smallest_sets_and_saturated_pools_work(ipc, search, values):
+    target = TargetDistribution.from_reference(np.geomspace(1e-6, 1, 50))
+    chosen = select(values, ipc, target=target, method=SelectionRule(search=search))
+    assert len(set(chosen.indices.tolist())) == ipc
+    assert np.isfinite(chosen.distance)
+
+
+def test_global_random_state_is_neither_read_nor_changed():
+    np.random.seed(0)
+    before = np.random.get_state()[1].copy()
+    first = select(np.linspace(0, 1, 50), 10, target="hill").indices
+    assert np.array_equal(before, np.random.get_state()[1])
+    np.random.seed(1)
+    assert np.array_equal(first, select(np.linspace(0, 1, 50), 10, target="hill").indices)
+
+
+def test_plain_difficulties_of_several_classes_are_subsampled_with_a_report():
+    generator = np.random.default_rng(0)
+    labels = np.repeat([7, 3], 40)
+    chosen = subsample(generator.random(80), 5, labels=labels, class_names={3: "Bag", 7: "Coat"}, target="hill")
+    assert np.bincount(labels[chosen.indices])[[3, 7]].tolist() == [5, 5]
+    assert [row["class"] for row in chosen.report] == ["Bag", "Coat"]
+    for row in json.loads(json.dumps(chosen.report)):
+        assert sum(row["quotas"]) == sum(row["found"]) + sum(row["deficits"]) == 5
+        assert row["floor"] <= row["distance"]
+    assert chosen.ranks.tolist() == [0, 1, 2, 3, 4] * 2
+    assert subsample([0.1, 0.5, 0.9], 2, method="hardest").indices.tolist() == [2, 1]
 
 
 def scored_pool(folder, counts=None):
@@ -81,38 +203,51 @@ def scored_pool(folder, counts=None):
     return read_pool(folder)
 
 
-def test_one_class_does_not_change_the_draw_of_another(tmp_path):
+@pytest.mark.parametrize("method", ["histogram", "random", SelectionRule("matching", diversity="random")], ids=str)
+def test_one_class_does_not_change_the_draw_of_another(tmp_path, method):
     both = scored_pool(tmp_path / "both")
     alone = [row for row in both.rows if row["class_name"] == "Coat"]
-    (tmp_path / "both" / "metadata.jsonl").write_text("".join(__import__("json").dumps(r) + "\n" for r in alone))
-    target = TargetDistribution.preset("ground")
+    (tmp_path / "both" / "metadata.jsonl").write_text("".join(json.dumps(r) + "\n" for r in alone))
     names = [
-        [p.rows[i]["file_name"] for i in subsample(p, 5, target=target).indices] for p in (both, read_pool(both.path))
+        [p.rows[i]["file_name"] for i in subsample(p, 5, target="ground", method=method).indices]
+        for p in (both, read_pool(both.path))
     ]
     assert [n for n in names[0] if n.startswith("Coat")] == names[1]
 
 
-def test_distilled_set_holds_the_chosen_images_with_their_bins(tmp_path):
+def test_distilled_set_holds_the_chosen_images_with_bin_and_rank(tmp_path):
     pool = scored_pool(tmp_path / "pool")
-    chosen = subsample(pool, 5, target=TargetDistribution.preset("ground"))
-    written = write_distilled_set(
-        pool,
-        chosen.indices.tolist(),
-        tmp_path / "set",
-        columns={"bin": chosen.bins.tolist()},
-        provenance={"selection": {}},
-    )
+    chosen = subsample(pool, 5, target="ground")
+    options = {"columns": chosen.columns, "provenance": {"selection": {}}}
+    written = write_distilled_set(pool, chosen.indices.tolist(), tmp_path / "set", **options)
     assert sorted(r["file_name"] for r in written.rows) == sorted(pool.rows[i]["file_name"] for i in chosen.indices)
     assert {row["bin"] for row in written.rows} <= set(range(-1, BINS))
+    assert sorted(row["rank"] for row in written.rows) == sorted([*range(5), *range(5)])
     for row in written.rows:
         assert (tmp_path / "set" / row["file_name"]).read_bytes() == (tmp_path / "pool" / row["file_name"]).read_bytes()
 
 
-def test_quota_table_names_every_class_and_bin(tmp_path):
+def test_several_ipc_give_one_selection_each(tmp_path):
     pool = scored_pool(tmp_path)
-    rows = subsample(pool, 5, target=TargetDistribution.preset("hill")).quota_rows(pool.class_names)
-    assert {(row["class"], row["bin"]) for row in rows} == {(c, b) for c in ("Bag", "Coat") for b in range(BINS)}
-    assert sum(row["wanted"] for row in rows) == 10
+    found = subsample(pool, [2, 6], target="ground", method="matching")
+    small, large = ({pool.rows[i]["file_name"] for i in found[ipc].indices} for ipc in (2, 6))
+    assert (len(small), len(large)) == (4, 12)
+    assert small < large
+
+
+def test_images_without_difficulty_are_refused_or_left_out_as_asked(tmp_path):
+    difficulties = {"Bag": [0.1, None, 0.3, 0.4], "Coat": [0.2, 0.3, 0.4, 0.5]}
+    write_images(tmp_path, {"Bag": 4, "Coat": 4}, difficulty=lambda name, index: difficulties[name][index])
+    pool = read_pool(tmp_path)
+    with pytest.raises(ValueError, match="dag-diffusion score"):
+        subsample(pool, 2, target="hill")
+    chosen = subsample(pool, 3, target="hill", skip_unscored=True)
+    assert {pool.rows[i]["difficulty"] for i in chosen.indices[:3]} == {0.1, 0.3, 0.4}
+    with pytest.raises(ValueError, match=r"class 'Bag'.*has 3 images"):
+        subsample(pool, 4, target="hill", skip_unscored=True)
+
+
+HILL = TargetDistribution.preset("hill")
 
 
 @pytest.mark.parametrize(
@@ -121,25 +256,56 @@ def test_quota_table_names_every_class_and_bin(tmp_path):
         ([0.1, 0.2], {"ipc": 3}, "generate more or lower ipc"),
         ([], {"ipc": 1}, "has 0 images"),
         ([0.1], {"ipc": 0}, "at least 1"),
+        ([0.1], {"ipc": []}, "at least 1"),
+        ([[0.1], [0.2]], {"ipc": 1}, "one number an image"),
         ([0.1, float("nan")], {"ipc": 1}, "number 1 is nan"),
         ([0.1, 1.5], {"ipc": 1}, r"number 1 is 1\.5"),
-        ([0.1], {"ipc": 1, "method": "best"}, "choose one of histogram"),
         ([0.1], {"ipc": 1, "target": None}, "needs a target"),
-        ([0.1], {"ipc": 1, "search": "all"}, "'pool'"),
+        ([0.1], {"ipc": 1, "target": None, "method": "matching"}, "needs a target"),
+        ([0.1], {"ipc": 1, "method": "herding"}, "needs finite features"),
+        ([0.1], {"ipc": 1, "method": "herding", "features": np.full((1, 2), np.nan)}, "needs finite features"),
+        ([0.1], {"ipc": 1, "method": "k-center", "features": np.zeros((2, 2))}, r"\(2, 2\)"),
+        (
+            [0.1],
+            {"ipc": 1, "method": SelectionRule("matching", diversity="k-center")},
+            "k-center needs finite features",
+        ),
     ],
 )
 def test_bad_input_is_refused(values, options, message):
     with pytest.raises(ValueError, match=message):
-        select(values, **({"target": TargetDistribution.preset("hill")} | options))
+        select(values, **({"target": HILL} | options))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "best"}, "choose one of histogram"),
+        ({"search": "all"}, "'pool'"),
+        ({"clipping": "none"}, "'counts'"),
+        ({"scale": "sqrt"}, "'raw'"),
+        ({"diversity": "yes"}, "k-center"),
+        ({"tolerance": -1}, "lies in"),
+    ],
+)
+def test_bad_rule_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SelectionRule(**options)
 
 
 def test_class_with_too_few_images_is_named(tmp_path):
     pool = scored_pool(tmp_path, {"Bag": 20, "Coat": 2})
     with pytest.raises(ValueError, match="class 'Coat'"):
-        subsample(pool, 5, target=TargetDistribution.preset("hill"))
+        subsample(pool, 5, target="hill")
 
 
-def test_unscored_pool_says_how_to_score_it(tmp_path):
+def test_labels_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="2 difficulties but 1 labels"):
+        subsample([0.1, 0.2], 1, labels=[0], target="hill")
+
+
+def test_unscored_pool_says_how_to_score_it_but_random_needs_no_scores(tmp_path):
     write_images(tmp_path, {"Bag": 3})
     with pytest.raises(ValueError, match="dag-diffusion score"):
-        subsample(read_pool(tmp_path), 1, target=TargetDistribution.preset("hill"))
+        subsample(read_pool(tmp_path), 1, target="hill")
+    assert len(subsample(read_pool(tmp_path), 2, method="random").indices) == 2

@@ -1,86 +1,48 @@
-"""Targets: the paper's transform, its threshold search against a plain double loop, and shapes for any IPC."""
+"""Targets: shapes for any IPC, curves, references, mixtures, and another one for each class."""
+
+import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import stats
 
-from dag_diffusion.targets import BINS, PRESETS, LogTransform, TargetDistribution, largest_remainder, log_transform
-from dag_diffusion.targets import search_thresholds as search
+from dag_diffusion.scales import BINS, LogScale, RawScale
+from dag_diffusion.targets import PRESETS, TargetDistribution, as_target, largest_remainder
 
 difficulties = arrays(float, st.integers(1, 60), elements=st.floats(0, 1))
+SCALE = LogScale(1e-3, 1.0)
+TARGETS = [
+    TargetDistribution.preset("hill"),
+    TargetDistribution.from_reference({"Bag": np.linspace(0, 1, 37) ** 3}),
+    TargetDistribution.from_reference([0.1, 0.2, 0.7]),
+    TargetDistribution.histogram([1, 2, 0], [0, 0.1, 0.5, 1]),
+    TargetDistribution.quantiles([0, 0.01, 0.3]),
+    TargetDistribution.uniform(0.2, 0.4),
+    TargetDistribution.beta(0.3, 3),
+    TargetDistribution.constant(0.5),
+    TargetDistribution.mixture([TargetDistribution.preset("cliff"), TargetDistribution.uniform()], [3, 1]),
+    TargetDistribution.per_class({"Bag": TargetDistribution.preset("slope")}),
+]
+each_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 
 
-def divergence(p: np.ndarray, q: np.ndarray) -> float:
-    with np.errstate(divide="ignore"):
-        return float(sum(a * np.log2(a / b) if b else np.inf for a, b in zip(p, q, strict=True) if a))
+@each_target
+def test_values_rise_within_the_unit_interval_and_quotas_sum(target):
+    values = target.values("Bag", SCALE)
+    assert ((values >= 0) & (values <= 1)).all()
+    assert (np.diff(values) >= 0).all()
+    for scale in (SCALE, RawScale()):
+        assert [target.quotas("Bag", ipc, scale).sum() for ipc in (1, 7, 50)] == [1, 7, 50]
 
 
-def search_by_double_loop(values: np.ndarray, limit: int) -> tuple[tuple[int, int], np.ndarray]:
-    """The rule as the paper words it, one pair at a time."""
-    ordered, uniform = np.sort(values), np.full(BINS, 1 / BINS)
-    raw = np.histogram(values, BINS, (0, 1))[0] / len(values)
-    table = np.full((limit, limit), np.inf)
-    for bottom in range(limit):
-        for top in range(limit):
-            low, high = ordered[bottom] or 1e-4, ordered[len(values) - 1 - top]
-            if high > low:
-                y = np.log(np.clip(values, low, high) / low) / np.log(high / low)
-                near_edge = np.round(y * BINS, 9)  # an image on an edge must not fall either side by rounding
-                shares = np.bincount(np.minimum(near_edge.astype(int), BINS - 1), minlength=BINS) / len(values)
-                table[bottom, top] = 0.5 * divergence(raw, shares) + 0.5 * divergence(uniform, shares)
-    if not np.isfinite(table).any():
-        return (0, 0), table
-    return tuple(int(i) for i in np.unravel_index(np.argmin(table), table.shape)), table
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.integers(20, 80), st.floats(-6, 0), st.floats(0.3, 4), st.integers(0, 1000), st.booleans())
-def test_search_equals_a_double_loop(count, mean, spread, seed, rounded):
-    logits = np.random.default_rng(seed).normal(mean, spread, count)
-    values = 1 / (1 + np.exp(-logits))
-    values = np.round(values, 2) if rounded else values  # ties and exact zeros
-    limit = count // 2
-    expected, table = search_by_double_loop(values, limit)
-    found = search(values, limit)
-    assert table[found] == pytest.approx(table[expected], abs=1e-9) or found == expected == (0, 0)
-
-
-def test_search_in_blocks_equals_the_search_in_one(monkeypatch):
-    values = 1 / (1 + np.exp(-np.random.default_rng(0).normal(-3, 2, 90)))
-    whole = search(values, 45)
-    monkeypatch.setattr("dag_diffusion.targets.BLOCK", 100)
-    assert search(values, 45) == whole
-
-
-@given(difficulties)
-def test_search_survives_any_pool_and_keeps_at_least_one_image(values):
-    bottom, top = search(values, len(values))
-    assert bottom + top < len(values)
-
-
-def test_saturated_pool_clips_nothing():
-    assert search(np.zeros(50), 25) == (0, 0)
-    assert search(np.full(50, 0.3), 25) == (0, 0)
-
-
-@given(difficulties)
-def test_every_value_falls_into_exactly_one_bin_that_rises_with_it(values):
-    bins = log_transform(values).bins(values)
-    assert ((bins >= 0) & (bins < BINS)).all()
-    assert (np.diff(bins[np.argsort(values, kind="stable")]) >= 0).all()
-
-
-def test_edges_belong_to_the_harder_bin_and_the_last_bin_is_closed():
-    transform = LogTransform(1e-10, 1.0)
-    assert transform.bins(np.array([1e-10, 1e-9, 1e-8, 1e-1, 1.0])).tolist() == [0, 1, 2, 9, 9]
-
-
-@given(st.floats(1e-6, 0.4), st.floats(0.5, 1), st.floats(0, 1))
-def test_transform_and_inverse_undo_each_other(low, high, at):
-    transform = LogTransform(low, high)
-    assert transform(transform.inverse(np.array([at])))[0] == pytest.approx(at, abs=1e-9)
+@each_target
+def test_target_is_recorded_in_json_and_only_a_shape_depends_on_the_scale(target):
+    assert json.loads(json.dumps(target.summary()))["name"] == target.name
+    moved = not np.array_equal(target.values("Bag", SCALE), target.values("Bag", LogScale(0.1, 0.5)))
+    assert moved == target.relative
 
 
 @given(arrays(float, 10, elements=st.floats(0, 1)).filter(lambda a: a.sum() > 0), st.integers(0, 200))
@@ -92,20 +54,30 @@ def test_quotas_sum_and_are_nearest_whole_numbers(shares, total):
 
 @pytest.mark.parametrize(("name", "ipc"), [(name, ipc) for name, counts in PRESETS.items() for ipc in counts])
 def test_preset_has_the_papers_counts(name, ipc):
-    quotas = TargetDistribution.preset(name).quotas("any", ipc, 0, 0)
+    quotas = TargetDistribution.preset(name).quotas("any", ipc, SCALE)
     assert tuple(quotas) == PRESETS[name][ipc]
     assert quotas.sum() == ipc
 
 
 @given(st.sampled_from(sorted(PRESETS)), st.integers(1, 300))
 def test_preset_works_for_any_ipc(name, ipc):
-    assert TargetDistribution.preset(name).quotas("any", ipc, 0, 0).sum() == ipc
+    assert TargetDistribution.preset(name).quotas("any", ipc, SCALE).sum() == ipc
 
 
 @given(difficulties, st.integers(1, 60), st.integers(0, 100), st.integers(0, 100))
 def test_reference_gives_quotas_whatever_the_pools_thresholds(values, ipc, bottom, top):
     target = TargetDistribution.from_reference({"Bag": values})
-    assert target.quotas("Bag", ipc, bottom, top).sum() == ipc
+    assert target.quotas("Bag", ipc, SCALE, (bottom, top)).sum() == ipc
+
+
+def test_reference_is_clipped_by_its_own_images_or_binned_by_the_pools_scale():
+    """The same thresholds mean other difficulties on a longer list: the paper's quotas drift to the hard side."""
+    values = np.geomspace(1e-6, 1, 1300)
+    target = TargetDistribution.from_reference(values)
+    as_pool = target.quotas("any", 100, LogScale(1e-2, 1))
+    as_paper = target.quotas("any", 100, LogScale(1e-2, 1), (20, 0))
+    assert as_pool[0] == 70  # seven tenths of the reference are easier than the pool's second bin
+    assert as_paper.tolist() == [11, 10, 10, 10, 10, 10, 10, 10, 10, 9]
 
 
 @given(difficulties)
@@ -117,9 +89,35 @@ def test_steering_targets_of_a_reference_are_its_quantiles(values):
 
 
 def test_steering_targets_of_a_shape_fill_its_bins():
-    scale = LogTransform(1e-3, 1.0)
-    wanted = TargetDistribution.preset("cliff").difficulties("any", 50, scale)
-    assert tuple(np.bincount(scale.bins(wanted), minlength=BINS)) == PRESETS["cliff"][50]
+    wanted = TargetDistribution.preset("cliff").difficulties("any", 50, SCALE)
+    assert tuple(np.bincount(SCALE.bins(wanted), minlength=BINS)) == PRESETS["cliff"][50]
+
+
+def test_curves_have_the_distribution_that_they_are_named_after():
+    values = TargetDistribution.beta(2, 5).values("any", SCALE)
+    assert stats.kstest(values, stats.beta(2, 5).cdf).statistic < 0.002
+    values = TargetDistribution.histogram([1, 3], [0, 0.5, 1]).values("any", SCALE)
+    assert np.mean(values < 0.5) == pytest.approx(0.25)
+    assert np.mean(values < 0.75) == pytest.approx(0.625, abs=1e-3)
+    assert TargetDistribution.quantiles([0.1, 0.2, 0.9]).difficulties("any", 3)[1] == pytest.approx(0.2, abs=1e-3)
+
+
+@given(st.floats(0.05, 0.95))
+def test_mixture_has_its_parts_in_their_shares(share):
+    parts = [TargetDistribution.uniform(0, 0.1), TargetDistribution.from_reference([0.5, 0.9])]
+    values = TargetDistribution.mixture(parts, [share, 1 - share]).values("any", SCALE)
+    assert np.mean(values <= 0.1) == pytest.approx(share, abs=2e-3)
+    assert np.mean(values == 0.9) == pytest.approx((1 - share) / 2, abs=2e-3)
+
+
+def test_target_is_made_from_the_shortest_way_to_say_it():
+    assert as_target("hill").name == "hill"
+    assert as_target(0.25).values("any", SCALE).tolist() == [0.25]
+    assert as_target({"Bag": [0.3, 0.1]}).values("Bag", SCALE).tolist() == [0.1, 0.3]
+    target = TargetDistribution.uniform()
+    assert as_target(target) is target
+    with pytest.raises(TypeError, match="name of a preset"):
+        as_target(None)
 
 
 @pytest.mark.parametrize(
@@ -129,12 +127,19 @@ def test_steering_targets_of_a_shape_fill_its_bins():
         (lambda: TargetDistribution.histogram([1, 2]), "needs 10"),
         (lambda: TargetDistribution.histogram([0.0] * 10), "needs 10"),
         (lambda: TargetDistribution.histogram([float("nan")] * 10), "needs 10"),
+        (lambda: TargetDistribution.histogram([1, 2], [0, 0.5]), "needs 1"),
+        (lambda: TargetDistribution.histogram([1, 2], [0, 0.5, 0.2]), "rise"),
+        (lambda: TargetDistribution.quantiles([0.5]), "at least two"),
+        (lambda: TargetDistribution.uniform(0.5, 1.5), "lie in"),
+        (lambda: TargetDistribution.beta(0, 1), "two positive numbers"),
+        (lambda: TargetDistribution.mixture([]), "needs targets"),
+        (lambda: TargetDistribution.mixture([TargetDistribution.uniform()], [0]), "positive weight"),
+        (lambda: TargetDistribution.per_class({}), "at least one class"),
+        (lambda: TARGETS[-1].quotas("Hat", 1, SCALE), "no target for class 'Hat'"),
         (lambda: TargetDistribution.from_reference({"Bag": []}), "'Bag'"),
         (lambda: TargetDistribution.from_reference({"Bag": [0.5, float("nan")]}), "'Bag'"),
-        (lambda: TargetDistribution.from_reference({"Bag": [0.5]}).quotas("Hat", 1, 0, 0), "no class 'Hat'"),
-        (lambda: log_transform([0.1, 0.2], 1, 1), "cannot clip"),
+        (lambda: TargetDistribution.from_reference({"Bag": [0.5]}).quotas("Hat", 1, SCALE), "no class 'Hat'"),
         (lambda: TargetDistribution.constant(1.5), "0 easy and 1 hard"),
-        (lambda: TargetDistribution.constant(0.5).quotas("Bag", 1, 0, 0), "not select"),
     ],
 )
 def test_bad_target_is_refused(make, message):

@@ -1,0 +1,104 @@
+"""Exact matching: the IPC of N images whose difficulties are nearest to a target in Wasserstein-1 distance.
+
+    W1(S, Q) = integral of |S(u) - Q(u)| over levels u = sum_i c_i(s_i),   c_i(x) = integral of |x - Q| over slot i
+
+with the chosen difficulties s_1 <= s_2 <= ... and the target's quantile function Q.  Each image fills a slot,
+levels [i, i + 1] / IPC, and the best choice keeps the order, so that dynamic programming over slots and sorted images
+finds it.  Images that are nearly equal may then be exchanged so that the chosen ones look different.
+"""
+
+import numpy as np
+
+from .coresets import SPREADS
+
+
+def slot_edges(values: np.ndarray, slots: int) -> tuple[np.ndarray, np.ndarray]:
+    """Levels between which each slot lies, ``(slots + 1,)``, and the integral of the target's quantiles up to each.
+
+    Args:
+        values: ``(n,)`` equally likely difficulties, rising.
+    """
+    levels = np.arange(slots + 1) / slots
+    return levels, np.interp(levels, np.arange(len(values) + 1) / len(values), _integral(values))
+
+
+def _integral(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(values)]) / len(values)
+
+
+def match(difficulties: np.ndarray, values: np.ndarray, ipc: int) -> np.ndarray:
+    """The images whose difficulties are nearest to the target, easiest first, ``(ipc,)`` positions.
+
+    Args:
+        difficulties: ``(n,)`` of the images, n >= ipc; of equal ones the first is taken.
+        values: ``(m,)`` equally likely target difficulties, rising.
+    """
+    order = np.argsort(difficulties, kind="stable")
+    order = order[_within_reach(difficulties[order], values, ipc)]
+    ordered, numbers = difficulties[order], np.arange(len(order))
+    below = np.searchsorted(values, ordered, side="right")
+    level_of, integral_of = below / len(values), _integral(values)[below]
+    levels, integrals = slot_edges(values, ipc)
+    total, latest = np.zeros(len(order)), np.empty((ipc, len(order)), np.int32)
+    for slot in range(ipc):
+        # |x - Q| integrated over the slot: x stands above Q up to its own level and below it from there on
+        split = np.clip(level_of, levels[slot], levels[slot + 1])
+        cost = ordered * (2 * split - levels[slot] - levels[slot + 1])
+        cost += integrals[slot] + integrals[slot + 1] - 2 * np.clip(integral_of, integrals[slot], integrals[slot + 1])
+        total = cost + (total if slot == 0 else np.concatenate([[np.inf], total[:-1]]))
+        best = np.minimum.accumulate(total)
+        better = np.concatenate([[True], best[1:] < best[:-1]])
+        latest[slot], total = np.maximum.accumulate(np.where(better, numbers, 0)), best
+    chosen, last = np.empty(ipc, np.int64), len(order) - 1
+    for slot in reversed(range(ipc)):
+        chosen[slot] = latest[slot, last]
+        last = chosen[slot] - 1
+    return order[chosen]
+
+
+def _within_reach(ordered: np.ndarray, values: np.ndarray, ipc: int) -> np.ndarray:
+    """Positions that a slot may take: others can push it no further from its best place than there are others."""
+    levels = np.arange(ipc + 1) / ipc
+    # the best image of a slot lies between the target's difficulties at its two ends, or right beside
+    first = np.searchsorted(ordered, values[np.minimum((levels[:-1] * len(values)).astype(int), len(values) - 1)])
+    last = np.searchsorted(ordered, values[np.minimum(np.ceil(levels[1:] * len(values)).astype(int), len(values)) - 1])
+    near = np.zeros(len(ordered) + 1, np.int64)
+    np.add.at(near, np.maximum(first - ipc, 0), 1)
+    np.add.at(near, np.minimum(last + ipc, len(ordered)), -1)
+    return np.flatnonzero(np.cumsum(near[:-1]) > 0)
+
+
+def diversify(
+    difficulties: np.ndarray,
+    chosen: np.ndarray,
+    features: np.ndarray,
+    *,
+    spread: str,
+    tolerance: float,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Exchange chosen images for ones of nearly equal difficulty that differ more from each other, ``(ipc,)``.
+
+    Slot after slot, in random order, takes the image within the tolerance that adds most to those taken before.  No
+    difficulty moves by more than the tolerance, so neither does the Wasserstein-1 distance.
+
+    Args:
+        difficulties: ``(n,)`` of all images.
+        chosen: from ``match``.
+        features: ``(n, dim)``, such as what the classifier's last layer sees.
+        spread: ``k-center``, farthest from the nearest one taken, ``determinantal``, greatest determinant of
+            similarities, or ``random``.
+        tolerance: in difficulty.
+        generator: of the order, and of the random choice.
+    """
+    state, result = SPREADS[spread](features, generator), chosen.copy()
+    free = np.ones(len(difficulties), bool)
+    free[chosen] = False  # kept for its own slot until that had its turn, so that no slot finds its place taken
+    for slot in generator.permutation(len(chosen)):
+        own = chosen[slot]
+        free[own] = True
+        near = np.flatnonzero(free & (np.abs(difficulties - difficulties[own]) <= tolerance))
+        result[slot] = near[np.argmax(state.gains()[near])]
+        free[result[slot]] = False
+        state.add(int(result[slot]))
+    return result

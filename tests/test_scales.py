@@ -1,0 +1,100 @@
+"""The paper's scale, its threshold search against a plain double loop, and the raw one."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from dag_diffusion.scales import BINS, LogScale, RawScale, log_scale
+from dag_diffusion.scales import search_thresholds as search
+
+difficulties = arrays(float, st.integers(1, 60), elements=st.floats(0, 1))
+
+
+def divergence(p: np.ndarray, q: np.ndarray) -> float:
+    with np.errstate(divide="ignore"):
+        return float(sum(a * np.log2(a / b) if b else np.inf for a, b in zip(p, q, strict=True) if a))
+
+
+def search_by_double_loop(values: np.ndarray, limit: int) -> tuple[tuple[int, int], np.ndarray]:
+    """The rule as the paper words it, one pair at a time."""
+    ordered, uniform = np.sort(values), np.full(BINS, 1 / BINS)
+    raw = np.histogram(values, BINS, (0, 1))[0] / len(values)
+    table = np.full((limit, limit), np.inf)
+    for bottom in range(limit):
+        for top in range(limit):
+            low, high = ordered[bottom] or 1e-4, ordered[len(values) - 1 - top]
+            if high > low:
+                y = np.log(np.clip(values, low, high) / low) / np.log(high / low)
+                near_edge = np.round(y * BINS, 9)  # an image on an edge must not fall either side by rounding
+                shares = np.bincount(np.minimum(near_edge.astype(int), BINS - 1), minlength=BINS) / len(values)
+                table[bottom, top] = 0.5 * divergence(raw, shares) + 0.5 * divergence(uniform, shares)
+    if not np.isfinite(table).any():
+        return (0, 0), table
+    return tuple(int(i) for i in np.unravel_index(np.argmin(table), table.shape)), table
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(20, 80), st.floats(-9, 0), st.floats(0.3, 4), st.integers(0, 1000), st.booleans())
+def test_search_equals_a_double_loop(count, mean, spread, seed, rounded):
+    logits = np.random.default_rng(seed).normal(mean, spread, count)
+    values = 1 / (1 + np.exp(-logits))
+    values = np.round(values, 2) if rounded else values  # ties and exact zeros
+    limit = count // 2
+    expected, table = search_by_double_loop(values, limit)
+    found = search(values, limit)
+    assert table[found] == pytest.approx(table[expected], abs=1e-9) or found == expected == (0, 0)
+    equal = np.argwhere(table <= table[expected] + 1e-12)
+    assert found == expected or len(equal) > 1  # rounding may only decide between pairs that are equally good
+
+
+def test_search_equals_a_double_loop_in_a_pool_that_takes_several_rounds_of_quartering():
+    values = 1 / (1 + np.exp(-np.random.default_rng(0).normal(-4, 2, 160)))
+    assert search(values, 80) == search_by_double_loop(values, 80)[0]
+
+
+@pytest.mark.parametrize("ipc", [1, 2, 3])
+def test_half_of_the_smallest_sets_is_a_range_too(ipc):
+    assert search(np.geomspace(1e-3, 1, 30), ipc // 2) == (0, 0)
+
+
+@given(difficulties)
+def test_search_survives_any_pool_and_keeps_at_least_one_image(values):
+    bottom, top = search(values, len(values))
+    assert bottom + top < len(values)
+
+
+@pytest.mark.parametrize("values", [np.zeros(50), np.full(50, 0.3), np.ones(50), np.r_[np.zeros(45), np.full(5, 1e-5)]])
+def test_saturated_pool_clips_nothing(values):
+    """Zeros make the lower threshold 1e-4, above every difficulty of the last: its logarithm would turn round."""
+    assert search(values, 25) == (0, 0)
+
+
+@given(difficulties)
+def test_every_value_falls_into_exactly_one_bin_that_rises_with_it(values):
+    for scale in (log_scale(values), RawScale()):
+        bins = scale.bins(values)
+        assert ((bins >= 0) & (bins < BINS)).all()
+        assert (np.diff(bins[np.argsort(values, kind="stable")]) >= 0).all()
+
+
+def test_edges_belong_to_the_harder_bin_and_the_last_bin_is_closed():
+    assert LogScale(1e-10, 1.0).bins(np.array([1e-10, 1e-9, 1e-8, 1e-1, 1.0])).tolist() == [0, 1, 2, 9, 9]
+    assert RawScale().bins(np.array([0, 0.2, 0.6, 0.95, 1.0])).tolist() == [0, 2, 6, 9, 9]
+
+
+def test_tiny_differences_survive_where_four_decimals_would_tie_them():
+    values = np.geomspace(1e-9, 1e-5, 40)
+    assert len(np.unique(log_scale(values).bins(values))) == BINS
+
+
+@given(st.floats(1e-6, 0.4), st.floats(0.5, 1), st.floats(0, 1))
+def test_transform_and_inverse_undo_each_other(low, high, at):
+    for scale in (LogScale(low, high), RawScale()):
+        assert scale(scale.inverse(np.array([at])))[0] == pytest.approx(at, abs=1e-9)
+
+
+def test_clipping_everything_is_refused():
+    with pytest.raises(ValueError, match="cannot clip"):
+        log_scale([0.1, 0.2], 1, 1)

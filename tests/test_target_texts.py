@@ -1,0 +1,93 @@
+"""Targets as a person writes them."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny import write_images
+
+from dag_diffusion import embedded
+from dag_diffusion.scales import LogScale
+from dag_diffusion.target_texts import target_named
+
+NAMES, SCALE = {0: "Bag", 4: "Coat"}, LogScale(1e-3, 1)
+
+
+def values_of(text, name="Bag"):
+    return target_named(text, NAMES).values(name, SCALE)
+
+
+def test_words_and_numbers_are_what_they_say():
+    assert target_named("cliff", NAMES).quotas("Bag", 50, SCALE)[0] == 20
+    assert values_of("0.25").tolist() == [0.25]
+    assert values_of("uniform")[[0, -1]] == pytest.approx([0, 1], abs=1e-3)
+    assert values_of("uniform:0.2,0.4")[[0, -1]] == pytest.approx([0.2, 0.4], abs=1e-3)
+    assert values_of("beta:2,2").mean() == pytest.approx(0.5, abs=1e-3)
+    assert values_of("quantiles:0,0.1,1").max() > 0.99
+    assert target_named("0,0,0,0,0,0,0,0,0,1", NAMES).quotas("Bag", 7, SCALE)[9] == 7
+    reference = embedded.training_difficulties({0: "Bag"})["Bag"]  # by the name of the class, not its number
+    assert embedded.CLASS_NAMES[0] != "Bag"
+    assert values_of("reference").mean() == pytest.approx(np.mean(embedded.training_difficulties({8: "Bag"})["Bag"]))
+    assert values_of("reference").mean() != pytest.approx(reference.mean())
+
+
+def test_sum_mixes_by_its_weights():
+    values = values_of("0.75*0.1 + 0.25*uniform:0.5,0.9")
+    assert np.mean(values == 0.1) == pytest.approx(0.75, abs=2e-3)
+    assert np.mean(values_of("hill + 0.5") == 0.5) == pytest.approx(0.5, abs=2e-3)
+
+
+def test_scored_folder_is_a_reference_whatever_its_name(tmp_path):
+    folder = tmp_path / "0.5*hill + réal"
+    write_images(folder, {"Coat": 3, "Bag": 2}, difficulty=lambda name, index: index / 10 + (name == "Coat") / 2)
+    assert values_of(str(folder)).tolist() == [0, 0.1]
+    assert values_of(str(folder), "Coat").tolist() == [0.5, 0.6, 0.7]
+
+
+def test_reference_scored_by_something_else_is_warned_of(tmp_path, caplog):
+    rows = write_images(tmp_path, {"Bag": 2, "Coat": 2}, difficulty=lambda name, index: 0.5)
+    rows = [row | {"difficulty_by": "entropy by A"} for row in rows]
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    target_named(str(tmp_path), NAMES, scored_by="entropy by A")
+    assert not caplog.records
+    target_named(str(tmp_path), NAMES, scored_by="confidence by B")
+    assert "entropy by A" in caplog.text
+
+
+def test_file_gives_every_class_its_own(tmp_path):
+    (tmp_path / "targets.json").write_text('{"coat": "0.9", "Bag": "0.1 + 0.3"}')
+    target = target_named(str(tmp_path / "targets.json"), NAMES)
+    assert target.values("Coat", SCALE).tolist() == [0.9]
+    assert set(target.values("Bag", SCALE)) == {0.1, 0.3}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("valley", "is no folder, number or preset"),
+        ("uniform:1,2,3", "has 3 numbers"),
+        ("beta:x", "is no folder"),
+        ("1,2,3", "needs 10"),
+        ("1.5", "0 easy and 1 hard"),
+        ("0*hill + 1*0.5", "positive weight"),
+        ("hill +", "is no folder"),
+    ],
+)
+def test_text_that_names_nothing_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        target_named(text, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "not valid JSON"), ("[1]", "must hold an object"), ('{"Bag": "hill"}', "Coat")],
+)
+def test_bad_file_of_targets_is_refused(tmp_path, content, message):
+    (tmp_path / "targets.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        target_named(str(tmp_path / "targets.json"), NAMES)
+
+
+def test_class_without_embedded_reference_is_told_what_else_there_is():
+    with pytest.raises(ValueError, match="preset such as hill"):
+        target_named("reference", {0: "tench"})
