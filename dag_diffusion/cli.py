@@ -515,8 +515,9 @@ def _features(images: "Pool", classifier: str, device: str, skip: bool, quiet: b
 
     with counter("features", len(images), quiet) as progress:
         guide = load_guide(classifier, device)
-        options = {"on_error": "skip" if skip else "raise", "features": True, "progress": progress}
-        return score_pool(images, guide, **options).features
+        # entropy asks for no class, so that a classifier of other classes can tell images apart too
+        options = {"measure": "entropy", "on_error": "skip" if skip else "raise", "features": True}
+        return score_pool(images, guide, **options, progress=progress).features
 
 
 def _how_near(chosen: "PoolSelection") -> str:

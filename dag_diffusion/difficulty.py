@@ -92,6 +92,7 @@ def _without(logits: Tensor, labels: Tensor) -> Tensor:
 
 Measure = Callable[[Tensor, Tensor], Tensor]
 MEASURES: dict[str, Measure] = {"confidence": difficulty, "margin": rivalry, "entropy": entropy, "el2n": el2n}
+LABEL_FREE = ("entropy",)  # a classifier of other classes can tell it too
 
 
 def measure_named(name: str) -> Measure:

@@ -67,7 +67,7 @@ def score_and_record(
     """
     path = _destination_of(pool, destination)
     require_options(measure, on_error)  # before the files are read, which may take minutes
-    judges = judges_of(pool, list(classifiers.values()), class_map, dtype)
+    judges = judges_of(pool, list(classifiers.values()), class_map, dtype, measure)
     journal = path.with_name(f".{path.name}.scores")
     with _alone(path):
         known, keys = _known(pool, path, journal), []
@@ -100,7 +100,7 @@ def _rows(pool: Pool, keys: Sequence[str | None], known: Mapping[str, float], by
 def _destination_of(pool: Pool, given: Path | None) -> Path:
     if given is None and pool.encoded is not None:
         raise ValueError(
-            f"{pool.path} is a table, in which no scores are written; say where they go with --output scores.jsonl"
+            f"{pool.path} is a dataset, in which no scores are written; say where they go with --output scores.jsonl"
         )
     return pool.path / METADATA if given is None else Path(given)
 

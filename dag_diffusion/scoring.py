@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .class_names import match_classes
 from .classifiers import Preprocessing, class_names_of, prepared_logits, preprocessing_of
-from .difficulty import measure_named
+from .difficulty import LABEL_FREE, measure_named
 from .pools import Pool, UnreadableImageError, as_eight_bit
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def score_pool(
         >>> score_pool(read_pool("my_images"), load_classifier("timm/resnet50.tv_in1k")).difficulties
     """
     require_options(measure, on_error)
-    judges = judges_of(pool, [classifier] if isinstance(classifier, nn.Module) else classifier, class_map, dtype)
+    judges = judges_of(pool, classifier, class_map, dtype, measure)
     batches = scored_batches(
         pool, range(len(pool)), judges, measure=measure, batch_size=batch_size, on_error=on_error, features=features
     )
@@ -132,20 +132,25 @@ def require_options(measure: str, on_error: str) -> None:
 
 def judges_of(
     pool: Pool,
-    classifiers: Sequence[nn.Module],
+    classifiers: nn.Module | Sequence[nn.Module],
     class_map: Mapping[str, str | int] | None = None,
     dtype: torch.dtype | None = None,
+    measure: str = "confidence",
 ) -> list[Judge]:
     """What each classifier needs to score a pool; ValueError if one cannot."""
+    classifiers = [classifiers] if isinstance(classifiers, nn.Module) else classifiers
     if not classifiers:
         raise ValueError("the list of classifiers is empty; give at least one, such as the pipeline's own classifier")
     if any(classifier.training for classifier in classifiers):
         raise ValueError("a classifier is in training mode, where scores depend on the batch; call classifier.eval()")
     names = pool.class_names
-    return [
-        Judge(c, preprocessing_of(c), match_classes(names, class_names_of(c), mapping=class_map), _precision(c, dtype))
-        for c in classifiers
-    ]
+
+    def labels_of(classifier: nn.Module) -> dict[int, int]:
+        if measure in LABEL_FREE:
+            return dict.fromkeys(names, 0)
+        return match_classes(names, class_names_of(classifier), mapping=class_map)
+
+    return [Judge(c, preprocessing_of(c), labels_of(c), _precision(c, dtype)) for c in classifiers]
 
 
 def _precision(classifier: nn.Module, dtype: torch.dtype | None) -> torch.dtype:

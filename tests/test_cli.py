@@ -210,7 +210,7 @@ def test_nested_sets_are_linked_and_say_how_they_were_chosen(tmp_path):
 
 
 def test_baselines_by_features_need_neither_scores_nor_a_target(tmp_path, saved_pipeline):
-    write_images(tmp_path / "pool", {"Bag": 6, "T-shirt": 6})
+    write_images(tmp_path / "pool", {"Bag": 6, "Coat": 6})  # which the classifier does not know
     for method in ("k-center", "herding"):
         options = ["--ipc", 3, "--method", method, "--classifier", saved_pipeline / "classifier", "--quiet"]
         result = call("subsample", tmp_path / "pool", tmp_path / method, *options)

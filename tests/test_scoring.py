@@ -258,3 +258,11 @@ def test_cuda_scores_in_half_precision_like_the_cpu_in_full(tmp_path):
     half, exact = (score_pool(pool, guide.cuda(), dtype=dtype).difficulties for dtype in (None, torch.float32))
     assert exact == pytest.approx(full, abs=1e-3)
     assert half == pytest.approx(full, abs=0.02)
+
+
+def test_entropy_asks_for_no_class_and_so_for_no_name(tmp_path):
+    write_images(tmp_path, {"Hat": 2}, metadata=False)
+    pool, guide = read_pool(tmp_path), tiny_classifier()
+    assert (score_pool(pool, guide, measure="entropy").difficulties >= 0).all()
+    with pytest.raises(ValueError, match="Hat"):
+        score_pool(pool, guide, measure="el2n")
