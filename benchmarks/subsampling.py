@@ -83,7 +83,7 @@ def match(folder: Path, seeds: int) -> None:
         for ipc in (10, 50):
             pool, kept = first_of(whole, 5 * ipc)
             for rule_name, rule in RULES.items():
-                options = {"target": target, "method": rule, "features": features[kept]}
+                options = {"method": rule, "features": features[kept]}
                 found = [measured(pool, target, ipc, seed=seed, **options) for seed in range(seeds)]
                 means = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
                 rows.append({"pool": name, "ipc": ipc, "rule": rule_name, **means})
@@ -93,7 +93,7 @@ def match(folder: Path, seeds: int) -> None:
 
 def measured(pool: Pool, target: TargetDistribution, ipc: int, **options) -> dict[str, float]:
     """Mean over the classes of the distance to the target, of the least there can be, and to its IPC quantiles."""
-    chosen, distances = subsample(pool, ipc, **options), []
+    chosen, distances = subsample(pool, ipc, target=target, **options), []
     for label, one in chosen.classes.items():
         rows = np.flatnonzero(pool.labels == label)
         reference = target.values(pool.class_names[label])

@@ -86,6 +86,18 @@ def folder_names(class_names: Mapping[int, str]) -> dict[int, str]:
     return names
 
 
+def distinct_names(class_names: Mapping[int, str]) -> dict[int, str]:
+    """The names themselves, and ``crane_517`` for a name that another label has already (ImageNet has two cranes)."""
+    names: dict[int, str] = {}
+    taken: set[str] = set()
+    for label, name in class_names.items():
+        while name in taken:
+            name = f"{name}_{label}"
+        names[label] = name
+        taken.add(name)
+    return names
+
+
 def _mapped(
     wanted: Mapping[int, str], known: Mapping[int, str], owner: str, mapping: Mapping[str, str | int]
 ) -> dict[int, int]:

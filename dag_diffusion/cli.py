@@ -4,25 +4,44 @@ Nothing heavy is imported before a command runs, so that ``--help`` answers at o
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
 
+from .cli_options import (
+    BatchSize,
+    Classes,
+    Classifier,
+    ClassMap,
+    Device,
+    GuidanceScale,
+    Ipc,
+    Overwrite,
+    Pipeline,
+    PoolPath,
+    Quiet,
+    ScoresPath,
+    Seed,
+    Steps,
+    Target,
+    TrustBin,
+)
 from .console import counter, show_table, stages, user_errors
 from .inputs import (
     device_named,
+    features_of,
     hide_loading_bars,
     is_main_process,
     labels_named,
     load_guide,
     load_pipeline,
+    target_of,
 )
 
 if TYPE_CHECKING:
     from .pools import Pool
     from .subsampling import PoolSelection
-    from .targets import TargetDistribution
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -32,31 +51,6 @@ app = typer.Typer(
     help="Difficulty-aware dataset distillation: steer a diffusion model (DAG), then choose its best images (DGS).\n\n"
     "Start with: dag-diffusion run",
 )
-
-PoolPath = Annotated[Path, Argument(help="folder of class folders, or of Dataset.save_to_disk, or a .parquet file")]
-Ipc = Annotated[int, Option(min=1, help="images per class in the final set")]
-Seed = Annotated[int, Option(min=0, help="of every random choice")]
-Quiet = Annotated[bool, Option("--quiet", help="no progress bars")]
-Overwrite = Annotated[bool, Option("--overwrite", help="replace an earlier pool or set in the output folder")]
-Pipeline = Annotated[str, Option(help="folder or Hub id of a DiT pipeline; default: the embedded one")]
-Classifier = Annotated[str, Option(help="folder or Hub id of an image classifier; default: the pipeline's own guide")]
-Target = Annotated[
-    str,
-    Option(
-        help="reference, a preset (hill, ground, slope, cliff), uniform, beta:A,B, quantiles:A,B,..., one difficulty, "
-        "ten shares from easy to hard, a scored folder of real images, a JSON file {class: target}, or a sum such as "
-        "'0.7*reference + 0.3*hill'"
-    ),
-]
-Classes = Annotated[str, Option(help="class names or labels, separated by semicolons; default: all")]
-TrustBin = Annotated[bool, Option("--trust-bin", help="read .bin weights of a pipeline without safetensors")]
-Steps = Annotated[int, Option(min=1, help="denoising steps")]
-GuidanceScale = Annotated[float, Option(help="classifier-free guidance, on above 1")]
-ClassMap = Annotated[
-    Path | None, Option(help="JSON file of the pool's class names to the others', where no rule finds them")
-]
-Device = Annotated[str, Option(help="cpu, cuda, mps, ...; default: what accelerate finds")]
-BatchSize = Annotated[int, Option(min=1, help="images at a time")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -110,7 +104,7 @@ def run(
 def generate(
     output: Annotated[Path, Argument(help="folder of the pool")],
     images_per_class: Annotated[int, Option(min=1, help="pool size; the paper advises 5 x IPC")] = 50,
-    target: Target | None = None,
+    target: Target = None,
     pipeline: Pipeline = "",
     classifier: Classifier = "",
     classes: Classes = "",
@@ -345,12 +339,12 @@ def subsample(
     ipc: Annotated[
         list[int], Option(min=1, help="images per class; given several times: nested sets in OUTPUT/ipc-N")
     ] = [10],  # noqa: B006 - typer copies it
-    target: Target = "reference",
+    target: Target = None,
     method: Annotated[
         str,
         Option(
-            help="histogram (the paper's rule), matching (nearest in Wasserstein-1), or to compare with: random, "
-            "easiest, hardest, k-center, herding"
+            help="histogram (the paper's rule) and matching (nearest in Wasserstein-1) follow the target, by default "
+            "the reference; to compare with: random, easiest, hardest, k-center, herding"
         ),
     ] = "histogram",
     search: Annotated[str, Option(help="range of histogram's threshold search: pool or ipc")] = "pool",
@@ -367,6 +361,7 @@ def subsample(
         str, Option(help="whose features k-center and the like use; default: the embedded guide")
     ] = "",
     class_map: ClassMap = None,
+    scores: ScoresPath = None,
     skip_unscored: Annotated[bool, Option("--skip-unscored", help="leave out images without difficulty")] = False,
     device: Device = "",
     overwrite: Overwrite = False,
@@ -380,38 +375,32 @@ def subsample(
     dag-diffusion subsample pool sets --ipc 10 --ipc 50 --method matching --diversity k-center --files link
     """
     with user_errors():
-        from dataclasses import asdict
-
-        from . import __version__
         from .class_names import read_class_map
-        from .distilled_sets import write_distilled_set
+        from .distilled_sets import require_apart, write_distilled_set
         from .pools import read_pool, require_writable_target
-        from .subsampling import SelectionRule
+        from .selection import BY_TARGET, SelectionRule
         from .subsampling import subsample as choose
 
         rule = SelectionRule(method, search, clipping, scale, diversity, tolerance)
         folders = {n: output if len(set(ipc)) == 1 else output / f"ipc-{n}" for n in sorted(set(ipc))}
         for folder in folders.values():
+            require_apart(pool, folder)
             require_writable_target(folder, overwrite=overwrite)
-        images, names = read_pool(pool), None if class_map is None else read_class_map(class_map)
-        wanted = _target_of(target, images, names, needed=rule.method in ("histogram", "matching"))
-        features = _features(images, classifier, device, skip_unscored, quiet) if rule.needs_features else None
-        options = {"target": wanted, "method": rule, "seed": seed, "features": features}
+        if len(folders) > 1 and (output / "pool.json").exists():
+            raise FileExistsError(f"{output} is itself a pool; choose a new folder for nested sets")
+        images, names = read_pool(pool, scores=scores), None if class_map is None else read_class_map(class_map)
+        wanted = target_of(target, images, names, needed=rule.method in BY_TARGET)
+        options = {"target": wanted, "method": rule, "seed": seed}
+        if rule.needs_features:
+            with counter("features", len(images), quiet) as progress:
+                options["features"] = features_of(images, classifier, device, skip=skip_unscored, progress=progress)
         for n, chosen in choose(images, list(folders), **options, skip_unscored=skip_unscored).items():
-            selection = {
-                **asdict(rule),
-                "ipc": n,
-                "target": None if wanted is None else wanted.summary(),
-                "seed": seed,
-                "version": __version__,
-                "classes": chosen.report,
-            }
             written = write_distilled_set(
                 images,
                 chosen.indices.tolist(),
                 folders[n],
                 columns=chosen.columns,
-                provenance={"selection": selection},
+                provenance={"selection": chosen.record},
                 overwrite=overwrite,
                 files=files,
             )
@@ -424,6 +413,7 @@ def show_target(
     pool: Annotated[Path, Option(help="scored pool that shall follow it")],
     output: Annotated[Path, Option(help="PNG file")] = Path("target.png"),
     ipc: Ipc = 10,
+    scores: ScoresPath = None,
     class_map: ClassMap = None,
 ) -> None:
     """Draw a target beside what a pool offers, before images are chosen by it.
@@ -432,11 +422,13 @@ def show_target(
     """
     with user_errors():
         from .class_names import read_class_map
+        from .distilled_sets import require_apart
         from .pools import read_pool
         from .reporting import save_target_png
 
-        images = read_pool(pool)
-        wanted = _target_of(target, images, None if class_map is None else read_class_map(class_map), needed=True)
+        require_apart(pool, output)
+        images = read_pool(pool, scores=scores)
+        wanted = target_of(target, images, None if class_map is None else read_class_map(class_map), needed=True)
         written = save_target_png(output, wanted, images, ipc=ipc)
         print(f"figure: {written.absolute()}")
 
@@ -456,7 +448,7 @@ def evaluate(
 ) -> None:
     """Train a classifier on each set and test it on real images.
 
-    Example: dag-diffusion evaluate runs/first/set-dgs runs/first/set-dag-dgs --seeds 5
+    Example: dag-diffusion evaluate runs/first/set-paper runs/first/set-dgs --seeds 5
     """
     with user_errors():
         from .training import derived_seeds
@@ -493,31 +485,6 @@ def report(
             provenance={s.name: s.pool.provenance for s in shown},
         )
         print(f"report: {written.absolute()}")
-
-
-def _target_of(text: str, images: "Pool", class_map: Any, *, needed: bool) -> "TargetDistribution | None":
-    """The target, which a baseline can do without where the pool has no scores or no reference fits it."""
-    from .target_texts import target_named
-
-    if not needed and any(row.get("difficulty") is None for row in images.rows):
-        return None
-    try:
-        scored_by = str(images.rows[0].get("difficulty_by") or "")
-        return target_named(text, images.class_names, class_map=class_map, scored_by=scored_by)
-    except ValueError:
-        if needed:
-            raise
-        return None
-
-
-def _features(images: "Pool", classifier: str, device: str, skip: bool, quiet: bool) -> Any:
-    from .scoring import score_pool
-
-    with counter("features", len(images), quiet) as progress:
-        guide = load_guide(classifier, device)
-        # entropy asks for no class, so that a classifier of other classes can tell images apart too
-        options = {"measure": "entropy", "on_error": "skip" if skip else "raise", "features": True}
-        return score_pool(images, guide, **options, progress=progress).features
 
 
 def _how_near(chosen: "PoolSelection") -> str:

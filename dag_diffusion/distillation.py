@@ -1,8 +1,8 @@
 """The whole road: guided pools -> DGS -> a classifier trained on the distilled set -> real test images -> a report.
 
-Four sets are compared at the same IPC: random real images, random from an unguided pool, DGS on that pool, and DGS on a
-pool that difficulty-aware guidance steered (DAG + DGS).  Control is measured by the guide, which steered, and by an
-evaluator, which did not.
+Five sets are compared at the same IPC: random real images, random ones of an unguided pool, DGS on that pool by the
+paper's rule and by matching, and matching on a pool that difficulty-aware guidance steered (DAG + DGS).  Control is
+measured by the guide, which steered, and by an evaluator, which did not.
 """
 
 import json
@@ -27,15 +27,21 @@ from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .pools import Pool, read_pool, require_writable_target
 from .reporting import ReportedSet, Table, write_report
 from .scoring import score_pool
+from .selection import SelectionRule
 from .subsampling import PoolSelection, subsample
 from .targets import TargetDistribution
 from .training import PROTOCOLS, derived_seeds
 
 Progress = Callable[[str, int, int], None]  # stage, done, of
+Choose = Callable[[str, int], PoolSelection]  # name of a set, seed
 SETTINGS = "run.json"
 SIZE, REAL_IMAGES = (32, 32), 100  # of the embedded images: pixels, and how many real ones a class
 MEASURED = "Difficulties by the guide."
-REAL, UNGUIDED, DGS, DAG_DGS = "random real", "random, unguided pool", "DGS", "DAG + DGS"
+REAL, UNGUIDED = "random real", "random, unguided pool"
+PAPER, DGS, DAG_DGS = "DGS, the paper's rule", "DGS, matching", "DAG + DGS, matching"
+MATCHING = SelectionRule("matching", diversity="k-center")
+SELECTIONS = {PAPER: ("unguided", SelectionRule()), DGS: ("unguided", MATCHING), DAG_DGS: ("DAG", MATCHING)}
+FOLDERS = {PAPER: "set-paper", DGS: "set-dgs", DAG_DGS: "set-dag-dgs"}
 
 
 @dataclass(frozen=True)
@@ -132,12 +138,16 @@ def _distill(output: Path, config: RoadConfig, device: str, progress: Progress) 
     reference = embedded.training_difficulties(pipeline.class_names)
     target = TargetDistribution.from_reference(reference, name="training images, out of sample")
     pools = _fill_pools(pipeline, output, config, target, progress)
-    chosen = {
-        name: subsample(pool, config.ipc, target=target, seed=config.seed) for name, pool in _sources(pools).items()
-    }
-    sets = _write_sets(pools, chosen, output, config, target)
+    features = {name: score_pool(pool, pipeline.classifier, features=True).features for name, pool in pools.items()}
+
+    def choose(name: str, seed: int) -> PoolSelection:
+        source, rule = SELECTIONS[name]
+        options = {"target": target, "method": rule, "features": features[source], "seed": seed}
+        return subsample(pools[source], config.ipc, **options)
+
+    sets = _write_sets(pools, choose, output, config.seed)
     control = _measure_control(pools, load_classifier(embedded.EVALUATOR).to(device))
-    results = _train_and_test(pools, target, output, config, device, progress)
+    results = _train_and_test(pools, choose, output, config, device, progress)
     report = _report(output, config, reference, pools, sets, control, results)
     record = {
         "config": asdict(config),
@@ -146,10 +156,6 @@ def _distill(output: Path, config: RoadConfig, device: str, progress: Progress) 
     }
     write_json(output / "results.json", record)
     return RoadResult(results, control, report, config)
-
-
-def _sources(pools: Mapping[str, Pool]) -> dict[str, Pool]:
-    return {DGS: pools["unguided"], DAG_DGS: pools["DAG"]}
 
 
 def load_embedded_pipeline() -> DifficultyGuidedPipeline:
@@ -189,28 +195,16 @@ class _Counter:
         self.progress(self.stage, self.done, self.total)
 
 
-def _write_sets(
-    pools: Mapping[str, Pool],
-    chosen: Mapping[str, PoolSelection],
-    output: Path,
-    config: RoadConfig,
-    target: TargetDistribution,
-) -> dict[str, Pool]:
+def _write_sets(pools: Mapping[str, Pool], choose: Choose, output: Path, seed: int) -> dict[str, Pool]:
     sets = {}
-    for name, pool in _sources(pools).items():
-        selection = {
-            "method": "histogram",
-            "ipc": config.ipc,
-            "target": target.summary(),
-            "seed": config.seed,
-            "classes": chosen[name].report,
-        }
+    for name, (source, _) in SELECTIONS.items():
+        chosen = choose(name, seed)
         sets[name] = write_distilled_set(
-            pool,
-            chosen[name].indices.tolist(),
-            output / f"set-{name.lower().replace(' + ', '-')}",
-            columns=chosen[name].columns,
-            provenance={"selection": selection},
+            pools[source],
+            chosen.indices.tolist(),
+            output / FOLDERS[name],
+            columns=chosen.columns,
+            provenance={"selection": chosen.record},
             overwrite=True,
         )
     return sets
@@ -232,7 +226,7 @@ def _measure_control(pools: Mapping[str, Pool], evaluator: nn.Module) -> list[Co
 
 def _train_and_test(
     pools: Mapping[str, Pool],
-    target: TargetDistribution,
+    choose: Choose,
     output: Path,
     config: RoadConfig,
     device: str,
@@ -243,14 +237,13 @@ def _train_and_test(
     real = load_labelled_images(read_pool(embedded.REFERENCE), **options)
     images = {name: load_labelled_images(pool, **options) for name, pool in pools.items()}
 
-    def select(name: str, seed: int) -> LabelledImages:
-        return subset(images[name], subsample(pools[name], config.ipc, target=target, seed=seed).indices)
+    def chosen(name: str) -> Callable[[int], LabelledImages]:
+        return lambda seed: subset(images[SELECTIONS[name][0]], choose(name, seed).indices)
 
     sets = {
         REAL: lambda seed: random_subset(real, config.ipc, seed),
         UNGUIDED: lambda seed: random_subset(images["unguided"], config.ipc, seed),
-        DGS: lambda seed: select("unguided", seed),
-        DAG_DGS: lambda seed: select("DAG", seed),
+        **{name: chosen(name) for name in SELECTIONS},
     }
     path, count = output / "trainings.jsonl", _Counter("training and testing", len(sets) * config.seeds, progress)
     known = [Result(**row) for row in _finished_lines(path)]

@@ -2,7 +2,8 @@
 
     pool, indices -> .SET.PID.partial -> rename -> SET
 
-The folder appears whole or not at all, and an earlier set stays until the new one is there.
+The folder appears whole or not at all, an earlier set stays until the new one is there, and a lock beside it keeps
+other runs out meanwhile.
 """
 
 import errno
@@ -14,9 +15,18 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from .files import json_lines, write_atomically
+from .files import LOCK, held, json_lines, require_writable, write_atomically
 from .image_formats import suffix_of
-from .pools import METADATA, SELECTED, Pool, UnreadableImageError, read_pool, require_writable_target, write_provenance
+from .metadata import METADATA, SELECTED
+from .pools import (
+    PROVENANCE,
+    ChosenImages,
+    Pool,
+    UnreadableImageError,
+    read_pool,
+    require_writable_target,
+    write_provenance,
+)
 
 FILES = ("copy", "link", "list")
 OWN = ("file_name", "label", "class_name", "source")  # columns that say which image a row is
@@ -37,36 +47,58 @@ def write_distilled_set(
     Args:
         indices: rows of ``pool`` to keep, each once.
         columns: further metadata, one value per chosen image, such as the bin that it was drawn for.
-        provenance: how they were chosen; the pool's own provenance is kept under ``pool``.
+        provenance: how they were chosen; the pool's own provenance is kept under ``pool``, with its absolute path.
         overwrite: replace an earlier set.
         files: ``copy``; ``link``, hard links that take no space, on the disk of the pool; or ``list``, no images but
             the rows in ``selected.jsonl``.
 
     Returns:
-        The set, as ``read_pool`` reads it; of a list the chosen part of ``pool``, whose images are still there.
+        The set, as ``read_pool`` reads it; of a list the chosen part of ``pool``, in the order given.
 
     Raises:
         ValueError: no index, a repeated one or one outside the pool; columns of another length; or images to be linked
             that are rows of a dataset.
         OSError: the file system refuses hard links.
         UnreadableImageError: bytes of a dataset are no image.
-        FileExistsError: ``folder`` is or holds the pool; and, as PermissionError, see ``require_writable_target``.
+        FileExistsError: ``folder`` is the pool, holds it or lies in it; another run writes there; it is the current
+            folder and holds something; and, as PermissionError, see ``require_writable_target``.
     """
     folder = Path(folder).resolve()  # behind a link, the folder itself is replaced and the link stays
-    if pool.path.resolve().is_relative_to(folder):
-        raise FileExistsError(f"{folder} is the pool itself or holds it; choose another folder for the distilled set")
-    require_writable_target(folder, overwrite=overwrite)
+    require_apart(pool.path, folder)
+    require_writable(folder.parent)
+    _require_free(folder, overwrite)
     indices = _checked(pool, indices, files)
     added = _by_image(columns, len(indices))
-    with _replaced(folder) as partial:
-        rows = [_placed(pool, i, partial, files) | more for i, more in zip(indices, added, strict=True)]
+    with _replaced(folder, overwrite) as partial:
+        placed = {index: _placed(pool, index, partial, files) for index in sorted(indices)}  # as a dataset is read
+        rows = [placed[index] | more for index, more in zip(indices, added, strict=True)]
         write_atomically(partial / (SELECTED if files == "list" else METADATA), json_lines(rows))
-        record = {**provenance, "pool": {"path": str(pool.path), **pool.provenance}}
+        record = {**provenance, "pool": pool.provenance | {"path": _path_of(pool)}}
         write_provenance(partial, record)
     if files != "list":
         return read_pool(folder)
-    encoded = None if pool.encoded is None else _Chosen(pool.encoded, indices)
-    return replace(pool, rows=rows, provenance=record, encoded=encoded)
+    encoded = None if pool.encoded is None else ChosenImages(pool.encoded, indices)
+    return replace(pool, rows=rows, provenance=record, encoded=encoded, listing=folder)
+
+
+def require_apart(pool: str | Path, folder: str | Path) -> None:
+    """Check that a set in ``folder`` would neither replace its pool nor become a part of it.
+
+    Args:
+        pool: where it is; the fingerprint that stands for a dataset in memory is no place and in nobody's way.
+
+    Raises:
+        FileExistsError: ``folder`` is the pool, holds it or lies in it.
+    """
+    inner, outer = Path(pool).resolve(), Path(folder).resolve()
+    if inner.exists() and (inner.is_relative_to(outer) or outer.is_relative_to(inner)):
+        raise FileExistsError(
+            f"{folder} is the pool itself, or holds it, or lies in it; choose another place for the output"
+        )
+
+
+def _path_of(pool: Pool) -> str:
+    return str(pool.path.resolve() if pool.path.exists() else pool.path)
 
 
 def _checked(pool: Pool, indices: Sequence[int], files: str) -> list[int]:
@@ -94,21 +126,69 @@ def _by_image(columns: Mapping[str, Sequence], count: int) -> list[dict[str, Any
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)] or [{}] * count
 
 
+def _require_free(folder: Path, overwrite: bool) -> None:
+    """Check that the folder may be replaced, before the work and again after it."""
+    require_writable_target(folder, overwrite=overwrite)
+    if (folder / LOCK).exists():
+        with held(folder / LOCK, folder):  # refused while a run fills it; the file goes if a kill has left it
+            pass
+    if folder.exists() and any(folder.iterdir()) and _is_current(folder):
+        raise FileExistsError(
+            f"{folder} holds an earlier set and is, or holds, the current folder, which would be deleted; "
+            "go to another folder first"
+        )
+
+
+def _is_current(folder: Path) -> bool:
+    try:
+        return Path.cwd().resolve().is_relative_to(folder)
+    except FileNotFoundError:  # somebody deleted the current folder
+        return False
+
+
 @contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
+def _replaced(folder: Path, overwrite: bool) -> Iterator[Path]:
     """A new folder to fill, which takes the place of ``folder`` if all goes well and is removed if not."""
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with held(folder.with_name(f".{folder.name}.lock"), folder):
+        try:
+            yield partial
+            _require_free(folder, overwrite)
+            _put_in_place(partial, folder, overwrite)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _put_in_place(partial: Path, folder: Path, overwrite: bool) -> None:
+    if not folder.exists():
+        os.replace(partial, folder)
+    elif overwrite and any(folder.iterdir()):
+        _exchange(partial, folder)
+    elif _is_current(folder):
+        _fill(partial, folder)
+    else:
+        folder.rmdir()  # refuses to, if something came into it just now
+        os.replace(partial, folder)
+
+
+def _exchange(partial: Path, folder: Path) -> None:
     earlier = folder.with_name(f".{folder.name}.{os.getpid()}.earlier")
     try:
-        yield partial
-        if folder.exists():
-            os.replace(folder, earlier)
+        os.replace(folder, earlier)
         os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    except BaseException:
         if earlier.exists() and not folder.exists():
             os.replace(earlier, folder)
-        shutil.rmtree(earlier, ignore_errors=True)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _fill(partial: Path, folder: Path) -> None:
+    """Move everything into an empty folder that must stay the same one."""
+    last = (METADATA, SELECTED)  # a set with provenance and without rows is seen to be unfinished
+    for path in sorted(partial.iterdir(), key=lambda path: (path.name in last, path.name != PROVENANCE)):
+        os.replace(path, folder / path.name)
 
 
 def _placed(pool: Pool, index: int, folder: Path, files: str) -> dict[str, Any]:
@@ -149,16 +229,3 @@ def _link(source: Path, target: Path) -> None:
             f"{source} cannot have a hard link in the set ({error.strerror}); use files='copy', or a folder on the "
             "disk of the pool"
         ) from error
-
-
-class _Chosen(Sequence[bytes]):
-    """Some of a pool's encoded images, read when asked for."""
-
-    def __init__(self, images: Sequence[bytes], indices: Sequence[int]) -> None:
-        self._images, self._indices = images, indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> bytes:
-        return self._images[self._indices[index]]

@@ -125,7 +125,7 @@ def _rows_of(table: pa.Table, kind: Any, label: str, name: str) -> Rows:
             f"the column {label} of {name} must hold class labels from 0 on, but has missing ones, or others; "
             "remove the rows without a class"
         )
-    columns = {column: _without_nan(table[column]).to_pylist() for column in table.column_names if column != label}
+    columns = {column: _finite(table[column]).to_pylist() for column in table.column_names if column != label}
     own = columns.get("class_name") or [None]
     if names is None and all(isinstance(one, str) for one in own):  # a set of ours that went through `datasets`
         named = own
@@ -141,9 +141,9 @@ def _rows_of(table: pa.Table, kind: Any, label: str, name: str) -> Rows:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _without_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Missing numbers as pandas writes them; JSON has none."""
-    return pc.if_else(pc.is_nan(column), None, column) if pa.types.is_floating(column.type) else column
+def _finite(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Missing numbers as pandas writes them, and infinities, as null; JSON has none."""
+    return pc.if_else(pc.is_finite(column), column, None) if pa.types.is_floating(column.type) else column
 
 
 class _DatasetImages(Sequence[bytes]):
@@ -163,13 +163,16 @@ class _DatasetImages(Sequence[bytes]):
 
 
 class _ParquetImages(Sequence[bytes]):
-    """Encoded images of a parquet file, one row group in memory at a time; threads may ask for them."""
+    """Encoded images of a parquet file, two row groups in memory at a time; threads may ask for them.
+
+    Two, since threads that read in order are on both sides of a boundary for a while.
+    """
 
     def __init__(self, file: ParquetFile, column: str) -> None:
         self._file, self._column, self._lock = file, column, Lock()
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         self._starts = list(accumulate(sizes, initial=0))
-        self._group, self._held = -1, None
+        self._held: dict[int, pa.ChunkedArray] = {}
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -177,10 +180,11 @@ class _ParquetImages(Sequence[bytes]):
     def __getitem__(self, index: int) -> bytes:
         group = bisect_right(self._starts, range(len(self))[index]) - 1
         with self._lock:
-            if group != self._group:
-                self._held = self._file.read_row_group(group, columns=[self._column])[self._column]
-                self._group = group
-            entry = self._held[range(len(self))[index] - self._starts[group]].as_py()
+            if group not in self._held:
+                if len(self._held) == 2:
+                    del self._held[next(iter(self._held))]  # the one that was read first
+                self._held[group] = self._file.read_row_group(group, columns=[self._column])[self._column]
+            entry = self._held[group][range(len(self))[index] - self._starts[group]].as_py()
         return _bytes_of(entry, index, follow_paths=False)
 
 

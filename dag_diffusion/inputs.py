@@ -158,10 +158,12 @@ def modes_found(
     """Modes of a folder of real images, by difficulty if a target is given; images without a score are scored."""
     from dataclasses import replace
 
+    import numpy as np
+
     from .modes import encode_pool, find_difficulty_modes, find_modes
     from .scoring import score_pool
 
-    scored = all(row.get("difficulty") is not None for row in real.rows)
+    scored = not np.isnan(real.known_difficulties).any()
     if target is not None and not scored and pipeline.classifier is None:
         raise ValueError(
             "modes by difficulty need scores, and this pipeline has no guide; give --classifier to score by"
@@ -183,3 +185,27 @@ def labels_named(pipeline: Any, classes: str) -> list[int] | None:
         return None
     names = [name.strip() for name in classes.split(";") if name.strip()]
     return [int(name) if name.isdecimal() else pipeline.get_label_ids(name)[0] for name in names]
+
+
+def target_of(text: str | None, images: "Pool", class_map: Any, *, needed: bool) -> "TargetDistribution | None":
+    """The target that was asked for; else the reference, which a baseline does without where it does not fit."""
+    from .target_texts import target_named
+
+    if text is None and not needed and any(row.get("difficulty") is None for row in images.rows):
+        return None
+    try:
+        scored_by = str(images.rows[0].get("difficulty_by") or "")
+        return target_named(text or "reference", images.class_names, class_map=class_map, scored_by=scored_by)
+    except ValueError:
+        if needed or text is not None:
+            raise
+        return None
+
+
+def features_of(images: "Pool", classifier: str, device: str, *, skip: bool, progress: Callable[[int], None]) -> Any:
+    """What a classifier's last layer sees of each image, ``(images, dim)``."""
+    from .scoring import score_pool
+
+    # entropy asks for no class, so that a classifier of other classes can tell images apart too
+    options = {"measure": "entropy", "on_error": "skip" if skip else "raise", "features": True}
+    return score_pool(images, load_guide(classifier, device), **options, progress=progress).features

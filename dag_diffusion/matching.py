@@ -34,38 +34,42 @@ def match(difficulties: np.ndarray, values: np.ndarray, ipc: int) -> np.ndarray:
         values: ``(m,)`` equally likely target difficulties, rising.
     """
     order = np.argsort(difficulties, kind="stable")
-    order = order[_within_reach(difficulties[order], values, ipc)]
-    ordered, numbers = difficulties[order], np.arange(len(order))
+    ordered = difficulties[order]
     below = np.searchsorted(values, ordered, side="right")
     level_of, integral_of = below / len(values), _integral(values)[below]
     levels, integrals = slot_edges(values, ipc)
-    total, latest = np.zeros(len(order)), np.empty((ipc, len(order)), np.int32)
-    for slot in range(ipc):
+    starts, stops = _within_reach(ordered, values, ipc)
+    total, latest = np.zeros(0), []  # least cost of the slots so far if the last image taken is at most this one
+    for slot, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        x, low, high = ordered[start:stop], levels[slot], levels[slot + 1]
         # |x - Q| integrated over the slot: x stands above Q up to its own level and below it from there on
-        split = np.clip(level_of, levels[slot], levels[slot + 1])
-        cost = ordered * (2 * split - levels[slot] - levels[slot + 1])
-        cost += integrals[slot] + integrals[slot + 1] - 2 * np.clip(integral_of, integrals[slot], integrals[slot + 1])
-        total = cost + (total if slot == 0 else np.concatenate([[np.inf], total[:-1]]))
-        best = np.minimum.accumulate(total)
-        better = np.concatenate([[True], best[1:] < best[:-1]])
-        latest[slot], total = np.maximum.accumulate(np.where(better, numbers, 0)), best
+        cost = x * (2 * np.clip(level_of[start:stop], low, high) - low - high)
+        cost += integrals[slot] + integrals[slot + 1]
+        cost -= 2 * np.clip(integral_of[start:stop], integrals[slot], integrals[slot + 1])
+        if slot:
+            before = np.clip(np.arange(start, stop) - starts[slot - 1], 0, len(total))
+            cost += np.concatenate([[np.inf], total])[before]
+        total = np.minimum.accumulate(cost)
+        better = np.concatenate([[True], total[1:] < total[:-1]])
+        latest.append(np.maximum.accumulate(np.where(better, np.arange(start, stop), start)))
     chosen, last = np.empty(ipc, np.int64), len(order) - 1
     for slot in reversed(range(ipc)):
-        chosen[slot] = latest[slot, last]
+        chosen[slot] = latest[slot][min(last, stops[slot] - 1) - starts[slot]]
         last = chosen[slot] - 1
     return order[chosen]
 
 
-def _within_reach(ordered: np.ndarray, values: np.ndarray, ipc: int) -> np.ndarray:
-    """Positions that a slot may take: others can push it no further from its best place than there are others."""
-    levels = np.arange(ipc + 1) / ipc
+def _within_reach(ordered: np.ndarray, values: np.ndarray, ipc: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images that each slot may need, ``[start, stop)``: others push it no further from its best place than there are.
+
+    If a slot lay beyond, one of the ``ipc`` places nearer to its target would be free, and it and the slots between
+    could all move one place nearer without leaving their order.
+    """
+    levels = np.arange(ipc + 1) / ipc * len(values)
     # the best image of a slot lies between the target's difficulties at its two ends, or right beside
-    first = np.searchsorted(ordered, values[np.minimum((levels[:-1] * len(values)).astype(int), len(values) - 1)])
-    last = np.searchsorted(ordered, values[np.minimum(np.ceil(levels[1:] * len(values)).astype(int), len(values)) - 1])
-    near = np.zeros(len(ordered) + 1, np.int64)
-    np.add.at(near, np.maximum(first - ipc, 0), 1)
-    np.add.at(near, np.minimum(last + ipc, len(ordered)), -1)
-    return np.flatnonzero(np.cumsum(near[:-1]) > 0)
+    first = np.searchsorted(ordered, values[np.minimum(levels[:-1].astype(int), len(values) - 1)])
+    last = np.searchsorted(ordered, values[np.minimum(np.ceil(levels[1:]).astype(int), len(values)) - 1])
+    return np.maximum(first - ipc, 0), np.minimum(last + ipc, len(ordered))
 
 
 def diversify(

@@ -3,17 +3,16 @@
     POOL/T-shirt/00000.png ...   POOL/metadata.jsonl   POOL/pool.json
 
 The rows make it an ordinary Hugging Face ``imagefolder``.  Labels are read from them, never from the order of folders.
-A row names a file in its folder and no other, whoever wrote it.
+A set may hold ``selected.jsonl`` and no images: its rows are images of the pool that its ``pool.json`` names.
 """
 
 import io
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,13 +20,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .files import LOCK, read_json_object, require_writable, write_json
 from .image_formats import image_suffixes
+from .metadata import METADATA, SELECTED, difficulties_of, read_rows, require_inside, with_scores
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 logger = logging.getLogger(__name__)
-METADATA = "metadata.jsonl"
-SELECTED = "selected.jsonl"  # instead of METADATA in a set that only lists images of its pool
 PROVENANCE = "pool.json"
 EARLIER = ".earlier"  # the pool that is being overwritten, until the new one is finished
 COLUMNS = ("file_name", "label", "class_name", "target_difficulty", "difficulty", "seed")
@@ -46,12 +44,14 @@ class Pool:
         rows: one dictionary an image, sorted by label and file name, or in the order of a dataset; not to be changed.
         provenance: what ``pool.json`` says; empty for a folder that somebody else made.
         encoded: the bytes of each image, read when asked for, when they come from a dataset instead of a folder.
+        listing: the folder of a set that only lists images, which are in ``path``.
     """
 
     path: Path
     rows: list[dict[str, Any]]
     provenance: dict[str, Any] = field(default_factory=dict)
     encoded: Sequence[bytes] | None = None
+    listing: Path | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,19 +67,30 @@ class Pool:
         return np.array([row["label"] for row in self.rows], np.int64)
 
     @cached_property
+    def known_difficulties(self) -> np.ndarray:
+        """``(images,)`` float64 in [0, 1], NaN for an image without difficulty.
+
+        Raises:
+            ValueError: a difficulty is something else than a number from 0 to 1; file and value are named.
+        """
+        return difficulties_of(self.rows, self.path)
+
+    @cached_property
     def difficulties(self) -> np.ndarray:
         """``(images,)`` float64 in [0, 1].
 
         Raises:
-            ValueError: an image has no difficulty yet.
+            ValueError: an image has no difficulty yet, or something else than a number from 0 to 1.
         """
-        missing = [row["file_name"] for row in self.rows if row.get("difficulty") is None]
-        if missing:
+        missing = np.flatnonzero(np.isnan(self.known_difficulties))
+        if len(missing):
+            place = self.listing or self.path
             raise ValueError(
-                f"{len(missing)} of {len(self)} images in {self.path} have no difficulty (first: {missing[0]}); "
-                f"run `dag-diffusion score {self.path}` first"
+                f"{len(missing)} of {len(self)} images in {place} have no difficulty (first: "
+                f"{self.rows[missing[0]]['file_name']}); run `dag-diffusion score {place}` first, or give its output "
+                "by --scores"
             )
-        return np.array([row["difficulty"] for row in self.rows], np.float64)
+        return self.known_difficulties
 
     def open(self, index: int) -> Image.Image:
         """The image of one row, decoded.
@@ -104,19 +115,27 @@ class Pool:
             ) from error
 
 
-def read_pool(source: "str | Path | Dataset") -> Pool:
+def read_pool(source: "str | Path | Dataset", *, scores: str | Path | None = None) -> Pool:
     """Read a pool, a distilled set, a bare folder of class folders, or a Hugging Face dataset of images.
 
     A folder without ``metadata.jsonl`` gets labels in the sorted order of its class folders; whoever compares them with
-    a classifier does so by name.  Images stay where they are until they are asked for.
+    a classifier does so by name.  Images stay where they are until they are asked for.  Those of a set that only lists
+    them are opened in the pool that it names, wherever that is on this machine.
 
     Args:
         source: a folder, a ``.parquet`` file, a folder of ``Dataset.save_to_disk``, or a ``datasets.Dataset``.
+        scores: JSON lines, as ``score --output`` writes them, that difficulties are taken from instead of ``source``.
 
     Raises:
-        FileNotFoundError: there is nothing at ``source``.
-        ValueError: it holds no images, a broken row, or a row that points outside the folder or to a missing file.
+        FileNotFoundError: there is nothing at ``source``, at ``scores``, or where a list says that its pool is.
+        ValueError: it holds no images, a broken row, or a row that points outside the folder or to a missing file; a
+            list of a dataset that has no path; or ``scores`` lack an image, or belong to another pool.
     """
+    pool = _read(source)
+    return pool if scores is None else replace(pool, rows=with_scores(pool.rows, Path(scores), pool.path))
+
+
+def _read(source: "str | Path | Dataset") -> Pool:
     if isinstance(source, str | os.PathLike):
         source = Path(source)
         if not source.exists():
@@ -131,6 +150,19 @@ def read_pool(source: "str | Path | Dataset") -> Pool:
     return Pool(path, rows, encoded=encoded)
 
 
+class ChosenImages(Sequence[bytes]):
+    """Some of a pool's encoded images, read when asked for."""
+
+    def __init__(self, images: Sequence[bytes], indices: Sequence[int]) -> None:
+        self._images, self._indices = images, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> bytes:
+        return self._images[self._indices[index]]
+
+
 def _is_table(path: Path) -> bool:
     saved = all((path / name).exists() for name in ("state.json", "dataset_info.json"))
     return saved or (path / "dataset_dict.json").exists() or (path.suffix.lower() == ".parquet" and path.is_file())
@@ -141,29 +173,59 @@ def _read_folder(path: Path) -> Pool:
         raise ValueError(f"{path} is neither a folder of class folders nor a .parquet image dataset; give one of them")
     provenance = read_json_object(path / PROVENANCE) if (path / PROVENANCE).exists() else {}
     listed = (path / METADATA).exists()
-    if not listed:
-        _require_no_part_of_a_pool(path, provenance)
+    if not listed and (path / SELECTED).exists():
+        return _read_list(path, provenance)
+    if not listed and (path / PROVENANCE).exists():
+        raise ValueError(f"the pool at {path} is not finished; go on with the same `generate` command and --resume")
     rows = read_rows(path / METADATA) if listed else _rows_of_folders(path)
     if not rows:
         raise ValueError(f"{path} holds no images; expected {path}/CLASS/IMAGE.png, with or without a {METADATA}")
     if not listed:
         _require_images_in_each(path, {row["class_name"] for row in rows})
-    _check_rows(path, rows)
+    require_inside(path, rows, path / METADATA)
     if listed and (extra := sum(1 for _ in _image_names(path)) - len(rows)) > 0:
         logger.warning("%d images in %s have no row in %s and are left out", extra, path, METADATA)
-    return Pool(path, sorted(rows, key=lambda row: (row["label"], row["file_name"])), provenance)
+    return Pool(path, sorted(rows, key=_by_label), provenance)
 
 
-def _require_no_part_of_a_pool(path: Path, provenance: Mapping[str, Any]) -> None:
-    if (path / SELECTED).exists():
-        pool = provenance.get("pool")
-        origin = pool.get("path") if isinstance(pool, dict) else "another pool"
+def _by_label(row: Mapping[str, Any]) -> tuple[int, str]:
+    return row["label"], row["file_name"]
+
+
+def _read_list(path: Path, provenance: Mapping[str, Any]) -> Pool:
+    """A set without images of its own; the order is that of a pool, so that a dataset is read from front to back."""
+    pool, rows = _pool_of_list(path, provenance), read_rows(path / SELECTED)
+    if not rows:
+        raise ValueError(f"{path / SELECTED} lists no images; choose them again from {pool}, at least one")
+    if not _is_table(pool):
+        require_inside(pool, rows, path / SELECTED)
+        return Pool(pool, sorted(rows, key=_by_label), dict(provenance), listing=path)
+    from .image_tables import read_table
+
+    _, offered, encoded = read_table(pool)
+    places = {row["file_name"]: place for place, row in enumerate(offered)}
+    chosen = {places.get(row["file_name"], -1): row for row in rows}
+    if -1 in chosen or len(chosen) < len(rows):
+        raise ValueError(f"{path / SELECTED} names images twice, or such as {pool} does not hold; choose them again")
+    indices = sorted(chosen)
+    return Pool(pool, [chosen[i] for i in indices], dict(provenance), ChosenImages(encoded, indices), path)
+
+
+def _pool_of_list(path: Path, provenance: Mapping[str, Any]) -> Path:
+    recorded = provenance.get("pool")
+    name = recorded.get("path") if isinstance(recorded, dict) else None
+    if not (isinstance(name, str) and Path(name).is_absolute()):  # else the fingerprint of a dataset
         raise ValueError(
-            f"{path} only lists images of {origin}; choose them again with files='copy', or copy each `source` in "
-            f"{SELECTED} from there"
+            f"{path} only lists images of {name or 'another pool'}, which is no absolute path, as when it was a "
+            "dataset in memory; choose them again with files='copy'"
         )
-    if (path / PROVENANCE).exists():
-        raise ValueError(f"the pool at {path} is not finished; go on with the same `generate` command and --resume")
+    pool = Path(name)
+    if not pool.exists():
+        raise FileNotFoundError(
+            f"{path} only lists images of {pool}, which is gone; restore that pool, or write its new place into "
+            f"{path / PROVENANCE}"
+        )
+    return pool
 
 
 def _class_folders(path: Path) -> list[Path]:
@@ -193,72 +255,6 @@ def _require_images_in_each(path: Path, filled: set[str]) -> None:
     empty = [folder.name for folder in _class_folders(path) if folder.name not in filled]
     if empty:
         raise ValueError(f"{path} has class folders without images: {', '.join(empty)}; fill or remove them")
-
-
-def read_rows(path: Path, *, growing: bool = False) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file.
-
-    Args:
-        growing: rows are appended one by one, so that a last line without its newline was cut off by a kill; it is
-            left out.
-
-    Raises:
-        ValueError: a line is no row; its number is named.
-    """
-    lines = path.read_text("utf-8").split("\n")
-    rows = []
-    for number, line in enumerate(lines[:-1] if growing else lines, 1):
-        try:
-            if line.strip():
-                rows.append(_row(json.loads(line)))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"line {number} of {path} has no file_name, label and class_name ({error}); mend or remove it"
-            ) from error
-    return rows
-
-
-def _row(row: dict[str, Any]) -> dict[str, Any]:
-    if not (isinstance(row["file_name"], str) and isinstance(row["class_name"], str)):
-        raise TypeError("file_name and class_name must be text")
-    return {**row, "label": int(row["label"])}
-
-
-def _check_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    root = os.path.realpath(path)
-    inside: dict[tuple[str, ...], bool] = {}
-    seen: set[tuple[str, ...]] = set()
-    for row in rows:
-        name = PurePath(row["file_name"])  # parts, since Bag/./1.png is Bag/1.png
-        file = os.path.join(root, name)
-        if _leads_out(root, name, file, inside):
-            raise ValueError(
-                f"{path / name} leads out of {path}; a row or link that does is refused, so copy the images"
-            )
-        if name.parts in seen:
-            raise ValueError(f"{path / METADATA} names {str(name)!r} twice; keep one row an image")
-        if not os.path.isfile(file):
-            raise ValueError(
-                f"{path / METADATA} names {str(name)!r}, which does not exist; remove the row or restore the file"
-            )
-        seen.add(name.parts)
-
-
-def _leads_out(root: str, name: PurePath, file: str, inside: dict[tuple[str, ...], bool]) -> bool:
-    """Whether a file is elsewhere than below ``root``; ``inside`` keeps the answer for each folder, for speed."""
-    folder = name.parts[:-1]
-    if name.anchor or ".." in name.parts:  # also one that comes back: a set is written to the names of its rows
-        return True
-    if folder not in inside:
-        inside[folder] = _is_below(root, os.path.join(root, *folder))
-    return not inside[folder] or (os.path.islink(file) and not _is_below(root, file))
-
-
-def _is_below(root: str, path: str) -> bool:
-    try:
-        return os.path.commonpath([root, os.path.realpath(path)]) == root
-    except ValueError:  # a NUL byte, or half a surrogate: there is no such file; or another drive
-        return "\0" in path
 
 
 def as_eight_bit(image: Image.Image, channels: int) -> np.ndarray:

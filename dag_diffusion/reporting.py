@@ -17,6 +17,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from .class_names import distinct_names
 from .figures import (
     GREY,
     HIGHEST,
@@ -352,7 +353,11 @@ def _distance(row: Mapping[str, Any] | None) -> str | None:
 
 
 def _recorded(one: ReportedSet) -> list[dict[str, Any]]:
-    return one.pool.provenance.get("selection", {}).get("classes", [])
+    """What ``PoolSelection.record`` said of each class; nothing of a set that somebody else made."""
+    selection = one.pool.provenance.get("selection")
+    classes = selection.get("classes") if isinstance(selection, dict) else None
+    known = {"class", "quotas", "found", "deficits", "distance", "floor"}
+    return [row for row in classes or [] if isinstance(row, dict) and known <= row.keys()]
 
 
 def _is_aimed(row: Mapping[str, Any]) -> bool:
@@ -365,9 +370,11 @@ def save_target_png(path: Path, target: TargetDistribution, pool: Pool, *, ipc: 
     Raises:
         ValueError: an image has no difficulty yet; the target lacks a class.
     """
-    offered = _by_class(pool)
+    difficulties, labels = pool.difficulties, pool.labels
+    offered = {name: difficulties[labels == label] for label, name in distinct_names(pool.class_names).items()}
     wanted = {name: target.values(name, searched_scale(values), ipc) for name, values in offered.items()}
-    series = [Series(pool.path.name, set_color(0), offered), Series(f"target: {target.name}", INK, wanted)]
+    name = (pool.listing or pool.path).name
+    series = [Series(name, set_color(0), offered), Series(f"target: {target.name}", INK, wanted)]
     title = f"What {ipc} {'image' if ipc == 1 else 'images'} per class shall follow, and what there is"
     return _save_png(path, cumulative(series, ipc=ipc, title=title, classes=list(offered)), 150)
 

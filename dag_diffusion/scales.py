@@ -7,16 +7,17 @@ Most images are easy, near 0, so the paper (arXiv 2601.10090) counts in ten bins
 and picks the numbers of clipped images (bottom, top) that minimise ``0.5 KL(raw || y) + 0.5 KL(uniform || y)``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 BINS = 10
-TINY = 1e-300  # below every difficulty but 0
+TINY = 1e-300  # stands for 0, whose logarithm does not exist, below every difficulty that a classifier gives
 FLOOR = 1e-4  # the paper's stand-in for a difficulty of exactly 0, whose logarithm does not exist
-SLACK = 1e-9  # of bounds: more than their rounding, less than what tells two images apart
+SLACK = 1e-9  # of the objective's bound, in bits: more than its rounding
+BLOCK = 50_000  # squares at a time, which bounds the memory where nearly equal difficulties leave little to drop
 INNER_EDGES = np.arange(1, BINS) / BINS
 
 
@@ -131,10 +132,11 @@ class _Objective:
         held = [after - before for before, after in pairwise(below)]
         return np.where(high > low, self._value(held), -np.inf)
 
-    def bound(self, low: tuple[np.ndarray, np.ndarray], high: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        """No pair between the least and the greatest ``low`` and ``high`` is better than this."""
-        least = self._below(low[0] - SLACK, high[0] - SLACK)
-        most = self._below(low[1] + SLACK, high[1] + SLACK)
+    def bound(self, low: np.ndarray, low_end: np.ndarray, high: np.ndarray, high_end: np.ndarray) -> np.ndarray:
+        """No pair of thresholds in ``[low, low_end]`` and ``[high, high_end]`` is better than this."""
+        rounding = 8 * np.spacing(np.maximum(np.abs(low), np.abs(high)))  # of an edge between two thresholds
+        least = self._below(low - rounding, high - rounding)
+        most = self._below(low_end + rounding, high_end + rounding)
         room = [np.maximum(after - before, 0) for before, after in zip(least, most[1:], strict=False)]
         # the bins hold all images and no more: what they have room for beyond that must go somewhere, and a logarithm
         # falls by its slope at least
@@ -163,16 +165,21 @@ def _best_pairs(objective: _Objective, lows: np.ndarray, highs: np.ndarray) -> t
     best = -np.inf
     while side > 1:
         last_i, last_j = np.minimum(i + side, len(lows)) - 1, np.minimum(j + side, len(highs)) - 1
-        best = max(best, objective(lows[(i + last_i) // 2], highs[(j + last_j) // 2]).max(initial=-np.inf))
-        bound = objective.bound((lows[i], lows[last_i]), (highs[last_j], highs[j]))
+        best = max(best, _in_blocks(objective, lows[(i + last_i) // 2], highs[(j + last_j) // 2]).max(initial=-np.inf))
+        bound = _in_blocks(objective.bound, lows[i], lows[last_i], highs[last_j], highs[j])
         kept = (bound >= best - SLACK) & (bound > -np.inf)
         side //= 2
         i, j = (np.concatenate(parts) for parts in zip(*_quarters(i[kept], j[kept], side), strict=True))
         inside = (i < len(lows)) & (j < len(highs))
         i, j = i[inside], j[inside]
-    values = objective(lows[i], highs[j])
+    values = _in_blocks(objective, lows[i], highs[j])
     winners = (values == values.max(initial=-np.inf)) & (values > -np.inf)
     return i[winners], j[winners]
+
+
+def _in_blocks(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
+    starts = range(0, len(arrays[0]), BLOCK)
+    return np.concatenate([function(*(array[at : at + BLOCK] for array in arrays)) for at in starts] or [np.empty(0)])
 
 
 def _quarters(i: np.ndarray, j: np.ndarray, side: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -1,11 +1,11 @@
 """A target as a person writes it on the command line.
 
-reference | hill | uniform | beta:0.3,3 | quantiles:0,0.01,0.5 | 0.5 | ten numbers | FOLDER | FILE.json
+reference | hill | uniform | beta:0.3,3 | quantiles:0,0.01,0.5 | 0.5 | ten numbers | FOLDER | FILE.jsonl | FILE.json
 0.7*reference + 0.3*hill
 """
 
-import json
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from . import embedded
-from .class_names import match_classes
-from .pools import read_pool
+from .class_names import distinct_names, match_classes
+from .files import read_json_object
+from .pools import Pool, read_pool, read_rows
 from .targets import PRESETS, TargetDistribution
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ def target_named(
     """The target that a text names; see the module.
 
     Args:
-        text: a word, numbers, a scored folder of real images, a JSON file of {class name: text}, or a sum of such.
+        text: a word, numbers, a scored folder of real images or the JSON lines that ``score`` wrote of one, a JSON file
+            of {class name: text}, or a sum of such.
         class_names: of the images that shall follow it, matched with those of a reference by name.
         class_map: those names to the reference's, where no rule finds them.
         scored_by: ``difficulty_by`` of the images; a warning is given if the reference was scored by something else.
@@ -44,8 +46,8 @@ def target_named(
     Raises:
         ValueError: it names nothing, or its reference lacks a class.
     """
-    terms = [text] if text and Path(text).exists() else [term.strip() for term in text.split("+")]
-    parts = [re.fullmatch(r"(?:([0-9.]+) *\* *)?(.*)", term, re.DOTALL) for term in terms]
+    terms = [text] if os.path.exists(text) else re.split(r"(?<![0-9.][eE])\+", text)  # but not in 1e+0
+    parts = [re.fullmatch(r"(?:([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?) *\* *)?(.*)", t.strip(), re.DOTALL) for t in terms]
     options = {"class_map": class_map, "scored_by": scored_by}
     targets = [_term(part[2], class_names, **options) for part in parts if part is not None]
     if len(targets) == 1:
@@ -57,11 +59,11 @@ def _term(text: str, class_names: Mapping[int, str], **options) -> TargetDistrib
     word, _, numbers = text.partition(":")
     if text in PRESETS:
         return TargetDistribution.preset(text)
-    if Path(text).suffix == ".json" and Path(text).is_file():
-        return _per_class(Path(text), class_names, **options)
-    if text == "reference" or (text and Path(text).exists()):
+    if text == "reference" or os.path.isdir(text) or text.endswith((".jsonl", ".parquet")):
         path = None if text == "reference" else Path(text)
         return TargetDistribution.from_reference(reference_named(path, class_names, **options), name=text)
+    if text.endswith(".json"):
+        return _per_class(Path(text), class_names, **options)
     if word in CURVES:
         return _curve(word, numbers, text)
     values = _numbers(text, text)
@@ -90,17 +92,19 @@ def _numbers(text: str, whole: str) -> list[float]:
 
 
 def _per_class(path: Path, class_names: Mapping[int, str], **options) -> TargetDistribution:
-    try:
-        texts = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); write {{class name: target, ...}} into it") from error
-    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
-        raise ValueError(f'{path} must hold an object such as {{"tench": "hill", "church": "beta:0.3,3"}}')
-    table = match_classes(class_names, dict(enumerate(texts)), f"the targets in {path}")
+    texts = read_json_object(path)
+    if not texts or not all(isinstance(t, str) and not re.search(r"\.json(?!l)", t) for t in texts.values()):
+        raise ValueError(
+            f'{path} must say a target of each class, such as {{"tench": "hill", "church": "beta:0.3,3"}}, no JSON file'
+        )
+    table = match_classes(class_names, dict(enumerate(texts)), f"the file of targets {path}")
     by_label = list(texts.values())
-    return TargetDistribution.per_class(
-        {name: target_named(by_label[table[label]], {label: name}, **options) for label, name in class_names.items()}
-    )
+    # names may repeat in ImageNet, so a class is known here by the name that subsampling tells it apart by
+    targets = {
+        name: target_named(by_label[table[label]], {label: class_names[label]}, **options)
+        for label, name in distinct_names(class_names).items()
+    }
+    return TargetDistribution.per_class(targets)
 
 
 def reference_named(
@@ -110,19 +114,37 @@ def reference_named(
     class_map: Mapping[str, str | int] | None = None,
     scored_by: str = "",
 ) -> dict[str, np.ndarray]:
-    """Difficulties of real images by class: a scored folder's, or those of the embedded training images."""
+    """Difficulties of real images by class: of a scored folder or dataset, of a file of scores, or the embedded ones.
+
+    A class is called by its name in ``class_names``, or by one that tells it apart if two have the same.
+    """
     if path is None:
-        return _embedded_reference(class_names)
-    pool = read_pool(path)
-    table = match_classes(class_names, pool.class_names, f"the reference {path}", mapping=class_map)
+        return _embedded_reference(class_names, scored_by)
+    if path.suffix == ".jsonl":
+        rows = read_rows(path)
+        names = {row["label"]: row["class_name"] for row in rows}
+        pool = Pool(path, rows)
+    else:
+        pool = read_pool(path)
+        names = pool.class_names
+    table = match_classes(class_names, names, f"the reference {path}", mapping=class_map)
     difficulties, labels = pool.difficulties, pool.labels
-    measured = str(pool.rows[0].get("difficulty_by") or "")
-    if scored_by and measured and measured != scored_by:
-        logger.warning("difficulties are %s, but those of the reference %s are %s", scored_by, path, measured)
-    return {name: difficulties[labels == table[label]] for label, name in class_names.items()}
+    _warn_of_other_scores(str(path), {str(row.get("difficulty_by") or "") for row in pool.rows}, scored_by)
+    return {name: difficulties[labels == table[label]] for label, name in distinct_names(class_names).items()}
 
 
-def _embedded_reference(class_names: Mapping[int, str]) -> dict[str, np.ndarray]:
+def _warn_of_other_scores(reference: str, found: set[str], scored_by: str) -> None:
+    others = found - {scored_by, ""}
+    if scored_by and others:
+        logger.warning(
+            "difficulties are %s, but those of the reference %s are %s: other scales",
+            scored_by,
+            reference,
+            "; ".join(sorted(others)),
+        )
+
+
+def _embedded_reference(class_names: Mapping[int, str], scored_by: str) -> dict[str, np.ndarray]:
     known = dict(enumerate(embedded.CLASS_NAMES))
     try:
         table = match_classes(class_names, known, "the embedded reference (Fashion-MNIST)")
@@ -130,5 +152,6 @@ def _embedded_reference(class_names: Mapping[int, str]) -> dict[str, np.ndarray]
         raise ValueError(
             f"{error}; for other classes name a preset such as hill, or a scored folder of real images"
         ) from error
+    _warn_of_other_scores("(embedded)", {"confidence by embedded guide"}, scored_by)
     reference = embedded.training_difficulties(known)
-    return {name: reference[known[table[label]]] for label, name in class_names.items()}
+    return {name: reference[known[table[label]]] for label, name in distinct_names(class_names).items()}

@@ -7,6 +7,7 @@ nothing but the shares of the bins, so that their difficulties depend on the sca
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -79,8 +80,9 @@ class TargetDistribution:
 
         Args:
             thresholds: as the paper does, clip this many of a *reference's own* easiest and hardest images, whatever
-                the scale.  They are counts: the pair that clips 40 % of a pool of 50 clips 1.5 % of 1,300 references,
-                so that a bin means other difficulties on either side.  None bins both by ``scale``.
+                the scale; of fewer images than that, all but one or two.  They are counts: the pair that clips 40 % of
+                a pool of 50 clips 1.5 % of 1,300 references, so that a bin means other difficulties on either side.
+                None bins both by ``scale``.
         """
         return largest_remainder(np.bincount(scale.bins(self.values(class_name, scale, ipc)), minlength=BINS), ipc)
 
@@ -111,7 +113,10 @@ class TargetDistribution:
     def preset(name: str) -> "TargetDistribution":
         """``hill``, ``ground``, ``slope`` or ``cliff`` of the paper's ablation, for any IPC."""
         if name not in PRESETS:
-            raise ValueError(f"there is no target preset {name!r}; choose {', '.join(PRESETS)}, or give ten numbers")
+            raise ValueError(
+                f"there is no target preset {name!r}; choose {', '.join(PRESETS)}, or make a TargetDistribution, such "
+                "as .histogram of ten numbers or .from_reference of real difficulties"
+            )
         return Shape(PRESETS[name][50], name, PRESETS[name])
 
     @staticmethod
@@ -218,7 +223,9 @@ class Reference(TargetDistribution):
         """Its own; see ``TargetDistribution``."""
         if thresholds is not None and isinstance(scale, LogScale):
             values = self.values(class_name)
-            scale = log_scale(values, *np.minimum(thresholds, (len(values) - 1) // 2).tolist())
+            if sum(thresholds) >= len(values):  # a reference smaller than the pool, of which nothing would be left
+                thresholds = np.minimum(thresholds, (len(values) - 1) // 2).tolist()
+            scale = log_scale(values, *thresholds)
         return super().quotas(class_name, ipc, scale)
 
     def summary(self) -> dict[str, Any]:
@@ -343,8 +350,8 @@ def as_target(target: TargetDistribution | Mapping[str, Sequence[float]] | str |
         return TargetDistribution.preset(target)
     if isinstance(target, Mapping):
         return TargetDistribution.from_reference(target)
-    if isinstance(target, int | float):
-        return TargetDistribution.constant(target)
+    if isinstance(target, Real) and not isinstance(target, bool):
+        return TargetDistribution.constant(float(target))
     raise TypeError(
         f"a target cannot be made from {type(target).__name__}; give a TargetDistribution, the name of a preset "
         f"({', '.join(PRESETS)}), a number in [0, 1], or {{class name: difficulties}} of real images"

@@ -353,3 +353,11 @@ def test_folder_that_cannot_be_written_is_named(tmp_path, saved_pipeline, monkey
     assert result.exit_code == 2
     assert "cannot be written" in result.stderr
     assert not (tmp_path / "locked").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_explained(command):
+    from typer.main import get_command
+
+    options = get_command(app).commands[command].params
+    assert not [option.name for option in options if option.name != "help" and not option.help]

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from dag_diffusion import read_pool
 from dag_diffusion.cli import app
-from dag_diffusion.distillation import DAG_DGS, DGS, REAL, UNGUIDED, RoadConfig, distill
+from dag_diffusion.distillation import DAG_DGS, DGS, PAPER, REAL, UNGUIDED, RoadConfig, distill
 
 TINY = RoadConfig(ipc=1, pool_factor=2, network="convnet-2-w4", seeds=2, num_inference_steps=2)
 
@@ -23,11 +23,12 @@ def road(tmp_path_factory):
 def test_road_leaves_pools_sets_results_and_a_report(road):
     output, result, _ = road
     assert {len(read_pool(output / f"pool-{name}")) for name in ("unguided", "dag")} == {20}
-    assert {len(read_pool(output / f"set-{name}")) for name in ("dgs", "dag-dgs")} == {10}
+    assert {len(read_pool(output / f"set-{name}")) for name in ("paper", "dgs", "dag-dgs")} == {10}
     assert result.report.read_text().startswith("<!")
     assert {r["set"] for r in json.loads((output / "results.json").read_text())["results"]} == {
         REAL,
         UNGUIDED,
+        PAPER,
         DGS,
         DAG_DGS,
     }
@@ -35,7 +36,7 @@ def test_road_leaves_pools_sets_results_and_a_report(road):
 
 def test_every_stage_reports_progress_to_its_end(road):
     ends = {stage: (done, total) for stage, done, total in road[2]}
-    assert ends == {"pool, unguided": (20, 20), "pool, DAG": (20, 20), "training and testing": (8, 8)}
+    assert ends == {"pool, unguided": (20, 20), "pool, DAG": (20, 20), "training and testing": (10, 10)}
 
 
 def test_control_is_measured_by_guide_and_evaluator(road):

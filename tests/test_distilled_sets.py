@@ -13,9 +13,12 @@ from datasets import Image as ImageFeature
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pyarrow.parquet import ParquetFile
 from tiny import write_images
 
 from dag_diffusion import read_pool, write_distilled_set
+from dag_diffusion.distilled_sets import require_apart
+from dag_diffusion.files import json_lines, locked
 from dag_diffusion.pools import Pool, UnreadableImageError, read_rows
 
 
@@ -34,9 +37,13 @@ def names(pool: Pool) -> list[str]:
 
 
 def table_pool(*images: bytes) -> Pool:
+    return read_pool(table(*images))
+
+
+def table(*images: bytes) -> Dataset:
     features = Features(image=ImageFeature(), label=ClassLabel(names=["Bag"]), note=Value("string"))
     rows = {"image": [{"bytes": i, "path": "../../escape.png"} for i in images], "label": [0] * len(images)}
-    return read_pool(Dataset.from_dict(rows | {"note": [str(i) for i in range(len(images))]}, features))
+    return Dataset.from_dict(rows | {"note": [str(i) for i in range(len(images))]}, features)
 
 
 def encoded(name: str) -> bytes:
@@ -79,6 +86,12 @@ def test_pool_inside_the_provenance_tells_where_the_sources_are(tmp_path, pool):
     assert second.rows[0]["source"] == "Bag/00001.png"
 
 
+def test_path_in_the_provenance_is_absolute_whatever_the_pool_says_of_itself(tmp_path, pool, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (pool.path / "pool.json").write_text('{"path": "elsewhere", "seed": 1}')
+    assert write(read_pool("pool"), [0], "set").provenance == {"pool": {"path": str(pool.path), "seed": 1}}
+
+
 def test_linked_images_take_no_space(tmp_path, pool):
     written = write(pool, [0, 3], tmp_path / "set", files="link")
     assert all((written.path / name).samefile(pool.path / name) for name in names(written))
@@ -108,13 +121,99 @@ def test_images_of_a_dataset_cannot_be_linked(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_list_holds_rows_alone_and_says_so_when_read(tmp_path, pool):
-    listed = write(pool, [0, 3], tmp_path / "set", files="list")
+def test_list_holds_rows_alone_and_is_read_with_the_images_of_its_pool(tmp_path, pool):
+    listed = write(pool, [3, 0], tmp_path / "set", columns={"bin": [7, 8]}, files="list")
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["pool.json", "selected.jsonl"]
     assert read_rows(tmp_path / "set" / "selected.jsonl") == listed.rows
-    with pytest.raises(ValueError, match=rf"only lists images of {pool.path}; .*files='copy'"):
-        read_pool(tmp_path / "set")
+    again = read_pool(tmp_path / "set")
+    assert (again.path, again.listing, again.provenance) == (pool.path, tmp_path / "set", listed.provenance)
+    assert [(row["file_name"], row["bin"]) for row in again.rows] == [("Ankle boot/00000.png", 8), ("Bag/00001.png", 7)]
+    assert [again.open(i).tobytes() for i in (0, 1)] == [pool.open(i).tobytes() for i in (0, 3)]
     assert names(write(pool, [1], tmp_path / "set", overwrite=True)) == ["Ankle boot/00001.png"]
+
+
+def test_set_chosen_from_a_list_has_the_images(tmp_path, pool):
+    write(pool, [3, 0], tmp_path / "list", files="list")
+    listed = read_pool(tmp_path / "list")
+    written = write(listed, [1], tmp_path / "set")
+    assert written.open(0).tobytes() == pool.open(3).tobytes()
+    assert names(write(listed, [1], tmp_path / "list", files="list", overwrite=True)) == ["Bag/00001.png"]
+    assert len(read_pool(tmp_path / "list")) == 1
+
+
+def test_pool_of_a_list_is_found_from_any_folder(tmp_path, pool, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(read_pool("pool"), [0], "set", files="list")
+    monkeypatch.chdir("pool")
+    assert read_pool("../set").open(0).size == (16, 16)
+
+
+@pytest.mark.parametrize("form", ["parquet", "folder"])
+def test_list_of_a_dataset_with_a_path_is_read(tmp_path, form):
+    place, images = tmp_path / f"pool.{form}", [encoded("PNG"), encoded("JPEG"), encoded("WEBP")]
+    dataset = table(*images)
+    dataset.to_parquet(place) if form == "parquet" else dataset.save_to_disk(place)
+    write(read_pool(place), [2, 1], tmp_path / "set", columns={"bin": [5, 6]}, files="list")
+    again = read_pool(tmp_path / "set")
+    assert [(row["note"], row["bin"]) for row in again.rows] == [("1", 6), ("2", 5)]
+    assert list(again.encoded) == images[1:]
+
+
+def test_list_of_a_dataset_in_memory_says_that_it_has_no_path(tmp_path):
+    write(table_pool(encoded("PNG")), [0], tmp_path / "set", files="list")
+    with pytest.raises(ValueError, match=r"images of Dataset-\w+, which is no absolute path.*files='copy'"):
+        read_pool(tmp_path / "set")
+
+
+def test_list_whose_pool_is_gone_or_unknown_is_told(tmp_path, pool):
+    write(pool, [0], tmp_path / "set", files="list")
+    pool.path.rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match=rf"only lists images of {pool.path}, which is gone"):
+        read_pool(tmp_path / "set")
+    (tmp_path / "set" / "pool.json").write_text('{"pool": ["x"]}')
+    with pytest.raises(ValueError, match="only lists images of another pool"):
+        read_pool(tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["../secret.png"], "leads out of"),
+        (["/etc/passwd"], "leads out of"),
+        (["Bag/none.png"], "does not exist in"),
+        (["Bag/00000.png", "Bag/./00000.png"], "twice"),
+        ([], "lists no images"),
+    ],
+)
+def test_rows_of_a_list_name_files_of_its_pool(tmp_path, pool, names, message):
+    Image.new("L", (2, 2)).save(tmp_path / "secret.png")
+    write(pool, [0], tmp_path / "set", files="list")
+    rows = [{"file_name": name, "label": 1, "class_name": "Bag"} for name in names]
+    (tmp_path / "set" / "selected.jsonl").write_bytes(json_lines(rows))
+    with pytest.raises(ValueError, match=message):
+        read_pool(tmp_path / "set")
+
+
+@pytest.mark.parametrize("names", [["Bag/000000"] * 2, ["Bag/000001"], ["../Bag/000000"]])
+def test_rows_of_a_list_name_images_of_its_dataset(tmp_path, names):
+    table(encoded("PNG")).to_parquet(tmp_path / "pool.parquet")
+    write(read_pool(tmp_path / "pool.parquet"), [0], tmp_path / "set", files="list")
+    rows = [{"file_name": name, "label": 0, "class_name": "Bag"} for name in names]
+    (tmp_path / "set" / "selected.jsonl").write_bytes(json_lines(rows))
+    with pytest.raises(ValueError, match="names images twice, or such as"):
+        read_pool(tmp_path / "set")
+
+
+def test_row_groups_of_a_parquet_file_are_read_once_and_rows_stay_as_given(tmp_path, monkeypatch):
+    table(*[encoded("PNG")] * 40).to_parquet(tmp_path / "pool.parquet", batch_size=10)
+    pool, read, original = read_pool(tmp_path / "pool.parquet"), [], ParquetFile.read_row_group
+    monkeypatch.setattr(
+        ParquetFile, "read_row_group", lambda f, g, **options: read.append(g) or original(f, g, **options)
+    )
+    order = [(7 * i) % 40 for i in range(40)]
+    write(pool, order, tmp_path / "set")
+    assert read == [0, 1, 2, 3]
+    assert [int(row["note"]) for row in read_rows(tmp_path / "set" / "metadata.jsonl")] == order
 
 
 def test_list_of_a_dataset_opens_its_images(tmp_path):
@@ -205,6 +304,22 @@ def test_rename_that_fails_brings_the_earlier_set_back(tmp_path, pool, monkeypat
     assert names(read_pool(tmp_path / "set")) == ["Bag/00000.png"]
 
 
+def test_earlier_set_is_not_deleted_when_its_place_is_taken_in_between(tmp_path, pool, monkeypatch):
+    write(pool, [2], tmp_path / "set")
+    replace = os.replace
+
+    def take_place(source, target):
+        if str(source).endswith(".partial") and str(target).endswith("set"):
+            (tmp_path / "set" / "foreign").mkdir(parents=True)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", take_place)
+    with pytest.raises(OSError, match="not empty"):
+        write(pool, [3], tmp_path / "set", overwrite=True)
+    assert (tmp_path / "set" / "foreign").exists()
+    assert names(read_pool(next(tmp_path.glob(".set.*.earlier")))) == ["Bag/00000.png"]
+
+
 def test_kill_in_the_middle_leaves_the_earlier_set(tmp_path, pool):
     write(pool, [2], tmp_path / "set")
     code = f"""
@@ -232,6 +347,97 @@ def test_pool_is_never_replaced_by_its_own_selection(tmp_path, pool):
     with pytest.raises(FileExistsError, match="or holds it"):
         write(pool, [0], tmp_path, overwrite=True)
     assert len(read_pool(pool.path)) == 5
+
+
+@pytest.mark.parametrize("inside", ["pool/set", "pool/Bag/set", "link/set"])
+def test_set_inside_its_pool_is_refused_since_it_would_be_one_more_class(tmp_path, inside):
+    write_images(tmp_path / "pool", {"Ankle boot": 2, "Bag": 3}, metadata=False)
+    (tmp_path / "link").symlink_to(tmp_path / "pool")
+    pool = read_pool(tmp_path / "pool")
+    with pytest.raises(FileExistsError, match="lies in it"):
+        require_apart(pool.path, tmp_path / inside)
+    with pytest.raises(FileExistsError, match="lies in it"):
+        write(pool, [0], tmp_path / inside)
+    assert len(read_pool(pool.path)) == 5
+
+
+def test_dataset_in_memory_is_in_nobodys_way(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(write(table_pool(encoded("PNG")), [0], ".")) == 1
+
+
+def while_copying(monkeypatch, act):
+    """Do something after the first image is copied."""
+    copy, done = shutil.copyfile, []
+
+    def copy_and_act(source, target):
+        copy(source, target)
+        if not done:
+            done.append(True)
+            act()
+
+    monkeypatch.setattr(shutil, "copyfile", copy_and_act)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_foreign_files_that_come_during_the_run_stay(tmp_path, pool, monkeypatch, overwrite):
+    def come():
+        (tmp_path / "set").mkdir()
+        (tmp_path / "set" / "thesis.txt").write_text("years of work")
+
+    while_copying(monkeypatch, come)
+    with pytest.raises(FileExistsError, match="no pool"):
+        write(pool, [0, 1], tmp_path / "set", overwrite=overwrite)
+    assert (tmp_path / "set" / "thesis.txt").read_text() == "years of work"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pool", "set"]
+
+
+def test_set_that_comes_during_the_run_stays(tmp_path, pool, monkeypatch):
+    write(pool, [4], tmp_path / "finished")
+    while_copying(monkeypatch, lambda: (tmp_path / "finished").rename(tmp_path / "set"))
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        write(pool, [0, 1], tmp_path / "set")
+    assert names(read_pool(tmp_path / "set")) == ["Bag/00002.png"]
+
+
+def test_second_run_at_once_is_refused(tmp_path, pool, monkeypatch):
+    refused = []
+
+    def run_too():
+        with pytest.raises(FileExistsError, match="another run works on") as error:
+            write(pool, [4], tmp_path / "set")
+        refused.append(error)
+
+    while_copying(monkeypatch, run_too)
+    assert len(write(pool, [0, 1], tmp_path / "set")) == 2
+    assert len(refused) == 1
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_folder_that_another_run_fills_is_not_taken_away(tmp_path, pool, overwrite):
+    with locked(tmp_path / "set"), pytest.raises(FileExistsError, match="another run works on"):
+        write(pool, [0], tmp_path / "set", overwrite=overwrite)
+
+
+def test_lock_that_a_kill_has_left_is_no_obstacle(tmp_path, pool):
+    (tmp_path / "set").mkdir()
+    for lock in (tmp_path / "set" / ".lock", tmp_path / ".set.lock"):
+        lock.touch()
+    assert len(write(pool, [0], tmp_path / "set")) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pool", "set"]
+
+
+def test_empty_current_folder_is_filled_and_stays_the_same(tmp_path, pool, monkeypatch):
+    (tmp_path / "set").mkdir()
+    monkeypatch.chdir(tmp_path / "set")
+    write(pool, [0, 2], ".")
+    assert sorted(os.listdir(".")) == ["Ankle boot", "Bag", "metadata.jsonl", "pool.json"]
+    with pytest.raises(FileExistsError, match="the current folder, which would be deleted"):
+        write(pool, [1], ".", overwrite=True)
+    monkeypatch.chdir("Bag")
+    with pytest.raises(FileExistsError, match="the current folder, which would be deleted"):
+        write(pool, [1], tmp_path / "set", overwrite=True)
+    assert len(read_pool(tmp_path / "set")) == 2
 
 
 def test_earlier_set_is_replaced_only_when_asked(tmp_path, pool):

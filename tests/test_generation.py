@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import NAMES, tiny_classifier, tiny_pipeline, write_images
 
-from dag_diffusion import PoolConfig, TargetDistribution, fill_pool, read_pool, score_pool
+from dag_diffusion import PoolConfig, TargetDistribution, fill_pool, read_pool, score_and_record, score_pool
 from dag_diffusion.generation import ROWS, image_seed, plan
 from dag_diffusion.modes import Modes
 from dag_diffusion.pools import COLUMNS
@@ -158,6 +158,16 @@ def test_earlier_pool_is_kept_unless_overwriting_is_asked_for(tmp_path, pipeline
     assert content(tmp_path / "pool") == first
     fill_pool(pipeline, tmp_path / "pool", replace(SMALL, seed=1), overwrite=True)
     assert content(tmp_path / "pool") != first
+
+
+def test_remembered_scores_are_no_obstacle_and_go_with_their_pool(tmp_path, pipeline):
+    pool = fill_pool(pipeline, tmp_path / "pool", SMALL)
+    score_and_record(pool, {"guide": pipeline.classifier})
+    cache = tmp_path / "pool" / ".metadata.jsonl.scores"
+    assert len(fill_pool(pipeline, tmp_path / "pool", SMALL, resume=True)) == len(pool)
+    assert cache.exists()
+    fill_pool(pipeline, tmp_path / "pool", replace(SMALL, seed=1), overwrite=True)
+    assert not cache.exists()
 
 
 def test_failed_overwrite_gives_the_earlier_pool_back(tmp_path, pipeline, monkeypatch):

@@ -92,6 +92,27 @@ def test_bytes_are_read_only_when_asked_for(tmp_path):
         pool.open(1)
 
 
+def test_threads_on_both_sides_of_a_boundary_read_each_row_group_once(tmp_path, monkeypatch):
+    import pyarrow.parquet
+
+    read, original = [], pyarrow.parquet.ParquetFile.read_row_group
+    pool = as_parquet(made({"label": [0, 0, 0]}), tmp_path)
+    monkeypatch.setattr(
+        pyarrow.parquet.ParquetFile,
+        "read_row_group",
+        lambda file, group, **o: read.append(group) or original(file, group, **o),
+    )
+    for index in (0, 2, 1, 2, 0):
+        assert pool.encoded[index] == encoded(10 * (index + 1))
+    assert read == [0, 1]
+
+
+@every_form
+def test_infinities_in_other_columns_are_null_as_json_has_none(tmp_path, read):
+    pool = read(made({"size": [float("inf"), -float("inf"), 2.0]}, size=Value("float32")), tmp_path)
+    assert [row["size"] for row in pool.rows] == [None, None, 2.0]
+
+
 def test_paths_in_a_parquet_file_are_not_followed(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "private.png")
     kinds = Features(image=ImageFeature(decode=False), label=BAGS)

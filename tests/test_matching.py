@@ -34,12 +34,14 @@ def test_no_other_choice_is_nearer_to_the_target(difficulties, values, data):
     assert found == pytest.approx(best_distance(difficulties, values, ipc), abs=1e-9)
 
 
-def test_large_pool_where_most_images_are_out_of_reach_is_matched_exactly():
-    generator = np.random.default_rng(0)
-    difficulties, values = generator.beta(0.3, 4, 900), np.sort(generator.beta(1, 2, 200))
-    chosen = match(difficulties, values, 20)
-    found = wasserstein_distance(difficulties[chosen], values)
-    assert found == pytest.approx(best_distance(difficulties, values, 20), abs=1e-9)
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 9999), st.integers(1, 12), st.floats(0.1, 2), st.sampled_from([1, 2, 9]))
+def test_large_pool_where_most_images_are_out_of_reach_is_matched_exactly(seed, ipc, shape, decimals):
+    generator = np.random.default_rng(seed)
+    difficulties = np.round(generator.beta(shape, 4, 300), decimals)  # ties, or hardly any
+    values = np.sort(generator.beta(1, 2, 50))
+    found = wasserstein_distance(difficulties[match(difficulties, values, ipc)], values)
+    assert found == pytest.approx(best_distance(difficulties, values, ipc), abs=1e-9)
 
 
 def test_pool_that_holds_the_target_is_matched_to_the_image():

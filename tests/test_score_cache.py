@@ -1,12 +1,15 @@
 """Scores in the metadata: nothing is scored twice, nothing is lost by a kill, nothing else in the rows changes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from datasets import ClassLabel, Dataset, Features, load_dataset
+from datasets import Image as ImageFeature
 from tiny import PREPROCESSING, tiny_classifier, write_images
 
-from dag_diffusion import read_pool, score_and_record, score_cache, score_pool
+from dag_diffusion import read_pool, score_and_record, score_cache, score_pool, write_distilled_set
 from dag_diffusion.files import held, json_lines
 from dag_diffusion.pools import read_rows
 
@@ -130,6 +133,71 @@ def test_order_of_classifiers_does_not_count(folder):
     assert score_and_record(read_pool(folder), dict(reversed(models.items()))).cached == 7
 
 
+def test_scorers_in_turn_are_all_remembered(folder, journal, tmp_path):
+    assert [record(folder, guide=guide()) for guide in (tiny_classifier, sharper)] == [(7, 0, 0)] * 2
+    for guide in (tiny_classifier, sharper, shifted_statistics):
+        record(folder, guide=guide())
+    assert record(folder, guide=sharper()) == (0, 7, 0)
+    assert read_pool(folder).difficulties == pytest.approx(score_pool(read_pool(folder), sharper()).difficulties)
+    assert record(folder, tmp_path / "other.jsonl") == (0, 7, 0)  # what the pool's own file remembers counts too
+    lines = [json.loads(line) for line in journal.read_text().split("\n") if line]
+    assert len(lines) == len({line["score_key"] for line in lines}) == 21
+
+
+def test_scores_that_only_the_rows_hold_are_remembered_before_others_take_their_place(folder, journal):
+    record(folder)
+    journal.unlink()
+    record(folder, guide=sharper())
+    assert record(folder) == (0, 7, 0)
+
+
+BROKEN = [b"", b"[1]", b"null", b"\xff", b'{"score_key": 1, "difficulty": 0.5}', b"[" * 100_000, b"\x00"]
+
+
+@pytest.mark.parametrize("value", ["NaN", '"0.5"', "2", "true", "null", "[0.5]"])
+def test_broken_lines_of_the_cache_are_ignored(folder, journal, value):
+    record(folder)
+    lines = journal.read_bytes().split(b"\n")
+    key = json.loads(lines[1])["score_key"]
+    journal.write_bytes(
+        b"\n".join([*BROKEN, *lines, b'{"score_key": "%s", "difficulty": %s}' % (key.encode(), value.encode())])
+    )
+    assert record(folder) == (0, 7, 0)
+    (folder / "metadata.jsonl").unlink()
+    journal.write_bytes(b"\n".join(BROKEN))
+    assert record(folder) == (7, 0, 0)
+
+
+def as_folder(journal):
+    journal.mkdir()
+
+
+def as_link_elsewhere(journal):
+    (journal.parent.parent / "elsewhere").write_text("precious")
+    journal.symlink_to(journal.parent.parent / "elsewhere")
+
+
+@pytest.mark.parametrize("spoil", [as_folder, as_link_elsewhere])
+def test_cache_that_cannot_be_written_costs_no_result(folder, journal, caplog, spoil):
+    spoil(journal)
+    assert record(folder, batch_size=2) == (7, 0, 0)
+    assert caplog.text.count("cannot be written") == 1
+    assert record(folder) == (0, 7, 0)
+    assert len(read_pool(folder).difficulties) == 7
+    assert not (folder.parent / "elsewhere").exists() or (folder.parent / "elsewhere").read_text() == "precious"
+
+
+def test_cache_is_in_nobodys_way(folder, tmp_path):
+    record(folder)
+    assert len(read_pool(folder)) == 7
+    copied = write_distilled_set(read_pool(folder), [0, 5], tmp_path / "set", columns={}, provenance={})
+    assert record(copied.path) == (0, 2, 0)
+    write_distilled_set(read_pool(folder), [1], tmp_path / "set", columns={}, provenance={}, overwrite=True)
+    assert [path.name for path in (tmp_path / "set").glob(".*")] == []
+    loaded = load_dataset("imagefolder", data_dir=str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(loaded) == 7
+
+
 def test_interrupted_run_goes_on_where_it_stopped(folder, journal):
     before = (folder / "metadata.jsonl").read_bytes()
     with pytest.raises(KilledError):
@@ -137,7 +205,6 @@ def test_interrupted_run_goes_on_where_it_stopped(folder, journal):
     assert (folder / "metadata.jsonl").read_bytes() == before
     assert journal.exists()
     assert record(folder) == (3, 4, 0)
-    assert not journal.exists()
     assert read_pool(folder).difficulties == pytest.approx(
         score_pool(read_pool(folder), tiny_classifier()).difficulties
     )
@@ -165,7 +232,7 @@ def test_second_run_at_once_is_refused(folder, tmp_path):
     with held(folder / ".metadata.jsonl.lock", folder):
         assert record(folder, tmp_path / "other.jsonl") == (7, 0, 0)  # another destination is another matter
     assert record(folder) == (7, 0, 0)
-    assert not list(folder.glob(".*"))
+    assert not list(folder.glob("*.lock"))
 
 
 def test_destination_is_its_own_cache(folder, tmp_path):
@@ -184,10 +251,92 @@ def test_destination_that_holds_something_else_is_kept(folder, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "precious"
 
 
+def never_scored(monkeypatch):
+    monkeypatch.setattr(score_cache, "scored_batches", lambda *args, **kwargs: pytest.fail("it has begun"))
+
+
+@pytest.mark.parametrize("names", [("Coat",), ("T-shirt", "Bag")])
+def test_destination_with_scores_of_another_pool_is_refused_before_scoring(folder, tmp_path, monkeypatch, names):
+    write_images(tmp_path / "other", dict.fromkeys(names, 2), difficulty=lambda name, index: 0.5)
+    output = tmp_path / "both.jsonl"
+    rows = [row | {"class_name": "T-shirt"} for row in read_pool(tmp_path / "other").rows]
+    output.write_bytes(json_lines(rows))
+    never_scored(monkeypatch)
+    with pytest.raises(ValueError, match=r"both\.jsonl holds rows of another pool than .*images"):
+        record(folder, output)
+    assert read_rows(output) == rows
+
+
+def test_destination_of_a_pool_that_has_grown_keeps_its_rows_and_gets_the_new_ones(folder, tmp_path):
+    output = tmp_path / "scores.jsonl"
+    record(folder, output)
+    lines = (folder / "metadata.jsonl").read_text().splitlines()
+    (folder / "metadata.jsonl").write_text("\n".join(lines[1:]))
+    write_images(folder, {"Bag": 3, "T-shirt": 5})
+    assert record(folder, output) == (1, 7, 0)
+    assert len(read_pool(folder, scores=output).difficulties) == 8
+
+
+def test_what_comes_into_the_metadata_during_the_run_stays(folder):
+    path = folder / "metadata.jsonl"
+    before = read_rows(path)
+
+    def edit(count):
+        rows = [row | {"note": "added", "seed": 99} for row in before[1:]]
+        path.write_bytes(json_lines([*rows, before[0] | {"file_name": "Bag/new.png", "difficulty": 0.5}]))
+
+    record(folder, progress=edit)
+    *rows, new = read_rows(path)
+    assert [row["file_name"] for row in rows] == [row["file_name"] for row in before[1:]]  # one was removed
+    assert {(row["note"], row["seed"]) for row in rows} == {("added", 99)}
+    assert all(row["score_key"] for row in rows)
+    assert new == before[0] | {"file_name": "Bag/new.png", "difficulty": 0.5}
+
+
+def test_metadata_that_vanishes_during_the_run_is_written_whole(folder):
+    record(folder, progress=lambda count: (folder / "metadata.jsonl").unlink(missing_ok=True))
+    assert len(read_pool(folder).difficulties) == 7
+
+
+def test_part_of_a_pool_may_be_scored_first(folder):
+    (folder / "metadata.jsonl").unlink()
+    pool = read_pool(folder)
+    score_and_record(replace(pool, rows=pool.rows[:2]), {"guide": tiny_classifier()})
+    assert score_and_record(pool, {"guide": tiny_classifier()}).cached == 2
+    assert len(read_pool(folder).difficulties) == 7
+
+
+def test_number_that_json_lacks_in_another_column_does_not_spoil_the_run(folder):
+    path = folder / "metadata.jsonl"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": NaN, "box": [Infinity]'))
+    assert record(folder) == (7, 0, 0)
+    assert [row["box"] for row in read_rows(path) if "box" in row] == [[None], [None]]
+
+
+def test_scores_of_a_dataset_go_to_a_file_and_come_back(folder, tmp_path):
+    images = [{"bytes": path.read_bytes(), "path": None} for path in sorted(folder.glob("*/*.png"))]
+    kinds = Features(image=ImageFeature(), label=ClassLabel(names=["Bag", "T-shirt"]))
+    Dataset.from_dict({"image": images, "label": [0] * 3 + [1] * 4}, kinds).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"--output scores\.jsonl and use them with --scores"):
+        record(tmp_path / "x.parquet")
+    record(tmp_path / "x.parquet", tmp_path / "s.jsonl")
+    read = read_pool(tmp_path / "x.parquet", scores=tmp_path / "s.jsonl")
+    assert read.difficulties == pytest.approx(score_pool(read, tiny_classifier()).difficulties)
+
+
+def test_scores_of_a_list_go_into_the_list(folder, tmp_path):
+    write_distilled_set(read_pool(folder), [0, 5], tmp_path / "set", columns={}, provenance={}, files="list")
+    before = (folder / "metadata.jsonl").read_bytes()
+    record(folder, tmp_path / "scores.jsonl")
+    assert record(tmp_path / "set") == (2, 0, 0)
+    assert len(read_pool(tmp_path / "set").difficulties) == 2
+    assert (folder / "metadata.jsonl").read_bytes() == before
+
+
 def test_folder_that_cannot_be_written_is_known_before_scoring(folder, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # what a read-only folder says to anybody but root
-    monkeypatch.setattr(score_cache, "scored_batches", lambda *args, **kwargs: pytest.fail("it has begun"))
-    with pytest.raises(PermissionError, match=r"--output scores\.jsonl"):
+    never_scored(monkeypatch)
+    with pytest.raises(PermissionError, match=r"--output scores\.jsonl .*--scores"):
         record(folder)
 
 

@@ -12,7 +12,7 @@ from tiny import write_images
 
 from dag_diffusion import SelectionRule, TargetDistribution, read_pool, select, subsample, write_distilled_set
 from dag_diffusion.scales import BINS, LogScale, RawScale, log_scale
-from dag_diffusion.subsampling import BY_TARGET, FILLED, METHODS
+from dag_diffusion.selection import BY_TARGET, FILLED, METHODS
 
 pools = arrays(float, st.integers(1, 60), elements=st.floats(0, 1))
 TARGETS = st.sampled_from(
@@ -247,6 +247,21 @@ def test_images_without_difficulty_are_refused_or_left_out_as_asked(tmp_path):
         subsample(pool, 4, target="hill", skip_unscored=True)
 
 
+@pytest.mark.parametrize("method", ["random", "k-center", "herding"])
+def test_baselines_leave_out_the_same_images(tmp_path, method):
+    write_images(tmp_path, {"Bag": 4}, difficulty=lambda name, index: [0.1, None, 0.3, 0.4][index])
+    features = np.array([[1.0, 0], [np.nan, np.nan], [0, 1], [1, 1]])  # of an unreadable image there are none
+    chosen = subsample(read_pool(tmp_path), 3, method=method, features=features, skip_unscored=True)
+    assert sorted(chosen.indices) == [0, 2, 3]
+
+
+def test_nested_sets_search_their_own_thresholds_as_released():
+    values = 1 / (1 + np.exp(-np.random.default_rng(0).normal(-4, 2, 250)))
+    rule = SelectionRule(search="ipc")
+    found = select(values, [10, 50], method=rule, target="hill")
+    assert found[10].thresholds == select(values, 10, method=rule, target="hill").thresholds
+
+
 HILL = TargetDistribution.preset("hill")
 
 
@@ -257,6 +272,11 @@ HILL = TargetDistribution.preset("hill")
         ([], {"ipc": 1}, "has 0 images"),
         ([0.1], {"ipc": 0}, "at least 1"),
         ([0.1], {"ipc": []}, "at least 1"),
+        ([0.1], {"ipc": True}, "at least 1"),
+        ([0.1], {"ipc": 1.0}, "at least 1"),
+        ([0.1, 0.2], {"ipc": 1, "names": ["a"]}, "2 difficulties but 1 names"),
+        ([0.1, 0.2], {"ipc": 1, "method": "random", "features": np.zeros((1, 2))}, r"\(2, dim\)"),
+        ([0.1, 0.2], {"ipc": 1, "method": "herding", "features": np.zeros(2)}, r"\(2, dim\)"),
         ([[0.1], [0.2]], {"ipc": 1}, "one number an image"),
         ([0.1, float("nan")], {"ipc": 1}, "number 1 is nan"),
         ([0.1, 1.5], {"ipc": 1}, r"number 1 is 1\.5"),
@@ -285,7 +305,8 @@ def test_bad_input_is_refused(values, options, message):
         ({"clipping": "none"}, "'counts'"),
         ({"scale": "sqrt"}, "'raw'"),
         ({"diversity": "yes"}, "k-center"),
-        ({"tolerance": -1}, "lies in"),
+        ({"tolerance": -1, "method": "matching"}, "lies in"),
+        ({"diversity": "k-center"}, "belongs to matching"),
     ],
 )
 def test_bad_rule_is_refused(options, message):
@@ -299,9 +320,49 @@ def test_class_with_too_few_images_is_named(tmp_path):
         subsample(pool, 5, target="hill")
 
 
-def test_labels_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="2 difficulties but 1 labels"):
-        subsample([0.1, 0.2], 1, labels=[0], target="hill")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": [0]}, r"difficulties \(2,\) but labels \(1,\)"),
+        ({"labels": [0, -1]}, "from 0 on"),
+        ({"labels": [0.5, 1]}, "from 0 on"),
+        ({"labels": [0, 3], "class_names": {0: "Bag"}}, r"labels \[3\] have no class name"),
+        ({"seed": -1}, "at least 0"),
+        ({"features": np.zeros((3, 2))}, r"\(2, dim\)"),
+        ({"features": np.zeros((1, 2))}, r"\(2, dim\)"),
+    ],
+)
+def test_what_does_not_fit_plain_difficulties_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        subsample([0.1, 0.2], 1, target="hill", **options)
+
+
+def test_labels_of_a_pool_are_its_own(tmp_path):
+    with pytest.raises(ValueError, match="of its own"):
+        subsample(scored_pool(tmp_path), 1, target="hill", labels=[0] * 40)
+
+
+def test_path_of_a_pool_will_do(tmp_path):
+    pool = scored_pool(tmp_path)
+    assert np.array_equal(subsample(tmp_path, 3, target="hill").indices, subsample(pool, 3, target="hill").indices)
+
+
+def test_same_ipc_twice_is_one_set():
+    found = subsample([0.1, 0.2, 0.3], [2, 2], target="hill")
+    assert list(found) == [2]
+    assert len(set(found[2].indices.tolist())) == 2
+
+
+def test_two_classes_of_one_name_keep_their_own_targets():
+    """ImageNet has two cranes: the bird and the machine."""
+    labels, difficulties = np.repeat([134, 517], 20), np.r_[np.linspace(0, 0.1, 20), np.linspace(0.8, 0.9, 20)]
+    target = TargetDistribution.per_class(
+        {"crane": TargetDistribution.constant(0.05), "crane_517": TargetDistribution.constant(0.85)}
+    )
+    names = {134: "crane", 517: "crane"}
+    chosen = subsample(difficulties, 2, labels=labels, class_names=names, target=target, method="matching")
+    assert chosen.distance < 0.01
+    assert [row["class"] for row in chosen.report] == ["crane", "crane_517"]
 
 
 def test_unscored_pool_says_how_to_score_it_but_random_needs_no_scores(tmp_path):

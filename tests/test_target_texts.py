@@ -54,6 +54,39 @@ def test_reference_scored_by_something_else_is_warned_of(tmp_path, caplog):
     assert "entropy by A" in caplog.text
 
 
+def test_scores_of_a_folder_that_is_not_there_are_a_reference_too(tmp_path):
+    rows = write_images(tmp_path / "real", {"Coat": 2, "Bag": 2}, difficulty=lambda name, index: index / 10)
+    scores = tmp_path / "real scores.jsonl"
+    scores.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert values_of(str(scores)).tolist() == [0, 0.1]
+
+
+def test_two_cranes_have_a_reference_each(tmp_path):
+    rows = [
+        {"file_name": f"{label}.png", "label": label, "class_name": "crane", "difficulty": d}
+        for label, d in ((134, 0.1), (517, 0.9))
+    ]
+    (tmp_path / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    target = target_named(str(tmp_path / "scores.jsonl"), {134: "crane", 517: "crane"})
+    assert target.values("crane", SCALE).tolist() == [0.1]
+    assert target.values("crane_517", SCALE).tolist() == [0.9]
+
+
+def test_embedded_reference_is_of_its_own_guide_and_measure(caplog):
+    target_named("reference", NAMES, scored_by="confidence by embedded guide")
+    assert not caplog.records
+    target_named("reference", NAMES, scored_by="entropy by embedded guide")
+    assert "other scales" in caplog.text
+
+
+def test_long_texts_and_exponents_are_read():
+    many = ",".join(f"{d:.4f}" for d in np.linspace(0, 1, 100))
+    assert values_of(f"quantiles:{many}")[-1] > 0.99
+    assert values_of("5e-1").tolist() == [0.5]
+    assert values_of("beta:1e+0,3").mean() == pytest.approx(0.25, abs=1e-2)
+    assert np.mean(values_of("slope+0.5") == 0.5) == pytest.approx(0.5, abs=2e-3)
+
+
 def test_file_gives_every_class_its_own(tmp_path):
     (tmp_path / "targets.json").write_text('{"coat": "0.9", "Bag": "0.1 + 0.3"}')
     target = target_named(str(tmp_path / "targets.json"), NAMES)
@@ -80,7 +113,13 @@ def test_text_that_names_nothing_is_refused(text, message):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "not valid JSON"), ("[1]", "must hold an object"), ('{"Bag": "hill"}', "Coat")],
+    [
+        ("{", "no JSON object"),
+        ("[1]", "no JSON object"),
+        ("{}", "must say a target"),
+        ('{"Bag": "hill"}', "Coat"),
+        ('{"Bag": "hill", "Coat": "targets.json"}', "no JSON file"),
+    ],
 )
 def test_bad_file_of_targets_is_refused(tmp_path, content, message):
     (tmp_path / "targets.json").write_text(content)

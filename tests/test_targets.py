@@ -80,6 +80,12 @@ def test_reference_is_clipped_by_its_own_images_or_binned_by_the_pools_scale():
     assert as_paper.tolist() == [11, 10, 10, 10, 10, 10, 10, 10, 10, 9]
 
 
+def test_counts_are_reduced_only_where_a_reference_has_too_few_images():
+    target = TargetDistribution.from_reference(np.geomspace(1e-6, 1, 30))
+    assert target.quotas("any", 50, SCALE, (20, 2)).tolist()[0] == 35  # as the paper counts: 21 of 30 in the first bin
+    assert target.quotas("any", 50, SCALE, (40, 2)).sum() == 50
+
+
 @given(difficulties)
 def test_steering_targets_of_a_reference_are_its_quantiles(values):
     wanted = TargetDistribution.from_reference({"Bag": values}).difficulties("Bag", len(values))
@@ -116,8 +122,10 @@ def test_target_is_made_from_the_shortest_way_to_say_it():
     assert as_target({"Bag": [0.3, 0.1]}).values("Bag", SCALE).tolist() == [0.1, 0.3]
     target = TargetDistribution.uniform()
     assert as_target(target) is target
-    with pytest.raises(TypeError, match="name of a preset"):
-        as_target(None)
+    assert as_target(np.float32(0.5)).values("any", SCALE).tolist() == [0.5]
+    for nothing in (None, True):
+        with pytest.raises(TypeError, match="name of a preset"):
+            as_target(nothing)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,153 @@
+"""Rows of a pool: one JSON line an image, which names its file, its class and, once scored, its difficulty.
+
+    {"file_name": "Bag/00000.png", "label": 1, "class_name": "Bag", "difficulty": 0.25, "score_key": ...}
+
+Whoever wrote them: a row names a file below its pool's folder and no other, and a difficulty is a number in [0, 1].
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from pathlib import Path, PurePath
+from types import NoneType
+from typing import Any
+
+import numpy as np
+
+METADATA = "metadata.jsonl"
+SELECTED = "selected.jsonl"  # instead of METADATA in a set that only lists images of its pool
+SCORE_COLUMNS = ("difficulty", "difficulty_by", "score_key")
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None  # of 1e999
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=lambda name: None)
+
+
+def read_rows(path: Path, *, growing: bool = False) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines file.  NaN and infinities, which JSON lacks, are read as null, wherever they stand.
+
+    Args:
+        growing: rows are appended one by one, so that a last line without its newline was cut off by a kill; it is
+            left out.
+
+    Raises:
+        ValueError: a line is no row; its number is named.
+    """
+    lines = path.read_text("utf-8").split("\n")
+    rows = []
+    for number, line in enumerate(lines[:-1] if growing else lines, 1):
+        try:
+            if line.strip():
+                rows.append(_row(_DECODER.decode(line)))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"line {number} of {path} has no file_name, label and class_name ({error}); mend or remove it"
+            ) from error
+    return rows
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    if not (isinstance(row["file_name"], str) and isinstance(row["class_name"], str)):
+        raise TypeError("file_name and class_name must be text")
+    return {**row, "label": int(row["label"])}
+
+
+def require_inside(root: Path, rows: Sequence[Mapping[str, Any]], source: Path) -> None:
+    """Check that each row names a file below ``root`` that exists and that no other row names.
+
+    Raises:
+        ValueError: one does not; it is named, with ``source``, the file that the rows are from.
+    """
+    real = os.path.realpath(root)
+    inside: dict[tuple[str, ...], bool] = {}
+    seen: set[tuple[str, ...]] = set()
+    for row in rows:
+        name = PurePath(row["file_name"])  # parts, since Bag/./1.png is Bag/1.png
+        file = os.path.join(real, name)
+        if _leads_out(real, name, file, inside):
+            raise ValueError(
+                f"{root / name} leads out of {root}; a row or link that does is refused, so copy the images"
+            )
+        if name.parts in seen:
+            raise ValueError(f"{source} names {str(name)!r} twice; keep one row an image and remove the others")
+        if not os.path.isfile(file):
+            raise ValueError(
+                f"{source} names {str(name)!r}, which does not exist in {root}; remove the row or restore the file"
+            )
+        seen.add(name.parts)
+
+
+def _leads_out(root: str, name: PurePath, file: str, inside: dict[tuple[str, ...], bool]) -> bool:
+    """Whether a file is elsewhere than below ``root``; ``inside`` keeps the answer for each folder, for speed."""
+    folder = name.parts[:-1]
+    if name.anchor or ".." in name.parts:  # also one that comes back: a set is written to the names of its rows
+        return True
+    if folder not in inside:
+        inside[folder] = _is_below(root, os.path.join(root, *folder))
+    return not inside[folder] or (os.path.islink(file) and not _is_below(root, file))
+
+
+def _is_below(root: str, path: str) -> bool:
+    try:
+        return os.path.commonpath([root, os.path.realpath(path)]) == root
+    except ValueError:  # a NUL byte, or half a surrogate: there is no such file; or another drive
+        return "\0" in path
+
+
+def with_scores(rows: Sequence[Mapping[str, Any]], scores: Path, pool: Path) -> list[dict[str, Any]]:
+    """Rows of a pool with the score columns of another file, joined by file name; those they had are left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it lacks one of the images or calls its class otherwise, so that it belongs to another pool.
+    """
+    if not scores.is_file():
+        raise FileNotFoundError(
+            f"there is no file of scores at {scores}; write one with `dag-diffusion score {pool} --output {scores}`"
+        )
+    found = {row["file_name"]: row for row in read_rows(scores)}
+    joined = []
+    for row in rows:
+        name, scored = row["file_name"], found.get(row["file_name"])
+        if scored is None:
+            raise ValueError(
+                f"{scores} lacks {name} of {pool}; score the pool again with --output, or give the scores of this pool"
+            )
+        if scored["class_name"] != row["class_name"]:
+            raise ValueError(
+                f"{scores} belongs to another pool: {name} is of the class {scored['class_name']} there and of "
+                f"{row['class_name']} in {pool}; give the scores of this pool"
+            )
+        joined.append({**row, **{column: scored.get(column) for column in SCORE_COLUMNS}})
+    return joined
+
+
+def difficulties_of(rows: Sequence[Mapping[str, Any]], pool: Path) -> np.ndarray:
+    """``(rows,)`` float64 in [0, 1], NaN where there is no difficulty yet.
+
+    Raises:
+        ValueError: a difficulty is something else than a number from 0 to 1; file and value are named.
+    """
+    found = [row.get("difficulty") for row in rows]
+    plain = set(map(type, found)) <= {float, NoneType}  # a million rows: look for the culprit only if there may be one
+    values = np.array(found, np.float64) if plain else None
+    if values is None or bool(((values < 0) | (values > 1)).any()):
+        for row, value in zip(rows, found, strict=True):
+            if not _is_difficulty(value):
+                raise ValueError(
+                    f"{pool / row['file_name']} has the difficulty {value!r:.40}; it must be a number from 0 to 1, so "
+                    "score it again or mend its row"
+                )
+    return np.array(found, np.float64) if values is None else values
+
+
+def _is_difficulty(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, Real) and not isinstance(value, bool) and (value != value or 0 <= value <= 1)
