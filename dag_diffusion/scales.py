@@ -17,6 +17,7 @@ BINS = 10
 TINY = 1e-300  # stands for 0, whose logarithm does not exist, below every difficulty that a classifier gives
 FLOOR = 1e-4  # the paper's stand-in for a difficulty of exactly 0, whose logarithm does not exist
 SLACK = 1e-9  # of the objective's bound, in bits: more than its rounding
+PROMISING = 64  # squares whose middle is tried in each round: the best pairs lie where the bound is highest
 BLOCK = 50_000  # squares at a time, which bounds the memory where nearly equal difficulties leave little to drop
 INNER_EDGES = np.arange(1, BINS) / BINS
 
@@ -165,11 +166,15 @@ def _best_pairs(objective: _Objective, lows: np.ndarray, highs: np.ndarray) -> t
     best = -np.inf
     while side > 1:
         last_i, last_j = np.minimum(i + side, len(lows)) - 1, np.minimum(j + side, len(highs)) - 1
-        best = max(best, _in_blocks(objective, lows[(i + last_i) // 2], highs[(j + last_j) // 2]).max(initial=-np.inf))
         bound = _in_blocks(objective.bound, lows[i], lows[last_i], highs[last_j], highs[j])
+        first = np.argpartition(-bound, min(PROMISING, len(bound) - 1))[:PROMISING] if len(bound) else np.arange(0)
+        middles = lows[(i + last_i)[first] // 2], highs[(j + last_j)[first] // 2]
+        best = max(best, objective(*middles).max(initial=-np.inf))
         kept = (bound >= best - SLACK) & (bound > -np.inf)
         side //= 2
-        i, j = (np.concatenate(parts) for parts in zip(*_quarters(i[kept], j[kept], side), strict=True))
+        # side by side, since a search for an edge is twice as fast after one for nearly the same edge
+        i = (i[kept, None] + np.array([0, 0, side, side])).ravel()
+        j = (j[kept, None] + np.array([0, side, 0, side])).ravel()
         inside = (i < len(lows)) & (j < len(highs))
         i, j = i[inside], j[inside]
     values = _in_blocks(objective, lows[i], highs[j])
@@ -180,7 +185,3 @@ def _best_pairs(objective: _Objective, lows: np.ndarray, highs: np.ndarray) -> t
 def _in_blocks(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
     starts = range(0, len(arrays[0]), BLOCK)
     return np.concatenate([function(*(array[at : at + BLOCK] for array in arrays)) for at in starts] or [np.empty(0)])
-
-
-def _quarters(i: np.ndarray, j: np.ndarray, side: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [(i + down, j + right) for down in (0, side) for right in (0, side)]

@@ -370,3 +370,16 @@ def test_unscored_pool_says_how_to_score_it_but_random_needs_no_scores(tmp_path)
     with pytest.raises(ValueError, match="dag-diffusion score"):
         subsample(read_pool(tmp_path), 1, target="hill")
     assert len(subsample(read_pool(tmp_path), 2, method="random").indices) == 2
+
+
+def test_nothing_is_remembered_of_an_earlier_pool_in_the_same_folder(tmp_path):
+    """A peer keys its thresholds by the folder's name alone, so that a new pool is cut by those of the old one."""
+    counts, generator = {"20": 40}, np.random.default_rng(0)  # nor does a name of digits go astray
+    laws = (lambda: float(generator.beta(0.3, 6)), lambda: float(generator.beta(6, 0.3)))
+    found = []
+    for law in laws:
+        write_images(tmp_path, counts, difficulty=lambda name, index, law=law: law())
+        found.append(subsample(read_pool(tmp_path), 10, target="hill").classes[0])
+    again = select(read_pool(tmp_path).difficulties, 10, target="hill")
+    assert found[1].thresholds == again.thresholds
+    assert found[0].scale != found[1].scale
