@@ -8,7 +8,9 @@ from tiny import tiny_classifier, tiny_pipeline
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-GUIDANCE = (ROOT / "docs" / "guidance.md").read_text("utf-8")
+GUIDANCE, SAMPLING = ((ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("guidance", "sampling"))
+PAGES = {"README": README, "guidance": GUIDANCE, "sampling": SAMPLING}
+ALL = "\n".join(PAGES.values())
 SMALLER = {
     "images_per_class=50": "images_per_class=3, num_inference_steps=2",
     "ipc=10": "ipc=1",
@@ -48,12 +50,21 @@ def test_code_of_the_guidance_page_runs():
         exec(block.replace("num_inference_steps=2,", "num_inference_steps=8,"), names)  # noqa: S102 - our own page
 
 
-@pytest.mark.parametrize("text", [README, GUIDANCE], ids=["README", "guidance"])
+def test_code_of_the_sampling_page_runs():
+    names: dict = {}
+    for block in python_blocks(SAMPLING):
+        exec(block, names)  # noqa: S102 - our own page
+    assert set(names["nested"]) == {10, 50}
+
+
+@pytest.mark.parametrize("text", PAGES.values(), ids=PAGES)
 def test_no_placeholder_is_left(text):
     assert not re.findall(r"@[A-Z_]+@|TODO", text)
 
 
-@pytest.mark.parametrize("command", re.findall(r"^dag-diffusion ([\w-]+)", README + GUIDANCE, flags=re.MULTILINE))
+@pytest.mark.parametrize(
+    "command", re.findall(r"^dag-diffusion ([\w-]+)", ALL, flags=re.MULTILINE)
+)
 def test_commands_exist(command):
     from dag_diffusion.cli import app
 
@@ -61,9 +72,9 @@ def test_commands_exist(command):
 
 
 def test_files_that_are_named_exist():
-    for path in re.findall(r"`((?:dag_diffusion|benchmarks|examples|tests|docs)/[\w./-]+)`", README + GUIDANCE):
+    for path in re.findall(r"`((?:dag_diffusion|benchmarks|examples|tests|docs)/[\w./-]+)`", ALL):
         assert (ROOT / path).exists(), path
     for path in re.findall(r"\]\((docs/[\w./-]+)\)", README):
         assert (ROOT / path).exists(), path
-    for path in re.findall(r"\]\((images/[\w./-]+)\)", GUIDANCE):
+    for path in re.findall(r"\]\((images/[\w./-]+)\)", GUIDANCE + SAMPLING):
         assert (ROOT / "docs" / path).exists(), path
