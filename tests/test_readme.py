@@ -62,9 +62,7 @@ def test_no_placeholder_is_left(text):
     assert not re.findall(r"@[A-Z_]+@|TODO", text)
 
 
-@pytest.mark.parametrize(
-    "command", re.findall(r"^dag-diffusion ([\w-]+)", ALL, flags=re.MULTILINE)
-)
+@pytest.mark.parametrize("command", re.findall(r"^dag-diffusion ([\w-]+)", ALL, flags=re.MULTILINE))
 def test_commands_exist(command):
     from dag_diffusion.cli import app
 
