@@ -207,9 +207,10 @@ def _nested(
     """Selections from the largest to the smallest; those by a target choose within the next larger one."""
     values, binned = images.difficulties, rule.method in BY_TARGET
     kept = np.arange(len(values)) if binned else _order(images, max(sizes), rule.method, generator)
-    found = []
+    thresholds, scale, found = (), None, []
     for ipc in sizes:
-        thresholds, scale = ((), None) if target is None else _scale_of(values, ipc, rule, binned or target.relative)
+        if target is not None and (scale is None or rule.search == "ipc"):
+            thresholds, scale = _scale_of(values, ipc, rule, binned or target.relative)
         bins, quotas = np.full(ipc, FILLED), ()
         if rule.method == "histogram":
             counts = thresholds if rule.clipping == "counts" and thresholds else None

@@ -116,17 +116,11 @@ def subsample(
         raise ValueError(f"seed is {seed}; give a whole number of at least 0")
     if isinstance(pool, Pool):
         needed = wanted is not None or rule.method in ("easiest", "hardest") or skip_unscored
-        images = _of_pool(pool, needed, skip_unscored, labels is class_names is None)
+        images = _of_pool(pool, needed, skip_unscored, labels is None and class_names is None)
     else:
         images = _of_numbers(np.asarray(pool, np.float64), labels, class_names)
-    kept = np.ones(len(images.difficulties), bool)
-    if features is not None:
-        features = np.asarray(features)
-        if skip_unscored and features.ndim == 2 and len(features) == len(kept):
-            kept = np.isfinite(features).all(1)
-        require_features(features[kept] if len(features) == len(kept) else features, kept.sum(), rule)
-    if skip_unscored:
-        kept &= ~np.isnan(images.difficulties)
+    features = None if features is None else np.asarray(features)
+    kept = _usable(images, features, rule, skip_unscored)
     parts: dict[int, list] = {size: [] for size in sizes}
     for label, rows in _rows_by_label(images, kept):
         try:
@@ -151,6 +145,17 @@ def subsample(
         for size, part in parts.items()
     }
     return found if isinstance(ipc, Iterable) else found[sizes[0]]
+
+
+def _usable(images: "_Images", features: np.ndarray | None, rule: SelectionRule, skip_unscored: bool) -> np.ndarray:
+    """Which images may be chosen, ``(n,)`` bool; features that fit no image are refused."""
+    kept = np.ones(len(images.difficulties), bool)
+    if features is not None:
+        fit = features.ndim == 2 and len(features) == len(kept)
+        if skip_unscored and fit:
+            kept = np.isfinite(features).all(1)
+        require_features(features[kept] if fit else features, kept.sum(), rule)
+    return kept & ~np.isnan(images.difficulties) if skip_unscored else kept
 
 
 @dataclass(frozen=True)
