@@ -11,7 +11,9 @@ benchmarks/results/subsampling-WHAT.json with versions, processor and command.
 
 import argparse
 import multiprocessing
+import os
 import resource
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -19,6 +21,7 @@ from time import perf_counter
 
 import numpy as np
 from embedded import record
+from PIL import Image
 
 from dag_diffusion import (
     PoolConfig,
@@ -33,6 +36,7 @@ from dag_diffusion import (
 )
 from dag_diffusion.distillation import load_embedded_pipeline, subset
 from dag_diffusion.evaluation import evaluate, load_labelled_images, summarise
+from dag_diffusion.files import json_lines
 from dag_diffusion.pools import Pool
 from dag_diffusion.scales import BINS, search_thresholds
 from dag_diffusion.targets import even_levels
@@ -151,7 +155,33 @@ def double_loop(values: np.ndarray, limit: int) -> tuple[int, int]:
 
 
 def speed() -> None:
-    record("subsampling-speed", {"thresholds": [threshold_speed(n) for n in (50, 250, 1000)], "million": million()})
+    thresholds = [threshold_speed(count) for count in (50, 250, 1000)]
+    record("subsampling-speed", {"thresholds": thresholds, "million": million(), "folder": folder_speed()})
+
+
+def folder_speed(classes: int = 1000, per_class: int = 100) -> dict[str, float]:
+    """A pool on disk, of hard links to one pixel: reading its metadata, and matching on it."""
+    generator, rows = np.random.default_rng(0), []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(classes * per_class):
+            name, index = f"class {number // per_class:03d}", number % per_class
+            if number % 50_000 == 0:  # a file may have about so many names
+                pixel = Path(folder) / f".{number}.png"
+                Image.new("L", (1, 1)).save(pixel)
+            if index == 0:
+                (Path(folder) / name).mkdir()
+            os.link(pixel, Path(folder) / name / f"{index}.png")
+            difficulty = float(1 / (1 + np.exp(-generator.normal(-4, 2))))
+            row = {"file_name": f"{name}/{index}.png", "label": number // per_class, "class_name": name}
+            rows.append(row | {"difficulty": difficulty})
+        (Path(folder) / "metadata.jsonl").write_bytes(json_lines(rows))
+        start = perf_counter()
+        pool = read_pool(folder)
+        between = perf_counter()
+        subsample(pool, 10, target="hill", method="matching")
+        found = {"images": len(pool), "read_s": between - start, "select_s": perf_counter() - between}
+    print(found, flush=True)
+    return found
 
 
 def threshold_speed(count: int) -> dict:
