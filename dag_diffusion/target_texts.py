@@ -91,19 +91,25 @@ def _numbers(text: str, whole: str) -> list[float]:
         ) from error
 
 
-def _per_class(path: Path, class_names: Mapping[int, str], **options) -> TargetDistribution:
-    texts = read_json_object(path)
+def _per_class(
+    path: Path, class_names: Mapping[int, str], *, class_map: Mapping[str, str | int] | None, scored_by: str
+) -> TargetDistribution:
+    texts, class_map = read_json_object(path), class_map or {}
     if not texts or not all(isinstance(t, str) and not re.search(r"\.json(?!l)", t) for t in texts.values()):
         raise ValueError(
             f'{path} must say a target of each class, such as {{"tench": "hill", "church": "beta:0.3,3"}}, no JSON file'
         )
     table = match_classes(class_names, dict(enumerate(texts)), f"the file of targets {path}")
-    by_label = list(texts.values())
-    # names may repeat in ImageNet, so a class is known here by the name that subsampling tells it apart by
-    targets = {
-        name: target_named(by_label[table[label]], {label: class_names[label]}, **options)
-        for label, name in distinct_names(class_names).items()
-    }
+    asked, names = list(texts.values()), distinct_names(class_names)
+    by_text: dict[str, dict[int, str]] = {}  # so that a reference is read once for all classes that follow it
+    for label, name in names.items():
+        by_text.setdefault(asked[table[label]], {})[label] = name
+    targets = {}
+    for text, group in by_text.items():
+        own = {name: class_names[label] for label, name in group.items()}
+        group_map = {name: class_map[written] for name, written in own.items() if written in class_map}
+        target = target_named(text, group, class_map=group_map, scored_by=scored_by)
+        targets |= dict.fromkeys(group.values(), target)
     return TargetDistribution.per_class(targets)
 
 
@@ -120,14 +126,8 @@ def reference_named(
     """
     if path is None:
         return _embedded_reference(class_names, scored_by)
-    if path.suffix == ".jsonl":
-        rows = read_rows(path)
-        names = {row["label"]: row["class_name"] for row in rows}
-        pool = Pool(path, rows)
-    else:
-        pool = read_pool(path)
-        names = pool.class_names
-    table = match_classes(class_names, names, f"the reference {path}", mapping=class_map)
+    pool = Pool(path, read_rows(path)) if path.suffix == ".jsonl" else read_pool(path)
+    table = match_classes(class_names, pool.class_names, f"the reference {path}", mapping=class_map)
     difficulties, labels = pool.difficulties, pool.labels
     _warn_of_other_scores(str(path), {str(row.get("difficulty_by") or "") for row in pool.rows}, scored_by)
     return {name: difficulties[labels == table[label]] for label, name in distinct_names(class_names).items()}

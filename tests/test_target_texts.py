@@ -111,6 +111,23 @@ def test_text_that_names_nothing_is_refused(text, message):
         target_named(text, NAMES)
 
 
+def test_file_of_targets_knows_two_cranes_and_a_class_map(tmp_path):
+    rows = [
+        {"file_name": f"{label}.png", "label": label, "class_name": name, "difficulty": d}
+        for label, name, d in ((134, "crane", 0.1), (517, "crane", 0.9), (3, "feline", 0.5))
+    ]
+    (tmp_path / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = {"crane_134": str(tmp_path / "scores.jsonl"), "crane_517": str(tmp_path / "scores.jsonl")}
+    (tmp_path / "targets.json").write_text(json.dumps(texts | {"cat": str(tmp_path / "scores.jsonl")}))
+    names = {0: "crane_134", 1: "crane_517", 2: "cat"}
+    target = target_named(str(tmp_path / "targets.json"), names, class_map={"cat": "feline"})
+    assert [target.values(name, SCALE).tolist() for name in names.values()] == [[0.1], [0.9], [0.5]]
+    (tmp_path / "both.json").write_text(json.dumps({"crane": str(tmp_path / "scores.jsonl")}))
+    target = target_named(str(tmp_path / "both.json"), {134: "crane", 517: "crane"})
+    assert target.values("crane", SCALE).tolist() == [0.1]
+    assert target.values("crane_517", SCALE).tolist() == [0.9]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
