@@ -76,26 +76,27 @@ def read_class_map(path: str | Path) -> dict[str, str | int]:
 
 def folder_names(class_names: Mapping[int, str]) -> dict[int, str]:
     """A safe, distinct folder name for each label: the first synonym, without characters that a file system refuses."""
-    names: dict[int, str] = {}
-    for label, name in class_names.items():
-        safe = re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", name.split(",")[0]).strip(" .") or "class"
-        taken = {other.casefold() for other in names.values()}  # two names that differ in case are one on many disks
-        while safe.casefold() in taken:
-            safe = f"{safe}_{label}"
-        names[label] = safe
-    return names
+    safe = {
+        label: re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", name.split(",")[0]).strip(" .") or "class"
+        for label, name in class_names.items()
+    }
+    return _told_apart(safe, str.casefold)  # two names that differ in case are one on many disks
 
 
 def distinct_names(class_names: Mapping[int, str]) -> dict[int, str]:
     """The names themselves, and ``crane_517`` for a name that another label has already (ImageNet has two cranes)."""
-    names: dict[int, str] = {}
+    return _told_apart(class_names, str)
+
+
+def _told_apart(names: Mapping[int, str], key: Callable[[str], str]) -> dict[int, str]:
+    apart: dict[int, str] = {}
     taken: set[str] = set()
-    for label, name in class_names.items():
-        while name in taken:
+    for label, name in names.items():
+        while key(name) in taken:
             name = f"{name}_{label}"
-        names[label] = name
-        taken.add(name)
-    return names
+        apart[label] = name
+        taken.add(key(name))
+    return apart
 
 
 def _mapped(

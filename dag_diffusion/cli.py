@@ -377,7 +377,7 @@ def subsample(
     with user_errors():
         from .class_names import read_class_map
         from .distilled_sets import require_apart, write_distilled_set
-        from .pools import read_pool, require_writable_target
+        from .pools import PROVENANCE, read_pool, require_writable_target
         from .selection import BY_TARGET, SelectionRule
         from .subsampling import subsample as choose
 
@@ -386,7 +386,7 @@ def subsample(
         for folder in folders.values():
             require_apart(pool, folder)
             require_writable_target(folder, overwrite=overwrite)
-        if len(folders) > 1 and (output / "pool.json").exists():
+        if len(folders) > 1 and (output / PROVENANCE).exists():
             raise FileExistsError(f"{output} is itself a pool; choose a new folder for nested sets")
         images, names = read_pool(pool, scores=scores), None if class_map is None else read_class_map(class_map)
         wanted = target_of(target, images, names, needed=rule.method in BY_TARGET)
@@ -489,7 +489,9 @@ def report(
 
 def _how_near(chosen: "PoolSelection") -> str:
     """What a person wants to know of a selection: distance to the target, and what had to be filled up."""
-    near, missing = "", int((chosen.bins == -1).sum()) if any(one.quotas for one in chosen.classes.values()) else 0
+    from .selection import FILLED
+
+    near, missing = "", int((chosen.bins == FILLED).sum()) if any(one.quotas for one in chosen.classes.values()) else 0
     if chosen.distance is not None:
         floor = sum(one.floor for one in chosen.classes.values()) / len(chosen.classes)
         near = f"; Wasserstein-1 to the target {chosen.distance:.4f} ({floor:.4f} is the least so few can have)"

@@ -61,13 +61,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: Path, advice: str = "choose an output folder of your own or change its permissions") -> None:
     """Check that ``path``, or the nearest folder above it that exists, can be written; PermissionError if not."""
     above = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not os.access(above, os.W_OK):
-        raise PermissionError(
-            f"{above} cannot be written; choose an output folder of your own or change its permissions"
-        )
+        raise PermissionError(f"{above} cannot be written; {advice}")
 
 
 @contextmanager

@@ -118,20 +118,20 @@ def _plain_columns(features: Features) -> list[str]:
 def _rows_of(table: pa.Table, kind: Any, label: str, name: str) -> Rows:
     if len(table) == 0:
         raise ValueError(f"{name} holds no images; give a dataset with at least one row")
-    labels, names = table[label], getattr(kind, "names", None)
-    lowest, highest = pc.min_max(labels).as_py().values()
-    if labels.null_count or lowest < 0 or (names and highest >= len(names)):
+    coded, names = table[label], getattr(kind, "names", None)
+    lowest, highest = pc.min_max(coded).as_py().values()
+    if coded.null_count or lowest < 0 or (names and highest >= len(names)):
         raise ValueError(
             f"the column {label} of {name} must hold class labels from 0 on, but has missing ones, or others; "
             "remove the rows without a class"
         )
+    labels = coded.to_pylist()
     columns = {column: _finite(table[column]).to_pylist() for column in table.column_names if column != label}
     own = columns.get("class_name") or [None]
     if names is None and all(isinstance(one, str) for one in own):  # a set of ours that went through `datasets`
         named = own
     else:
-        named = [names[i] if names else str(i) for i in labels.to_pylist()]
-    labels = labels.to_pylist()
+        named = [names[i] if names else str(i) for i in labels]
     folders = folder_names(dict(zip(labels, named, strict=True)))
     # no suffix, as no such file exists yet; the names that a table gives its images may repeat, or point anywhere
     files = [f"{folders[of]}/{i:06d}" for i, of in enumerate(labels)]

@@ -11,7 +11,6 @@ them out as a target asks; it is our reading of DAG, whose own formula we have n
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from .files import write_atomically
 from .guidance import GuidanceConfig, at_most
 from .pools import Pool
 from .scales import BINS, searched_scale
-from .scoring import prepared_image
+from .scoring import prepared_image, read_ahead
 from .targets import Reference, TargetDistribution, largest_remainder
 
 FORMAT = "dag-diffusion modes 1"
@@ -132,13 +131,10 @@ def encode_pool(
     fit = Preprocessing(size, size, channels, mean=(0.0,) * channels, std=(1.0,) * channels, crop=1.0)
 
     latents = []
-    with ThreadPoolExecutor(max_workers=4) as threads:
-        for start in range(0, len(pool), batch_size):
-            chunk = range(start, min(start + batch_size, len(pool)))
-            images = list(threads.map(partial(prepared_image, pool, preprocessing=fit), chunk))
-            latents.append(encode(vae, torch.cat(images), batch_size))
-            if progress is not None:
-                progress(len(images))
+    for batch in read_ahead(partial(prepared_image, pool, preprocessing=fit), range(len(pool)), batch_size):
+        latents.append(encode(vae, torch.cat([image for _, image in batch]), batch_size))
+        if progress is not None:
+            progress(len(batch))
     return torch.cat(latents)
 
 

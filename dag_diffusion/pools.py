@@ -9,7 +9,7 @@ A set may hold ``selected.jsonl`` and no images: its rows are images of the pool
 import io
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -92,8 +92,11 @@ class Pool:
             )
         return self.known_difficulties
 
-    def open(self, index: int) -> Image.Image:
+    def open(self, index: int, before_decoding: Callable[[Image.Image], None] | None = None) -> Image.Image:
         """The image of one row, decoded.
+
+        Args:
+            before_decoding: called with the image while only its header is read, such as to see how large it is.
 
         Raises:
             UnreadableImageError: the file is missing, not an image, cut off, or too large to be one; it is named.
@@ -101,6 +104,8 @@ class Pool:
         name = self.path / self.rows[index]["file_name"]
         try:
             with Image.open(name if self.encoded is None else io.BytesIO(self.encoded[index])) as image:
+                if before_decoding is not None:
+                    before_decoding(image)
                 image.load()
                 return image
         except Image.DecompressionBombError as error:

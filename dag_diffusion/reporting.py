@@ -166,6 +166,21 @@ def save_grid_png(path: Path, pool: Pool, per_class: int = 10, title: str = "") 
     return _save_png(path, grid(cells, title), dpi=72)
 
 
+def save_target_png(path: Path, target: TargetDistribution, pool: Pool, *, ipc: int = 10) -> Path:
+    """Draw a target, laid over each class's own scale, beside the difficulties that a pool offers.
+
+    Raises:
+        ValueError: an image has no difficulty yet; the target lacks a class.
+    """
+    difficulties, labels = pool.difficulties, pool.labels
+    offered = {name: difficulties[labels == label] for label, name in distinct_names(pool.class_names).items()}
+    wanted = {name: target.values(name, searched_scale(values), ipc) for name, values in offered.items()}
+    name = (pool.listing or pool.path).name
+    series = [Series(name, set_color(0), offered), Series(f"target: {target.name}", INK, wanted)]
+    title = f"What {ipc} {'image' if ipc == 1 else 'images'} per class shall follow, and what there is"
+    return _save_png(path, cumulative(series, ipc=ipc, title=title, classes=list(offered)), 150)
+
+
 def _template() -> Any:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -362,21 +377,6 @@ def _recorded(one: ReportedSet) -> list[dict[str, Any]]:
 
 def _is_aimed(row: Mapping[str, Any]) -> bool:
     return row.get("target_difficulty") is not None
-
-
-def save_target_png(path: Path, target: TargetDistribution, pool: Pool, *, ipc: int = 10) -> Path:
-    """Draw a target, laid over each class's own scale, beside the difficulties that a pool offers.
-
-    Raises:
-        ValueError: an image has no difficulty yet; the target lacks a class.
-    """
-    difficulties, labels = pool.difficulties, pool.labels
-    offered = {name: difficulties[labels == label] for label, name in distinct_names(pool.class_names).items()}
-    wanted = {name: target.values(name, searched_scale(values), ipc) for name, values in offered.items()}
-    name = (pool.listing or pool.path).name
-    series = [Series(name, set_color(0), offered), Series(f"target: {target.name}", INK, wanted)]
-    title = f"What {ipc} {'image' if ipc == 1 else 'images'} per class shall follow, and what there is"
-    return _save_png(path, cumulative(series, ipc=ipc, title=title, classes=list(offered)), 150)
 
 
 def _save_png(path: Path, figure: "Figure", dpi: float) -> Path:

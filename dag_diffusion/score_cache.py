@@ -11,7 +11,6 @@ is a cache: nobody else reads it, a broken line is ignored, and whoever deletes 
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import torch
 from torch import nn
 
 from .classifiers import class_names_of
-from .files import held, json_lines, write_atomically
+from .files import held, json_lines, require_writable, write_atomically
 from .metadata import METADATA, SELECTED, read_rows
 from .pools import Pool
 from .scoring import Judge, judges_of, read_ahead, require_options, scored_batches
@@ -154,12 +153,8 @@ def _earlier_rows(pool: Pool, path: Path, *, own: bool) -> list[dict[str, Any]]:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Keep other runs from scoring to the same file; refuse a folder that cannot be written before time is spent."""
-    above = next(p for p in path.absolute().parents if p.exists())
-    if not os.access(above, os.W_OK):
-        raise PermissionError(
-            f"{above} cannot be written; write the scores with --output scores.jsonl to a folder of your own, and use "
-            "them with --scores scores.jsonl"
-        )
+    way = "write the scores with --output scores.jsonl to a folder of your own, and use them with --scores scores.jsonl"
+    require_writable(path.absolute().parent, way)
     path.parent.mkdir(parents=True, exist_ok=True)
     with held(path.with_name(f".{path.name}.lock"), path):
         yield

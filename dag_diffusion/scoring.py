@@ -5,14 +5,13 @@
 Scores of images that a classifier was trained on crowd at 0: where the distribution matters, score out of sample.
 """
 
-import io
 import logging
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -227,8 +226,13 @@ def fitted_image(pool: Pool, index: int, wanted: Iterable[Preprocessing]) -> dic
     Raises:
         UnreadableImageError: the file is no image.
     """
-    with ONE_LARGE_AT_A_TIME if _pixels(pool, index) > LARGE else nullcontext():
-        image = pool.open(index)
+    with ExitStack() as held:
+
+        def take_turns(image: Image.Image) -> None:
+            if image.width * image.height > LARGE:
+                held.enter_context(ONE_LARGE_AT_A_TIME)
+
+        image = pool.open(index, take_turns)
         return {each: each.fitted(_as_tensor(image, each.channels)) for each in wanted}
 
 
@@ -239,16 +243,6 @@ def prepared_image(pool: Pool, index: int, preprocessing: Preprocessing) -> Tens
 
 def _as_tensor(image: Image.Image, channels: int) -> Tensor:
     return torch.from_numpy(as_eight_bit(image, channels).copy()).permute(2, 0, 1)[None]
-
-
-def _pixels(pool: Pool, index: int) -> int:
-    """What the header says; 0 of a file that is no image, about which ``Pool.open`` will complain."""
-    name = pool.path / pool.rows[index]["file_name"]
-    try:
-        with Image.open(name if pool.encoded is None else io.BytesIO(pool.encoded[index])) as image:
-            return image.width * image.height
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return 0
 
 
 @torch.inference_mode()

@@ -211,6 +211,7 @@ def _nested(
     for ipc in sizes:
         if target is not None and (scale is None or rule.search == "ipc"):
             thresholds, scale = _scale_of(values, ipc, rule, binned or target.relative)
+        wanted = None if target is None else target.values(class_name, scale, ipc)
         bins, quotas = np.full(ipc, FILLED), ()
         if rule.method == "histogram":
             counts = thresholds if rule.clipping == "counts" and thresholds else None
@@ -218,13 +219,12 @@ def _nested(
             chosen, bins = _draw(scale.bins(values[kept]), quotas, generator)
             kept = kept[chosen]
         elif rule.method == "matching":
-            kept = kept[_match(images, kept, ipc, rule, target.values(class_name, scale, ipc), generator)]
+            kept = kept[_match(images, kept, ipc, rule, wanted, generator)]
             quotas, bins = target.quotas(class_name, ipc, scale), scale.bins(values[kept])
         else:
             kept = kept[:ipc]
         distances = (None, None)
-        if target is not None:
-            wanted = target.values(class_name, scale, ipc)
+        if wanted is not None:
             nearest = (values[kept], np.quantile(wanted, even_levels(ipc), method="inverted_cdf"))
             distances = tuple(float(wasserstein_distance(those, wanted)) for those in nearest)
         described = (thresholds, scale) if binned else ((), None)
@@ -232,7 +232,7 @@ def _nested(
     yield from _ranked(images, found)
 
 
-def _scale_of(values: np.ndarray, ipc: int, rule: SelectionRule, needed: bool) -> tuple[tuple[int, ...], Scale | None]:
+def _scale_of(values: np.ndarray, ipc: int, rule: SelectionRule, needed: bool) -> tuple[tuple[int, ...], Scale]:
     """Thresholds, if they have to be searched, and the scale of the bins."""
     if rule.scale == "raw" or not needed:
         return (), RawScale()

@@ -82,11 +82,10 @@ def _draw(axes: "Axes", series: Sequence[Series], class_name: str | None, ipc: i
     difficulty_ticks(axes.xaxis)
 
 
-def quota_bars(wanted: Sequence[int], found: Sequence[int], color: str, title: str = "") -> "Figure":
+def quota_bars(wanted: Sequence[int], found: Sequence[int], color: str) -> "Figure":
     """Images of each bin: those found as bars, those wanted as outlines around them."""
-    head = 28 if title else 10
-    figure = blank_figure(360, 190 + head)
-    axes = panel(figure, left=40, bottom=40, right=8, top=head)
+    figure = blank_figure(360, 200)
+    axes = panel(figure, left=40, bottom=40, right=8, top=10)
     edges = np.arange(BINS + 1) - 0.5
     axes.bar(np.arange(BINS), found, width=0.8, color=color, alpha=0.85)
     axes.stairs(wanted, edges, color=INK, linewidth=1.4)
@@ -94,5 +93,4 @@ def quota_bars(wanted: Sequence[int], found: Sequence[int], color: str, title: s
     axes.set_xlabel("bin, easy to hard", fontsize=11, color=INK)
     axes.set_ylabel("images", fontsize=11, color=INK)
     axes.yaxis.get_major_locator().set_params(integer=True)
-    figure.text(8 / 360, 1 - 6 / (190 + head), title, fontsize=13, weight="bold", color=INK, va="top", parse_math=False)
     return figure

@@ -5,6 +5,7 @@ A target is asked for two things: ``values``, equally likely difficulties (a sam
 nothing but the shares of the bins, so that their difficulties depend on the scale that is binned.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -52,7 +53,7 @@ def even_levels(count: int) -> np.ndarray:
     return (np.arange(count) + 0.5) / count
 
 
-class TargetDistribution:
+class TargetDistribution(ABC):
     """The difficulties that are wanted, in each class.  Make one with a class method, ``as_target``, or by subclassing.
 
     ``name`` says in a word what it is, for records and figures; ``relative`` whether its values depend on the scale.
@@ -61,6 +62,7 @@ class TargetDistribution:
     name: str
     relative: bool = False
 
+    @abstractmethod
     def values(self, class_name: str, scale: Scale, ipc: int | None = None) -> np.ndarray:
         """Equally likely difficulties, rising, ``(n,)`` in [0, 1].
 
@@ -69,11 +71,10 @@ class TargetDistribution:
             scale: that a mere shape is laid over; without effect on others.
             ipc: for which a preset of the paper may have counts of its own.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def summary(self) -> dict[str, Any]:
         """What tells one target from another, for the record; JSON values only."""
-        raise NotImplementedError
 
     def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
         """Images wanted in each bin of the scale, ``(10,)``, summing to ``ipc``.
