@@ -22,7 +22,7 @@ import torch
 from dag_diffusion import PoolConfig, embedded, fill_pool, load_classifier, read_pool, score_pool
 from dag_diffusion.distillation import load_embedded_pipeline, random_subset
 from dag_diffusion.evaluation import evaluate, load_labelled_images, summarise
-from dag_diffusion.generation import LIBRARIES
+from dag_diffusion.provenance import LIBRARIES
 from dag_diffusion.training import PROTOCOLS
 
 RESULTS = Path(__file__).parent / "results"

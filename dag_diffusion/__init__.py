@@ -11,7 +11,7 @@ _HOME = {
     "DifficultyGuidedPipeline": ".pipelines.difficulty_guided",
     "DifficultyGuidedPipelineOutput": ".pipelines.difficulty_guided",
     "GuidanceConfig": ".guidance",
-    "PoolConfig": ".generation",
+    "PoolConfig": ".plans",
     "SelectionRule": ".selection",
     "TargetDistribution": ".targets",
     "embedded": "",

@@ -3,11 +3,13 @@
 Nothing heavy is imported before a command runs, so that ``--help`` answers at once.
 """
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from .cli_options import (
     BatchSize,
@@ -19,7 +21,9 @@ from .cli_options import (
     Ipc,
     Overwrite,
     Pipeline,
+    PipelinePrecision,
     PoolPath,
+    Precision,
     Quiet,
     ScoresPath,
     Seed,
@@ -27,17 +31,17 @@ from .cli_options import (
     Target,
     TrustBin,
 )
-from .console import counter, show_table, stages, user_errors
+from .console import counter, show_table, stages, status_lines, user_errors
 from .inputs import (
     device_named,
     features_of,
     hide_loading_bars,
-    is_main_process,
     labels_named,
     load_guide,
     load_pipeline,
     target_of,
 )
+from .processes import leave
 
 if TYPE_CHECKING:
     from .pools import Pool
@@ -131,44 +135,91 @@ def generate(
     modes_by_size: Annotated[
         bool, Option("--modes-by-size", help="draw to modes in proportion to their real images instead of in turn")
     ] = False,
-    batch_size: BatchSize = 50,
+    num_processes: Annotated[
+        int, Option(min=1, help="processes on this machine, one a GPU; for several machines see docs/scaling.md")
+    ] = 1,
+    batch_size: Annotated[int, Option(min=1, help="images at a time; halved where memory does not suffice")] = 50,
+    precision: PipelinePrecision = "",
+    compiled: Annotated[
+        bool, Option("--compile", help="torch.compile; the first batch takes minutes, for thousands of images")
+    ] = False,
+    channels_last: Annotated[
+        bool, Option("--channels-last", help="memory layout for GPUs with tensor cores, in half precision")
+    ] = False,
+    vae_slicing: Annotated[
+        bool, Option("--vae-slicing", help="decode finished images one at a time: larger batches in the same memory")
+    ] = False,
+    xformers: Annotated[
+        bool, Option("--xformers", help="attention by xformers; torch's own is as frugal, so this rarely gains")
+    ] = False,
+    log_with: Annotated[
+        list[str] | None,
+        Option(help="tensorboard, wandb or another of accelerate's trackers; may be given several times"),
+    ] = None,
     device: Device = "",
     trust_bin: TrustBin = False,
-    resume: Annotated[bool, Option("--resume", help="go on with an interrupted pool")] = False,
+    resume: Annotated[bool, Option("--resume", help="check what is there and go on with an interrupted pool")] = False,
     overwrite: Overwrite = False,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Generate a pool of images, steered toward a target difficulty if one is given.
 
-    Examples:  dag-diffusion generate pool --images-per-class 50 --target reference
+    Examples:  dag-diffusion generate pool --images-per-class 50 --target reference --num-processes 2
 
-    accelerate launch -m dag_diffusion generate pool --pipeline facebook/DiT-XL-2-256
-    --classifier timm/resnet50.tv_in1k --target 0.5 --classes "tench;church"
+    accelerate launch -m dag_diffusion generate pool --pipeline facebook/DiT-XL-2-256 --precision bfloat16
+    --classifier timm/resnet50.tv_in1k --target 0.5 --classes "tench;church" --resume
     """
     with user_errors():
-        from .generation import PoolConfig, fill_pool
-        from .inputs import guidance_named, load_guides, mode_guidance_named, modes_named
         from .pools import require_writable_target
-        from .target_texts import target_named
+        from .processes import in_step, is_started, launch, speaks
 
-        if not resume:
+        if not resume and speaks():
             require_writable_target(output, overwrite=overwrite)  # before the model is loaded, which may take minutes
-        loaded = load_pipeline(pipeline, classifier, device, probe=probe, use_safetensors=None if trust_bin else True)
-        config = PoolConfig(
-            images_per_class=images_per_class,
-            labels=labels_named(loaded, classes),
-            target=None if target is None else target_named(target, loaded.class_names),
-            seed=seed,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            difficulty_guidance=guidance_named(guidance or [], difficulty_guidance_scale),
-            modes=None if modes is None else modes_named(modes, loaded.class_names),
-            mode_guidance=mode_guidance_named(mode_scale, mode_window, modes_by_size),
-        )
-        total = images_per_class * len(config.labels or loaded.class_names)
-        alone = is_main_process()  # one bar and one line, however many processes
-        with counter("images", total, quiet or not alone) as progress:
+        if num_processes > 1 and not is_started():
+            raise Exit(launch(num_processes, sys.argv[1:]))
+
+        from .acceleration import speed_up
+        from .generation import fill_pool
+        from .inputs import guidance_named, load_guides, mode_guidance_named, modes_named, precision_named
+        from .plans import PoolConfig
+        from .target_texts import target_named
+        from .tracking import require_trackers, tracked
+
+        curves = output.with_name(f"{output.name}-curves")
+        with in_step():
+            require_trackers(log_with or [], curves)
+            dtype = precision_named(precision)
+            loaded = load_pipeline(
+                pipeline, classifier, device, probe=probe, use_safetensors=None if trust_bin else True, dtype=dtype
+            )
+            config = PoolConfig(
+                images_per_class=images_per_class,
+                labels=labels_named(loaded, classes),
+                target=None if target is None else target_named(target, loaded.class_names),
+                seed=seed,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                difficulty_guidance=guidance_named(guidance or [], difficulty_guidance_scale),
+                modes=None if modes is None else modes_named(modes, loaded.class_names),
+                mode_guidance=mode_guidance_named(mode_scale, mode_window, modes_by_size),
+            )
+            others = {
+                "extra_guides": load_guides(extra_guide or [], device, dtype),
+                "reference_classifier": load_guide(reference_classifier, device, dtype)
+                if reference_classifier
+                else None,
+            }
+            speed_up(loaded, compiled=compiled, channels_last=channels_last, vae_slicing=vae_slicing, xformers=xformers)
+        with (
+            stages(quiet or not speaks()) as progress,
+            tracked(log_with or [], curves, {"pool": str(output), "command": shlex.join(sys.argv)}) as track,
+        ):
+
+            def tell(done: int, total: int) -> None:
+                progress("images", done, total)
+                track(done, total)
+
             pool = fill_pool(
                 loaded,
                 output,
@@ -177,12 +228,33 @@ def generate(
                 resume=resume,
                 overwrite=overwrite,
                 source=pipeline or "embedded default",
-                extra_guides=load_guides(extra_guide or [], device),
-                reference_classifier=load_guide(reference_classifier, device) if reference_classifier else None,
-                progress=progress,
+                **others,
+                progress=tell,
             )
-        if alone:
+        if speaks():
             print(f"{len(pool)} images in {output}{_reached(pool)}")
+
+
+@app.command()
+def status(
+    pool: Annotated[Path, Argument(help="folder of a pool that generate has begun")],
+    verify: Annotated[bool, Option("--verify", help="also check every image; exit code 2 if one is damaged")] = False,
+) -> None:
+    """How far a pool is, how fast it grows, and whether its images are whole.
+
+    Example: dag-diffusion status pool --verify
+    """
+    with user_errors():
+        from .pool_status import pool_status
+
+        found = pool_status(pool, verify=verify)
+        for line in status_lines(found):
+            print(line)
+        if found.damaged:
+            raise ValueError(
+                f"{len(found.damaged)} images of {pool} are damaged ({found.damaged[0]}, ...); give its `generate` "
+                "command again with --resume to draw them again"
+            )
 
 
 @app.command()
@@ -296,9 +368,7 @@ def score(
     output: Annotated[Path | None, Option(help="JSON lines for the scores; default: POOL/metadata.jsonl")] = None,
     on_error: Annotated[str, Option(help="raise or skip at an unreadable image")] = "raise",
     batch_size: Annotated[int | None, Option(min=1, help="images at a time; default: what is fast here")] = None,
-    precision: Annotated[
-        str, Option(help="float32, float16 or bfloat16; default: float16 on CUDA, else the classifier's own")
-    ] = "",
+    precision: Precision = "",
     device: Device = "",
     quiet: Quiet = False,
 ) -> None:
@@ -565,6 +635,8 @@ def main() -> None:
             raise
         typer.echo(f"error: {' '.join(error.format_message().split())}; --help shows what there is", err=True)
         code = 2
+    finally:
+        leave()
     raise SystemExit(code)
 
 

@@ -32,4 +32,10 @@ ScoresPath = Annotated[
     Option("--scores", help="JSON lines that score --output wrote of the pool; default: its metadata"),
 ]
 Device = Annotated[str, Option(help="cpu, cuda, mps, ...; default: what accelerate finds")]
+Precision = Annotated[
+    str, Option(help="float32, float16 or bfloat16; default: float16 on CUDA, else the classifier's own")
+]
+PipelinePrecision = Annotated[
+    str, Option("--precision", help="float32, bfloat16 or float16; default: as the pipeline was saved")
+]
 BatchSize = Annotated[int, Option(min=1, help="images at a time")]

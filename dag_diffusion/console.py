@@ -5,20 +5,27 @@ Bars and errors go to standard error, so that a pipe gets results alone.
 
 import errno
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+QUIET_SECONDS = 600.0  # a batch of large images may take minutes; after ten, a run has most likely ended
+
 if TYPE_CHECKING:
+    from .pool_status import PoolStatus
     from .reporting import Table
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Turn the library's errors, which are written for people, into one line and exit code 2."""
+    from .processes import FailedElsewhereError, StoppedError, speaks
+
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
     for noisy in ("py.warnings", "diffusers", "transformers", "httpx", "huggingface_hub", "torchao"):
@@ -31,13 +38,20 @@ def user_errors() -> Iterator[None]:
             message = "the disk is full; free some space and give the command again (generate: with --resume)"
         typer.echo(f"error: {message}", err=True)
         raise typer.Exit(2) from None
+    except FailedElsewhereError:
+        raise typer.Exit(2) from None  # the process that failed has said why
+    except StoppedError as error:
+        if speaks():
+            typer.echo(str(error), err=True)
+        raise typer.Exit(128 + signal.SIGTERM) from None
     except RuntimeError as error:
         if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
             raise
         typer.echo("error: the device ran out of memory; give a smaller --batch-size", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        typer.echo("stopped; run and score go on with the same command, generate with --resume", err=True)
+        if speaks():
+            typer.echo("stopped; run and score go on with the same command, generate with --resume", err=True)
         raise typer.Exit(130) from None
 
 
@@ -50,8 +64,8 @@ def stages(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*_columns(), console=_console(), disable=quiet) as progress:
 
         def update(stage: str, done: int, total: int) -> None:
-            if stage not in bars:
-                bars[stage] = progress.add_task(stage, total=total)
+            if stage not in bars:  # what an earlier run has done does not count as this one's speed
+                bars[stage] = progress.add_task(stage, total=total, completed=done, before=done)
             progress.update(bars[stage], completed=done)
 
         yield update
@@ -73,10 +87,20 @@ def counter(unit: str, total: int, quiet: bool) -> Iterator[Callable[[int], None
 
 
 def _columns() -> list[Any]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
-    text = TextColumn("{task.description:<22}")
-    return [text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+    class SpeedColumn(ProgressColumn):
+        """Over the whole run, since rich's own looks back half a minute, which a batch may take."""
+
+        def render(self, task: Task) -> Text:
+            added, seconds = task.completed - task.fields["before"], task.elapsed or 0
+            if not (added and seconds):
+                return Text("")
+            left = "" if task.finished else f", {_duration((task.total - task.completed) * seconds / added)} left"
+            return Text(f"{added / seconds:.1f}/s{left}")
+
+    return [TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), SpeedColumn()]
 
 
 def _console() -> Any:
@@ -97,3 +121,26 @@ def show_table(shown: "Table") -> None:
     for row in shown.rows:
         table.add_row(*(Text(str(cell)) for cell in row))  # no name is taken for markup
     Console().print(table)
+
+
+def status_lines(status: "PoolStatus") -> list[str]:
+    """What a person wants to know of a pool that grows, or no longer does."""
+    lines = [f"{status.done:,} of {status.total:,} images ({status.done / status.total:.1%}), {status.classes} classes"]
+    quiet, rate = status.seconds_since_last, status.images_per_second
+    if status.finished:
+        lines.append("finished")
+    elif quiet is None:
+        lines.append("no batch of a run yet; if none is at work, give its command again with --resume")
+    elif quiet > QUIET_SECONDS:
+        lines.append(f"no image for {_duration(quiet)}: if no run is at work, give its command again with --resume")
+    else:
+        left = "" if status.seconds_left is None else f", about {_duration(status.seconds_left)} left"
+        speed = "" if rate is None else f", {rate:.1f} images/s in this run"
+        lines.append(f"last batch {_duration(quiet)} ago{speed}{left}")
+    if status.damaged is not None:
+        lines.append(f"{len(status.damaged)} images damaged")
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

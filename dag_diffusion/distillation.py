@@ -9,6 +9,7 @@ import json
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from .classifiers import load_classifier
 from .distilled_sets import write_distilled_set
 from .evaluation import LabelledImages, Result, evaluate, load_labelled_images, summarise
 from .files import json_lines, locked, read_json_object, write_atomically, write_json
-from .generation import PoolConfig, differences, fill_pool
+from .generation import fill_pool
 from .networks import build_network
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
+from .plans import PoolConfig
 from .pools import Pool, read_pool, require_writable_target
+from .provenance import differences
 from .reporting import ReportedSet, Table, write_report
 from .scoring import score_pool
 from .selection import SelectionRule
@@ -177,8 +180,7 @@ def _fill_pools(
             num_inference_steps=config.num_inference_steps,
             guidance_scale=config.guidance_scale,
         )
-        count = _Counter(f"pool, {name}", pool.images_per_class * len(pipeline.class_names), progress)
-        folder = output / f"pool-{name.lower()}"
+        folder, count = output / f"pool-{name.lower()}", partial(progress, f"pool, {name}")
         pools[name] = fill_pool(pipeline, folder, pool, resume=True, source="embedded default", progress=count)
     return pools
 

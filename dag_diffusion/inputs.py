@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
+
     from .guidance import GuidanceConfig
     from .modes import ModeGuidance, Modes
     from .pools import Pool
@@ -23,13 +25,20 @@ def hide_loading_bars() -> None:
 
 
 def load_pipeline(
-    name: str, classifier: str, device: str, *, probe: str = "", use_safetensors: bool | None = True
+    name: str,
+    classifier: str,
+    device: str,
+    *,
+    probe: str = "",
+    use_safetensors: bool | None = True,
+    dtype: "torch.dtype | None" = None,
 ) -> Any:
     """A pipeline with its guide on its device; the embedded one if no name is given.
 
     Args:
         probe: folder or Hub id, ``none``, or empty for the pipeline's own, which another classifier makes useless.
         use_safetensors: True refuses .bin files, None falls back to them.
+        dtype: of all parts; None keeps each as it was saved.
     """
     from safetensors import SafetensorError
 
@@ -51,15 +60,27 @@ def load_pipeline(
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{name} cannot be loaded as a DiT pipeline ({error}); give its folder or Hub id") from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    return in_precision(pipeline, dtype).to(device)
+
+
+def in_precision(pipeline: Any, dtype: "torch.dtype | None") -> Any:
+    """The pipeline in one precision; a VAE that asks for it stays in float32, since it overflows in float16."""
+    import torch
+
+    if dtype is not None:
+        pipeline.to(dtype)
+        if dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
+            pipeline.vae.to(torch.float32)
+    return pipeline
 
 
 def device_named(name: str) -> str:
     """The device of that name, or the one that accelerate finds, tried out with one number."""
     import torch
-    from accelerate import PartialState
 
-    device = name or str(PartialState().device)
+    from .processes import this_process
+
+    device = name or str(this_process().device)
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -68,20 +89,13 @@ def device_named(name: str) -> str:
     return device
 
 
-def is_main_process() -> bool:
-    """Whether this is the one process, of all that accelerate has started, that speaks."""
-    from accelerate import PartialState
-
-    return PartialState().is_main_process
-
-
-def load_guide(name: str, device: str) -> Any:
-    """A classifier on its device; the embedded guide if no name is given."""
+def load_guide(name: str, device: str, dtype: "torch.dtype | None" = None) -> Any:
+    """A classifier on its device, in its own precision or another; the embedded guide if no name is given."""
     from . import embedded
     from .classifiers import load_classifier
 
     hide_loading_bars()
-    return load_classifier(name or embedded.PIPELINE / "classifier").to(device_named(device))
+    return load_classifier(name or embedded.PIPELINE / "classifier").to(device_named(device), dtype)
 
 
 def guidance_named(settings: Sequence[str], scale: float) -> "GuidanceConfig":
@@ -115,9 +129,9 @@ def mode_guidance_named(scale: float, window: str, by_size: bool) -> "ModeGuidan
     return ModeGuidance(scale, start, stop, by_size)
 
 
-def load_guides(names: Sequence[str], device: str) -> list[Any]:
+def load_guides(names: Sequence[str], device: str, dtype: "torch.dtype | None" = None) -> list[Any]:
     """Several classifiers on their device."""
-    return [load_guide(name, device) for name in names]
+    return [load_guide(name, device, dtype) for name in names]
 
 
 def precision_named(name: str) -> Any:
@@ -168,8 +182,7 @@ def modes_found(
         raise ValueError(
             "modes by difficulty need scores, and this pipeline has no guide; give --classifier to score by"
         )
-    size = pipeline.transformer.config.sample_size * 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
-    latents = encode_pool(pipeline.vae, real, size=size, batch_size=batch_size, progress=progress)
+    latents = encode_pool(pipeline.vae, real, size=pipeline.image_size[0], batch_size=batch_size, progress=progress)
     options = {"class_names": real.class_names, "average": average, "seed": seed}
     if target is None:
         modes = find_modes(latents, real.labels, per_class, **options)

@@ -236,6 +236,12 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 f"makes {channels}; use a tiny decoder that was distilled from this pipeline's VAE"
             )
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(width, height) of the images, in pixels."""
+        side = self.transformer.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return side, side
+
     def _latent_shape(self, batch: int) -> tuple[int, int, int, int]:
         size = self.transformer.config.sample_size
         return batch, self.transformer.config.in_channels, size, size
@@ -410,10 +416,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
         if difficulty_guidance_scale is not None:
             config = replace(config, scale=difficulty_guidance_scale)
 
-        guided = config.steps(num_inference_steps) if targets is not None else ()
+        guided = self.check_window(config, num_inference_steps) if targets is not None else ()
         drawn = mode_guidance.steps(num_inference_steps) if modes is not None else ()
-        if guided and config.recurrence > 1 and isinstance(self.scheduler, DPMSolverMultistepScheduler):
-            raise ValueError("DPMSolverMultistepScheduler cannot take a step twice; use DDIMScheduler for recurrence")
 
         # 2. prepare labels, guides and latents
         device = self._execution_device
@@ -468,6 +472,13 @@ class DifficultyGuidedPipeline(DiTPipeline):
         if not return_dict:
             return images, difficulties
         return DifficultyGuidedPipelineOutput(images=images, difficulties=difficulties)
+
+    def check_window(self, config: GuidanceConfig, num_inference_steps: int) -> Sequence[int]:
+        """The steps that are guided; refused if there are none, or if the scheduler cannot take one of them twice."""
+        steps = config.steps(num_inference_steps)
+        if steps and config.recurrence > 1 and isinstance(self.scheduler, DPMSolverMultistepScheduler):
+            raise ValueError("DPMSolverMultistepScheduler cannot take a step twice; use DDIMScheduler for recurrence")
+        return steps
 
     def check_modes(self, modes: Tensor, count: int) -> None:
         """Refuse modes that are no latents of this pipeline, or not one for each image."""

@@ -1,0 +1,187 @@
+"""A pool while it is being filled: whose turn a batch is, which images are there, and what a kill has left.
+
+    POOL/pool.json   POOL/Bag/00000.png ...   POOL/.rows/{earlier,00000,00001,...}.jsonl   POOL/.rows/00012.claim
+
+Each process appends rows to a file of its own, a row after its image, and takes a batch by making its claim file, which
+only one can.  Nothing else is shared, so a folder on a network disk is enough.  ``metadata.jsonl`` comes at the end.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from .files import LOCK, json_lines, read_json_object, write_atomically
+from .metadata import METADATA, read_rows
+from .plans import ImageJob
+from .pools import EARLIER, PROVENANCE, require_writable_target, write_provenance
+from .provenance import require_same_settings
+
+logger = logging.getLogger(__name__)
+ROWS = ".rows"
+EARLIER_ROWS = "earlier.jsonl"
+
+
+def begin(folder: Path, provenance: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Open a folder for a pool, an earlier one put aside until this one is finished, or go on with one begun before.
+
+    Raises:
+        FileExistsError: the folder holds something else, or a pool while neither ``resume`` nor ``overwrite`` is given.
+        ValueError: the pool to go on with has other settings.
+    """
+    if resume and (folder / PROVENANCE).exists():
+        require_same_settings(read_json_object(folder / PROVENANCE), provenance, folder)
+    else:
+        require_writable_target(folder, overwrite=overwrite)
+        with undone_if_empty(folder):
+            _put_aside(folder)
+            write_provenance(folder, provenance)
+    for torn in folder.rglob(".*.partial"):
+        torn.unlink()
+
+
+def take_stock(folder: Path, jobs: Sequence[ImageJob], size: tuple[int, int]) -> int:
+    """Gather the rows of images that are whole and as planned, and free all claims; whatever else is drawn again.
+
+    Args:
+        size: (width, height) of every image.
+
+    Returns:
+        How many images are there.
+    """
+    rows, planned = rows_so_far(folder), {job.file_name: job for job in jobs}
+    kept = [row for row in rows if row["file_name"] not in planned or planned[row["file_name"]].made(row)]
+    damaged = set(damaged_images(folder, kept, size))
+    kept = [row for row in kept if row["file_name"] not in damaged]
+    if len(kept) < len(rows):
+        logger.warning(
+            "%d images of %s are damaged, of another size, or not as planned; they are drawn again",
+            len(rows) - len(kept),
+            folder,
+        )
+    (folder / ROWS).mkdir(exist_ok=True)
+    write_atomically(folder / ROWS / EARLIER_ROWS, json_lines(kept))  # none appends to a line that a kill tore
+    for file in (folder / ROWS).glob("[0-9]*"):
+        file.unlink()
+    count = sum(row["file_name"] in planned for row in kept)
+    if count < len(jobs):  # else a finished pool stays one
+        (folder / METADATA).unlink(missing_ok=True)
+    return count
+
+
+def earlier_images(folder: Path) -> set[str]:
+    """File names of the images that were there when this run began."""
+    return {row["file_name"] for row in read_rows(folder / ROWS / EARLIER_ROWS)}
+
+
+def rows_so_far(folder: Path) -> list[dict[str, Any]]:
+    """Rows of images that are surely there: a row is written after its image."""
+    rows = read_rows(folder / METADATA) if (folder / METADATA).exists() else []
+    for file in sorted((folder / ROWS).glob("*.jsonl")):
+        rows += read_rows(file, growing=True)
+    by_name = {row["file_name"]: row for row in rows}
+    return [row for name, row in by_name.items() if (folder / name).is_file()]
+
+
+def damaged_images(folder: Path, rows: Sequence[Mapping[str, Any]], size: tuple[int, int] | None) -> list[str]:
+    """File names of images that are cut off, altered, or of another size than (width, height), if one is given.
+
+    A PNG's checksums cover its pixels, so they are not decoded: a quarter of a million take a minute or two.
+    """
+
+    def whole(row: Mapping[str, Any]) -> bool:
+        try:
+            with Image.open(folder / row["file_name"], formats=["PNG"]) as image:
+                right = size is None or image.size == size
+                image.verify()
+                return right
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # Pillow raises all of these
+            return False
+
+    with ThreadPoolExecutor() as threads:
+        return [row["file_name"] for row, good in zip(rows, threads.map(whole, rows), strict=True) if not good]
+
+
+def claim(folder: Path, batch: int) -> bool:
+    """Take a batch, by its number in the plan, unless another process has; atomic on local and network disks."""
+    try:
+        (folder / ROWS / f"{batch:06d}.claim").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def append_rows(folder: Path, process: int, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add rows of images that are written to the file of one process."""
+    with (folder / ROWS / f"{process:05d}.jsonl").open("ab") as file:
+        file.write(json_lines(rows))
+
+
+class RowCount:
+    """How many rows the processes of this run have written; each look reads only what was appended since the last."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._read, self._rows = folder, {}, 0
+
+    def __call__(self) -> int:
+        for path in (self.folder / ROWS).glob("[0-9]*.jsonl"):
+            with path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                added = file.read()
+            self._read[path] = self._read.get(path, 0) + len(added)
+            self._rows += added.count(b"\n")
+        return self._rows
+
+
+def finish(folder: Path, jobs: Sequence[ImageJob]) -> None:
+    """Write ``metadata.jsonl`` and remove what was needed only until then.
+
+    Raises:
+        OSError: an image is missing.
+    """
+    rows = {row["file_name"]: row for row in rows_so_far(folder)}
+    missing = [job.file_name for job in jobs if job.file_name not in rows]
+    if missing:
+        raise OSError(f"{len(missing)} images of {folder} are missing ({missing[0]}, ...); run the same with --resume")
+    ordered = sorted((rows[job.file_name] for job in jobs), key=lambda row: (row["label"], row["file_name"]))
+    write_atomically(folder / METADATA, json_lines(ordered))
+    _remove([path for path in (folder / ROWS, folder / EARLIER) if path.exists()])
+
+
+@contextmanager
+def undone_if_empty(folder: Path) -> Iterator[None]:
+    """Leave the folder as it was found if something fails before one image has come."""
+    try:
+        yield
+    except BaseException:
+        if not rows_so_far(folder):
+            _remove([path for path in folder.iterdir() if path.name not in (LOCK, EARLIER)])
+            if (folder / EARLIER).exists():
+                for path in (folder / EARLIER).iterdir():
+                    os.replace(path, folder / path.name)
+                (folder / EARLIER).rmdir()
+        raise
+
+
+def _put_aside(folder: Path) -> None:
+    content = [path for path in folder.iterdir() if path.name not in (LOCK, EARLIER)]
+    if content and not (folder / EARLIER).exists():  # else the content is itself unfinished, and the older one is kept
+        (folder / EARLIER).mkdir()
+        for path in content:
+            os.replace(path, folder / EARLIER / path.name)
+    else:
+        _remove(content)
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -1,0 +1,226 @@
+"""What may happen to a long run: kills at any moment, a full disk, a dead process, damaged files, polite stops."""
+
+import multiprocessing.forkserver
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from killed import EVENTS, fill_and_count, fill_until_killed
+from PIL import Image
+from pools_on_disk import content
+from tiny import tiny_pipeline
+
+from dag_diffusion import PoolConfig, TargetDistribution, fill_pool
+
+CONFIG = PoolConfig(
+    images_per_class=3, num_inference_steps=2, guidance_scale=1.0, target=TargetDistribution.preset("ground")
+)
+LONG = ["--images-per-class", "60", "--num-inference-steps", "2", "--batch-size", "2", "--quiet"]  # 90 batches
+KILLS = 24
+unprivileged_mounts = pytest.mark.skipif(
+    shutil.which("unshare") is None
+    or subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode != 0,
+    reason="needs Linux that lets a user mount a small disk in a namespace of his own",
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, bytes]:
+    """What a run leaves that nothing happens to."""
+    folder = tmp_path_factory.mktemp("whole") / "pool"
+    fill_pool(tiny_pipeline(), folder, CONFIG, batch_size=2)
+    return content(folder)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    """A tiny pipeline that the command line can load."""
+    folder = tmp_path_factory.mktemp("tiny pipeline")
+    tiny_pipeline().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def long_pool(tmp_path_factory, saved) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("long") / "pool"
+    assert generate(saved, folder).wait() == 0
+    return content(folder)
+
+
+def generate(saved: Path, pool: Path, *options: str) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "dag_diffusion", "generate", str(pool), "--pipeline", str(saved), *LONG, *options]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_images(process: subprocess.Popen, pool: Path) -> None:
+    while process.poll() is None and not list(pool.glob(".rows/[0-9]*.jsonl")):
+        pass
+    assert process.poll() is None
+
+
+@pytest.fixture(scope="module")
+def forkserver():
+    """Starts processes that have torch imported already, so that two dozen kills take seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["killed"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # Python 3.11 hands its server no sys.path
+        multiprocessing.forkserver.ensure_running()
+    return context
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory, forkserver) -> int:
+    """How many times an uninterrupted run opens, renames, makes or removes something in its pool."""
+    folder = tmp_path_factory.mktemp("counted")
+    process = forkserver.Process(target=fill_and_count, args=(folder / "pool", CONFIG, folder / "count"))
+    process.start()
+    process.join()
+    return int((folder / "count").read_text())
+
+
+@pytest.mark.parametrize("share", np.random.default_rng(0).random(KILLS))
+def test_pool_killed_at_a_random_file_operation_resumes_to_the_same_files(tmp_path, forkserver, events, whole, share):
+    pool = tmp_path / "pool"
+    process = forkserver.Process(target=fill_until_killed, args=(pool, CONFIG, int(share * events)))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert len(fill_pool(tiny_pipeline(), pool, CONFIG, batch_size=2, resume=True)) == 9
+    assert content(pool) == whole
+
+
+def test_kills_cover_what_a_run_does_to_its_files():
+    assert {"open", "os.rename", "os.mkdir", "os.remove"} <= EVENTS
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_stop_signal_lets_the_batch_be_finished_and_the_pool_resumes(tmp_path, saved, long_pool, processes):
+    run = generate(saved, tmp_path / "pool", "--num-processes", processes)
+    wait_for_images(run, tmp_path / "pool")
+    run.send_signal(signal.SIGTERM)
+    said = run.communicate()[1]
+    assert run.returncode == 128 + signal.SIGTERM
+    assert "stopped as asked" in said
+    assert "Traceback" not in said
+    assert not list((tmp_path / "pool").rglob("*.partial"))
+    assert generate(saved, tmp_path / "pool", "--resume").wait() == 0
+    assert content(tmp_path / "pool") == long_pool
+
+
+def test_process_that_dies_stops_the_others_and_the_pool_resumes(tmp_path, saved, long_pool):
+    run = generate(saved, tmp_path / "pool", "--num-processes", "2")
+    wait_for_images(run, tmp_path / "pool")
+    second = [p for p in psutil.Process(run.pid).children(recursive=True) if p.environ().get("RANK") == "1"]
+    second[0].kill()
+    said = run.communicate()[1]
+    assert run.returncode == 128 + signal.SIGKILL
+    assert "Traceback" not in said
+    assert generate(saved, tmp_path / "pool", "--resume").wait() == 0
+    assert content(tmp_path / "pool") == long_pool
+
+
+@unprivileged_mounts
+def test_full_disk_stops_in_a_line_and_the_pool_resumes_when_there_is_room(tmp_path, saved, long_pool):
+    disk = tmp_path / "small disk"
+    disk.mkdir()
+    command = f"'{sys.executable}' -m dag_diffusion generate '{disk}/pool' --pipeline '{saved}' {' '.join(LONG)}"
+    script = f"""
+        mount -t tmpfs -o size=300k none '{disk}'
+        {command}; echo "exit code $?" >&2
+        mount -o remount,size=20m '{disk}'
+        {command} --resume && cp -a '{disk}/pool' '{tmp_path}/copy'
+    """
+    run = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True)
+    assert "error: the disk is full" in run.stderr
+    assert "exit code 2" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert content(tmp_path / "copy") == long_pool
+
+
+@unprivileged_mounts
+def test_read_only_disk_is_refused_in_a_line(tmp_path, saved):
+    command = f"'{sys.executable}' -m dag_diffusion generate '{tmp_path}/disk/pool' --pipeline '{saved}'"
+    (tmp_path / "disk").mkdir()
+    script = f"mount -t tmpfs -o ro none '{tmp_path}/disk'; {command}"
+    run = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "cannot be written" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def altered(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def of_another_size(path: Path) -> None:
+    Image.new("L", (8, 8)).save(path)
+
+
+def no_image(path: Path) -> None:
+    path.write_text("no image")
+
+
+@pytest.mark.parametrize("damage", [cut_off, altered, of_another_size, no_image, partial(Path.write_bytes, data=b"")])
+def test_damaged_image_is_drawn_again(tmp_path, pipeline, whole, damage, caplog):
+    pool = fill_pool(pipeline, tmp_path / "pool", CONFIG, batch_size=2)
+    damage(pool.path / pool.rows[4]["file_name"])
+    fill_pool(pipeline, tmp_path / "pool", CONFIG, batch_size=2, resume=True)
+    assert content(pool.path) == whole
+    assert "1 images" in caplog.text
+
+
+def test_image_whose_row_is_not_as_planned_is_drawn_again(tmp_path, pipeline, whole):
+    pool = fill_pool(pipeline, tmp_path / "pool", CONFIG, batch_size=2)
+    metadata = pool.path / "metadata.jsonl"
+    metadata.write_text(metadata.read_text().replace(f'"seed": {pool.rows[0]["seed"]}', '"seed": 1'))
+    fill_pool(pipeline, tmp_path / "pool", CONFIG, batch_size=2, resume=True)
+    assert content(pool.path) == whole
+
+
+def fail_above(pipeline, most: int):
+    """The pipeline on a device that has memory for so many images at a time."""
+    drawn = []
+
+    class Small(type(pipeline)):
+        def __call__(self, class_labels, **options):
+            if len(class_labels) > most:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            drawn.append(len(class_labels))
+            return super().__call__(class_labels, **options)
+
+    pipeline.__class__ = Small
+    return drawn
+
+
+def test_batch_that_does_not_fit_into_memory_is_halved_for_good(tmp_path, pipeline, caplog):
+    roomy = fill_pool(tiny_pipeline(), tmp_path / "roomy", CONFIG, batch_size=8)
+    drawn = fail_above(pipeline, 3)
+    pool = fill_pool(pipeline, tmp_path / "pool", CONFIG, batch_size=8)
+    assert drawn == [2, 2, 2, 2, 1]
+    assert caplog.text.count("out of memory") == 2
+    for index in range(9):
+        first, second = (np.asarray(p.open(index)).astype(int) for p in (roomy, pool))
+        assert np.abs(first - second).max() <= 1
+
+
+def test_image_that_does_not_fit_into_memory_alone_stops_the_run(tmp_path, pipeline):
+    fail_above(pipeline, 0)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fill_pool(pipeline, tmp_path / "pool", replace(CONFIG), batch_size=8)
+    assert not list(tmp_path.iterdir())
