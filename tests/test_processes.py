@@ -1,0 +1,86 @@
+"""Several processes that act as one: a failure is told once, and nobody waits for those who are gone."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pools_on_disk import content
+from tiny import tiny_pipeline
+
+from dag_diffusion.processes import in_step, is_started, launch, speaks, stop_signal, this_process
+
+SMALL = ["--images-per-class", "7", "--num-inference-steps", "2", "--batch-size", "2", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny pipeline")
+    tiny_pipeline().save_pretrained(folder)
+    return folder
+
+
+def run(*command: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-m", *map(str, command)], env=environment, capture_output=True, text=True)
+
+
+def test_any_way_to_start_any_number_of_processes_fills_the_same_pool(tmp_path, saved):
+    generate = ["dag_diffusion", "generate"]
+    options = ["--pipeline", saved, *SMALL]
+    accelerate = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    ports = ["--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    runs = {
+        "one": [*generate, tmp_path / "one", *options],
+        "three": [*generate, tmp_path / "three", *options, "--num-processes", "3"],
+        "accelerate": [*accelerate, *ports, "-m", *generate, tmp_path / "accelerate", *options],
+    }
+    for command in runs.values():
+        done = run(*command)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("21 images in") == 1
+    assert "3 process(es)" in (tmp_path / "three" / "generation.log").read_text()
+    assert "2 process(es)" in (tmp_path / "accelerate" / "generation.log").read_text()
+    assert content(tmp_path / "one") == content(tmp_path / "three") == content(tmp_path / "accelerate")
+
+
+@pytest.mark.parametrize("mistake", [["--classes", "Hat"], ["--log-with", "tensorbord"], ["--target", "1.5"]])
+def test_mistake_is_told_once_however_many_processes_make_it(tmp_path, saved, mistake):
+    done = run(
+        "dag_diffusion", "generate", tmp_path / "pool", "--pipeline", saved, *SMALL, "--num-processes", "2", *mistake
+    )
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert not (tmp_path / "pool").exists()
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(ValueError, match="this machine has 2"):
+        launch(3, ["generate", "pool"])
+
+
+def test_process_alone_speaks_and_fails_by_its_own_error():
+    assert this_process().num_processes == 1
+    assert speaks()
+    assert not is_started()
+    with pytest.raises(KeyError, match="lost"), in_step():
+        raise KeyError("lost")
+
+
+def test_only_the_first_of_several_speaks(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert not speaks()
+
+
+def test_stop_signal_is_noted_and_the_former_handler_comes_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signal() as asked:
+        assert not asked.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.is_set()
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -1,0 +1,35 @@
+"""Curves of a run: written by the tracker that was asked for, or refused with a word why."""
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dag_diffusion.tracking import require_trackers, tracked
+
+
+def test_tensorboard_gets_a_point_for_each_look(tmp_path):
+    with tracked(["tensorboard"], tmp_path / "curves", {"pool": "a"}) as track:
+        track(10, 40)  # of an earlier run
+        track(20, 40)
+        track(40, 40)
+    events = EventAccumulator(str(tmp_path / "curves" / "dag-diffusion")).Reload()
+    assert [(point.step, point.value) for point in events.Scalars("images")] == [(10, 10), (20, 20), (40, 40)]
+    speeds = [point.value for point in events.Scalars("images per second")]
+    assert speeds[0] == 0
+    assert min(speeds[1:]) > 0
+
+
+def test_without_trackers_nothing_is_written(tmp_path):
+    with tracked([], tmp_path / "curves", {}) as track:
+        track(1, 2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_tracker_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no tracker 'tensorbord'"):
+        require_trackers(["tensorbord"], tmp_path)
+
+
+def test_tracker_whose_package_is_absent_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
+    with pytest.raises(ValueError, match="not installed"):
+        require_trackers(["wandb"], tmp_path)
