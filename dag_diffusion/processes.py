@@ -129,8 +129,9 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
         signals_to_handle="SIGTERM,SIGINT",
         shutdown_timeout=SHUTDOWN_SECONDS,
     )
-    # the process that failed has said why, in words for people
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in list(logging.root.manager.loggerDict):  # the process that failed has said why, in words for people
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         elastic_launch(config, sys.executable)("-m", "dag_diffusion", *arguments)
     except ChildFailedError as error:

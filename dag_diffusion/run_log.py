@@ -32,7 +32,7 @@ def run_log(folder: Path, process: int) -> Iterator[logging.Logger]:
     try:
         yield log
     except BaseException as error:
-        log.error("ended by %s: %s", type(error).__name__, error)
+        log.error("ended by %s", f"{type(error).__name__}: {error}".rstrip(": "))
         raise
     finally:
         library.removeHandler(handler)
