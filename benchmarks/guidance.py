@@ -32,10 +32,10 @@ from torch import Tensor
 from dag_diffusion import GuidanceConfig, embedded, load_classifier, read_pool, score_pool
 from dag_diffusion.difficulty import difficulty, difficulty_to_margin, margin
 from dag_diffusion.distillation import load_embedded_pipeline
-from dag_diffusion.plans import image_seed
 from dag_diffusion.guidance import newton_step, within_trust_region
 from dag_diffusion.inputs import modes_found
 from dag_diffusion.modes import ModeGuidance, allot, match_modes
+from dag_diffusion.plans import image_seed
 from dag_diffusion.targets import TargetDistribution
 
 STEPS, GUIDANCE_SCALE, BATCH = 20, 1.5, 100
