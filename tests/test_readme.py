@@ -8,8 +8,9 @@ from tiny import tiny_classifier, tiny_pipeline
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-GUIDANCE, SAMPLING = ((ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("guidance", "sampling"))
-PAGES = {"README": README, "guidance": GUIDANCE, "sampling": SAMPLING}
+DOCS = {page.stem: page.read_text("utf-8") for page in sorted((ROOT / "docs").glob("*.md"))}
+GUIDANCE, SAMPLING = DOCS["guidance"], DOCS["sampling"]
+PAGES = {"README": README, **DOCS}
 ALL = "\n".join(PAGES.values())
 SMALLER = {
     "images_per_class=50": "images_per_class=3, num_inference_steps=2",
@@ -74,5 +75,5 @@ def test_files_that_are_named_exist():
         assert (ROOT / path).exists(), path
     for path in re.findall(r"\]\((docs/[\w./-]+)\)", README):
         assert (ROOT / path).exists(), path
-    for path in re.findall(r"\]\((images/[\w./-]+)\)", GUIDANCE + SAMPLING):
+    for path in re.findall(r"\]\((images/[\w./-]+)\)", "\n".join(DOCS.values())):
         assert (ROOT / "docs" / path).exists(), path
