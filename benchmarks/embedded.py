@@ -20,8 +20,10 @@ import numpy as np
 import torch
 
 from dag_diffusion import PoolConfig, embedded, fill_pool, load_classifier, read_pool, score_pool
-from dag_diffusion.distillation import load_embedded_pipeline, random_subset
-from dag_diffusion.evaluation import evaluate, load_labelled_images, summarise
+from dag_diffusion.comparisons import summarise
+from dag_diffusion.distillation import load_embedded_pipeline
+from dag_diffusion.evaluation import evaluate
+from dag_diffusion.labelled_images import load_labelled_images, random_subset
 from dag_diffusion.provenance import LIBRARIES
 from dag_diffusion.training import PROTOCOLS
 

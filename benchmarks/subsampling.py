@@ -34,9 +34,11 @@ from dag_diffusion import (
     score_pool,
     subsample,
 )
-from dag_diffusion.distillation import load_embedded_pipeline, subset
-from dag_diffusion.evaluation import evaluate, load_labelled_images, summarise
+from dag_diffusion.comparisons import summarise
+from dag_diffusion.distillation import load_embedded_pipeline
+from dag_diffusion.evaluation import evaluate
 from dag_diffusion.files import json_lines
+from dag_diffusion.labelled_images import load_labelled_images, subset
 from dag_diffusion.pools import Pool
 from dag_diffusion.scales import BINS, search_thresholds
 from dag_diffusion.targets import even_levels

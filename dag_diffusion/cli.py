@@ -31,6 +31,7 @@ from .cli_options import (
     Target,
     TrustBin,
 )
+from .configs import add_config_options
 from .console import counter, show_table, stages, status_lines, user_errors
 from .inputs import (
     device_named,
@@ -44,6 +45,7 @@ from .inputs import (
 from .processes import leave
 
 if TYPE_CHECKING:
+    from .evaluation_runs import EvaluationConfig
     from .pools import Pool
     from .subsampling import PoolSelection
 
@@ -79,27 +81,59 @@ def run(
     output: Annotated[Path, Option(help="folder for pools, sets and the report")] = Path("runs/first"),
     ipc: Ipc = 10,
     pool_factor: Annotated[int, Option(min=1, help="pool size as a multiple of IPC")] = 5,
-    network: Annotated[str, Option(help="downstream network, such as convnet-3")] = "convnet-3",
-    protocol: Annotated[str, Option(help="downstream training: quick or classic")] = "quick",
+    pipeline: Pipeline = "",
+    guide: Annotated[str, Option(help="classifier that steers and scores; default: the pipeline's own")] = "",
+    evaluator: Annotated[
+        str, Option(help="classifier of another family that only measures; default: the embedded one")
+    ] = "",
+    train: Annotated[str, Option(help="real training images, such as train/n01440764/*.JPEG; default: embedded")] = "",
+    test: Annotated[str, Option(help="real test images, such as val/n01440764/*.JPEG; default: embedded")] = "",
+    classes: Annotated[
+        list[str] | None,
+        Option(help="class name, ImageNet synset or label, or several with semicolons; may be given several times"),
+    ] = None,
+    split: Annotated[str, Option(help="which split the test images are, for the record: ilsvrc or fastai")] = "",
+    size: Annotated[
+        int, Option(min=0, help="pixels a side for the downstream network; 0: as the pipeline draws them")
+    ] = 0,
+    channels: Annotated[int, Option(min=0, help="1 (grey) or 3; 0: as the test images have them")] = 0,
+    target: Target = None,
+    network: Annotated[str, Option(help="downstream network, such as convnet-3 or resnet-ap-10")] = "convnet-3",
+    protocol: Annotated[
+        str, Option(help="downstream training: quick, classic or another that evaluate knows")
+    ] = "quick",
     seeds: Annotated[int, Option(min=1, help="downstream trainings of each set")] = 3,
     num_inference_steps: Steps = 20,
     guidance_scale: GuidanceScale = 1.5,
+    batch_size: Annotated[int, Option(min=1, help="images at a time; halved where memory does not suffice")] = 50,
+    precision: PipelinePrecision = "",
+    trust_bin: TrustBin = False,
     device: Device = "",
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """The whole road on the embedded default: pools, DGS, training, real test images, report.
+    """The whole road, on the embedded default or your own models and images: pools, DGS, training, test, report.
 
-    Example: dag-diffusion run --output runs/first --ipc 10
+    Examples:  dag-diffusion run --output runs/first --ipc 10
+
+    dag-diffusion run --config examples/imagewoof.yaml --train ILSVRC/train --test ILSVRC/val --output runs/woof
     """
     with user_errors():
-        from .distillation import RoadConfig, accuracy_note, accuracy_table, control_table, distill
+        from .distillation import UNGUIDED, RoadConfig, accuracy_table, control_table, distill
+        from .road_inputs import RoadInputs
 
         hide_loading_bars()
-        config = RoadConfig(ipc, pool_factor, network, protocol, seeds, seed, num_inference_steps, guidance_scale)
+        inputs = RoadInputs(
+            pipeline, guide, evaluator, train, test, tuple(classes or ()), size, channels, target or "", precision,
+            split, trust_bin,
+        )  # fmt: skip
+        config = RoadConfig(
+            ipc, pool_factor, network, protocol, seeds, seed, num_inference_steps, guidance_scale, inputs
+        )
         with stages(quiet) as progress:
-            result = distill(output, config, device=device_named(device), progress=progress)
-        show_table(accuracy_table(result.results, note=accuracy_note(config)))
+            options = {"device": device_named(device), "batch_size": batch_size, "progress": progress}
+            result = distill(output, config, **options)
+        show_table(accuracy_table(result.results, baseline=UNGUIDED, note=result.note))
         show_table(control_table(result.control))
         print(f"report: {result.report.absolute()}")
 
@@ -505,25 +539,67 @@ def show_target(
 
 @app.command()
 def evaluate(
-    sets: Annotated[list[Path], Argument(help="distilled sets, pools or real images; the first is the baseline")],
+    sets: Annotated[
+        list[str],
+        Argument(
+            help="distilled sets, pools or real images; random:FOLDER draws from one anew for each seed, and is what "
+            "sets of its IPC are compared with; without it the first set is"
+        ),
+    ],
     test: Annotated[Path | None, Option(help="real test images; default: Fashion-MNIST's 10,000")] = None,
-    network: Annotated[str, Option(help="convnet-DEPTH, or convnet-DEPTH-wWIDTH")] = "convnet-3",
-    protocol: Annotated[str, Option(help="quick or classic")] = "classic",
+    network: Annotated[
+        list[str] | None,
+        Option(
+            help="convnet-3, convnet-6-w64, resnet-18, resnet-ap-10, timm/NAME, ...; may be given several times; "
+            "default: convnet-3"
+        ),
+    ] = None,
+    ipc: Annotated[
+        list[int] | None,
+        Option(min=1, help="at which random:FOLDER is drawn, may be given several times; default: that of the sets"),
+    ] = None,
+    protocol: Annotated[str, Option(help="classic, hard-label or quick")] = "classic",
     seeds: Annotated[int, Option(min=1, help="trainings of each set, paired by seed")] = 5,
+    labels: Annotated[
+        str, Option(help="hard, or soft for those that a teacher has written into every set; never in one table")
+    ] = "hard",
+    looks: Annotated[
+        bool, Option("--looks", help="also test while training and tell the best epoch, as papers do; slow")
+    ] = False,
+    full: Annotated[Path | None, Option(help="all real training images, for DD-Ranking's hard-label recovery")] = None,
+    without_augmentation: Annotated[
+        bool, Option("--without-augmentation", help="train a second time without, for the augmentation-robust score")
+    ] = False,
     size: Annotated[int, Option(min=0, help="pixels a side to resize to; 0: as the first test image")] = 0,
-    output: Annotated[Path | None, Option(help="JSON file for the results")] = None,
+    output: Annotated[
+        Path | None, Option(help="JSON file for every result at once, and CSV beside it; given again, it goes on")
+    ] = None,
     device: Device = "",
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Train a classifier on each set and test it on real images.
+    """Train classifiers on each set and test them on real images.
 
-    Example: dag-diffusion evaluate runs/first/set-paper runs/first/set-dgs --seeds 5
+    Examples:  dag-diffusion evaluate runs/first/set-paper runs/first/set-dgs --seeds 5
+
+    dag-diffusion evaluate random:pool distilled --network convnet-3 --network resnet-ap-10 --output results.json
     """
     with user_errors():
-        from .training import derived_seeds
+        from .evaluation_runs import EvaluationConfig
+        from .training import PROTOCOLS, derived_seeds
 
-        _evaluate(sets, test, network, protocol, derived_seeds(seed, seeds), size, output, device_named(device), quiet)
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+        config = EvaluationConfig(
+            PROTOCOLS[protocol],
+            networks=list(dict.fromkeys(network or ["convnet-3"])),
+            seeds=derived_seeds(seed, seeds),
+            labels=labels,
+            looks=looks,
+            without_augmentation=without_augmentation,
+            device=device_named(device),
+        )
+        _evaluate(sets, config, test, full, ipc or [], size, output, quiet)
 
 
 @app.command()
@@ -579,51 +655,37 @@ def _reached(pool: "Pool") -> str:
 
 
 def _evaluate(
-    sets: list[Path],
+    sets: list[str],
+    config: "EvaluationConfig",
     test: Path | None,
-    network: str,
-    protocol: str,
-    seeds: list[int],
+    full: Path | None,
+    ipc: list[int],
     size: int,
     output: Path | None,
-    device: str,
     quiet: bool,
 ) -> None:
-    from dataclasses import asdict
-
     from . import embedded
-    from .distillation import accuracy_table
-    from .evaluation import evaluate, load_labelled_images
-    from .files import write_json
+    from .compared_sets import load_compared_sets, load_images
+    from .evaluation_runs import run_evaluation
+    from .labelled_images import load_labelled_images
     from .pools import read_pool
-    from .training import PROTOCOLS
 
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
     tests = read_pool(test or embedded.TEST)
     first = tests.open(0)
-    options = {"size": (size, size) if size else first.size[::-1], "channels": 1 if first.mode == "L" else 3}
-    real = load_labelled_images(tests, **options)
-    if len({path.resolve() for path in sets}) < len(sets):
-        raise ValueError("the same set is given twice; name each set once, the baseline first")
-    names = [path.name for path in sets] if len({path.name for path in sets}) == len(sets) else [str(p) for p in sets]
-    loaded = {
-        name: load_labelled_images(read_pool(path), **options, class_names=real.class_names)
-        for name, path in zip(names, sets, strict=True)
-    }
-    with counter("trainings", len(loaded) * len(seeds), quiet) as progress:
-        results = evaluate(
-            loaded,
-            real,
-            network=network,
-            protocol=PROTOCOLS[protocol],
-            seeds=seeds,
-            device=device,
-            on_result=lambda result: progress(1),
+    shape = {"size": (size, size) if size else first.size[::-1], "channels": 1 if first.mode == "L" else 3}
+    real = load_labelled_images(tests, **shape)
+    compared = load_compared_sets(sets, real, ipc=ipc, soft_labels=config.labels == "soft")
+    everything = {} if full is None else {f"all of {full.name}": load_images(full, real)}
+    name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
+    with counter("trainings", config.trainings(len(compared.sources), len(everything)), quiet) as progress:
+        _, tables = run_evaluation(
+            compared, real, config, test_name=name, full=everything, output=output, progress=progress
         )
-    show_table(accuracy_table(results, baseline=names[0]))
-    if output is not None:
-        write_json(output, [asdict(r) for r in results])
+    for table in tables:
+        show_table(table)
+
+
+add_config_options(app)
 
 
 def main() -> None:

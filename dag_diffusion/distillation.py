@@ -8,7 +8,7 @@ measured by the guide, which steered, and by an evaluator, which did not.
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,19 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from . import embedded
-from .classifiers import load_classifier
 from .distilled_sets import write_distilled_set
-from .evaluation import LabelledImages, Result, evaluate, load_labelled_images, summarise
+from .evaluation import Result, evaluate
+from .evaluation_tables import accuracy_table
 from .files import json_lines, locked, read_json_object, write_atomically, write_json
-from .generation import fill_pool
+from .generation import BATCH_SIZE, fill_pool
+from .labelled_images import LabelledImages, random_rows, usual_normalisation
 from .networks import build_network
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .plans import PoolConfig
-from .pools import Pool, read_pool, require_writable_target
+from .pools import Pool, require_writable_target
 from .provenance import differences
 from .reporting import ReportedSet, Table, write_report
+from .road_inputs import Road, RoadInputs, load_road, reference_of, target_of_road
 from .scoring import score_pool
 from .selection import SelectionRule
 from .subsampling import PoolSelection, subsample
@@ -49,14 +51,15 @@ FOLDERS = {PAPER: "set-paper", DGS: "set-dgs", DAG_DGS: "set-dag-dgs"}
 
 @dataclass(frozen=True)
 class RoadConfig:
-    """One distillation on the embedded default, from noise to test accuracy.
+    """One distillation, from noise to test accuracy, by default on what is embedded.
 
     Attributes:
-        ipc: images per class in the final sets, at most 100, since the random real images come from 100 a class.
+        ipc: images per class in the final sets, at most as many as there are real training images (embedded: 100).
         pool_factor: pool size as a multiple of IPC; the paper advises 5.
         network, protocol: of the downstream training.
         seeds: draws and trainings of each set, paired: the i-th uses the same seed for every set.
         seed: of the pools, and of those seeds.
+        inputs: models and real images.
     """
 
     ipc: int = 10
@@ -67,18 +70,25 @@ class RoadConfig:
     seed: int = 0
     num_inference_steps: int = PoolConfig.num_inference_steps
     guidance_scale: float = PoolConfig.guidance_scale
+    inputs: RoadInputs = field(default_factory=RoadInputs)
 
     def __post_init__(self) -> None:
         for name in ("ipc", "pool_factor", "seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.ipc > REAL_IMAGES:
+        if not self.inputs.train and self.ipc > REAL_IMAGES:
             raise ValueError(
                 f"ipc is {self.ipc}, but there are only {REAL_IMAGES} real images a class to compare with; lower it"
             )
         if self.protocol not in PROTOCOLS:
             raise ValueError(f"there is no protocol {self.protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-        build_network(self.network, channels=1, size=SIZE, num_classes=len(embedded.CLASS_NAMES))
+        if not self.inputs.given():  # else it depends on what will be loaded
+            build_network(self.network, channels=1, size=SIZE, num_classes=len(embedded.CLASS_NAMES))
+
+    def settings(self) -> dict[str, Any]:
+        """What must agree when a run goes on; of the inputs, those that were given.  JSON values only."""
+        own = {name: value for name, value in vars(self).items() if name != "inputs"}
+        return own | ({"inputs": self.inputs.given()} if self.inputs.given() else {})
 
 
 @dataclass(frozen=True)
@@ -99,33 +109,42 @@ class RoadResult:
     control: list[Control]
     report: Path
     config: RoadConfig
+    note: str
 
 
 def distill(
-    output: str | Path, config: RoadConfig | None = None, *, device: str = "cpu", progress: Progress | None = None
+    output: str | Path,
+    config: RoadConfig | None = None,
+    *,
+    device: str = "cpu",
+    batch_size: int = BATCH_SIZE,
+    progress: Progress | None = None,
 ) -> RoadResult:
     """Run the whole road into ``output``; a run that was interrupted goes on where it stopped.
 
     Args:
         output: new or empty folder, or that of an interrupted run with the same settings.
-        config: sizes and seeds.
+        config: sizes, seeds, models and images.
         device: of generation, scoring and training.
+        batch_size: images drawn at a time, halved where memory does not suffice.
         progress: called with stage, done and total.
 
     Raises:
         FileExistsError: the folder holds something else, or another run works on it.
-        ValueError: it holds a run with other settings.
+        ValueError: it holds a run with other settings; or see ``road_inputs.load_road``.
     """
     output, config, progress = Path(output), config or RoadConfig(), progress or (lambda stage, done, total: None)
     _check_output(output, config)
     with locked(output):
-        write_json(output / SETTINGS, asdict(config))
-        return _distill(output, config, device, progress)
+        road = load_road(config.inputs, device)
+        _check_road(road, config)
+        write_json(output / SETTINGS, config.settings())
+        return _distill(road, output, config, device, batch_size, progress)
 
 
 def _check_output(output: Path, config: RoadConfig) -> None:
     if (output / SETTINGS).exists():
-        differing = list(differences(read_json_object(output / SETTINGS), asdict(config)))
+        differing = list(differences(read_json_object(output / SETTINGS), config.settings()))
         if differing:
             raise ValueError(
                 f"{output} holds a run with other settings: {'; '.join(differing)}; give those, or another folder"
@@ -136,12 +155,29 @@ def _check_output(output: Path, config: RoadConfig) -> None:
         require_writable_target(output)
 
 
-def _distill(output: Path, config: RoadConfig, device: str, progress: Progress) -> RoadResult:
-    pipeline = load_embedded_pipeline().to(device)
-    reference = embedded.training_difficulties(pipeline.class_names)
-    target = TargetDistribution.from_reference(reference, name="training images, out of sample")
-    pools = _fill_pools(pipeline, output, config, target, progress)
-    features = {name: score_pool(pool, pipeline.classifier, features=True).features for name, pool in pools.items()}
+def _check_road(road: Road, config: RoadConfig) -> None:
+    """What the last hour of a run would need is there before the first."""
+    build_network(config.network, channels=road.channels, size=road.size, num_classes=len(road.class_names))
+    if few := [name for name, count in _counts(road.train).items() if count < config.ipc]:
+        raise ValueError(
+            f"{road.train.path} has fewer than {config.ipc} images of {', '.join(few)}; lower ipc, so that random real "
+            "images can be drawn to compare with"
+        )
+
+
+def _counts(pool: Pool) -> dict[str, int]:
+    return {name: int((pool.labels == label).sum()) for label, name in pool.class_names.items()}
+
+
+def _distill(
+    road: Road, output: Path, config: RoadConfig, device: str, batch_size: int, progress: Progress
+) -> RoadResult:
+    count = _Counter("real images scored", len(road.train), progress) if road.scored else (lambda more: None)
+    reference = reference_of(road, output, count)
+    target = target_of_road(road, reference, output)
+    pools = _fill_pools(road, output, config, target, batch_size, progress)
+    guide = road.pipeline.classifier
+    features = {name: score_pool(pool, guide, features=True).features for name, pool in pools.items()}
 
     def choose(name: str, seed: int) -> PoolSelection:
         source, rule = SELECTIONS[name]
@@ -149,16 +185,18 @@ def _distill(output: Path, config: RoadConfig, device: str, progress: Progress) 
         return subsample(pools[source], config.ipc, **options)
 
     sets = _write_sets(pools, choose, output, config.seed)
-    control = _measure_control(pools, load_classifier(embedded.EVALUATOR).to(device))
-    results = _train_and_test(pools, choose, output, config, device, progress)
-    report = _report(output, config, reference, pools, sets, control, results)
+    control = _measure_control(pools, road.evaluator)
+    results = _train_and_test(road, pools, choose, output, config, device, progress)
+    note = accuracy_note(config, len(road.test), road.split)
     record = {
-        "config": asdict(config),
+        "config": config.settings(),
         "results": [asdict(r) for r in results],
         "control": [asdict(c) for c in control],
+        **({"images": road.record()} if road.record() else {}),
     }
+    report = _report(road, output, config, reference, pools, sets, control, results, note)
     write_json(output / "results.json", record)
-    return RoadResult(results, control, report, config)
+    return RoadResult(results, control, report, config, note)
 
 
 def load_embedded_pipeline() -> DifficultyGuidedPipeline:
@@ -169,19 +207,21 @@ def load_embedded_pipeline() -> DifficultyGuidedPipeline:
 
 
 def _fill_pools(
-    pipeline: DifficultyGuidedPipeline, output: Path, config: RoadConfig, target: TargetDistribution, progress: Progress
+    road: Road, output: Path, config: RoadConfig, target: TargetDistribution, batch_size: int, progress: Progress
 ) -> dict[str, Pool]:
-    pools = {}
+    everything = road.class_names == road.pipeline.class_names
+    pool = PoolConfig(
+        images_per_class=config.ipc * config.pool_factor,
+        labels=None if everything else list(road.class_names),
+        seed=config.seed,
+        num_inference_steps=config.num_inference_steps,
+        guidance_scale=config.guidance_scale,
+    )
+    source, pools = road.inputs.pipeline or "embedded default", {}
     for name, wanted in (("unguided", None), ("DAG", target)):
-        pool = PoolConfig(
-            images_per_class=config.ipc * config.pool_factor,
-            target=wanted,
-            seed=config.seed,
-            num_inference_steps=config.num_inference_steps,
-            guidance_scale=config.guidance_scale,
-        )
+        options = {"batch_size": batch_size, "resume": True, "source": source}
         folder, count = output / f"pool-{name.lower()}", partial(progress, f"pool, {name}")
-        pools[name] = fill_pool(pipeline, folder, pool, resume=True, source="embedded default", progress=count)
+        pools[name] = fill_pool(road.pipeline, folder, replace(pool, target=wanted), **options, progress=count)
     return pools
 
 
@@ -227,6 +267,7 @@ def _measure_control(pools: Mapping[str, Pool], evaluator: nn.Module) -> list[Co
 
 
 def _train_and_test(
+    road: Road,
     pools: Mapping[str, Pool],
     choose: Choose,
     output: Path,
@@ -234,17 +275,17 @@ def _train_and_test(
     device: str,
     progress: Progress,
 ) -> list[Result]:
-    test = load_labelled_images(read_pool(embedded.TEST), size=SIZE, channels=1)
-    options = {"size": SIZE, "channels": 1, "class_names": test.class_names}
-    real = load_labelled_images(read_pool(embedded.REFERENCE), **options)
-    images = {name: load_labelled_images(pool, **options) for name, pool in pools.items()}
+    def at_random(pool: Pool) -> Callable[[int], LabelledImages]:
+        positions = np.array([road.positions[label] for label in pool.labels.tolist()])
+        names = dict(enumerate(road.class_names.values()))
+        return lambda seed: road.decoded(pool, random_rows(positions, config.ipc, seed, names))
 
     def chosen(name: str) -> Callable[[int], LabelledImages]:
-        return lambda seed: subset(images[SELECTIONS[name][0]], choose(name, seed).indices)
+        return lambda seed: road.decoded(pools[SELECTIONS[name][0]], choose(name, seed).indices)
 
     sets = {
-        REAL: lambda seed: random_subset(real, config.ipc, seed),
-        UNGUIDED: lambda seed: random_subset(images["unguided"], config.ipc, seed),
+        REAL: at_random(road.train),
+        UNGUIDED: at_random(pools["unguided"]),
         **{name: chosen(name) for name in SELECTIONS},
     }
     path, count = output / "trainings.jsonl", _Counter("training and testing", len(sets) * config.seeds, progress)
@@ -257,10 +298,11 @@ def _train_and_test(
 
     return evaluate(
         sets,
-        test,
+        road.decoded(road.test),
         network=config.network,
         protocol=PROTOCOLS[config.protocol],
         seeds=derived_seeds(config.seed, config.seeds),
+        **usual_normalisation(road.channels),
         device=device,
         known=known,
         on_result=keep,
@@ -271,45 +313,6 @@ def _finished_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
-def subset(images: LabelledImages, indices: np.ndarray) -> LabelledImages:
-    """Some of the images, with the class names of all."""
-    return LabelledImages(images.images[indices], images.labels[indices], images.class_names)
-
-
-def random_subset(images: LabelledImages, ipc: int, seed: int) -> LabelledImages:
-    """``ipc`` images of every class drawn at random.
-
-    Raises:
-        ValueError: a class has fewer.
-    """
-    chosen = []
-    for label, name in images.class_names.items():
-        rows = np.flatnonzero(np.asarray(images.labels) == label)
-        if len(rows) < ipc:
-            raise ValueError(f"class {name!r} has {len(rows)} images, but {ipc} are to be drawn; lower ipc")
-        chosen.append(np.random.default_rng([seed, label]).permutation(rows)[:ipc])
-    return subset(images, np.concatenate(chosen))
-
-
-def accuracy_table(results: list[Result], *, baseline: str = UNGUIDED, note: str = "") -> Table:
-    """Test accuracy of each set in percent, with the paired difference to the baseline set."""
-    sizes = {result.set: f"{result.images_per_class:g}" for result in results}
-    rows = []
-    for row in summarise(results, baseline=baseline):
-        std = "" if row.std is None else f" ± {100 * row.std:.1f}"
-        difference, interval = "", ""
-        if row.set != baseline:
-            difference = _signed(row.difference)
-            interval = "" if row.interval is None else " to ".join(map(_signed, row.interval))
-        rows.append([row.set, sizes[row.set], f"{100 * row.mean:.1f}{std}", row.seeds, difference, interval])
-    columns = ["trained on", "IPC", "accuracy, %", "seeds", f"against {baseline}", "95 % interval"]
-    return Table("Test accuracy", columns, rows, note)
-
-
-def _signed(fraction: float) -> str:
-    return f"{round(100 * fraction, 1) + 0.0:+.1f}"  # adding 0 turns -0.0 into +0.0
-
-
 def control_table(control: list[Control]) -> Table:
     """Error and rank correlation of the difficulty reached, by guide and evaluator."""
     rows = [[c.pool, c.classifier, f"{c.error:.3f}", f"{c.spearman:.2f}"] for c in control]
@@ -318,6 +321,7 @@ def control_table(control: list[Control]) -> Table:
 
 
 def _report(
+    road: Road,
     output: Path,
     config: RoadConfig,
     reference: Mapping[str, np.ndarray],
@@ -325,36 +329,40 @@ def _report(
     sets: Mapping[str, Pool],
     control: list[Control],
     results: list[Result],
+    note: str,
 ) -> Path:
     return write_report(
         output / "report.html",
-        title=f"Distilled Fashion-MNIST, {config.ipc} {'image' if config.ipc == 1 else 'images'} per class",
+        title=f"Distilled {road.title}, {config.ipc} {'image' if config.ipc == 1 else 'images'} per class",
         reference=reference,
         pools=[ReportedSet(f"pool, {name}", pool, MEASURED) for name, pool in pools.items()],
         selected=[ReportedSet(name, pool, MEASURED) for name, pool in sets.items()],
-        tables=[accuracy_table(results, note=accuracy_note(config)), control_table(control)],
-        provenance=_provenance(config, pools),
+        tables=[accuracy_table(results, baseline=UNGUIDED, note=note), control_table(control)],
+        provenance=_provenance(road, config, pools),
         commands=[_command(output, config)],
     )
 
 
-def accuracy_note(config: RoadConfig) -> str:
+def accuracy_note(config: RoadConfig, test_images: int, split: str = "") -> str:
     """How the accuracies came about, for whoever reads the table alone."""
+    of_split = f" ({split} split)" if split else ""
     return (
-        f"{config.network}, protocol {config.protocol}, last epoch, 10,000 real test images; mean and deviation "
-        f"over {config.seeds} draws with one training each, from one pool each; the interval is paired by seed"
+        f"{config.network}, protocol {config.protocol}, last epoch, {test_images:,} real test images{of_split}; mean "
+        f"and deviation over {config.seeds} draws with one training each, from one pool each; the interval is paired "
+        "by seed"
     )
 
 
-def _provenance(config: RoadConfig, pools: Mapping[str, Pool]) -> dict[str, Any]:
-    return {"road": asdict(config), **{f"pool, {name}": pool.provenance for name, pool in pools.items()}}
+def _provenance(road: Road, config: RoadConfig, pools: Mapping[str, Pool]) -> dict[str, Any]:
+    images = {"real images": road.record()} if road.record() else {}
+    return {"road": config.settings(), **images, **{f"pool, {name}": pool.provenance for name, pool in pools.items()}}
 
 
 def _command(output: Path, config: RoadConfig) -> str:
-    changed = {k: v for k, v in asdict(config).items() if v != getattr(RoadConfig, k)}
-    return " ".join(
-        [
-            f"dag-diffusion run --output {shlex.quote(str(output))}",
-            *(f"--{k.replace('_', '-')} {v}" for k, v in changed.items()),
-        ]
-    )
+    own = {k: v for k, v in config.settings().items() if k != "inputs" and v != getattr(RoadConfig, k)}
+    parts = [f"dag-diffusion run --output {shlex.quote(str(output))}"]
+    for name, value in {**config.inputs.given(), **own}.items():
+        flag = f"--{name.replace('_', '-')}"
+        values = value if isinstance(value, list) else [value]
+        parts += [flag] if value is True else [f"{flag} {shlex.quote(str(one))}" for one in values]
+    return " ".join(parts)

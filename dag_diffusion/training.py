@@ -1,85 +1,24 @@
 """Training from scratch on few images held in memory: every random choice follows from one seed.
 
-    seed -> generator -> order of images, shifts        (the initial weights come with the network)
+    seed -> generator -> order of images, augmentations        (the initial weights come with the network)
+    loss = share * CE(p, y) + (1 - share) * CE(p, y of the partner)        (share is 1 but for CutMix)
 
-A protocol says how long and how fast; accuracies compare only under the same one.  ``classic`` is that of dataset
-condensation, 30,000 image passes for 100 images.  ``quick`` takes 2,000 and is not a published protocol: no figure from
-it belongs beside published ones.  On 4 random subsets of Fashion-MNIST, 10 images per class, it came within 0.1 points
-of ``classic`` on average (0.8 at most), but it was chosen on those very subsets; other data and sizes are untested.
+How long and how fast is a protocol's affair, see ``protocols``.  Labels are hard, or probabilities of a teacher.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SCHEDULES = ("steps", "cosine")
-PRECISIONS = ("float32", "bfloat16")
+from .augmentations import cropped, cutmixed, flipped, recoloured, shifted
+from .protocols import PROTOCOLS, Protocol
 
-
-@dataclass(frozen=True)
-class Protocol:
-    """How a network is trained: stochastic gradient descent with momentum on the cross-entropy of hard labels.
-
-    Attributes:
-        name: what results are filed under.
-        schedule: ``steps`` multiplies the rate by ``gamma`` at each milestone, ``cosine`` lets it fall smoothly to 0.
-        milestones: fractions of the training, rising, in (0, 1).
-        max_shift: each image moves by up to so many pixels each way in every batch; 0 means no augmentation.
-        precision: ``float32``, or ``bfloat16`` (autocast), faster only on hardware that computes in it.
-    """
-
-    name: str
-    epochs: int
-    batch_size: int
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    schedule: str = "steps"
-    milestones: tuple[float, ...] = ()
-    gamma: float = 0.1
-    max_shift: int = 0
-    precision: str = "float32"
-
-    def __post_init__(self) -> None:
-        for field, holds, expected in self._rules():
-            if not holds:
-                value = getattr(self, field)
-                raise ValueError(f"protocol {self.name!r} has {field}={value!r}; {field} must be {expected}")
-
-    def _rules(self) -> list[tuple[str, bool, str]]:
-        rising = all(a < b for a, b in pairwise((0, *self.milestones, 1)))
-        return [
-            ("epochs", self.epochs >= 1, "at least 1"),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("learning_rate", 0 < self.learning_rate < math.inf, "a positive rate"),
-            ("momentum", 0 <= self.momentum < 1, "a value in [0, 1)"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "a value of 0 or more"),
-            ("schedule", self.schedule in SCHEDULES, " or ".join(SCHEDULES)),
-            ("milestones", rising, "rising fractions in (0, 1)"),
-            ("gamma", 0 < self.gamma <= 1, "a factor in (0, 1]"),
-            ("max_shift", self.max_shift >= 0, "0 or more pixels"),
-            ("precision", self.precision in PRECISIONS, " or ".join(PRECISIONS)),
-        ]
-
-    def rate_factor(self, progress: float) -> float:
-        """What multiplies the learning rate when the fraction ``progress`` of the training, in [0, 1], is over."""
-        if self.schedule == "cosine":
-            return (1 + math.cos(math.pi * progress)) / 2
-        return self.gamma ** sum(progress >= milestone for milestone in self.milestones)
-
-
-PROTOCOLS = {
-    # dataset condensation's own, which for Fashion-MNIST and this network augments nothing
-    "classic": Protocol("classic", epochs=300, batch_size=256, milestones=(0.5,)),
-    # our own: small batches at a low rate; on 100 images, higher rates and shifts lost 0.5 to 2 points
-    "quick": Protocol("quick", epochs=20, batch_size=10, learning_rate=0.0025, schedule="cosine"),
-}
+__all__ = ["PROTOCOLS", "Protocol", "derived_seeds", "train"]
+LOOKS = 100  # times at most that a training is looked at, the field's number
 
 
 def derived_seeds(seed: int, count: int) -> list[int]:
@@ -94,69 +33,90 @@ def train(
     protocol: Protocol,
     *,
     seed: int,
+    epochs: int | None = None,
+    mean: float | Sequence[float] = 0.5,
+    std: float | Sequence[float] = 0.5,
+    looks: Callable[[int, nn.Module], None] | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> nn.Module:
     """Train ``network``, in place, and return it in evaluation mode.
 
     Args:
         images: ``(n, channels, height, width)`` float32, normalised; the network is moved to their device.
-        labels: ``(n,)`` int64 on the same device, below the number of the network's logits.
-        seed: of the order of the images and their shifts; sets of equal size are seen in the same order.
+        labels: ``(n,)`` int64 below the number of the network's logits, or ``(n, logits)`` float32 probabilities, on
+            the same device.
+        seed: of the order of the images and their augmentations; sets of equal size are seen and changed alike.
+        epochs: None: the protocol's for so many images per class, counting the classes that occur (for probabilities,
+            as the likeliest of an image), so that sets of soft labels had better say it.
+        mean, std: what the images were normalised by, as of ``evaluation.normalise``; only colours depend on it.
+        looks: called with the number of epochs done and the network, in evaluation mode, about ``LOOKS`` times and
+            after the last epoch; what it does changes no random draw.
         progress: called after each epoch with the number of epochs done and their last mean loss.
 
     Raises:
-        ValueError: shapes or types are not as above.
+        ValueError: shapes, types or probabilities are not as above.
         FloatingPointError: the loss is no longer finite.
     """
     _check_data(images, labels)
+    epochs = protocol.epochs_for(_images_per_class(labels)) if epochs is None else _at_least_one(epochs)
     generator = torch.Generator().manual_seed(seed)
+    shift, scale = torch.as_tensor(mean), torch.as_tensor(std)
     network = network.to(images.device).train()
-    steps = protocol.epochs * math.ceil(len(images) / protocol.batch_size)
+    steps = epochs * math.ceil(len(images) / protocol.batch_size)
     optimizer = torch.optim.SGD(
         network.parameters(), protocol.learning_rate, protocol.momentum, weight_decay=protocol.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: protocol.rate_factor(step / steps))
-    for epoch in range(1, protocol.epochs + 1):
+    for epoch in range(1, epochs + 1):
         losses = []
         # the same draws in the same order whatever the images, so that seeds pair sets of equal size
         for batch in torch.randperm(len(images), generator=generator).to(images.device).split(protocol.batch_size):
-            inputs = shifted(images[batch], protocol.max_shift, generator)
-            losses.append(_descend(network, optimizer, inputs, labels[batch], protocol.precision))
+            inputs = _augmented(images[batch], protocol, generator, shift, scale)
+            losses.append(_descend(network, optimizer, inputs, labels[batch], protocol, generator))
             schedule.step()
         loss = _require_finite(torch.stack(losses).mean().item(), epoch, protocol)
+        if looks is not None and (epoch % max(1, epochs // LOOKS) == 0 or epoch == epochs):
+            looks(epoch, network.eval())
+            network.train()
         if progress is not None:
             progress(epoch, loss)
     return network.eval()
 
 
-def shifted(images: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
-    """Move each image by its own whole number of pixels, up to ``max_shift`` each way; the border is repeated.
+def _images_per_class(labels: Tensor) -> float:
+    hard = labels if labels.ndim == 1 else labels.argmax(1)
+    return len(labels) / len(hard.unique())
 
-    Args:
-        images: ``(batch, channels, height, width)``.
 
-    Returns:
-        the same shape and type.
-    """
-    if max_shift == 0:
-        return images
-    batch, channels, height, width = images.shape
-    device = images.device
-    # a gather by one index a dimension, since a slice among them would give channels-last strides, slower on CPUs
-    padded = F.pad(images, [max_shift] * 4, mode="replicate")
-    down, right = torch.randint(2 * max_shift + 1, (2, batch, 1, 1, 1), generator=generator).to(device)
-    image = torch.arange(batch, device=device).view(-1, 1, 1, 1)
-    channel = torch.arange(channels, device=device).view(-1, 1, 1)
-    row, column = torch.arange(height, device=device).view(-1, 1), torch.arange(width, device=device)
-    return padded[image, channel, row + down, column + right]
+def _at_least_one(epochs: int) -> int:
+    if epochs < 1:
+        raise ValueError(f"epochs is {epochs}; train for at least 1, or leave it out to follow the protocol")
+    return epochs
+
+
+def _augmented(images: Tensor, protocol: Protocol, generator: torch.Generator, mean: Tensor, std: Tensor) -> Tensor:
+    """All changes of single images, in the field's order: where first, then colours."""
+    images = cropped(shifted(images, protocol.max_shift, generator), protocol.crop_scale, generator)
+    images = flipped(images, generator) if protocol.flip else images
+    return recoloured(images, protocol.color_jitter, protocol.lighting, generator, mean=mean, std=std)
 
 
 def _descend(
-    network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, precision: str
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    protocol: Protocol,
+    generator: torch.Generator,
 ) -> Tensor:
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    partners, share = None, 1.0
+    if protocol.cutmix > 0:
+        images, partners, share = cutmixed(images, protocol.cutmix, generator)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=protocol.precision == "bfloat16"):
         logits = network(images)
     loss = F.cross_entropy(logits.float(), labels)
+    if partners is not None:
+        loss = share * loss + (1 - share) * F.cross_entropy(logits.float(), labels[partners])
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -178,8 +138,12 @@ def _check_data(images: Tensor, labels: Tensor) -> None:
             f"training needs float32 images (n, channels, height, width), but got {images.dtype} "
             f"{tuple(images.shape)}; use evaluation.normalise"
         )
-    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+    hard = labels.shape == images.shape[:1] and labels.dtype == torch.int64
+    soft = labels.ndim == 2 and len(labels) == len(images) and labels.dtype == torch.float32
+    if not hard and not soft:
         raise ValueError(
-            f"{len(images)} images need int64 labels of shape ({len(images)},), but got {labels.dtype} "
-            f"{tuple(labels.shape)}; pass one an image"
+            f"{len(images)} images need int64 labels of shape ({len(images)},) or float32 probabilities "
+            f"({len(images)}, classes), but got {labels.dtype} {tuple(labels.shape)}; pass one an image"
         )
+    if soft and not (bool((labels >= 0).all()) and torch.allclose(labels.sum(1), labels.new_ones(()), atol=1e-3)):
+        raise ValueError("soft labels must be probabilities whose rows sum to 1; apply softmax to a teacher's logits")

@@ -191,7 +191,7 @@ def test_evaluate_compares_sets_on_given_test_images(tmp_path):
         "evaluate", tmp_path / "first", tmp_path / "second", *options, "--output", tmp_path / "r.json", "--quiet"
     )
     assert result.exit_code == 0, result.output
-    assert len(json.loads((tmp_path / "r.json").read_text())) == 4
+    assert len(json.loads((tmp_path / "r.json").read_text())["results"]) == 4
     assert "second" in result.stdout
 
 

@@ -1,14 +1,26 @@
 """The whole road at its smallest: every file that it promises, and the same figures when it is run again."""
 
 import json
+from pathlib import Path, PurePath
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from timm.data import ImageNetInfo
+from tiny import tiny_classifier, tiny_pipeline, tiny_transformer
 from typer.testing import CliRunner
 
-from dag_diffusion import read_pool
+from dag_diffusion import imagenet_subsets, read_pool
 from dag_diffusion.cli import app
 from dag_diffusion.distillation import DAG_DGS, DGS, PAPER, REAL, UNGUIDED, RoadConfig, distill
+from dag_diffusion.imagenet_subsets import SUBSETS
+from dag_diffusion.labelled_images import random_rows
+from dag_diffusion.pools import Pool, read_rows
+from dag_diffusion.road_inputs import RoadInputs, load_road, reference_of, target_of_road
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = RoadConfig(ipc=1, pool_factor=2, network="convnet-2-w4", seeds=2, num_inference_steps=2)
 
 
@@ -73,3 +85,197 @@ def test_another_seed_shares_no_draw_and_no_training(road):
 
     assert not set(derived_seeds(0, 50)) & set(derived_seeds(1, 50))
     assert {r.seed for r in road[1].results} == set(derived_seeds(0, 2))
+
+
+SMALL = ["--ipc", 1, "--pool-factor", 2, "--num-inference-steps", 2, "--network", "convnet-2-w4", "--protocol", "quick"]
+SMALL += ["--seeds", 1, "--size", 16, "--precision", "float32", "--quiet"]
+WOOF = SUBSETS["ImageWoof"]
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def write_photographs(folder: Path, synsets, count: int) -> Path:
+    """Colour JPEGs of several sizes, as ImageNet's folders hold them."""
+    generator = np.random.default_rng(len(synsets))
+    for synset in synsets:
+        (folder / synset).mkdir(parents=True)
+        for index in range(count):
+            pixels = generator.integers(0, 256, (20 + index, 24, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / synset / f"{synset}_{index}.JPEG")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory):
+    """A tiny pipeline and tiny classifiers of all 1000 classes, and folders of a few."""
+    folder = tmp_path_factory.mktemp("imagenet")
+    names = dict(enumerate(ImageNetInfo("imagenet-1k").label_descriptions()))
+    tiny_pipeline(transformer=tiny_transformer(1000), classifier=None, id2label=names).save_pretrained(folder / "dit")
+    for name in ("guide", "evaluator"):
+        tiny_classifier(names).save_pretrained(folder / name)
+    write_photographs(folder / "train", [*sorted(WOOF), "n01440764"], 3)
+    write_photographs(folder / "val", [*sorted(WOOF), "n01440764"], 2)
+    return folder
+
+
+def models(folder: Path, *, train="train", test="val"):
+    named = {"--pipeline": "dit", "--guide": "guide", "--evaluator": "evaluator", "--train": train, "--test": test}
+    return [part for option, name in named.items() for part in (option, folder / name)]
+
+
+def small_road(folder: Path, **changes):
+    inputs = {name: str(folder / place) for name, place in PLACES.items()}
+    return load_road(RoadInputs(**(inputs | {"classes": WOOF, "size": 16} | changes)), "cpu")
+
+
+PLACES = {"pipeline": "dit", "guide": "guide", "evaluator": "evaluator", "train": "train", "test": "val"}
+
+
+@pytest.fixture(scope="module")
+def woof(imagenet):
+    """The whole road in one command, by the example's file."""
+    command = ["run", "--config", EXAMPLES / "imagewoof.yaml", *models(imagenet), *SMALL, "--output", imagenet / "woof"]
+    result = call(*command)
+    assert result.exit_code == 0, result.output
+    return imagenet / "woof", command, result
+
+
+def test_example_runs_the_whole_road_on_folders_of_synsets(woof):
+    output, _, result = woof
+    pools = [read_pool(output / f"pool-{name}") for name in ("unguided", "dag")]
+    assert [len(pool) for pool in pools] == [20, 20]
+    assert set(pools[0].class_names) == {193, 182, 258, 162, 155, 167, 159, 273, 207, 229}
+    assert pools[1].provenance["settings"]["guidance_scale"] == 4.0
+    assert "Distilled ImageWoof, 1 image per class" in (output / "report.html").read_text()
+    assert "20 real test images" in " ".join(result.stdout.split())
+
+
+def test_results_say_which_real_images_they_are_of(woof):
+    record = json.loads((woof[0] / "results.json").read_text())
+    images = record["images"]
+    assert (images["subset"], images["training_images"], images["test_images"]) == ("ImageWoof", 30, 20)
+    assert images["split"] == {"stated": "ilsvrc", "found": None}
+    assert [name.split(",")[0] for name in images["classes"]][:3] == ["Australian terrier", "Border terrier", "Samoyed"]
+    assert record["config"]["inputs"]["classes"] == list(WOOF)
+
+
+def test_reference_is_the_guides_word_on_the_training_images_and_says_so(woof, imagenet):
+    rows = read_rows(woof[0] / "reference.jsonl")
+    assert len(rows) == 30
+    assert {row["difficulty_by"] for row in rows} == {f"confidence by {imagenet / 'guide'}"}
+    target = json.loads((woof[0] / "pool-dag" / "pool.json").read_text())["settings"]["target"]
+    assert "in sample" in target["name"]
+    assert {count for count, _ in target["reference"].values()} == {3}
+
+
+def test_same_command_goes_on_without_drawing_or_scoring_anew(woof):
+    output, command, _ = woof
+    before = {path: path.stat().st_mtime_ns for path in output.glob("pool-*/*/*.png")}
+    accuracies = [r["accuracy"] for r in json.loads((output / "results.json").read_text())["results"]]
+    assert call(*command).exit_code == 0
+    assert [r["accuracy"] for r in json.loads((output / "results.json").read_text())["results"]] == accuracies
+    assert {path: path.stat().st_mtime_ns for path in output.glob("pool-*/*/*.png")} == before
+    other = call(*command, "--target", "hill")
+    assert (other.exit_code, other.stderr.count("\n")) == (2, 1)
+    assert "inputs.target was 'reference' and is now 'hill'" in other.stderr
+
+
+def test_split_of_fastai_is_warned_of_in_one_line_and_recorded(imagenet, monkeypatch, caplog):
+    monkeypatch.setitem(imagenet_subsets.FASTAI_TEST_IMAGES, "ImageWoof", 20)  # as many as the folder has
+    road = small_road(imagenet, split="ilsvrc")
+    warnings = [record.getMessage() for record in caplog.records if record.name.startswith("dag_diffusion")]
+    assert len(warnings) == 1
+    assert "20 test images are fastai's split of ImageWoof" in warnings[0]
+    assert road.record()["split"] == {"stated": "ilsvrc", "found": "fastai"}
+
+
+def test_labels_of_trained_networks_follow_the_order_of_the_classes(imagenet):
+    road = small_road(imagenet, classes=("n02088364; 193", "tench"))
+    test = road.decoded(road.test)
+    assert [name.split(",")[0] for name in test.class_names.values()] == ["beagle", "Australian terrier", "tench"]
+    assert (test.images.shape, sorted(test.labels.tolist())) == ((6, 16, 16, 3), [0, 0, 1, 1, 2, 2])
+    folders = [PurePath(row["file_name"]).parts[0] for row in road.test.rows]
+    table = {"n02088364": 0, "n02096294": 1, "n01440764": 2}
+    assert [table[folder] for folder in folders] == test.labels.tolist()
+
+
+def test_without_classes_all_of_the_test_images_count(imagenet):
+    road = small_road(imagenet, classes=())
+    assert list(road.class_names) == sorted([0, 193, 182, 258, 162, 155, 167, 159, 273, 207, 229])
+    assert (len(road.train), road.channels) == (33, 3)
+
+
+def test_only_what_is_trained_on_is_decoded(imagenet, tmp_path, monkeypatch):
+    road, opened = small_road(imagenet), []
+    monkeypatch.setattr(Pool, "open", lambda self, i, *a, was=Pool.open: opened.append(i) or was(self, i, *a))
+    assert len(road.decoded(road.train, random_rows(road.train.labels, 1, 0, road.class_names))) == 10
+    assert len(opened) == 10
+
+
+@given(counts=st.lists(st.integers(3, 30), min_size=1, max_size=5), seed=st.integers(0, 100))
+def test_random_baseline_is_drawn_from_the_whole_of_each_class(counts, seed):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    names = dict(enumerate("abcde"[: len(counts)]))
+    rows = random_rows(labels, 3, seed, names)
+    assert len(set(rows.tolist())) == 3 * len(counts)
+    assert np.array_equal(np.bincount(labels[rows]), [3] * len(counts))
+    assert np.array_equal(rows, random_rows(labels, 3, seed, names))
+
+
+def test_random_baseline_is_not_the_first_files_and_changes_with_the_seed():
+    labels = np.zeros(1300, np.int64)
+    draws = [random_rows(labels, 10, seed, {0: "a"}) for seed in range(20)]
+    assert len({tuple(draw) for draw in draws}) == 20
+    assert np.mean(draws) == pytest.approx(650, abs=80)  # 2.9 standard errors of 200 draws
+
+
+def test_reference_in_a_sum_of_targets_means_the_real_images(imagenet, tmp_path):
+    road = small_road(imagenet, classes=WOOF[:2], target="0.5*reference + 0.5*hill")
+    reference = reference_of(road, tmp_path, lambda more: None)
+    target = target_of_road(road, reference, tmp_path)
+    assert [round(weight, 2) for weight in target.weights] == [0.5, 0.5]
+    name = next(iter(reference))
+    assert target.targets[0].values(name).tolist() == pytest.approx(sorted(reference[name]))
+
+
+def test_classes_of_the_embedded_default_may_be_chosen():
+    road = load_road(RoadInputs(classes=("Bag", "Sandal")), "cpu")
+    assert list(road.class_names.values()) == ["Bag", "Sandal"]
+    assert (len(road.train), len(road.test), road.size, road.channels) == (200, 2000, (32, 32), 1)
+    assert {name: len(values) for name, values in reference_of(road, Path(), print).items()} == {
+        "Bag": 6000,
+        "Sandal": 6000,
+    }
+
+
+def test_settings_of_the_embedded_default_are_what_they_were():
+    assert "inputs" not in RoadConfig().settings()
+
+
+def run_mistakes(folder: Path) -> dict[str, tuple[list, str]]:
+    classes = [part for synset in WOOF[:2] for part in ("--classes", synset)]
+    return {
+        "training images alone": (["--train", folder / "train"], "give --train and --test"),
+        "evaluator that steers": ([*models(folder), "--evaluator", folder / "guide"], "judge its own steering"),
+        "no such folder": (models(folder, test="value"), "no real images at"),
+        "images without class folders": (models(folder, test="val/n01440764"), "sort its images into folders"),
+        "class without a folder": ([*models(folder), "--classes", "n02085620"], "Chihuahua"),
+        "class that is none": ([*models(folder), "--classes", "griffin"], "no class called 'griffin'"),
+        "label beyond the last": ([*models(folder), "--classes", "1000"], "0..999"),
+        "class twice": ([*models(folder), "--classes", "tench; 0"], "named twice"),
+        "more than the real images": ([*models(folder), *classes, "--ipc", 4], "fewer than 4 images"),
+        "network too deep": ([*models(folder), *classes, "--network", "convnet-6"], "depth"),
+        "two channels": ([*models(folder), "--channels", 2], "channels are 2"),
+        "no guide": (models(folder)[:2] + models(folder)[4:], "--guide"),
+        "evaluator of other classes": (models(folder)[:4] + models(folder)[6:], "--evaluator names another"),
+    }
+
+
+def test_mistakes_in_the_inputs_are_one_line_before_anything_is_drawn(imagenet, tmp_path):
+    for name, (arguments, expected) in run_mistakes(imagenet).items():
+        result = call("run", *SMALL, *arguments, "--output", tmp_path / "out")
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1), (name, result.output)
+        assert expected in result.stderr, (name, result.stderr)
+        assert not (tmp_path / "out").exists(), name

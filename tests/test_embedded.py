@@ -8,7 +8,7 @@ from dag_diffusion import DifficultyGuidedPipeline, embedded, load_classifier, r
 from dag_diffusion.class_names import match_classes
 from dag_diffusion.classifiers import class_names_of
 from dag_diffusion.difficulty import difficulty
-from dag_diffusion.evaluation import load_labelled_images, normalise
+from dag_diffusion.labelled_images import load_labelled_images, normalise
 
 NAMES = dict(enumerate(embedded.CLASS_NAMES))
 

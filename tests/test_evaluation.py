@@ -1,56 +1,28 @@
+"""Training on sets and testing on real images: from pixels to the command's tables, whatever is killed in between."""
+
+import csv
 import dataclasses
 import json
+import logging
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from PIL import Image
-from scipy import stats
+from edged_images import NAMES, draw, write_folder
+from typer.testing import CliRunner
 
-from dag_diffusion.evaluation import (
-    LabelledImages,
-    Result,
-    accuracy,
-    evaluate,
-    load_labelled_images,
-    normalise,
-    relabelled,
-    summarise,
-)
+from dag_diffusion.cli import app
+from dag_diffusion.compared_sets import load_compared_sets
+from dag_diffusion.dd_ranking import augmentation_robust_score
+from dag_diffusion.evaluation import Result, accuracy, evaluate
+from dag_diffusion.evaluation_records import evaluation_record
+from dag_diffusion.evaluation_runs import EvaluationConfig, run_evaluation
+from dag_diffusion.labelled_images import LabelledImages, RandomDraw, load_labelled_images
 from dag_diffusion.pools import read_pool
-from dag_diffusion.training import Protocol
+from dag_diffusion.soft_labels import write_soft_labels
+from dag_diffusion.training import Protocol, train
 
-NAMES = {0: "left", 1: "right", 2: "top/bottom"}
 SHORT = Protocol("short", epochs=8, batch_size=6, learning_rate=0.05)
-
-
-def draw(seed, per_class=6):
-    """Images of 8 pixels, grey noise with one bright edge (two for class 2)."""
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(3), per_class)
-    images = rng.integers(0, 60, (len(labels), 8, 8, 1), np.uint8)
-    images[labels == 0, :, :3] += 180
-    images[labels == 1, :, 5:] += 180
-    images[labels == 2, :3] += 180
-    images[labels == 2, 5:] += 180
-    return LabelledImages(images, labels, NAMES)
-
-
-def write_folder(path, given, names, rows=False):
-    """One PNG an image in a folder named after its class; with ``rows``, the labels of ``given`` in the metadata."""
-    lines = []
-    for index, (image, label) in enumerate(zip(given.images, given.labels.tolist(), strict=True)):
-        file = path / names[label] / f"{index:02d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[..., 0]).save(file)
-        row = {"file_name": f"{names[label]}/{index:02d}.png", "label": label, "class_name": given.class_names[label]}
-        lines.append(json.dumps(row) + "\n")
-    if rows:
-        (path / "metadata.jsonl").write_text("".join(lines))
-    return read_pool(path)
 
 
 def run(sets, **options):
@@ -62,33 +34,11 @@ def same_but_for_time(results):
     return [dataclasses.replace(result, seconds=0) for result in results]
 
 
-class TestImages:
-    @given(pixels=arrays(np.uint8, (2, 3, 4, 3)))
-    def test_pixels_are_mapped_to_minus_one_to_one_unless_told_otherwise(self, pixels):
-        images = normalise(pixels)
-        assert images.shape == (2, 3, 3, 4)
-        np.testing.assert_allclose(images.permute(0, 2, 3, 1), pixels / 127.5 - 1, atol=1e-6)
-
-    def test_each_channel_may_have_its_own_mean_and_deviation(self):
-        pixels = np.full((1, 2, 2, 3), 255, np.uint8)
-        images = normalise(pixels, mean=(0, 0.5, 1), std=(1, 0.5, 2))
-        assert images[0, :, 0, 0].tolist() == [1, 1, 0]
-
-    def test_torch_and_numpy_pixels_are_alike(self):
-        given = draw(0)
-        assert torch.equal(normalise(given.images), normalise(torch.from_numpy(given.images)))
-
-    def test_images_without_a_channel_axis_are_refused(self):
-        with pytest.raises(ValueError, match="grey ones have a last axis of 1"):
-            LabelledImages(np.zeros((3, 8, 8), np.uint8), np.arange(3), NAMES)
-
-    def test_float_images_are_refused(self):
-        with pytest.raises(ValueError, match="uint8"):
-            LabelledImages(np.zeros((3, 8, 8, 1)), np.arange(3), NAMES)
-
-    def test_a_label_without_a_name_is_named(self):
-        with pytest.raises(ValueError, match=r"\[7\] no name"):
-            LabelledImages(np.zeros((3, 8, 8, 1), np.uint8), np.array([0, 1, 7]), NAMES)
+def with_soft_labels(given, strength):
+    """A teacher that is sure of the right class for a positive strength, and of the next one for a negative."""
+    shift = 0 if strength > 0 else 1
+    hot = torch.nn.functional.one_hot((torch.as_tensor(given.labels) + shift) % 3, 3)
+    return LabelledImages(given.images, given.labels, NAMES, (hot * abs(strength)).float().softmax(1))
 
 
 class TestAccuracy:
@@ -103,59 +53,6 @@ class TestAccuracy:
         network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 3), torch.nn.Dropout(0.9))
         images, labels = torch.rand(50, 3, 1, 1), torch.zeros(50, dtype=torch.int64)
         assert len({accuracy(network, images, labels) for _ in range(5)}) == 1
-
-
-class TestLoading:
-    def test_a_pool_comes_back_as_it_was(self, tmp_path):
-        given = draw(0)
-        loaded = load_labelled_images(
-            write_folder(tmp_path, given, ("a", "b", "c"), rows=True), size=(8, 8), channels=1, class_names=NAMES
-        )
-        np.testing.assert_array_equal(loaded.images, given.images)
-        np.testing.assert_array_equal(loaded.labels, given.labels)
-
-    def test_names_decide_and_not_the_order_of_folders(self, tmp_path):
-        given = draw(0)
-        pool = write_folder(tmp_path, given, ("left", "right", "top_bottom"))
-        test_names = {0: "right", 1: "top/bottom", 2: "left"}
-        loaded = load_labelled_images(pool, size=(8, 8), channels=1, class_names=test_names)
-        assert [test_names[label] for label in loaded.labels] == [NAMES[label] for label in given.labels]
-        np.testing.assert_array_equal(loaded.images, given.images)
-
-    def test_other_classes_are_listed(self, tmp_path):
-        pool = write_folder(tmp_path, draw(0), ("left", "right", "middle"))
-        with pytest.raises(ValueError, match=r"lacks \['top/bottom'\] and has \['middle'\] besides"):
-            load_labelled_images(pool, size=(8, 8), channels=1, class_names=NAMES)
-
-    def test_images_of_another_size_and_mode_are_converted(self, tmp_path):
-        (tmp_path / "a").mkdir()
-        Image.new("RGB", (20, 10), (255, 0, 0)).save(tmp_path / "a" / "0.png")
-        loaded = load_labelled_images(read_pool(tmp_path), size=(8, 6), channels=3)
-        assert loaded.images.shape == (1, 8, 6, 3)
-        assert (loaded.images == [255, 0, 0]).all()
-        assert loaded.class_names == {0: "a"}
-
-    def test_a_wide_image_is_cropped_and_not_squeezed(self, tmp_path):
-        (tmp_path / "a").mkdir()
-        wide = np.zeros((8, 24), np.uint8)
-        wide[:, 8:16] = 200
-        Image.fromarray(wide).save(tmp_path / "a" / "0.png")
-        assert (load_labelled_images(read_pool(tmp_path), size=(8, 8), channels=1).images == 200).all()
-
-    @pytest.mark.parametrize("damage", [lambda data: b"no image", lambda data: data[: len(data) // 2]])
-    def test_an_unreadable_image_is_named(self, tmp_path, damage):
-        pool = write_folder(tmp_path, draw(0), ("left", "right", "top_bottom"))
-        broken = tmp_path / pool.rows[4]["file_name"]
-        broken.write_bytes(damage(broken.read_bytes()))
-        with pytest.raises(ValueError, match=f"{broken} is not a readable image"):
-            load_labelled_images(pool, size=(8, 8), channels=1)
-
-    @given(order=st.permutations(range(3)), numbers=st.permutations(range(3)))
-    def test_relabelling_keeps_the_name_of_every_image(self, order, numbers):
-        given = draw(0)
-        renamed = {new: NAMES[old] for old, new in zip(order, numbers, strict=True)}
-        result = relabelled(given, renamed)
-        assert [renamed[label] for label in result.labels] == [NAMES[label] for label in given.labels]
 
 
 class TestEvaluate:
@@ -194,7 +91,8 @@ class TestEvaluate:
         drawn = run({"random": random}, seeds=(5, 7))
         fixed = [run({"random": draw(seed)}, seeds=[seed])[0] for seed in (5, 7)]
         assert asked == [5, 7]
-        assert same_but_for_time(drawn) == same_but_for_time(fixed)
+        assert [result.accuracy for result in drawn] == [result.accuracy for result in fixed]
+        assert [(result.draw, other.draw) for result, other in zip(drawn, fixed, strict=True)] == [(5, None), (7, None)]
 
     def test_each_result_is_handed_over_at_once(self):
         seen = []
@@ -231,54 +129,279 @@ class TestEvaluate:
         with pytest.raises(ValueError, match="give at least 3"):
             run({"good": draw(0)}, num_classes=2)
 
+    def test_several_networks_learn_from_the_same_draw(self):
+        drawn = []
 
-class TestSummary:
-    @staticmethod
-    def results(name, accuracies, network="convnet-3"):
-        return [Result(name, network, "short", seed, 10.0, value, 1.0) for seed, value in enumerate(accuracies)]
+        def source(seed):
+            drawn.append(seed)
+            return draw(seed)
 
-    def test_tells_mean_deviation_and_number_of_seeds(self):
-        row = summarise(self.results("random", [0.70, 0.72, 0.74]), "random")[0]
-        assert (row.set, row.network, row.protocol, row.seeds) == ("random", "convnet-3", "short", 3)
-        assert (row.mean, row.std) == pytest.approx((0.72, 0.02))
-        assert (row.difference, row.interval) == (0, (0, 0))
+        results = run({"random": source}, network=["convnet-1-w4", "convnet-2-w4"])
+        assert [(r.seed, r.network) for r in results] == [
+            (seed, network) for seed in (0, 1) for network in ("convnet-1-w4", "convnet-2-w4")
+        ]
+        assert drawn == [0, 1]
+        alone = run({"random": source}, network="convnet-2-w4")
+        assert [r.accuracy for r in alone] == [r.accuracy for r in results if r.network == "convnet-2-w4"]
 
-    @given(
-        pairs=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=10),
-        seed=st.integers(0, 9),
+    def test_soft_labels_teach_what_the_teacher_says_and_not_what_the_folder_says(self):
+        sets = {"right": with_soft_labels(draw(0), 9), "wrong": with_soft_labels(draw(0), -9)}
+        right, wrong = run(sets, labels="soft", seeds=[0])
+        assert right.accuracy > 0.9
+        assert wrong.accuracy < 0.1
+        assert right.labels == "soft"
+        assert all(result.accuracy > 0.9 for result in run(sets, seeds=[0]))
+
+    def test_soft_labels_that_are_not_there_are_refused(self):
+        with pytest.raises(ValueError, match="plain has no soft labels"):
+            run({"plain": draw(0)}, labels="soft")
+
+    def test_other_kinds_of_labels_are_refused(self):
+        with pytest.raises(ValueError, match="must be hard"):
+            run({"plain": draw(0)}, labels="firm")
+
+    def test_looking_changes_no_training(self):
+        slow = Protocol("hard", epochs=4, batch_size=6, max_shift=1, learning_rate=0.003)
+        blind, looked = (run({"good": draw(0)}, protocol=slow, looks=looks, seeds=range(3)) for looks in (0, 1))
+        assert [r.accuracy for r in blind] == [r.accuracy for r in looked]
+        assert all(r.best is None for r in blind)
+        assert all(r.best >= r.accuracy for r in looked)
+
+    def test_headline_is_the_last_epoch_and_the_best_look_stands_beside_it(self, monkeypatch):
+        seen = iter([0.25, 0.75, 0.5])
+        monkeypatch.setattr("dag_diffusion.evaluation.accuracy", lambda *arguments: next(seen))
+        result = run({"good": draw(0)}, protocol=Protocol("short", epochs=3, batch_size=6), looks=True, seeds=[0])[0]
+        assert (result.accuracy, result.best) == (0.5, 0.75)
+
+    def test_length_of_the_training_follows_images_per_class(self):
+        longer_for_few = Protocol("by size", epochs=((2, 9), (None, 3)), batch_size=6)
+        results = run({"few": draw(0, 2), "many": draw(0, 6)}, protocol=longer_for_few, seeds=[0])
+        assert [result.epochs for result in results] == [9, 3]
+
+    def test_known_trainings_are_not_repeated_unless_they_lack_the_looks_asked_for(self):
+        known = run({"good": draw(0)})
+        new = []
+        assert run({"good": draw(0)}, known=known, on_result=new.append) == known
+        assert new == []
+        run({"good": draw(0)}, known=known, on_result=new.append, looks=True)
+        assert len(new) == 2
+
+    def test_records_of_earlier_versions_are_known_again(self):
+        old = {"set": "good", "network": "convnet-1-w4", "protocol": "short", "seed": 0}
+        known = Result(**old, images_per_class=6.0, accuracy=0.123, seconds=1.0)
+        assert run({"good": draw(0)}, known=[known], seeds=[0])[0].accuracy == 0.123
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Test images, a pool to draw from, a set with soft labels and one of mislabelled images."""
+    names = ("left", "right", "top_bottom")
+    write_folder(tmp_path / "test", draw(99), names)
+    write_folder(tmp_path / "pool", draw(1, per_class=8), names)
+    good = draw(2, per_class=2)
+    pool = write_folder(tmp_path / "good", good, names)
+    write_soft_labels(
+        tmp_path / "good", torch.eye(3)[good.labels] * 5, [row["file_name"] for row in pool.rows], "a teacher"
     )
-    def test_zero_is_outside_the_interval_exactly_when_a_paired_t_test_says_so(self, pairs, seed):
-        ours, theirs = np.array(pairs).T + np.random.default_rng(seed).normal(0, 0.01, (2, len(pairs)))
-        row = summarise(self.results("dgs", ours) + self.results("random", theirs), "random")[0]
-        low, high = row.interval
-        assert low <= row.difference <= high
-        assert row.difference == pytest.approx(np.mean(ours - theirs))
-        assert (low > 0 or high < 0) == (stats.ttest_rel(ours, theirs).pvalue < 0.05)
+    write_folder(tmp_path / "wrong", LabelledImages(good.images, (good.labels + 1) % 3, NAMES), names)
+    return tmp_path
 
-    def test_pairs_by_seed_and_not_by_order(self):
-        results = self.results("dgs", [0.8, 0.7, 0.6])[::-1] + self.results("random", [0.7, 0.6, 0.5])
-        low, high = summarise(results, "random")[0].interval
-        assert (low, high) == pytest.approx((0.1, 0.1))
 
-    def test_one_seed_has_no_interval(self):
-        row = summarise(self.results("dgs", [0.8]) + self.results("random", [0.7]), "random")[0]
-        assert (row.std, row.interval) == (None, None)
-        assert row.difference == pytest.approx(0.1)
+def command(folders, *sets, options=(), protocol="quick"):
+    paths = [text.replace("@", f"{folders}/") for text in sets]
+    fixed = ["--test", folders / "test", "--protocol", protocol, "--network", "convnet-1-w4", "--seeds", 2, "--quiet"]
+    return CliRunner().invoke(app, ["evaluate", *paths, *map(str, [*fixed, *options])], env={"COLUMNS": "200"})
 
-    def test_networks_are_compared_each_with_its_own_baseline(self):
-        small = self.results("dgs", [0.5, 0.5], "convnet-1") + self.results("random", [0.4, 0.4], "convnet-1")
-        large = self.results("dgs", [0.9, 0.9]) + self.results("random", [0.6, 0.6])
-        differences = {(row.set, row.network): row.difference for row in summarise(small + large, "random")}
-        assert differences[("dgs", "convnet-1")] == pytest.approx(0.1)
-        assert differences[("dgs", "convnet-3")] == pytest.approx(0.3)
 
-    def test_a_missing_baseline_or_seed_is_named(self):
-        with pytest.raises(ValueError, match=r"seeds \[0, 1\], but the baseline 'random' has \[\]"):
-            summarise(self.results("dgs", [0.8, 0.7]), "random")
-        with pytest.raises(ValueError, match=r"seeds \[0, 1\], but the baseline 'random' has \[0\]"):
-            summarise(self.results("dgs", [0.8, 0.7]) + self.results("random", [0.7]), "random")
+def results_in(folders):
+    return json.loads((folders / "out" / "results.json").read_text())
 
-    def test_a_seed_that_is_there_twice_is_refused(self):
-        twice = self.results("random", [0.8, 0.7]) * 2
-        with pytest.raises(ValueError, match="once each"):
-            summarise(twice, "random")
+
+def into(folders):
+    return ["--output", folders / "out" / "results.json"]
+
+
+class TestCommand:
+    def test_prints_each_set_against_a_random_draw_of_its_own_ipc(self, folders):
+        result = command(folders, "random:@pool", "@good", "@wrong", options=into(folders))
+        assert result.exit_code == 0, result.output
+        shown = " ".join(result.stdout.split())  # a note may be broken anywhere
+        assert "difference to random:pool, IPC 2" in shown
+        assert "hard labels" in shown
+        assert "18 of test" in shown
+        rows = results_in(folders)["results"]
+        assert [(row["set"], row["draw"] is None) for row in rows[:3]] == [
+            ("random:pool, IPC 2", False),
+            ("good", True),
+            ("wrong", True),
+        ]
+        assert len({row["seed"] for row in rows}) == 2
+
+    def test_writes_one_csv_row_a_training_and_one_a_set(self, folders):
+        command(folders, "random:@pool", "@good", options=into(folders))
+        with (folders / "out" / "results.csv").open() as file:
+            trainings = list(csv.DictReader(file))
+        assert [float(row["accuracy"]) for row in trainings] == [r["accuracy"] for r in results_in(folders)["results"]]
+        with (folders / "out" / "results-summary.csv").open() as file:
+            rows = {row["set"]: row for row in csv.DictReader(file)}
+        own = [float(row["accuracy"]) for row in trainings if row["set"] == "good"]
+        assert float(rows["good"]["mean"]) == pytest.approx(np.mean(own))
+        assert rows["good"]["image_sets"] == "1"
+        assert rows["random:pool, IPC 2"]["image_sets"] == "2"
+
+    def test_several_networks_give_a_table_of_all_and_one_for_each(self, folders):
+        result = command(folders, "@good", "@wrong", options=["--network", "convnet-2-w4"])
+        assert result.exit_code == 0, result.output
+        titles = ["Test accuracy by network, %", "Test accuracy, convnet-1-w4", "Test accuracy, convnet-2-w4"]
+        assert [line.strip() for line in result.stdout.splitlines() if line.startswith("Test accuracy")] == titles
+
+    def test_random_images_are_drawn_at_every_ipc_asked_for(self, folders):
+        result = command(folders, "random:@pool", "@good", options=["--ipc", 1, "--ipc", 2, *into(folders)])
+        assert result.exit_code == 0, result.output
+        sizes = {row["set"]: row["images_per_class"] for row in results_in(folders)["results"]}
+        assert sizes == {"random:pool, IPC 1": 1, "random:pool, IPC 2": 2, "good": 2}
+
+    def test_goes_on_after_a_kill_without_repeating_a_training(self, folders):
+        command(folders, "random:@pool", "@good", options=into(folders))
+        first = results_in(folders)
+        cut = {**first, "results": first["results"][:3]}
+        (folders / "out" / "results.json").write_text(json.dumps(cut))
+        assert command(folders, "random:@pool", "@good", options=into(folders)).exit_code == 0
+        again = results_in(folders)
+        assert [r["seconds"] for r in again["results"][:3]] == [r["seconds"] for r in first["results"][:3]]
+        assert [r["accuracy"] for r in again["results"]] == [r["accuracy"] for r in first["results"]]
+
+    def test_a_further_set_joins_the_results_that_are_there(self, folders):
+        command(folders, "@good", options=into(folders))
+        result = command(folders, "@good", "@wrong", options=into(folders))
+        assert result.exit_code == 0, result.output
+        assert [row["set"] for row in results_in(folders)["results"]] == ["good", "good", "wrong", "wrong"]
+
+    def test_changed_images_protocol_or_test_set_are_refused_by_name(self, folders):
+        command(folders, "@good", options=into(folders))
+        before = results_in(folders)
+        other_protocol = command(folders, "@good", options=into(folders), protocol="classic")
+        assert other_protocol.exit_code == 2
+        assert "protocol.name was 'quick' and is now 'classic'" in other_protocol.stderr
+        write_folder(folders / "good", draw(5, per_class=2), ("left", "right", "top_bottom"))
+        other_set = command(folders, "@good", options=into(folders))
+        assert other_set.exit_code == 2
+        assert "sets.good was" in other_set.stderr
+        write_folder(folders / "test", draw(98), ("left", "right", "top_bottom"))
+        assert "test.digest was" in command(folders, "@wrong", options=into(folders)).stderr
+        assert results_in(folders) == before
+
+    def test_hard_and_soft_labels_share_a_file_and_never_a_table(self, folders):
+        command(folders, "@good", options=into(folders))
+        result = command(folders, "@good", options=[*into(folders), "--labels", "soft"])
+        assert result.exit_code == 0, result.output
+        assert {row["labels"] for row in results_in(folders)["results"]} == {"hard", "soft"}
+        tables = result.stdout.split("Test accuracy, convnet-1-w4")[1:]
+        assert [("soft labels" in table, "hard labels" in table) for table in tables] == [(True, False), (False, True)]
+
+    def test_all_real_images_give_dd_ranking_s_scores(self, folders):
+        result = command(folders, "random:@pool", "@good", options=["--full", folders / "pool", *into(folders)])
+        assert result.exit_code == 0, result.output
+        assert "DD-Ranking" in result.stdout
+        values = {}
+        for row in results_in(folders)["results"]:
+            values.setdefault(row["set"], []).append(row["accuracy"])
+        lost = np.mean(values["all of pool"]) - np.mean(values["good"])
+        line = next(line for line in result.stdout.split("DD-Ranking")[1].splitlines() if " good " in line)
+        assert f"{100 * lost + 0.0:+.1f}" in line
+
+    def test_augmentation_may_be_left_out_a_second_time(self, folders):
+        plain = ["--without-augmentation"]
+        result = command(folders, "@good", options=plain, protocol="classic")
+        assert result.exit_code == 2
+        assert "augments nothing" in result.stderr
+
+    def test_images_of_the_test_set_in_a_set_are_told(self, folders, caplog):
+        with caplog.at_level(logging.WARNING):
+            result = command(folders, "@test", "@good")
+        assert result.exit_code == 0
+        assert "18 images of" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("sets", "options", "expected"),
+        [
+            (["@good", "@good"], [], "given twice"),
+            (["@good"], ["--ipc", 2], "random:FOLDER"),
+            (["random:@pool"], [], "add --ipc 10"),
+            (["random:@pool", "@good"], ["--ipc", 1], "add --ipc 2"),
+            (["random:@pool"], ["--ipc", 9], "lower ipc"),
+            (["@wrong"], ["--labels", "soft"], "no soft labels"),
+            (["@good"], ["--labels", "firm"], "must be hard"),
+            (["@good"], ["--network", "convnet-9"], "there is no network"),
+            (["@good"], ["--network", "convnet-9", "--output", "NEW/results.json"], "there is no network"),
+            (["@good"], ["--output", "results.csv"], ".json"),
+            (["@missing"], [], "there is no pool"),
+        ],
+    )
+    def test_a_mistake_is_one_line_and_exit_code_two(self, folders, sets, options, expected):
+        before, options = sorted(folders.rglob("*")), [str(o).replace("NEW", f"{folders}/new") for o in options]
+        result = command(folders, *sets, options=options)
+        assert result.exit_code == 2, result.output
+        assert len(result.stderr.strip().splitlines()) == 1
+        assert expected in result.stderr
+        assert sorted(folders.rglob("*")) == before
+
+
+class TestRuns:
+    AUGMENTING = Protocol("shifts", epochs=2, batch_size=6, max_shift=1)
+
+    def run(self, folders, output=None, **options):
+        test = load_labelled_images(read_pool(folders / "test"), size=(8, 8), channels=1)
+        sets = load_compared_sets([f"random:{folders}/pool", f"{folders}/good"], test)
+        config = EvaluationConfig(self.AUGMENTING, networks=["convnet-1-w4"], seeds=[0, 1], **options)
+        return run_evaluation(sets, test, config, output=output)
+
+    def test_training_without_augmentation_gives_the_augmentation_robust_score(self, folders):
+        results, tables = self.run(folders, without_augmentation=True)
+        protocols = {result.protocol for result in results}
+        assert protocols == {"shifts", "shifts, no augmentation"}
+        assert [table.title for table in tables] == ["Test accuracy, convnet-1-w4"] * 2 + ["DD-Ranking"]
+        mean = {
+            (name, protocol): np.mean([r.accuracy for r in results if (r.set, r.protocol) == (name, protocol)])
+            for protocol in protocols
+            for name in ("good", "random:pool, IPC 2")
+        }
+        gains = [mean["good", p] - mean["random:pool, IPC 2", p] for p in ("shifts", "shifts, no augmentation")]
+        assert tables[-1].rows[0][7] == f"{100 * augmentation_robust_score(*gains):.1f}"
+
+    def test_fewer_seeds_than_the_record_has_show_only_their_own(self, folders, tmp_path):
+        self.run(folders, tmp_path / "r.json")
+        test = load_labelled_images(read_pool(folders / "test"), size=(8, 8), channels=1)
+        sets = load_compared_sets([f"random:{folders}/pool", f"{folders}/good"], test)
+        config = EvaluationConfig(self.AUGMENTING, networks=["convnet-1-w4"], seeds=[1])
+        shown, _ = run_evaluation(sets, test, config, output=tmp_path / "r.json")
+        assert {result.seed for result in shown} == {1}
+        assert len(json.loads((tmp_path / "r.json").read_text())["results"]) == 4
+
+    def test_each_training_is_on_disk_before_the_next_begins(self, folders, tmp_path, monkeypatch):
+        seen = []
+
+        def counted(*arguments, **options):
+            path = tmp_path / "r.json"
+            seen.append(len(json.loads(path.read_text())["results"]) if path.exists() else 0)
+            return train(*arguments, **options)
+
+        monkeypatch.setattr("dag_diffusion.evaluation.train", counted)
+        self.run(folders, tmp_path / "r.json")
+        assert seen == [0, 1, 2, 3]
+
+    @pytest.mark.parametrize("content", ["{", "[]", '{"results": []}', '{"format": 1}'])
+    def test_a_file_that_is_no_record_is_left_alone(self, folders, tmp_path, content):
+        (tmp_path / "r.json").write_text(content)
+        with pytest.raises(ValueError, match=r"r\.json"):
+            self.run(folders, tmp_path / "r.json")
+        assert (tmp_path / "r.json").read_text() == content
+
+    def test_a_second_evaluation_into_the_same_file_waits_for_nobody(self, folders, tmp_path):
+        with evaluation_record(tmp_path / "r.json", {}), pytest.raises(FileExistsError, match="another run works on"):
+            self.run(folders, tmp_path / "r.json")
+
+
+def test_random_draws_need_no_set_to_be_compared_with():
+    results = run({"random": RandomDraw(draw(0), 2)}, seeds=[3])
+    assert (results[0].draw, results[0].images_per_class) == (3, 2)

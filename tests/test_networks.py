@@ -56,9 +56,23 @@ def test_instance_norm_does_not_see_the_brightness_of_an_image():
     torch.testing.assert_close(normalised.mean((2, 3)), torch.zeros(1, 4), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["convnet", "convnet-0", "convnet-7", "convnet-3-w0", "convnet-3-64", "resnet-18", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "convnet",
+        "convnet-0",
+        "convnet-7",
+        "convnet-3-w0",
+        "convnet-3-64",
+        "resnet-11",
+        "resnet-18-w64",
+        "resnet-ap-34",
+        "",
+    ],
+)
 def test_unknown_name_is_answered_with_the_allowed_ones(name):
-    with pytest.raises(ValueError, match=r"convnet-1 to convnet-6, followed by -w64"):
+    allowed = r"convnet-1 to convnet-6 .*, resnet-10/18/34/50, resnet-ap-10/18, or timm/NAME"
+    with pytest.raises(ValueError, match=allowed):
         build_network(name, channels=1, size=(64, 64), num_classes=2)
 
 
@@ -85,3 +99,35 @@ def test_global_randomness_is_left_as_it_was():
     torch.manual_seed(1)
     seeded_network("convnet-1-w4", seed=5, channels=1, size=(8, 8), num_classes=3)
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_vit", "timm/resnet10t.c3_in1k"])
+@pytest.mark.parametrize(("channels", "size"), [(1, (32, 32)), (3, (64, 64))])
+def test_any_network_of_timm_takes_the_images_at_their_size(name, channels, size):
+    network = build_network(name, channels=channels, size=size, num_classes=4)
+    assert network.training
+    assert network(torch.zeros(2, channels, *size)).shape == (2, 4)
+
+
+def test_a_network_of_timm_starts_from_the_seed_and_not_from_trained_weights():
+    first, same, other = (
+        seeded_network("timm/test_vit", seed=seed, channels=1, size=(32, 32), num_classes=3) for seed in (5, 5, 6)
+    )
+    weights = [torch.nn.utils.parameters_to_vector(network.parameters()) for network in (first, same, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_unknown_network_of_timm_is_answered_with_the_nearest_names():
+    with pytest.raises(ValueError, match=r"no network 'resnet81'; the nearest names are .*resnet18"):
+        build_network("timm/resnet81", channels=1, size=(64, 64), num_classes=2)
+
+
+def test_nothing_is_fetched_for_a_name_that_points_to_a_hub():
+    with pytest.raises(ValueError, match="timm has no network"):
+        build_network("timm/hf-hub:someone/something", channels=1, size=(64, 64), num_classes=2)
+
+
+def test_images_too_small_for_a_network_of_timm_are_refused_before_training():
+    with pytest.raises(ValueError, match="inception_v3 of timm cannot see 1x16x16 images"):
+        build_network("timm/inception_v3", channels=1, size=(16, 16), num_classes=2)

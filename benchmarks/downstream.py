@@ -1,0 +1,246 @@
+"""What a classifier learns from distilled Fashion-MNIST: sets x IPC x networks x seeds, on real test images.
+
+    python benchmarks/downstream.py pools FOLDER   # real images, pools by target, modes and CFG scale
+    python benchmarks/downstream.py tune FOLDER    # targets, tested on held-out training images
+    python benchmarks/downstream.py study FOLDER --ipc 10
+    python benchmarks/downstream.py study FOLDER --ipc 10 --networks resnet-ap-10 resnet-18 --seeds 3 --test-images 2000
+    python benchmarks/downstream.py study FOLDER --ipc 10 --protocol classic --sets "random real" "matching | unguided"
+
+Whatever is drawn is drawn anew for each seed, which is also that of the training; the baseline is a random draw
+from the unguided pool.  Results go to benchmarks/results/downstream-WHAT.json and .csv after every training, and the
+same command goes on after a kill.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from embedded import RESULTS
+
+from dag_diffusion import (
+    PoolConfig,
+    SelectionRule,
+    TargetDistribution,
+    embedded,
+    fill_pool,
+    load_classifier,
+    read_pool,
+    score_pool,
+    subsample,
+)
+from dag_diffusion.comparisons import summarise
+from dag_diffusion.distillation import load_embedded_pipeline
+from dag_diffusion.evaluation import evaluate
+from dag_diffusion.evaluation_records import evaluation_record
+from dag_diffusion.labelled_images import LabelledImages, load_labelled_images, subset
+from dag_diffusion.pools import Pool
+from dag_diffusion.training import PROTOCOLS
+
+SIZE = {"size": (32, 32), "channels": 1}
+RULES = {
+    "random": SelectionRule("random"),
+    "easiest": SelectionRule("easiest"),
+    "hardest": SelectionRule("hardest"),
+    "herding": SelectionRule("herding"),
+    "k-center": SelectionRule("k-center"),
+    "histogram": SelectionRule("histogram"),
+    "matching": SelectionRule("matching", diversity="k-center"),
+}
+PRESETS = ("hill", "ground", "slope", "cliff")
+SCALES = (1.0, 2.0, 3.0)  # of classifier-free guidance, beside the default of 1.5
+BASELINE = "random | unguided"
+HELD_OUT = 5000  # training images that the tuned target is chosen by
+Draw = Callable[[int], LabelledImages]
+
+
+def reference() -> TargetDistribution:
+    names = dict(enumerate(embedded.CLASS_NAMES))
+    return TargetDistribution.from_reference(embedded.training_difficulties(names), "training images, out of sample")
+
+
+def candidates() -> dict[str, TargetDistribution]:
+    """Targets from easy to hard around the reference, for matching."""
+    easy, hard = TargetDistribution.beta(0.5, 20), TargetDistribution.beta(2, 2)
+    mixtures = {
+        f"{share:g} reference + {1 - share:g} {name}": TargetDistribution.mixture(
+            [reference(), other], [share, 1 - share]
+        )
+        for name, other in (("easy", easy), ("hard", hard))
+        for share in (0.75, 0.5, 0.25)
+    }
+    return {
+        "reference": reference(),
+        **mixtures,
+        "easy": easy,
+        "hard": hard,
+        "uniform": TargetDistribution.uniform(0, 1),
+    }
+
+
+def make_pools(folder: Path, data: Path) -> None:
+    """Every pool of the study; 5 x IPC 50 of the two that are used at all IPC, 5 x IPC 10 of the others."""
+    make_real(folder, data)
+    pipeline, fill = load_embedded_pipeline(), partial(fill_pool, resume=True, source="embedded default")
+
+    def pool(name: str, count: int, **options: object) -> None:
+        fill(pipeline, folder / name, PoolConfig(images_per_class=count, **options))
+        print(name, flush=True)
+
+    pool("unguided", 250)
+    pool("DAG, reference", 250, target=reference())
+    for name in PRESETS:
+        pool(f"DAG, {name}", 50, target=TargetDistribution.preset(name))
+    for scale in SCALES:
+        pool(f"CFG {scale:g}", 50, guidance_scale=scale)
+    real = read_pool(folder / "real.parquet")
+    for count in (1, 10, 20, 50):
+        pool(f"modes, {count}", count, modes=modes_of(pipeline, real, count))
+    pool("modes, 10, DAG, reference", 10, modes=modes_of(pipeline, real, 10), target=reference())
+
+
+def modes_of(pipeline, real: Pool, count: int):
+    from dag_diffusion.inputs import modes_found
+
+    return modes_found(pipeline, real, count, None)
+
+
+def make_real(folder: Path, data: Path) -> None:
+    """The 60,000 training images as parquet, in the order of the recorded difficulties."""
+    sys.path.append(str(Path(__file__).parent.parent / "examples"))
+    from train_embedded_default import read_idx, write_test_set
+
+    if not (folder / "real.parquet").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_test_set(read_idx(data, "train"), folder / "real.partial.parquet")
+        (folder / "real.partial.parquet").rename(folder / "real.parquet")
+
+
+def first_of(pool: Pool, count: int) -> np.ndarray:
+    return np.concatenate([np.flatnonzero(pool.labels == label)[:count] for label in pool.class_names])
+
+
+class Study:
+    """The sets of one IPC by name, each made only when it is first asked for."""
+
+    def __init__(self, folder: Path, ipc: int, test: LabelledImages) -> None:
+        self.folder, self.ipc, self.test = folder, ipc, test
+        self.guide = load_classifier(embedded.PIPELINE / "classifier")
+        self.loaded: dict = {}
+
+    def pool(self, name: str, count: int) -> tuple[Pool, LabelledImages, np.ndarray]:
+        """The first images of each class of a pool, with the guide's difficulties and features."""
+        if (name, count) not in self.loaded:
+            whole = read_pool(self.folder / name)
+            kept = first_of(whole, count)
+            encoded = None if whole.encoded is None else [whole.encoded[row] for row in kept]
+            pool = replace(whole, rows=[whole.rows[row] for row in kept], encoded=encoded)
+            scores = score_pool(pool, self.guide, features=True)
+            rows = [{**row, "difficulty": float(d)} for row, d in zip(pool.rows, scores.difficulties, strict=True)]
+            images = load_labelled_images(pool, **SIZE, class_names=self.test.class_names)
+            self.loaded[name, count] = replace(pool, rows=rows), images, scores.features
+        return self.loaded[name, count]
+
+    def chosen(self, name: str, rule: str, target: TargetDistribution | None, count: int, seed: int) -> LabelledImages:
+        pool, images, features = self.pool(name, count)
+        options = {"target": target, "method": RULES[rule], "features": features, "seed": seed}
+        return subset(images, subsample(pool, self.ipc, **options).indices)
+
+    def sets(self) -> Iterator[tuple[str, Draw]]:
+        """Name and draw of every set of the study."""
+        ipc, known = self.ipc, reference()
+        for rule in ("random", "herding", "k-center"):
+            yield f"{rule} | real", partial(self.chosen, "real.parquet", rule, None, 5000)
+        for rule in RULES:
+            yield f"{rule} | unguided", partial(self.chosen, "unguided", rule, known, 5 * ipc)
+        if ipc < 50:
+            yield "matching | unguided, 250 a class", partial(self.chosen, "unguided", "matching", known, 250)
+        for rule in ("random", "histogram", "matching"):
+            yield f"{rule} | DAG, reference", partial(self.chosen, "DAG, reference", rule, known, 5 * ipc)
+        yield f"all | modes, {ipc}", partial(self.chosen, f"modes, {ipc}", "random", None, ipc)
+        if ipc == 10:
+            for name in PRESETS:
+                target = TargetDistribution.preset(name)
+                yield f"matching, {name} | unguided", partial(self.chosen, "unguided", "matching", target, 50)
+                yield f"random | DAG, {name}", partial(self.chosen, f"DAG, {name}", "random", None, 50)
+            for scale in SCALES:
+                yield f"random | CFG {scale:g}", partial(self.chosen, f"CFG {scale:g}", "random", None, 50)
+                yield f"matching | CFG {scale:g}", partial(self.chosen, f"CFG {scale:g}", "matching", known, 50)
+            yield "all | modes, 10, DAG", partial(self.chosen, "modes, 10, DAG, reference", "random", None, 10)
+
+
+def test_images(count: int) -> LabelledImages:
+    """The real test images, or the first of each class of them."""
+    test = load_labelled_images(read_pool(embedded.TEST), **SIZE)
+    rows = [np.flatnonzero(test.labels == label)[: count // len(test.class_names)] for label in test.class_names]
+    return subset(test, np.sort(np.concatenate(rows)))
+
+
+def run(name: str, sets: dict[str, Draw], test: LabelledImages, options: argparse.Namespace) -> None:
+    """Train, keep every result at once, and tell the rows of the table."""
+    settings = {"protocol": options.protocol, "test_images": len(test)}
+    with evaluation_record(RESULTS / f"downstream-{name}.json", settings) as kept:
+        results = evaluate(
+            sets,
+            test,
+            network=options.networks,
+            protocol=PROTOCOLS[options.protocol],
+            seeds=range(options.seeds),
+            test_name=f"{len(test)} real images",
+            known=kept.results,
+            on_result=kept.add,
+        )
+    for row in summarise(results, BASELINE):
+        print(
+            f"{row.set:38} {row.network:12} {row.mean:.4f} {row.std:.4f} {row.difference:+.4f} {row.interval}",
+            flush=True,
+        )
+
+
+def study(folder: Path, options: argparse.Namespace) -> None:
+    test = test_images(options.test_images)
+    sets = dict(Study(folder, options.ipc, test).sets())
+    if options.sets:
+        sets = {name: sets[name] for name in (BASELINE, *options.sets) if name in sets}
+    cross = "" if options.networks == ["convnet-3"] else "-networks"
+    run(f"{options.ipc}-{options.protocol}{cross}", sets, test, options)
+
+
+def tune(folder: Path, options: argparse.Namespace) -> None:
+    """Matching to each candidate, from the unguided pool, tested on training images that no set here holds."""
+    held_out = Study(folder, options.ipc, test_images(10_000))
+    whole = read_pool(folder / "real.parquet")
+    last = np.sort(
+        np.concatenate([np.flatnonzero(whole.labels == label)[-HELD_OUT // 10 :] for label in whole.class_names])
+    )
+    pool = replace(whole, rows=[whole.rows[row] for row in last], encoded=[whole.encoded[row] for row in last])
+    test = load_labelled_images(pool, **SIZE, class_names=held_out.test.class_names)
+    sets = {BASELINE: partial(held_out.chosen, "unguided", "random", None, 5 * options.ipc)}
+    for name, target in candidates().items():
+        sets[f"matching, {name}"] = partial(held_out.chosen, "unguided", "matching", target, 5 * options.ipc)
+    run(f"tune-{options.ipc}", sets, test, options)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["pools", "tune", "study"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"), help="idx files")
+    parser.add_argument("--ipc", type=int, default=10)
+    parser.add_argument("--protocol", default="quick", choices=sorted(PROTOCOLS))
+    parser.add_argument("--networks", nargs="+", default=["convnet-3"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--sets", nargs="+", help="only these, and the baseline")
+    parser.add_argument("--test-images", type=int, default=10_000)
+    options = parser.parse_args()
+    if options.what == "pools":
+        make_pools(options.folder, options.data)
+    else:
+        {"study": study, "tune": tune}[options.what](options.folder, options)
+
+
+if __name__ == "__main__":
+    main()
