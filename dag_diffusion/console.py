@@ -51,7 +51,7 @@ def user_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         if speaks():
-            typer.echo("stopped; run and score go on with the same command, generate with --resume", err=True)
+            typer.echo("stopped; run, score and evaluate go on with the same command, generate with --resume", err=True)
         raise typer.Exit(130) from None
 
 

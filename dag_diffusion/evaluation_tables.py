@@ -31,8 +31,9 @@ def accuracy_table(
     """
     rows = _of_one_setting(summarise(results, baseline))
     several, looked = len({row.network for row in rows}) > 1, any(row.best is not None for row in rows)
+    difference = f"against {baseline}" if isinstance(baseline, str) else "difference"  # the note says to which
     columns = ["trained on", *(["network"] if several else []), "IPC", "accuracy, %"]
-    columns += [*(["best look, %"] if looked else []), TRAININGS, "difference", "95 % interval", "p, Holm"]
+    columns += [*(["best look, %"] if looked else []), TRAININGS, difference, "95 % interval", "p, Holm"]
     cells = [_cells(row, several=several, looked=looked) for row in rows]
     return Table(title, columns, cells, note or setting_note(rows))
 

@@ -35,6 +35,7 @@ from .unfinished import RowCount, append_rows, begin, claim, earlier_images, fin
 logger = logging.getLogger(__name__)
 BATCH_SIZE = 50
 LOG_SECONDS = 30.0  # between two lines of progress in the log
+PATIENCE = 90.0  # Linux trusts what it knows of a folder on a network disk for up to 60 s
 Drawn = list[tuple[ImageJob, Image.Image, float | None]]
 Draw = Callable[[Sequence[ImageJob]], Drawn]
 
@@ -155,7 +156,7 @@ def _fill(
         with in_step():
             if main:
                 tell(last=True)
-                finish(folder, jobs)
+                finish(folder, jobs, patience=PATIENCE if this_process().num_processes > 1 else 0)
     except RuntimeError:
         _stop_if(asked, tell(), len(jobs))  # others were stopped too, and to miss them is no failure
         raise

@@ -9,6 +9,7 @@ only one can.  Nothing else is shared, so a folder on a network disk is enough. 
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -139,19 +140,28 @@ class RowCount:
         return self._rows
 
 
-def finish(folder: Path, jobs: Sequence[ImageJob]) -> None:
+def finish(folder: Path, jobs: Sequence[ImageJob], *, patience: float = 0.0) -> None:
     """Write ``metadata.jsonl`` and remove what was needed only until then.
+
+    Args:
+        patience: seconds to wait for what seems to be missing, since a network disk may list a file that another
+            machine has written only after a while.
 
     Raises:
         OSError: an image is missing.
     """
-    rows = {row["file_name"]: row for row in rows_so_far(folder)}
-    missing = [job.file_name for job in jobs if job.file_name not in rows]
-    if missing:
-        raise OSError(f"{len(missing)} images of {folder} are missing ({missing[0]}, ...); run the same with --resume")
+    deadline = time.monotonic() + patience
+    while missing := _missing(rows := {row["file_name"]: row for row in rows_so_far(folder)}, jobs):
+        if time.monotonic() >= deadline:
+            raise OSError(f"{len(missing)} images of {folder} are missing ({missing[0]}, ...); run it with --resume")
+        time.sleep(1)
     ordered = sorted((rows[job.file_name] for job in jobs), key=lambda row: (row["label"], row["file_name"]))
     write_atomically(folder / METADATA, json_lines(ordered))
     _remove([path for path in (folder / ROWS, folder / EARLIER) if path.exists()])
+
+
+def _missing(rows: Mapping[str, Any], jobs: Sequence[ImageJob]) -> list[str]:
+    return [job.file_name for job in jobs if job.file_name not in rows]
 
 
 @contextmanager

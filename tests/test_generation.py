@@ -15,7 +15,7 @@ from dag_diffusion import PoolConfig, TargetDistribution, fill_pool, score_and_r
 from dag_diffusion.modes import Modes
 from dag_diffusion.plans import image_seed, plan
 from dag_diffusion.pools import COLUMNS
-from dag_diffusion.unfinished import ROWS
+from dag_diffusion.unfinished import ROWS, append_rows, finish
 
 SMALL = PoolConfig(images_per_class=3, num_inference_steps=2, guidance_scale=1.0)
 STEERED = replace(SMALL, target=TargetDistribution.preset("ground"))
@@ -283,3 +283,20 @@ def test_resuming_with_another_extra_guide_is_refused(tmp_path, pipeline):
     fill_pool(pipeline, tmp_path / "pool", steered, extra_guides=[tiny_classifier()])
     with pytest.raises(ValueError, match="extra_guides"):
         fill_pool(pipeline, tmp_path / "pool", steered, resume=True)
+
+
+def test_rows_that_a_network_disk_shows_late_are_waited_for(tmp_path, pipeline, monkeypatch):
+    pool = fill_pool(pipeline, tmp_path / "pool", SMALL)
+    jobs, kept = plan(SMALL, pipeline.class_names), (tmp_path / "pool" / "metadata.jsonl").read_bytes()
+    (tmp_path / "pool" / "metadata.jsonl").unlink()
+    (tmp_path / "pool" / ".rows").mkdir()
+    monkeypatch.setattr("time.sleep", lambda seconds: append_rows(tmp_path / "pool", 1, pool.rows))
+    finish(tmp_path / "pool", jobs, patience=60)
+    assert (tmp_path / "pool" / "metadata.jsonl").read_bytes() == kept
+
+
+def test_rows_that_never_come_are_told_with_the_way_out(tmp_path, pipeline):
+    fill_pool(pipeline, tmp_path / "pool", SMALL)
+    (tmp_path / "pool" / "metadata.jsonl").unlink()
+    with pytest.raises(OSError, match="run it with --resume"):
+        finish(tmp_path / "pool", plan(SMALL, pipeline.class_names))
