@@ -220,7 +220,7 @@ def generate(
         from .target_texts import target_named
         from .tracking import require_trackers, tracked
 
-        curves = output.with_name(f"{output.name}-curves")
+        curves = Path(f"{output.resolve()}-curves")
         with in_step():
             require_trackers(log_with or [], curves)
             dtype = precision_named(precision)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Turn the library's errors, which are written for people, into one line and exit code 2."""
-    from .processes import FailedElsewhereError, StoppedError, speaks
+    from .processes import FailedElsewhereError, KilledError, StoppedError, speaks
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
@@ -34,12 +34,15 @@ def user_errors() -> Iterator[None]:
         yield
     except (ValueError, OSError, FloatingPointError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
-        if getattr(error, "errno", None) == errno.ENOSPC:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             message = "the disk is full; free some space and give the command again (generate: with --resume)"
         typer.echo(f"error: {message}", err=True)
         raise typer.Exit(2) from None
     except FailedElsewhereError:
         raise typer.Exit(2) from None  # the process that failed has said why
+    except KilledError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(128 + error.signal) from None  # as shells say it
     except StoppedError as error:
         if speaks():
             typer.echo(str(error), err=True)

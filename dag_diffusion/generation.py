@@ -27,10 +27,23 @@ from .files import locked, write_image
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline, DifficultyGuidedPipelineOutput
 from .plans import ImageJob, PoolConfig, plan
 from .pools import Pool, read_pool
-from .processes import StoppedError, in_step, stop_signal, this_process
-from .provenance import provenance_of
+from .processes import StoppedError, in_step, stop_signal, this_process, told
+from .provenance import differences, provenance_of
 from .run_log import run_log
-from .unfinished import RowCount, append_rows, begin, claim, earlier_images, finish, take_stock, undone_if_empty
+from .unfinished import (
+    ROWS,
+    RowCount,
+    append_rows,
+    ask_to_stop,
+    begin,
+    claim,
+    earlier_images,
+    finish,
+    is_asked_to_stop,
+    require_current,
+    take_stock,
+    undone_if_empty,
+)
 
 logger = logging.getLogger(__name__)
 BATCH_SIZE = 50
@@ -79,24 +92,40 @@ def fill_pool(
     """
     config, folder, state = config or PoolConfig(), Path(folder), this_process()
     others = {"extra_guides": tuple(extra_guides), "reference_classifier": reference_classifier}
-    with ExitStack() as run:
-        with in_step():
-            jobs = plan(config, pipeline.class_names)
-            _check(pipeline, config, jobs, others, batch_size)
-            if state.is_main_process:
-                run.enter_context(locked(folder))
-                begin(folder, provenance_of(pipeline, config, others, source), resume=resume, overwrite=overwrite)
-        if state.num_processes == 1:  # else others might still be writing
-            run.enter_context(undone_if_empty(folder))
-        log = run.enter_context(run_log(folder, state.process_index))
-        asked = run.enter_context(stop_signal())
+    with in_step():
+        jobs = plan(config, pipeline.class_names)
+        _check(pipeline, config, jobs, others, batch_size)
+        record = provenance_of(pipeline, config, others, source)
+    _require_alike(record, batch_size)
+    with ExitStack() as leaving:
         with in_step():
             if state.is_main_process:
-                done = take_stock(folder, jobs, pipeline.image_size)
+                leaving.enter_context(locked(folder))
+                if begin(folder, record, resume=resume, overwrite=overwrite):
+                    leaving.enter_context(undone_if_empty(folder))
+        log = leaving.enter_context(run_log(folder, state.process_index))
+        asked = leaving.enter_context(stop_signal())
+        run = None
+        with in_step():
+            if state.is_main_process:
+                done, run = take_stock(folder, jobs, pipeline.image_size)
                 log.info("%d of %d images are there; %s", done, len(jobs), _circumstances(pipeline, batch_size))
+        run = folder / ROWS / told(run and run.name)[0]
         draw = partial(_draw, partial(pipeline, **others), config)
-        _fill(folder, jobs, draw, batch_size, asked, progress if state.is_main_process else None, log)
+        _fill(run, jobs, draw, batch_size, asked, progress if state.is_main_process else None, log)
     return read_pool(folder)
+
+
+def _require_alike(record: Mapping[str, Any], batch_size: int) -> None:
+    """Processes of other settings, started by hand on another machine, would draw parts of another pool."""
+    kept = {name: record[name] for name in ("pipeline", "settings", "classes", "dtype", "scheduler")}
+    first, *rest = told(kept | {"batch_size": batch_size})
+    for number, other in enumerate(rest, 1):
+        if differing := list(differences(first, other)):
+            raise ValueError(
+                f"process {number} was started with other settings than process 0: {'; '.join(differing[:5])}; "
+                "start all with the same command"
+            )
 
 
 def _check(
@@ -135,7 +164,7 @@ def _circumstances(pipeline: DifficultyGuidedPipeline, batch_size: int) -> str:
 
 
 def _fill(
-    folder: Path,
+    run: Path,
     jobs: Sequence[ImageJob],
     draw: Draw,
     batch_size: int,
@@ -144,34 +173,39 @@ def _fill(
     log: logging.Logger,
 ) -> None:
     """Draw what is missing, tell how far all processes have come, and finish the pool if nobody asks to stop."""
-    process, main, done = this_process().process_index, this_process().is_main_process, earlier_images(folder)
-    tell = _teller(folder, len(done), len(jobs), progress, log if main else None)
-    try:
-        with written_behind(folder, process) as write:
-            for piece in _pieces(draw, folder, jobs, done, batch_size, asked):
-                write([one for one in piece if one[0].file_name not in done])
-                tell()
-        _stop_if(asked, tell(), len(jobs))
-        this_process().wait_for_everyone()
-        with in_step():
-            if main:
-                tell(last=True)
-                finish(folder, jobs, patience=PATIENCE if this_process().num_processes > 1 else 0)
-    except RuntimeError:
-        _stop_if(asked, tell(), len(jobs))  # others were stopped too, and to miss them is no failure
-        raise
+    folder, state = run.parent.parent, this_process()
+    done = earlier_images(folder)
+    tell = _teller(run, len(done), len(jobs), progress, log if state.is_main_process else None)
+    with in_step():
+        try:
+            with written_behind(run, state.process_index) as write:
+                for piece in _pieces(draw, run, jobs, done, batch_size, asked):
+                    write([one for one in piece if one[0].file_name not in done])
+                    tell()
+        except Exception:
+            ask_to_stop(run)  # the others need not go on for hours
+            raise
+    stopped, count = any(told(asked.is_set())), tell(last=True)
+    if stopped:
+        way = "the same command and --resume" if count else "the same command"
+        raise StoppedError(f"stopped as asked, {count} of {len(jobs)} images are there; go on with {way}")
+    with in_step():
+        if state.is_main_process:
+            finish(folder, jobs, patience=PATIENCE if state.num_processes > 1 else 0)
 
 
 def _pieces(
-    draw: Draw, folder: Path, jobs: Sequence[ImageJob], done: set[str], batch_size: int, asked: threading.Event
+    draw: Draw, run: Path, jobs: Sequence[ImageJob], done: set[str], batch_size: int, asked: threading.Event
 ) -> Iterator[Drawn]:
     """Draw each batch that has images missing and that no other process draws, in pieces that fit into memory."""
     size = batch_size
     for number, start in enumerate(range(0, len(jobs), batch_size)):
         batch, at = jobs[start : start + batch_size], 0
         if asked.is_set():
+            ask_to_stop(run)
+        if is_asked_to_stop(run):
             return
-        if _all_done(batch, done) or not claim(folder, number):
+        if _all_done(batch, done) or not claim(run, number):
             continue
         while at < len(batch):
             piece = batch[at : at + size]
@@ -221,7 +255,7 @@ def _draw(
 
 
 @contextmanager
-def written_behind(folder: Path, process: int) -> Iterator[Callable[[Drawn], None]]:
+def written_behind(run: Path, process: int) -> Iterator[Callable[[Drawn], None]]:
     """A function that writes images in a thread, so that the next are drawn meanwhile; one batch waits at most.
 
     An error, such as of a full disk, comes with the next call or at the end.
@@ -234,34 +268,37 @@ def written_behind(folder: Path, process: int) -> Iterator[Callable[[Drawn], Non
 
     def write(drawn: Drawn) -> None:
         wait()
-        last.append(thread.submit(_write, folder, process, drawn))
+        last.append(thread.submit(_write, run, process, drawn))
 
     with ThreadPoolExecutor(1, "writer") as thread:
         yield write
         wait()
 
 
-def _write(folder: Path, process: int, drawn: Drawn) -> None:
+def _write(run: Path, process: int, drawn: Drawn) -> None:
+    require_current(run)
     for job, image, _ in drawn:
-        write_image(folder / job.file_name, image)
-    append_rows(folder, process, [{**job.row(), "difficulty": difficulty} for job, _, difficulty in drawn])
+        write_image(run.parent.parent / job.file_name, image)
+    append_rows(run, process, [{**job.row(), "difficulty": difficulty} for job, _, difficulty in drawn])
 
 
 def _teller(
-    folder: Path,
+    run: Path,
     done: int,
     total: int,
     progress: Callable[[int, int], None] | None,
     log: logging.Logger | None,
 ) -> Callable[..., int]:
     """A function that counts what all processes have written, tells it, and from time to time logs it."""
-    rows, begun = RowCount(folder), time.monotonic()
+    rows, begun = RowCount(run), time.monotonic()
     logged = begun
     if progress is not None:
         progress(done, total)
 
     def tell(*, last: bool = False) -> int:
         nonlocal logged
+        if progress is None and log is None and not last:  # one process tells, and the others need not count
+            return done
         new, now = rows(), time.monotonic()
         if progress is not None:
             progress(done + new, total)
@@ -272,10 +309,3 @@ def _teller(
         return done + new
 
     return tell
-
-
-def _stop_if(asked: threading.Event, count: int, total: int) -> None:
-    if asked.is_set():
-        raise StoppedError(
-            f"stopped as asked, {count} of {total} images are there; go on with the same command and --resume"
-        )

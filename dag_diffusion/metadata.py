@@ -39,12 +39,12 @@ def read_rows(path: Path, *, growing: bool = False) -> list[dict[str, Any]]:
     Raises:
         ValueError: a line is no row; its number is named.
     """
-    lines = path.read_text("utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")  # as bytes, since a kill may cut within a letter
     rows = []
     for number, line in enumerate(lines[:-1] if growing else lines, 1):
         try:
             if line.strip():
-                rows.append(_row(_DECODER.decode(line)))
+                rows.append(_row(_DECODER.decode(line.decode())))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"line {number} of {path} has no file_name, label and class_name ({error}); mend or remove it"

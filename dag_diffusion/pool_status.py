@@ -4,13 +4,14 @@ images a second = rows written since the run began / seconds from its beginning 
 """
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from .files import read_json_object
 from .metadata import METADATA, read_rows
 from .pools import PROVENANCE
-from .unfinished import EARLIER_ROWS, ROWS, RowCount, damaged_images, rows_so_far
+from .unfinished import EARLIER_ROWS, ROWS, RowCount, damaged_images, image_size, rows_so_far, runs_of
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,19 @@ def pool_status(folder: str | Path, *, verify: bool = False) -> PoolStatus:
     total = settings["images_per_class"] * classes
     if (folder / METADATA).exists() and not (folder / ROWS).exists():
         return PoolStatus(len(read_rows(folder / METADATA)), total, classes, True, damaged=damaged)
-    earlier, new = folder / ROWS / EARLIER_ROWS, RowCount(folder)()
-    if not earlier.exists():  # killed before it had looked around, or about to
+    earlier, runs = folder / ROWS / EARLIER_ROWS, runs_of(folder)
+    if not (earlier.exists() and runs):  # killed before it had looked around, or about to
         return PoolStatus(len(rows_so_far(folder)), total, classes, False, damaged=damaged)
-    written = [file.stat().st_mtime for file in (folder / ROWS).glob("[0-9]*.jsonl")]
+    run = max(runs, key=lambda path: path.stat().st_mtime)
+    new, written = RowCount(run)(), [file.stat().st_mtime for file in run.glob("*.jsonl")]
     last, begun = max(written, default=None), earlier.stat().st_mtime
     rate = None if last is None or last <= begun else new / (last - begun)
-    quiet = None if last is None else time.time() - last
+    quiet = None if last is None else max(0.0, time.time() - last)  # clocks of machines differ
     return PoolStatus(len(read_rows(earlier)) + new, total, classes, False, rate, quiet, damaged)
 
 
 def _damaged(folder: Path) -> list[str]:
-    return damaged_images(folder, rows_so_far(folder), None)
+    """Images with a row that are absent, cut off, altered, or of another size than most."""
+    rows = rows_so_far(folder, absent=True)
+    sizes = Counter(size for row in rows if (size := image_size(folder / row["file_name"])))
+    return damaged_images(folder, rows, sizes.most_common(1)[0][0] if sizes else None)

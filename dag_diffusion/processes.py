@@ -12,16 +12,24 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-SHUTDOWN_SECONDS = 600  # a batch may take so long after a SIGTERM; torchrun's own 30 s would tear it
+SHUTDOWN_SECONDS = 600  # a batch may take so long after a SIGTERM to the launcher; torchrun's own 30 s are too short
 
 
 class FailedElsewhereError(RuntimeError):
     """Another process failed, and tells why."""
+
+
+class KilledError(RuntimeError):
+    """A process was killed from outside; ``signal`` is by which signal."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.signal = number
 
 
 class StoppedError(RuntimeError):
@@ -45,17 +53,15 @@ def in_step() -> Iterator[None]:
     Raises:
         FailedElsewhereError: in all but the first of the processes that failed, which raises its own error.
     """
-    from accelerate.utils import gather_object
-
     state, failure = this_process(), None
     try:
         yield
     except Exception as error:
         failure = error
-    if state.num_processes == 1:
-        reports = [failure]
-    else:
-        reports = gather_object([None if failure is None else str(failure) or type(failure).__name__])
+    try:
+        reports = told(None if failure is None else str(failure) or type(failure).__name__)
+    except FailedElsewhereError as gone:
+        raise failure or gone from None
     failed = [number for number, report in enumerate(reports) if report is not None]
     if failed and failed[0] == state.process_index:
         raise failure
@@ -63,9 +69,25 @@ def in_step() -> Iterator[None]:
         raise FailedElsewhereError(f"process {failed[0]} of {state.num_processes} failed: {reports[failed[0]]}")
 
 
+def told(value: Any) -> list[Any]:
+    """What each process says, in their order, known to all of them; waits for the last.
+
+    Raises:
+        FailedElsewhereError: one is gone.
+    """
+    from accelerate.utils import gather_object
+
+    if this_process().num_processes == 1:
+        return [value]
+    try:
+        return gather_object([value])
+    except RuntimeError as gone:
+        raise FailedElsewhereError("another process is gone, so that this one ends too") from gone
+
+
 @contextmanager
 def stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, as schedulers and spot machines send it some time before they kill.
+    """An event that SIGTERM sets, as schedulers and spot machines send it some time before they kill, or SIGHUP.
 
     Outside the main thread, where Python hands over no signals, nobody sets it.
     """
@@ -73,11 +95,14 @@ def stop_signal() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
+    # who runs under nohup has SIGHUP ignored, and keeps it so
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda number, frame: asked.set()) for number in numbers}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def is_started() -> bool:
@@ -107,6 +132,7 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
 
     Raises:
         ValueError: there are not so many GPUs.
+        KilledError: one was killed from outside, as for want of memory; the others are stopped too.
     """
     import torch
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -126,7 +152,7 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",  # any free port
         max_restarts=0,  # whoever wants that starts it with accelerate launch
-        signals_to_handle="SIGTERM,SIGINT",
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT",  # else workers outlive a closed terminal
         shutdown_timeout=SHUTDOWN_SECONDS,
     )
     for name in list(logging.root.manager.loggerDict):  # the process that failed has said why, in words for people
@@ -135,8 +161,15 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
     try:
         elastic_launch(config, sys.executable)("-m", "dag_diffusion", *arguments)
     except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        return code if code > 0 else 128 - code  # as shells say it of a process that a signal killed
+        rank, first = error.get_first_failure()
+        if first.exitcode > 0:
+            return first.exitcode
+        name = signal.Signals(-first.exitcode).name
+        raise KilledError(
+            f"process {rank} was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}; "
+            "the same command with --resume goes on",
+            -first.exitcode,
+        ) from None
     except SignalException as error:
         return 128 + error.sigval
     return 0

@@ -1,18 +1,21 @@
 """A pool while it is being filled: whose turn a batch is, which images are there, and what a kill has left.
 
-    POOL/pool.json   POOL/Bag/00000.png ...   POOL/.rows/{earlier,00000,00001,...}.jsonl   POOL/.rows/00012.claim
+    POOL/pool.json   POOL/Bag/00000.png ...   POOL/.rows/earlier.jsonl   POOL/.rows/RUN/{00001.jsonl,000012.claim,stop}
 
 Each process appends rows to a file of its own, a row after its image, and takes a batch by making its claim file, which
-only one can.  Nothing else is shared, so a folder on a network disk is enough.  ``metadata.jsonl`` comes at the end.
+only one can.  Nothing else is shared, so a folder on a network disk is enough.  Each run has a folder of its own below
+``.rows``: a process left over from an earlier one finds its own gone, and can neither claim nor write any more.
+``metadata.jsonl`` comes at the end.
 """
 
 import logging
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +29,21 @@ from .provenance import require_same_settings
 
 logger = logging.getLogger(__name__)
 ROWS = ".rows"
-EARLIER_ROWS = "earlier.jsonl"
+EARLIER_ROWS, STOP = "earlier.jsonl", "stop"
 
 
-def begin(folder: Path, provenance: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
+def begin(folder: Path, provenance: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
     """Open a folder for a pool, an earlier one put aside until this one is finished, or go on with one begun before.
+
+    Returns:
+        Whether this run has begun it, so that all that is in the folder is its own.
 
     Raises:
         FileExistsError: the folder holds something else, or a pool while neither ``resume`` nor ``overwrite`` is given.
         ValueError: the pool to go on with has other settings.
     """
-    if resume and (folder / PROVENANCE).exists():
+    anew = not (resume and (folder / PROVENANCE).exists())
+    if not anew:
         require_same_settings(read_json_object(folder / PROVENANCE), provenance, folder)
     else:
         require_writable_target(folder, overwrite=overwrite)
@@ -44,20 +51,21 @@ def begin(folder: Path, provenance: Mapping[str, Any], *, resume: bool, overwrit
             _put_aside(folder)
             write_provenance(folder, provenance)
     for torn in folder.rglob(".*.partial"):
-        torn.unlink()
+        torn.unlink(missing_ok=True)
+    return anew
 
 
-def take_stock(folder: Path, jobs: Sequence[ImageJob], size: tuple[int, int]) -> int:
-    """Gather the rows of images that are whole and as planned, and free all claims; whatever else is drawn again.
+def take_stock(folder: Path, jobs: Sequence[ImageJob], size: tuple[int, int]) -> tuple[int, Path]:
+    """Gather the rows of images that are whole and as planned, and open a run; whatever else is drawn again.
 
     Args:
         size: (width, height) of every image.
 
     Returns:
-        How many images are there.
+        How many images are there, and the folder of the run.
     """
     rows, planned = rows_so_far(folder), {job.file_name: job for job in jobs}
-    kept = [row for row in rows if row["file_name"] not in planned or planned[row["file_name"]].made(row)]
+    kept = [row for row in rows if row["file_name"] in planned and planned[row["file_name"]].made(row)]
     damaged = set(damaged_images(folder, kept, size))
     kept = [row for row in kept if row["file_name"] not in damaged]
     if len(kept) < len(rows):
@@ -68,12 +76,19 @@ def take_stock(folder: Path, jobs: Sequence[ImageJob], size: tuple[int, int]) ->
         )
     (folder / ROWS).mkdir(exist_ok=True)
     write_atomically(folder / ROWS / EARLIER_ROWS, json_lines(kept))  # none appends to a line that a kill tore
-    for file in (folder / ROWS).glob("[0-9]*"):
-        file.unlink()
-    count = sum(row["file_name"] in planned for row in kept)
-    if count < len(jobs):  # else a finished pool stays one
+    for old in runs_of(folder):
+        # renamed first, so that whoever is left of that run finds nothing to write to
+        shutil.rmtree(old.rename(old.with_name(f".{old.name}")))
+    run = folder / ROWS / uuid.uuid4().hex[:12]
+    run.mkdir()
+    if len(kept) < len(jobs):  # else a finished pool stays one
         (folder / METADATA).unlink(missing_ok=True)
-    return count
+    return len(kept), run
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """Folders of the run that fills the pool, or of the last that did."""
+    return [path for path in (folder / ROWS).glob("*") if path.is_dir()]
 
 
 def earlier_images(folder: Path) -> set[str]:
@@ -81,13 +96,22 @@ def earlier_images(folder: Path) -> set[str]:
     return {row["file_name"] for row in read_rows(folder / ROWS / EARLIER_ROWS)}
 
 
-def rows_so_far(folder: Path) -> list[dict[str, Any]]:
-    """Rows of images that are surely there: a row is written after its image."""
+def rows_so_far(folder: Path, *, absent: bool = False) -> list[dict[str, Any]]:
+    """Rows of images that are there, a row being written after its image; with ``absent`` of those gone since too."""
     rows = read_rows(folder / METADATA) if (folder / METADATA).exists() else []
-    for file in sorted((folder / ROWS).glob("*.jsonl")):
+    for file in sorted((folder / ROWS).rglob("*.jsonl")):
         rows += read_rows(file, growing=True)
     by_name = {row["file_name"]: row for row in rows}
-    return [row for name, row in by_name.items() if (folder / name).is_file()]
+    return [row for name, row in by_name.items() if absent or (folder / name).is_file()]
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) by the header of a PNG, None if it has none."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
 
 
 def damaged_images(folder: Path, rows: Sequence[Mapping[str, Any]], size: tuple[int, int] | None) -> list[str]:
@@ -109,34 +133,54 @@ def damaged_images(folder: Path, rows: Sequence[Mapping[str, Any]], size: tuple[
         return [row["file_name"] for row, good in zip(rows, threads.map(whole, rows), strict=True) if not good]
 
 
-def claim(folder: Path, batch: int) -> bool:
+def claim(run: Path, batch: int) -> bool:
     """Take a batch, by its number in the plan, unless another process has; atomic on local and network disks."""
     try:
-        (folder / ROWS / f"{batch:06d}.claim").touch(exist_ok=False)
+        (run / f"{batch:06d}.claim").touch(exist_ok=False)
     except FileExistsError:
         return False
     return True
 
 
-def append_rows(folder: Path, process: int, rows: Iterable[Mapping[str, Any]]) -> None:
+def ask_to_stop(run: Path) -> None:
+    """Let no process of a run take another batch."""
+    (run / STOP).touch()
+
+
+def is_asked_to_stop(run: Path) -> bool:
+    """Whether one process of the run was asked to stop, or has failed."""
+    return (run / STOP).exists()
+
+
+def require_current(run: Path) -> None:
+    """Refuse to write into a pool that a later run has taken over.
+
+    Raises:
+        FileNotFoundError: one has.
+    """
+    if not run.is_dir():
+        raise FileNotFoundError(f"a later run has taken over {run.parent.parent}; this one ends, nothing is to be done")
+
+
+def append_rows(run: Path, process: int, rows: Iterable[Mapping[str, Any]]) -> None:
     """Add rows of images that are written to the file of one process."""
-    with (folder / ROWS / f"{process:05d}.jsonl").open("ab") as file:
+    with (run / f"{process:05d}.jsonl").open("ab") as file:
         file.write(json_lines(rows))
 
 
 class RowCount:
-    """How many rows the processes of this run have written; each look reads only what was appended since the last."""
+    """How many rows the processes of a run have written; each look reads only what was appended since the last."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self._read, self._rows = folder, {}, 0
+    def __init__(self, run: Path) -> None:
+        self.run, self._read, self._rows = run, {}, 0
 
     def __call__(self) -> int:
-        for path in (self.folder / ROWS).glob("[0-9]*.jsonl"):
-            with path.open("rb") as file:
+        for path in self.run.glob("*.jsonl"):
+            with suppress(FileNotFoundError), path.open("rb") as file:  # gone if the pool was finished just now
                 file.seek(self._read.get(path, 0))
                 added = file.read()
-            self._read[path] = self._read.get(path, 0) + len(added)
-            self._rows += added.count(b"\n")
+                self._read[path] = self._read.get(path, 0) + len(added)
+                self._rows += added.count(b"\n")
         return self._rows
 
 
@@ -161,7 +205,7 @@ def finish(folder: Path, jobs: Sequence[ImageJob], *, patience: float = 0.0) -> 
 
 
 def _missing(rows: Mapping[str, Any], jobs: Sequence[ImageJob]) -> list[str]:
-    return [job.file_name for job in jobs if job.file_name not in rows]
+    return [job.file_name for job in jobs if not (job.file_name in rows and job.made(rows[job.file_name]))]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from killed import EVENTS, fill_and_count, fill_until_killed
+from killed import fill_and_count, fill_until_killed
 from PIL import Image
 from pools_on_disk import content
 from tiny import tiny_pipeline
@@ -62,7 +62,7 @@ def generate(saved: Path, pool: Path, *options: str) -> subprocess.Popen:
 
 
 def wait_for_images(process: subprocess.Popen, pool: Path) -> None:
-    while process.poll() is None and not list(pool.glob(".rows/[0-9]*.jsonl")):
+    while process.poll() is None and not list(pool.glob(".rows/*/*.jsonl")):
         pass
     assert process.poll() is None
 
@@ -99,17 +99,13 @@ def test_pool_killed_at_a_random_file_operation_resumes_to_the_same_files(tmp_pa
     assert content(pool) == whole
 
 
-def test_kills_cover_what_a_run_does_to_its_files():
-    assert {"open", "os.rename", "os.mkdir", "os.remove"} <= EVENTS
-
-
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_stop_signal_lets_the_batch_be_finished_and_the_pool_resumes(tmp_path, saved, long_pool, processes):
+@pytest.mark.parametrize(("processes", "number"), [("1", signal.SIGTERM), ("2", signal.SIGTERM), ("2", signal.SIGHUP)])
+def test_stop_signal_lets_the_batch_be_finished_and_the_pool_resumes(tmp_path, saved, long_pool, processes, number):
     run = generate(saved, tmp_path / "pool", "--num-processes", processes)
     wait_for_images(run, tmp_path / "pool")
-    run.send_signal(signal.SIGTERM)
+    run.send_signal(number)
     said = run.communicate()[1]
-    assert run.returncode == 128 + signal.SIGTERM
+    assert run.returncode == 128 + number
     assert "stopped as asked" in said
     assert "Traceback" not in said
     assert not list((tmp_path / "pool").rglob("*.partial"))
@@ -117,16 +113,32 @@ def test_stop_signal_lets_the_batch_be_finished_and_the_pool_resumes(tmp_path, s
     assert content(tmp_path / "pool") == long_pool
 
 
-def test_process_that_dies_stops_the_others_and_the_pool_resumes(tmp_path, saved, long_pool):
+def process_of_rank(run: subprocess.Popen, rank: str) -> psutil.Process:
+    (found,) = [p for p in psutil.Process(run.pid).children(recursive=True) if p.environ().get("RANK") == rank]
+    return found
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_process_that_is_killed_is_named_stops_the_others_and_the_pool_resumes(tmp_path, saved, long_pool, rank):
     run = generate(saved, tmp_path / "pool", "--num-processes", "2")
     wait_for_images(run, tmp_path / "pool")
-    second = [p for p in psutil.Process(run.pid).children(recursive=True) if p.environ().get("RANK") == "1"]
-    second[0].kill()
-    said = run.communicate()[1]
+    process_of_rank(run, rank).kill()
+    said = [line for line in run.communicate()[1].splitlines() if line.strip()]
     assert run.returncode == 128 + signal.SIGKILL
-    assert "Traceback" not in said
+    assert len(said) == 1, said
+    assert f"process {rank} was killed by SIGKILL" in said[0]
     assert generate(saved, tmp_path / "pool", "--resume").wait() == 0
     assert content(tmp_path / "pool") == long_pool
+
+
+def test_one_process_that_is_told_to_stop_stops_all(tmp_path, saved):
+    run = generate(saved, tmp_path / "pool", "--num-processes", "2")
+    wait_for_images(run, tmp_path / "pool")
+    process_of_rank(run, "1").terminate()
+    said = run.communicate()[1]
+    assert run.returncode == 128 + signal.SIGTERM
+    assert said.count("stopped as asked") == 1
+    assert "Traceback" not in said
 
 
 @unprivileged_mounts

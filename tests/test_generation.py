@@ -1,6 +1,7 @@
 """Filling a pool: the same images whoever draws them, nothing lost or doubled by a kill, nothing overwritten."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from dag_diffusion import PoolConfig, TargetDistribution, fill_pool, score_and_r
 from dag_diffusion.modes import Modes
 from dag_diffusion.plans import image_seed, plan
 from dag_diffusion.pools import COLUMNS
-from dag_diffusion.unfinished import ROWS, append_rows, finish
+from dag_diffusion.unfinished import ROWS, append_rows, claim, finish, require_current, runs_of, take_stock
 
 SMALL = PoolConfig(images_per_class=3, num_inference_steps=2, guidance_scale=1.0)
 STEERED = replace(SMALL, target=TargetDistribution.preset("ground"))
@@ -121,8 +122,8 @@ def test_torn_row_and_image_without_row_are_drawn_again(tmp_path, pipeline):
     fill_pool(pipeline, tmp_path / "pool", SMALL)
     folder = tmp_path / "pool"
     rows = (folder / "metadata.jsonl").read_bytes()
-    (folder / ROWS).mkdir()
-    (folder / ROWS / "00000.jsonl").write_bytes(rows[: len(rows) // 2])  # cut in the middle of a row
+    (folder / ROWS / "run").mkdir(parents=True)
+    (folder / ROWS / "run" / "00000.jsonl").write_bytes(rows[: len(rows) // 2])  # cut in the middle of a row
     (folder / "metadata.jsonl").unlink()
     assert len(fill_pool(pipeline, folder, SMALL, resume=True)) == 9
     assert (folder / "metadata.jsonl").read_bytes() == rows
@@ -289,8 +290,9 @@ def test_rows_that_a_network_disk_shows_late_are_waited_for(tmp_path, pipeline, 
     pool = fill_pool(pipeline, tmp_path / "pool", SMALL)
     jobs, kept = plan(SMALL, pipeline.class_names), (tmp_path / "pool" / "metadata.jsonl").read_bytes()
     (tmp_path / "pool" / "metadata.jsonl").unlink()
-    (tmp_path / "pool" / ".rows").mkdir()
-    monkeypatch.setattr("time.sleep", lambda seconds: append_rows(tmp_path / "pool", 1, pool.rows))
+    run = tmp_path / "pool" / ROWS / "run"
+    run.mkdir(parents=True)
+    monkeypatch.setattr("time.sleep", lambda seconds: append_rows(run, 1, pool.rows))
     finish(tmp_path / "pool", jobs, patience=60)
     assert (tmp_path / "pool" / "metadata.jsonl").read_bytes() == kept
 
@@ -300,3 +302,69 @@ def test_rows_that_never_come_are_told_with_the_way_out(tmp_path, pipeline):
     (tmp_path / "pool" / "metadata.jsonl").unlink()
     with pytest.raises(OSError, match="run it with --resume"):
         finish(tmp_path / "pool", plan(SMALL, pipeline.class_names))
+
+
+def interrupted(pipeline, folder, config=SMALL):
+    """Fill a pool but for its last images."""
+
+    class StoppedHere(BaseException):
+        pass
+
+    def stop(done, total):
+        if done >= 4:
+            raise StoppedHere
+
+    with pytest.raises(StoppedHere):
+        fill_pool(pipeline, folder, config, batch_size=2, progress=stop)
+
+
+def test_process_left_over_from_an_earlier_run_can_no_longer_write(tmp_path, pipeline):
+    interrupted(pipeline, tmp_path / "pool")
+    (old,) = runs_of(tmp_path / "pool")
+    jobs = plan(SMALL, pipeline.class_names)
+    _, new = take_stock(tmp_path / "pool", jobs, pipeline.image_size)
+    assert runs_of(tmp_path / "pool") == [new]
+    for attempt in (lambda: claim(old, 3), lambda: append_rows(old, 1, []), lambda: require_current(old)):
+        with pytest.raises(FileNotFoundError):
+            attempt()
+
+
+def test_row_of_another_plan_never_gets_into_a_pool(tmp_path, pipeline):
+    pool = fill_pool(pipeline, tmp_path / "pool", SMALL)
+    run = tmp_path / "pool" / ROWS / "run"
+    run.mkdir(parents=True)
+    append_rows(run, 1, [{**pool.rows[0], "seed": 1}])
+    with pytest.raises(OSError, match="run it with --resume"):
+        finish(tmp_path / "pool", plan(SMALL, pipeline.class_names))
+
+
+def test_resuming_never_removes_what_is_not_its_own(tmp_path, pipeline, monkeypatch):
+    interrupted(pipeline, tmp_path / "pool")
+    shutil.rmtree(tmp_path / "pool" / ROWS)  # as a copy without hidden files has it
+    (tmp_path / "pool" / "notes.txt").write_text("mine")
+    monkeypatch.setattr(type(pipeline), "__call__", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        fill_pool(pipeline, tmp_path / "pool", SMALL, resume=True)
+    assert (tmp_path / "pool" / "notes.txt").read_text() == "mine"
+    assert len(list((tmp_path / "pool").glob("*/*.png"))) >= 4
+
+
+def test_row_cut_off_within_a_letter_is_drawn_again(tmp_path):
+    pipeline = tiny_pipeline()
+    pipeline.register_modules(classifier=None)
+    pipeline.register_to_config(id2label={0: "Bag", 1: "Müll", 2: "Coat"})
+    expected = content(fill_pool(pipeline, tmp_path / "whole", SMALL, batch_size=2).path)
+    interrupted(pipeline, tmp_path / "pool")
+    (run,) = runs_of(tmp_path / "pool")
+    rows = (run / "00000.jsonl").read_bytes()
+    (run / "00000.jsonl").write_bytes(rows[: rows.rindex("ü".encode()) + 1])
+    fill_pool(pipeline, tmp_path / "pool", SMALL, batch_size=2, resume=True)
+    assert content(tmp_path / "pool") == expected
+
+
+def test_processes_of_other_settings_do_not_fill_one_pool(tmp_path, pipeline, monkeypatch):
+    other = {"settings": {"seed": 8}, "batch_size": 50}
+    monkeypatch.setattr("dag_diffusion.generation.told", lambda value: [value, value | other])
+    with pytest.raises(ValueError, match="process 1 was started with other settings"):
+        fill_pool(pipeline, tmp_path / "pool", SMALL)
+    assert not (tmp_path / "pool").exists()

@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 from test_cli import call
 
 from dag_diffusion import PoolConfig, fill_pool, subsample, write_distilled_set
@@ -23,14 +24,14 @@ def half_filled(pipeline, folder):
 
     with pytest.raises(StoppedHere):
         fill_pool(pipeline, folder, SMALL, batch_size=2, progress=stop)
-    return sum(len(file.read_text().splitlines()) for file in folder.glob(".rows/[0-9]*.jsonl"))
+    return sum(len(file.read_text().splitlines()) for file in folder.glob(".rows/*/*.jsonl"))
 
 
 def test_unfinished_pool_tells_what_is_there_and_how_fast_it_grew(tmp_path, pipeline):
     there = half_filled(pipeline, tmp_path / "pool")
     rows = tmp_path / "pool" / ".rows"
     os.utime(rows / "earlier.jsonl", (1000, 1000))
-    os.utime(rows / "00000.jsonl", (1002, 1002))
+    os.utime(next(rows.glob("*/00000.jsonl")), (1002, 1002))
     found = pool_status(tmp_path / "pool")
     assert (found.done, found.total, found.classes, found.finished) == (there, 9, 3, False)
     assert found.images_per_second == there / 2
@@ -55,6 +56,14 @@ def test_images_are_checked_when_asked_for(tmp_path, pipeline):
     assert name in result.stderr
 
 
+def test_missing_image_and_one_of_another_size_are_found(tmp_path, pipeline):
+    pool = fill_pool(pipeline, tmp_path / "pool", SMALL)
+    missing, small = (pool.path / pool.rows[index]["file_name"] for index in (1, 5))
+    missing.unlink()
+    Image.new("L", (4, 4)).save(small)
+    assert pool_status(pool.path, verify=True).damaged == [pool.rows[1]["file_name"], pool.rows[5]["file_name"]]
+
+
 def test_folder_that_generate_has_not_begun_is_refused(tmp_path, pipeline):
     with pytest.raises(FileNotFoundError, match="no pool that `generate` has begun"):
         pool_status(tmp_path)
@@ -70,6 +79,6 @@ def test_folder_that_generate_has_not_begun_is_refused(tmp_path, pipeline):
 def test_command_says_what_to_do_about_a_pool_that_no_longer_grows(tmp_path, pipeline):
     half_filled(pipeline, tmp_path / "pool")
     assert "in this run" in call("status", tmp_path / "pool").stdout
-    for file in (tmp_path / "pool" / ".rows").glob("*.jsonl"):
+    for file in (tmp_path / "pool" / ".rows").rglob("*.jsonl"):
         os.utime(file, (1000, 1000))
     assert "--resume" in call("status", tmp_path / "pool").stdout
