@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 import psutil
@@ -184,34 +184,33 @@ def same(arguments: argparse.Namespace, folder: Path) -> dict:
 
 
 def kills(arguments: argparse.Namespace, folder: Path) -> dict:
-    """Two processes, all killed at once at a random moment between their start and their end, then resumed."""
-    count, batch = arguments.images, ("--batch-size", "10")
-    whole = seconds_of(launched, folder / "whole", count, 2, *batch)
-    expected, moments, found = files(folder / "whole"), np.random.default_rng(0).random(arguments.kills), []
-    for number, share in enumerate(moments):
+    """Two processes, killed at once when a random number of images is there, then resumed."""
+    count, options = arguments.images, ("--batch-size", "10")
+    launched(folder / "whole", count, 2, *options)
+    expected, generator, found = files(folder / "whole"), np.random.default_rng(0), []
+    for number, wanted in enumerate(generator.integers(0, count - 20, arguments.kills).tolist()):
         pool = folder / str(number)
-        command = [*GENERATE, str(pool), "--images-per-class", str(count // 10), "--num-processes", "2"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        run = subprocess.Popen([*command, "--target", "ground", "--quiet", *batch], env=environment)  # noqa: S603
-        try:
-            run.wait(share * whole)
-        except subprocess.TimeoutExpired:
-            started = psutil.Process(run.pid)
-            for process in [started, *started.children(recursive=True)]:
-                process.kill()
-        run.wait()
+        killed_at(pool, count, wanted, *options)
         there, torn = len(list(pool.glob("*/*.png"))), len(list(pool.rglob("*.partial")))
-        launched(pool, count, 2, *batch, "--resume")
-        found.append(
-            {
-                "after_seconds": round(float(share * whole), 2),
-                "images": there,
-                "torn": torn,
-                "same": files(pool) == expected,
-            }
-        )
+        launched(pool, count, 2, *options, "--resume")
+        found.append({"images": there, "torn": torn, "same": files(pool) == expected})
         print(found[-1], flush=True)
-    return {"seconds_of_a_whole_run": whole, "kills": found, "same": sum(one["same"] for one in found)}
+    return {"kills": found, "same": sum(one["same"] for one in found)}
+
+
+def killed_at(pool: Path, count: int, images: int, *options: str) -> None:
+    """Start to fill a pool and kill every process with -9 as soon as there are so many images."""
+    command = [*GENERATE, str(pool), "--images-per-class", str(count // 10), "--num-processes", "2", *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = subprocess.Popen([*command, "--target", "ground", "--quiet"], env=environment)  # noqa: S603
+    while run.poll() is None and len(list(pool.glob("*/*.png"))) <= images:
+        sleep(0.005)
+    if run.poll() is not None:
+        raise RuntimeError(f"the run ended with code {run.returncode} before it could be killed")
+    started = psutil.Process(run.pid)
+    for process in [started, *started.children(recursive=True)]:
+        process.kill()
+    run.wait()
 
 
 def files(pool: Path) -> dict[str, bytes]:
