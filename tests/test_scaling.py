@@ -117,8 +117,11 @@ def test_two_nodes_fill_the_pool_that_one_process_fills(tmp_path, cluster):
     assert content(tmp_path / "two nodes") == content(tmp_path / "one")
 
 
-def test_failed_job_goes_back_into_the_queue(tmp_path, cluster):
-    program(cluster / "srun", "exit 3")
+@pytest.mark.parametrize(
+    ("step", "again"), [('mkdir -p "$POOL"; touch "$POOL/1.png"; exit 3', True), ("exit 3", False)]
+)
+def test_job_that_got_further_goes_back_into_the_queue(tmp_path, cluster, step, again):
+    program(cluster / "srun", step)
     done = submitted(cluster, tmp_path / "pool", tmp_path / "tiny")
     assert done.returncode == 3
-    assert f"requeue {os.getpid()}" in (cluster / "asked").read_text()
+    assert (f"requeue {os.getpid()}" in (cluster / "asked").read_text()) == again
