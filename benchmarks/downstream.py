@@ -5,7 +5,7 @@
     python benchmarks/downstream.py modes FOLDER   # forms of mode guidance, on held-out training images
     python benchmarks/downstream.py study FOLDER --ipc 10
     python benchmarks/downstream.py study FOLDER --ipc 10 --networks resnet-ap-10 resnet-18 --seeds 3 --test-images 2000
-    python benchmarks/downstream.py study FOLDER --ipc 10 --protocol classic --sets "random real" "matching | unguided"
+    python benchmarks/downstream.py study FOLDER --ipc 10 --protocol classic --sets "random | real" "herding | real"
 
 Whatever is drawn is drawn anew for each seed, which is also that of the training; the baseline is a random draw
 from the unguided pool.  Results go to benchmarks/results/downstream-WHAT.json and .csv after every training, and the
@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from embedded import RESULTS
+from subsampling import reference_target as reference
 
 from dag_diffusion import (
     PoolConfig,
@@ -59,11 +60,6 @@ SCALES = (1.0, 2.0, 3.0)  # of classifier-free guidance, beside the default of 1
 BASELINE = "random | unguided"
 HELD_OUT = 5000  # training images that the tuned target is chosen by
 Draw = Callable[[int], LabelledImages]
-
-
-def reference() -> TargetDistribution:
-    names = dict(enumerate(embedded.CLASS_NAMES))
-    return TargetDistribution.from_reference(embedded.training_difficulties(names), "training images, out of sample")
 
 
 def candidates() -> dict[str, TargetDistribution]:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -183,7 +183,8 @@ def _fill(
                     write([one for one in piece if one[0].file_name not in done])
                     tell()
         except Exception:
-            ask_to_stop(run)  # the others need not go on for hours
+            with suppress(OSError):  # of a full disk, or a run that is over; why it failed is what counts
+                ask_to_stop(run)  # the others need not go on for hours
             raise
     stopped, count = any(told(asked.is_set())), tell(last=True)
     if stopped:

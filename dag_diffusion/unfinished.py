@@ -30,6 +30,7 @@ from .provenance import require_same_settings
 logger = logging.getLogger(__name__)
 ROWS = ".rows"
 EARLIER_ROWS, STOP = "earlier.jsonl", "stop"
+NO_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises
 
 
 def begin(folder: Path, provenance: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
@@ -110,7 +111,7 @@ def image_size(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path, formats=["PNG"]) as image:
             return image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except NO_IMAGE:
         return None
 
 
@@ -126,7 +127,7 @@ def damaged_images(folder: Path, rows: Sequence[Mapping[str, Any]], size: tuple[
                 right = size is None or image.size == size
                 image.verify()
                 return right
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # Pillow raises all of these
+        except NO_IMAGE:
             return False
 
     with ThreadPoolExecutor() as threads:
