@@ -2,7 +2,6 @@
 
     python benchmarks/downstream.py pools FOLDER   # real images, pools by target, modes and CFG scale
     python benchmarks/downstream.py tune FOLDER    # targets, tested on held-out training images
-    python benchmarks/downstream.py modes FOLDER   # forms of mode guidance, on held-out training images
     python benchmarks/downstream.py study FOLDER --ipc 10
     python benchmarks/downstream.py study FOLDER --ipc 10 --networks resnet-ap-10 resnet-18 --seeds 3 --test-images 2000
     python benchmarks/downstream.py study FOLDER --ipc 10 --protocol classic --sets "random | real" "herding | real"
@@ -20,7 +19,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from embedded import RESULTS
 from subsampling import reference_target as reference
 
@@ -40,7 +38,6 @@ from dag_diffusion.distillation import load_embedded_pipeline
 from dag_diffusion.evaluation import evaluate
 from dag_diffusion.evaluation_records import evaluation_record
 from dag_diffusion.labelled_images import LabelledImages, load_labelled_images, subset
-from dag_diffusion.modes import ModeGuidance, encode_pool, find_difficulty_modes, find_modes
 from dag_diffusion.pools import Pool
 from dag_diffusion.real_images import rows_of
 from dag_diffusion.training import PROTOCOLS
@@ -126,9 +123,9 @@ def first_of(pool: Pool, count: int) -> np.ndarray:
 class Study:
     """The sets of one IPC by name, each made only when it is first asked for."""
 
-    def __init__(self, folder: Path, ipc: int, test: LabelledImages) -> None:
+    def __init__(self, folder: Path, ipc: int, test: LabelledImages, pipeline: Path = embedded.PIPELINE) -> None:
         self.folder, self.ipc, self.test = folder, ipc, test
-        self.guide = load_classifier(embedded.PIPELINE / "classifier")
+        self.guide = load_classifier(pipeline / "classifier")
         self.loaded: dict = {}
 
     def pool(self, name: str, count: int) -> tuple[Pool, LabelledImages, np.ndarray]:
@@ -224,45 +221,9 @@ def tune(folder: Path, options: argparse.Namespace) -> None:
     run(f"tune-{options.ipc}", sets, held_out(folder, test.class_names), options)
 
 
-def explore_modes(folder: Path, options: argparse.Namespace) -> None:
-    """One image a mode and draw, five draws of each form; and the decoded modes themselves."""
-    pipeline, test = load_embedded_pipeline(), test_images(10)
-    real, sets = read_pool(folder / "real.parquet"), {}
-    rows = first_of(real, 5000)
-    latents = encode_pool(pipeline.vae, rows_of(real, rows), size=32, batch_size=100)
-    labels, names = real.labels[rows], {"class_names": real.class_names}
-    with np.load(embedded.TRAIN_DIFFICULTIES) as recorded:
-        difficulties = recorded["cross_fitted"].astype(np.float64)[rows]
-    found = {
-        "plain": find_modes(latents, labels, 10, **names),
-        "pooled": find_modes(latents, labels, 10, average=2, **names),
-        "by difficulty": find_difficulty_modes(latents, labels, difficulties, 10, reference(), **names),
-    }
-    forms = {
-        **{f"modes, {name}": (modes, ModeGuidance()) for name, modes in found.items()},
-        **{f"modes, plain, scale {scale}": (found["plain"], ModeGuidance(scale=scale)) for scale in (0.2, 0.4)},
-        "modes, plain, to 0.8": (found["plain"], ModeGuidance(stop=0.8)),
-    }
-    for name, (modes, guidance) in forms.items():
-        config = PoolConfig(images_per_class=50, modes=modes, mode_guidance=guidance)
-        pool = fill_pool(pipeline, folder / f"explored {name}", config, resume=True, source="embedded default")
-        images = load_labelled_images(pool, **SIZE, class_names=test.class_names)
-        numbers = np.array([int(Path(row["file_name"]).stem) for row in pool.rows])
-        # images are drawn to the modes in turn
-        sets[name] = lambda seed, images=images, numbers=numbers: subset(
-            images, np.flatnonzero(numbers // 10 == seed % 5)
-        )
-    with torch.no_grad():
-        decoded = pipeline.vae.decode(found["plain"].centres / pipeline.vae.config.scaling_factor).sample
-    pixels = ((decoded[:, :1] + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
-    sets["decoded modes, no diffusion"] = LabelledImages(pixels, found["plain"].labels, test.class_names)
-    baseline = partial(Study(folder, 10, test).chosen, "unguided", "random", None, 50)
-    run("modes-10", {BASELINE: baseline, **sets}, held_out(folder, test.class_names), options)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["pools", "tune", "modes", "study"])
+    parser.add_argument("what", choices=["pools", "tune", "study"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"), help="idx files")
     parser.add_argument("--ipc", type=int, default=10)
@@ -275,7 +236,7 @@ def main() -> None:
     if options.what == "pools":
         make_pools(options.folder, options.data)
     else:
-        {"study": study, "tune": tune, "modes": explore_modes}[options.what](options.folder, options)
+        {"study": study, "tune": tune}[options.what](options.folder, options)
 
 
 if __name__ == "__main__":

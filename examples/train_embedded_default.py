@@ -272,7 +272,14 @@ def train_vae(images: Tensor, work: Path, steps: int) -> AutoencoderKL:
 
 
 def train_classifier(
-    name: str, build: Callable, data: tuple[Tensor, Tensor], work: Path, *, seed: int, **options
+    name: str,
+    build: Callable,
+    data: tuple[Tensor, Tensor],
+    work: Path,
+    *,
+    seed: int,
+    augment: Callable[[Tensor], Tensor] = augment,
+    **options,
 ) -> nn.Module:
     images, labels = data
 
@@ -283,7 +290,14 @@ def train_classifier(
     return fit(name, build, loss, len(images), work, **options)
 
 
-def train_dit(images: Tensor, labels: Tensor, vae: AutoencoderKL, work: Path, steps: int) -> DiTTransformer2DModel:
+def train_dit(
+    images: Tensor,
+    labels: Tensor,
+    vae: AutoencoderKL,
+    work: Path,
+    steps: int,
+    build: Callable[[], DiTTransformer2DModel] = build_dit,
+) -> DiTTransformer2DModel:
     """v-prediction with min-SNR weights (Hang et al. 2023, gamma 5) in bfloat16; some labels become the null class."""
     with torch.no_grad():
         latents = torch.cat([vae.encode(x).latent_dist.mean for x in images.split(500)]) * vae.config.scaling_factor
@@ -302,7 +316,7 @@ def train_dit(images: Tensor, labels: Tensor, vae: AutoencoderKL, work: Path, st
         return (weights * (predicted.float() - velocity).square()).mean()
 
     options = {"steps": steps, "peak": 1e-3, "decay": 0.9995, "weight_decay": 0.01, "device": images.device}
-    return fit("dit", build_dit, loss, len(images), work, **options)
+    return fit("dit", build, loss, len(images), work, **options)
 
 
 @torch.no_grad()

@@ -1,0 +1,149 @@
+"""Which form of mode guidance trains best, and what DGS adds to it; on held-out training images of Fashion-MNIST.
+
+    python benchmarks/downstream.py pools FOLDER     # first
+    python benchmarks/downstream_modes.py FOLDER
+
+Ten modes a class, 10 images a class, one to each mode.  Every seed has images of its own, drawn from its own noise, and
+its own training.  Pools are kept in FOLDER, results in benchmarks/results/downstream-modes-10.json and .csv.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from downstream import BASELINE, SIZE, Draw, Study, first_of, held_out, run, test_images
+from scipy.optimize import linear_sum_assignment
+from subsampling import reference_target as reference
+
+from dag_diffusion import PoolConfig, TargetDistribution, embedded, fill_pool, load_classifier, read_pool, score_pool
+from dag_diffusion.distillation import load_embedded_pipeline
+from dag_diffusion.labelled_images import LabelledImages, load_labelled_images, subset
+from dag_diffusion.modes import ModeGuidance, Modes, encode_pool, find_difficulty_modes, find_modes
+from dag_diffusion.pools import Pool
+from dag_diffusion.real_images import rows_of
+
+PER_MODE = 5  # images among which DGS chooses one for each mode
+EASY = TargetDistribution.beta(0.5, 20)
+
+
+def found_modes(pipeline, real: Pool) -> tuple[dict[str, Modes], np.ndarray]:
+    """Three kinds of clusters, and the row of the real image nearest to each plain one's centre."""
+    rows = first_of(real, 5000)
+    latents = encode_pool(pipeline.vae, rows_of(real, rows), size=32, batch_size=100)
+    labels, names = real.labels[rows], {"class_names": real.class_names}
+    with np.load(embedded.TRAIN_DIFFICULTIES) as recorded:
+        difficulties = recorded["cross_fitted"].astype(np.float64)[rows]
+    found = {
+        "plain": find_modes(latents, labels, 10, **names),
+        "pooled": find_modes(latents, labels, 10, average=2, **names),
+        "by difficulty": find_difficulty_modes(latents, labels, difficulties, 10, reference(), **names),
+    }
+    return found, rows[nearest_images(latents, labels, found["plain"])]
+
+
+def nearest_images(latents: torch.Tensor, labels: np.ndarray, modes: Modes) -> np.ndarray:
+    """The image nearest to the centre of each mode, among those of its class, ``(modes,)``."""
+    nearest = []
+    for centre, label in zip(modes.centres, modes.labels.tolist(), strict=True):
+        own = np.flatnonzero(labels == label)
+        nearest.append(own[int((latents[own] - centre).flatten(1).norm(dim=1).argmin())])
+    return np.array(nearest)
+
+
+def pools(folder: Path, pipeline, found: dict[str, Modes]) -> dict[str, Pool]:
+    """Fifty images a class of every form, five to each mode; 25 to each of the form that DGS chooses from."""
+    plain, stronger = found["plain"], ModeGuidance(scale=0.2)
+    forms = {
+        **{f"modes, {name}": {"modes": modes} for name, modes in found.items()},
+        **{
+            f"modes, plain, scale {scale:g}": {"modes": plain, "mode_guidance": ModeGuidance(scale=scale)}
+            for scale in (0.2, 0.4)
+        },
+        "modes, plain, to 0.8": {"modes": plain, "mode_guidance": ModeGuidance(stop=0.8)},
+        **{
+            f"modes, plain, scale 0.2, CFG {scale:g}": {
+                "modes": plain,
+                "mode_guidance": stronger,
+                "guidance_scale": scale,
+            }
+            for scale in (1.0, 2.5)
+        },
+        "modes, plain, scale 0.2, DAG easy": {"modes": plain, "mode_guidance": stronger, "target": EASY},
+        "modes, plain, scale 0.2, DAG reference": {"modes": plain, "mode_guidance": stronger, "target": reference()},
+        "modes, plain, scale 0.2, many": {"modes": plain, "mode_guidance": stronger, "images_per_class": 250},
+    }
+    return {
+        name: fill_pool(
+            pipeline,
+            folder / f"explored {name}",
+            PoolConfig(**{"images_per_class": 50, **options}),
+            resume=True,
+            source="embedded default",
+        )
+        for name, options in forms.items()
+    }
+
+
+def rounds(pool: Pool) -> np.ndarray:
+    """How often each image's mode had its turn before, ``(n,)``: images are drawn to the modes in turn."""
+    return np.array([int(Path(row["file_name"]).stem) for row in pool.rows]) // 10
+
+
+def drawn_in_turn(images: LabelledImages, turns: np.ndarray, seed: int) -> LabelledImages:
+    """One image to each mode, others for every seed."""
+    return subset(images, np.flatnonzero(turns == seed))
+
+
+def one_each(images: LabelledImages, pool: Pool, difficulties: np.ndarray, rule: str, seed: int) -> LabelledImages:
+    """DGS with one image for each mode, of ``PER_MODE``: the easiest, the hardest, or the nearest to the reference."""
+    own = rounds(pool) // PER_MODE == seed
+    target, chosen = reference(), []
+    for label, name in pool.class_names.items():
+        modes: dict[int, list[int]] = {}
+        for row in np.flatnonzero(own & (pool.labels == label)):
+            modes.setdefault(pool.rows[row]["mode"], []).append(row)
+        choices = np.array(list(modes.values()))
+        values = difficulties[choices]
+        if rule == "matching":  # exact: which mode takes which quantile, and by which of its images
+            cost = np.abs(values[:, :, None] - target.difficulties(name, len(choices)))
+            mode, quantile = linear_sum_assignment(cost.min(1))
+            picks = cost.argmin(1)[mode, quantile]
+        else:
+            picks = values.argmin(1) if rule == "easiest" else values.argmax(1)
+        chosen.append(choices[np.arange(len(choices)), picks])
+    return subset(images, np.concatenate(chosen))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
+    options = parser.parse_args()
+    options.protocol, options.networks = "quick", ["convnet-3"]
+    pipeline, test = load_embedded_pipeline(), test_images(10)
+    real = read_pool(options.folder / "real.parquet")
+    found, nearest = found_modes(pipeline, real)
+    sets: dict[str, Draw] = {}
+    for name, pool in pools(options.folder, pipeline, found).items():
+        images = load_labelled_images(pool, **SIZE, class_names=test.class_names)
+        if not name.endswith("many"):
+            sets[name] = partial(drawn_in_turn, images, rounds(pool))
+            continue
+        difficulties = score_pool(pool, load_classifier(embedded.PIPELINE / "classifier")).difficulties
+        for rule in ("easiest", "hardest", "matching"):
+            sets[f"{rule} of {PER_MODE} a mode, scale 0.2"] = partial(one_each, images, pool, difficulties, rule)
+    with torch.no_grad():
+        decoded = pipeline.vae.decode(found["plain"].centres / pipeline.vae.config.scaling_factor).sample
+    pixels = ((decoded[:, :1] + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+    sets["decoded modes, no diffusion"] = LabelledImages(pixels, found["plain"].labels, test.class_names)
+    sets["real images nearest to the modes"] = load_labelled_images(
+        rows_of(real, nearest), **SIZE, class_names=test.class_names
+    )
+    baseline = partial(Study(options.folder, 10, test).chosen, "unguided", "random", None, 50)
+    run("modes-10", {BASELINE: baseline, **sets}, held_out(options.folder, test.class_names), options)
+
+
+if __name__ == "__main__":
+    main()
