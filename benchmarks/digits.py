@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiTTransformer2DModel
-from downstream import BASELINE, SIZE, Draw, Study, run
-from downstream_modes import drawn_in_turn, nearest_images, rounds
+from downstream import BASELINE, SIZE, Draw, Study, rounds, run
+from downstream_modes import drawn_in_turn, nearest_images
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -136,7 +136,7 @@ def study(folder: Path, options: argparse.Namespace) -> None:
     if ipc == 10:
         for name in ("modes", "modes, scale 0.2"):
             pool = read_pool(folder / name)
-            sets[f"all | {name}"] = partial(drawn_in_turn, images_of(pool), rounds(pool))
+            sets[f"all | {name}"] = partial(drawn_in_turn, images_of(pool), rounds(pool, 10))
         real = read_pool(folder / "train.parquet")
         vae = AutoencoderKL.from_pretrained(embedded.PIPELINE / "vae", dtype=torch.float32)
         latents = encode_pool(vae, real, size=32, batch_size=100)

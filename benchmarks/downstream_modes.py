@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from downstream import BASELINE, SIZE, Draw, Study, first_of, held_out, run, test_images
+from downstream import BASELINE, SIZE, Draw, Study, first_of, held_out, real_latents, rounds, run, test_images
 from scipy.optimize import linear_sum_assignment
 from subsampling import reference_target as reference
 
 from dag_diffusion import PoolConfig, TargetDistribution, embedded, fill_pool, load_classifier, read_pool, score_pool
 from dag_diffusion.distillation import load_embedded_pipeline
 from dag_diffusion.labelled_images import LabelledImages, load_labelled_images, subset
-from dag_diffusion.modes import ModeGuidance, Modes, encode_pool, find_difficulty_modes, find_modes
+from dag_diffusion.modes import ModeGuidance, Modes, find_difficulty_modes, find_modes
 from dag_diffusion.pools import Pool
 from dag_diffusion.real_images import rows_of
 
@@ -28,17 +28,18 @@ PER_MODE = 5  # images among which DGS chooses one for each mode
 EASY = TargetDistribution.beta(0.5, 20)
 
 
-def found_modes(pipeline, real: Pool) -> tuple[dict[str, Modes], np.ndarray]:
-    """Three kinds of clusters, and the row of the real image nearest to each plain one's centre."""
-    rows = first_of(real, 5000)
-    latents = encode_pool(pipeline.vae, rows_of(real, rows), size=32, batch_size=100)
-    labels, names = real.labels[rows], {"class_names": real.class_names}
+def found_modes(folder: Path, pipeline, real: Pool) -> tuple[dict[str, Modes], np.ndarray]:
+    """Kinds of clusters, and the row of the real image nearest to each plain one's centre."""
+    rows, (latents, labels) = first_of(real, 5000), real_latents(folder, pipeline.vae)
+    names = {"class_names": real.class_names}
     with np.load(embedded.TRAIN_DIFFICULTIES) as recorded:
         difficulties = recorded["cross_fitted"].astype(np.float64)[rows]
+    few = first_of(rows_of(real, rows), 100)
     found = {
         "plain": find_modes(latents, labels, 10, **names),
         "pooled": find_modes(latents, labels, 10, average=2, **names),
         "by difficulty": find_difficulty_modes(latents, labels, difficulties, 10, reference(), **names),
+        "of 100 images a class": find_modes(latents[few], labels[few], 10, **names),
     }
     return found, rows[nearest_images(latents, labels, found["plain"])]
 
@@ -56,10 +57,14 @@ def pools(folder: Path, pipeline, found: dict[str, Modes]) -> dict[str, Pool]:
     """Fifty images a class of every form, five to each mode; 25 to each of the form that DGS chooses from."""
     plain, stronger = found["plain"], ModeGuidance(scale=0.2)
     forms = {
-        **{f"modes, {name}": {"modes": modes} for name, modes in found.items()},
+        **{f"modes, {name}": {"modes": found[name]} for name in ("plain", "pooled", "by difficulty")},
         **{
             f"modes, plain, scale {scale:g}": {"modes": plain, "mode_guidance": ModeGuidance(scale=scale)}
             for scale in (0.2, 0.4)
+        },
+        "modes, of 100 images a class, scale 0.2": {
+            "modes": found["of 100 images a class"],
+            "mode_guidance": stronger,
         },
         "modes, plain, to 0.8": {"modes": plain, "mode_guidance": ModeGuidance(stop=0.8)},
         **{
@@ -86,11 +91,6 @@ def pools(folder: Path, pipeline, found: dict[str, Modes]) -> dict[str, Pool]:
     }
 
 
-def rounds(pool: Pool) -> np.ndarray:
-    """How often each image's mode had its turn before, ``(n,)``: images are drawn to the modes in turn."""
-    return np.array([int(Path(row["file_name"]).stem) for row in pool.rows]) // 10
-
-
 def drawn_in_turn(images: LabelledImages, turns: np.ndarray, seed: int) -> LabelledImages:
     """One image to each mode, others for every seed."""
     return subset(images, np.flatnonzero(turns == seed))
@@ -98,7 +98,7 @@ def drawn_in_turn(images: LabelledImages, turns: np.ndarray, seed: int) -> Label
 
 def one_each(images: LabelledImages, pool: Pool, difficulties: np.ndarray, rule: str, seed: int) -> LabelledImages:
     """DGS with one image for each mode, of ``PER_MODE``: the easiest, the hardest, or the nearest to the reference."""
-    own = rounds(pool) // PER_MODE == seed
+    own = rounds(pool, 10) // PER_MODE == seed
     target, chosen = reference(), []
     for label, name in pool.class_names.items():
         modes: dict[int, list[int]] = {}
@@ -124,12 +124,12 @@ def main() -> None:
     options.protocol, options.networks = "quick", ["convnet-3"]
     pipeline, test = load_embedded_pipeline(), test_images(10)
     real = read_pool(options.folder / "real.parquet")
-    found, nearest = found_modes(pipeline, real)
+    found, nearest = found_modes(options.folder, pipeline, real)
     sets: dict[str, Draw] = {}
     for name, pool in pools(options.folder, pipeline, found).items():
         images = load_labelled_images(pool, **SIZE, class_names=test.class_names)
         if not name.endswith("many"):
-            sets[name] = partial(drawn_in_turn, images, rounds(pool))
+            sets[name] = partial(drawn_in_turn, images, rounds(pool, 10))
             continue
         difficulties = score_pool(pool, load_classifier(embedded.PIPELINE / "classifier")).difficulties
         for rule in ("easiest", "hardest", "matching"):
