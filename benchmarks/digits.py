@@ -109,7 +109,7 @@ def make_pools(folder: Path) -> None:
     modes.save(folder / "modes.safetensors")
     forms = {
         "unguided": {},
-        "modes": {"modes": modes},
+        "modes, scale 0.1": {"modes": modes, "mode_guidance": ModeGuidance(scale=0.1)},
         "modes, scale 0.2": {"modes": modes, "mode_guidance": ModeGuidance(scale=0.2)},
         "DAG, reference": {"target": reference(folder)},
     }
@@ -134,9 +134,9 @@ def study(folder: Path, options: argparse.Namespace) -> None:
     for rule in ("random", "matching"):
         sets[f"{rule} | DAG, reference"] = partial(drawn.chosen, "DAG, reference", rule, known, 50)
     if ipc == 10:
-        for name in ("modes", "modes, scale 0.2"):
+        for name in ("modes, scale 0.1", "modes, scale 0.2"):
             pool = read_pool(folder / name)
-            sets[f"all | {name}"] = partial(drawn_in_turn, images_of(pool), rounds(pool, 10))
+            sets[f"drawn to {name}"] = partial(drawn_in_turn, images_of(pool), rounds(pool, 10))
         real = read_pool(folder / "train.parquet")
         vae = AutoencoderKL.from_pretrained(embedded.PIPELINE / "vae", dtype=torch.float32)
         latents = encode_pool(vae, real, size=32, batch_size=100)

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from downstream import BASELINE, SIZE, Draw, Study, first_of, held_out, real_latents, rounds, run, test_images
-from scipy.optimize import linear_sum_assignment
 from subsampling import reference_target as reference
 
-from dag_diffusion import PoolConfig, TargetDistribution, embedded, fill_pool, load_classifier, read_pool, score_pool
+from dag_diffusion import PoolConfig, SelectionRule, TargetDistribution, embedded, fill_pool, read_pool, subsample
 from dag_diffusion.distillation import load_embedded_pipeline
 from dag_diffusion.labelled_images import LabelledImages, load_labelled_images, subset
 from dag_diffusion.modes import ModeGuidance, Modes, find_difficulty_modes, find_modes
@@ -55,9 +54,12 @@ def nearest_images(latents: torch.Tensor, labels: np.ndarray, modes: Modes) -> n
 
 def pools(folder: Path, pipeline, found: dict[str, Modes]) -> dict[str, Pool]:
     """Fifty images a class of every form, five to each mode; 25 to each of the form that DGS chooses from."""
-    plain, stronger = found["plain"], ModeGuidance(scale=0.2)
+    plain, weaker, stronger = found["plain"], ModeGuidance(scale=0.1), ModeGuidance(scale=0.2)
     forms = {
-        **{f"modes, {name}": {"modes": found[name]} for name in ("plain", "pooled", "by difficulty")},
+        **{
+            f"modes, {name}": {"modes": found[name], "mode_guidance": weaker}
+            for name in ("plain", "pooled", "by difficulty")
+        },
         **{
             f"modes, plain, scale {scale:g}": {"modes": plain, "mode_guidance": ModeGuidance(scale=scale)}
             for scale in (0.2, 0.4)
@@ -66,7 +68,7 @@ def pools(folder: Path, pipeline, found: dict[str, Modes]) -> dict[str, Pool]:
             "modes": found["of 100 images a class"],
             "mode_guidance": stronger,
         },
-        "modes, plain, to 0.8": {"modes": plain, "mode_guidance": ModeGuidance(stop=0.8)},
+        "modes, plain, to 0.8": {"modes": plain, "mode_guidance": ModeGuidance(scale=0.1, stop=0.8)},
         **{
             f"modes, plain, scale 0.2, CFG {scale:g}": {
                 "modes": plain,
@@ -96,24 +98,10 @@ def drawn_in_turn(images: LabelledImages, turns: np.ndarray, seed: int) -> Label
     return subset(images, np.flatnonzero(turns == seed))
 
 
-def one_each(images: LabelledImages, pool: Pool, difficulties: np.ndarray, rule: str, seed: int) -> LabelledImages:
-    """DGS with one image for each mode, of ``PER_MODE``: the easiest, the hardest, or the nearest to the reference."""
-    own = rounds(pool, 10) // PER_MODE == seed
-    target, chosen = reference(), []
-    for label, name in pool.class_names.items():
-        modes: dict[int, list[int]] = {}
-        for row in np.flatnonzero(own & (pool.labels == label)):
-            modes.setdefault(pool.rows[row]["mode"], []).append(row)
-        choices = np.array(list(modes.values()))
-        values = difficulties[choices]
-        if rule == "matching":  # exact: which mode takes which quantile, and by which of its images
-            cost = np.abs(values[:, :, None] - target.difficulties(name, len(choices)))
-            mode, quantile = linear_sum_assignment(cost.min(1))
-            picks = cost.argmin(1)[mode, quantile]
-        else:
-            picks = values.argmin(1) if rule == "easiest" else values.argmax(1)
-        chosen.append(choices[np.arange(len(choices)), picks])
-    return subset(images, np.concatenate(chosen))
+def one_each(images: LabelledImages, pool: Pool, rule: SelectionRule, seed: int) -> LabelledImages:
+    """DGS with one image for each mode, of ``PER_MODE``."""
+    own = np.flatnonzero(rounds(pool, 10) // PER_MODE == seed)
+    return subset(images, own[subsample(rows_of(pool, own), 10, target=reference(), method=rule, seed=seed).indices])
 
 
 def main() -> None:
@@ -131,9 +119,9 @@ def main() -> None:
         if not name.endswith("many"):
             sets[name] = partial(drawn_in_turn, images, rounds(pool, 10))
             continue
-        difficulties = score_pool(pool, load_classifier(embedded.PIPELINE / "classifier")).difficulties
-        for rule in ("easiest", "hardest", "matching"):
-            sets[f"{rule} of {PER_MODE} a mode, scale 0.2"] = partial(one_each, images, pool, difficulties, rule)
+        for method in ("easiest", "hardest", "matching"):
+            rule = SelectionRule(method, evenly="mode")
+            sets[f"{method} of {PER_MODE} a mode, scale 0.2"] = partial(one_each, images, pool, rule)
     with torch.no_grad():
         decoded = pipeline.vae.decode(found["plain"].centres / pipeline.vae.config.scaling_factor).sample
     pixels = ((decoded[:, :1] + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)

@@ -209,7 +209,7 @@ def option_methods(bench: Bench, others: dict) -> dict[str, Method]:
 
     plain, hard = (rows_of_modes(bench, 10, by_difficulty=by) for by in (False, True))
     pooled = rows_of_modes(bench, 10, by_difficulty=False, average=2)
-    mgd3 = ModeGuidance()
+    mgd3 = ModeGuidance(scale=0.1)
     methods = {
         "default": changed(),
         "class_direction=0": changed(class_direction=0.0),

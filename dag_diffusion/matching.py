@@ -8,6 +8,7 @@ finds it.  Images that are nearly equal may then be exchanged so that the chosen
 """
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from .coresets import SPREADS
 
@@ -41,11 +42,8 @@ def match(difficulties: np.ndarray, values: np.ndarray, ipc: int) -> np.ndarray:
     starts, stops = _within_reach(ordered, values, ipc)
     total, latest = np.zeros(0), []  # least cost of the slots so far if the last image taken is at most this one
     for slot, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        x, low, high = ordered[start:stop], levels[slot], levels[slot + 1]
-        # |x - Q| integrated over the slot: x stands above Q up to its own level and below it from there on
-        cost = x * (2 * np.clip(level_of[start:stop], low, high) - low - high)
-        cost += integrals[slot] + integrals[slot + 1]
-        cost -= 2 * np.clip(integral_of[start:stop], integrals[slot], integrals[slot + 1])
+        image = (ordered[start:stop], level_of[start:stop], integral_of[start:stop])
+        cost = _slot_cost(*image, levels[slot : slot + 2], integrals[slot : slot + 2])
         if slot:
             before = np.clip(np.arange(start, stop) - starts[slot - 1], 0, len(total))
             cost += np.concatenate([[np.inf], total])[before]
@@ -57,6 +55,53 @@ def match(difficulties: np.ndarray, values: np.ndarray, ipc: int) -> np.ndarray:
         chosen[slot] = latest[slot][min(last, stops[slot] - 1) - starts[slot]]
         last = chosen[slot] - 1
     return order[chosen]
+
+
+def match_evenly(
+    difficulties: np.ndarray, values: np.ndarray, ipc: int, groups: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """As ``match``, but with as many images of every group, such as the mode that each was drawn to; exact too.
+
+    Any assignment of images to slots costs at least the distance, and the sorted one costs just that, so the best
+    assignment is the answer.  The images that a group has to spare go to rows that cost nothing to fill.
+
+    Args:
+        difficulties, values, ipc: as in ``match``.
+        groups: ``(n,)``.  A group that is too small gives all it has.
+        generator: of which groups give one more, where ``ipc`` is no multiple of them.
+
+    Returns:
+        Positions, easiest first, ``(ipc,)``.
+    """
+    names, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    counts = even_counts(sizes, ipc, generator)
+    below = np.searchsorted(values, difficulties, side="right")
+    levels, integrals = slot_edges(values, ipc)
+    image = (difficulties, below / len(values), _integral(values)[below])
+    cost = [_slot_cost(*image, levels[slot : slot + 2], integrals[slot : slot + 2]) for slot in range(ipc)]
+    spare = np.repeat(np.arange(len(names)), sizes - counts)
+    _, chosen = linear_sum_assignment(np.vstack([*cost, np.where(inverse == spare[:, None], 0.0, np.inf)]))
+    return chosen[:ipc][np.argsort(difficulties[chosen[:ipc]], kind="stable")]
+
+
+def even_counts(sizes: np.ndarray, total: int, generator: np.random.Generator) -> np.ndarray:
+    """``total`` shared out as evenly as groups of these sizes allow, ``(groups,)``."""
+    counts = np.zeros(len(sizes), np.int64)
+    while counts.sum() < total:
+        takers = generator.permutation(np.flatnonzero(counts < sizes))[: total - counts.sum()]
+        counts[takers] += 1
+    return counts
+
+
+def _slot_cost(
+    x: np.ndarray, level_of: np.ndarray, integral_of: np.ndarray, levels: np.ndarray, integrals: np.ndarray
+) -> np.ndarray:
+    """``c_i(x)``: |x - Q| integrated over a slot, whose levels and integrals of Q are those at its two ends.
+
+    x stands above Q up to its own level and below it from there on.
+    """
+    cost = x * (2 * np.clip(level_of, *levels) - levels.sum()) + integrals.sum()
+    return cost - 2 * np.clip(integral_of, *integrals)
 
 
 def _within_reach(ordered: np.ndarray, values: np.ndarray, ipc: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,6 +125,7 @@ def diversify(
     spread: str,
     tolerance: float,
     generator: np.random.Generator,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Exchange chosen images for ones of nearly equal difficulty that differ more from each other, ``(ipc,)``.
 
@@ -94,6 +140,7 @@ def diversify(
             similarities, or ``random``.
         tolerance: in difficulty.
         generator: of the order, and of the random choice.
+        groups: ``(n,)``; if given, images are exchanged within their group only.
     """
     state, result = SPREADS[spread](features, generator), chosen.copy()
     free = np.ones(len(difficulties), bool)
@@ -101,7 +148,8 @@ def diversify(
     for slot in generator.permutation(len(chosen)):
         own = chosen[slot]
         free[own] = True
-        near = np.flatnonzero(free & (np.abs(difficulties - difficulties[own]) <= tolerance))
+        near = free & (np.abs(difficulties - difficulties[own]) <= tolerance)
+        near = np.flatnonzero(near if groups is None else near & (groups == groups[own]))
         result[slot] = near[np.argmax(state.gains()[near])]
         free[result[slot]] = False
         state.add(int(result[slot]))

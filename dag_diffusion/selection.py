@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import wasserstein_distance
 
 from .coresets import SPREADS, herding, k_center
-from .matching import diversify, match
+from .matching import diversify, match, match_evenly
 from .scales import BINS, RawScale, Scale, log_scale, search_thresholds
 from .targets import TargetDistribution, as_target, even_levels
 
@@ -38,6 +38,7 @@ class SelectionRule:
         diversity: of ``matching``: what to exchange nearly equal images by, ``k-center``, ``determinantal`` or
             ``random``; empty for none, the exact match.
         tolerance: of that, in difficulty: the greatest loss of Wasserstein-1 distance.
+        evenly: column of the metadata, such as ``mode``, of whose values equally many images are chosen; empty: none.
     """
 
     method: str = "histogram"
@@ -46,6 +47,7 @@ class SelectionRule:
     scale: str = "log"
     diversity: str = ""
     tolerance: float = 0.01
+    evenly: str = ""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -62,6 +64,10 @@ class SelectionRule:
             raise ValueError(f"diversity is {self.diversity!r}; use one of {', '.join(SPREADS)}, or leave it empty")
         if self.diversity and self.method != "matching":
             raise ValueError(f"diversity belongs to matching, not to {self.method}; leave it empty, or match")
+        if self.evenly and self.method == "histogram":
+            raise ValueError(
+                f"the histogram rule draws by bins alone, so evenly={self.evenly!r} does not go with it; match"
+            )
         if not 0 <= self.tolerance <= 1:
             raise ValueError(f"tolerance is {self.tolerance}, but a difference of difficulties lies in [0, 1]")
 
@@ -114,6 +120,7 @@ def select(
     class_name: str = "",
     names: Sequence[str] | None = None,
     features: np.ndarray | None = None,
+    groups: Sequence[Any] | np.ndarray | None = None,
 ) -> Selection | dict[int, Selection]:
     """Choose ``ipc`` distinct images of one class by their difficulties.
 
@@ -126,6 +133,7 @@ def select(
         class_name: the class in the target's reference.
         names: of the images, so that the choice does not depend on their order; without them it goes by position.
         features: ``(n, dim)``, needed by ``k-center``, ``herding`` and those kinds of diversity.
+        groups: ``(n,)``, such as the mode of each, needed by a rule with ``evenly``.
 
     Returns:
         A ``Selection``, or one for each IPC if ``ipc`` is a sequence.
@@ -137,10 +145,15 @@ def select(
     sizes, wanted = sizes_of(ipc), None if target is None else as_target(target)
     values = _checked(difficulties, sizes)
     _require(rule, wanted, features, len(values))
+    if rule.evenly and (groups is None or len(groups) != len(values)):
+        raise ValueError(
+            f"evenly={rule.evenly!r} needs the groups of all {len(values)} images; give one value an image"
+        )
     if names is not None and len(names) != len(values):
         raise ValueError(f"there are {len(values)} difficulties but {len(names)} names; give one name an image")
     order = np.arange(len(values)) if names is None else np.argsort(np.asarray(names, str), kind="stable")
-    images = _Images(values[order], None if features is None else np.asarray(features)[order], order)
+    features = None if features is None else np.asarray(features)[order]
+    images = _Images(values[order], features, np.asarray(groups)[order] if rule.evenly else None, order)
     found = dict(_nested(images, sizes[::-1], rule, wanted, class_name, np.random.default_rng(seed)))
     return {size: found[size] for size in sizes} if isinstance(ipc, Iterable) else found[sizes[0]]
 
@@ -193,6 +206,7 @@ class _Images:
 
     difficulties: np.ndarray
     features: np.ndarray | None
+    groups: np.ndarray | None
     positions: np.ndarray
 
 
@@ -242,12 +256,27 @@ def _scale_of(values: np.ndarray, ipc: int, rule: SelectionRule, needed: bool) -
 
 def _order(images: _Images, count: int, method: str, generator: np.random.Generator) -> np.ndarray:
     """The first ``count`` images of a method that needs no target; fewer are its beginning."""
-    values = images.difficulties
+    values, groups = images.difficulties, images.groups
+    length = count if groups is None else len(values)
     if method == "random":
-        return generator.permutation(len(values))[:count]
-    if method in ("easiest", "hardest"):
-        return np.argsort(values if method == "easiest" else -values, kind="stable")[:count]
-    return (k_center if method == "k-center" else herding)(images.features, count)
+        order = generator.permutation(len(values))[:length]
+    elif method in ("easiest", "hardest"):
+        order = np.argsort(values if method == "easiest" else -values, kind="stable")[:length]
+    else:
+        order = (k_center if method == "k-center" else herding)(images.features, length)
+    if groups is None:
+        return order
+    # the first of every group, then the second of every group, and so on
+    return order[np.argsort(_turns(groups[order]), kind="stable")][:count]
+
+
+def _turns(groups: np.ndarray) -> np.ndarray:
+    """How many of the same group stand before each, ``(n,)``."""
+    turns = np.empty(len(groups), np.int64)
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        turns[members] = np.arange(len(members))
+    return turns
 
 
 def _draw(bins: np.ndarray, quotas: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -270,12 +299,15 @@ def _match(
     values: np.ndarray,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    difficulties = images.difficulties[kept]
-    chosen = match(difficulties, values, ipc)
+    difficulties, groups = images.difficulties[kept], None if images.groups is None else images.groups[kept]
+    if groups is None:
+        chosen = match(difficulties, values, ipc)
+    else:
+        chosen = match_evenly(difficulties, values, ipc, groups, generator)
     if not rule.diversity:
         return chosen
     features = difficulties[:, None] if images.features is None else images.features[kept]
-    options = {"spread": rule.diversity, "tolerance": rule.tolerance, "generator": generator}
+    options = {"spread": rule.diversity, "tolerance": rule.tolerance, "generator": generator, "groups": groups}
     return diversify(difficulties, chosen, features, **options)
 
 

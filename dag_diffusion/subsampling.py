@@ -87,6 +87,7 @@ def subsample(
     labels: Sequence[int] | np.ndarray | None = None,
     class_names: Mapping[int, str] | None = None,
     features: np.ndarray | None = None,
+    groups: Sequence[Any] | np.ndarray | None = None,
     skip_unscored: bool = False,
 ) -> PoolSelection | dict[int, PoolSelection]:
     """DGS on a scored pool: ``ipc`` images of every class.  Write them with ``write_distilled_set``.
@@ -101,6 +102,7 @@ def subsample(
         seed: of all draws.
         labels, class_names: with plain difficulties: class of each image, and its name; one class without a name else.
         features: ``(n, dim)``, for methods that need them; see ``select``.
+        groups: with plain difficulties and a rule with ``evenly``: group of each image; a pool's are in its metadata.
         skip_unscored: leave out images without difficulty or features, such as unreadable ones, instead of refusing.
 
     Returns:
@@ -121,6 +123,8 @@ def subsample(
         images = _of_numbers(np.asarray(pool, np.float64), labels, class_names)
     features = None if features is None else np.asarray(features)
     kept = _usable(images, features, rule, skip_unscored)
+    if rule.evenly:
+        groups = np.array(_column(pool, rule.evenly) if isinstance(pool, Pool) else groups, str)
     parts: dict[int, list] = {size: [] for size in sizes}
     for label, rows in _rows_by_label(images, kept):
         try:
@@ -133,6 +137,7 @@ def subsample(
                 class_name=images.class_names[label],
                 names=None if images.names is None else images.names[rows],
                 features=None if features is None else features[rows],
+                groups=groups[rows] if rule.evenly else None,
             )
         except ValueError as error:
             where = f" of {pool.path}" if isinstance(pool, Pool) else ""
@@ -145,6 +150,16 @@ def subsample(
         for size, part in parts.items()
     }
     return found if isinstance(ipc, Iterable) else found[sizes[0]]
+
+
+def _column(pool: Pool, name: str) -> list:
+    lacking = [row["file_name"] for row in pool.rows if row.get(name) is None]
+    if lacking:
+        raise ValueError(
+            f"{len(lacking)} of the {len(pool)} images of {pool.path} have no {name!r} in their metadata, such as "
+            f"{lacking[0]}; choose evenly over one of {', '.join(pool.rows[0])}"
+        )
+    return [row[name] for row in pool.rows]
 
 
 def _usable(images: "_Images", features: np.ndarray | None, rule: SelectionRule, skip_unscored: bool) -> np.ndarray:

@@ -1,0 +1,113 @@
+"""Choosing as many images of every group, such as the mode that each was drawn to: even, exact, and told apart."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import wasserstein_distance
+from tiny import write_images
+
+from dag_diffusion import SelectionRule, TargetDistribution, read_pool, select, subsample
+from dag_diffusion.files import json_lines
+from dag_diffusion.matching import even_counts, match, match_evenly
+
+unit = st.floats(0, 1)
+METHODS = ("matching", "random", "easiest", "hardest", "k-center", "herding")
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    arrays(float, st.integers(4, 9), elements=unit),
+    arrays(float, st.integers(1, 9), elements=unit).map(np.sort),
+    st.integers(1, 4),
+    st.data(),
+)
+def test_no_other_even_choice_is_nearer_to_the_target(difficulties, values, ipc, data):
+    groups = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(difficulties), max_size=len(difficulties))))
+    chosen = match_evenly(difficulties, values, ipc, groups, np.random.default_rng(0))
+    counts = np.bincount(groups[chosen], minlength=3)
+    assert len(set(chosen.tolist())) == ipc
+    best = min(
+        wasserstein_distance(difficulties[list(other)], values)
+        for other in combinations(range(len(difficulties)), ipc)
+        if (np.bincount(groups[list(other)], minlength=3) == counts).all()
+    )
+    assert wasserstein_distance(difficulties[chosen], values) == pytest.approx(best, abs=1e-9)
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.data())
+def test_groups_share_as_evenly_as_their_sizes_allow(sizes, data):
+    total = data.draw(st.integers(1, sum(sizes)))
+    counts = even_counts(np.array(sizes), total, np.random.default_rng(0))
+    assert counts.sum() == total
+    assert (counts <= sizes).all()
+    most = counts.max()
+    assert all(count == size or count >= most - 1 for count, size in zip(counts, sizes, strict=True))
+
+
+@given(arrays(float, st.integers(1, 30), elements=unit), st.data())
+def test_one_group_is_matched_as_if_there_were_none(difficulties, data):
+    ipc, values = data.draw(st.integers(1, len(difficulties))), np.linspace(0, 1, 11)
+    groups = np.zeros(len(difficulties))
+    evenly = match_evenly(difficulties, values, ipc, groups, np.random.default_rng(0))
+    plain = match(difficulties, values, ipc)
+    assert wasserstein_distance(difficulties[evenly], values) == pytest.approx(
+        wasserstein_distance(difficulties[plain], values), abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_takes_one_image_of_each_group(method):
+    generator = np.random.default_rng(0)
+    chosen = select(
+        generator.random(50),
+        10,
+        target=TargetDistribution.uniform(),
+        method=SelectionRule(method, evenly="mode"),
+        features=generator.normal(size=(50, 3)),
+        groups=np.arange(50) % 10,
+    )
+    assert sorted(chosen.indices % 10) == list(range(10))
+
+
+def test_easiest_of_each_group_is_taken():
+    difficulties = np.array([0.9, 0.8, 0.1, 0.2, 0.3, 0.4])
+    chosen = select(
+        difficulties, 2, method=SelectionRule("easiest", evenly="mode"), groups=["a", "a", "b", "b", "b", "b"]
+    )
+    assert sorted(chosen.indices) == [1, 2]
+
+
+def test_exchange_for_diversity_stays_within_the_group():
+    features = np.random.default_rng(0).normal(size=(40, 3))
+    rule = SelectionRule("matching", diversity="k-center", tolerance=1.0, evenly="mode")
+    chosen = select(np.full(40, 0.5), 4, target=0.5, method=rule, features=features, groups=np.arange(40) % 4)
+    assert sorted(chosen.indices % 4) == [0, 1, 2, 3]
+
+
+def test_column_of_a_pool_is_found_and_nested_sets_are_even_too(tmp_path):
+    rows = write_images(tmp_path, {"Bag": 12, "Coat": 12}, difficulty=lambda name, index: index / 12)
+    (tmp_path / "metadata.jsonl").write_bytes(json_lines([row | {"mode": row["seed"] % 4} for row in rows]))
+    pool = read_pool(tmp_path)
+    found = subsample(pool, [4, 8], target=0.5, method=SelectionRule("matching", evenly="mode"))
+    for ipc, chosen in found.items():
+        for label in pool.class_names:
+            modes = [pool.rows[i]["mode"] for i in chosen.indices if pool.rows[i]["label"] == label]
+            assert np.bincount(modes).tolist() == [ipc // 4] * 4
+    assert found[8].record["evenly"] == "mode"
+
+
+def test_missing_column_is_named_with_those_that_exist(tmp_path):
+    write_images(tmp_path, {"Bag": 4}, difficulty=lambda name, index: 0.5)
+    with pytest.raises(ValueError, match=r"'mode' in their metadata.*choose evenly over one of file_name, "):
+        subsample(tmp_path, 2, target=0.5, method=SelectionRule("matching", evenly="mode"))
+
+
+def test_groups_are_needed_and_bins_do_without():
+    with pytest.raises(ValueError, match="needs the groups of all 3 images"):
+        select([0.1, 0.2, 0.3], 2, target=0.5, method=SelectionRule("matching", evenly="mode"))
+    with pytest.raises(ValueError, match="does not go with it"):
+        SelectionRule("histogram", evenly="mode")
