@@ -162,7 +162,7 @@ def generate(
         str, Option(help="a classifier by which hard images should stay members of their class")
     ] = "",
     modes: Annotated[Path | None, Option(help="file of find-modes; images are drawn to its modes in turn")] = None,
-    mode_scale: Annotated[float, Option(help="how strongly")] = 0.1,
+    mode_scale: Annotated[float, Option(help="how strongly")] = 0.2,
     mode_window: Annotated[
         str, Option(help="mgd3, igd or lgd, as published; default: the first half of the steps")
     ] = "",
@@ -460,6 +460,9 @@ def subsample(
         str, Option(help="matching: exchange nearly equal images by k-center, determinantal or random")
     ] = "",
     tolerance: Annotated[float, Option(help="what nearly equal means, in difficulty")] = 0.01,
+    evenly: Annotated[
+        str, Option(help="column of the metadata, such as mode, of whose values equally many images are chosen")
+    ] = "",
     files: Annotated[str, Option(help="copy, link (hard links) or list (no images)")] = "copy",
     classifier: Annotated[
         str, Option(help="whose features k-center and the like use; default: the embedded guide")
@@ -485,7 +488,7 @@ def subsample(
         from .selection import BY_TARGET, SelectionRule
         from .subsampling import subsample as choose
 
-        rule = SelectionRule(method, search, clipping, scale, diversity, tolerance)
+        rule = SelectionRule(method, search, clipping, scale, diversity, tolerance, evenly)
         folders = {n: output if len(set(ipc)) == 1 else output / f"ipc-{n}" for n in sorted(set(ipc))}
         for folder in folders.values():
             require_apart(pool, folder)
@@ -631,6 +634,44 @@ def report(
             provenance={s.name: s.pool.provenance for s in shown},
         )
         print(f"report: {written.absolute()}")
+
+
+@app.command("app")
+def serve(
+    pipeline: Pipeline = "",
+    classifier: Classifier = "",
+    evaluator: Annotated[
+        str, Option(help="classifier that only measures; default: with the embedded pipeline the embedded one")
+    ] = "",
+    num_inference_steps: Steps = 20,
+    guidance_scale: GuidanceScale = 1.5,
+    host: Annotated[str, Option(help="address to listen at; 0.0.0.0 lets other machines in")] = "127.0.0.1",
+    port: Annotated[int, Option(min=1, max=65535)] = 7860,
+    share: Annotated[bool, Option("--share", help="also a public address, by a tunnel of gradio's makers")] = False,
+    precision: PipelinePrecision = "",
+    trust_bin: TrustBin = False,
+    device: Device = "",
+) -> None:
+    """A page to play with: class, difficulty and guidance scale, and the images with what was measured.
+
+    Example: dag-diffusion app --port 7860
+    """
+    with user_errors():
+        from . import embedded
+        from .app import build_app, launch, require_gradio
+        from .inputs import precision_named
+
+        require_gradio()  # before the model is loaded, which may take minutes
+        dtype, judge = precision_named(precision), evaluator or ("" if pipeline else str(embedded.EVALUATOR))
+        loaded = load_pipeline(pipeline, classifier, device, use_safetensors=None if trust_bin else True, dtype=dtype)
+        page = build_app(
+            loaded,
+            evaluator=load_guide(judge, device, dtype) if judge else None,
+            guidance_scale=guidance_scale,
+            num_inference_steps=num_inference_steps,
+        )
+        print(f"app: {launch(page, host=host, port=port, share=share)} (Ctrl+C stops it)", flush=True)
+        page.block_thread()
 
 
 def _how_near(chosen: "PoolSelection") -> str:
