@@ -60,6 +60,7 @@ RULES = {
 PRESETS = ("hill", "ground", "slope", "cliff")
 SCALES = (1.0, 2.0, 3.0)  # of classifier-free guidance, beside the default of 1.5
 BASELINE = "random | unguided"
+PER_MODE = 5  # images among which DGS chooses one for each mode
 HELD_OUT = 5000  # training images that the tuned target is chosen by
 Draw = Callable[[int], LabelledImages]
 
@@ -101,7 +102,7 @@ def make_pools(folder: Path, data: Path) -> None:
     latents, labels = real_latents(folder, pipeline.vae)
     for count in (1, 10, 20, 50):
         modes = find_modes(latents, labels, count, class_names=pipeline.class_names)
-        pool(f"drawn to modes, {count}", 5 * count, modes=modes, mode_guidance=ModeGuidance(scale=0.2))
+        pool(f"drawn to modes, {count}", min(25 * count, 250), modes=modes, mode_guidance=ModeGuidance(scale=0.2))
 
 
 def real_latents(folder: Path, vae: nn.Module) -> tuple[Tensor, np.ndarray]:
@@ -158,10 +159,18 @@ class Study:
         options = {"target": target, "method": RULES[rule], "features": features, "seed": seed}
         return subset(images, subsample(pool, self.ipc, **options).indices)
 
-    def in_turn(self, name: str, seed: int) -> LabelledImages:
+    def in_turn(self, seed: int) -> LabelledImages:
         """One image to each mode, others for every seed."""
-        pool, images, _ = self.pool(name, 5 * self.ipc)
+        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}", 250)
         return subset(images, np.flatnonzero(rounds(pool, self.ipc) == seed))
+
+    def one_each(self, method: str, seed: int) -> LabelledImages:
+        """DGS: of ``PER_MODE`` images of each mode one; others for every seed, as far as there are so many."""
+        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}", 250)
+        groups = rounds(pool, self.ipc) // PER_MODE
+        own = np.flatnonzero(groups == seed % (groups.max() + 1))
+        options = {"target": reference(), "method": SelectionRule(method, evenly="mode"), "seed": seed}
+        return subset(images, own[subsample(rows_of(pool, own), self.ipc, **options).indices])
 
     def sets(self) -> Iterator[tuple[str, Draw]]:
         """Name and draw of every set of the study."""
@@ -174,7 +183,9 @@ class Study:
             yield "matching | unguided, 250 a class", partial(self.chosen, "unguided", "matching", known, 250)
         for rule in ("random", "histogram", "matching"):
             yield f"{rule} | DAG, reference", partial(self.chosen, "DAG, reference", rule, known, 5 * ipc)
-        yield "drawn to modes", partial(self.in_turn, f"drawn to modes, {ipc}")
+        yield "drawn to modes", self.in_turn
+        for method in ("easiest", "matching"):
+            yield f"{method} of 5 | drawn to modes", partial(self.one_each, method)
         if ipc == 10:
             for name in PRESETS:
                 target = TargetDistribution.preset(name)

@@ -13,7 +13,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from downstream import BASELINE, SIZE, Draw, Study, first_of, held_out, real_latents, rounds, run, test_images
+from downstream import (
+    BASELINE,
+    PER_MODE,
+    SIZE,
+    Draw,
+    Study,
+    first_of,
+    held_out,
+    real_latents,
+    rounds,
+    run,
+    test_images,
+)
 from subsampling import reference_target as reference
 
 from dag_diffusion import PoolConfig, SelectionRule, TargetDistribution, embedded, fill_pool, read_pool, subsample
@@ -23,7 +35,6 @@ from dag_diffusion.modes import ModeGuidance, Modes, find_difficulty_modes, find
 from dag_diffusion.pools import Pool
 from dag_diffusion.real_images import rows_of
 
-PER_MODE = 5  # images among which DGS chooses one for each mode
 EASY = TargetDistribution.beta(0.5, 20)
 
 
