@@ -1,7 +1,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 
-.PHONY: demo test
+.PHONY: demo docs test types
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -10,7 +10,14 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest
+
+types: $(VENV)/.test
+	$(VENV)/bin/mypy
+
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 $(VENV)/.demo: setup.cfg
 	$(PYTHON) -m venv $(VENV)

@@ -17,6 +17,8 @@ _HOME = {
     "embedded": "",
     "fill_pool": ".generation",
     "load_classifier": ".classifiers",
+    "pull": ".hub_pull",
+    "push": ".hub",
     "read_pool": ".pools",
     "save_target_png": ".reporting",
     "score_and_record": ".score_cache",

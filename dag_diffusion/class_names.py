@@ -108,7 +108,7 @@ def _mapped(
             f"the class map speaks of {_listed(foreign)}, but the classes are {_listed(wanted.values())}; "
             "give it their names as they stand there"
         )
-    labels = {name: target for name, target in mapping.items() if not isinstance(target, str)}
+    labels: dict[str, int] = {name: target for name, target in mapping.items() if not isinstance(target, str)}
     if missing := [str(target) for target in labels.values() if target not in known]:
         raise ValueError(
             f"the class map leads to {_listed(missing)}, but {owner} has {len(known)} classes, "
@@ -116,7 +116,7 @@ def _mapped(
         )
     names = [name for name in mapping if name not in labels]
     # numbers below zero, so that no position is taken for a label when a name has several
-    targets = match_classes({-1 - i: mapping[name] for i, name in enumerate(names)}, known, owner) if names else {}
+    targets = match_classes({-1 - i: str(mapping[name]) for i, name in enumerate(names)}, known, owner) if names else {}
     labels |= {name: targets[-1 - i] for i, name in enumerate(names)}
     return {label: labels[name] for label, name in wanted.items() if name in labels}
 
@@ -180,7 +180,7 @@ def _match_by_name(wanted: Mapping[int, str], known: Mapping[int, str], owner: s
         reasons = [_reason(label, wanted[label], tiers) for label in missing[:SHOWN]]
         more = f", and {len(missing) - SHOWN} more such names" if len(missing) > SHOWN else ""
         raise ValueError(f"{owner} has {'; '.join(reasons)}{more}; rename them or map them to its classes")
-    return found
+    return {label: among for label, among in found.items() if among is not None}
 
 
 Keys = Callable[[int, str], set[str]]

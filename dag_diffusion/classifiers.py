@@ -13,6 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
+from .weights import refuse_pickles
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -88,7 +90,7 @@ def preprocessing_of(classifier: nn.Module) -> Preprocessing:
         ValueError: none of them is known.  Set ``classifier.config.preprocessing`` then, a dictionary of the fields of
             ``Preprocessing``; transformers saves it with the model.
     """
-    config = classifier.config
+    config: Any = classifier.config
     if (own := getattr(config, "preprocessing", None)) is not None:
         return _from_fields(own)
     if timm := getattr(config, "pretrained_cfg", None):
@@ -99,15 +101,17 @@ def preprocessing_of(classifier: nn.Module) -> Preprocessing:
 
 
 def _from_fields(fields: Mapping[str, Any]) -> Preprocessing:
-    return Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return Preprocessing(**given)
 
 
 def _from_image_processor(classifier: nn.Module) -> Preprocessing:
     from transformers import AutoImageProcessor
 
-    name = classifier.config._name_or_path
+    config: Any = classifier.config
+    name = config._name_or_path
     try:
-        processor = AutoImageProcessor.from_pretrained(name) if name else None
+        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False) if name else None
     except (OSError, ValueError):
         processor = None
     if processor is None:
@@ -163,12 +167,15 @@ def load_classifier(name: str | Path, *, revision: str | None = None) -> nn.Modu
         revision: branch, tag or commit on the Hub.
 
     Raises:
-        ValueError: it is no image classifier, or has no safetensors weights.
+        ValueError: it is no image classifier, has no safetensors weights, or needs code of its own to be run.
     """
     from transformers import AutoModelForImageClassification
 
+    refuse_pickles(name)
+    # without trust_remote_code=False a terminal would be asked whether to run the repository's own code
+    options: dict[str, Any] = {"revision": revision, "use_safetensors": True, "trust_remote_code": False}
     try:
-        model = AutoModelForImageClassification.from_pretrained(str(name), revision=revision, use_safetensors=True)
+        model = AutoModelForImageClassification.from_pretrained(str(name), **options)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
@@ -180,4 +187,5 @@ def load_classifier(name: str | Path, *, revision: str | None = None) -> nn.Modu
 
 def class_names_of(classifier: nn.Module) -> dict[int, str]:
     """Label to class name as the classifier has it, such as ``{0: "tench, Tinca tinca", ...}``."""
-    return {int(k): v for k, v in sorted(classifier.config.id2label.items(), key=lambda item: int(item[0]))}
+    config: Any = classifier.config
+    return {int(k): v for k, v in sorted(config.id2label.items(), key=lambda item: int(item[0]))}

@@ -6,7 +6,7 @@ Nothing heavy is imported before a command runs, so that ``--help`` answers at o
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Exit, Option
@@ -105,6 +105,7 @@ def run(
     seeds: Annotated[int, Option(min=1, help="downstream trainings of each set")] = 3,
     num_inference_steps: Steps = 20,
     guidance_scale: GuidanceScale = 1.5,
+    mode_scale: Annotated[float, Option(help="how strongly images are drawn to modes of the real ones")] = 0.2,
     batch_size: Annotated[int, Option(min=1, help="images at a time; halved where memory does not suffice")] = 50,
     precision: PipelinePrecision = "",
     trust_bin: TrustBin = False,
@@ -114,13 +115,16 @@ def run(
 ) -> None:
     """The whole road, on the embedded default or your own models and images: pools, DGS, training, test, report.
 
+    DGS follows the difficulties of the real training images, DAG draws easy images to their modes; --target sets both.
+
     Examples:  dag-diffusion run --output runs/first --ipc 10
 
     dag-diffusion run --config examples/imagewoof.yaml --train ILSVRC/train --test ILSVRC/val --output runs/woof
     """
     with user_errors():
-        from .distillation import UNGUIDED, RoadConfig, accuracy_table, control_table, distill
+        from .distillation import RoadConfig, accuracy_table, distill
         from .road_inputs import RoadInputs
+        from .road_pools import UNGUIDED, control_table
 
         hide_loading_bars()
         inputs = RoadInputs(
@@ -128,11 +132,10 @@ def run(
             split, trust_bin,
         )  # fmt: skip
         config = RoadConfig(
-            ipc, pool_factor, network, protocol, seeds, seed, num_inference_steps, guidance_scale, inputs
+            ipc, pool_factor, network, protocol, seeds, seed, num_inference_steps, guidance_scale, mode_scale, inputs
         )
         with stages(quiet) as progress:
-            options = {"device": device_named(device), "batch_size": batch_size, "progress": progress}
-            result = distill(output, config, **options)
+            result = distill(output, config, device=device_named(device), batch_size=batch_size, progress=progress)
         show_table(accuracy_table(result.results, baseline=UNGUIDED, note=result.note))
         show_table(control_table(result.control))
         print(f"report: {result.report.absolute()}")
@@ -238,7 +241,7 @@ def generate(
                 modes=None if modes is None else modes_named(modes, loaded.class_names),
                 mode_guidance=mode_guidance_named(mode_scale, mode_window, modes_by_size),
             )
-            others = {
+            others: dict[str, Any] = {
                 "extra_guides": load_guides(extra_guide or [], device, dtype),
                 "reference_classifier": load_guide(reference_classifier, device, dtype)
                 if reference_classifier
@@ -420,7 +423,7 @@ def score(
         from .score_cache import score_and_record
 
         images, names = read_pool(pool), classifier or [""]
-        options = {
+        options: dict[str, Any] = {
             "measure": measure,
             "batch_size": batch_size,
             "on_error": on_error,
@@ -497,7 +500,7 @@ def subsample(
             raise FileExistsError(f"{output} is itself a pool; choose a new folder for nested sets")
         images, names = read_pool(pool, scores=scores), None if class_map is None else read_class_map(class_map)
         wanted = target_of(target, images, names, needed=rule.method in BY_TARGET)
-        options = {"target": wanted, "method": rule, "seed": seed}
+        options: dict[str, Any] = {"target": wanted, "method": rule, "seed": seed}
         if rule.needs_features:
             with counter("features", len(images), quiet) as progress:
                 options["features"] = features_of(images, classifier, device, skip=skip_unscored, progress=progress)
@@ -536,6 +539,7 @@ def show_target(
         require_apart(pool, output)
         images = read_pool(pool, scores=scores)
         wanted = target_of(target, images, None if class_map is None else read_class_map(class_map), needed=True)
+        assert wanted is not None  # needed
         written = save_target_png(output, wanted, images, ipc=ipc)
         print(f"figure: {written.absolute()}")
 
@@ -610,28 +614,38 @@ def report(
     pools: Annotated[list[Path], Argument(help="scored pools and distilled sets to show")],
     output: Annotated[Path, Option(help="HTML file")] = Path("report.html"),
     reference: Annotated[
-        Path | None, Option(help="scored real images; default: Fashion-MNIST's training images")
+        Path | None,
+        Option(help="scored real images; default: Fashion-MNIST's training images, where the classes are its"),
     ] = None,
     title: Annotated[str, Option(help="of the page")] = "Difficulty report",
+    target: Annotated[
+        str, Option(help="drawn over the histograms, as for subsample; default: what the sets or pools record")
+    ] = "",
+    results: Annotated[
+        list[Path] | None,
+        Option(help="JSON file of evaluate or run, for accuracies and curves; may be given several times"),
+    ] = None,
+    baseline: Annotated[
+        str, Option(help="set of the results that others are compared with; default: the random draw of their IPC")
+    ] = "",
 ) -> None:
-    """One HTML file with image grids by difficulty and difficulty histograms.
+    """One HTML file: accuracies, difficulty histograms, quotas, image grids by difficulty, commands to repeat it.
 
-    Example: dag-diffusion report runs/first/pool-dag runs/first/set-dag-dgs --output report.html
+    Examples:  dag-diffusion report runs/first/pool-dag runs/first/set-dag-dgs --output report.html
+
+    dag-diffusion report pool distilled --results results.json
     """
     with user_errors():
-        from .pools import read_pool
-        from .reporting import ReportedSet, write_report
-        from .target_texts import reference_named
+        from .folder_reports import report_folders
 
-        shown = [ReportedSet(path.name, read_pool(path)) for path in pools]
-        is_set = ["selection" in s.pool.provenance for s in shown]
-        written = write_report(
+        written = report_folders(
+            pools,
             output,
             title=title,
-            reference=reference_named(reference, shown[0].pool.class_names),
-            pools=[s for s, chosen in zip(shown, is_set, strict=True) if not chosen],
-            selected=[s for s, chosen in zip(shown, is_set, strict=True) if chosen],
-            provenance={s.name: s.pool.provenance for s in shown},
+            reference=reference,
+            target=target,
+            results=results or [],
+            baseline=baseline,
         )
         print(f"report: {written.absolute()}")
 
@@ -674,13 +688,67 @@ def serve(
         page.block_thread()
 
 
+@app.command()
+def push(
+    source: Annotated[Path, Argument(help="folder of a pool, a distilled set or a pipeline")],
+    repo: Annotated[str, Argument(help="OWNER/NAME on the Hub, made if need be")],
+    private: Annotated[bool, Option("--private", help="visible to its owner alone")] = False,
+    license: Annotated[str, Option(help="for the card, such as cc-by-4.0")] = "",
+    title: Annotated[str, Option(help="of the card; default: the folder's name")] = "",
+    dry_run: Annotated[Path | None, Option(help="new folder for all that would be sent; the Hub is not asked")] = None,
+    replace_card: Annotated[
+        bool, Option("--replace-card", help="also overwrite a card that somebody has edited on the Hub")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Share a pool, a distilled set or a pipeline on the Hub, with a card; given again it goes on.
+
+    Log in once with `hf auth login`.  Examples:  dag-diffusion push distilled me/fashion-10 --private
+
+    dag-diffusion push dit-with-guide me/guided-dit --license apache-2.0 --dry-run look-at-it-first
+    """
+    with user_errors():
+        from .hub import hide_bars
+        from .hub import push as share
+
+        hide_bars(quiet)
+
+        shared = share(
+            source, repo, private=private, license=license, title=title, dry_run=dry_run, replace_card=replace_card
+        )
+        print(f"{shared.kind} {shared.repo}: {shared.files} files, {shared.place}")
+
+
+@app.command()
+def pull(
+    repo: Annotated[str, Argument(help="OWNER/NAME on the Hub")],
+    folder: Annotated[Path, Argument(help="new folder")],
+    revision: Annotated[str, Option(help="branch, tag or commit; default: the newest")] = "",
+    repo_type: Annotated[str, Option(help="dataset or model; default: whichever there is")] = "",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch a pool, a distilled set or a pipeline from the Hub as a folder that every command reads.
+
+    Example: dag-diffusion pull me/fashion-10 distilled
+    """
+    with user_errors():
+        from .hub import hide_bars
+        from .hub_pull import pull as fetch
+
+        hide_bars(quiet)
+
+        shared = fetch(repo, folder, revision=revision or None, repo_type=repo_type, overwrite=overwrite)
+        print(f"{shared.kind} {shared.repo}: {shared.files} files in {shared.place}")
+
+
 def _how_near(chosen: "PoolSelection") -> str:
     """What a person wants to know of a selection: distance to the target, and what had to be filled up."""
     from .selection import FILLED
 
     near, missing = "", int((chosen.bins == FILLED).sum()) if any(one.quotas for one in chosen.classes.values()) else 0
     if chosen.distance is not None:
-        floor = sum(one.floor for one in chosen.classes.values()) / len(chosen.classes)
+        floor = sum(one.floor or 0.0 for one in chosen.classes.values()) / len(chosen.classes)
         near = f"; Wasserstein-1 to the target {chosen.distance:.4f} ({floor:.4f} is the least so few can have)"
     filled = f"; {missing} of them filled up at random, since their bins had too few" if missing else ""
     return near + filled
@@ -713,12 +781,12 @@ def _evaluate(
 
     tests = read_pool(test or embedded.TEST)
     first = tests.open(0)
-    shape = {"size": (size, size) if size else first.size[::-1], "channels": 1 if first.mode == "L" else 3}
-    real = load_labelled_images(tests, **shape)
+    height_and_width = (size, size) if size else (first.height, first.width)
+    real = load_labelled_images(tests, size=height_and_width, channels=1 if first.mode == "L" else 3)
     compared = load_compared_sets(sets, real, ipc=ipc, soft_labels=config.labels == "soft")
     everything = {} if full is None else {f"all of {full.name}": load_images(full, real)}
     name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
-    with counter("trainings", config.trainings(len(compared.sources), len(everything)), quiet) as progress:
+    with counter("trainings", config.trainings(len(compared.sources), bool(everything)), quiet) as progress:
         _, tables = run_evaluation(
             compared, real, config, test_name=name, full=everything, output=output, progress=progress
         )

@@ -84,18 +84,25 @@ def _arranged(
     soft_labels: bool,
 ) -> ComparedSets:
     first = next(iter(pools or loaded))
-    sources, baselines, digests, soft = {}, {}, {}, {}
+    sources: dict[str, Source] = {}
+    baselines: dict[str, str] = {}
+    digests: dict[str, str] = {}
+    soft: dict[str, str] = {}
     for name, images in loaded.items():
         for size in drawn_at if name in pools else [None]:
             given = name if size is None else _drawn_name(name, size)
-            sources[given] = images if size is None else RandomDraw(images, size)
+            sources[given] = images if size is None else _checked_draw(images, size)
             baselines[given] = _drawn_name(first, size or sizes[name]) if pools else first
             digests[given] = digest(images)
             if soft_labels:
                 soft[given] = digest(images, soft_labels=True)
-            if size is not None:
-                sources[given](0)  # a class with fewer images is refused now
     return ComparedSets(sources, baselines, digests, soft, bool(pools))
+
+
+def _checked_draw(images: LabelledImages, size: int) -> RandomDraw:
+    draw = RandomDraw(images, size)
+    draw(0)  # a class with fewer images is refused now
+    return draw
 
 
 def _drawn_name(name: str, size: int) -> str:

@@ -24,7 +24,8 @@ OWN = ("config", "save_config", "help")
 def add_config_options(app: typer.Typer) -> None:
     """Give every command that is registered so far the options ``--config`` and ``--save-config``."""
     for command in app.registered_commands:
-        command.callback = _with_config_options(command.callback)
+        if command.callback is not None:
+            command.callback = _with_config_options(command.callback)
 
 
 def _with_config_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -39,7 +40,8 @@ def _with_config_options(function: Callable[..., None]) -> Callable[..., None]:
         function(**values)
 
     given = inspect.signature(function)
-    command.__signature__ = given.replace(parameters=[*given.parameters.values(), *own.values()])
+    wrapped: Any = command
+    wrapped.__signature__ = given.replace(parameters=[*given.parameters.values(), *own.values()])
     command.__annotations__ = function.__annotations__ | _config_options.__annotations__
     return command
 
@@ -91,7 +93,7 @@ def read_config(path: Path, parameters: Iterable[Any]) -> dict[str, Any]:
 
 def _by_key(parameters: Iterable[Any]) -> dict[str, Any]:
     """Parameters by what they are called in a file, ``-`` for ``_``."""
-    found = {}
+    found: dict[str, Any] = {}
     for parameter in parameters:
         if parameter.name not in OWN:
             names = [option[2:] for option in parameter.opts if option.startswith("--")] or [parameter.name]

@@ -33,7 +33,7 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, FloatingPointError) as error:
-        message = " ".join(str(error).split()) or type(error).__name__
+        message = printable(" ".join(str(error).split())) or type(error).__name__
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             message = "the disk is full; free some space and give the command again (generate: with --resume)"
         typer.echo(f"error: {message}", err=True)
@@ -56,6 +56,11 @@ def user_errors() -> Iterator[None]:
         if speaks():
             typer.echo("stopped; run, score and evaluate go on with the same command, generate with --resume", err=True)
         raise typer.Exit(130) from None
+
+
+def printable(text: str) -> str:
+    """A text whose control characters, which a file name may have and a terminal would obey, are shown instead."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 @contextmanager
@@ -100,7 +105,8 @@ def _columns() -> list[Any]:
             added, seconds = task.completed - task.fields["before"], task.elapsed or 0
             if not (added and seconds):
                 return Text("")
-            left = "" if task.finished else f", {_duration((task.total - task.completed) * seconds / added)} left"
+            missing = (task.total or 0) - task.completed
+            left = "" if task.finished else f", {_duration(missing * seconds / added)} left"
             return Text(f"{added / seconds:.1f}/s{left}")
 
     return [TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), SpeedColumn()]

@@ -12,7 +12,7 @@ last epoch instead of the best on the test set, one learning rate for set and ra
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -96,7 +96,7 @@ def without_augmentation(protocol: Protocol) -> Protocol:
     Raises:
         ValueError: it augments nothing, so that both halves of the ARS would be the same.
     """
-    off = {field.name: field.default for field in fields(Protocol) if field.name in AUGMENTATIONS}
+    off: dict[str, Any] = {field.name: field.default for field in fields(Protocol) if field.name in AUGMENTATIONS}
     if all(getattr(protocol, name) == value for name, value in off.items()):
         raise ValueError(
             f"protocol {protocol.name!r} augments nothing, so an augmentation-robust score would say nothing; "
@@ -128,10 +128,10 @@ def scores(
         if random is None or baselines[name] == name or protocol.endswith(PLAIN):
             continue
         improvement, hard = _difference(ours, random), found.get((name, network, protocol, "hard"))
-        real = found.get((full, network, protocol, "hard"))
+        real = None if full is None else found.get((full, network, protocol, "hard"))
         plain = [found.get((one, network, protocol + PLAIN, labels)) for one in (name, baselines[name])]
         recovery = None if real is None or hard is None else _difference(real, hard)
-        unaided = None if None in plain else _difference(*plain)
+        unaided = None if plain[0] is None or plain[1] is None else _difference(plain[0], plain[1])
         label = (None, None) if recovery is None else _scored(improvement, -recovery, weight)
         augmentation = (None, None) if unaided is None else _scored(improvement, unaided, weight)
         lost = None if recovery is None else float(recovery.mean())
@@ -153,8 +153,10 @@ def _scored(first: np.ndarray, second: np.ndarray, weight: float) -> tuple[float
     """The score of the mean exponent, and its interval's ends put through the same rising function."""
     exponents = np.array([_mixed(a, b, weight) for a, b in zip(first, second, strict=True)])
     found = paired(exponents, np.zeros_like(exponents))
-    ends = None if found.interval is None else tuple(_normalised(min(1.0, max(-1.0, end))) for end in found.interval)
-    return _normalised(found.difference), ends
+    if found.interval is None:
+        return _normalised(found.difference), None
+    low, high = (_normalised(min(1.0, max(-1.0, end))) for end in found.interval)
+    return _normalised(found.difference), (low, high)
 
 
 def _mixed(first: float, second: float, weight: float) -> float:

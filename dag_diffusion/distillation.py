@@ -1,52 +1,54 @@
 """The whole road: guided pools -> DGS -> a classifier trained on the distilled set -> real test images -> a report.
 
 Five sets are compared at the same IPC: random real images, random ones of an unguided pool, DGS on that pool by the
-paper's rule and by matching, and matching on a pool that difficulty-aware guidance steered (DAG + DGS).  Control is
-measured by the guide, which steered, and by an evaluator, which did not.
+paper's rule and by matching, and DGS on a pool that difficulty-aware guidance drew (DAG + DGS); see ``road_pools``.
+Control is measured by the guide, which steered, and by an evaluator, which did not.
 """
 
 import json
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
-from torch import nn
 
 from . import embedded
-from .distilled_sets import write_distilled_set
 from .evaluation import Result, evaluate
 from .evaluation_tables import accuracy_table
 from .files import json_lines, locked, read_json_object, write_atomically, write_json
-from .generation import BATCH_SIZE, fill_pool
+from .generation import BATCH_SIZE
 from .labelled_images import LabelledImages, random_rows, usual_normalisation
+from .modes import ModeGuidance
 from .networks import build_network
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .plans import PoolConfig
 from .pools import Pool, require_writable_target
 from .provenance import differences
-from .reporting import ReportedSet, Table, write_report
+from .report_results import accuracy_drawings
+from .reporting import ReportedSet, write_report
 from .road_inputs import Road, RoadInputs, load_road, reference_of, target_of_road
+from .road_pools import (
+    EASY,
+    REAL,
+    SELECTIONS,
+    UNGUIDED,
+    Choice,
+    Control,
+    Progress,
+    control_table,
+    fill_pools,
+    measure_control,
+    modes_of_road,
+    write_sets,
+)
 from .scoring import score_pool
-from .selection import SelectionRule
-from .subsampling import PoolSelection, subsample
-from .targets import TargetDistribution
 from .training import PROTOCOLS, derived_seeds
 
-Progress = Callable[[str, int, int], None]  # stage, done, of
-Choose = Callable[[str, int], PoolSelection]  # name of a set, seed
 SETTINGS = "run.json"
 SIZE, REAL_IMAGES = (32, 32), 100  # of the embedded images: pixels, and how many real ones a class
 MEASURED = "Difficulties by the guide."
-REAL, UNGUIDED = "random real", "random, unguided pool"
-PAPER, DGS, DAG_DGS = "DGS, the paper's rule", "DGS, matching", "DAG + DGS, matching"
-MATCHING = SelectionRule("matching", diversity="k-center")
-SELECTIONS = {PAPER: ("unguided", SelectionRule()), DGS: ("unguided", MATCHING), DAG_DGS: ("DAG", MATCHING)}
-FOLDERS = {PAPER: "set-paper", DGS: "set-dgs", DAG_DGS: "set-dag-dgs"}
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,11 @@ class RoadConfig:
 
     Attributes:
         ipc: images per class in the final sets, at most as many as there are real training images (embedded: 100).
-        pool_factor: pool size as a multiple of IPC; the paper advises 5.
+        pool_factor: pool size as a multiple of IPC; the paper advises 5.  So many images are drawn to each mode.
         network, protocol: of the downstream training.
         seeds: draws and trainings of each set, paired: the i-th uses the same seed for every set.
         seed: of the pools, and of those seeds.
+        mode_scale: how strongly images are drawn to modes; see ``ModeGuidance``.
         inputs: models and real images.
     """
 
@@ -70,6 +73,7 @@ class RoadConfig:
     seed: int = 0
     num_inference_steps: int = PoolConfig.num_inference_steps
     guidance_scale: float = PoolConfig.guidance_scale
+    mode_scale: float = ModeGuidance.scale
     inputs: RoadInputs = field(default_factory=RoadInputs)
 
     def __post_init__(self) -> None:
@@ -89,16 +93,6 @@ class RoadConfig:
         """What must agree when a run goes on; of the inputs, those that were given.  JSON values only."""
         own = {name: value for name, value in vars(self).items() if name != "inputs"}
         return own | ({"inputs": self.inputs.given()} if self.inputs.given() else {})
-
-
-@dataclass(frozen=True)
-class Control:
-    """How near a pool came to its targets, by one classifier: mean absolute error and Spearman's rank correlation."""
-
-    pool: str
-    classifier: str
-    error: float
-    spearman: float
 
 
 @dataclass(frozen=True)
@@ -175,18 +169,15 @@ def _distill(
     count = _Counter("real images scored", len(road.train), progress) if road.scored else (lambda more: None)
     reference = reference_of(road, output, count)
     target = target_of_road(road, reference, output)
-    pools = _fill_pools(road, output, config, target, batch_size, progress)
+    targets = {"unguided": target, "DAG": target if road.inputs.target else EASY}
+    modes = modes_of_road(road, output, config.ipc, batch_size, progress)
+    pools = fill_pools(road, output, config, modes, targets["DAG"], batch_size, progress)
     guide = road.pipeline.classifier
     features = {name: score_pool(pool, guide, features=True).features for name, pool in pools.items()}
-
-    def choose(name: str, seed: int) -> PoolSelection:
-        source, rule = SELECTIONS[name]
-        options = {"target": target, "method": rule, "features": features[source], "seed": seed}
-        return subsample(pools[source], config.ipc, **options)
-
-    sets = _write_sets(pools, choose, output, config.seed)
-    control = _measure_control(pools, road.evaluator)
-    results = _train_and_test(road, pools, choose, output, config, device, progress)
+    choose = Choice(pools, targets, features, config.ipc)
+    sets = write_sets(choose, output, config.seed)
+    control = measure_control(pools, road.evaluator)
+    results = _train_and_test(road, choose, output, config, device, progress)
     note = accuracy_note(config, len(road.test), road.split)
     record = {
         "config": config.settings(),
@@ -206,25 +197,6 @@ def load_embedded_pipeline() -> DifficultyGuidedPipeline:
     return pipeline
 
 
-def _fill_pools(
-    road: Road, output: Path, config: RoadConfig, target: TargetDistribution, batch_size: int, progress: Progress
-) -> dict[str, Pool]:
-    everything = road.class_names == road.pipeline.class_names
-    pool = PoolConfig(
-        images_per_class=config.ipc * config.pool_factor,
-        labels=None if everything else list(road.class_names),
-        seed=config.seed,
-        num_inference_steps=config.num_inference_steps,
-        guidance_scale=config.guidance_scale,
-    )
-    source, pools = road.inputs.pipeline or "embedded default", {}
-    for name, wanted in (("unguided", None), ("DAG", target)):
-        options = {"batch_size": batch_size, "resume": True, "source": source}
-        folder, count = output / f"pool-{name.lower()}", partial(progress, f"pool, {name}")
-        pools[name] = fill_pool(road.pipeline, folder, replace(pool, target=wanted), **options, progress=count)
-    return pools
-
-
 class _Counter:
     """Adds up what one stage reports."""
 
@@ -237,39 +209,9 @@ class _Counter:
         self.progress(self.stage, self.done, self.total)
 
 
-def _write_sets(pools: Mapping[str, Pool], choose: Choose, output: Path, seed: int) -> dict[str, Pool]:
-    sets = {}
-    for name, (source, _) in SELECTIONS.items():
-        chosen = choose(name, seed)
-        sets[name] = write_distilled_set(
-            pools[source],
-            chosen.indices.tolist(),
-            output / FOLDERS[name],
-            columns=chosen.columns,
-            provenance={"selection": chosen.record},
-            overwrite=True,
-        )
-    return sets
-
-
-def _measure_control(pools: Mapping[str, Pool], evaluator: nn.Module) -> list[Control]:
-    """Both pools have the same images in mind, so the unguided one says how near chance comes to the targets."""
-    wanted = np.array([row["target_difficulty"] for row in pools["DAG"].rows])
-    rows = []
-    for name, pool in pools.items():
-        for classifier, found in (
-            ("guide", pool.difficulties),
-            ("evaluator", score_pool(pool, evaluator).difficulties),
-        ):
-            error, correlation = float(np.abs(found - wanted).mean()), float(spearmanr(found, wanted).statistic)
-            rows.append(Control(name, classifier, error, correlation))
-    return rows
-
-
 def _train_and_test(
     road: Road,
-    pools: Mapping[str, Pool],
-    choose: Choose,
+    choose: Choice,
     output: Path,
     config: RoadConfig,
     device: str,
@@ -281,11 +223,11 @@ def _train_and_test(
         return lambda seed: road.decoded(pool, random_rows(positions, config.ipc, seed, names))
 
     def chosen(name: str) -> Callable[[int], LabelledImages]:
-        return lambda seed: road.decoded(pools[SELECTIONS[name][0]], choose(name, seed).indices)
+        return lambda seed: road.decoded(choose.pools[SELECTIONS[name][0]], choose(name, seed).indices)
 
     sets = {
         REAL: at_random(road.train),
-        UNGUIDED: at_random(pools["unguided"]),
+        UNGUIDED: at_random(choose.pools["unguided"]),
         **{name: chosen(name) for name in SELECTIONS},
     }
     path, count = output / "trainings.jsonl", _Counter("training and testing", len(sets) * config.seeds, progress)
@@ -313,13 +255,6 @@ def _finished_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
-def control_table(control: list[Control]) -> Table:
-    """Error and rank correlation of the difficulty reached, by guide and evaluator."""
-    rows = [[c.pool, c.classifier, f"{c.error:.3f}", f"{c.spearman:.2f}"] for c in control]
-    note = "The guide steered the images, so its error proves little; the evaluator is a network that never steers."
-    return Table("Control of the difficulty", ["pool", "measured by", "mean |d - d*|", "Spearman"], rows, note)
-
-
 def _report(
     road: Road,
     output: Path,
@@ -338,6 +273,7 @@ def _report(
         pools=[ReportedSet(f"pool, {name}", pool, MEASURED) for name, pool in pools.items()],
         selected=[ReportedSet(name, pool, MEASURED) for name, pool in sets.items()],
         tables=[accuracy_table(results, baseline=UNGUIDED, note=note), control_table(control)],
+        drawings=accuracy_drawings(results, UNGUIDED),
         provenance=_provenance(road, config, pools),
         commands=[_command(output, config)],
     )
@@ -347,9 +283,9 @@ def accuracy_note(config: RoadConfig, test_images: int, split: str = "") -> str:
     """How the accuracies came about, for whoever reads the table alone."""
     of_split = f" ({split} split)" if split else ""
     return (
-        f"{config.network}, protocol {config.protocol}, last epoch, {test_images:,} real test images{of_split}; mean "
-        f"and deviation over {config.seeds} draws with one training each, from one pool each; the interval is paired "
-        "by seed"
+        f"{config.network}, protocol {config.protocol}, last epoch, hard labels, {test_images:,} real test images"
+        f"{of_split}; mean and deviation over {config.seeds} draws with one training each, from one pool each; the "
+        "interval is paired by seed"
     )
 
 

@@ -9,6 +9,7 @@ other runs out meanwhile.
 import errno
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -66,7 +67,7 @@ def write_distilled_set(
     folder = Path(folder).resolve()  # behind a link, the folder itself is replaced and the link stays
     require_apart(pool.path, folder)
     require_writable(folder.parent)
-    _require_free(folder, overwrite)
+    require_free(folder, overwrite)
     indices = _checked(pool, indices, files)
     added = _by_image(columns, len(indices))
     with _replaced(folder, overwrite) as partial:
@@ -111,9 +112,9 @@ def _checked(pool: Pool, indices: Sequence[int], files: str) -> list[int]:
         raise ValueError("no image is chosen; give at least one index, since an empty folder is no distilled set")
     if outside := [index for index in indices if not 0 <= index < len(pool)]:
         raise ValueError(f"index {outside[0]} is outside the pool {pool.path}; it has the rows 0 to {len(pool) - 1}")
-    seen: set[int] = set()
-    if twice := [index for index in indices if index in seen or seen.add(index)]:
-        raise ValueError(f"index {twice[0]} is chosen twice ({len(twice)} repeats); give each image of a set once")
+    if twice := [index for index, count in Counter(indices).items() if count > 1]:
+        repeats = len(indices) - len(set(indices))
+        raise ValueError(f"index {twice[0]} is chosen twice ({repeats} repeats); give each image of a set once")
     return indices
 
 
@@ -126,7 +127,7 @@ def _by_image(columns: Mapping[str, Sequence], count: int) -> list[dict[str, Any
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)] or [{}] * count
 
 
-def _require_free(folder: Path, overwrite: bool) -> None:
+def require_free(folder: Path, overwrite: bool) -> None:
     """Check that the folder may be replaced, before the work and again after it."""
     require_writable_target(folder, overwrite=overwrite)
     if (folder / LOCK).exists():
@@ -152,15 +153,18 @@ def _replaced(folder: Path, overwrite: bool) -> Iterator[Path]:
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with held(folder.with_name(f".{folder.name}.lock"), folder):
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+        partial.mkdir()  # fails if somebody planted a link there to be followed
         try:
             yield partial
-            _require_free(folder, overwrite)
-            _put_in_place(partial, folder, overwrite)
+            require_free(folder, overwrite)
+            put_in_place(partial, folder, overwrite)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _put_in_place(partial: Path, folder: Path, overwrite: bool) -> None:
+def put_in_place(partial: Path, folder: Path, overwrite: bool) -> None:
+    """Let a finished folder take the place of one that ``require_free`` has checked."""
     if not folder.exists():
         os.replace(partial, folder)
     elif overwrite and any(folder.iterdir()):
@@ -204,7 +208,8 @@ def _placed(pool: Pool, index: int, folder: Path, files: str) -> dict[str, Any]:
 
 
 def _written(pool: Pool, index: int, folder: Path) -> str:
-    name, data = pool.rows[index]["file_name"], pool.encoded[index]
+    name = pool.rows[index]["file_name"]
+    data = b"" if pool.encoded is None else pool.encoded[index]
     try:
         name = PurePath(name).with_suffix(suffix_of(data)).as_posix()
     except ValueError as error:

@@ -9,6 +9,7 @@ difference between two sets is the images'.  ``comparisons`` pairs the results b
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -175,9 +176,10 @@ class _Bench:
         fresh = seeded_network(network, seed=seed, **self.shape)
         images = normalise(given.images, self.mean, self.std).to(self.device)
         targets = self._targets(given).to(self.device)
-        epochs, seen = self.protocol.epochs_for(given.per_class), []
+        epochs = self.protocol.epochs_for(given.per_class)
+        seen: list[float] = []
         looks = (lambda epoch, learner: seen.append(self._test(learner))) if self.looks else None
-        options = {"seed": seed, "epochs": epochs, "mean": self.mean, "std": self.std, "looks": looks}
+        options: dict[str, Any] = {"seed": seed, "epochs": epochs, "mean": self.mean, "std": self.std, "looks": looks}
         trained = train(fresh, images, targets, self.protocol, **options)
         last = seen[-1] if seen else self._test(trained)  # the last look comes after the last epoch
         return Result(
@@ -199,7 +201,7 @@ class _Bench:
         if self.labels == "hard":
             return torch.as_tensor(given.labels)
         soft = torch.zeros(len(given), self.num_classes)  # a network may have more logits than there are classes
-        soft[:, sorted(given.class_names)] = given.probabilities.float()
+        soft[:, sorted(given.class_names)] = torch.as_tensor(given.probabilities).float()
         return soft
 
     def _test(self, network: nn.Module) -> float:

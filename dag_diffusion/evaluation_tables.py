@@ -46,7 +46,7 @@ def _cells(row: Row, *, several: bool, looked: bool) -> list[str]:
         _mean(row),
         *([_percent(row.best)] if looked else []),
         row.trainings,
-        _signed(row.difference) if row.baseline else "",
+        _signed(row.difference) if row.baseline and row.difference is not None else "",
         " to ".join(map(_signed, row.interval)) if row.baseline and row.interval is not None else "",
         _p(row.corrected),
     ]

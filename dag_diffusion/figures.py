@@ -69,6 +69,11 @@ def even_sample(order: np.ndarray, count: int) -> np.ndarray:
     return order[np.linspace(0, len(order) - 1, count).round().astype(int)]
 
 
+def shortened(name: str, letters: int) -> str:
+    """A name of at most so many letters, an ellipsis for what is cut off."""
+    return name if len(name) <= letters else name[: letters - 1].rstrip() + "…"
+
+
 def plain(difficulty: float) -> str:
     """A difficulty without exponent and closing zeros, such as ``0.00001``."""
     return f"{difficulty:f}".rstrip("0")
@@ -110,32 +115,47 @@ def difficulty_ticks(axis: Any, *, short: bool = False) -> None:
     axis.set_ticks(log_odds(np.array(ticks)), [plain(tick)[short:] for tick in ticks])
 
 
-def ridges(series: Sequence[Series], class_name: str | None = None, title: str = "") -> "Figure":
-    """Histograms under each other on one axis: all classes with names and counts, or one class, small and bare.
+def ridges(series: Sequence[Series], title: str = "", width: int = 560) -> "Figure":
+    """Histograms of all classes under each other on one axis, with names and counts, ``width`` pixels wide.
 
     The target, or else the reference, is drawn over each of them as a line.
     """
-    bare = class_name is not None
-    width, pitch, head = (220, 30, 4) if bare else (560, 66, 26 if title else 4)
-    figure = blank_figure(width, pitch * len(series) + head + (20 if bare else 36))
-    axes = panel(figure, left=8, bottom=20 if bare else 36, right=8, top=head)
-    edges = np.linspace(*log_odds(np.array([LOWEST, HIGHEST])), 17 if bare else 33)
-    _draw_ridges(axes, series, class_name, edges, room=0.88 if bare else 0.66)
+    pitch, head = 66, 26 if title else 4
+    figure = blank_figure(width, pitch * len(series) + head + 36)
+    axes = panel(figure, left=8, bottom=36, right=8, top=head)
+    edges = bin_edges(32)
+    _draw_ridges(axes, series, edges, room=0.66, letters=(width - 170) // 8)
     axes.set(xlim=edges[[0, -1]], ylim=(0, len(series)), yticks=[])
-    difficulty_ticks(axes.xaxis, short=bare)
-    if not bare:
-        axes.set_xlabel("difficulty d, on a log-odds scale", fontsize=11, color=INK)
-        figure.text(8 / width, 0.985, title, fontsize=13, weight="bold", color=INK, va="top", parse_math=False)
+    difficulty_ticks(axes.xaxis)
+    axes.set_xlabel("difficulty d, on a log-odds scale", fontsize=11, color=INK)
+    figure.text(8 / width, 0.985, title, fontsize=13, weight="bold", color=INK, va="top", parse_math=False)
     return figure
 
 
-def _draw_ridges(
-    axes: "Axes", series: Sequence[Series], class_name: str | None, edges: np.ndarray, room: float
-) -> None:
+def bin_edges(bins: int) -> np.ndarray:
+    """Edges of equally wide bins of the log-odds, ``(bins + 1,)``."""
+    return np.linspace(*log_odds(np.array([LOWEST, HIGHEST])), bins + 1)
+
+
+def scaled_heights(
+    series: Sequence[Series], class_name: str | None, edges: np.ndarray, room: float
+) -> tuple[list[np.ndarray], list[list[tuple[bool, str]]]]:
+    """Height of every bar, at most ``room``, on one scale for all series, so that areas compare.
+
+    The outermost bins hold a whole tail each and must not set the scale; one that does not fit is cut.
+
+    Returns:
+        heights ``(bins,)`` of each series, and for each the cut bars: whether it is the left one, and its share.
+    """
     shares = [_shares(one.of(class_name), edges) for one in series]
-    # one scale for all rows, so that areas compare; the outermost bins hold a whole tail each and must not set it
     scale = room / max(0.02, *(share[1:-1].max() for share in shares))
-    heights = [np.minimum(scale * share, room) for share in shares]
+    ends = [[(left, share[0 if left else -1]) for left in (True, False)] for share in shares]
+    cuts = [[(left, f"{100 * share:.0f} %") for left, share in end if scale * share > room] for end in ends]
+    return [np.minimum(scale * share, room) for share in shares], cuts
+
+
+def _draw_ridges(axes: "Axes", series: Sequence[Series], edges: np.ndarray, room: float, letters: int) -> None:
+    heights, cuts = scaled_heights(series, None, edges, room)
     compared = compared_series(series)
     for i, one in enumerate(series):
         base = len(series) - 1 - i
@@ -143,18 +163,10 @@ def _draw_ridges(
             axes.stairs(base + heights[i], edges, baseline=base, fill=True, color=one.color, alpha=0.85, linewidth=0)
         if compared is not None and (i != compared or not one.filled):
             axes.stairs(base + heights[compared], edges, baseline=base, color=INK, linewidth=1)
-        if class_name is None:
-            _name_ridge(axes, one, edges, base + 0.73)
-        _mark_cut(axes, shares[i], edges, base + room - 0.04, room / scale)
-
-
-def _mark_cut(axes: "Axes", share: np.ndarray, edges: np.ndarray, y: float, limit: float) -> None:
-    """Say how high an outermost bar would be that does not fit."""
-    for outer, inner, side in ((0, 1, "left"), (-1, -2, "right")):
-        if share[outer] > limit:
-            gap = 0.15 if side == "left" else -0.15
-            text = f"{100 * share[outer]:.0f} %"
-            axes.text(edges[inner] + gap, y, text, fontsize=9, color=INK, alpha=0.75, ha=side, va="top")
+        _name_ridge(axes, one, edges, base + 0.73, letters)
+        for left, text in cuts[i]:
+            x, side = (edges[1] + 0.15, "left") if left else (edges[-2] - 0.15, "right")
+            axes.text(x, base + room - 0.04, text, fontsize=10, color=INK, alpha=0.75, ha=side, va="top")
 
 
 def compared_series(series: Sequence[Series]) -> int | None:
@@ -163,10 +175,10 @@ def compared_series(series: Sequence[Series]) -> int | None:
     return by_color.get(INK, by_color.get(GREY))
 
 
-def _name_ridge(axes: "Axes", one: Series, edges: np.ndarray, y: float) -> None:
+def _name_ridge(axes: "Axes", one: Series, edges: np.ndarray, y: float, letters: int) -> None:
     values = one.of(None)
     facts = f"n = {len(values):,}, median {np.median(values):.2g}"
-    axes.text(edges[0], y, one.name, fontsize=11, weight="bold", color=INK, parse_math=False)
+    axes.text(edges[0], y, shortened(one.name, letters), fontsize=11, weight="bold", color=INK, parse_math=False)
     axes.text(edges[-1], y, facts, fontsize=10, color=INK, alpha=0.75, ha="right")
 
 
@@ -191,7 +203,7 @@ def grid(cells: Mapping[str, Sequence[np.ndarray]], title: str) -> "Figure":
     images = [image for row in cells.values() for image in row]
     columns = max((len(row) for row in cells.values()), default=1)
     side = max((max(image.shape[:2]) for image in images), default=1) + 8
-    names = [name if len(name) <= 24 else name[:23] + "…" for name in cells]
+    names = [shortened(name, 24) for name in cells]
     left, head = 24 + 11.5 * max(map(len, names), default=0), 92 if title else 44
     figure = blank_figure(left + side * columns + 8, head + side * len(cells) + 8)
     axes = panel(figure, left=left, bottom=8, right=8, top=head)
@@ -225,4 +237,6 @@ def svg(figure: "Figure", label: str) -> Markup:
     body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index(">", svg.index("<svg")) + 1 :], flags=re.DOTALL)
     body = themed(re.sub(r'<g id="[^"]*"', "<g", body))
     assert box is not None
-    return Markup(f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(label)}">{body}')  # noqa: S704 drawn here
+    widest = 1.25 * float(box[1].split()[2])  # text twice as large as the page's reads no better
+    head = f'<svg viewBox="{box[1]}" style="max-width: {widest:.0f}px" role="img" aria-label="{escape(label)}">'
+    return Markup(head + body)  # noqa: S704 drawn here

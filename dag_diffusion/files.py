@@ -11,9 +11,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+if TYPE_CHECKING:
+    from PIL import Image
 
 LOCK = ".lock"  # in a folder while a run works on it
 
@@ -23,13 +24,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(data)
+        partial.unlink(missing_ok=True)  # of a run that was killed, or a link that somebody planted to be followed
+        with partial.open("xb") as file:
+            file.write(data)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def write_image(path: Path, image: Image.Image) -> None:
+def write_image(path: Path, image: "Image.Image") -> None:
     """Write a PNG, whole or not at all, making the class folder if need be."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")

@@ -20,6 +20,7 @@ from datasets import Image as ImageFeature
 from pyarrow.parquet import ParquetFile
 
 from .class_names import folder_names
+from .files import read_json_object
 
 Rows = list[dict[str, Any]]
 CANNOT_READ = (OSError, ValueError, KeyError, NotImplementedError)  # of pyarrow and datasets, for a file that is broken
@@ -50,11 +51,23 @@ def read_table(source: Path | Dataset) -> tuple[Path, Rows, Sequence[bytes]]:
 
 
 def _of_folder(folder: Path) -> tuple[Rows, Sequence[bytes]]:
+    _require_own_files(folder)
     try:
         dataset = Dataset.load_from_disk(str(folder))
     except CANNOT_READ as error:
         raise _broken(folder, error) from error
     return _of_dataset(dataset, str(folder), follow_paths=False)
+
+
+def _require_own_files(folder: Path) -> None:
+    """Check that ``state.json`` names tables of its own folder: a set is published, and other files must not be."""
+    try:
+        named = [str(entry["filename"]) for entry in read_json_object(folder / "state.json")["_data_files"]]
+    except (OSError, KeyError, TypeError) as error:
+        raise _broken(folder, error) from error
+    root = folder.resolve()
+    if outside := [name for name in named if (folder / name).resolve().parent != root]:
+        raise ValueError(f"{folder / 'state.json'} names {outside[0]!r}, which leads out of {folder}; copy it there")
 
 
 def _of_parquet(path: Path) -> tuple[Rows, Sequence[bytes]]:
@@ -158,7 +171,7 @@ class _DatasetImages(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> bytes:
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override] # nobody asks for slices
         return _bytes_of(self._images[index][self._column], index, follow_paths=self._follow_paths)
 
 
@@ -177,7 +190,7 @@ class _ParquetImages(Sequence[bytes]):
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def __getitem__(self, index: int) -> bytes:
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override] # nobody asks for slices
         group = bisect_right(self._starts, range(len(self))[index]) - 1
         with self._lock:
             if group not in self._held:

@@ -40,6 +40,8 @@ def load_pipeline(
         use_safetensors: True refuses .bin files, None falls back to them.
         dtype: of all parts; None keeps each as it was saved.
     """
+    from pickle import UnpicklingError  # of a .bin that holds more than weights
+
     from safetensors import SafetensorError
 
     from . import embedded
@@ -57,6 +59,8 @@ def load_pipeline(
         pipeline = DifficultyGuidedPipeline.from_pretrained(
             name or embedded.PIPELINE, use_safetensors=use_safetensors, **options
         )
+    except UnpicklingError as error:
+        raise ValueError(f"{name} has a .bin file that holds more than weights, so that it is not read") from error
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{name} cannot be loaded as a DiT pipeline ({error}); give its folder or Hub id") from error
     pipeline.set_progress_bar_config(disable=True)
@@ -104,7 +108,8 @@ def guidance_named(settings: Sequence[str], scale: float) -> "GuidanceConfig":
 
     from .guidance import GuidanceConfig
 
-    defaults, given = {field.name: field.default for field in fields(GuidanceConfig)}, {"scale": scale}
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(GuidanceConfig)}
+    given: dict[str, Any] = {"scale": scale}
     for setting in settings:
         name, _, text = setting.partition("=")
         if name not in defaults:
@@ -183,7 +188,7 @@ def modes_found(
             "modes by difficulty need scores, and this pipeline has no guide; give --classifier to score by"
         )
     latents = encode_pool(pipeline.vae, real, size=pipeline.image_size[0], batch_size=batch_size, progress=progress)
-    options = {"class_names": real.class_names, "average": average, "seed": seed}
+    options: dict[str, Any] = {"class_names": real.class_names, "average": average, "seed": seed}
     if target is None:
         modes = find_modes(latents, real.labels, per_class, **options)
     else:
@@ -220,5 +225,5 @@ def features_of(images: "Pool", classifier: str, device: str, *, skip: bool, pro
     from .scoring import score_pool
 
     # entropy asks for no class, so that a classifier of other classes can tell images apart too
-    options = {"measure": "entropy", "on_error": "skip" if skip else "raise", "features": True}
+    options: dict[str, Any] = {"measure": "entropy", "on_error": "skip" if skip else "raise", "features": True}
     return score_pool(images, load_guide(classifier, device), **options, progress=progress).features

@@ -8,6 +8,7 @@ Classes are matched by name: folders sorted otherwise than the labels of the tes
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -149,7 +150,7 @@ def normalise(
     return (pixels - shift) / scale
 
 
-def usual_normalisation(channels: int) -> dict[str, tuple[float, ...] | float]:
+def usual_normalisation(channels: int) -> dict[str, Any]:
     """``mean`` and ``std`` for ``normalise``: of colours ImageNet's, as the field does, of grey 0.5 each."""
     return {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == 3 else {"mean": 0.5, "std": 0.5}
 
@@ -215,4 +216,4 @@ def digest(images: LabelledImages, *, soft_labels: bool = False) -> str:
 def fingerprints(images: LabelledImages) -> set[bytes]:
     """One a different image; what two sets share, both hold pixel for pixel, such as test images in a training set."""
     arrays = map(np.ascontiguousarray, np.asarray(images.images))
-    return {hashlib.blake2b(array, digest_size=16).digest() for array in arrays}
+    return {hashlib.blake2b(array.data, digest_size=16).digest() for array in arrays}

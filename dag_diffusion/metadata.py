@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from numbers import Real
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PureWindowsPath
 from types import NoneType
 from typing import Any
 
@@ -88,6 +88,10 @@ def _leads_out(root: str, name: PurePath, file: str, inside: dict[tuple[str, ...
     folder = name.parts[:-1]
     if name.anchor or ".." in name.parts:  # also one that comes back: a set is written to the names of its rows
         return True
+    if "\\" in str(name) or ":" in str(name):  # a set may be read on another system than it was written on
+        elsewhere = PureWindowsPath(name)
+        if elsewhere.anchor or ".." in elsewhere.parts:
+            return True
     if folder not in inside:
         inside[folder] = _is_below(root, os.path.join(root, *folder))
     return not inside[folder] or (os.path.islink(file) and not _is_below(root, file))
@@ -150,4 +154,5 @@ def difficulties_of(rows: Sequence[Mapping[str, Any]], pool: Path) -> np.ndarray
 def _is_difficulty(value: Any) -> bool:
     if value is None:
         return True
-    return isinstance(value, Real) and not isinstance(value, bool) and (value != value or 0 <= value <= 1)
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return number and bool(value != value or 0 <= value <= 1)

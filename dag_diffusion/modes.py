@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as as_safetensors
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from .classifiers import Preprocessing
@@ -29,6 +30,7 @@ from .pools import Pool
 from .scales import BINS, searched_scale
 from .scoring import prepared_image, read_ahead
 from .targets import Reference, TargetDistribution, largest_remainder
+from .weights import refuse_pickles
 
 FORMAT = "dag-diffusion modes 1"
 ALLOTMENT = 0x6D6F6465  # a stream of its own: a pool shuffles its target difficulties by (seed, label) too
@@ -99,7 +101,7 @@ def mode_shift(clean: Tensor, modes: Tensor, alpha: Tensor | float, alpha_next: 
 
 
 @torch.no_grad()
-def encode(vae: nn.Module, images: Tensor, batch_size: int = 32) -> Tensor:
+def encode(vae: Any, images: Tensor, batch_size: int = 32) -> Tensor:
     """Latents as the denoiser sees them: mean of the VAE's posterior times its scaling factor, float32 on the CPU.
 
     Args:
@@ -117,7 +119,7 @@ def encode(vae: nn.Module, images: Tensor, batch_size: int = 32) -> Tensor:
 
 
 def encode_pool(
-    vae: nn.Module, pool: Pool, *, size: int, batch_size: int = 32, progress: Callable[[int], None] | None = None
+    vae: Any, pool: Pool, *, size: int, batch_size: int = 32, progress: Callable[[int], None] | None = None
 ) -> Tensor:
     """Latents of every image of a pool, ``(images, channels, h, w)``, in the order of its rows; see ``encode``.
 
@@ -195,6 +197,7 @@ class Modes:
     @classmethod
     def load(cls, path: str | Path) -> "Modes":
         """Read what ``save`` wrote; ValueError if it is missing, damaged or something else."""
+        refuse_pickles(path)
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
@@ -365,6 +368,8 @@ def allot(modes: Modes, label: int, count: int, *, proportional: bool = False, s
 
 def match_modes(modes: Modes, allotted: np.ndarray, targets: Sequence[float]) -> np.ndarray:
     """Deal the allotted modes anew so that the images with harder targets get the harder modes, ``(count,)``."""
+    if modes.difficulties is None:
+        raise ValueError("modes without difficulties cannot be matched to targets; find them by difficulty")
     matched = np.empty_like(allotted)
     matched[np.argsort(targets, kind="stable")] = allotted[
         np.argsort(modes.difficulties.numpy()[allotted], kind="stable")

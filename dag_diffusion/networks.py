@@ -101,11 +101,11 @@ def _builder(name: str) -> Callable[..., nn.Module]:
     if name.startswith(_TIMM):
         return partial(timm_network, name.removeprefix(_TIMM))
     match = _NAME.fullmatch(name)
-    family, depth = (match["family"], int(match["depth"])) if match else ("", 0)
+    family, depth, width = (match["family"], int(match["depth"]), match["width"]) if match else ("", 0, None)
     if family == "convnet" and depth in CONVNETS:
-        return partial(convnet, depth, int(match["width"] or DEFAULT_WIDTH))
+        return partial(convnet, depth, int(width or DEFAULT_WIDTH))
     pooled = family != "resnet"
-    if family.startswith("resnet") and depth in (AVERAGED if pooled else RESNETS) and not match["width"]:
+    if family.startswith("resnet") and depth in (AVERAGED if pooled else RESNETS) and not width:
         from .resnets import resnet  # torchvision's models, which convnets need not wait for
 
         return partial(resnet, depth, pooled=pooled)

@@ -115,7 +115,7 @@ def _shuffled_targets(config: PoolConfig, class_name: str, label: int) -> list[f
     return np.random.default_rng([config.seed, label]).permutation(values).tolist()
 
 
-def _modes_of(config: PoolConfig, label: int, targets: list[float | None]) -> list[int | None]:
+def _modes_of(config: PoolConfig, label: int, targets: list[Any]) -> list[int | None]:
     if config.modes is None:
         return [None] * config.images_per_class
     by_size = config.mode_guidance.proportional

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .files import LOCK, read_json_object, require_writable, write_json
-from .image_formats import image_suffixes
+from .image_formats import image_formats, image_suffixes
 from .metadata import METADATA, SELECTED, difficulties_of, read_rows, require_inside, with_scores
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Pool:
             )
         return self.known_difficulties
 
-    def open(self, index: int, before_decoding: Callable[[Image.Image], None] | None = None) -> Image.Image:
+    def open(self, index: int, before_decoding: Callable[[Image.Image], Any] | None = None) -> Image.Image:
         """The image of one row, decoded.
 
         Args:
@@ -103,14 +103,15 @@ class Pool:
         """
         name = self.path / self.rows[index]["file_name"]
         try:
-            with Image.open(name if self.encoded is None else io.BytesIO(self.encoded[index])) as image:
+            source = name if self.encoded is None else io.BytesIO(self.encoded[index])
+            with Image.open(source, formats=image_formats()) as image:
                 if before_decoding is not None:
                     before_decoding(image)
                 image.load()
                 return image
         except Image.DecompressionBombError as error:
             raise UnreadableImageError(
-                f"{name} is too large: more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels, which no program should "
+                f"{name} is too large: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which no program should "
                 "open unasked; shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
             ) from error
         except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all of these
@@ -164,7 +165,7 @@ class ChosenImages(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __getitem__(self, index: int) -> bytes:
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override] # nobody asks for slices
         return self._images[self._indices[index]]
 
 

@@ -28,6 +28,7 @@ from .classifiers import class_names_of, image_logits, preprocessing_of
 from .difficulty import margin
 from .files import require_writable
 from .guidance import MarginOf
+from .weights import refuse_pickles
 
 if TYPE_CHECKING:
     from .pipelines.difficulty_guided import DifficultyGuidedPipeline
@@ -118,7 +119,7 @@ def with_signal_rate(clean: Tensor, signal: Tensor) -> Tensor:
     return torch.cat([clean, signal.to(clean).view(-1, 1, 1, 1).expand(-1, 1, *clean.shape[2:])], dim=1)
 
 
-def probe_margin(probe: nn.Module, labels: Tensor, alpha: Tensor | float) -> MarginOf:
+def probe_margin(probe: Any, labels: Tensor, alpha: Tensor | float) -> MarginOf:
     """The margin that the probe foretells, as a differentiable function of predicted clean samples.
 
     Args:
@@ -134,7 +135,7 @@ def probe_margin(probe: nn.Module, labels: Tensor, alpha: Tensor | float) -> Mar
     return margin_of
 
 
-def build_probe(pipeline: "DifficultyGuidedPipeline", config: ProbeConfig) -> nn.Module:
+def build_probe(pipeline: "DifficultyGuidedPipeline", config: ProbeConfig) -> Any:
     """An untrained probe for the latents and classes of a pipeline."""
     from transformers import ConvNextConfig, ConvNextForImageClassification
 
@@ -360,7 +361,7 @@ def _alike(first: Sequence[float], second: Sequence[float]) -> bool:
     return len(first) == len(second) and np.allclose(first, second, rtol=0.01, atol=1e-6)
 
 
-def require_probe_of(probe: nn.Module, pipeline: "DifficultyGuidedPipeline", class_labels: Sequence[int]) -> None:
+def require_probe_of(probe: Any, pipeline: "DifficultyGuidedPipeline", class_labels: Sequence[int]) -> None:
     """Refuse a probe that would steer by another pipeline's latents, another guide, or classes it has never seen.
 
     Raises:
@@ -423,7 +424,7 @@ def _is_probe(folder: Path) -> bool:
         return False
 
 
-def save_probe(probe: nn.Module, folder: str | Path) -> None:
+def save_probe(probe: Any, folder: str | Path) -> None:
     """Write a probe: each file whole beside its place, then moved there."""
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -442,8 +443,9 @@ def load_probe(folder: str | Path) -> nn.Module:
     """
     from transformers import AutoConfig, ConvNextForImageClassification
 
+    refuse_pickles(folder)
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if _description(vars(config)) is None:
             raise ValueError("but another model")
         probe = ConvNextForImageClassification.from_pretrained(folder, config=config, use_safetensors=True)

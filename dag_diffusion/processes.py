@@ -53,7 +53,8 @@ def in_step() -> Iterator[None]:
     Raises:
         FailedElsewhereError: in all but the first of the processes that failed, which raises its own error.
     """
-    state, failure = this_process(), None
+    state = this_process()
+    failure: Exception | None = None
     try:
         yield
     except Exception as error:
@@ -63,7 +64,7 @@ def in_step() -> Iterator[None]:
     except FailedElsewhereError as gone:
         raise failure or gone from None
     failed = [number for number, report in enumerate(reports) if report is not None]
-    if failed and failed[0] == state.process_index:
+    if failure is not None and failed[0] == state.process_index:
         raise failure
     if failed:
         raise FailedElsewhereError(f"process {failed[0]} of {state.num_processes} failed: {reports[failed[0]]}")

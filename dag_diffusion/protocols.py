@@ -103,7 +103,8 @@ def _are_epochs(epochs: int | tuple[tuple[float | None, int], ...]) -> bool:
     if isinstance(epochs, int):
         return epochs >= 1
     *limits, last = [most for most, _ in epochs] or [0]
-    rising = None not in limits and all(a < b for a, b in pairwise((0, *limits)))
+    numbers = [most for most in limits if most is not None]
+    rising = len(numbers) == len(limits) and all(a < b for a, b in pairwise((0, *numbers)))
     return last is None and rising and all(number >= 1 for _, number in epochs)
 
 

@@ -79,7 +79,7 @@ def _models_of(pipeline: DifficultyGuidedPipeline) -> dict[str, nn.Module | None
 
 
 def _names_of(others: Mapping[str, Any]) -> dict[str, Any]:
-    def name(model: nn.Module) -> list:
+    def name(model: Any) -> list:
         return [str(model.config._name_or_path), fingerprint(model)]
 
     reference = others["reference_classifier"]

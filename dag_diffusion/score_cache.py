@@ -78,13 +78,14 @@ def score_and_record(
     with _alone(path):
         earlier = _earlier_rows(pool, path, own=destination is None)
         cache = _Cache(path)
-        known, keys = cache.fill(pool, earlier), []
-        for batch in read_ahead(_key_of(pool, judges, measure), range(len(pool)), FILES):
-            keys += [key for _, key in batch]
+        known = cache.fill(pool, earlier)
+        keys: list[str | None] = []
+        for hashed in read_ahead(_key_of(pool, judges, measure), range(len(pool)), FILES):
+            keys += [key for _, key in hashed]
             if progress is not None:
-                progress(sum(key in known for _, key in batch))
+                progress(sum(key in known for _, key in hashed))
         todo = [index for index, key in enumerate(keys) if key not in known]
-        options = {"measure": measure, "batch_size": batch_size, "on_error": on_error}
+        options: dict[str, Any] = {"measure": measure, "batch_size": batch_size, "on_error": on_error}
         for batch in scored_batches(pool, todo, judges, **options):
             scored = zip((keys[index] for index in batch.read), batch.values.tolist(), strict=True)
             found = {key: value for key, value in scored if key is not None}
@@ -104,7 +105,7 @@ def _columns(
     """The columns to write, by file name; a skipped file has no key, so that the next run tries it again."""
     return {
         row["file_name"]: {
-            "difficulty": known.get(key),
+            "difficulty": None if key is None else known.get(key),
             "difficulty_by": by,
             "score_key": key if key in known else None,
         }
@@ -122,7 +123,7 @@ def _merged(
     rows = read_rows(path) if path.exists() else []
     known = {row["file_name"] for row in (*rows, *(earlier if rows else []))}
     added = [row for row in pool.rows if row["file_name"] not in known]
-    return [row | columns.get(row["file_name"], {}) for row in (*rows, *added)]
+    return [{**row, **columns.get(row["file_name"], {})} for row in (*rows, *added)]
 
 
 def _destination_of(pool: Pool, given: Path | None) -> Path:
@@ -206,6 +207,7 @@ def _lines_of(path: Path) -> Iterator[Any]:
 
 def _scores_in(rows: Iterable[Any]) -> dict[str, float]:
     """Scores by key; what is no row with a key and a difficulty is left out."""
+    pairs: Iterator[tuple[Any, Any]]
     pairs = ((row.get("score_key"), row.get("difficulty")) for row in rows if isinstance(row, dict))
     return {
         key: value for key, value in pairs if isinstance(key, str) and type(value) in (float, int) and 0 <= value <= 1

@@ -10,7 +10,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -206,7 +206,8 @@ def read_ahead(
     read: Callable[[int], Item], indices: Iterable[int], batch_size: int
 ) -> Iterator[list[tuple[int, Item]]]:
     """``(index, read(index))`` in batches and in order, read by threads ``AHEAD`` batches before they are asked for."""
-    remaining, waiting = iter(indices), deque()
+    remaining = iter(indices)
+    waiting: deque[list[tuple[int, Future[Item]]]] = deque()
     threads = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
     try:
         while True:

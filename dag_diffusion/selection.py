@@ -110,7 +110,7 @@ class Selection:
 def select(difficulties: Sequence[float] | np.ndarray, ipc: int, **options: Any) -> Selection: ...
 @overload
 def select(difficulties: Sequence[float] | np.ndarray, ipc: Sequence[int], **options: Any) -> dict[int, Selection]: ...
-def select(
+def select(  # type: ignore[misc] # the overloads leave the options to this one
     difficulties: Sequence[float] | np.ndarray,
     ipc: int | Sequence[int],
     *,
@@ -191,7 +191,7 @@ def _require(rule: SelectionRule, target: TargetDistribution | None, features: n
 
 def require_features(features: np.ndarray | None, count: int, rule: SelectionRule) -> None:
     """Refuse features that do not fit ``count`` images."""
-    shape = np.shape(features)
+    shape = () if features is None else np.shape(features)
     if features is None or len(shape) != 2 or shape[0] != count or not np.isfinite(features).all():
         given = "none are given" if features is None else f"those given are {shape}, or not finite"
         raise ValueError(
@@ -221,23 +221,25 @@ def _nested(
     """Selections from the largest to the smallest; those by a target choose within the next larger one."""
     values, binned = images.difficulties, rule.method in BY_TARGET
     kept = np.arange(len(values)) if binned else _order(images, max(sizes), rule.method, generator)
-    thresholds, scale, found = (), None, []
+    thresholds: tuple[int, ...] = ()
+    scale: Any = None  # there is one where there is a target
+    found = []
     for ipc in sizes:
         if target is not None and (scale is None or rule.search == "ipc"):
             thresholds, scale = _scale_of(values, ipc, rule, binned or target.relative)
-        wanted = None if target is None else target.values(class_name, scale, ipc)
-        bins, quotas = np.full(ipc, FILLED), ()
-        if rule.method == "histogram":
-            counts = thresholds if rule.clipping == "counts" and thresholds else None
+        wanted: Any = None if target is None else target.values(class_name, scale, ipc)
+        bins, quotas = np.full(ipc, FILLED), np.zeros(0, np.int64)
+        if target is not None and rule.method == "histogram":
+            counts: Any = thresholds if rule.clipping == "counts" and thresholds else None
             quotas = target.quotas(class_name, ipc, scale, counts)
             chosen, bins = _draw(scale.bins(values[kept]), quotas, generator)
             kept = kept[chosen]
-        elif rule.method == "matching":
+        elif target is not None and rule.method == "matching":
             kept = kept[_match(images, kept, ipc, rule, wanted, generator)]
             quotas, bins = target.quotas(class_name, ipc, scale), scale.bins(values[kept])
         else:
             kept = kept[:ipc]
-        distances = (None, None)
+        distances: tuple[float | None, ...] = (None, None)
         if wanted is not None:
             nearest = (values[kept], np.quantile(wanted, even_levels(ipc), method="inverted_cdf"))
             distances = tuple(float(wasserstein_distance(those, wanted)) for those in nearest)
@@ -263,7 +265,7 @@ def _order(images: _Images, count: int, method: str, generator: np.random.Genera
     elif method in ("easiest", "hardest"):
         order = np.argsort(values if method == "easiest" else -values, kind="stable")[:length]
     else:
-        order = (k_center if method == "k-center" else herding)(images.features, length)
+        order = (k_center if method == "k-center" else herding)(np.asarray(images.features), length)
     if groups is None:
         return order
     # the first of every group, then the second of every group, and so on
@@ -307,8 +309,8 @@ def _match(
     if not rule.diversity:
         return chosen
     features = difficulties[:, None] if images.features is None else images.features[kept]
-    options = {"spread": rule.diversity, "tolerance": rule.tolerance, "generator": generator, "groups": groups}
-    return diversify(difficulties, chosen, features, **options)
+    options: dict[str, Any] = {"spread": rule.diversity, "tolerance": rule.tolerance, "groups": groups}
+    return diversify(difficulties, chosen, features, **options, generator=generator)
 
 
 def _ranked(images: _Images, found: Sequence[tuple]) -> Iterator[tuple[int, Selection]]:

@@ -20,6 +20,7 @@ from .figures import (
     even_sample,
     log_odds,
     panel,
+    shortened,
 )
 from .scales import BINS
 from .targets import even_levels
@@ -59,7 +60,7 @@ def cumulative(series: Sequence[Series], *, ipc: int = 0, title: str = "", class
         axes.set_xticks(log_odds(np.array(FEW_TICKS)), [f"{tick:g}".removeprefix("0") for tick in FEW_TICKS])
         axes.set_yticks([0, 0.5, 1], ["", "", ""])
         axes.tick_params(labelsize=8)
-        axes.set_title(name if len(name) <= 20 else name[:19] + "…", fontsize=10, color=INK, parse_math=False, pad=3)
+        axes.set_title(shortened(name, 20), fontsize=10, color=INK, parse_math=False, pad=3)
     figure.text(8 / 560, 1 - 6 / height, title, fontsize=13, weight="bold", color=INK, va="top", parse_math=False)
     return figure
 

@@ -59,8 +59,8 @@ class PoolSelection:
     @property
     def distance(self) -> float | None:
         """Wasserstein-1 distance to the target, mean of the classes; None without a target."""
-        distances = [chosen.distance for chosen in self.classes.values()]
-        return None if None in distances else float(np.mean(distances))
+        distances = [chosen.distance for chosen in self.classes.values() if chosen.distance is not None]
+        return float(np.mean(distances)) if len(distances) == len(self.classes) else None
 
     @property
     def record(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class PoolSelection:
 def subsample(pool: Any, ipc: int, **options: Any) -> PoolSelection: ...
 @overload
 def subsample(pool: Any, ipc: Sequence[int], **options: Any) -> dict[int, PoolSelection]: ...
-def subsample(
+def subsample(  # type: ignore[misc] # the overloads leave the options to this one
     pool: Pool | str | Path | Sequence[float] | np.ndarray,
     ipc: int | Sequence[int],
     *,
@@ -123,8 +123,8 @@ def subsample(
         images = _of_numbers(np.asarray(pool, np.float64), labels, class_names)
     features = None if features is None else np.asarray(features)
     kept = _usable(images, features, rule, skip_unscored)
-    if rule.evenly:
-        groups = np.array(_column(pool, rule.evenly) if isinstance(pool, Pool) else groups, str)
+    told: Any = _column(pool, rule.evenly) if rule.evenly and isinstance(pool, Pool) else groups
+    grouped = np.array(told, str) if rule.evenly else None
     parts: dict[int, list] = {size: [] for size in sizes}
     for label, rows in _rows_by_label(images, kept):
         try:
@@ -137,7 +137,7 @@ def subsample(
                 class_name=images.class_names[label],
                 names=None if images.names is None else images.names[rows],
                 features=None if features is None else features[rows],
-                groups=groups[rows] if rule.evenly else None,
+                groups=None if grouped is None else grouped[rows],
             )
         except ValueError as error:
             where = f" of {pool.path}" if isinstance(pool, Pool) else ""

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def target_named(
     return TargetDistribution.mixture(targets, [float(part[1] or 1) for part in parts if part is not None])
 
 
-def _term(text: str, class_names: Mapping[int, str], **options) -> TargetDistribution:
+def _term(text: str, class_names: Mapping[int, str], **options: Any) -> TargetDistribution:
     word, _, numbers = text.partition(":")
     if text in PRESETS:
         return TargetDistribution.preset(text)
@@ -104,7 +105,7 @@ def _per_class(
     by_text: dict[str, dict[int, str]] = {}  # so that a reference is read once for all classes that follow it
     for label, name in names.items():
         by_text.setdefault(asked[table[label]], {})[label] = name
-    targets = {}
+    targets: dict[str, TargetDistribution] = {}
     for text, group in by_text.items():
         own = {name: class_names[label] for label, name in group.items()}
         group_map = {name: class_map[written] for name, written in own.items() if written in class_map}

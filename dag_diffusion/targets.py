@@ -93,7 +93,7 @@ class TargetDistribution(ABC):
 
     @staticmethod
     def from_reference(
-        difficulties: Mapping[str, Sequence[float]] | Sequence[float], name: str = "reference"
+        difficulties: Mapping[str, Sequence[float] | np.ndarray] | Sequence[float] | np.ndarray, name: str = "reference"
     ) -> "TargetDistribution":
         """Follow real images, best scored by a guide that was not trained on them.
 
@@ -244,7 +244,8 @@ class Shape(TargetDistribution):
     relative = True
 
     def _shares(self, ipc: int | None) -> tuple[float, ...]:
-        return (self.counts or {}).get(ipc, self.shares)
+        known = self.counts or {}
+        return self.shares if ipc is None or ipc not in known else known[ipc]
 
     def values(self, class_name: str, scale: Scale, ipc: int | None = None) -> np.ndarray:
         """Its own; see ``TargetDistribution``."""
@@ -287,12 +288,12 @@ class Mixture(TargetDistribution):
     weights: tuple[float, ...]
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override] # a field in others
         """Weights and names of the parts."""
         return " + ".join(f"{w:.3g}*{t.name}" for w, t in zip(self.weights, self.targets, strict=True))
 
     @property
-    def relative(self) -> bool:
+    def relative(self) -> bool:  # type: ignore[override]
         """Whether a part is."""
         return any(target.relative for target in self.targets)
 
@@ -318,7 +319,7 @@ class PerClass(TargetDistribution):
     name: str = "per class"
 
     @property
-    def relative(self) -> bool:
+    def relative(self) -> bool:  # type: ignore[override]
         """Whether that of some class is."""
         return any(target.relative for target in self.targets.values())
 

@@ -173,7 +173,8 @@ class RowCount:
     """How many rows the processes of a run have written; each look reads only what was appended since the last."""
 
     def __init__(self, run: Path) -> None:
-        self.run, self._read, self._rows = run, {}, 0
+        self.run, self._rows = run, 0
+        self._read: dict[Path, int] = {}  # bytes
 
     def __call__(self) -> int:
         for path in self.run.glob("*.jsonl"):

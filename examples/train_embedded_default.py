@@ -15,6 +15,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -297,8 +298,9 @@ def train_dit(
     work: Path,
     steps: int,
     build: Callable[[], DiTTransformer2DModel] = build_dit,
+    bfloat16: bool = True,
 ) -> DiTTransformer2DModel:
-    """v-prediction with min-SNR weights (Hang et al. 2023, gamma 5) in bfloat16; some labels become the null class."""
+    """v-prediction with min-SNR weights (Hang et al. 2023, gamma 5); some labels become the null class."""
     with torch.no_grad():
         latents = torch.cat([vae.encode(x).latent_dist.mean for x in images.split(500)]) * vae.config.scaling_factor
     alphas = build_scheduler().alphas_cumprod.to(images.device)
@@ -308,7 +310,7 @@ def train_dit(
         timesteps = torch.randint(0, len(alphas), (len(chosen),), device=images.device)
         alpha = alphas[timesteps].view(-1, 1, 1, 1)
         velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
-        with torch.autocast(images.device.type, torch.bfloat16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16):
             noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
             predicted = dit(noisy, timestep=timesteps, class_labels=labels[chosen]).sample
         snr = alpha / (1 - alpha)
@@ -345,6 +347,7 @@ def write_assets(data: dict[str, tuple[Tensor, Tensor]], models: dict[str, nn.Mo
     scores = training_difficulties(data["train"], models)
     np.savez_compressed(output / "train_difficulties.npz", **scores)
     write_reference(data["train"], scores, output / "reference")
+    write_modes(data["train"], models["vae"].float(), output / "modes.safetensors")
 
 
 def print_progress(stage: str, done: int, of: int) -> None:
@@ -379,6 +382,15 @@ def training_difficulties(data: tuple[Tensor, Tensor], models: dict[str, nn.Modu
         "in_sample": scored["guide"].numpy(),
         "cross_fitted": cross_fitted.numpy(),
     }
+
+
+def write_modes(data: tuple[Tensor, Tensor], vae: AutoencoderKL, path: Path) -> None:
+    """50 clusters a class of its first 5,000 images; the last 1,000 stay out, so that choices can be judged by them."""
+    from dag_diffusion.modes import encode, find_modes
+
+    first = torch.cat([torch.where(data[1] == label)[0][:5000] for label in range(len(CLASS_NAMES))])
+    modes = find_modes(encode(vae, data[0][first], 500), data[1][first], 50, class_names=dict(enumerate(CLASS_NAMES)))
+    replace(modes, vae="embedded default").save(path)
 
 
 def write_reference(data: tuple[Tensor, Tensor], scores: dict[str, np.ndarray], folder: Path) -> None:

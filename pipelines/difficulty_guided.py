@@ -134,7 +134,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 raise
             raise OSError(
                 f"{pretrained_model_name_or_path} has no safetensors weights for all of its parts ({error}); "
-                "if you trust its .bin files, pass use_safetensors=None"
+                "a .bin is a pickle, which may run any program: use_safetensors=None (--trust-bin) if you trust it"
             ) from error
 
     @property
@@ -428,7 +428,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         def draw(shape: tuple[int, ...]) -> Tensor:
             return randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
 
-        if guided:
+        if targets is not None and guided:
             parts = (config, labels, targets.to(device), own + extra, reference)
             steering = Steering(*parts, num_inference_steps, guidance_scale, draw)
             broken, flat = [], []
@@ -453,10 +453,10 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 after = torch.as_tensor(signal_rate_after(self.scheduler, timestep))
                 if step in guided:
                     moves.append(shift.delta * (1 if config.gradient == "denoiser" else after.sqrt().to(device)))
-                if step in drawn:
+                if modes is not None and step in drawn:
                     moves.append(mode_shift(clean, modes, alpha, after, mode_guidance.scale))
                 if moves:
-                    latents = place(self.scheduler, latents, sum(moves))
+                    latents = place(self.scheduler, latents, sum(moves[1:], moves[0]))
             if callback_on_step_end is not None:
                 known = {"latents": latents, "clean": clean, "signal_rate": torch.as_tensor(alpha)}
                 given = {name: known[name] for name in callback_on_step_end_tensor_inputs}

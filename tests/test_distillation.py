@@ -1,6 +1,7 @@
 """The whole road at its smallest: every file that it promises, and the same figures when it is run again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -14,11 +15,12 @@ from typer.testing import CliRunner
 
 from dag_diffusion import imagenet_subsets, read_pool
 from dag_diffusion.cli import app
-from dag_diffusion.distillation import DAG_DGS, DGS, PAPER, REAL, UNGUIDED, RoadConfig, distill
+from dag_diffusion.distillation import RoadConfig, distill
 from dag_diffusion.imagenet_subsets import SUBSETS
 from dag_diffusion.labelled_images import random_rows
 from dag_diffusion.pools import Pool, read_rows
 from dag_diffusion.road_inputs import RoadInputs, load_road, reference_of, target_of_road
+from dag_diffusion.road_pools import DAG_DGS, DGS, EASY, PAPER, REAL, UNGUIDED
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = RoadConfig(ipc=1, pool_factor=2, network="convnet-2-w4", seeds=2, num_inference_steps=2)
@@ -165,9 +167,25 @@ def test_reference_is_the_guides_word_on_the_training_images_and_says_so(woof, i
     rows = read_rows(woof[0] / "reference.jsonl")
     assert len(rows) == 30
     assert {row["difficulty_by"] for row in rows} == {f"confidence by {imagenet / 'guide'}"}
-    target = json.loads((woof[0] / "pool-dag" / "pool.json").read_text())["settings"]["target"]
+    target = read_pool(woof[0] / "set-dgs").provenance["selection"]["target"]
     assert "in sample" in target["name"]
     assert {count for count, _ in target["reference"].values()} == {3}
+
+
+def test_dag_draws_to_modes_of_the_training_images_and_steers_to_easy_ones(woof):
+    settings = read_pool(woof[0] / "pool-dag").provenance["settings"]
+    assert settings["target"] == EASY.summary()
+    assert settings["modes"]["modes"] == 10
+    assert (woof[0] / "modes.safetensors").exists()
+    assert read_pool(woof[0] / "pool-unguided").provenance["settings"]["modes"] is None
+
+
+def test_given_target_rules_every_set(road, tmp_path):
+    output = tmp_path / "hill"
+    distill(output, replace(TINY, seeds=1, inputs=RoadInputs(target="hill")))
+    assert read_pool(output / "pool-dag").provenance["settings"]["target"]["name"] == "hill"
+    targets = [read_pool(output / f"set-{name}").provenance["selection"]["target"] for name in ("dgs", "dag-dgs")]
+    assert targets[0] == targets[1]
 
 
 def test_same_command_goes_on_without_drawing_or_scoring_anew(woof):
@@ -179,7 +197,7 @@ def test_same_command_goes_on_without_drawing_or_scoring_anew(woof):
     assert {path: path.stat().st_mtime_ns for path in output.glob("pool-*/*/*.png")} == before
     other = call(*command, "--target", "hill")
     assert (other.exit_code, other.stderr.count("\n")) == (2, 1)
-    assert "inputs.target was 'reference' and is now 'hill'" in other.stderr
+    assert "inputs.target was None and is now 'hill'" in other.stderr
 
 
 def test_split_of_fastai_is_warned_of_in_one_line_and_recorded(imagenet, monkeypatch, caplog):

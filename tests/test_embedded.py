@@ -9,6 +9,8 @@ from dag_diffusion.class_names import match_classes
 from dag_diffusion.classifiers import class_names_of
 from dag_diffusion.difficulty import difficulty
 from dag_diffusion.labelled_images import load_labelled_images, normalise
+from dag_diffusion.mode_merging import merge_modes
+from dag_diffusion.modes import Modes
 
 NAMES = dict(enumerate(embedded.CLASS_NAMES))
 
@@ -53,6 +55,20 @@ def test_training_images_are_easier_for_the_guide_that_learned_from_them():
     in_sample, held_out = (embedded.training_difficulties(NAMES, out_of_sample=flag) for flag in (False, True))
     assert all(len(values) == 6000 for values in held_out.values())
     assert np.mean([v.mean() for v in in_sample.values()]) < np.mean([v.mean() for v in held_out.values()])
+
+
+def test_recorded_difficulties_go_by_name_and_other_names_are_refused():
+    shuffled = embedded.training_difficulties({0: "Bag", 5: "T-shirt"})
+    assert all((shuffled[name] == embedded.training_difficulties(NAMES)[name]).all() for name in ("Bag", "T-shirt"))
+    with pytest.raises(ValueError, match="'tench' is no class of Fashion-MNIST"):
+        embedded.training_difficulties({0: "tench"})
+
+
+def test_embedded_modes_are_fifty_of_each_class_and_merge_to_fewer():
+    modes = Modes.load(embedded.MODES)
+    assert np.bincount(modes.labels).tolist() == [50] * 10
+    assert int(modes.sizes.sum()) == 50_000
+    assert np.bincount(merge_modes(modes, 10).labels).tolist() == [10] * 10
 
 
 def test_guide_and_evaluator_know_real_clothes_and_err_on_different_ones(default, evaluator, real_test_images):

@@ -10,7 +10,7 @@ from dag_diffusion.image_formats import image_suffixes, suffix_of
 
 def encoded(name: str) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), "red").save(buffer, format=name)
+    Image.new("RGB", (16, 16), "red").save(buffer, format=name)  # no ICO is smaller
     return buffer.getvalue()
 
 

@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
-from tiny import tiny_classifier, tiny_pipeline
+from tiny import tiny_classifier, tiny_pipeline, write_images
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 DOCS = {page.stem: page.read_text("utf-8") for page in sorted((ROOT / "docs").glob("*.md"))}
 GUIDANCE, SAMPLING = DOCS["guidance"], DOCS["sampling"]
+OWN_TEST = ("guidance", "sampling")
 PAGES = {"README": README, **DOCS}
 ALL = "\n".join(PAGES.values())
 SMALLER = {
@@ -56,6 +57,16 @@ def test_code_of_the_sampling_page_runs():
     for block in python_blocks(SAMPLING):
         exec(block, names)  # noqa: S102 - our own page
     assert set(names["nested"]) == {10, 50}
+
+
+@pytest.mark.parametrize("page", [name for name, text in DOCS.items() if "```python" in text and name not in OWN_TEST])
+def test_code_of_the_other_pages_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    write_images(tmp_path / "pool", {"Bag": 3, "Coat": 3}, difficulty=lambda name, index: index / 3)
+    names: dict = {}
+    for block in python_blocks(DOCS[page]):
+        exec(block, names)  # noqa: S102 - our own page
 
 
 @pytest.mark.parametrize("text", PAGES.values(), ids=PAGES)

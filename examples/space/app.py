@@ -1,0 +1,18 @@
+"""A Hugging Face Space of the embedded default; ``dag-diffusion app`` is the same page on your own machine."""
+
+from dag_diffusion import embedded
+from dag_diffusion.app import build_app, launch
+from dag_diffusion.inputs import load_guide, load_pipeline
+
+PIPELINE, CLASSIFIER, EVALUATOR = "", "", str(embedded.EVALUATOR)  # folders or Hub ids; empty: the embedded ones
+
+page = build_app(
+    load_pipeline(PIPELINE, CLASSIFIER, ""),
+    evaluator=load_guide(EVALUATOR, ""),
+    guidance_scale=1.5,
+    num_inference_steps=20,
+)
+
+if __name__ == "__main__":
+    launch(page)  # at the address and port that the Space's environment names
+    page.block_thread()

@@ -1,0 +1,130 @@
+"""A report of folders on disk: what lies there is found, and the page says how to make it again."""
+
+import json
+import shlex
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from tiny import write_images
+
+from dag_diffusion import PoolConfig, TargetDistribution, read_pool, subsample, write_distilled_set
+from dag_diffusion.evaluation import Result
+from dag_diffusion.folder_reports import report_folders
+from dag_diffusion.report_commands import commands_for, program_of
+
+SETTINGS = PoolConfig(images_per_class=4, seed=3, target=TargetDistribution.preset("hill")).settings()
+RECORD = {"format": "dag-diffusion pool 1", "pipeline": "embedded default", "guide": "classifier of embedded default"}
+
+
+@pytest.fixture
+def pool(tmp_path):
+    write_images(tmp_path / "a pool", {"A": 4, "B": 4}, difficulty=lambda name, index: index / 8)
+    (tmp_path / "a pool" / "pool.json").write_text(json.dumps({**RECORD, "settings": SETTINGS}))
+    return tmp_path / "a pool"
+
+
+@pytest.fixture
+def distilled(pool, tmp_path):
+    images = read_pool(pool)
+    chosen = subsample(images, 2, target="cliff", method="matching", seed=5)
+    options = {"columns": chosen.columns, "provenance": {"selection": chosen.record}}
+    write_distilled_set(images, chosen.indices.tolist(), tmp_path / "distilled", **options)
+    return tmp_path / "distilled"
+
+
+def options_of(command):
+    return dict(pairwise(shlex.split(command)))
+
+
+def test_commands_name_the_places_and_what_differs_from_the_defaults(pool, distilled):
+    commands = commands_for([(pool, read_pool(pool)), (distilled, read_pool(distilled))])
+    generate, choose = commands  # the pool of the set is not made twice
+    assert shlex.split(generate)[:3] == ["dag-diffusion", "generate", str(pool)]
+    assert options_of(generate)["--images-per-class"] == "4"
+    assert options_of(generate)["--target"] == "hill"
+    assert options_of(generate)["--seed"] == "3"
+    assert shlex.split(choose)[:4] == ["dag-diffusion", "subsample", str(pool), str(distilled)]
+    assert options_of(choose)["--ipc"] == "2"
+    assert options_of(choose)["--method"] == "matching"
+    assert options_of(choose)["--target"] == "cliff"
+    assert options_of(choose)["--seed"] == "5"
+
+
+def test_target_that_no_text_names_is_told_in_a_comment(pool):
+    target = TargetDistribution.from_reference({"": [0.5]}, name="my\nphotographs")
+    settings = PoolConfig(target=target).settings()
+    (pool / "pool.json").write_text(json.dumps({**RECORD, "settings": settings}))
+    comment, command = commands_for([(pool, read_pool(pool))])
+    assert comment == "# TARGET: my photographs"
+    assert "--target TARGET" in command
+
+
+def test_scores_of_a_classifier_are_made_again_too(pool):
+    images = read_pool(pool)
+    for row in images.rows:
+        row["difficulty_by"] = "margin by timm/resnet50"
+    assert commands_for([(pool, images)])[1:] == [
+        shlex.join(["dag-diffusion", "score", str(pool), "--measure", "margin", "--classifier", "timm/resnet50"])
+    ]
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"settings": {"images_per_class": 1, "labels": 3}}, {"selection": {"method": []}}]
+)
+def test_record_that_somebody_else_wrote_breaks_no_report(pool, record, tmp_path):
+    (pool / "pool.json").write_text(json.dumps(record))
+    assert "<h1>" in report_folders([pool], tmp_path / "report.html", reference=pool).read_text()
+
+
+@pytest.mark.parametrize(
+    ("recorded", "shown"),
+    [
+        ("/venv/bin/dag-diffusion evaluate a", "dag-diffusion evaluate a"),
+        ("/src/dag_diffusion/__main__.py report", "dag-diffusion report"),
+        ("dag-diffusion evaluate a", "dag-diffusion evaluate a"),
+        ("benchmarks/downstream.py study", "benchmarks/downstream.py study"),
+    ],
+)
+def test_recorded_commands_begin_with_the_name_of_their_program(recorded, shown):
+    assert program_of(recorded) == shown
+
+
+def test_pools_sets_and_results_are_found(pool, distilled, tmp_path):
+    results = tmp_path / "results.json"
+    trained = Result("distilled", "convnet-3", "quick", 0, 2.0, 0.625, 1.0)
+    results.write_text(json.dumps({"results": [asdict(trained)], "command": "dag-diffusion evaluate distilled"}))
+    page = report_folders([pool, distilled], tmp_path / "report.html", reference=pool, results=[results]).read_text()
+    assert "1 pool with 8 images, 1 distilled set with 4 images" in page
+    assert "62.5" in page
+    assert "dag-diffusion evaluate distilled" in page
+    assert "Quotas, distilled" in page
+    assert "the line repeats the target of distilled" in page
+
+
+def test_target_may_be_named(pool, tmp_path):
+    page = report_folders([pool], tmp_path / "report.html", reference=pool, target="0.25").read_text()
+    assert "target: n = 1, median 0.25" in page
+
+
+def test_classes_without_an_embedded_reference_need_none(pool, tmp_path):
+    assert "No reference of real images was given." in report_folders([pool], tmp_path / "report.html").read_text()
+
+
+def test_reference_that_was_given_must_fit(pool, tmp_path):
+    write_images(tmp_path / "other", {"C": 1}, difficulty=lambda name, index: 0.5)
+    with pytest.raises(ValueError, match="reference"):
+        report_folders([pool], tmp_path / "report.html", reference=tmp_path / "other")
+
+
+def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path):
+    for parent in "ab":
+        write_images(tmp_path / parent / "pool", {"A": 1}, difficulty=lambda name, index: 0.5)
+    paths = [tmp_path / parent / "pool" for parent in "ab"]
+    assert str(paths[1]) in report_folders(paths, tmp_path / "report.html").read_text()
+
+
+def test_folder_given_twice_is_refused(pool, tmp_path):
+    with pytest.raises(ValueError, match="given twice"):
+        report_folders([pool, Path(pool)], tmp_path / "report.html")

@@ -1,0 +1,551 @@
+"""Sharing: what is pushed comes back whole, by pull, by ``load_dataset`` and by ``from_pretrained``."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import hub_server
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features
+from datasets import Image as ImageFeature
+from huggingface_hub import constants
+from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+from PIL import Image
+from tiny import NAMES, tiny_pipeline, write_images
+from typer.testing import CliRunner
+
+from dag_diffusion import embedded, pull, push, read_pool, subsample, write_distilled_set
+from dag_diffusion.cards import is_as_written
+from dag_diffusion.cli import app
+from dag_diffusion.files import json_lines
+from dag_diffusion.soft_labels import read_soft_labels, write_soft_labels
+
+COUNTS = {"bullet train": 3, "test tube": 3, "Übung [1] 100%": 3}  # names that a split or a pattern might swallow
+
+
+@pytest.fixture(scope="module")
+def server():
+    with hub_server.serving() as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(server, tmp_path, monkeypatch):
+    """An empty Hub, and a client that has logged in there."""
+    server.repositories.clear()
+    server.requests.clear()
+    server.fail = None
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
+    disable_progress_bars()
+    yield server
+    enable_progress_bars()
+
+
+@pytest.fixture
+def pool(tmp_path):
+    folder = tmp_path / "a pool"
+    write_images(folder, COUNTS)
+    (folder / "pool.json").write_text(
+        json.dumps({"pipeline": "/home/somebody/secret place/dit", "classes": {"0": "/m/01"}})
+    )
+    return folder
+
+
+@pytest.fixture
+def chosen(tmp_path, pool):
+    """A distilled set with soft labels."""
+    made = write_distilled_set(
+        read_pool(pool),
+        [0, 1, 3, 4, 6, 7],
+        tmp_path / "my set",
+        columns={"rank": [0, 1] * 3},
+        provenance={"selection": {"method": "random", "ipc": 2, "seed": 0}},
+    )
+    write_soft_labels(made.path, torch.randn(6, 3), [row["file_name"] for row in made.rows], "/home/somebody/teacher")
+    return made.path
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def refused(result, *words):
+    """A user's mistake: one line, exit code 2, and what to do."""
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.output
+    assert all(word in result.stderr for word in words), result.stderr
+
+
+def content(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_set_comes_back_as_it_was(hub, chosen, tmp_path):
+    pushed = call("push", chosen, "me/small", "--license", "cc-by-4.0")
+    assert pushed.exit_code == 0, pushed.output
+    pulled = call("pull", "me/small", tmp_path / "back")
+    assert pulled.exit_code == 0, pulled.output
+    before, after = read_pool(chosen), read_pool(tmp_path / "back")
+    assert after.rows == before.rows
+    assert [after.open(i).tobytes() for i in range(6)] == [before.open(i).tobytes() for i in range(6)]
+    assert torch.equal(read_soft_labels(after), read_soft_labels(before))
+    assert after.provenance["selection"] == before.provenance["selection"]
+    assert after.provenance["hub"] == {
+        "repo": "me/small",
+        "revision": hub.repositories["datasets", "me/small"].refs["main"],
+    }
+    assert len(subsample(after, ipc=1, method="random").indices) == 3
+
+
+def test_nothing_of_this_machine_is_told(hub, chosen):
+    push(chosen, "me/small")
+    everything = b"".join(hub.files("me/small").values())
+    assert b"/home/somebody" not in everything
+    assert str(chosen.parent).encode() not in everything
+    record = json.loads(hub.files("me/small")["pool.json"])
+    assert record["pool"]["pipeline"] == "dit"
+    assert record["pool"]["classes"] == {"0": "/m/01"}
+
+
+def test_card_tells_what_it_is_and_how_to_make_it_again(hub, tmp_path):
+    from dag_diffusion import PoolConfig, TargetDistribution, fill_pool
+
+    config = PoolConfig(2, num_inference_steps=2, guidance_scale=1.0, target=TargetDistribution.preset("hill"), seed=7)
+    fill_pool(tiny_pipeline(), tmp_path / "pool", config, source="me/tiny")
+    made = call("subsample", tmp_path / "pool", tmp_path / "set", "--ipc", 1, "--target", "hill")
+    assert made.exit_code == 0, made.output
+    push(tmp_path / "set", "me/small", license="mit", title="Clothes <b>`x`</b> of mine")
+    card = hub.files("me/small")["README.md"].decode()
+    head = card.split("---")[1]
+    for entry in ("license: mit", "image-classification", "n<1K", "dataset-distillation", "synthetic", "class_label"):
+        assert entry in head
+    generate = (
+        "dag-diffusion generate pool --images-per-class 2 --pipeline me/tiny --target hill --num-inference-steps 2"
+    )
+    assert generate + " --guidance-scale 1.0 --seed 7" in card
+    assert "dag-diffusion subsample pool distilled --ipc 1 --target hill --seed 0" in card
+    assert 'load_dataset("me/small", split="train")' in card
+    assert "# Clothes bx/b of mine" in card
+    assert {"difficulty.png", "examples.png"} <= set(hub.files("me/small"))
+
+
+def test_pipeline_comes_back_and_its_card_shows_our_class(hub, tmp_path):
+    tiny_pipeline().save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / "vae" / "old.bin").write_bytes(b"a pickle")
+    config = tmp_path / "saved" / "vae" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "_name_or_path": "/home/somebody/vae"}))
+    pushed = call("push", tmp_path / "saved", "me/dit")
+    assert pushed.exit_code == 0, pushed.output
+    files = hub.files("me/dit", "models")
+    card = files["README.md"].decode()
+    assert 'DifficultyGuidedPipeline.from_pretrained("me/dit")' in card
+    assert "Not by `DiTPipeline" in card
+    assert "library_name: diffusers" in card
+    assert {"pipeline.py", "model_index.json"} <= set(files)
+    assert not any(name.endswith(".bin") or b"/home/somebody" in data for name, data in files.items())
+    assert pull("me/dit", tmp_path / "back").kind == "model"
+    from dag_diffusion import DifficultyGuidedPipeline
+
+    again = DifficultyGuidedPipeline.from_pretrained(tmp_path / "back")
+    assert again.class_names == NAMES
+    assert again.classifier is not None
+    assert not list((tmp_path / "back").rglob("*.py"))
+
+
+READ_BACK = """
+import json, sys
+from datasets import load_dataset
+from diffusers import DiffusionPipeline
+from dag_diffusion import DifficultyGuidedPipeline
+
+data = load_dataset("me/small", split="train")
+local = load_dataset(sys.argv[1], split="train")
+ours = DifficultyGuidedPipeline.from_pretrained("me/dit")
+custom = DiffusionPipeline.from_pretrained("me/dit", custom_pipeline="me/dit", trust_remote_code=True)
+print(json.dumps({
+    "names": data.features["label"].names,
+    "labels": list(data["label"]),
+    "classes": list(data["class_name"]),
+    "size": data[0]["image"].size,
+    "local": local.features["label"].names,
+    "guides": [type(p.classifier).__name__ for p in (ours, custom)],
+    "same class": type(custom) is DifficultyGuidedPipeline,
+}))
+"""
+
+
+def test_datasets_and_diffusers_read_what_was_pushed(hub, chosen, tmp_path):
+    push(chosen, "me/small")
+    push(tiny_pipeline(), "me/dit")
+    pull("me/small", tmp_path / "back")
+    environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_DATASETS_CACHE": str(tmp_path / "home" / "datasets")}
+    environment |= {"HF_HUB_CACHE": str(tmp_path / "home" / "hub"), "HF_MODULES_CACHE": str(tmp_path / "home" / "code")}
+    command = [sys.executable, "-c", READ_BACK, str(tmp_path / "back")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["names"] == found["local"] == list(COUNTS)
+    assert [found["names"][label] for label in found["labels"]] == found["classes"]
+    assert sorted(found["labels"]) == [0, 0, 1, 1, 2, 2]
+    assert found["size"] == [16, 16]
+    assert found["guides"] == ["ResNetForImageClassification"] * 2
+    assert found["same class"]
+
+
+def test_dry_run_writes_everything_and_asks_nobody(hub, chosen, tmp_path, monkeypatch):
+    push(chosen, "me/small")
+    hub.requests.clear()
+    monkeypatch.delenv("HF_TOKEN")
+    done = call("push", chosen, "me/small", "--dry-run", tmp_path / "look first")
+    assert done.exit_code == 0, done.output
+    assert not hub.requests
+    sent = {name: data for name, data in hub.files("me/small").items() if name != ".gitattributes"}
+    assert content(tmp_path / "look first") == sent
+    refused(call("push", chosen, "me/small", "--dry-run", tmp_path / "look first"), "new or empty folder")
+
+
+def test_second_push_of_the_same_changes_nothing(hub, chosen):
+    push(chosen, "me/small")
+    before = len(hub.repositories["datasets", "me/small"].commits)
+    push(chosen, "me/small")
+    assert len(hub.repositories["datasets", "me/small"].commits) == before
+
+
+def test_push_of_another_set_leaves_no_image_of_the_first(hub, chosen, pool, tmp_path):
+    push(chosen, "me/small")
+    hub.put("me/small", {"docs/sketch.png": b"mine", "LICENSE": b"mine too"})
+    write_images(tmp_path / "other", {"bullet train": 1, "door": 2})
+    push(tmp_path / "other", "me/small")
+    files = set(hub.files("me/small"))
+    assert {name for name in files if name.endswith(".png")} == {
+        "bullet train/00000.png", "door/00000.png", "door/00001.png", "docs/sketch.png",
+    }  # fmt: skip
+    assert "LICENSE" in files
+    assert "soft_labels.safetensors" not in files
+    assert len(read_pool(pull("me/small", tmp_path / "back").place)) == 3
+
+
+def test_push_that_was_cut_off_is_seen_and_goes_on(hub, chosen, tmp_path):
+    commits = []
+
+    def second_commit(method, path):
+        if "/commit/" in path:
+            commits.append(path)
+            return 400 if len(commits) == 2 else None
+        return None
+
+    hub.fail = second_commit
+    refused(call("push", chosen, "me/small"), "400")
+    hub.fail = None
+    refused(call("pull", "me/small", tmp_path / "back"), "cut off")
+    assert not (tmp_path / "back").exists()
+    hub.requests.clear()
+    assert call("push", chosen, "me/small").exit_code == 0
+    assert not any(method == "PUT" for method, _ in hub.requests)  # images are not sent again
+    assert len(read_pool(pull("me/small", tmp_path / "back").place)) == 6
+
+
+def test_other_images_of_the_same_names_are_never_seen_beside_the_old_rows(hub, pool, tmp_path):
+    push(pool, "me/small")
+    Image.new("L", (16, 16)).save(pool / "test tube" / "00001.png")
+    commits = len(hub.repositories["datasets", "me/small"].commits)
+
+    def after_the_images(method, path):
+        return 403 if "/commit/" in path and len(hub.repositories["datasets", "me/small"].commits) > commits else None
+
+    hub.fail = after_the_images
+    refused(call("push", pool, "me/small"), "may not write")
+    hub.fail = None
+    refused(call("pull", "me/small", tmp_path / "back"), "cut off")
+    push(pool, "me/small")
+    back = read_pool(pull("me/small", tmp_path / "back").place)
+    assert sum(back.open(i).getextrema() == (0, 0) for i in range(9)) == 1
+
+
+def test_pull_that_was_cut_off_goes_on(hub, chosen, tmp_path):
+    push(chosen, "me/small")
+    hub.fail = lambda method, path: 404 if method == "GET" and "test%20tube" in path else None
+    assert call("pull", "me/small", tmp_path / "back").exit_code == 2
+    assert not (tmp_path / "back").exists()
+    hub.fail = None
+    hub.requests.clear()
+    assert call("pull", "me/small", tmp_path / "back").exit_code == 0
+    fetched = [path for method, path in hub.requests if method == "GET" and "resolve" in path and ".png" in path]
+    assert 0 < len(fetched) < 6
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".back")} == set()
+
+
+def test_card_that_was_edited_on_the_hub_is_kept(hub, chosen, tmp_path, caplog):
+    push(chosen, "me/small")
+    card = hub.files("me/small")["README.md"].decode()
+    hub.put("me/small", {"README.md": card.replace("## Limits", "## What I think of it").encode()})
+    write_images(tmp_path / "other", {"door": 2, "tree": 1})
+    assert call("push", tmp_path / "other", "me/small").exit_code == 0
+    assert "--replace-card" in caplog.text
+    kept = hub.files("me/small")["README.md"].decode()
+    assert "## What I think of it" in kept
+    assert "tree" in kept.split("---")[1]  # the names of the classes are those of the images
+    assert call("push", tmp_path / "other", "me/small", "--replace-card").exit_code == 0
+    assert is_as_written(hub.files("me/small")["README.md"].decode())
+
+
+def test_card_that_somebody_wrote_beside_the_images_is_used(hub, pool):
+    (pool / "README.md").write_text("# My images\n\nLook at them.\n")
+    push(pool, "me/small")
+    card = hub.files("me/small")["README.md"].decode()
+    assert "Look at them." in card
+    assert "class_label" in card
+
+
+def test_change_by_somebody_else_meanwhile_is_not_overwritten(hub, chosen):
+    push(chosen, "me/small")
+    row = chosen / "metadata.jsonl"
+    row.write_bytes(row.read_bytes().replace(b'"rank": 0', b'"rank": 9'))
+
+    asked = []
+
+    def edit(method, path):
+        asked.append(path)
+        if sum("/preupload/" in one for one in asked) == 2:  # when the rows are about to be committed
+            hub.fail = None
+            hub.put("me/small", {"README.md": b"# edited this very moment\n"})
+
+    hub.fail = edit
+    refused(call("push", chosen, "me/small"), "meanwhile", "again")
+    assert hub.files("me/small")["README.md"] == b"# edited this very moment\n"
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("stranger", ["have no row", "stray.png"]),
+        ("missing", ["does not exist"]),
+        ("torn", ["cannot be read", "00001.png"]),
+        ("unfinished", ["not finished", "--resume"]),
+        ("empty", ["no images"]),
+        ("outside", ["leads out"]),
+        ("mixed", ["mixes kinds"]),
+    ],
+)
+def test_incomplete_pool_is_refused_before_anything_is_sent(hub, pool, damage, words):
+    rows = [json.loads(line) for line in (pool / "metadata.jsonl").read_text().splitlines()]
+    image = pool / "test tube" / "00001.png"
+    if damage == "stranger":
+        Image.new("L", (8, 8)).save(pool / "test tube" / "stray.png")
+    elif damage == "missing":
+        image.unlink()
+    elif damage == "torn":
+        image.write_bytes(image.read_bytes()[:100])
+    elif damage == "unfinished":
+        (pool / "metadata.jsonl").unlink()
+    elif damage == "empty":
+        rows = []
+    elif damage == "outside":
+        rows[0]["file_name"] = "../../x.png"
+    else:
+        rows[0]["seed"] = "seven"
+    if damage in ("empty", "outside", "mixed"):
+        (pool / "metadata.jsonl").write_bytes(json_lines(rows))
+    refused(call("push", pool, "me/small"), *words)
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("name", ["no such folder", "probe"])
+def test_what_is_no_pool_is_refused(hub, tmp_path, name):
+    (tmp_path / "probe").mkdir()
+    (tmp_path / "probe" / "config.json").write_text("{}")
+    refused(call("push", tmp_path / name, "me/small"), "pipeline")
+
+
+@pytest.mark.parametrize("repo", ["a b/c", "me/x/y", "../up", "me/", "x--y"])
+def test_name_that_can_be_none_is_refused(hub, pool, tmp_path, repo):
+    refused(call("push", pool, repo), "OWNER/NAME")
+    refused(call("pull", repo, tmp_path / "back"), "OWNER/NAME")
+    assert not hub.requests
+
+
+def test_repository_of_something_else_is_left_alone(hub, pool):
+    hub.put("me/novels", {"data/train.parquet": b"years of work"})
+    refused(call("push", pool, "me/novels"), "something else", "train.parquet")
+    assert hub.files("me/novels") == {"data/train.parquet": b"years of work"}
+
+
+def test_private_is_private_and_never_public_by_mistake(hub, pool, tmp_path, monkeypatch):
+    assert call("push", pool, "me/small", "--private").exit_code == 0
+    assert hub.repositories["datasets", "me/small"].private
+    hub.put("me/open", {".gitattributes": b""})
+    refused(call("push", pool, "me/open", "--private"), "public already")
+    monkeypatch.delenv("HF_TOKEN")
+    refused(call("pull", "me/small", tmp_path / "back"), "no me/small", "hf auth login")
+
+
+@pytest.mark.parametrize(
+    ("token", "words"), [("", ["hf auth login"]), (hub_server.READ_ONLY, ["may not write", "token"])]
+)
+def test_without_the_right_token_the_way_is_told(hub, pool, monkeypatch, token, words):
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nonexistent")
+    monkeypatch.setenv("HF_TOKEN", token)
+    result = call("push", pool, "me/small")
+    refused(result, *words)
+    assert not token or token not in result.output
+
+
+def test_without_network_the_way_is_told(hub, pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    refused(call("push", pool, "me/small"), "HF_HUB_OFFLINE")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    refused(call("pull", "me/small", tmp_path / "back"), "cannot be reached", "again")
+
+
+def test_pull_asks_for_what_there_is(hub, pool, tmp_path):
+    refused(call("pull", "me/nothing", tmp_path / "back"), "no me/nothing")
+    push(pool, "me/small")
+    refused(call("pull", "me/small", tmp_path / "back", "--revision", "v9"), "no revision 'v9'")
+    hub.put("me/small", {"model_index.json": b"{}"}, "models")
+    refused(call("pull", "me/small", tmp_path / "back"), "both", "--repo-type")
+    refused(call("pull", "me/small", tmp_path / "back", "--repo-type", "space"), "dataset or model")
+    assert pull("me/small", tmp_path / "back", repo_type="dataset").files == len(hub.files("me/small")) - 1
+
+
+def test_earlier_revision_comes_back(hub, chosen, pool, tmp_path):
+    push(chosen, "me/small")
+    first = hub.repositories["datasets", "me/small"].refs["main"]
+    push(pool, "me/small")
+    assert len(read_pool(pull("me/small", tmp_path / "new").place)) == 9
+    assert len(read_pool(pull("me/small", tmp_path / "old", revision=first).place)) == 6
+
+
+def test_folder_that_holds_something_is_replaced_only_if_asked(hub, chosen, pool, tmp_path):
+    push(chosen, "me/small")
+    refused(call("pull", "me/small", pool), "--overwrite")
+    assert len(read_pool(pool)) == 9
+    assert call("pull", "me/small", pool, "--overwrite").exit_code == 0
+    assert len(read_pool(pool)) == 6
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "to her.txt").write_text("...")
+    refused(call("pull", "me/small", tmp_path / "letters", "--overwrite"), "no pool")
+    assert (tmp_path / "letters" / "to her.txt").exists()
+
+
+EVIL = {
+    "row that leads out": (
+        {"metadata.jsonl": b'{"file_name": "../../x.png", "label": 0, "class_name": "a"}\n'},
+        "leads out",
+    ),
+    "row without a file": (
+        {"metadata.jsonl": b'{"file_name": "a/9.png", "label": 0, "class_name": "a"}\n'},
+        "not exist",
+    ),
+    "file that leads out": ({"../../evil.png": b"x"}, "leads out"),
+    "rows that are none": ({"metadata.jsonl": b"[" * 100_000}, "line 1"),
+}
+
+
+@pytest.mark.parametrize(("planted", "word"), EVIL.values(), ids=EVIL)
+def test_evil_repository_is_refused_and_leaves_nothing(hub, pool, tmp_path, planted, word):
+    push(pool, "me/evil")
+    hub.put("me/evil", planted)
+    before = content(tmp_path)
+    refused(call("pull", "me/evil", tmp_path / "inner" / "back"), word)
+    after = {name: data for name, data in content(tmp_path).items() if not name.startswith("cache/")}
+    assert after == {name: data for name, data in before.items() if not name.startswith("cache/")}
+
+
+def test_pickles_and_code_are_not_downloaded_and_a_word_says_why(hub, pool, tmp_path, caplog):
+    push(tiny_pipeline(), "me/dit")
+    hub.put(
+        "me/dit", {"vae/diffusion_pytorch_model.bin": b"evil", "unet.ckpt": b"evil", "vae/x.pkl": b"evil"}, "models"
+    )
+    hub.requests.clear()
+    result = call("pull", "me/dit", tmp_path / "back")
+    assert result.exit_code == 0, result.output
+    assert "vae/diffusion_pytorch_model.bin, unet.ckpt, vae/x.pkl (pickles" in caplog.text
+    assert not [
+        name for name in content(tmp_path / "back") if not name.endswith((".json", ".safetensors", "README.md"))
+    ]
+    assert not [path for _, path in hub.requests if path.endswith((".bin", ".ckpt", ".pkl", ".py"))]
+    push(pool, "me/small")
+    hub.put("me/small", {"bullet train/model.pt": b"evil", "loader.py": b"evil", "images.zip": b"evil"})
+    pull("me/small", tmp_path / "set")
+    assert not [name for name in content(tmp_path / "set") if name.endswith((".pt", ".py", ".zip"))]
+
+
+def test_weights_that_are_only_pickles_are_refused(hub, tmp_path):
+    tiny_pipeline().save_pretrained(tmp_path / "saved")
+    weights = next((tmp_path / "saved" / "vae").glob("*.safetensors"))
+    weights.rename(weights.with_suffix(".bin"))
+    refused(call("push", tmp_path / "saved", "me/dit"), "pickle", "vae")
+    files = {name: data for name, data in content(tmp_path / "saved").items()}
+    hub.put("me/dit", files, "models")
+    refused(call("pull", "me/dit", tmp_path / "back"), "pickle", "vae")
+
+
+def test_plain_diffusers_pipeline_is_refused_with_the_way(hub, tmp_path):
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "model_index.json").write_text('{"_class_name": "DiTPipeline"}')
+    refused(call("push", tmp_path / "saved", "me/dit"), "DifficultyGuidedPipeline.from_pretrained")
+
+
+def test_images_of_others_come_as_a_pool(hub, tmp_path):
+    write_images(tmp_path / "theirs", {"cat": 2, "dog": 1}, metadata=False)
+    hub.put("they/pets", content(tmp_path / "theirs"))
+    place = pull("they/pets", tmp_path / "pets").place
+    assert read_pool(place).class_names == {0: "cat", 1: "dog"}
+    assert call("pull", "they/pets", tmp_path / "pets", "--overwrite").exit_code == 0
+    hub.put("they/table", {"data/train.parquet": b"..."})
+    refused(call("pull", "they/table", tmp_path / "table"), "train.parquet", "save_to_disk")
+
+
+def test_parquet_and_listed_sets_are_shared_with_their_images(hub, pool, tmp_path):
+    images = [{"bytes": (pool / row["file_name"]).read_bytes()} for row in read_pool(pool).rows]
+    names = ClassLabel(names=list(COUNTS))
+    data = Dataset.from_dict(
+        {"image": images, "label": [0] * 3 + [1] * 3 + [2] * 3}, Features(image=ImageFeature(), label=names)
+    )
+    data.to_parquet(tmp_path / "images.parquet")
+    push(tmp_path / "images.parquet", "me/table")
+    assert len(read_pool(pull("me/table", tmp_path / "table").place)) == 9
+    write_distilled_set(read_pool(pool), [0, 4, 8], tmp_path / "list", columns={}, provenance={}, files="list")
+    push(tmp_path / "list", "me/list")
+    back = read_pool(pull("me/list", tmp_path / "back").place)
+    assert [row["label"] for row in back.rows] == [0, 1, 2]
+    assert back.listing is None
+
+
+def test_code_of_the_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    page = (Path(__file__).parent.parent / "docs" / "hub.md").read_text("utf-8")
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(block, names)  # noqa: S102 - our own page
+    assert names["data"].features["label"].names == list(embedded.CLASS_NAMES)
+    assert names["again"].probe is not None
+    assert (tmp_path / "look-first" / "difficulty.png").exists()
+
+
+def test_two_classes_of_one_name_and_missing_labels_are_told_apart(hub, tmp_path):
+    rows = []
+    for label, folder in ((1, "a"), (4, "b")):
+        (tmp_path / "birds" / folder).mkdir(parents=True)
+        Image.new("L", (8, 8), label).save(tmp_path / "birds" / folder / "0.png")
+        rows.append({"file_name": f"{folder}/0.png", "label": label, "class_name": "crane"})
+    (tmp_path / "birds" / "metadata.jsonl").write_bytes(json_lines(rows))
+    push(tmp_path / "birds", "me/birds")
+    head = hub.files("me/birds")["README.md"].decode().split("---")[1]
+    assert "'1': crane" in head
+    assert "'4': crane_4" in head
+    assert "'2': LABEL_2" in head
+    assert Path(pull("me/birds", tmp_path / "back").place).is_dir()

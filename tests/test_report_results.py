@@ -1,0 +1,172 @@
+"""What the report shows of evaluations: what compares stands together, and everything says how it came about."""
+
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from dag_diffusion.accuracy_figures import families
+from dag_diffusion.comparisons import summarise
+from dag_diffusion.evaluation import Result
+from dag_diffusion.report_results import default_baselines, how, read_results, shown_results
+
+ONE = Result("distilled", "convnet-3", "quick", 0, 10.0, 0.7, 1.0, test="1,000 real images", epochs=20)
+
+
+def trainings(name, accuracies, *, ipc=10.0, drawn=False, **changes):
+    return [
+        replace(ONE, set=name, seed=seed, accuracy=a, images_per_class=ipc, draw=seed if drawn else None, **changes)
+        for seed, a in enumerate(accuracies)
+    ]
+
+
+RANDOM = trainings("random:pool", [0.70, 0.72], drawn=True)
+OURS = trainings("distilled", [0.75, 0.77])
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(results, name="results.json", **more):
+        path = tmp_path / name
+        path.write_text(
+            json.dumps({"format": "dag-diffusion evaluation 1", "results": [asdict(r) for r in results], **more})
+        )
+        return path
+
+    return write
+
+
+def test_every_table_and_figure_says_how_its_accuracies_came_about():
+    tables, drawings = shown_results([*RANDOM, *OURS], "random:pool")
+    for text in (tables[0].note, drawings[0].caption, *tables[0].details):
+        for part in (
+            "protocol quick",
+            "last epoch (20)",
+            "hard labels",
+            "sets x runs" if text == tables[0].note else " x ",
+        ):
+            assert part in text
+    assert tables[0].details[1].startswith("distilled: convnet-3, ")
+
+
+def test_random_draw_is_what_others_are_compared_with(written):
+    shown = read_results([written([*OURS, *RANDOM])])
+    assert shown.tables[0].columns[4] == "against random:pool"
+    assert [row[4] for row in shown.tables[0].rows] == ["+5.0", ""]
+
+
+def test_another_baseline_may_be_named(written):
+    shown = read_results([written([*RANDOM, *OURS])], "distilled")
+    assert shown.tables[0].columns[4] == "against distilled"
+
+
+def test_baseline_that_is_no_set_is_refused_with_their_names(written):
+    with pytest.raises(ValueError, match=r"'best'; choose the baseline among random:pool, distilled"):
+        read_results([written([*RANDOM, *OURS])], "best")
+
+
+def test_first_set_is_the_baseline_where_nothing_is_drawn():
+    assert default_baselines(OURS) == "distilled"
+
+
+def test_each_ipc_has_its_own_random_draw():
+    results = [r for n in (10, 50) for r in trainings(f"random:pool, IPC {n}", [0.5, 0.6], ipc=n, drawn=True)]
+    results += [r for n in (10, 50) for r in trainings(f"set-{n}", [0.7, 0.8], ipc=n)]
+    baselines = default_baselines(results)
+    assert baselines["set-50"] == "random:pool, IPC 50"
+    tables, drawings = shown_results(results, baselines)
+    assert [row[4] for row in tables[0].rows] == ["", "", "+20.0", "+20.0"]
+    assert [name for name, _, _ in drawings[0].legend] == ["random:pool", "set"]
+    assert "bands of ± one standard deviation" in drawings[0].caption
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("random:pool, IPC 10", "random:pool"),
+        ("ipc-10", "distilled"),
+        ("set-10", "set"),
+        ("dgs_ipc10", "dgs"),
+        ("set-110", "set-110"),
+        ("10", "distilled"),
+        ("modes 10, DAG", "modes 10, DAG"),
+    ],
+)
+def test_sets_of_several_ipc_are_one_family_by_their_names(name, family):
+    assert list(families(summarise(trainings(name, [0.5]), name))) == [family]
+
+
+def test_one_ipc_is_drawn_as_dots():
+    _, drawings = shown_results([*RANDOM, *OURS], "random:pool")
+    assert not drawings[0].legend
+    assert "Each training a dot" in drawings[0].caption
+    assert "distilled" in drawings[0].figure
+
+
+def test_networks_and_kinds_of_labels_are_never_mixed():
+    soft, other = (
+        trainings("distilled", [0.9, 0.9], labels="soft"),
+        trainings("distilled", [0.6, 0.6], network="resnet-18"),
+    )
+    tables, drawings = shown_results([*RANDOM, *OURS, *soft, *other], "random:pool")
+    assert len(drawings) == 3
+    titles = [table.title for table in tables]
+    assert titles == [
+        "Test accuracy by network, %",
+        "Test accuracy, convnet-3",
+        "Test accuracy, resnet-18",
+        "Test accuracy, convnet-3",
+    ]
+    assert "soft labels" in tables[3].note
+    assert [row[0] for row in tables[3].rows] == ["distilled"]
+
+
+def test_unfinished_series_are_left_out_and_said_to_be():
+    short = trainings("begun", [0.5])
+    tables, _ = shown_results([*RANDOM, *OURS, *short], "random:pool")
+    assert [row[0] for row in tables[0].rows] == ["random:pool", "distilled"]
+    assert "left out, with fewer trainings: begun" in tables[0].note
+
+
+def test_as_many_trainings_as_possible_are_shown():
+    others = [one for i in range(9) for one in trainings(f"set {i}", [0.5])]
+    tables, _ = shown_results([*RANDOM, *OURS, *others], "random:pool")
+    assert len(tables[0].rows) == 11
+    assert "of random:pool, distilled only those 1 with the seeds that all sets have" in tables[0].note
+
+
+def test_one_name_at_two_ipc_is_told_apart(written):
+    small, large = written(trainings("distilled", [0.5])), written(trainings("distilled", [0.6], ipc=50.0), "more.json")
+    shown = read_results([small, large])
+    assert [row[0] for row in shown.tables[0].rows] == ["distilled, IPC 10", "distilled, IPC 50"]
+
+
+def test_results_keep_the_command_that_made_them(written):
+    assert read_results([written(OURS, command="dag-diffusion evaluate a")]).commands == ["dag-diffusion evaluate a"]
+
+
+def test_how_names_all_that_an_accuracy_depends_on():
+    assert how(summarise(OURS, "distilled")) == (
+        "convnet-3, protocol quick, last epoch (20), 1 x 2 trainings (sets x runs), hard labels, "
+        "test images: 1,000 real images"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "is no JSON object"),
+        ("{}", "holds no results of an evaluation"),
+        ('{"results": [3]}', "holds no results of an evaluation"),
+        ('{"results": [{"set": "a"}]}', "a row that is no training"),
+        ('{"results": []}', "holds no training yet"),
+        (json.dumps({"results": [{**asdict(ONE), "accuracy": 73.2}]}), "a fraction from 0 to 1"),
+        (json.dumps({"results": [{**asdict(ONE), "accuracy": "good"}]}), "a fraction from 0 to 1"),
+        (json.dumps({"results": [{**asdict(ONE), "accuracy": float("nan")}]}), "a fraction from 0 to 1"),
+    ],
+)
+def test_file_of_something_else_is_refused_in_words(tmp_path, content, message):
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_results([path])
