@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # a third of a second, wanted only by whoever draws
 
 LINES = 2 * len(PALETTE)  # that colours, solid and dashed, can tell apart
 DOTTED = 40  # sets of one figure of dots
-NAME = 56  # letters of a set's name above its dots
-WIDTH = 420  # pixels: text stays legible on a screen of 360
+NAME = 52  # letters of a set's name above its dots
+WIDTH = 380  # pixels: text stays legible on a screen of 360
 
 
 def families(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -76,18 +76,19 @@ def dots(rows: Sequence[Row], accuracies: Mapping[str, Sequence[float]], baselin
         accuracies: name of each set to those of its trainings, in [0, 1].
         baseline: name of one of the rows.
     """
-    shown, pitch = list(rows)[:DOTTED], 34
+    shown, pitch = list(rows)[:DOTTED], 32
     figure = blank_figure(WIDTH, pitch * len(shown) + 54)
     axes = panel(figure, left=8, bottom=44, right=8, top=10)
     axes.margins(x=0.04)
     for i, row in enumerate(shown):
         own, color = 100 * np.array(accuracies[row.set]), GREY if row.set == baseline else set_color(0)
+        axes.axhline(i, color=INK, linewidth=0.8, alpha=0.13)
         axes.plot(own, np.full(len(own), i), "o", color=color, alpha=0.6, markersize=7, markeredgewidth=0)
         if len(own) > 1:
             axes.plot([100 * row.mean] * 2, [i - 0.2, i + 0.2], color=INK, linewidth=2)
         if row.set == baseline:
             axes.axvline(100 * row.mean, color=INK, linewidth=1, alpha=0.5, linestyle=(0, (4, 3)))
-        axes.text(0, i - 0.3, shortened(row.set, NAME), transform=axes.get_yaxis_transform(), fontsize=11, color=INK,
+        axes.text(0, i - 0.28, shortened(row.set, NAME), transform=axes.get_yaxis_transform(), fontsize=11, color=INK,
                   parse_math=False)  # fmt: skip
     axes.set(ylim=(len(shown) - 0.6, -0.9), yticks=[])
     axes.set_xlabel("test accuracy, %", fontsize=11, color=INK)

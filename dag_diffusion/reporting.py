@@ -34,7 +34,7 @@ __all__ = [
     "write_report",
 ]
 TEMPLATE = "report.html.jinja"
-PHONE = 420  # pixels of a figure whose text stays legible on a screen of 360
+PHONE = 380  # pixels of a figure whose text stays legible on a screen of 360
 
 
 def write_report(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import hub_server
 import pytest
 import torch
@@ -526,7 +527,7 @@ def test_parquet_and_listed_sets_are_shared_with_their_images(hub, pool, tmp_pat
 
 def test_code_of_the_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")  # knows folders by relative names
     page = (Path(__file__).parent.parent / "docs" / "hub.md").read_text("utf-8")
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
