@@ -123,7 +123,7 @@ def _settled(control: Any) -> Any:
 def _responder(pipeline: Any, evaluator: nn.Module | None, steps: int) -> Callable[..., Iterator[tuple]]:
     """What answers a look: first the unguided images, drawn once for all difficulties, then the steered ones."""
     gradio, names = require_gradio(), distinct_names(pipeline.class_names)
-    options = {"evaluator": evaluator, "num_inference_steps": steps}
+    options: dict[str, Any] = {"evaluator": evaluator, "num_inference_steps": steps}
 
     @lru_cache(maxsize=64)
     def unguided(label: int, guidance_scale: float, count: int, seed: int) -> str:
@@ -148,7 +148,7 @@ def _responder(pipeline: Any, evaluator: nn.Module | None, steps: int) -> Callab
             def tell(done: int, total: int) -> None:
                 progress((done, total), desc="steered")
 
-            drawing = {"guidance_scale": guidance_scale, "count": count, "seed": seed, "on_step": tell, **options}
+            drawing: dict[str, Any] = {"guidance_scale": guidance_scale, "count": count, "seed": seed, "on_step": tell, **options}
             drawn = draw(pipeline, label, target, **drawing)
             yield before, row_of_images(drawn, f"Steered to d* = {target:.2f}", names[label], target)
 

@@ -660,7 +660,7 @@ def serve(
     num_inference_steps: Steps = 20,
     guidance_scale: GuidanceScale = 1.5,
     host: Annotated[str, Option(help="address to listen at; 0.0.0.0 lets other machines in")] = "127.0.0.1",
-    port: Annotated[int, Option(min=1, max=65535)] = 7860,
+    port: Annotated[int, Option(min=1, max=65535, help="of the page, on this machine")] = 7860,
     share: Annotated[bool, Option("--share", help="also a public address, by a tunnel of gradio's makers")] = False,
     precision: PipelinePrecision = "",
     trust_bin: TrustBin = False,

@@ -134,7 +134,8 @@ def ridges(series: Sequence[Series], title: str = "", width: int = 560) -> "Figu
 
 def bin_edges(bins: int) -> np.ndarray:
     """Edges of equally wide bins of the log-odds, ``(bins + 1,)``."""
-    return np.linspace(*log_odds(np.array([LOWEST, HIGHEST])), bins + 1)
+    low, high = log_odds(np.array([LOWEST, HIGHEST])).tolist()
+    return np.linspace(low, high, bins + 1)
 
 
 def scaled_heights(

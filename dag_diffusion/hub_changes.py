@@ -80,7 +80,7 @@ def keep_edited_card(api: "HfApi", folder: Path, repo: str, kind: str, sha: str,
 def stale(api: "HfApi", repo: str, kind: str, there: Sequence[str], names: set[str], sha: str) -> list[str]:
     """Files of an earlier push that this one no longer has."""
     owned = {top for name in names if (top := PurePosixPath(name).parts[0]) != name}
-    suffixes = {".json", ".safetensors"}
+    suffixes: set[str] | frozenset[str] = {".json", ".safetensors"}
     if kind == "dataset":
         suffixes = image_suffixes()
         if METADATA in there:

@@ -61,8 +61,9 @@ def _recorded(record: Any) -> TargetDistribution | None:
 
 
 def _scale_of(row: Mapping[str, Any]) -> Scale | None:
-    scale = row.get("scale")
-    if scale == []:
-        return RawScale()
-    usable = isinstance(scale, list) and len(scale) == 2 and all(isinstance(edge, float) for edge in scale)
-    return LogScale(*scale) if usable and 0 < scale[0] <= scale[1] <= 1 else None
+    match row.get("scale"):
+        case []:
+            return RawScale()
+        case [float(low), float(high)] if 0 < low <= high <= 1:
+            return LogScale(low, high)
+    return None

@@ -23,7 +23,7 @@ def commands_of(provenance: Record) -> list[str]:
     return commands
 
 
-def generation_of(provenance: Record) -> Record:
+def generation_of(provenance: Any) -> Record:
     """What ``generate`` recorded of the pool, also of one that a set was chosen from; empty if there is nothing."""
     while isinstance(provenance, dict):
         if isinstance(provenance.get("settings"), dict) and "images_per_class" in provenance["settings"]:
@@ -102,7 +102,8 @@ def target_text(summary: Record) -> str:
     """What ``--target`` takes for a recorded target; ``TARGET`` for one that no text names."""
     from .targets import PRESETS
 
-    name, shares, knots = summary.get("name", ""), summary.get("shares"), summary.get("difficulties")
+    name, shares = str(summary.get("name", "")), summary.get("shares")
+    knots: Any = summary.get("difficulties")
     if name in PRESETS or name == "reference":
         return name
     if shares:
@@ -111,4 +112,6 @@ def target_text(summary: Record) -> str:
         return repr(knots[0])
     if name.startswith("uniform("):
         return f"quantiles:{knots[0]:g},{knots[-1]:g}"
+    if name.startswith("beta("):
+        return f"beta:{name[5:-1].replace(' ', '')}"
     return "TARGET"

@@ -85,6 +85,8 @@ def _draw(axes: "Axes", series: Sequence[Series], class_name: str | None, ipc: i
 
 def quota_bars(wanted: Sequence[int], found: Sequence[int], color: str) -> "Figure":
     """Images of each bin: those found as bars, those wanted as outlines around them."""
+    from matplotlib.ticker import MaxNLocator
+
     figure = blank_figure(360, 200)
     axes = panel(figure, left=40, bottom=40, right=8, top=10)
     edges = np.arange(BINS + 1) - 0.5
@@ -93,5 +95,5 @@ def quota_bars(wanted: Sequence[int], found: Sequence[int], color: str) -> "Figu
     axes.set(xlim=(-0.6, BINS - 0.4), ylim=(0, 1.08 * max(*wanted, *found, 1)), xticks=np.arange(BINS))
     axes.set_xlabel("bin, easy to hard", fontsize=11, color=INK)
     axes.set_ylabel("images", fontsize=11, color=INK)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure

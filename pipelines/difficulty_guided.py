@@ -137,6 +137,20 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 "a .bin is a pickle, which may run any program: use_safetensors=None (--trust-bin) if you trust it"
             ) from error
 
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, **options: Any) -> str:
+        """Share pipeline, guide, probe, ``pipeline.py`` and card; an edited card is kept.  See ``dag_diffusion.push``.
+
+        Raises:
+            ValueError: an option of diffusers' own method that does not apply, such as ``token``.
+        """
+        from dag_diffusion.hub import push
+
+        if options:
+            raise ValueError(
+                f"push_to_hub knows no {', '.join(options)} here, only private; log in by `hf auth login` or HF_TOKEN"
+            )
+        return push(self, repo_id, private=bool(private)).place
+
     @property
     def class_names(self) -> dict[int, str]:
         """Label to class name; `LABEL_0`, `LABEL_1`, ... if the pipeline came without names."""

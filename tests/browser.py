@@ -39,6 +39,7 @@ class Browser:
         self._session = self.ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.ask(f"{domain}.enable")
+        self.ask("Emulation.setFocusEmulationEnabled", enabled=True)  # as if its window were in front
 
     def ask(self, method, **parameters):
         """The answer to one command; what happens meanwhile is noted."""

@@ -7,13 +7,14 @@ import sys
 import pytest
 from PIL import Image
 from tiny import tiny_classifier, tiny_pipeline, write_images
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from dag_diffusion import read_pool
 from dag_diffusion.cli import app
 from dag_diffusion.pools import read_rows
 
-COMMANDS = ["run", "generate", "train-probe", "find-modes", "score", "subsample", "show-target", "evaluate", "report"]
+COMMANDS = sorted(get_command(app).commands)
 
 
 def call(*arguments):
@@ -357,7 +358,5 @@ def test_folder_that_cannot_be_written_is_named(tmp_path, saved_pipeline, monkey
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_explained(command):
-    from typer.main import get_command
-
     options = get_command(app).commands[command].params
     assert not [option.name for option in options if option.name != "help" and not option.help]

@@ -163,6 +163,14 @@ def test_pipeline_comes_back_and_its_card_shows_our_class(hub, tmp_path):
     assert not list((tmp_path / "back").rglob("*.py"))
 
 
+def test_pipelines_own_method_ships_guide_code_and_card_and_takes_no_token(hub):
+    pipeline = tiny_pipeline()
+    pipeline.push_to_hub("me/by-method", private=True)
+    assert {"pipeline.py", "classifier/config.json", "README.md"} <= set(hub.files("me/by-method", "models"))
+    with pytest.raises(ValueError, match="knows no token here"):
+        pipeline.push_to_hub("me/by-method", token="hf_secret")  # noqa: S106 - none
+
+
 READ_BACK = """
 import json, sys
 from datasets import load_dataset

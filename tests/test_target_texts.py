@@ -7,6 +7,7 @@ import pytest
 from tiny import write_images
 
 from dag_diffusion import embedded
+from dag_diffusion.reproduction import target_text
 from dag_diffusion.scales import LogScale
 from dag_diffusion.target_texts import target_named
 
@@ -145,3 +146,9 @@ def test_bad_file_of_targets_is_refused(tmp_path, content, message):
 def test_class_without_embedded_reference_is_told_what_else_there_is():
     with pytest.raises(ValueError, match="preset such as hill"):
         target_named("reference", {0: "tench"})
+
+
+@pytest.mark.parametrize("text", ["hill", "reference", "0.25", "uniform:0.2,0.4", "beta:0.5,20", "0,0,0,0,0,0,0,0,0,1"])
+def test_recorded_target_can_be_asked_for_again(text):
+    again = target_text(target_named(text, NAMES).summary())
+    assert values_of(again).tolist() == pytest.approx(values_of(text).tolist())
