@@ -148,8 +148,8 @@ def _responder(pipeline: Any, evaluator: nn.Module | None, steps: int) -> Callab
             def tell(done: int, total: int) -> None:
                 progress((done, total), desc="steered")
 
-            drawing: dict[str, Any] = {"guidance_scale": guidance_scale, "count": count, "seed": seed, "on_step": tell, **options}
-            drawn = draw(pipeline, label, target, **drawing)
+            given: dict[str, Any] = {"guidance_scale": guidance_scale, "count": count, "seed": seed, "on_step": tell}
+            drawn = draw(pipeline, label, target, **given, **options)
             yield before, row_of_images(drawn, f"Steered to d* = {target:.2f}", names[label], target)
 
     return respond

@@ -84,6 +84,7 @@ class RoadConfig:
             raise ValueError(
                 f"ipc is {self.ipc}, but there are only {REAL_IMAGES} real images a class to compare with; lower it"
             )
+        ModeGuidance(scale=self.mode_scale)
         if self.protocol not in PROTOCOLS:
             raise ValueError(f"there is no protocol {self.protocol!r}; choose one of {', '.join(PROTOCOLS)}")
         if not self.inputs.given():  # else it depends on what will be loaded

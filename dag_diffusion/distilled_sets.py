@@ -133,7 +133,13 @@ def require_free(folder: Path, overwrite: bool) -> None:
     if (folder / LOCK).exists():
         with held(folder / LOCK, folder):  # refused while a run fills it; the file goes if a kill has left it
             pass
-    if folder.exists() and any(folder.iterdir()) and _is_current(folder):
+    if folder.exists() and any(folder.iterdir()):
+        require_not_current(folder)
+
+
+def require_not_current(folder: Path) -> None:
+    """Check that the folder, which will be replaced, is not the current one and does not hold it."""
+    if _is_current(folder):
         raise FileExistsError(
             f"{folder} holds an earlier set and is, or holds, the current folder, which would be deleted; "
             "go to another folder first"

@@ -86,13 +86,13 @@ def push(
         FileExistsError: the folder of a dry run holds something.
         OSError: what ``hub_errors.plain_errors`` says.
     """
+    require_name(repo)
     if hasattr(source, "save_pretrained"):
         with TemporaryDirectory() as saved:
-            folder = Path(saved, title or repo.rpartition("/")[2])
+            folder = Path(saved, repo.rpartition("/")[2])
             source.save_pretrained(folder)
             return push(folder, repo, private=private, license=license, title=title, dry_run=dry_run,
                         replace_card=replace_card)  # fmt: skip
-    require_name(repo)
     kind = kind_of(Path(source))
     gather = partial(
         gather_set if kind == "dataset" else gather_pipeline, Path(source), repo=repo, title=title, license=license
@@ -150,24 +150,23 @@ def _upload(folder: Path, repo: str, kind: str, private: bool, replace_card: boo
     if private and not info.private:
         raise PermissionError(f"{name} is public already; make it private in its settings, or choose another name")
     there = listing(api, name, kind, info.sha)
-    require_ours(name, kind, list(there), names)
+    require_ours(api, name, kind, list(there), names, info.sha)
     gone = stale(api, name, kind, list(there), names, info.sha)
     commit = partial(api.upload_folder, repo_id=name, folder_path=folder, repo_type=kind)
     # old rows beside some new images would be taken for a whole set
     withdrawn = LAST[kind][0] in there and overwrites(folder, names - {*LAST[kind], *SMALL}, there)
-    commit(
+    first = commit(
         commit_message="Add files",
         ignore_patterns=list(LAST[kind]),
         delete_patterns=_exactly([*gone, LAST[kind][0]]) if withdrawn else None,
         parent_commit=info.sha,
     )
-    now = api.repo_info(name, repo_type=kind).sha
-    keep_edited_card(api, folder, name, kind, now, replace_card)
+    keep_edited_card(api, folder, name, kind, first.oid, replace_card)
     last = commit(
         commit_message=f"Add {LAST[kind][0]} and card",
         allow_patterns=LAST[kind],
         delete_patterns=None if withdrawn else _exactly(gone),
-        parent_commit=now,  # what somebody does from here on is not undone, but refuses this commit
+        parent_commit=first.oid,  # what somebody does from here on is not undone, but refuses this commit
     )
     return Shared(name, kind, last.commit_url, len(names))
 

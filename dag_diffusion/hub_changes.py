@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 logger = logging.getLogger(__name__)
-MARKS = {"dataset": {PROVENANCE}, "model": {INDEX, PIPELINE_CODE}}  # one tells that a repository is one of ours
+MARKS = {"dataset": PROVENANCE, "model": PIPELINE_CODE}  # tells that a repository is one of ours
 FIGURES = (HISTOGRAM, EXAMPLES)
 HOUSEKEEPING = (".gitattributes", ".gitignore", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt")
 
@@ -51,14 +51,20 @@ def overwrites(folder: Path, names: set[str], there: dict[str, Any]) -> bool:
     return False
 
 
-def require_ours(repo: str, kind: str, there: Sequence[str], names: set[str]) -> None:
+def require_ours(api: "HfApi", repo: str, kind: str, there: Sequence[str], names: set[str], sha: str) -> None:
     """Check that a repository is new, or holds a set or pipeline that was pushed, be it only a part of this one.
 
     Raises:
         ValueError: it holds something else; one file is named.
     """
     strange = [name for name in there if name not in names and name not in HOUSEKEEPING]
-    if strange and MARKS[kind].isdisjoint(there):
+    ours = MARKS[kind] in there
+    if ours and kind == "model":  # many a pipeline of others brings code too
+        code = Path(api.hf_hub_download(repo, PIPELINE_CODE, repo_type=kind, revision=sha)).read_text("utf-8")
+        ours = "dag_diffusion" in code
+    if kind == "model" and INDEX in there:
+        strange.append(INDEX)
+    if strange and not ours:
         raise ValueError(
             f"{repo} holds something else, such as {strange[0]}, among which a {kind} would be lost; choose a new name"
         )

@@ -15,14 +15,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from .cards import CARD
-from .distilled_sets import put_in_place, require_free
+from .distilled_sets import put_in_place, require_free, require_not_current
 from .files import held, json_lines, read_json_object, require_writable, write_atomically, write_json
 from .hub import Shared, hub_api, require_name
 from .hub_errors import plain_errors
 from .image_formats import image_suffixes
 from .metadata import METADATA
 from .pools import PROVENANCE, read_pool
-from .shared_files import EXAMPLES, HISTOGRAM, INDEX, SOFT_LABELS
+from .shared_files import EXAMPLES, HISTOGRAM, INDEX, PIPELINE_CODE, SOFT_LABELS
 from .weights import PICKLES
 
 if TYPE_CHECKING:
@@ -89,6 +89,12 @@ def _require_free_or_known(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{folder} already holds a pipeline; add --overwrite to replace it, or choose another folder"
         )
+    own = {INDEX, CARD, PIPELINE_CODE, *read_json_object(folder / INDEX)}
+    if strangers := sorted(path.name for path in folder.iterdir() if path.name not in own):
+        raise FileExistsError(
+            f"{folder} holds a pipeline and more, such as {strangers[0]}, which would be deleted; choose another folder"
+        )
+    require_not_current(folder)
     return require_writable(folder)
 
 

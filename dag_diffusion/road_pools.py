@@ -44,10 +44,11 @@ FOLDERS = {PAPER: "set-paper", DGS: "set-dgs", DAG_DGS: "set-dag-dgs"}
 SELECTIONS = {  # of each set: its pool, and the rule by which it is chosen
     PAPER: ("unguided", SelectionRule()),
     DGS: ("unguided", SelectionRule("matching", diversity="k-center")),
-    DAG_DGS: ("DAG", SelectionRule("matching", evenly="mode")),
+    DAG_DGS: ("DAG", SelectionRule("matching", diversity="k-center", evenly="mode")),
 }
 EASY = TargetDistribution.beta(0.5, 20)  # half of the images below 0.011, one in ten above 0.066
-MODES, MOST_ENCODED = "modes.safetensors", 5000  # real images of a class in which modes are looked for
+MODES = "modes.safetensors"
+MOST_ENCODED = 5000, 100_000  # real images in which modes are looked for: of a class, and of all; 1.6 GB at 256 px
 
 
 def modes_of_road(road: Road, output: Path, count: int, batch_size: int, progress: Progress) -> Modes:
@@ -55,7 +56,9 @@ def modes_of_road(road: Road, output: Path, count: int, batch_size: int, progres
     if not (road.inputs.pipeline or road.inputs.train):
         return merge_modes(Modes.load(embedded.MODES), count)
     if not (output / MODES).exists():
-        images, done = rows_of(road.train, _first_of_each_class(road.train, MOST_ENCODED)), 0
+        of_class, of_all = MOST_ENCODED
+        most = max(count, min(of_class, of_all // len(road.class_names)))
+        images, done = rows_of(road.train, _some_of_each_class(road.train, most)), 0
 
         def encoded(more: int) -> None:
             nonlocal done
@@ -67,8 +70,10 @@ def modes_of_road(road: Road, output: Path, count: int, batch_size: int, progres
     return Modes.load(output / MODES)
 
 
-def _first_of_each_class(pool: Pool, count: int) -> np.ndarray:
-    return np.concatenate([np.flatnonzero(pool.labels == label)[:count] for label in pool.class_names])
+def _some_of_each_class(pool: Pool, count: int) -> np.ndarray:
+    own = {label: np.flatnonzero(pool.labels == label) for label in pool.class_names}
+    drawn = [np.random.default_rng([0, label]).permutation(rows)[:count] for label, rows in own.items()]
+    return np.sort(np.concatenate(drawn))
 
 
 def fill_pools(

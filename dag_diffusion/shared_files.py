@@ -34,7 +34,8 @@ from dag_diffusion import DifficultyGuidedPipeline  # noqa: F401
 '''
 MOST_ROWS = 10  # classes in the picture of examples
 UNKNOWN = {"source": "a folder of images that no dag-diffusion command made"}
-LOCAL = re.compile(r"(?:^|(?<= ))/(?=\S)(?:[^/,]*/)*([^/,]+)")  # an absolute path in a text
+LOCAL = re.compile(r"(?:^|(?<=[ *(='\"])|(?<=:)(?!//))/(?=\S)(?:[^/,]*/)*([^/,]+)")  # an absolute path in a text
+CONFIGS = ("config.json", "scheduler_config.json", "preprocessor_config.json")
 
 
 def kind_of(source: Path) -> str:
@@ -60,8 +61,14 @@ def without_local_paths(value: Any) -> Any:
     if isinstance(value, str):
         return LOCAL.sub(r"\1", value)
     if isinstance(value, Mapping):  # a class may be called /m/01g317
-        return {key: one if key == "classes" else without_local_paths(one) for key, one in value.items()}
+        named = "classes" in value and not _is_by_class(value["classes"])
+        return {key: one if named and key == "classes" else without_local_paths(one) for key, one in value.items()}
     return [without_local_paths(one) for one in value] if isinstance(value, list) else value
+
+
+def _is_by_class(value: Any) -> bool:
+    """Whether it is a record of each class, such as a target's, and not just their names."""
+    return isinstance(value, Mapping) and any(isinstance(one, Mapping) for one in value.values())
 
 
 def gather_set(source: Path, folder: Path, repo: str, *, title: str = "", license: str = "", copy: bool) -> None:
@@ -227,7 +234,7 @@ def _gather_part(source: Path, folder: Path, kind: str, copy: bool) -> dict[str,
     for file in weights:
         shutil.copyfile(file, folder / file.name) if copy else (folder / file.name).symlink_to(file.resolve())
     for file in files:
-        if file.suffix == ".json":
+        if file.name in CONFIGS or file.name.endswith(".safetensors.index.json"):
             write_json(folder / file.name, _without_origin(read_json_object(file)))
     count = sum(map(_parameters, weights))
     return {"name": source.name, "kind": kind, "parameters": f"{count:,}" if count else ""}

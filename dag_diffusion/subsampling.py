@@ -123,7 +123,7 @@ def subsample(  # type: ignore[misc] # the overloads leave the options to this o
         images = _of_numbers(np.asarray(pool, np.float64), labels, class_names)
     features = None if features is None else np.asarray(features)
     kept = _usable(images, features, rule, skip_unscored)
-    told: Any = _column(pool, rule.evenly) if rule.evenly and isinstance(pool, Pool) else groups
+    told: Any = _column(pool, rule.evenly, kept) if rule.evenly and isinstance(pool, Pool) else groups
     grouped = np.array(told, str) if rule.evenly else None
     parts: dict[int, list] = {size: [] for size in sizes}
     for label, rows in _rows_by_label(images, kept):
@@ -152,14 +152,14 @@ def subsample(  # type: ignore[misc] # the overloads leave the options to this o
     return found if isinstance(ipc, Iterable) else found[sizes[0]]
 
 
-def _column(pool: Pool, name: str) -> list:
-    lacking = [row["file_name"] for row in pool.rows if row.get(name) is None]
+def _column(pool: Pool, name: str, kept: np.ndarray) -> list:
+    lacking = [row["file_name"] for row, used in zip(pool.rows, kept, strict=True) if used and row.get(name) is None]
     if lacking:
         raise ValueError(
             f"{len(lacking)} of the {len(pool)} images of {pool.path} have no {name!r} in their metadata, such as "
             f"{lacking[0]}; choose evenly over one of {', '.join(pool.rows[0])}"
         )
-    return [row[name] for row in pool.rows]
+    return [row.get(name) for row in pool.rows]
 
 
 def _usable(images: "_Images", features: np.ndarray | None, rule: SelectionRule, skip_unscored: bool) -> np.ndarray:

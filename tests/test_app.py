@@ -23,7 +23,7 @@ from dag_diffusion.cli import app as commands
 
 SPACE = Path(__file__).parents[1] / "examples" / "space"
 QUICK = {"guidance_scale": 1.5, "num_inference_steps": 2}
-REASON = "gradio is no part of the dev extra, since it holds back pillow and typer; pip install -e '.[app]'"
+REASON = "gradio is not installed; pip install -e '.[app]'"
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from dag_diffusion import embedded, pull, push, read_pool, subsample, write_dist
 from dag_diffusion.cards import is_as_written
 from dag_diffusion.cli import app
 from dag_diffusion.files import json_lines
+from dag_diffusion.shared_files import without_local_paths
 from dag_diffusion.soft_labels import read_soft_labels, write_soft_labels
 
 COUNTS = {"bullet train": 3, "test tube": 3, "Übung [1] 100%": 3}  # names that a split or a pattern might swallow
@@ -116,6 +117,20 @@ def test_nothing_of_this_machine_is_told(hub, chosen):
     record = json.loads(hub.files("me/small")["pool.json"])
     assert record["pool"]["pipeline"] == "dit"
     assert record["pool"]["classes"] == {"0": "/m/01"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("0.7*/home/me/ref.jsonl + 0.3*hill", "0.7*ref.jsonl + 0.3*hill"),
+        ("/data/first set/real.parquet", "real.parquet"),
+        ("a/b relative stays", "a/b relative stays"),
+    ],
+)
+def test_paths_are_cut_down_wherever_a_record_has_them(text, told):
+    record = {"classes": {"Bag": {"name": text}}, "list": [text]}
+    assert without_local_paths(record) == {"classes": {"Bag": {"name": told}}, "list": [told]}
+    assert without_local_paths({"classes": ["/m/01"]}) == {"classes": ["/m/01"]}
 
 
 def test_card_tells_what_it_is_and_how_to_make_it_again(hub, tmp_path):
@@ -388,6 +403,29 @@ def test_repository_of_something_else_is_left_alone(hub, pool):
     hub.put("me/novels", {"data/train.parquet": b"years of work"})
     refused(call("push", pool, "me/novels"), "something else", "train.parquet")
     assert hub.files("me/novels") == {"data/train.parquet": b"years of work"}
+
+
+@pytest.mark.parametrize("code", [None, b"from somewhere import CommunityPipeline"])
+def test_pipeline_of_somebody_else_is_left_alone(hub, tmp_path, code):
+    tiny_pipeline().save_pretrained(tmp_path / "dit")
+    theirs = {"model_index.json": b"{}", "unet/model.safetensors": b"months"} | (
+        {} if code is None else {"pipeline.py": code}
+    )
+    hub.put("me/unet", theirs, "models")
+    refused(call("push", tmp_path / "dit", "me/unet"), "something else", "unet/model.safetensors")
+    assert hub.files("me/unet", "models") == theirs
+
+
+def test_pull_over_a_pipeline_deletes_nothing_else(hub, tmp_path, monkeypatch):
+    tiny_pipeline().save_pretrained(tmp_path / "dit")
+    push(tmp_path / "dit", "me/dit")
+    pull("me/dit", tmp_path / "dit", overwrite=True)
+    (tmp_path / "dit" / "thesis.tex").write_text("years")
+    refused(call("pull", "me/dit", tmp_path / "dit", "--overwrite"), "thesis.tex", "would be deleted")
+    assert (tmp_path / "dit" / "thesis.tex").read_text() == "years"
+    (tmp_path / "dit" / "thesis.tex").unlink()
+    monkeypatch.chdir(tmp_path / "dit" / "vae")
+    refused(call("pull", "me/dit", tmp_path / "dit", "--overwrite"), "current folder")
 
 
 def test_private_is_private_and_never_public_by_mistake(hub, pool, tmp_path, monkeypatch):
