@@ -6,19 +6,17 @@ python benchmarks/downstream_figures.py FOLDER    # the folder of downstream.py,
 import argparse
 import json
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from downstream import BASELINE, Draw, Study, candidates, test_images
+from downstream import BASELINE, Study, candidates, test_images
 from embedded import RESULTS
 from matplotlib import pyplot as plt
 from scipy import stats
 
-from dag_diffusion import embedded, load_classifier
-from dag_diffusion.difficulty import difficulty
+from dag_diffusion import subsample
+from dag_diffusion.comparisons import paired
 from dag_diffusion.figures import GREY, INK, PALETTE
-from dag_diffusion.labelled_images import LabelledImages
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 LINES = {
@@ -26,7 +24,8 @@ LINES = {
     BASELINE: ("random, unguided pool", INK),
     "matching | unguided": ("DGS, matching", PALETTE[0][0]),
     "histogram | unguided": ("DGS, the paper's rule", PALETTE[4][0]),
-    "drawn to modes": ("drawn to modes (DAG)", PALETTE[2][0]),
+    "drawn to modes": ("drawn to modes", PALETTE[2][0]),
+    "easiest of 5 | drawn to modes": ("drawn to modes, easiest of 5 (DAG + DGS)", PALETTE[3][0]),
 }
 
 
@@ -70,41 +69,49 @@ def by_ipc() -> None:
     figure.savefig(IMAGES / "accuracy_by_ipc.png", dpi=130)
 
 
-def mean_difficulty(draw: Draw | LabelledImages, guide, seeds: int) -> float:
-    """Of the images of a set by the guide, over as many draws."""
-    found = []
-    for seed in range(seeds):
-        images = draw(seed) if callable(draw) else draw
-        pixels = images.images.permute(0, 3, 1, 2).float() / 255
-        found.append(float(difficulty(guide.logits(pixels), images.labels).mean()))
-    return float(np.mean(found))
-
-
 def by_difficulty(folder: Path) -> None:
     """Matching to targets from easy to hard, all from the unguided pool, on held-out training images."""
-    test = test_images(10)
-    drawn, known = Study(folder, 10, test), accuracies("tune-10")
-    rows = {BASELINE: partial(drawn.chosen, "unguided", "random", None, 50)}
-    for name, target in candidates().items():
-        rows[f"matching, {name}"] = partial(drawn.chosen, "unguided", "matching", target, 50)
-    guide = load_classifier(embedded.PIPELINE / "classifier")
+    pool, _, _ = Study(folder, 10, test_images(10)).pool("unguided", 50)
+    known = accuracies("tune-10")
     figure, axes = plain_axes("accuracy on held-out training images, %", "mean difficulty of the 10 images a class")
-    for name, draw in rows.items():
-        if name not in known:
-            continue
-        x, values = mean_difficulty(draw, guide, 3), known[name]
-        color = INK if name == BASELINE else PALETTE[0][0]
-        axes.errorbar(x, values.mean(), half_interval(values), color=color, marker="o", ms=5, lw=1, capsize=2)
+    points = [("random", pool.difficulties.mean(), known[BASELINE], INK)]
+    for name, target in candidates().items():
+        chosen = subsample(pool, 10, target=target, method="matching").indices
+        points.append((name, pool.difficulties[chosen].mean(), known[f"matching, {name}"], PALETTE[0][0]))
+    for name, x, values, color in points:
+        half = half_interval(values)
+        axes.errorbar(x, values.mean(), half, color=color, marker="o", ms=5, capsize=2)
         axes.annotate(
-            name.removeprefix("matching, "), (x, values.mean()), (5, 4), textcoords="offset points", fontsize=7
-        )
+            name.replace("0.", "."), (x, values.mean() + half), (0, 3), textcoords="offset points",
+            fontsize=8, rotation=50, rotation_mode="anchor", color=color,
+        )  # fmt: skip
+    axes.set(ylim=(70.5, 80.5), xlim=(0, 0.24))
     figure.savefig(IMAGES / "accuracy_by_difficulty.png", dpi=130)
+
+
+def tables() -> None:
+    """Mean and deviation of every set that has the most seeds, and its paired difference to the random baseline."""
+    for path in sorted(RESULTS.glob("downstream-*.json")):
+        name = path.stem.removeprefix("downstream-")
+        print(f"\n**{name}**\n\n| set | seeds | accuracy, % | against random, unguided (95 % interval) |")
+        print("| --- | --- | --- | --- |")
+        known = accuracies(name)
+        for row, values in sorted(known.items(), key=lambda item: -item[1].mean()):
+            deviation = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+            count = min(len(values), len(known[BASELINE]))
+            against = paired(values[:count], known[BASELINE][:count])
+            interval = "" if against.interval is None else " ({:+.1f} to {:+.1f})".format(*against.interval)
+            difference = "" if row == BASELINE else f"{against.difference:+.1f}{interval}"
+            print(f"| {row.replace(' | ', ' of ')} | {len(values)} | {values.mean():.1f}{deviation} | {difference} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("what", choices=["tables", "figures"])
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/downstream"))
     options = parser.parse_args()
+    if options.what == "tables":
+        return tables()
     by_ipc()
     by_difficulty(options.folder)
 

@@ -450,10 +450,10 @@ def subsample(
     method: Annotated[
         str,
         Option(
-            help="histogram (the paper's rule) and matching (nearest in Wasserstein-1) follow the target, by default "
+            help="matching (nearest in Wasserstein-1) and histogram (the paper's rule) follow the target, by default "
             "the reference; to compare with: random, easiest, hardest, k-center, herding"
         ),
-    ] = "histogram",
+    ] = "matching",
     search: Annotated[str, Option(help="range of histogram's threshold search: pool or ipc")] = "pool",
     clipping: Annotated[
         str, Option(help="histogram: clip the reference by the pool's counts, as the paper does, or by its values")

@@ -42,7 +42,7 @@ REAL, UNGUIDED = "random real", "random, unguided pool"
 PAPER, DGS, DAG_DGS = "DGS, the paper's rule", "DGS, matching", "DAG + DGS"
 FOLDERS = {PAPER: "set-paper", DGS: "set-dgs", DAG_DGS: "set-dag-dgs"}
 SELECTIONS = {  # of each set: its pool, and the rule by which it is chosen
-    PAPER: ("unguided", SelectionRule()),
+    PAPER: ("unguided", SelectionRule("histogram")),
     DGS: ("unguided", SelectionRule("matching", diversity="k-center")),
     DAG_DGS: ("DAG", SelectionRule("matching", diversity="k-center", evenly="mode")),
 }

@@ -82,7 +82,7 @@ def subsample(  # type: ignore[misc] # the overloads leave the options to this o
     ipc: int | Sequence[int],
     *,
     target: Target | None = None,
-    method: str | SelectionRule = "histogram",
+    method: str | SelectionRule = "matching",
     seed: int = 0,
     labels: Sequence[int] | np.ndarray | None = None,
     class_names: Mapping[int, str] | None = None,

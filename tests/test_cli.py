@@ -98,7 +98,7 @@ def test_found_modes_draw_a_pool(tmp_path, saved_pipeline):
     published = ["--modes", tmp_path / "modes.safetensors", "--mode-window", "lgd", "--modes-by-size"]
     assert generate(saved_pipeline, tmp_path / "by size", *published).exit_code == 0
     settings = json.loads((tmp_path / "by size" / "pool.json").read_text())["settings"]["mode_guidance"]
-    assert settings == {"scale": 0.1, "start": 0.08, "stop": 0.8, "proportional": True}
+    assert settings == {"scale": 0.2, "start": 0.08, "stop": 0.8, "proportional": True}
     wrong = generate(saved_pipeline, tmp_path / "none", *published[:2], "--mode-window", "dgs")
     assert (wrong.exit_code, wrong.stderr.count("\n")) == (2, 1)
     call("score", tmp_path / "real", "--classifier", saved_pipeline / "classifier", "--quiet")

@@ -89,7 +89,7 @@ def test_nested_sets_nest_and_begin_with_the_smaller_one(rule, values, target, d
 @given(values=pools, target=TARGETS, data=st.data())
 def test_histogram_draws_each_bin_up_to_its_quota_and_fills_the_rest(values, target, data):
     ipc = data.draw(st.integers(1, len(values)))
-    chosen = select(values, ipc, target=target)
+    chosen = select(values, ipc, target=target, method="histogram")
     bins = log_scale(values, *chosen.thresholds).bins(values)
     available = np.bincount(bins, minlength=BINS)
     assert sum(chosen.quotas) == ipc
@@ -112,7 +112,7 @@ def test_matching_is_never_farther_from_the_target_than_any_other_method(values,
 def test_every_step_of_the_papers_rule_can_be_followed():
     values, reference = np.geomspace(1e-5, 1, 50), np.geomspace(1e-4, 1, 1300)
     target = TargetDistribution.from_reference(reference)
-    chosen = select(values, 10, target=target)
+    chosen = select(values, 10, target=target, method="histogram")
     assert chosen.scale == log_scale(values, *chosen.thresholds)
     own = log_scale(reference, *chosen.thresholds)  # of the reference itself, as the paper clips by counts
     assert np.abs(np.array(chosen.quotas) - 10 * np.bincount(own.bins(reference), minlength=BINS) / 1300).max() < 1
@@ -124,7 +124,9 @@ def test_shared_thresholds_keep_the_bins_of_pool_and_reference_the_same():
     generator = np.random.default_rng(0)
     pool, reference = (1 / (1 + np.exp(-generator.normal(-4, 2, n))) for n in (250, 1300))
     target = TargetDistribution.from_reference(reference)
-    counts, shared = (select(pool, 50, target=target, method=SelectionRule(clipping=c)) for c in ("counts", "values"))
+    counts, shared = (
+        select(pool, 50, target=target, method=SelectionRule("histogram", clipping=c)) for c in ("counts", "values")
+    )
     easiest = np.mean(chosen_bins(shared, reference) == 0)
     assert shared.quotas[0] == pytest.approx(50 * easiest, abs=1)
     assert counts.quotas[0] < shared.quotas[0]
@@ -136,7 +138,7 @@ def chosen_bins(chosen, values):
 
 
 def test_raw_scale_counts_tenths_of_the_difficulty():
-    chosen = select(np.linspace(0, 1, 200), 10, target="ground", method=SelectionRule(scale="raw"))
+    chosen = select(np.linspace(0, 1, 200), 10, target="ground", method=SelectionRule("histogram", scale="raw"))
     assert isinstance(chosen.scale, RawScale)
     assert sorted(np.floor(10 * np.linspace(0, 1, 200)[chosen.indices])) == list(range(10))
 
@@ -158,7 +160,9 @@ def test_easiest_and_hardest_are_what_they_say():
 
 def test_search_ranges_differ_as_in_paper_and_released_code():
     values = 1 / (1 + np.exp(-np.random.default_rng(0).normal(-4, 2, 250)))
-    wide, narrow = (select(values, 10, target="hill", method=SelectionRule(search=s)) for s in ("pool", "ipc"))
+    wide, narrow = (
+        select(values, 10, target="hill", method=SelectionRule("histogram", search=s)) for s in ("pool", "ipc")
+    )
     assert max(narrow.thresholds) < 5 <= max(wide.thresholds)
 
 
@@ -170,7 +174,7 @@ def test_search_ranges_differ_as_in_paper_and_released_code():
 )
 def test_smallest_sets_and_saturated_pools_work(ipc, search, values):
     target = TargetDistribution.from_reference(np.geomspace(1e-6, 1, 50))
-    chosen = select(values, ipc, target=target, method=SelectionRule(search=search))
+    chosen = select(values, ipc, target=target, method=SelectionRule("histogram", search=search))
     assert len(set(chosen.indices.tolist())) == ipc
     assert np.isfinite(chosen.distance)
 
@@ -187,7 +191,8 @@ def test_global_random_state_is_neither_read_nor_changed():
 def test_plain_difficulties_of_several_classes_are_subsampled_with_a_report():
     generator = np.random.default_rng(0)
     labels = np.repeat([7, 3], 40)
-    chosen = subsample(generator.random(80), 5, labels=labels, class_names={3: "Bag", 7: "Coat"}, target="hill")
+    options = {"labels": labels, "class_names": {3: "Bag", 7: "Coat"}, "target": "hill"}
+    chosen = subsample(generator.random(80), 5, method="histogram", **options)
     assert np.bincount(labels[chosen.indices])[[3, 7]].tolist() == [5, 5]
     assert [row["class"] for row in chosen.report] == ["Bag", "Coat"]
     for row in json.loads(json.dumps(chosen.report)):
@@ -257,7 +262,7 @@ def test_baselines_leave_out_the_same_images(tmp_path, method):
 
 def test_nested_sets_search_their_own_thresholds_as_released():
     values = 1 / (1 + np.exp(-np.random.default_rng(0).normal(-4, 2, 250)))
-    rule = SelectionRule(search="ipc")
+    rule = SelectionRule("histogram", search="ipc")
     found = select(values, [10, 50], method=rule, target="hill")
     assert found[10].thresholds == select(values, 10, method=rule, target="hill").thresholds
 
@@ -306,7 +311,7 @@ def test_bad_input_is_refused(values, options, message):
         ({"scale": "sqrt"}, "'raw'"),
         ({"diversity": "yes"}, "k-center"),
         ({"tolerance": -1, "method": "matching"}, "lies in"),
-        ({"diversity": "k-center"}, "belongs to matching"),
+        ({"diversity": "k-center", "method": "histogram"}, "belongs to matching"),
     ],
 )
 def test_bad_rule_is_refused(options, message):
