@@ -28,7 +28,7 @@ def pool(tmp_path):
 @pytest.fixture
 def distilled(pool, tmp_path):
     images = read_pool(pool)
-    chosen = subsample(images, 2, target="cliff", method="matching", seed=5)
+    chosen = subsample(images, 2, target="cliff", method="histogram", seed=5)
     options = {"columns": chosen.columns, "provenance": {"selection": chosen.record}}
     write_distilled_set(images, chosen.indices.tolist(), tmp_path / "distilled", **options)
     return tmp_path / "distilled"
@@ -47,7 +47,7 @@ def test_commands_name_the_places_and_what_differs_from_the_defaults(pool, disti
     assert options_of(generate)["--seed"] == "3"
     assert shlex.split(choose)[:4] == ["dag-diffusion", "subsample", str(pool), str(distilled)]
     assert options_of(choose)["--ipc"] == "2"
-    assert options_of(choose)["--method"] == "matching"
+    assert options_of(choose)["--method"] == "histogram"
     assert options_of(choose)["--target"] == "cliff"
     assert options_of(choose)["--seed"] == "5"
 
