@@ -205,6 +205,7 @@ class Modes:
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"its format is {metadata.get('format')}")
             names = {int(label): name for label, name in json.loads(metadata["class_names"]).items()}
+            tensors["centres"] = tensors["centres"].float()  # a file may hold them in half precision
             return cls(**tensors, class_names=names, vae=metadata["vae"])
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(

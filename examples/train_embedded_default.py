@@ -390,7 +390,7 @@ def write_modes(data: tuple[Tensor, Tensor], vae: AutoencoderKL, path: Path) -> 
 
     first = torch.cat([torch.where(data[1] == label)[0][:5000] for label in range(len(CLASS_NAMES))])
     modes = find_modes(encode(vae, data[0][first], 500), data[1][first], 50, class_names=dict(enumerate(CLASS_NAMES)))
-    replace(modes, vae="embedded default").save(path)
+    replace(modes, centres=modes.centres.half(), vae="embedded default").save(path)
 
 
 def write_reference(data: tuple[Tensor, Tensor], scores: dict[str, np.ndarray], folder: Path) -> None:
