@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DiTTransformer2DModel
-from downstream import BASELINE, SIZE, Draw, Study, rounds, run
-from downstream_modes import drawn_in_turn, nearest_images
+from downstream import BASELINE, SIZE, Draw, Study, drawn_in_turn, run
+from downstream_modes import nearest_images
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -145,7 +145,7 @@ def study(folder: Path, options: argparse.Namespace) -> None:
     if ipc == 10:
         for name in ("modes, scale 0.1", "modes, scale 0.2"):
             pool = read_pool(folder / name)
-            sets[f"drawn to {name}"] = partial(drawn_in_turn, images_of(pool), rounds(pool, 10))
+            sets[f"drawn to {name}"] = partial(drawn_in_turn, images_of(pool), pool, 10)
         rule = SelectionRule("easiest", evenly="mode")  # of the last pool, the stronger one; the same for every seed
         sets["easiest of 5 | drawn to modes"] = subset(images_of(pool), subsample(pool, ipc, method=rule).indices)
         real = read_pool(folder / "train.parquet")

@@ -135,6 +135,19 @@ def rounds(pool: Pool, modes: int) -> np.ndarray:
     return np.array([int(Path(row["file_name"]).stem) for row in pool.rows]) // modes
 
 
+def drawn_in_turn(images: LabelledImages, pool: Pool, modes: int, seed: int) -> LabelledImages:
+    """One image to each mode, others for every seed."""
+    return subset(images, np.flatnonzero(rounds(pool, modes) == seed))
+
+
+def one_each(images: LabelledImages, pool: Pool, modes: int, method: str, seed: int) -> LabelledImages:
+    """DGS: of ``PER_MODE`` images of each mode one; others for every seed, as far as there are so many."""
+    groups = rounds(pool, modes) // PER_MODE
+    own = np.flatnonzero(groups == seed % (groups.max() + 1))
+    options = {"target": reference(), "method": SelectionRule(method, evenly="mode"), "seed": seed}
+    return subset(images, own[subsample(rows_of(pool, own), modes, **options).indices])
+
+
 class Study:
     """The sets of one IPC by name, each made only when it is first asked for."""
 
@@ -160,17 +173,12 @@ class Study:
         return subset(images, subsample(pool, self.ipc, **options).indices)
 
     def in_turn(self, seed: int) -> LabelledImages:
-        """One image to each mode, others for every seed."""
         pool, images, _ = self.pool(f"drawn to modes, {self.ipc}", 250)
-        return subset(images, np.flatnonzero(rounds(pool, self.ipc) == seed))
+        return drawn_in_turn(images, pool, self.ipc, seed)
 
     def one_each(self, method: str, seed: int) -> LabelledImages:
-        """DGS: of ``PER_MODE`` images of each mode one; others for every seed, as far as there are so many."""
         pool, images, _ = self.pool(f"drawn to modes, {self.ipc}", 250)
-        groups = rounds(pool, self.ipc) // PER_MODE
-        own = np.flatnonzero(groups == seed % (groups.max() + 1))
-        options = {"target": reference(), "method": SelectionRule(method, evenly="mode"), "seed": seed}
-        return subset(images, own[subsample(rows_of(pool, own), self.ipc, **options).indices])
+        return one_each(images, pool, self.ipc, method, seed)
 
     def sets(self) -> Iterator[tuple[str, Draw]]:
         """Name and draw of every set of the study."""

@@ -19,18 +19,19 @@ from downstream import (
     SIZE,
     Draw,
     Study,
+    drawn_in_turn,
     first_of,
     held_out,
+    one_each,
     real_latents,
-    rounds,
     run,
     test_images,
 )
 from subsampling import reference_target as reference
 
-from dag_diffusion import PoolConfig, SelectionRule, TargetDistribution, embedded, fill_pool, read_pool, subsample
+from dag_diffusion import PoolConfig, TargetDistribution, embedded, fill_pool, read_pool
 from dag_diffusion.distillation import load_embedded_pipeline
-from dag_diffusion.labelled_images import LabelledImages, load_labelled_images, subset
+from dag_diffusion.labelled_images import LabelledImages, load_labelled_images
 from dag_diffusion.modes import ModeGuidance, Modes, find_difficulty_modes, find_modes
 from dag_diffusion.pools import Pool
 from dag_diffusion.real_images import rows_of
@@ -104,17 +105,6 @@ def pools(folder: Path, pipeline, found: dict[str, Modes]) -> dict[str, Pool]:
     }
 
 
-def drawn_in_turn(images: LabelledImages, turns: np.ndarray, seed: int) -> LabelledImages:
-    """One image to each mode, others for every seed."""
-    return subset(images, np.flatnonzero(turns == seed))
-
-
-def one_each(images: LabelledImages, pool: Pool, rule: SelectionRule, seed: int) -> LabelledImages:
-    """DGS with one image for each mode, of ``PER_MODE``."""
-    own = np.flatnonzero(rounds(pool, 10) // PER_MODE == seed)
-    return subset(images, own[subsample(rows_of(pool, own), 10, target=reference(), method=rule, seed=seed).indices])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -128,11 +118,10 @@ def main() -> None:
     for name, pool in pools(options.folder, pipeline, found).items():
         images = load_labelled_images(pool, **SIZE, class_names=test.class_names)
         if not name.endswith("many"):
-            sets[name] = partial(drawn_in_turn, images, rounds(pool, 10))
+            sets[name] = partial(drawn_in_turn, images, pool, 10)
             continue
         for method in ("easiest", "hardest", "matching"):
-            rule = SelectionRule(method, evenly="mode")
-            sets[f"{method} of {PER_MODE} a mode, scale 0.2"] = partial(one_each, images, pool, rule)
+            sets[f"{method} of {PER_MODE} a mode, scale 0.2"] = partial(one_each, images, pool, 10, method)
     with torch.no_grad():
         decoded = pipeline.vae.decode(found["plain"].centres / pipeline.vae.config.scaling_factor).sample
     pixels = ((decoded[:, :1] + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)

@@ -3,8 +3,6 @@
 seed, class, i -> noise -> image i -> d by the guide, d by an evaluator -> a bar of that length below it
 """
 
-import base64
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -18,6 +16,7 @@ from .difficulty import mean_margin
 from .figures import PALETTE
 from .plans import image_seed
 from .pools import as_eight_bit
+from .report_images import data_uri
 
 MOST = 8  # images at a time: two rows of them on a laptop's screen, and a few seconds of its processor
 SMALL = 100  # pixels; browsers would blur smaller images when they enlarge them
@@ -99,6 +98,8 @@ def difficulties_by(evaluator: nn.Module, pipeline: Any, images: list[Image.Imag
 def row_of_images(drawn: Drawn, title: str, alt: str, target: float | None = None) -> str:
     """HTML of one row: the mean difficulties, and under each image a bar for every classifier that measured it.
 
+    The images themselves are in it, so that a page holds no file that another user could ask for.
+
     Args:
         title, alt: plain text.
         target: marked on the guide's bars.
@@ -113,7 +114,7 @@ def row_of_images(drawn: Drawn, title: str, alt: str, target: float | None = Non
         )
         small = " class='small'" if max(image.size) < SMALL else ""
         described = escape(f"{alt}, image {i + 1}", quote=True)
-        figures.append(f'<figure><img{small} src="{_as_address(image)}" alt="{described}">{bars}</figure>')
+        figures.append(f'<figure><img{small} src="{data_uri(image, lossless=True)}" alt="{described}">{bars}</figure>')
     heading = f"<p><b>{escape(title)}</b> &nbsp; mean d = {means}</p>"
     return f"<div class='looks'>{heading}<div>{''.join(figures)}</div></div>"
 
@@ -122,10 +123,3 @@ def _bar(name: str, value: float, target: float | None, color: str) -> str:
     mark = "" if target is None else f"<i style='left: {100 * target:.1f}%'></i>"
     bar = f"<div><b style='width: {100 * value:.1f}%; background: {color}'></b>{mark}</div>"
     return f"<figcaption><span>{name}</span><span>{value:.2f}</span>{bar}</figcaption>"
-
-
-def _as_address(image: Image.Image) -> str:
-    """The image itself as an address, so that a page holds no file that another user could ask for."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -11,7 +11,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from .cards import CARD
@@ -20,7 +20,7 @@ from .files import held, json_lines, read_json_object, require_writable, write_a
 from .hub import Shared, hub_api, require_name
 from .hub_errors import plain_errors
 from .image_formats import image_suffixes
-from .metadata import METADATA
+from .metadata import METADATA, names_elsewhere
 from .pools import PROVENANCE, read_pool
 from .shared_files import EXAMPLES, HISTOGRAM, INDEX, PIPELINE_CODE, SOFT_LABELS
 from .weights import PICKLES
@@ -117,18 +117,13 @@ def _found(api: "HfApi", repo: str, repo_type: str, revision: str | None) -> "tu
 
 def _wanted(repo: str, kind: str, names: Sequence[str]) -> list[str]:
     """Files to download: nothing that is run when it is read, and nothing that would be written elsewhere."""
-    if outside := [name for name in names if not _is_inside(name)]:
+    if outside := [name for name in names if not PurePosixPath(name).parts or names_elsewhere(PurePosixPath(name))]:
         raise ValueError(f"{repo} has a file called {outside[0]!r}, which leads out of the folder; it is refused")
     wanted = [name for name in names if (_is_of_set if kind == "dataset" else _is_of_pipeline)(name)]
     _warn_of(repo, names, PICKLES, "pickles, which may run any program when they are read")
     _warn_of(repo, names, CODE, "code, which runs only where you put it yourself")
     _require_set(repo, names, wanted) if kind == "dataset" else _require_pipeline(repo, names)
     return wanted
-
-
-def _is_inside(name: str) -> bool:
-    posix, windows = PurePosixPath(name), PureWindowsPath(name)
-    return bool(posix.parts) and not (posix.anchor or windows.anchor or ".." in (*posix.parts, *windows.parts))
 
 
 def _is_of_set(name: str) -> bool:

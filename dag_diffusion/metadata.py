@@ -83,15 +83,21 @@ def require_inside(root: Path, rows: Sequence[Mapping[str, Any]], source: Path) 
         seen.add(name.parts)
 
 
+def names_elsewhere(name: PurePath) -> bool:
+    """Whether a name alone leads out of its folder, on this system or on another, where a set may be read as well."""
+    if name.anchor or ".." in name.parts:  # also one that comes back: a set is written to the names of its rows
+        return True
+    if "\\" not in str(name) and ":" not in str(name):
+        return False
+    elsewhere = PureWindowsPath(name)
+    return bool(elsewhere.anchor) or ".." in elsewhere.parts
+
+
 def _leads_out(root: str, name: PurePath, file: str, inside: dict[tuple[str, ...], bool]) -> bool:
     """Whether a file is elsewhere than below ``root``; ``inside`` keeps the answer for each folder, for speed."""
     folder = name.parts[:-1]
-    if name.anchor or ".." in name.parts:  # also one that comes back: a set is written to the names of its rows
+    if names_elsewhere(name):
         return True
-    if "\\" in str(name) or ":" in str(name):  # a set may be read on another system than it was written on
-        elsewhere = PureWindowsPath(name)
-        if elsewhere.anchor or ".." in elsewhere.parts:
-            return True
     if folder not in inside:
         inside[folder] = _is_below(root, os.path.join(root, *folder))
     return not inside[folder] or (os.path.islink(file) and not _is_below(root, file))

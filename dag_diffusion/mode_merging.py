@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from .modes import Modes
+from .modes import Modes, cluster_numbers
 
 
 def merge_modes(modes: Modes, per_class: int, *, seed: int = 0) -> Modes:
@@ -50,11 +50,8 @@ def merge_modes(modes: Modes, per_class: int, *, seed: int = 0) -> Modes:
 
 
 def _clusters(modes: Modes, positions: np.ndarray, count: int, seed: Sequence[int]) -> list[np.ndarray]:
-    from sklearn.cluster import KMeans
-
     if len(positions) <= count:
         return [positions[[index]] for index in range(len(positions))]
     features, weights = modes.centres[positions].flatten(1).numpy(), modes.sizes[positions].numpy()
-    state = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    found = KMeans(count, n_init=10, random_state=state).fit_predict(features, sample_weight=weights)
+    found = cluster_numbers(features, count, seed, starts=10, weights=weights)  # few modes, so that starts cost nothing
     return [positions[found == cluster] for cluster in np.unique(found)]

@@ -306,15 +306,22 @@ def _rows_by_class(labels: Labels, count: int, per_class: int, class_names: Mapp
 
 def _k_means(features: np.ndarray, rows: np.ndarray, count: int, seed: Sequence[int]) -> list[np.ndarray]:
     """The rows of each of ``count`` clusters, none of them empty."""
-    from sklearn.cluster import KMeans
-
-    state = int(np.random.SeedSequence(seed).generate_state(1)[0])
     # one start, as in MGD3: k-means++ spreads its centres already, and a second one would double the time
-    found = KMeans(count, n_init=1, random_state=state).fit_predict(features[rows])
+    found = cluster_numbers(features[rows], count, seed, starts=1)
     for cluster in np.setdiff1d(np.arange(count), found):  # images that are equal leave clusters empty
         largest = np.bincount(found).argmax()
         found[np.flatnonzero(found == largest)[-1]] = cluster
     return [rows[found == cluster] for cluster in range(count)]
+
+
+def cluster_numbers(
+    features: np.ndarray, count: int, seed: Sequence[int], *, starts: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Which of ``count`` clusters each is in, ``(n,)``, by the best of some starts of k-means; some may be empty."""
+    from sklearn.cluster import KMeans
+
+    state = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    return KMeans(count, n_init=starts, random_state=state).fit_predict(features, sample_weight=weights)
 
 
 def _strata(

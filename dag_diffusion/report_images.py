@@ -51,7 +51,7 @@ def shown_image(pool: Pool, index: int) -> dict[str, Any]:
     scale = whole_factor(image, SHOWN) if pixelated else SHOWN / max(image.size)
     return {
         **shown,
-        "source": _data_uri(image, lossless=pixelated),
+        "source": data_uri(image, lossless=pixelated),
         "width": max(1, round(image.width * scale)),
         "height": max(1, round(image.height * scale)),
         "pixelated": pixelated,
@@ -103,7 +103,7 @@ def enlarged(image: Image.Image, side: int) -> np.ndarray:
     return np.asarray(image.convert("RGB").resize(size, Image.Resampling.NEAREST))
 
 
-def _data_uri(image: Image.Image, *, lossless: bool) -> str:
+def data_uri(image: Image.Image, *, lossless: bool) -> str:
     """PNG where every pixel counts, else WebP, or JPEG where Pillow was built without it."""
     kind, options = ("PNG", {"optimize": True}) if lossless else ("WEBP", {"quality": 80})
     if kind == "WEBP" and not features.check("webp"):

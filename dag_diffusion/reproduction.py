@@ -7,10 +7,10 @@ Options that are at their default are left out.  What a record cannot hold, such
 
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 Record = Mapping[str, Any]
-RULE = ("method", "search", "clipping", "scale", "diversity", "tolerance", "evenly")
 
 
 def commands_of(provenance: Record) -> list[str]:
@@ -92,9 +92,9 @@ def _subsample(selection: Record) -> Iterator[Any]:
     yield from ("--ipc", selection.get("ipc"))
     if selection.get("target") is not None:
         yield from ("--target", target_text(selection["target"]))
-    for name in RULE:
-        if name in selection and selection[name] != getattr(SelectionRule, name):
-            yield from (f"--{name}", selection[name])
+    for option in fields(SelectionRule):
+        if option.name in selection and selection[option.name] != option.default:
+            yield from (f"--{option.name}", selection[option.name])
     yield from ("--seed", selection.get("seed"))
 
 

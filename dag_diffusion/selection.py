@@ -145,11 +145,7 @@ def select(  # type: ignore[misc] # the overloads leave the options to this one
     rule = method if isinstance(method, SelectionRule) else SelectionRule(method)
     sizes, wanted = sizes_of(ipc), None if target is None else as_target(target)
     values = _checked(difficulties, sizes)
-    _require(rule, wanted, features, len(values))
-    if rule.evenly and (groups is None or len(groups) != len(values)):
-        raise ValueError(
-            f"evenly={rule.evenly!r} needs the groups of all {len(values)} images; give one value an image"
-        )
+    _require(rule, wanted, features, groups, len(values))
     if names is not None and len(names) != len(values):
         raise ValueError(f"there are {len(values)} difficulties but {len(names)} names; give one name an image")
     order = np.arange(len(values)) if names is None else np.argsort(np.asarray(names, str), kind="stable")
@@ -181,13 +177,21 @@ def _checked(difficulties: Sequence[float] | np.ndarray, sizes: Sequence[int]) -
     return values
 
 
-def _require(rule: SelectionRule, target: TargetDistribution | None, features: np.ndarray | None, count: int) -> None:
+def _require(
+    rule: SelectionRule,
+    target: TargetDistribution | None,
+    features: np.ndarray | None,
+    groups: Sequence[Any] | np.ndarray | None,
+    count: int,
+) -> None:
     if rule.method in BY_TARGET and target is None:
         raise ValueError(
             f"the {rule.method} rule needs a target: 'hill', TargetDistribution.from_reference(...), .beta(...), ..."
         )
     if features is not None or rule.needs_features:
         require_features(features, count, rule)
+    if rule.evenly and (groups is None or len(groups) != count):
+        raise ValueError(f"evenly={rule.evenly!r} needs the groups of all {count} images; give one value an image")
 
 
 def require_features(features: np.ndarray | None, count: int, rule: SelectionRule) -> None:
