@@ -102,7 +102,7 @@ def make_pools(folder: Path, data: Path) -> None:
     latents, labels = real_latents(folder, pipeline.vae)
     for count in (1, 10, 20, 50):
         modes = find_modes(latents, labels, count, class_names=pipeline.class_names)
-        pool(f"drawn to modes, {count}", min(25 * count, 250), modes=modes, mode_guidance=ModeGuidance(scale=0.2))
+        pool(f"drawn to modes, {count}", min(25 * count, 750), modes=modes, mode_guidance=ModeGuidance(scale=0.2))
 
 
 def real_latents(folder: Path, vae: nn.Module) -> tuple[Tensor, np.ndarray]:

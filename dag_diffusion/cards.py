@@ -4,7 +4,8 @@
 
 A card whose seal fits is as it was written; one that somebody has edited is kept.  ``configs`` in the YAML name files
 and features: only from there do ``datasets`` take class names, and without the file patterns they would make a split of
-a class called "bullet train" and lose the others.
+a class called "bullet train" and lose the others.  They also tell a set by its contents, since ``datasets`` knows a
+folder with such a card by its name and ``configs`` alone, and would show the images of an earlier set of that name.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .class_names import distinct_names
+from .files import json_lines
 from .metadata import METADATA
 from .pools import Pool
 from .reproduction import commands_of, generation_of, target_text
@@ -100,7 +102,14 @@ def dataset_card(
         size_categories=[next((name for most, name in SIZES if len(pool) < most), "1M<n<10M")],
         pretty_name=title,
         tags=["dataset-distillation", *(["synthetic", "diffusion"] if generation else []), "dag-diffusion"],
-        configs=[{"config_name": "default", "data_files": _data_files(pool), "features": _in_yaml(features)}],
+        configs=[
+            {
+                "config_name": "default",
+                "description": f"contents {_contents(pool)}",
+                "data_files": _data_files(pool),
+                "features": _in_yaml(features),
+            }
+        ],
         **own,
     )
     page = _page(
@@ -148,6 +157,14 @@ def _data_files(pool: Pool) -> list[dict[str, Any]]:
     deep = ["*/**"] if any(len(name.parts) > 1 for name in names) else []
     flat = sorted({f"*{name.suffix}" for name in names if len(name.parts) == 1})
     return [{"split": "train", "path": [METADATA, *deep, *flat]}]
+
+
+def _contents(pool: Pool) -> str:
+    """A name for rows and images, another if any of them is another."""
+    found = hashlib.sha256(json_lines(pool.rows))
+    for row in pool.rows:
+        found.update(hashlib.sha256((pool.path / row["file_name"]).read_bytes()).digest())
+    return found.hexdigest()[:16]
 
 
 def _features(pool: Pool) -> dict[str, Any]:

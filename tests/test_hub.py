@@ -571,9 +571,8 @@ def test_parquet_and_listed_sets_are_shared_with_their_images(hub, pool, tmp_pat
     assert back.listing is None
 
 
-def test_code_of_the_page_runs(tmp_path, monkeypatch):
+def test_code_of_the_page_runs(tmp_path, monkeypatch, datasets_cache):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")  # knows folders by relative names
     page = (Path(__file__).parent.parent / "docs" / "hub.md").read_text("utf-8")
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
@@ -581,6 +580,18 @@ def test_code_of_the_page_runs(tmp_path, monkeypatch):
     assert names["data"].features["label"].names == list(embedded.CLASS_NAMES)
     assert names["again"].probe is not None
     assert (tmp_path / "look-first" / "difficulty.png").exists()
+
+
+@pytest.mark.parametrize("change", ["rows", "images"])
+def test_datasets_shows_no_image_of_an_earlier_set_of_that_name(tmp_path, monkeypatch, datasets_cache, change):
+    for grey in (10, 200):
+        folder = tmp_path / f"at {grey}"
+        name = f"{grey}.png" if change == "rows" else "0.png"
+        (folder / "set" / "Bag").mkdir(parents=True)
+        Image.new("L", (8, 8), grey).save(folder / "set" / "Bag" / name)
+        push(folder / "set", "me/set", dry_run=folder / "shared")
+        monkeypatch.chdir(folder)
+        assert datasets.load_dataset("shared", split="train")[0]["image"].getpixel((0, 0)) == grey
 
 
 def test_two_classes_of_one_name_and_missing_labels_are_told_apart(hub, tmp_path):

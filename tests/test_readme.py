@@ -33,11 +33,10 @@ def python_blocks(text: str) -> list[str]:
     return blocks
 
 
-def test_python_road_runs_from_pipeline_to_dataset(tmp_path, monkeypatch):
+def test_python_road_runs_from_pipeline_to_dataset(tmp_path, monkeypatch, datasets_cache):
     monkeypatch.chdir(tmp_path)
     tiny_pipeline().save_pretrained("tiny-dit")
     tiny_classifier().save_pretrained("tiny-classifier")
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     names: dict = {}
     for block in python_blocks(README):
         exec(block, names)  # noqa: S102 - our own README
@@ -60,9 +59,8 @@ def test_code_of_the_sampling_page_runs():
 
 
 @pytest.mark.parametrize("page", [name for name, text in DOCS.items() if "```python" in text and name not in OWN_TEST])
-def test_code_of_the_other_pages_runs(page, tmp_path, monkeypatch):
+def test_code_of_the_other_pages_runs(page, tmp_path, monkeypatch, datasets_cache):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     write_images(tmp_path / "pool", {"Bag": 3, "Coat": 3}, difficulty=lambda name, index: index / 3)
     names: dict = {}
     for block in python_blocks(DOCS[page]):
