@@ -39,7 +39,15 @@ from dag_diffusion.modes import ModeGuidance, Modes, encode_pool, find_modes
 from dag_diffusion.pools import Pool
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
-from train_embedded_default import build_guide, build_scheduler, logits_of, train_classifier, train_dit
+from train_embedded_default import (
+    build_guide,
+    build_scheduler,
+    logits_of,
+    shifted,
+    train_classifier,
+    train_dit,
+    write_parquet,
+)
 
 NAMES = {label: str(label) for label in range(10)}
 
@@ -54,11 +62,6 @@ def read_digits() -> dict[str, tuple[Tensor, Tensor]]:
     first = torch.cat([order[labels[order] == label][:400] for label in NAMES])
     rest = torch.cat([order[labels[order] == label][400:] for label in NAMES])
     return {"train": (images[first], labels[first].long()), "test": (images[rest], labels[rest].long())}
-
-
-def shifted(images: Tensor) -> Tensor:
-    """By up to two pixels; the padding is two wide, so nothing wraps round, and no digit is mirrored."""
-    return images.roll(torch.randint(-2, 3, (2,)).tolist(), dims=(2, 3))
 
 
 def build_named_guide():
@@ -95,21 +98,10 @@ def reference(folder: Path) -> TargetDistribution:
     return TargetDistribution.from_reference(by_name, "training images, out of sample")
 
 
-def write_real(data: tuple[Tensor, Tensor], path: Path) -> None:
-    from datasets import ClassLabel, Dataset, Features
-    from datasets import Image as ImageFeature
-    from PIL import Image
-
-    pixels = ((data[0][:, 0] + 1) * 127.5).round().byte().numpy()
-    features = Features(image=ImageFeature(), label=ClassLabel(names=list(NAMES.values())))
-    content = {"image": [Image.fromarray(array) for array in pixels], "label": data[1].tolist()}
-    Dataset.from_dict(content, features).to_parquet(path)
-
-
 def make_pools(folder: Path) -> None:
     data = read_digits()
     for split in ("train", "test"):
-        write_real(data[split], folder / f"{split}.parquet")
+        write_parquet(data[split], folder / f"{split}.parquet", list(NAMES.values()))
     pipeline = DifficultyGuidedPipeline.from_pretrained(folder / "pipeline")
     pipeline.set_progress_bar_config(disable=True)
     real = read_pool(folder / "train.parquet")

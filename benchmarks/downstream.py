@@ -118,11 +118,11 @@ def real_latents(folder: Path, vae: nn.Module) -> tuple[Tensor, np.ndarray]:
 def make_real(folder: Path, data: Path) -> None:
     """The 60,000 training images as parquet, in the order of the recorded difficulties."""
     sys.path.append(str(Path(__file__).parent.parent / "examples"))
-    from train_embedded_default import read_idx, write_test_set
+    from train_embedded_default import read_idx, write_parquet
 
     if not (folder / "real.parquet").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_test_set(read_idx(data, "train"), folder / "real.partial.parquet")
+        write_parquet(read_idx(data, "train"), folder / "real.partial.parquet")
         (folder / "real.partial.parquet").rename(folder / "real.parquet")
 
 

@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -249,11 +249,15 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
+def shifted(images: Tensor) -> Tensor:
+    """By up to two pixels; the padding is two wide, so nothing wraps round."""
+    return images.roll(torch.randint(-2, 3, (2,)).tolist(), dims=(2, 3))
+
+
 def augment(images: Tensor) -> Tensor:
-    """Shift by up to two pixels (the padding is two wide, so nothing wraps round) and mirror half of the batch."""
-    shift = torch.randint(-2, 3, (2,)).tolist()
+    """Shift, and mirror half of the batch."""
+    images = shifted(images)
     flip = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
-    images = images.roll(shift, dims=(2, 3))
     return torch.where(flip, images.flip(3), images)
 
 
@@ -343,7 +347,7 @@ def write_assets(data: dict[str, tuple[Tensor, Tensor]], models: dict[str, nn.Mo
     pipeline.vae.half()
     pipeline.save_pretrained(output / "pipeline")
     models["evaluator"].save_pretrained(output / "evaluator")
-    write_test_set(data["test"], output / "test.parquet")
+    write_parquet(data["test"], output / "test.parquet")
     scores = training_difficulties(data["train"], models)
     np.savez_compressed(output / "train_difficulties.npz", **scores)
     write_reference(data["train"], scores, output / "reference")
@@ -359,13 +363,13 @@ def eight_bit(images: Tensor) -> np.ndarray:
     return ((images[:, 0] + 1) * 127.5).round().byte().numpy()
 
 
-def write_test_set(data: tuple[Tensor, Tensor], path: Path) -> None:
+def write_parquet(data: tuple[Tensor, Tensor], path: Path, class_names: Sequence[str] = CLASS_NAMES) -> None:
     from datasets import ClassLabel, Dataset, Features
     from datasets import Image as ImageFeature
     from PIL import Image
 
     images = [Image.fromarray(array) for array in eight_bit(data[0])]
-    features = Features(image=ImageFeature(), label=ClassLabel(names=list(CLASS_NAMES)))
+    features = Features(image=ImageFeature(), label=ClassLabel(names=list(class_names)))
     Dataset.from_dict({"image": images, "label": data[1].tolist()}, features).to_parquet(path)
 
 
