@@ -173,11 +173,11 @@ class Study:
         return subset(images, subsample(pool, self.ipc, **options).indices)
 
     def in_turn(self, seed: int) -> LabelledImages:
-        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}", 250)
+        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}", 750)
         return drawn_in_turn(images, pool, self.ipc, seed)
 
     def one_each(self, method: str, seed: int) -> LabelledImages:
-        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}", 250)
+        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}", 750)
         return one_each(images, pool, self.ipc, method, seed)
 
     def sets(self) -> Iterator[tuple[str, Draw]]:

@@ -53,15 +53,15 @@ def plain_axes(ylabel: str, xlabel: str) -> tuple[plt.Figure, plt.Axes]:
 def by_ipc() -> None:
     figure, axes = plain_axes("test accuracy, %", "images per class")
     sizes = [ipc for ipc in (1, 10, 20, 50) if accuracies(f"{ipc}-quick")]
-    ends = []
     for name, (label, color) in LINES.items():
         known = {ipc: accuracies(f"{ipc}-quick").get(name, np.zeros(0)) for ipc in sizes}
-        x = [ipc for ipc in sizes if len(known[ipc]) > 1]
+        x = [ipc for ipc in sizes if len(known[ipc]) > 2]
+        if len(x) < 2:
+            continue
         mean = np.array([known[ipc].mean() for ipc in x])
         band = np.array([half_interval(known[ipc]) for ipc in x])
         axes.plot(x, mean, color=color, marker="o", ms=4, label=label)
         axes.fill_between(x, mean - band, mean + band, color=color, alpha=0.15, lw=0)
-        ends.append(mean[-1])
     axes.set_xscale("log")
     axes.set_xticks(sizes, [str(ipc) for ipc in sizes])
     axes.minorticks_off()
