@@ -60,8 +60,13 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # what typer raises for a wrong option, whichever version
             raise
-        typer.echo(f"error: {' '.join(error.format_message().split())}; --help shows what there is", err=True)
-        code = 2
+        if type(error).__name__ == "NoArgsIsHelpError":  # no command at all
+            typer.echo(error.format_message())
+            code = 0
+        else:
+            told = " ".join(error.format_message().split()).rstrip(".")
+            typer.echo(f"error: {told}; --help shows what there is", err=True)
+            code = 2
     finally:
         leave()
     raise SystemExit(code)

@@ -162,12 +162,15 @@ def write_sets(choose: Choice, output: Path, seed: int) -> dict[str, Pool]:
 
 @dataclass(frozen=True)
 class Control:
-    """How near a pool came to its targets, by one classifier: mean absolute error and Spearman's rank correlation."""
+    """How near a pool came to its targets, by one classifier: mean absolute error and Spearman's rank correlation.
+
+    There is no correlation, None, if all targets are one difficulty, or all images equally hard.
+    """
 
     pool: str
     classifier: str
     error: float
-    spearman: float
+    spearman: float | None
 
 
 def measure_control(pools: Mapping[str, Pool], evaluator: nn.Module) -> list[Control]:
@@ -179,13 +182,16 @@ def measure_control(pools: Mapping[str, Pool], evaluator: nn.Module) -> list[Con
             ("guide", pool.difficulties),
             ("evaluator", score_pool(pool, evaluator).difficulties),
         ):
-            error, correlation = float(np.abs(found - wanted).mean()), float(spearmanr(found, wanted).statistic)
-            rows.append(Control(name, classifier, error, correlation))
+            constant = np.ptp(found) == 0 or np.ptp(wanted) == 0
+            correlation = None if constant else float(spearmanr(found, wanted).statistic)
+            rows.append(Control(name, classifier, float(np.abs(found - wanted).mean()), correlation))
     return rows
 
 
 def control_table(control: list[Control]) -> Table:
     """Error and rank correlation of the difficulty reached, by guide and evaluator."""
-    rows = [[c.pool, c.classifier, f"{c.error:.3f}", f"{c.spearman:.2f}"] for c in control]
+    rows = [
+        [c.pool, c.classifier, f"{c.error:.3f}", "none" if c.spearman is None else f"{c.spearman:.2f}"] for c in control
+    ]
     note = "The guide steered the images, so its error proves little; the evaluator is a network that never steers."
     return Table("Control of the difficulty", ["pool", "measured by", "mean |d - d*|", "Spearman"], rows, note)

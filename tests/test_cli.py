@@ -248,6 +248,13 @@ def test_wrong_option_is_one_line_too(monkeypatch, capsys, arguments):
     assert printed.err.startswith("error: ")
 
 
+def test_without_a_command_the_help_is_shown(monkeypatch, capsys):
+    code, printed = run_main(monkeypatch, capsys)
+    assert code == 0
+    assert len(printed.out.splitlines()) > 10
+    assert "generate" in printed.out
+
+
 def test_version_is_told(monkeypatch, capsys):
     from dag_diffusion import __version__
 

@@ -58,6 +58,12 @@ def test_control_is_measured_by_guide_and_evaluator(road):
     assert [(c.pool, c.classifier) for c in road[1].control] == pairs
 
 
+def test_one_difficulty_for_every_image_has_no_rank_correlation(tmp_path):
+    config = replace(TINY, pool_factor=1, seeds=1, inputs=RoadInputs(target="0.5"))
+    assert [c.spearman for c in distill(tmp_path / "same", config).control] == [None] * 4
+    assert json.loads((tmp_path / "same" / "results.json").read_text())["control"][0]["spearman"] is None
+
+
 def test_running_it_again_gives_the_same_accuracies_without_drawing_anew(road):
     output, first, _ = road
     before = {path: path.stat().st_mtime_ns for path in output.glob("pool-*/*/*.png")}
