@@ -25,7 +25,7 @@ LINES = {
     "matching | unguided": ("DGS, matching", PALETTE[0][0]),
     "histogram | unguided": ("DGS, the paper's rule", PALETTE[4][0]),
     "drawn to modes": ("drawn to modes", PALETTE[2][0]),
-    "easiest of 5 | drawn to modes": ("drawn to modes, easiest of 5 (DAG + DGS)", PALETTE[3][0]),
+    "easiest of 5 | drawn to modes": ("drawn to modes, DGS: easiest of 5", PALETTE[3][0]),
 }
 
 
