@@ -61,6 +61,7 @@ PRESETS = ("hill", "ground", "slope", "cliff")
 SCALES = (1.0, 2.0, 3.0)  # of classifier-free guidance, beside the default of 1.5
 BASELINE = "random | unguided"
 PER_MODE = 5  # images among which DGS chooses one for each mode
+MOST_DRAWN = 750  # images of a class drawn to modes: five draws of PER_MODE up to IPC 20, three at 50
 HELD_OUT = 5000  # training images that the tuned target is chosen by
 Draw = Callable[[int], LabelledImages]
 
@@ -102,7 +103,9 @@ def make_pools(folder: Path, data: Path) -> None:
     latents, labels = real_latents(folder, pipeline.vae)
     for count in (1, 10, 20, 50):
         modes = find_modes(latents, labels, count, class_names=pipeline.class_names)
-        pool(f"drawn to modes, {count}", min(25 * count, 750), modes=modes, mode_guidance=ModeGuidance(scale=0.2))
+        pool(
+            f"drawn to modes, {count}", min(25 * count, MOST_DRAWN), modes=modes, mode_guidance=ModeGuidance(scale=0.2)
+        )
 
 
 def real_latents(folder: Path, vae: nn.Module) -> tuple[Tensor, np.ndarray]:
@@ -173,11 +176,11 @@ class Study:
         return subset(images, subsample(pool, self.ipc, **options).indices)
 
     def in_turn(self, seed: int) -> LabelledImages:
-        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}", 750)
+        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}", MOST_DRAWN)
         return drawn_in_turn(images, pool, self.ipc, seed)
 
     def one_each(self, method: str, seed: int) -> LabelledImages:
-        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}", 750)
+        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}", MOST_DRAWN)
         return one_each(images, pool, self.ipc, method, seed)
 
     def sets(self) -> Iterator[tuple[str, Draw]]:
