@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("--protocol", default="quick")
     parser.add_argument("--networks", nargs="+", default=["convnet-3"])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--device", default="cpu", help="of the trainings")
     options = parser.parse_args()
     if options.what == "study":
         study(options.folder, options)

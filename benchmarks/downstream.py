@@ -3,12 +3,12 @@
     python benchmarks/downstream.py pools FOLDER   # real images, pools by target, modes and CFG scale
     python benchmarks/downstream.py tune FOLDER    # targets, tested on held-out training images
     python benchmarks/downstream.py study FOLDER --ipc 10
-    python benchmarks/downstream.py study FOLDER --ipc 10 --networks resnet-ap-10 resnet-18 --seeds 3 --test-images 2000
+    python benchmarks/downstream.py study FOLDER --ipc 10 --networks resnet-ap-10 --device cuda
     python benchmarks/downstream.py study FOLDER --ipc 10 --protocol classic --sets "random | real" "herding | real"
 
 Whatever is drawn is drawn anew for each seed, which is also that of the training; the baseline is a random draw
 from the unguided pool.  Results go to benchmarks/results/downstream-WHAT.json and .csv after every training, and the
-same command goes on after a kill.
+same command goes on after a kill.  On a GPU one study leaves most of it idle: run several at once.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from embedded import RESULTS
 from safetensors.torch import load_file
 from safetensors.torch import save as as_safetensors
@@ -45,6 +46,7 @@ from dag_diffusion.labelled_images import LabelledImages, load_labelled_images, 
 from dag_diffusion.modes import ModeGuidance, encode_pool, find_modes
 from dag_diffusion.pools import Pool
 from dag_diffusion.real_images import rows_of
+from dag_diffusion.road_pools import STEERED
 from dag_diffusion.training import PROTOCOLS
 
 SIZE = {"size": (32, 32), "channels": 1}
@@ -57,18 +59,18 @@ RULES = {
     "histogram": SelectionRule("histogram"),
     "matching": SelectionRule("matching", diversity="k-center"),
 }
+EASY = TargetDistribution.beta(0.5, 20)  # half of the images below 0.011, one in ten above 0.066
 PRESETS = ("hill", "ground", "slope", "cliff")
 SCALES = (1.0, 2.0, 3.0)  # of classifier-free guidance, beside the default of 1.5
 BASELINE = "random | unguided"
 PER_MODE = 5  # images among which DGS chooses one for each mode
-MOST_DRAWN = 750  # images of a class drawn to modes: five draws of PER_MODE up to IPC 20, three at 50
 HELD_OUT = 5000  # training images that the tuned target is chosen by
 Draw = Callable[[int], LabelledImages]
 
 
 def candidates() -> dict[str, TargetDistribution]:
     """Targets from easy to hard around the reference, for matching."""
-    easy, hard = TargetDistribution.beta(0.5, 20), TargetDistribution.beta(2, 2)
+    easy, hard = EASY, TargetDistribution.beta(2, 2)
     mixtures = {
         f"{share:g} reference + {1 - share:g} {name}": TargetDistribution.mixture(
             [reference(), other], [share, 1 - share]
@@ -85,13 +87,24 @@ def candidates() -> dict[str, TargetDistribution]:
     }
 
 
-def make_pools(folder: Path, data: Path) -> None:
-    """Every pool of the study; 5 x IPC 50 of the two that are used at all IPC, 5 x IPC 10 of the others."""
-    make_real(folder, data)
-    pipeline, fill = load_embedded_pipeline(), partial(fill_pool, resume=True, source="embedded default")
+def make_pools(folder: Path, options: argparse.Namespace) -> None:
+    """Every pool of the study; 5 x IPC 50 of the two that are used at all IPC, 5 x IPC 10 of the others.
 
-    def pool(name: str, count: int, **options: object) -> None:
-        fill(pipeline, folder / name, PoolConfig(images_per_class=count, **options))
+    Of images drawn to modes there are ``PER_MODE`` for each mode and seed.
+    """
+    make_real(folder, options.data)
+    pipeline = load_embedded_pipeline().to(options.device)
+
+    def wanted(name: str) -> bool:
+        return not options.only or name in options.only
+
+    def pool(name: str, count: int, **settings: object) -> None:
+        if not wanted(name):
+            return
+        config = PoolConfig(images_per_class=count, **settings)
+        fill_pool(
+            pipeline, folder / name, config, batch_size=options.batch_size, resume=True, source="embedded default"
+        )
         print(name, flush=True)
 
     pool("unguided", 250)
@@ -100,12 +113,14 @@ def make_pools(folder: Path, data: Path) -> None:
         pool(f"DAG, {name}", 50, target=TargetDistribution.preset(name))
     for scale in SCALES:
         pool(f"CFG {scale:g}", 50, guidance_scale=scale)
-    latents, labels = real_latents(folder, pipeline.vae)
     for count in (1, 10, 20, 50):
-        modes = find_modes(latents, labels, count, class_names=pipeline.class_names)
-        pool(
-            f"drawn to modes, {count}", min(25 * count, MOST_DRAWN), modes=modes, mode_guidance=ModeGuidance(scale=0.2)
-        )
+        forms = {f"drawn to modes, {count}": {}, f"drawn to modes and easy, {count}": {"target": EASY}}
+        if any(map(wanted, forms)):
+            latents, labels = real_latents(folder, pipeline.vae)
+            modes = find_modes(latents, labels, count, class_names=pipeline.class_names)
+            for name, target in forms.items():
+                drawn = {"modes": modes, "mode_guidance": ModeGuidance(scale=0.2), **target}
+                pool(name, PER_MODE * count * options.seeds, **drawn)
 
 
 def real_latents(folder: Path, vae: nn.Module) -> tuple[Tensor, np.ndarray]:
@@ -143,30 +158,47 @@ def drawn_in_turn(images: LabelledImages, pool: Pool, modes: int, seed: int) -> 
     return subset(images, np.flatnonzero(rounds(pool, modes) == seed))
 
 
-def one_each(images: LabelledImages, pool: Pool, modes: int, method: str, seed: int) -> LabelledImages:
+def one_each(
+    images: LabelledImages,
+    pool: Pool,
+    modes: int,
+    rule: SelectionRule,
+    seed: int,
+    target: TargetDistribution | None = None,
+    features: np.ndarray | None = None,
+) -> LabelledImages:
     """DGS: of ``PER_MODE`` images of each mode one; others for every seed, as far as there are so many."""
     groups = rounds(pool, modes) // PER_MODE
     own = np.flatnonzero(groups == seed % (groups.max() + 1))
-    options = {"target": reference(), "method": SelectionRule(method, evenly="mode"), "seed": seed}
-    return subset(images, own[subsample(rows_of(pool, own), modes, **options).indices])
+    options = {"target": target or reference(), "method": rule, "seed": seed}
+    kept = None if features is None else features[own]
+    return subset(images, own[subsample(rows_of(pool, own), modes, features=kept, **options).indices])
 
 
 class Study:
     """The sets of one IPC by name, each made only when it is first asked for."""
 
-    def __init__(self, folder: Path, ipc: int, test: LabelledImages, pipeline: Path = embedded.PIPELINE) -> None:
-        self.folder, self.ipc, self.test = folder, ipc, test
-        self.guide = load_classifier(pipeline / "classifier")
+    def __init__(
+        self,
+        folder: Path,
+        ipc: int,
+        test: LabelledImages,
+        pipeline: Path = embedded.PIPELINE,
+        device: str = "cpu",
+        size: dict = SIZE,
+    ) -> None:
+        self.folder, self.ipc, self.test, self.size = folder, ipc, test, size
+        self.guide = load_classifier(pipeline / "classifier").to(device)
         self.loaded: dict = {}
 
-    def pool(self, name: str, count: int) -> tuple[Pool, LabelledImages, np.ndarray]:
-        """The first images of each class of a pool, with the guide's difficulties and features."""
+    def pool(self, name: str, count: int | None = None) -> tuple[Pool, LabelledImages, np.ndarray]:
+        """A pool, or the first images of each class, with the guide's difficulties and features."""
         if (name, count) not in self.loaded:
             whole = read_pool(self.folder / name)
-            pool = rows_of(whole, first_of(whole, count))
+            pool = whole if count is None else rows_of(whole, first_of(whole, count))
             scores = score_pool(pool, self.guide, features=True)
             rows = [{**row, "difficulty": float(d)} for row, d in zip(pool.rows, scores.difficulties, strict=True)]
-            images = load_labelled_images(pool, **SIZE, class_names=self.test.class_names)
+            images = load_labelled_images(pool, **self.size, class_names=self.test.class_names)
             self.loaded[name, count] = replace(pool, rows=rows), images, scores.features
         return self.loaded[name, count]
 
@@ -176,12 +208,17 @@ class Study:
         return subset(images, subsample(pool, self.ipc, **options).indices)
 
     def in_turn(self, seed: int) -> LabelledImages:
-        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}", MOST_DRAWN)
+        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}")
         return drawn_in_turn(images, pool, self.ipc, seed)
 
     def one_each(self, method: str, seed: int) -> LabelledImages:
-        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}", MOST_DRAWN)
-        return one_each(images, pool, self.ipc, method, seed)
+        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}")
+        return one_each(images, pool, self.ipc, SelectionRule(method, evenly="mode"), seed)
+
+    def steered(self, seed: int) -> LabelledImages:
+        """What ``dag-diffusion run --target`` makes: DAG to modes and targets, and DGS by matching."""
+        pool, images, features = self.pool(f"drawn to modes and easy, {self.ipc}")
+        return one_each(images, pool, self.ipc, STEERED, seed, EASY, features)
 
     def sets(self) -> Iterator[tuple[str, Draw]]:
         """Name and draw of every set of the study."""
@@ -197,6 +234,7 @@ class Study:
         yield "drawn to modes", self.in_turn
         for method in ("easiest", "matching"):
             yield f"{method} of 5 | drawn to modes", partial(self.one_each, method)
+        yield "matching of 5 | drawn to modes and easy", self.steered
         if ipc == 10:
             for name in PRESETS:
                 target = TargetDistribution.preset(name)
@@ -217,6 +255,8 @@ def test_images(count: int) -> LabelledImages:
 def run(name: str, sets: dict[str, Draw], test: LabelledImages, options: argparse.Namespace) -> None:
     """Train, keep every result at once, and tell the rows of the table."""
     settings = {"protocol": options.protocol, "test_images": len(test)}
+    if options.device != "cpu":
+        settings["device"] = torch.cuda.get_device_name(options.device)
     with evaluation_record(RESULTS / f"downstream-{name}.json", settings) as kept:
         results = evaluate(
             sets,
@@ -224,6 +264,7 @@ def run(name: str, sets: dict[str, Draw], test: LabelledImages, options: argpars
             network=options.networks,
             protocol=PROTOCOLS[options.protocol],
             seeds=range(options.seeds),
+            device=options.device,
             test_name=f"{len(test)} real images",
             known=kept.results,
             on_result=kept.add,
@@ -237,10 +278,10 @@ def run(name: str, sets: dict[str, Draw], test: LabelledImages, options: argpars
 
 def study(folder: Path, options: argparse.Namespace) -> None:
     test = test_images(options.test_images)
-    sets = dict(Study(folder, options.ipc, test).sets())
+    sets = dict(Study(folder, options.ipc, test, device=options.device).sets())
     if options.sets:
         sets = {name: sets[name] for name in (BASELINE, *options.sets) if name in sets}
-    cross = "" if options.networks == ["convnet-3"] else "-networks"
+    cross = "" if options.networks == ["convnet-3"] else "-" + "-".join(options.networks)
     run(f"{options.ipc}-{options.protocol}{cross}", sets, test, options)
 
 
@@ -254,7 +295,7 @@ def held_out(folder: Path, class_names: dict[int, str]) -> LabelledImages:
 def tune(folder: Path, options: argparse.Namespace) -> None:
     """Matching to each candidate, from the unguided pool."""
     test = test_images(10)
-    drawn = Study(folder, options.ipc, test)
+    drawn = Study(folder, options.ipc, test, device=options.device)
     sets = {BASELINE: partial(drawn.chosen, "unguided", "random", None, 5 * options.ipc)}
     for name, target in candidates().items():
         sets[f"matching, {name}"] = partial(drawn.chosen, "unguided", "matching", target, 5 * options.ipc)
@@ -269,12 +310,15 @@ def main() -> None:
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--protocol", default="quick", choices=sorted(PROTOCOLS))
     parser.add_argument("--networks", nargs="+", default=["convnet-3"])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="trainings, and draws that the pools hold images for")
     parser.add_argument("--sets", nargs="+", help="only these, and the baseline")
     parser.add_argument("--test-images", type=int, default=10_000)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    parser.add_argument("--only", nargs="+", help="of the pools, such as 'unguided'")
+    parser.add_argument("--batch-size", type=int, default=50, help="of the pools; 500 for a GPU")
     options = parser.parse_args()
     if options.what == "pools":
-        make_pools(options.folder, options.data)
+        make_pools(options.folder, options)
     else:
         {"study": study, "tune": tune}[options.what](options.folder, options)
 

@@ -30,11 +30,12 @@ LINES = {
 
 
 def accuracies(name: str) -> dict[str, np.ndarray]:
-    """By set, in percent and in the order of the seeds; empty if nothing was recorded."""
+    """By set, in percent and in the order of the seeds that all sets have; empty if nothing was recorded."""
     path, found = RESULTS / f"downstream-{name}.json", defaultdict(dict)
     for row in json.loads(path.read_text("utf-8"))["results"] if path.exists() else []:
         found[row["set"]][row["seed"]] = 100 * row["accuracy"]
-    return {name: np.array([values[seed] for seed in sorted(values)]) for name, values in found.items()}
+    shared = sorted(set.intersection(*map(set, found.values()))) if found else []
+    return {name: np.array([values[seed] for seed in shared]) for name, values in found.items()}
 
 
 def half_interval(values: np.ndarray) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from downstream import (
     BASELINE,
+    EASY,
     PER_MODE,
     SIZE,
     Draw,
@@ -29,14 +30,12 @@ from downstream import (
 )
 from subsampling import reference_target as reference
 
-from dag_diffusion import PoolConfig, TargetDistribution, embedded, fill_pool, read_pool
+from dag_diffusion import PoolConfig, SelectionRule, embedded, fill_pool, read_pool
 from dag_diffusion.distillation import load_embedded_pipeline
 from dag_diffusion.labelled_images import LabelledImages, load_labelled_images
 from dag_diffusion.modes import ModeGuidance, Modes, find_difficulty_modes, find_modes
 from dag_diffusion.pools import Pool
 from dag_diffusion.real_images import rows_of
-
-EASY = TargetDistribution.beta(0.5, 20)
 
 
 def found_modes(folder: Path, pipeline, real: Pool) -> tuple[dict[str, Modes], np.ndarray]:
@@ -109,6 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--device", default="cpu", help="of the trainings")
     options = parser.parse_args()
     options.protocol, options.networks = "quick", ["convnet-3"]
     pipeline, test = load_embedded_pipeline(), test_images(10)
@@ -121,7 +121,8 @@ def main() -> None:
             sets[name] = partial(drawn_in_turn, images, pool, 10)
             continue
         for method in ("easiest", "hardest", "matching"):
-            sets[f"{method} of {PER_MODE} a mode, scale 0.2"] = partial(one_each, images, pool, 10, method)
+            rule = SelectionRule(method, evenly="mode")
+            sets[f"{method} of {PER_MODE} a mode, scale 0.2"] = partial(one_each, images, pool, 10, rule)
     with torch.no_grad():
         decoded = pipeline.vae.decode(found["plain"].centres / pipeline.vae.config.scaling_factor).sample
     pixels = ((decoded[:, :1] + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)

@@ -94,11 +94,11 @@ def one_by_one(pool: Pool, classifier: nn.Module) -> np.ndarray:
             transforms.Normalize(wanted.mean, wanted.std),
         ]
     )
-    values = []
+    values, device = [], next(classifier.parameters()).device
     with torch.no_grad():
         for row in pool.rows:
             image = Image.open(pool.path / row["file_name"]).convert("L" if wanted.channels == 1 else "RGB")
-            probabilities = classifier(prepare(image)[None]).logits.softmax(1)
+            probabilities = classifier(prepare(image)[None].to(device)).logits.softmax(1)
             values.append(1 - probabilities[0, labels[row["label"]]].item())
     return np.array(values)
 

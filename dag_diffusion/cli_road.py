@@ -48,7 +48,8 @@ def run(
 ) -> None:
     """The whole road, on the embedded default or your own models and images: pools, DGS, training, test, report.
 
-    DGS follows the difficulties of the real training images, DAG draws easy images to their modes; --target sets both.
+    DGS follows the difficulties of the real training images; DAG draws images to their modes, of which DGS keeps the
+    easiest. --target sets what DGS follows and DAG steers to.
 
     Examples:  dag-diffusion run --output runs/first --ipc 10
 
@@ -70,5 +71,6 @@ def run(
         with stages(quiet) as progress:
             result = distill(output, config, device=device_named(device), batch_size=batch_size, progress=progress)
         show_table(accuracy_table(result.results, baseline=UNGUIDED, note=result.note))
-        show_table(control_table(result.control))
+        if result.control:
+            show_table(control_table(result.control))
         print(f"report: {result.report.absolute()}")

@@ -2,7 +2,7 @@
 
 Five sets are compared at the same IPC: random real images, random ones of an unguided pool, DGS on that pool by the
 paper's rule and by matching, and DGS on a pool that difficulty-aware guidance drew (DAG + DGS); see ``road_pools``.
-Control is measured by the guide, which steered, and by an evaluator, which did not.
+Where a target is given, control is measured by the guide, which steered, and by an evaluator, which did not.
 """
 
 import json
@@ -30,7 +30,6 @@ from .report_results import accuracy_drawings
 from .reporting import ReportedSet, write_report
 from .road_inputs import Road, RoadInputs, load_road, reference_of, target_of_road
 from .road_pools import (
-    EASY,
     REAL,
     SELECTIONS,
     UNGUIDED,
@@ -170,7 +169,7 @@ def _distill(
     count = _Counter("real images scored", len(road.train), progress) if road.scored else (lambda more: None)
     reference = reference_of(road, output, count)
     target = target_of_road(road, reference, output)
-    targets = {"unguided": target, "DAG": target if road.inputs.target else EASY}
+    targets = {"unguided": target, "DAG": target if road.inputs.target else None}
     modes = modes_of_road(road, output, config.ipc, batch_size, progress)
     pools = fill_pools(road, output, config, modes, targets["DAG"], batch_size, progress)
     guide = road.pipeline.classifier
@@ -273,7 +272,7 @@ def _report(
         reference=reference,
         pools=[ReportedSet(f"pool, {name}", pool, MEASURED) for name, pool in pools.items()],
         selected=[ReportedSet(name, pool, MEASURED) for name, pool in sets.items()],
-        tables=[accuracy_table(results, baseline=UNGUIDED, note=note), control_table(control)],
+        tables=[accuracy_table(results, baseline=UNGUIDED, note=note), *([control_table(control)] if control else [])],
         drawings=accuracy_drawings(results, UNGUIDED),
         provenance=_provenance(road, config, pools),
         commands=[_command(output, config)],

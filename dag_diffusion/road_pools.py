@@ -2,9 +2,9 @@
 
     unguided pool  -> DGS, the paper's rule -> set         both follow the run's target, by default the reference
                    -> DGS, matching         -> set
-    pool by DAG    -> DGS, one image of each mode -> set   both follow the steered target, by default the easy ones
+    pool by DAG    -> DGS, one image of each mode -> set   the easiest; where a target is given, those that match it
 
-DAG draws each image to a mode of the real training images and steers it to its target difficulty.  The modes bring the
+DAG draws each image to a mode of the real training images, and steers it where a target is given.  The modes bring the
 variety, so that the images may be easy: so drawn and chosen sets trained best (docs/results.md).
 """
 
@@ -44,9 +44,9 @@ FOLDERS = {PAPER: "set-paper", DGS: "set-dgs", DAG_DGS: "set-dag-dgs"}
 SELECTIONS = {  # of each set: its pool, and the rule by which it is chosen
     PAPER: ("unguided", SelectionRule("histogram")),
     DGS: ("unguided", SelectionRule("matching", diversity="k-center")),
-    DAG_DGS: ("DAG", SelectionRule("matching", diversity="k-center", evenly="mode")),
+    DAG_DGS: ("DAG", SelectionRule("easiest", evenly="mode")),
 }
-EASY = TargetDistribution.beta(0.5, 20)  # half of the images below 0.011, one in ten above 0.066
+STEERED = SelectionRule("matching", diversity="k-center", evenly="mode")  # in place of the easiest of a steered pool
 MODES = "modes.safetensors"
 MOST_ENCODED = 5000, 100_000  # real images in which modes are looked for: of a class, and of all; 1.6 GB at 256 px
 
@@ -81,7 +81,7 @@ def fill_pools(
     output: Path,
     config: "RoadConfig",
     modes: Modes,
-    steered: TargetDistribution,
+    steered: TargetDistribution | None,
     batch_size: int,
     progress: Progress,
 ) -> dict[str, Pool]:
@@ -89,7 +89,7 @@ def fill_pools(
 
     Args:
         modes: that DAG draws to.
-        steered: target difficulties of DAG.
+        steered: target difficulties of DAG; None: it draws to the modes alone.
         progress: called with stage, done and total.
     """
     everything = road.class_names == road.pipeline.class_names
@@ -122,23 +122,24 @@ class Choice:
 
     Attributes:
         pools: by name.
-        targets: of each pool, which its sets follow.
+        targets: of each pool, which its sets follow; None for a pool drawn to modes alone.
         features: of each pool's images, for rules that need them.
         ipc: images per class.
     """
 
     pools: Mapping[str, Pool]
-    targets: Mapping[str, TargetDistribution]
+    targets: Mapping[str, TargetDistribution | None]
     features: Mapping[str, np.ndarray | None]
     ipc: int
 
     def __call__(self, name: str, seed: int) -> PoolSelection:
         source, rule = SELECTIONS[name]
+        target = self.targets[source]
         return subsample(
             self.pools[source],
             self.ipc,
-            target=self.targets[source],
-            method=rule,
+            target=target,
+            method=STEERED if name == DAG_DGS and target is not None else rule,
             features=self.features[source],
             seed=seed,
         )
@@ -174,7 +175,12 @@ class Control:
 
 
 def measure_control(pools: Mapping[str, Pool], evaluator: nn.Module) -> list[Control]:
-    """Both pools have the same images in mind, so the unguided one says how near chance comes to the targets."""
+    """Both pools have the same images in mind, so the unguided one says how near chance comes to the targets.
+
+    Nothing where there are no targets.
+    """
+    if any(row["target_difficulty"] is None for row in pools["DAG"].rows):
+        return []
     wanted = np.array([row["target_difficulty"] for row in pools["DAG"].rows])
     rows = []
     for name, pool in pools.items():

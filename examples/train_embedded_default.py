@@ -170,10 +170,10 @@ def fit(
     return average
 
 
-def build_vae() -> AutoencoderKL:
+def build_vae(channels: int = 1) -> AutoencoderKL:
     return AutoencoderKL(
-        in_channels=1,
-        out_channels=1,
+        in_channels=channels,
+        out_channels=channels,
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(16, 32, 64),
@@ -185,13 +185,15 @@ def build_vae() -> AutoencoderKL:
     )
 
 
-def build_resnet(**shape: Any) -> ResNetForImageClassification:
+def build_resnet(
+    channels: int = 1, class_names: Sequence[str] = CLASS_NAMES, **shape: Any
+) -> ResNetForImageClassification:
     return ResNetForImageClassification(
         ResNetConfig(
-            num_channels=1,
-            id2label=dict(enumerate(CLASS_NAMES)),
-            label2id={name: i for i, name in enumerate(CLASS_NAMES)},
-            preprocessing=PREPROCESSING,
+            num_channels=channels,
+            id2label=dict(enumerate(class_names)),
+            label2id={name: i for i, name in enumerate(class_names)},
+            preprocessing=PREPROCESSING | {"channels": channels, "mean": [0.5] * channels, "std": [0.5] * channels},
             **shape,
         )
     )
@@ -226,7 +228,7 @@ def build_evaluator() -> RegNetForImageClassification:
     )
 
 
-def build_dit() -> DiTTransformer2DModel:
+def build_dit(classes: int = len(CLASS_NAMES)) -> DiTTransformer2DModel:
     return DiTTransformer2DModel(
         num_attention_heads=4,
         attention_head_dim=64,
@@ -235,7 +237,7 @@ def build_dit() -> DiTTransformer2DModel:
         num_layers=6,
         sample_size=8,
         patch_size=2,
-        num_embeds_ada_norm=10,
+        num_embeds_ada_norm=classes,
     )
 
 
@@ -261,7 +263,7 @@ def augment(images: Tensor) -> Tensor:
     return torch.where(flip, images.flip(3), images)
 
 
-def train_vae(images: Tensor, work: Path, steps: int) -> AutoencoderKL:
+def train_vae(images: Tensor, work: Path, steps: int, build: Callable[[], AutoencoderKL] = build_vae) -> AutoencoderKL:
     def loss(vae: AutoencoderKL, chosen: Tensor) -> Tensor:
         posterior = vae.encode(images[chosen]).latent_dist
         decoded = vae.decode(posterior.sample()).sample
@@ -269,7 +271,7 @@ def train_vae(images: Tensor, work: Path, steps: int) -> AutoencoderKL:
         return difference.square().mean() + 0.1 * difference.abs().mean() + 1e-6 * posterior.kl().mean()
 
     options = {"steps": steps, "batch": 64, "peak": 2e-3, "decay": 0.995, "device": images.device}
-    vae = fit("vae", build_vae, loss, len(images), work, **options)
+    vae = fit("vae", build, loss, len(images), work, **options)
     with torch.no_grad():
         latents = torch.cat([vae.encode(x).latent_dist.mean for x in images[:5000].split(500)])
     vae.register_to_config(scaling_factor=float(1 / latents.std()))
@@ -360,7 +362,8 @@ def print_progress(stage: str, done: int, of: int) -> None:
 
 
 def eight_bit(images: Tensor) -> np.ndarray:
-    return ((images[:, 0] + 1) * 127.5).round().byte().numpy()
+    """Grey ``(n, height, width)`` or colours ``(n, height, width, 3)``, from ``(n, channels, height, width)``."""
+    return ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).squeeze(3).numpy()
 
 
 def write_parquet(data: tuple[Tensor, Tensor], path: Path, class_names: Sequence[str] = CLASS_NAMES) -> None:

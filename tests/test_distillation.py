@@ -20,7 +20,7 @@ from dag_diffusion.imagenet_subsets import SUBSETS
 from dag_diffusion.labelled_images import random_rows
 from dag_diffusion.pools import Pool, read_rows
 from dag_diffusion.road_inputs import RoadInputs, load_road, reference_of, target_of_road
-from dag_diffusion.road_pools import DAG_DGS, DGS, EASY, PAPER, REAL, UNGUIDED
+from dag_diffusion.road_pools import DAG_DGS, DGS, PAPER, REAL, UNGUIDED
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = RoadConfig(ipc=1, pool_factor=2, network="convnet-2-w4", seeds=2, num_inference_steps=2)
@@ -53,14 +53,28 @@ def test_every_stage_reports_progress_to_its_end(road):
     assert ends == {"pool, unguided": (20, 20), "pool, DAG": (20, 20), "training and testing": (10, 10)}
 
 
-def test_control_is_measured_by_guide_and_evaluator(road):
-    pairs = [("unguided", "guide"), ("unguided", "evaluator"), ("DAG", "guide"), ("DAG", "evaluator")]
-    assert [(c.pool, c.classifier) for c in road[1].control] == pairs
+def test_easiest_image_of_each_mode_is_kept(road):
+    pool, chosen = (read_pool(road[0] / name) for name in ("pool-dag", "set-dag-dgs"))
+    easiest = {
+        label: min(row["difficulty"] for row in pool.rows if row["label"] == label) for label in pool.class_names
+    }
+    assert {row["label"]: row["difficulty"] for row in chosen.rows} == easiest  # one mode a class, one image kept
+
+
+def test_without_a_target_nothing_is_steered_and_no_control_is_claimed(road):
+    output, result, _ = road
+    assert read_pool(output / "pool-dag").provenance["settings"]["target"] is None
+    assert result.control == []
+    assert "that steered" not in result.report.read_text()
 
 
 def test_one_difficulty_for_every_image_has_no_rank_correlation(tmp_path):
     config = replace(TINY, pool_factor=1, seeds=1, inputs=RoadInputs(target="0.5"))
-    assert [c.spearman for c in distill(tmp_path / "same", config).control] == [None] * 4
+    result = distill(tmp_path / "same", config)
+    assert [c.spearman for c in result.control] == [None] * 4
+    pairs = [("unguided", "guide"), ("unguided", "evaluator"), ("DAG", "guide"), ("DAG", "evaluator")]
+    assert [(c.pool, c.classifier) for c in result.control] == pairs
+    assert "Control of the difficulty" in result.report.read_text()
     assert json.loads((tmp_path / "same" / "results.json").read_text())["control"][0]["spearman"] is None
 
 
@@ -178,9 +192,8 @@ def test_reference_is_the_guides_word_on_the_training_images_and_says_so(woof, i
     assert {count for count, _ in target["reference"].values()} == {3}
 
 
-def test_dag_draws_to_modes_of_the_training_images_and_steers_to_easy_ones(woof):
+def test_dag_draws_to_modes_of_the_training_images(woof):
     settings = read_pool(woof[0] / "pool-dag").provenance["settings"]
-    assert settings["target"] == EASY.summary()
     assert settings["modes"]["modes"] == 10
     assert (woof[0] / "modes.safetensors").exists()
     assert read_pool(woof[0] / "pool-unguided").provenance["settings"]["modes"] is None

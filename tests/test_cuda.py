@@ -1,0 +1,88 @@
+"""The road on a GPU: what is drawn, scored and trained there is what a processor makes, but for rounding."""
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from dag_diffusion import PoolConfig, TargetDistribution, embedded, fill_pool, load_classifier, read_pool, score_pool
+from dag_diffusion.cli import app
+from dag_diffusion.distillation import load_embedded_pipeline
+from dag_diffusion.evaluation import evaluate
+from dag_diffusion.inputs import in_precision
+from dag_diffusion.labelled_images import load_labelled_images, random_subset
+from dag_diffusion.modes import ModeGuidance, Modes, encode_pool
+from dag_diffusion.probes import ProbeConfig, train_probe
+from dag_diffusion.training import PROTOCOLS
+
+DEVICE = "cuda"
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+STEERED = PoolConfig(images_per_class=4, labels=[0, 5, 9], target=TargetDistribution.uniform(0, 1))
+TO_MODES = PoolConfig(
+    images_per_class=4, labels=[0, 5, 9], modes=Modes.load(embedded.MODES), mode_guidance=ModeGuidance(scale=0.2)
+)
+
+
+def pixels(pool) -> np.ndarray:
+    return np.stack([np.asarray(pool.open(index)) for index in range(len(pool))]).astype(int)
+
+
+@pytest.mark.parametrize("config", [STEERED, TO_MODES], ids=["steered", "to modes"])
+def test_gpu_draws_the_images_of_the_processor(tmp_path, config):
+    pipeline = load_embedded_pipeline()
+    exact = pixels(fill_pool(pipeline, tmp_path / "processor", config))
+    drawn = pixels(fill_pool(pipeline.to(DEVICE), tmp_path / "gpu", config))
+    assert np.abs(exact - drawn).mean() < 2  # of 255; steering to 0.9 and more enlarges differences of rounding
+    assert np.median(np.abs(exact - drawn)) <= 1
+
+
+def test_gpu_draws_the_same_files_again_after_a_loss(tmp_path):
+    pipeline = load_embedded_pipeline().to(DEVICE)
+    pool = fill_pool(pipeline, tmp_path / "pool", STEERED, batch_size=4)
+    lost = pool.path / pool.rows[5]["file_name"]
+    before = lost.read_bytes()
+    lost.unlink()
+    fill_pool(pipeline, tmp_path / "pool", STEERED, batch_size=4, resume=True)
+    assert lost.read_bytes() == before
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_reaches_the_targets(tmp_path, dtype):
+    pipeline = in_precision(load_embedded_pipeline(), dtype).to(DEVICE)
+    pool = fill_pool(pipeline, tmp_path / "pool", STEERED)
+    found = score_pool(pool, load_classifier(embedded.PIPELINE / "classifier").to(DEVICE)).difficulties
+    assert np.abs(found - [row["target_difficulty"] for row in pool.rows]).mean() < 0.1
+
+
+def test_gpu_encodes_like_the_processor():
+    pipeline, real = load_embedded_pipeline(), read_pool(embedded.REFERENCE)
+    exact = encode_pool(pipeline.vae, real, size=32, batch_size=250)
+    assert torch.allclose(encode_pool(pipeline.vae.to(DEVICE), real, size=32, batch_size=250), exact, atol=0.05)
+
+
+def test_gpu_trains_as_well_as_the_processor():
+    options = {"size": (32, 32), "channels": 1}
+    test = load_labelled_images(read_pool(embedded.TEST), **options)
+    real = load_labelled_images(read_pool(embedded.REFERENCE), **options, class_names=test.class_names)
+    test, sets = random_subset(test, 100, 0), {"real": random_subset(real, 10, 0)}
+    accuracies = [
+        evaluate(sets, test, protocol=PROTOCOLS["quick"], seeds=[0], device=device)[0].accuracy
+        for device in ("cpu", DEVICE)
+    ]
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=0.03)
+
+
+def test_probe_learns_on_a_gpu():
+    pipeline = load_embedded_pipeline().to(DEVICE)
+    config = ProbeConfig(trajectories=20, training_steps=50)
+    probe, fidelity = train_probe(pipeline, [pipeline.classifier], config)
+    assert next(probe.parameters()).device.type == DEVICE
+    assert np.isfinite(fidelity.difficulty_error)
+
+
+@pytest.mark.parametrize("options", [["--channels-last"], ["--precision", "bfloat16"], ["--vae-slicing"]])
+def test_command_line_draws_on_the_gpu_of_its_own_accord(tmp_path, options):
+    given = ["generate", str(tmp_path / "pool"), "--images-per-class", "2", "--target", "ground", *options]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 0, result.output
+    assert f"on {DEVICE} (" in (tmp_path / "pool" / "generation.log").read_text()
