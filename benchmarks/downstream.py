@@ -215,10 +215,9 @@ class Study:
         pool, images, _ = self.pool(f"drawn to modes, {self.ipc}")
         return one_each(images, pool, self.ipc, SelectionRule(method, evenly="mode"), seed)
 
-    def steered(self, seed: int) -> LabelledImages:
-        """What ``dag-diffusion run --target`` makes: DAG to modes and targets, and DGS by matching."""
+    def steered(self, rule: SelectionRule, seed: int) -> LabelledImages:
         pool, images, features = self.pool(f"drawn to modes and easy, {self.ipc}")
-        return one_each(images, pool, self.ipc, STEERED, seed, EASY, features)
+        return one_each(images, pool, self.ipc, rule, seed, EASY, features)
 
     def sets(self) -> Iterator[tuple[str, Draw]]:
         """Name and draw of every set of the study."""
@@ -234,7 +233,11 @@ class Study:
         yield "drawn to modes", self.in_turn
         for method in ("easiest", "matching"):
             yield f"{method} of 5 | drawn to modes", partial(self.one_each, method)
-        yield "matching of 5 | drawn to modes and easy", self.steered
+        for rule in (
+            STEERED,
+            SelectionRule("easiest", evenly="mode"),
+        ):  # the first is that of `dag-diffusion run --target`
+            yield f"{rule.method} of 5 | drawn to modes and easy", partial(self.steered, rule)
         if ipc == 10:
             for name in PRESETS:
                 target = TargetDistribution.preset(name)

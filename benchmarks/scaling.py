@@ -1,13 +1,13 @@
 """What a pool past this machine would take: GPU hours and storage of 250,000 guided images of ImageNet-1k.
 
+    hours = images / (GPUs x images a second)                           of one GPU, measured by benchmarks/dit_xl.py
     hours = images x FLOP an image / (GPUs x peak x utilisation)        FLOP counted by benchmarks/guidance.py cost
-    hours = images / (GPUs x images a second)                           where one GPU's rate was measured
 
-    python benchmarks/scaling.py                              # an H100 in bfloat16 at an assumed 35 % of its peak
-    python benchmarks/scaling.py --peak-tflops 312            # an A100
+    python benchmarks/scaling.py                              # by the recorded rates of an H100 in bfloat16
+    python benchmarks/scaling.py --peak-tflops 312            # an A100 at an assumed 32 % of its peak, as the H100
     python benchmarks/scaling.py --images-per-second 4.2      # what `dag-diffusion status` says of a pool of your own
 
-Writes benchmarks/results/scaling.json.  Utilisation is an assumption, and the only one: no GPU was at hand.
+Writes benchmarks/results/scaling.json.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 from dag_diffusion.files import json_lines
 from dag_diffusion.plans import PoolConfig, plan
 
+FORMS = ("unguided", "probe, last 2 decoded (default)", "decoder at every guided step")
 CLASSES, IPC, POOL_FACTOR, GPUS = 1000, 50, 5, (1, 8, 64)
 # photographs that scikit-learn and scikit-image ship
 PHOTOGRAPHS = ("china", "flower", "astronaut", "chelsea", "coffee", "rocket")
@@ -32,8 +33,13 @@ def tflop_of_an_image(counted: dict) -> dict[str, float]:
     gflop = counted["gflop"]
     plain = counted["steps"] * 2 * gflop["DiT-XL/2"] + gflop["VAE decode"]
     forms = {"unguided": 1.0, **counted["ratios"]}
-    kept = ("unguided", "probe, last 2 decoded (default)", "decoder at every guided step")
-    return {form: plain * forms[form] / 1e3 for form in kept}
+    return {form: plain * forms[form] / 1e3 for form in FORMS}
+
+
+def measured_rates(timed: dict) -> dict[str, float]:
+    """Images a second of one GPU for each form of guidance."""
+    rows = timed["bfloat16, every step"] | timed["bfloat16, forms of guidance"]
+    return {form: rows[form]["images_per_second"] for form in FORMS}
 
 
 def hours(images: int, rate: float) -> dict[str, float]:
@@ -70,18 +76,21 @@ def storage(images: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=CLASSES * IPC * POOL_FACTOR)
-    parser.add_argument("--peak-tflops", type=float, default=989.0, help="dense bfloat16; H100 SXM by its data sheet")
-    parser.add_argument("--utilisation", type=float, default=0.35, help="assumed share of the peak")
+    parser.add_argument("--peak-tflops", type=float, help="dense bfloat16, of a GPU that was not timed")
+    parser.add_argument("--utilisation", type=float, default=0.32, help="assumed share of that peak")
     parser.add_argument("--images-per-second", type=float, help="of one GPU, measured; instead of the two above")
     options = parser.parse_args()
     counted = json.loads((RESULTS / "guidance-cost.json").read_text())
     cost, table = tflop_of_an_image(counted), {}
     if options.images_per_second:
         table["measured"] = hours(options.images, options.images_per_second)
-    else:
+    elif options.peak_tflops:
         for form, tflop in cost.items():
             table[form] = hours(options.images, options.peak_tflops * options.utilisation / tflop)
-    values = {"assumed": vars(options), "tflop_an_image": cost, "hours": table, "storage": storage(options.images)}
+    else:
+        for form, rate in measured_rates(json.loads((RESULTS / "dit-xl.json").read_text())).items():
+            table[form] = hours(options.images, rate)
+    values = {"options": vars(options), "tflop_an_image": cost, "hours": table, "storage": storage(options.images)}
     print(json.dumps(values, indent=2))
     record("scaling", values)
 

@@ -227,7 +227,7 @@ def reference_of(road: Road, output: Path, progress: Callable[[int], None]) -> d
 def target_of_road(road: Road, reference: Mapping[str, np.ndarray], output: Path) -> TargetDistribution:
     """The target that was asked for, or the reference itself."""
     if road.inputs.target in ("", "reference"):
-        name = IN_SAMPLE if road.scored else "training images, out of sample"
+        name = IN_SAMPLE if road.scored else "reference"  # by which --target knows the embedded ones
         return TargetDistribution.from_reference(reference, name=name)
     text = road.inputs.target
     if road.scored:  # the word would mean the embedded images

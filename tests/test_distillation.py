@@ -1,6 +1,7 @@
 """The whole road at its smallest: every file that it promises, and the same figures when it is run again."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -19,6 +20,7 @@ from dag_diffusion.distillation import RoadConfig, distill
 from dag_diffusion.imagenet_subsets import SUBSETS
 from dag_diffusion.labelled_images import random_rows
 from dag_diffusion.pools import Pool, read_rows
+from dag_diffusion.reproduction import commands_of
 from dag_diffusion.road_inputs import RoadInputs, load_road, reference_of, target_of_road
 from dag_diffusion.road_pools import DAG_DGS, DGS, PAPER, REAL, UNGUIDED
 
@@ -66,6 +68,17 @@ def test_without_a_target_nothing_is_steered_and_no_control_is_claimed(road):
     assert read_pool(output / "pool-dag").provenance["settings"]["target"] is None
     assert result.control == []
     assert "that steered" not in result.report.read_text()
+
+
+def test_commands_of_a_set_make_it_again(road, tmp_path):
+    output, _, _ = road
+    for name in ("dgs", "dag-dgs"):
+        made = read_pool(output / f"set-{name}")
+        command = shlex.split(commands_of(made.provenance)[-1])
+        source = output / ("pool-unguided" if name == "dgs" else "pool-dag")
+        assert call(*command[1:2], source, tmp_path / name, *command[4:]).exit_code == 0
+        again = read_pool(tmp_path / name)
+        assert [row["seed"] for row in again.rows] == [row["seed"] for row in made.rows]
 
 
 def test_one_difficulty_for_every_image_has_no_rank_correlation(tmp_path):
