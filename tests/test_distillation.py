@@ -61,6 +61,7 @@ def test_easiest_image_of_each_mode_is_kept(road):
         label: min(row["difficulty"] for row in pool.rows if row["label"] == label) for label in pool.class_names
     }
     assert {row["label"]: row["difficulty"] for row in chosen.rows} == easiest  # one mode a class, one image kept
+    assert {r.draw for r in road[1].results if r.set == DAG_DGS} == {None}  # of which no seed makes another set
 
 
 def test_without_a_target_nothing_is_steered_and_no_control_is_claimed(road):
