@@ -46,7 +46,7 @@ from dag_diffusion.labelled_images import LabelledImages, load_labelled_images, 
 from dag_diffusion.modes import ModeGuidance, encode_pool, find_modes
 from dag_diffusion.pools import Pool
 from dag_diffusion.real_images import rows_of
-from dag_diffusion.road_pools import STEERED
+from dag_diffusion.road_pools import STEERED_RULE
 from dag_diffusion.training import PROTOCOLS
 
 SIZE = {"size": (32, 32), "channels": 1}
@@ -202,7 +202,9 @@ class Study:
             self.loaded[name, count] = replace(pool, rows=rows), images, scores.features
         return self.loaded[name, count]
 
-    def chosen(self, name: str, rule: str, target: TargetDistribution | None, count: int, seed: int) -> LabelledImages:
+    def chosen(
+        self, name: str, rule: str, target: TargetDistribution | None, count: int | None, seed: int
+    ) -> LabelledImages:
         pool, images, features = self.pool(name, count)
         options = {"target": target, "method": RULES[rule], "features": features, "seed": seed}
         return subset(images, subsample(pool, self.ipc, **options).indices)
@@ -233,10 +235,7 @@ class Study:
         yield "drawn to modes", self.in_turn
         for method in ("easiest", "matching"):
             yield f"{method} of 5 | drawn to modes", partial(self.one_each, method)
-        for rule in (
-            STEERED,
-            SelectionRule("easiest", evenly="mode"),
-        ):  # the first is that of `dag-diffusion run --target`
+        for rule in (STEERED_RULE, SelectionRule("easiest", evenly="mode")):  # the first as in `run --target`
             yield f"{rule.method} of 5 | drawn to modes and easy", partial(self.steered, rule)
         if ipc == 10:
             for name in PRESETS:
@@ -257,9 +256,8 @@ def test_images(count: int) -> LabelledImages:
 
 def run(name: str, sets: dict[str, Draw], test: LabelledImages, options: argparse.Namespace) -> None:
     """Train, keep every result at once, and tell the rows of the table."""
-    settings = {"protocol": options.protocol, "test_images": len(test)}
-    if options.device != "cpu":
-        settings["device"] = torch.cuda.get_device_name(options.device)
+    gpu = torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else None
+    settings = {"protocol": options.protocol, "test_images": len(test), "device": gpu}
     with evaluation_record(RESULTS / f"downstream-{name}.json", settings) as kept:
         results = evaluate(
             sets,
@@ -279,13 +277,18 @@ def run(name: str, sets: dict[str, Draw], test: LabelledImages, options: argpars
         )
 
 
+def setting_of(options: argparse.Namespace) -> str:
+    """What a record is named by: IPC, protocol, and networks other than the usual one."""
+    others = [] if options.networks == ["convnet-3"] else options.networks
+    return "-".join([str(options.ipc), options.protocol, *others])
+
+
 def study(folder: Path, options: argparse.Namespace) -> None:
     test = test_images(options.test_images)
     sets = dict(Study(folder, options.ipc, test, device=options.device).sets())
     if options.sets:
         sets = {name: sets[name] for name in (BASELINE, *options.sets) if name in sets}
-    cross = "" if options.networks == ["convnet-3"] else "-" + "-".join(options.networks)
-    run(f"{options.ipc}-{options.protocol}{cross}", sets, test, options)
+    run(setting_of(options), sets, test, options)
 
 
 def held_out(folder: Path, class_names: dict[int, str]) -> LabelledImages:

@@ -1,6 +1,7 @@
 """Figures of docs/results.md, from benchmarks/results: accuracy against IPC, and against a set's mean difficulty.
 
-python benchmarks/downstream_figures.py FOLDER    # the folder of downstream.py, to score the sets again
+python benchmarks/downstream_figures.py figures FOLDER    # the folder of downstream.py, to score the sets again
+python benchmarks/downstream_figures.py tables            # every record
 """
 
 import argparse
@@ -29,11 +30,17 @@ LINES = {
 }
 
 
-def accuracies(name: str) -> dict[str, np.ndarray]:
+def recorded(name: str) -> list[dict]:
+    path = RESULTS / f"downstream-{name}.json"
+    return json.loads(path.read_text("utf-8"))["results"] if path.exists() else []
+
+
+def accuracies(name: str, network: str = "convnet-3") -> dict[str, np.ndarray]:
     """By set, in percent and in the order of the seeds that all sets have; empty if nothing was recorded."""
-    path, found = RESULTS / f"downstream-{name}.json", defaultdict(dict)
-    for row in json.loads(path.read_text("utf-8"))["results"] if path.exists() else []:
-        found[row["set"]][row["seed"]] = 100 * row["accuracy"]
+    found = defaultdict(dict)
+    for row in recorded(name):
+        if row["network"] == network:
+            found[row["set"]][row["seed"]] = 100 * row["accuracy"]
     shared = sorted(set.intersection(*map(set, found.values()))) if found else []
     return {name: np.array([values[seed] for seed in shared]) for name, values in found.items()}
 
@@ -91,19 +98,19 @@ def by_difficulty(folder: Path) -> None:
 
 
 def tables() -> None:
-    """Mean and deviation of every set that has the most seeds, and its paired difference to the random baseline."""
+    """Mean and deviation of every set, over the seeds that all have, and its paired difference to the random draw."""
     for path in sorted(RESULTS.glob("downstream-*.json")):
         name = path.stem.removeprefix("downstream-")
-        print(f"\n**{name}**\n\n| set | seeds | accuracy, % | against random, unguided (95 % interval) |")
-        print("| --- | --- | --- | --- |")
-        known = accuracies(name)
-        for row, values in sorted(known.items(), key=lambda item: -item[1].mean()):
-            deviation = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-            count = min(len(values), len(known[BASELINE]))
-            against = paired(values[:count], known[BASELINE][:count])
-            interval = "" if against.interval is None else " ({:+.1f} to {:+.1f})".format(*against.interval)
-            difference = "" if row == BASELINE else f"{against.difference:+.1f}{interval}"
-            print(f"| {row.replace(' | ', ' of ')} | {len(values)} | {values.mean():.1f}{deviation} | {difference} |")
+        for network in sorted({row["network"] for row in recorded(name)}):
+            known = accuracies(name, network)
+            print(f"\n**{name}, {network}, {len(known[BASELINE])} seeds**\n")
+            print("| set | accuracy, % | against random, unguided (95 % interval) |\n| --- | --- | --- |")
+            for row, values in sorted(known.items(), key=lambda item: -item[1].mean()):
+                deviation = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+                against = paired(values, known[BASELINE])
+                interval = "" if against.interval is None else " ({:+.1f} to {:+.1f})".format(*against.interval)
+                difference = "" if row == BASELINE else f"{against.difference:+.1f}{interval}"
+                print(f"| {row.replace(' | ', ' of ')} | {values.mean():.1f}{deviation} | {difference} |")
 
 
 def main() -> None:

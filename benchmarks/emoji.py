@@ -8,7 +8,7 @@
 
 After ``prepare``, the two parquet files are all that another machine needs.  Nothing is taken from the embedded default
 but the shapes of its models.  Both drawings of an emoji are on the same side of the split, as are its man, woman and
-person, and of pictures that are equal pixel for pixel one is kept; skin tones are left out.  Results go to
+person; an emoji that has a drawing of an earlier one is left out, and so are skin tones.  Results go to
 benchmarks/results/downstream-emoji-IPC-PROTOCOL.json and .csv.
 
 The pictures are Google's Noto Emoji 2.048 (Apache License 2.0) and Twemoji 16.0.1 (Creative Commons Attribution 4.0;
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from downstream import BASELINE, EASY, PER_MODE, RULES, Draw, Study, rounds, run
+from downstream import BASELINE, EASY, PER_MODE, RULES, Draw, Study, rounds, run, setting_of
 from downstream_modes import nearest_images
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -45,7 +45,7 @@ from dag_diffusion.labelled_images import LabelledImages, load_labelled_images, 
 from dag_diffusion.modes import ModeGuidance, Modes, encode_pool, find_modes
 from dag_diffusion.pools import Pool
 from dag_diffusion.real_images import rows_of
-from dag_diffusion.road_pools import STEERED
+from dag_diffusion.road_pools import STEERED_RULE
 from dag_diffusion.training import PROTOCOLS
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
@@ -114,8 +114,8 @@ def prepare(folder: Path, data: Path) -> None:
             print(f"{NAMES[label]}: {len(drawings)} images to {split}")
     folder.mkdir(parents=True, exist_ok=True)
     for split, (drawings, labels) in splits.items():
-        data = normalise(np.stack(drawings)), torch.tensor(labels)
-        write_parquet(data, folder / f"{split}.parquet", CATEGORIES)
+        pictures = normalise(np.stack(drawings)), torch.tensor(labels)
+        write_parquet(pictures, folder / f"{split}.parquet", CATEGORIES)
 
 
 def images_of(pool: Pool) -> LabelledImages:
@@ -226,13 +226,12 @@ def study(folder: Path, options: argparse.Namespace) -> None:
         latents = encode_pool(vae, real, size=32, batch_size=100)
         nearest = nearest_images(latents, real.labels, Modes.load(folder / "modes.safetensors"))
         sets["nearest to modes | real"] = subset(images_of(real), nearest)
-        for rule, name in (("random", ""), ("easiest", "easiest of 5 | "), ("matching", "matching of 5 | ")):
-            rule = SelectionRule(rule, evenly="mode")
+        for method, name in (("random", ""), ("easiest", "easiest of 5 | "), ("matching", "matching of 5 | ")):
+            rule = SelectionRule(method, evenly="mode")
             sets[f"{name}drawn to modes"] = partial(chosen, drawn, "drawn to modes", rule, known)
-        steered = partial(chosen, drawn, "drawn to modes and easy", STEERED, EASY)
+        steered = partial(chosen, drawn, "drawn to modes and easy", STEERED_RULE, EASY)
         sets["matching of 5 | drawn to modes and easy"] = steered
-    cross = "" if options.networks == ["convnet-3"] else "-" + "-".join(options.networks)
-    run(f"emoji-{ipc}-{options.protocol}{cross}", sets, test, options)
+    run(f"emoji-{setting_of(options)}", sets, test, options)
 
 
 def main() -> None:

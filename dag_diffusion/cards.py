@@ -140,8 +140,11 @@ def _made(generation: Mapping[str, Any], selection: Mapping[str, Any]) -> dict[s
     settings, rows = generation.get("settings") or {}, {}
     if generation:
         rows = {"pipeline": generation.get("pipeline"), "guide": generation.get("guide")}
-        target = settings.get("target")
-        rows["steered to"] = "nothing: unguided" if target is None else target_text(target)
+        target, modes, drawn = (settings.get(name) for name in ("target", "modes", "mode_guidance"))
+        unsteered = "no difficulty" if modes else "nothing: unguided"
+        rows["steered to"] = unsteered if target is None else target_text(target)
+        if isinstance(modes, Mapping) and isinstance(drawn, Mapping):
+            rows["drawn to"] = f"{modes.get('modes')} modes of real images, scale {drawn.get('scale')}"
         rows |= {name.replace("_", " "): settings.get(name) for name in SETTINGS}
         rows["versions"] = ", ".join(f"{name} {number}" for name, number in (generation.get("versions") or {}).items())
     if "method" in selection:

@@ -15,7 +15,9 @@ def run(
     ipc: Ipc = 10,
     pool_factor: Annotated[int, Option(min=1, help="pool size as a multiple of IPC")] = 5,
     pipeline: Pipeline = "",
-    guide: Annotated[str, Option(help="classifier that steers and scores; default: the pipeline's own")] = "",
+    guide: Annotated[
+        str, Option(help="classifier that scores, and steers to a target; default: the pipeline's own")
+    ] = "",
     evaluator: Annotated[
         str, Option(help="classifier of another family that only measures; default: the embedded one")
     ] = "",
@@ -35,7 +37,7 @@ def run(
     protocol: Annotated[
         str, Option(help="downstream training: quick, classic or another that evaluate knows")
     ] = "quick",
-    seeds: Annotated[int, Option(min=1, help="downstream trainings of each set")] = 3,
+    seeds: Annotated[int, Option(min=1, help="draws of each set, with a downstream training each")] = 3,
     num_inference_steps: Steps = 20,
     guidance_scale: GuidanceScale = 1.5,
     mode_scale: Annotated[float, Option(help="how strongly images are drawn to modes of the real ones")] = 0.2,

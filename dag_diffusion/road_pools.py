@@ -46,7 +46,9 @@ SELECTIONS = {  # of each set: its pool, and the rule by which it is chosen
     DGS: ("unguided", SelectionRule("matching", diversity="k-center")),
     DAG_DGS: ("DAG", SelectionRule("easiest", evenly="mode")),
 }
-STEERED = SelectionRule("matching", diversity="k-center", evenly="mode")  # in place of the easiest of a steered pool
+STEERED_RULE = SelectionRule(
+    "matching", diversity="k-center", evenly="mode"
+)  # in place of the easiest of a steered pool
 MODES = "modes.safetensors"
 MOST_ENCODED = 5000, 100_000  # real images in which modes are looked for: of a class, and of all; 1.6 GB at 256 px
 
@@ -81,7 +83,7 @@ def fill_pools(
     output: Path,
     config: "RoadConfig",
     modes: Modes,
-    steered: TargetDistribution | None,
+    target: TargetDistribution | None,
     batch_size: int,
     progress: Progress,
 ) -> dict[str, Pool]:
@@ -89,7 +91,7 @@ def fill_pools(
 
     Args:
         modes: that DAG draws to.
-        steered: target difficulties of DAG; None: it draws to the modes alone.
+        target: target difficulties of DAG; None: it draws to the modes alone.
         progress: called with stage, done and total.
     """
     everything = road.class_names == road.pipeline.class_names
@@ -100,7 +102,7 @@ def fill_pools(
         num_inference_steps=config.num_inference_steps,
         guidance_scale=config.guidance_scale,
     )
-    guided = replace(plain, target=steered, modes=modes, mode_guidance=ModeGuidance(scale=config.mode_scale))
+    guided = replace(plain, target=target, modes=modes, mode_guidance=ModeGuidance(scale=config.mode_scale))
     source = road.inputs.pipeline or "embedded default"
     return {
         name: fill_pool(
@@ -132,14 +134,21 @@ class Choice:
     features: Mapping[str, np.ndarray | None]
     ipc: int
 
+    def rule(self, name: str) -> SelectionRule:
+        """By which a set is chosen; that of images drawn to modes depends on whether they were steered."""
+        return STEERED_RULE if name == DAG_DGS and self.targets["DAG"] is not None else SELECTIONS[name][1]
+
+    def is_seeded(self, name: str) -> bool:
+        """Whether another seed makes another set."""
+        return self.rule(name).method != "easiest"
+
     def __call__(self, name: str, seed: int) -> PoolSelection:
-        source, rule = SELECTIONS[name]
-        target = self.targets[source]
+        source = SELECTIONS[name][0]
         return subsample(
             self.pools[source],
             self.ipc,
-            target=target,
-            method=STEERED if name == DAG_DGS and target is not None else rule,
+            target=self.targets[source],
+            method=self.rule(name),
             features=self.features[source],
             seed=seed,
         )

@@ -15,6 +15,7 @@ from tiny import tiny_classifier, tiny_pipeline, tiny_transformer
 from typer.testing import CliRunner
 
 from dag_diffusion import imagenet_subsets, read_pool
+from dag_diffusion.cards import dataset_card
 from dag_diffusion.cli import app
 from dag_diffusion.distillation import RoadConfig, distill
 from dag_diffusion.imagenet_subsets import SUBSETS
@@ -69,6 +70,12 @@ def test_without_a_target_nothing_is_steered_and_no_control_is_claimed(road):
     assert read_pool(output / "pool-dag").provenance["settings"]["target"] is None
     assert result.control == []
     assert "that steered" not in result.report.read_text()
+
+
+def test_card_of_a_pool_tells_that_it_is_drawn_to_modes_and_not_steered(road):
+    card = dataset_card(read_pool(road[0] / "pool-dag"), "me/pool", title="Pool")
+    assert "no difficulty" in card
+    assert "10 modes of real images, scale 0.2" in card
 
 
 def test_commands_of_a_set_make_it_again(road, tmp_path):
