@@ -151,7 +151,8 @@ def _made(generation: Mapping[str, Any], selection: Mapping[str, Any]) -> dict[s
         target = selection.get("target")
         aim = "" if target is None else f", target {target.get('name', '')}"
         drawn = f"{selection.get('ipc')} per class, seed {selection.get('seed')}"
-        rows["selection"] = f"{selection['method']}{aim}, {drawn}"
+        evenly = f", evenly over {selection['evenly']}s" if selection.get("evenly") else ""
+        rows["selection"] = f"{selection['method']}{evenly}{aim}, {drawn}"
     return {name: value for name, value in rows.items() if value not in (None, "")}
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from tiny import NAMES, tiny_pipeline, write_images
 from typer.testing import CliRunner
 
-from dag_diffusion import embedded, pull, push, read_pool, subsample, write_distilled_set
+from dag_diffusion import PoolConfig, embedded, fill_pool, pull, push, read_pool, subsample, write_distilled_set
 from dag_diffusion.cards import is_as_written
 from dag_diffusion.cli import app
 from dag_diffusion.files import json_lines
@@ -107,6 +107,15 @@ def test_set_comes_back_as_it_was(hub, chosen, tmp_path):
         "revision": hub.repositories["datasets", "me/small"].refs["main"],
     }
     assert len(subsample(after, ipc=1, method="random").indices) == 3
+
+
+def test_generated_pool_comes_back_as_it_was(hub, tmp_path):
+    pool = fill_pool(tiny_pipeline(), tmp_path / "drawn", PoolConfig(images_per_class=2, num_inference_steps=2))
+    result = call("push", pool.path, "me/drawn")
+    assert result.exit_code == 0, result.output
+    assert call("pull", "me/drawn", tmp_path / "back").exit_code == 0
+    assert read_pool(tmp_path / "back").rows == pool.rows
+    assert "steered to | `nothing: unguided`" in (tmp_path / "back" / "README.md").read_text()
 
 
 def test_nothing_of_this_machine_is_told(hub, chosen):
