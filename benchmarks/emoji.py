@@ -5,6 +5,7 @@
     python benchmarks/emoji.py train FOLDER --device cuda    # a VAE, a guide, two for difficulties, and a DiT
     python benchmarks/emoji.py pools FOLDER --device cuda    # modes, and pools with 50 images a class for each seed
     python benchmarks/emoji.py study FOLDER --ipc 10 --device cuda
+    python benchmarks/emoji.py picture FOLDER    # docs/images/emoji.png
 
 After ``prepare``, the two parquet files are all that another machine needs.  Nothing is taken from the embedded default
 but the shapes of its models.  Both drawings of an emoji are on the same side of the split, as are its man, woman and
@@ -234,15 +235,36 @@ def study(folder: Path, options: argparse.Namespace) -> None:
     run(f"emoji-{setting_of(options)}", sets, test, options)
 
 
+def picture(folder: Path) -> None:
+    """Of each class eight training images, eight of the unguided pool, and eight drawn to modes."""
+    from matplotlib.figure import Figure
+
+    columns, sources = 8, {"real": "train.parquet", "unguided": "unguided", "drawn to modes": "drawn to modes"}
+    figure = Figure(figsize=(11.2, 0.42 * len(NAMES) + 0.4), dpi=100, facecolor="white", layout="constrained")
+    axes = figure.subplots(1, len(sources))
+    for axis, (title, name) in zip(axes, sources.items(), strict=True):
+        shown = images_of(read_pool(folder / name))
+        rows = []
+        for label in NAMES:
+            own = np.flatnonzero(shown.labels == label)
+            rows.append(np.hstack(shown.images[own[:: len(own) // columns][:columns]]))
+        axis.imshow(np.vstack(rows))
+        axis.set(title=title, xticks=[], yticks=32 * np.arange(len(NAMES)) + 16, yticklabels=[])
+        axis.tick_params(length=0)
+        axis.spines[:].set_visible(False)
+    axes[0].set_yticklabels(NAMES.values(), fontsize=8)
+    figure.savefig(Path(__file__).parent.parent / "docs" / "images" / "emoji.png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["prepare", "train", "pools", "study"])
+    parser.add_argument("what", choices=["prepare", "train", "pools", "study", "picture"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, default=Path("node_modules"), help="folder of the two packages")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
-    parser.add_argument("--guide-steps", type=int, default=1500)
-    parser.add_argument("--vae-steps", type=int, default=3000)
-    parser.add_argument("--dit-steps", type=int, default=8000)
+    parser.add_argument("--guide-steps", type=int, default=800)
+    parser.add_argument("--vae-steps", type=int, default=1500)
+    parser.add_argument("--dit-steps", type=int, default=4000)
     parser.add_argument("--batch-size", type=int, default=50, help="of the pools; 500 for a GPU")
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--protocol", default="quick", choices=sorted(PROTOCOLS))
@@ -251,6 +273,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "prepare":
         prepare(options.folder, options.data)
+    elif options.what == "picture":
+        picture(options.folder)
     else:
         {"train": train, "pools": make_pools, "study": study}[options.what](options.folder, options)
 
