@@ -24,7 +24,7 @@ class PoolConfig:
     Attributes:
         images_per_class: pool size; the paper advises 5 x IPC.
         labels: the pipeline's labels to draw; None for all.
-        target: difficulties to steer toward; None steers to none.
+        target: difficulties to steer toward; None: no steering by difficulty.
         seed: of the pool.
         num_inference_steps: denoising steps; 20 are enough with a trailing spacing of the timesteps.
         guidance_scale: of classifier-free guidance.

@@ -46,9 +46,8 @@ SELECTIONS = {  # of each set: its pool, and the rule by which it is chosen
     DGS: ("unguided", SelectionRule("matching", diversity="k-center")),
     DAG_DGS: ("DAG", SelectionRule("easiest", evenly="mode")),
 }
-STEERED_RULE = SelectionRule(
-    "matching", diversity="k-center", evenly="mode"
-)  # in place of the easiest of a steered pool
+# in place of the easiest, where the pool was steered
+STEERED_RULE = SelectionRule("matching", diversity="k-center", evenly="mode")
 MODES = "modes.safetensors"
 MOST_ENCODED = 5000, 100_000  # real images in which modes are looked for: of a class, and of all; 1.6 GB at 256 px
 
