@@ -64,17 +64,12 @@ def read_digits() -> dict[str, tuple[Tensor, Tensor]]:
     return {"train": (images[first], labels[first].long()), "test": (images[rest], labels[rest].long())}
 
 
-def build_named_guide():
-    guide = build_guide()
-    guide.config.id2label, guide.config.label2id = NAMES, {name: label for label, name in NAMES.items()}
-    return guide
-
-
 def train(folder: Path) -> None:
     data, work = read_digits(), folder / "training"
     work.mkdir(parents=True, exist_ok=True)
     images, labels = data["train"]
-    classifier = partial(train_classifier, build=build_named_guide, work=work, augment=shifted, peak=3e-3)
+    build = partial(build_guide, class_names=list(NAMES.values()))
+    classifier = partial(train_classifier, build=build, work=work, augment=shifted, peak=3e-3)
     halves = [torch.arange(len(labels)) % 2 == half for half in (0, 1)]
     guide = classifier("guide", data=data["train"], seed=1, steps=800)
     folds = [

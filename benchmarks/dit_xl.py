@@ -31,6 +31,26 @@ from dag_diffusion.pools import Pool
 from dag_diffusion.probes import ProbeConfig, build_probe, describe
 
 STEPS = 50
+DIT_XL = {  # the published shapes, in diffusers' words
+    "num_attention_heads": 16,
+    "attention_head_dim": 72,
+    "in_channels": 4,
+    "out_channels": 8,
+    "num_layers": 28,
+    "sample_size": 32,
+    "patch_size": 2,
+    "num_embeds_ada_norm": 1000,
+    "norm_elementwise_affine": False,
+}
+SD_VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "sample_size": 256,
+}
+TINY_DIT = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2, "sample_size": 4}
+TINY_VAE = {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1, "sample_size": 32}
 NAMES = {label: f"class {label}" for label in range(1000)}
 GUIDED = {  # forms of guidance: options of the call, and whether the tiny decoder takes the place of the VAE's
     "probe, last 2 decoded (default)": (GuidanceConfig(), False),
@@ -42,23 +62,10 @@ EVERY_STEP = "decoder at every guided step"
 
 def build(device: str, dtype: torch.dtype, tiny: bool) -> DifficultyGuidedPipeline:
     """The published shapes, or tiny ones, with random weights."""
-    shape = {"num_attention_heads": 16, "attention_head_dim": 72, "num_layers": 28, "sample_size": 32}
-    widths = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
-    if tiny:
-        shape |= {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2, "sample_size": 4}
-        widths = {"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1}
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
     torch.manual_seed(0)
     with torch.device(device):
-        transformer = DiTTransformer2DModel(
-            in_channels=4,
-            out_channels=8,
-            patch_size=2,
-            num_embeds_ada_norm=1000,
-            norm_elementwise_affine=False,
-            **shape,
-        )
-        vae = AutoencoderKL(sample_size=8 * shape["sample_size"], latent_channels=4, **widths, **blocks)
+        transformer = DiTTransformer2DModel(**DIT_XL | (TINY_DIT if tiny else {}))
+        vae = AutoencoderKL(**SD_VAE | (TINY_VAE if tiny else {}))
         config = ResNetConfig(id2label=NAMES, label2id={name: label for label, name in NAMES.items()})
         classifier = ResNetForImageClassification(config)
     classifier.config.preprocessing = Preprocessing(224, 224).as_fields()

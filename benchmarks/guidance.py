@@ -350,6 +350,7 @@ def figure(path: Path) -> None:
 def cost() -> None:
     """Guided against unguided for DiT-XL/2 at 256 px with classifier-free guidance and 50 steps, counted."""
     from diffusers import AutoencoderKL, AutoencoderTiny, DiTTransformer2DModel
+    from dit_xl import DIT_XL, SD_VAE
     from torch.utils.flop_counter import FlopCounterMode
     from transformers import ResNetConfig, ResNetForImageClassification
 
@@ -363,19 +364,15 @@ def cost() -> None:
         return counter.get_total_flops() / 1e9
 
     def xl() -> DiTTransformer2DModel:
-        shape = {"num_attention_heads": 16, "attention_head_dim": 72, "in_channels": 4, "out_channels": 8}
-        rest = {"num_layers": 28, "sample_size": 32, "patch_size": 2, "num_embeds_ada_norm": 1000}
-        return DiTTransformer2DModel(**shape, **rest, norm_elementwise_affine=False).eval().requires_grad_(False)
+        return DiTTransformer2DModel(**DIT_XL).eval().requires_grad_(False)
 
     class Pipeline:  # all that build_probe asks for
         class_names = {i: str(i) for i in range(1000)}  # noqa: RUF012
 
-    widths = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
     with torch.device("meta"):
         Pipeline.transformer, latents = xl(), torch.zeros(1, 4, 32, 32)
         labels, images = torch.zeros(1, dtype=torch.long), torch.zeros(1, 3, 256, 256)
-        vae, tiny = AutoencoderKL(**widths, **blocks, sample_size=256), AutoencoderTiny()
+        vae, tiny = AutoencoderKL(**SD_VAE), AutoencoderTiny()
         resnet, probe = ResNetForImageClassification(ResNetConfig()), build_probe(Pipeline, ProbeConfig())
         leaf, pixels = latents.clone().requires_grad_(), images.clone().requires_grad_()
         both = with_signal_rate(leaf, torch.ones(1))
