@@ -121,7 +121,11 @@ def images_of(pool: Pool) -> LabelledImages:
 
 def study(folder: Path, options: argparse.Namespace) -> None:
     test = images_of(read_pool(folder / "test.parquet"))
-    drawn, known, ipc = Study(folder, options.ipc, test, folder / "pipeline"), reference(folder), options.ipc
+    drawn, known, ipc = (
+        Study(folder, options.ipc, test, folder / "pipeline", options.device),
+        reference(folder),
+        options.ipc,
+    )
     sets: dict[str, Draw] = {BASELINE: partial(drawn.chosen, "unguided", "random", None, 50)}
     for rule in ("random", "herding"):
         sets[f"{rule} | real"] = partial(drawn.chosen, "train.parquet", rule, None, 400)
@@ -151,7 +155,7 @@ def main() -> None:
     parser.add_argument("--protocol", default="quick")
     parser.add_argument("--networks", nargs="+", default=["convnet-3"])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--device", default="cpu", help="of the trainings")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     options = parser.parse_args()
     if options.what == "study":
         study(options.folder, options)

@@ -167,7 +167,10 @@ def one_each(
     target: TargetDistribution | None = None,
     features: np.ndarray | None = None,
 ) -> LabelledImages:
-    """DGS: of ``PER_MODE`` images of each mode one; others for every seed, as far as there are so many."""
+    """DGS: of ``PER_MODE`` images of each mode one, or as many of a pool without modes; others for every seed.
+
+    Seeds have images of their own as far as there are so many.
+    """
     groups = rounds(pool, modes) // PER_MODE
     own = np.flatnonzero(groups == seed % (groups.max() + 1))
     options = {"target": target or reference(), "method": rule, "seed": seed}

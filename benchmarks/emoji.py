@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from downstream import BASELINE, EASY, PER_MODE, RULES, Draw, Study, rounds, run, setting_of
+from downstream import BASELINE, EASY, PER_MODE, RULES, Draw, Study, one_each, run, setting_of
 from downstream_modes import nearest_images
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -205,10 +205,7 @@ def make_pools(folder: Path, options: argparse.Namespace) -> None:
 def chosen(drawn: Study, name: str, rule: SelectionRule, target: TargetDistribution, seed: int) -> LabelledImages:
     """DGS: of five times IPC images of each class, others for every seed as far as there are so many."""
     pool, images, features = drawn.pool(name)
-    groups = rounds(pool, PER_MODE * drawn.ipc)
-    own = np.flatnonzero(groups == seed % (groups.max() + 1))
-    options = {"target": target, "method": rule, "features": features[own], "seed": seed}
-    return subset(images, own[subsample(rows_of(pool, own), drawn.ipc, **options).indices])
+    return one_each(images, pool, drawn.ipc, rule, seed, target, features)
 
 
 def study(folder: Path, options: argparse.Namespace) -> None:
