@@ -121,11 +121,8 @@ def images_of(pool: Pool) -> LabelledImages:
 
 def study(folder: Path, options: argparse.Namespace) -> None:
     test = images_of(read_pool(folder / "test.parquet"))
-    drawn, known, ipc = (
-        Study(folder, options.ipc, test, folder / "pipeline", options.device),
-        reference(folder),
-        options.ipc,
-    )
+    drawn = Study(folder, options.ipc, test, folder / "pipeline", options.device)
+    known, ipc = reference(folder), options.ipc
     sets: dict[str, Draw] = {BASELINE: partial(drawn.chosen, "unguided", "random", None, 50)}
     for rule in ("random", "herding"):
         sets[f"{rule} | real"] = partial(drawn.chosen, "train.parquet", rule, None, 400)

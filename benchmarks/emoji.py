@@ -45,7 +45,6 @@ from dag_diffusion.difficulty import difficulty
 from dag_diffusion.labelled_images import LabelledImages, load_labelled_images, normalise, subset
 from dag_diffusion.modes import ModeGuidance, Modes, encode_pool, find_modes
 from dag_diffusion.pools import Pool
-from dag_diffusion.real_images import rows_of
 from dag_diffusion.road_pools import STEERED_RULE
 from dag_diffusion.training import PROTOCOLS
 
