@@ -37,17 +37,18 @@ from dag_diffusion import (
     score_pool,
     subsample,
 )
-from dag_diffusion.comparisons import summarise
-from dag_diffusion.distillation import load_embedded_pipeline
-from dag_diffusion.evaluation import evaluate
-from dag_diffusion.evaluation_records import evaluation_record
-from dag_diffusion.files import write_atomically
-from dag_diffusion.labelled_images import LabelledImages, load_labelled_images, subset
-from dag_diffusion.modes import ModeGuidance, encode_pool, find_modes
-from dag_diffusion.pools import Pool
-from dag_diffusion.real_images import rows_of
-from dag_diffusion.road_pools import STEERED_RULE
-from dag_diffusion.training import PROTOCOLS
+from dag_diffusion.data.class_folders import rows_of
+from dag_diffusion.data.files import write_atomically
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.distillation import STEERED_RULE
+from dag_diffusion.evaluation.comparisons import summarise
+from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labelled_images, subset
+from dag_diffusion.evaluation.protocols import PROTOCOLS
+from dag_diffusion.evaluation.records import evaluation_record
+from dag_diffusion.evaluation.trials import evaluate
+from dag_diffusion.generation.mode_search import encode_pool, find_modes
+from dag_diffusion.guidance.mode_guidance import ModeGuidance
+from dag_diffusion.loading import load_embedded_pipeline
 
 SIZE = {"size": (32, 32), "channels": 1}
 RULES = {

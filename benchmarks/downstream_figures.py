@@ -16,8 +16,8 @@ from matplotlib import pyplot as plt
 from scipy import stats
 
 from dag_diffusion import subsample
-from dag_diffusion.comparisons import paired
-from dag_diffusion.figures import GREY, INK, PALETTE
+from dag_diffusion.evaluation.comparisons import paired
+from dag_diffusion.reporting.figures import GREY, INK, PALETTE
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 LINES = {

@@ -31,11 +31,13 @@ from downstream import (
 from subsampling import reference_target as reference
 
 from dag_diffusion import PoolConfig, SelectionRule, embedded, fill_pool, read_pool
-from dag_diffusion.distillation import load_embedded_pipeline
-from dag_diffusion.labelled_images import LabelledImages, load_labelled_images
-from dag_diffusion.modes import ModeGuidance, Modes, find_difficulty_modes, find_modes
-from dag_diffusion.pools import Pool
-from dag_diffusion.real_images import rows_of
+from dag_diffusion.data.class_folders import rows_of
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labelled_images
+from dag_diffusion.generation.mode_search import find_difficulty_modes, find_modes
+from dag_diffusion.generation.modes import Modes
+from dag_diffusion.guidance.mode_guidance import ModeGuidance
+from dag_diffusion.loading import load_embedded_pipeline
 
 
 def found_modes(folder: Path, pipeline, real: Pool) -> tuple[dict[str, Modes], np.ndarray]:

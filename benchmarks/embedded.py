@@ -20,12 +20,12 @@ import numpy as np
 import torch
 
 from dag_diffusion import PoolConfig, embedded, fill_pool, load_classifier, read_pool, score_pool
-from dag_diffusion.comparisons import summarise
-from dag_diffusion.distillation import load_embedded_pipeline
-from dag_diffusion.evaluation import evaluate
-from dag_diffusion.labelled_images import load_labelled_images, random_subset
-from dag_diffusion.provenance import LIBRARIES
-from dag_diffusion.training import PROTOCOLS
+from dag_diffusion.evaluation.comparisons import summarise
+from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_subset
+from dag_diffusion.evaluation.protocols import PROTOCOLS
+from dag_diffusion.evaluation.trials import evaluate
+from dag_diffusion.generation.provenance import LIBRARIES
+from dag_diffusion.loading import load_embedded_pipeline
 
 RESULTS = Path(__file__).parent / "results"
 TARGETS = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -41,12 +41,14 @@ from dag_diffusion import (
     read_pool,
     subsample,
 )
+from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import difficulty
-from dag_diffusion.labelled_images import LabelledImages, load_labelled_images, normalise, subset
-from dag_diffusion.modes import ModeGuidance, Modes, encode_pool, find_modes
-from dag_diffusion.pools import Pool
-from dag_diffusion.road_pools import STEERED_RULE
-from dag_diffusion.training import PROTOCOLS
+from dag_diffusion.distillation import STEERED_RULE
+from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labelled_images, normalise, subset
+from dag_diffusion.evaluation.protocols import PROTOCOLS
+from dag_diffusion.generation.mode_search import encode_pool, find_modes
+from dag_diffusion.generation.modes import Modes
+from dag_diffusion.guidance.mode_guidance import ModeGuidance
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
 from train_embedded_default import (

@@ -29,13 +29,11 @@ from diffusers import DiTPipeline
 from embedded import record
 
 from dag_diffusion import PoolConfig, TargetDistribution, fill_pool, read_pool
-from dag_diffusion.acceleration import speed_up
-from dag_diffusion.distillation import load_embedded_pipeline
-from dag_diffusion.generation import BATCH_SIZE
-from dag_diffusion.inputs import in_precision
-from dag_diffusion.plans import ImageJob, plan
-from dag_diffusion.pools import Pool
-from dag_diffusion.unfinished import damaged_images
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.generation.filling import BATCH_SIZE
+from dag_diffusion.generation.plan import ImageJob, plan
+from dag_diffusion.generation.work_queue import damaged_images
+from dag_diffusion.loading import in_precision, load_embedded_pipeline, speed_up
 
 GENERATE = [sys.executable, "-m", "dag_diffusion", "generate"]
 STEERED = TargetDistribution.preset("ground")

@@ -31,12 +31,13 @@ from torch import Tensor
 
 from dag_diffusion import GuidanceConfig, embedded, load_classifier, read_pool, score_pool
 from dag_diffusion.difficulty import difficulty, difficulty_to_margin, margin
-from dag_diffusion.distillation import load_embedded_pipeline
-from dag_diffusion.guidance import newton_step, within_trust_region
-from dag_diffusion.inputs import modes_found
-from dag_diffusion.modes import ModeGuidance, allot, match_modes
-from dag_diffusion.plans import image_seed
-from dag_diffusion.targets import TargetDistribution
+from dag_diffusion.generation.mode_search import modes_found
+from dag_diffusion.generation.modes import allot, match_modes
+from dag_diffusion.generation.plan import image_seed
+from dag_diffusion.guidance.difficulty_guidance import newton_step, within_trust_region
+from dag_diffusion.guidance.mode_guidance import ModeGuidance
+from dag_diffusion.loading import load_embedded_pipeline
+from dag_diffusion.sampling.targets import TargetDistribution
 
 STEPS, GUIDANCE_SCALE, BATCH = 20, 1.5, 100
 DEFAULT = GuidanceConfig()
@@ -354,7 +355,8 @@ def cost() -> None:
     from torch.utils.flop_counter import FlopCounterMode
     from transformers import ResNetConfig, ResNetForImageClassification
 
-    from dag_diffusion.probes import ProbeConfig, build_probe, with_signal_rate
+    from dag_diffusion.generation.probe_training import ProbeConfig, build_probe
+    from dag_diffusion.guidance.probes import with_signal_rate
 
     def counted(call: Callable[[], Tensor], backward: bool = False) -> float:
         with FlopCounterMode(display=False) as counter:
@@ -408,8 +410,9 @@ def cost() -> None:
 
 def timed_steps(transformer: torch.nn.Module, pipeline: type) -> dict[str, float]:
     """Median seconds of one denoising step and of one probed shift, batch 1, on this processor."""
-    from dag_diffusion.guidance import difficulty_shift
-    from dag_diffusion.probes import ProbeConfig, build_probe, probe_margin
+    from dag_diffusion.generation.probe_training import ProbeConfig, build_probe
+    from dag_diffusion.guidance.difficulty_guidance import difficulty_shift
+    from dag_diffusion.guidance.probes import probe_margin
 
     pipeline.transformer = transformer
     probe, latents = build_probe(pipeline, ProbeConfig()).eval().requires_grad_(False), torch.randn(2, 4, 32, 32)

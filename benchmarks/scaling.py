@@ -19,8 +19,8 @@ import numpy as np
 from embedded import RESULTS, record
 from PIL import Image, ImageOps
 
-from dag_diffusion.files import json_lines
-from dag_diffusion.plans import PoolConfig, plan
+from dag_diffusion.data.files import json_lines
+from dag_diffusion.generation.plan import PoolConfig, plan
 
 FORMS = ("unguided", "probe, last 2 decoded (default)", "decoder at every guided step")
 CLASSES, IPC, POOL_FACTOR, GPUS = 1000, 50, 5, (1, 8, 64)

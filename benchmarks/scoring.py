@@ -26,9 +26,9 @@ from torch import nn
 from torchvision import transforms
 
 from dag_diffusion import embedded, load_classifier, read_pool, score_and_record, score_pool
-from dag_diffusion.class_names import match_classes
 from dag_diffusion.classifiers import class_names_of, preprocessing_of
-from dag_diffusion.pools import Pool
+from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.pools import Pool
 
 PHOTOGRAPHS = {
     "espresso": "coffee.png",

@@ -34,15 +34,16 @@ from dag_diffusion import (
     score_pool,
     subsample,
 )
-from dag_diffusion.comparisons import summarise
-from dag_diffusion.distillation import load_embedded_pipeline
-from dag_diffusion.evaluation import evaluate
-from dag_diffusion.files import json_lines
-from dag_diffusion.labelled_images import load_labelled_images, subset
-from dag_diffusion.pools import Pool
-from dag_diffusion.scales import BINS, search_thresholds
-from dag_diffusion.targets import even_levels
-from dag_diffusion.training import PROTOCOLS
+from dag_diffusion.data.files import json_lines
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.evaluation.comparisons import summarise
+from dag_diffusion.evaluation.labelled_images import load_labelled_images, subset
+from dag_diffusion.evaluation.protocols import PROTOCOLS
+from dag_diffusion.evaluation.trials import evaluate
+from dag_diffusion.loading import load_embedded_pipeline
+from dag_diffusion.sampling.scales import BINS
+from dag_diffusion.sampling.targets import even_levels
+from dag_diffusion.sampling.threshold_search import search_thresholds
 
 POOL = 250  # images a class: 5 x IPC 50, and its first 50 are 5 x IPC 10
 RULES = {

@@ -2,18 +2,25 @@
 
 A *guide* is a classifier whose difficulty steers; an *evaluator* one that never does.  Both are plain transformers
 models (timm ones through transformers' wrapper), since a pipeline keeps no other kind when it is saved.
+
+Weights are read from safetensors alone.
+
+    guide/model.safetensors -> read        guide/pytorch_model.bin, guide.ckpt -> refused with a word why
+
+A pickle is a program that runs when it is read, so that whoever made the file could do anything.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
-from .weights import refuse_pickles
+from .difficulty import margin
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -189,3 +196,39 @@ def class_names_of(classifier: nn.Module) -> dict[int, str]:
     """Label to class name as the classifier has it, such as ``{0: "tench, Tinca tinca", ...}``."""
     config: Any = classifier.config
     return {int(k): v for k, v in sorted(config.id2label.items(), key=lambda item: int(item[0]))}
+
+
+PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+
+
+def refuse_pickles(place: str | Path) -> None:
+    """Refuse a file that is a pickle by its name, or a folder whose weights come in no other form.
+
+    Whatever is not on this machine is left to who downloads it, and asks for safetensors alone.
+
+    Raises:
+        ValueError: it is one; the file is named.
+    """
+    place = Path(place)
+    files = sorted(place.iterdir()) if place.is_dir() else [place] * place.is_file()
+    pickles = [file for file in files if file.suffix.lower() in PICKLES]
+    if pickles and not any(".safetensors" in file.name for file in files):
+        raise ValueError(
+            f"{pickles[0]} is a pickle, which may run any program when it is read, and is refused; "
+            "save the weights as safetensors, such as by save_pretrained"
+        )
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A classifier and its own labels of a batch of images, ``(batch,)``."""
+
+    classifier: nn.Module
+    labels: Tensor
+    preprocessing: Preprocessing
+
+
+def mean_margin(guides: Sequence[Guide], images: Tensor) -> Tensor:
+    """The guides' mean margin of images in [0, 1], ``(batch,)`` float32; differentiable."""
+    each = [margin(image_logits(g.classifier, images, g.preprocessing), g.labels) for g in guides]
+    return torch.stack(each).mean(0)

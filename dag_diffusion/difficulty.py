@@ -6,15 +6,12 @@
 m and from q, the probabilities of the other classes among themselves: both stay exact where p(y | x) rounds to 1.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from math import log, sqrt
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-from .classifiers import Preprocessing, image_logits
+from torch import Tensor
 
 CLAMP = 1e-5  # a target of exactly 0 or 1 has an infinite margin; this one asks for a margin of 11.5
 
@@ -107,18 +104,3 @@ def measure_named(name: str) -> Measure:
 def difficulty_to_margin(values: Tensor) -> Tensor:
     """The margin of an image of this difficulty, ``m* = logit(1 - d*)``, with d* kept off 0 and 1 by ``CLAMP``."""
     return -torch.logit(values.float().clamp(CLAMP, 1 - CLAMP))
-
-
-@dataclass(frozen=True)
-class Guide:
-    """A classifier and its own labels of a batch of images, ``(batch,)``."""
-
-    classifier: nn.Module
-    labels: Tensor
-    preprocessing: Preprocessing
-
-
-def mean_margin(guides: Sequence[Guide], images: Tensor) -> Tensor:
-    """The guides' mean margin of images in [0, 1], ``(batch,)`` float32; differentiable."""
-    each = [margin(image_logits(g.classifier, images, g.preprocessing), g.labels) for g in guides]
-    return torch.stack(each).mean(0)

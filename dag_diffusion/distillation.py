@@ -3,47 +3,153 @@
 Five sets are compared at the same IPC: random real images, random ones of an unguided pool, DGS on that pool by the
 paper's rule and by matching, and DGS on a pool that difficulty-aware guidance drew (DAG + DGS); see ``road_pools``.
 Where a target is given, control is measured by the guide, which steered, and by an evaluator, which did not.
+
+The whole road: guided pools -> DGS -> a classifier trained on the distilled set -> real test images -> a report.
+
+Five sets are compared at the same IPC: random real images, random ones of an unguided pool, DGS on that pool by the
+paper's rule and by matching, and DGS on a pool that difficulty-aware guidance drew (DAG + DGS); see ``road_pools``.
+Where a target is given, control is measured by the guide, which steered, and by an evaluator, which did not.
 """
 
 import json
-import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import embedded
-from .evaluation import Result, Source, evaluate
-from .evaluation_tables import accuracy_table
-from .files import json_lines, locked, read_json_object, write_atomically, write_json
-from .generation import BATCH_SIZE
-from .labelled_images import LabelledImages, random_rows, usual_normalisation
-from .modes import ModeGuidance
-from .networks import build_network
-from .pipelines.difficulty_guided import DifficultyGuidedPipeline
-from .plans import PoolConfig
-from .pools import Pool, require_writable_target
-from .provenance import differences
-from .report_results import accuracy_drawings
-from .reporting import ReportedSet, write_report
-from .road_inputs import Road, RoadInputs, load_road, reference_of, target_of_road
-from .road_pools import (
-    REAL,
-    SELECTIONS,
-    UNGUIDED,
-    Choice,
-    Control,
-    Progress,
-    control_table,
-    fill_pools,
-    measure_control,
-    modes_of_road,
-    write_sets,
-)
-from .scoring import score_pool
-from .training import PROTOCOLS, derived_seeds
+from .data.distilled_sets import write_distilled_set
+from .data.files import differences, json_lines, locked, read_json_object, write_atomically, write_json
+from .data.pools import Pool, require_writable_target
+from .distillation_setup import Road, RoadInputs, load_road, modes_of_road, reference_of, target_of_road
+from .evaluation.control import Control, control_table, measure_control
+from .evaluation.labelled_images import LabelledImages, random_rows, usual_normalisation
+from .evaluation.networks import build_network
+from .evaluation.protocols import PROTOCOLS
+from .evaluation.results import Result
+from .evaluation.tables import accuracy_table
+from .evaluation.training import derived_seeds
+from .evaluation.trials import Source, evaluate
+from .generation.filling import BATCH_SIZE, fill_pool
+from .generation.modes import Modes
+from .generation.plan import PoolConfig
+from .guidance.mode_guidance import ModeGuidance
+from .reporting.report import write_report
+from .reporting.reproduction import _command
+from .reporting.results import accuracy_drawings
+from .reporting.sets import ReportedSet
+from .sampling.scoring import score_pool
+from .sampling.selection import SelectionRule
+from .sampling.subsampling import PoolSelection, subsample
+from .sampling.targets import TargetDistribution
+
+Progress = Callable[[str, int, int], None]  # stage, done, of
+REAL, UNGUIDED = "random real", "random, unguided pool"
+PAPER, DGS, DAG_DGS = "DGS, the paper's rule", "DGS, matching", "DAG + DGS"
+FOLDERS = {PAPER: "set-paper", DGS: "set-dgs", DAG_DGS: "set-dag-dgs"}
+SELECTIONS = {  # of each set: its pool, and the rule by which it is chosen
+    PAPER: ("unguided", SelectionRule("histogram")),
+    DGS: ("unguided", SelectionRule("matching", diversity="k-center")),
+    DAG_DGS: ("DAG", SelectionRule("easiest", evenly="mode")),
+}
+# in place of the easiest, where the pool was steered
+STEERED_RULE = SelectionRule("matching", diversity="k-center", evenly="mode")
+
+
+def fill_pools(
+    road: Road,
+    output: Path,
+    config: "RoadConfig",
+    modes: Modes,
+    target: TargetDistribution | None,
+    batch_size: int,
+    progress: Progress,
+) -> dict[str, Pool]:
+    """Draw both pools into ``output``, going on where a run was interrupted.
+
+    Args:
+        modes: that DAG draws to.
+        target: target difficulties of DAG; None: it draws to the modes alone.
+        progress: called with stage, done and total.
+    """
+    everything = road.class_names == road.pipeline.class_names
+    plain = PoolConfig(
+        images_per_class=config.ipc * config.pool_factor,
+        labels=None if everything else list(road.class_names),
+        seed=config.seed,
+        num_inference_steps=config.num_inference_steps,
+        guidance_scale=config.guidance_scale,
+    )
+    guided = replace(plain, target=target, modes=modes, mode_guidance=ModeGuidance(scale=config.mode_scale))
+    source = road.inputs.pipeline or "embedded default"
+    return {
+        name: fill_pool(
+            road.pipeline,
+            output / f"pool-{name.lower()}",
+            pool,
+            batch_size=batch_size,
+            resume=True,
+            source=source,
+            progress=partial(progress, f"pool, {name}"),
+        )
+        for name, pool in (("unguided", plain), ("DAG", guided))
+    }
+
+
+@dataclass(frozen=True)
+class Choice:
+    """DGS of a run: called with the name of a set and a seed, it chooses that set.
+
+    Attributes:
+        pools: by name.
+        targets: of each pool, which its sets follow; None for a pool drawn to modes alone.
+        features: of each pool's images, for rules that need them.
+        ipc: images per class.
+    """
+
+    pools: Mapping[str, Pool]
+    targets: Mapping[str, TargetDistribution | None]
+    features: Mapping[str, np.ndarray | None]
+    ipc: int
+
+    def rule(self, name: str) -> SelectionRule:
+        """By which a set is chosen; that of images drawn to modes depends on whether they were steered."""
+        return STEERED_RULE if name == DAG_DGS and self.targets["DAG"] is not None else SELECTIONS[name][1]
+
+    def is_seeded(self, name: str) -> bool:
+        """Whether another seed makes another set."""
+        return self.rule(name).method != "easiest"
+
+    def __call__(self, name: str, seed: int) -> PoolSelection:
+        source = SELECTIONS[name][0]
+        return subsample(
+            self.pools[source],
+            self.ipc,
+            target=self.targets[source],
+            method=self.rule(name),
+            features=self.features[source],
+            seed=seed,
+        )
+
+
+def write_sets(choose: Choice, output: Path, seed: int) -> dict[str, Pool]:
+    """Every set, chosen with ``seed``, in a folder of its own in ``output``; by name."""
+    sets = {}
+    for name, (source, _) in SELECTIONS.items():
+        chosen = choose(name, seed)
+        sets[name] = write_distilled_set(
+            choose.pools[source],
+            chosen.indices.tolist(),
+            output / FOLDERS[name],
+            columns=chosen.columns,
+            provenance={"selection": chosen.record},
+            overwrite=True,
+        )
+    return sets
+
 
 SETTINGS = "run.json"
 SIZE, REAL_IMAGES = (32, 32), 100  # of the embedded images: pixels, and how many real ones a class
@@ -190,13 +296,6 @@ def _distill(
     return RoadResult(results, control, report, config, note)
 
 
-def load_embedded_pipeline() -> DifficultyGuidedPipeline:
-    """The embedded default, in float32, quiet."""
-    pipeline = DifficultyGuidedPipeline.from_pretrained(embedded.PIPELINE)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
 class _Counter:
     """Adds up what one stage reports."""
 
@@ -295,13 +394,3 @@ def accuracy_note(config: RoadConfig, test_images: int, split: str = "") -> str:
 def _provenance(road: Road, config: RoadConfig, pools: Mapping[str, Pool]) -> dict[str, Any]:
     images = {"real images": road.record()} if road.record() else {}
     return {"road": config.settings(), **images, **{f"pool, {name}": pool.provenance for name, pool in pools.items()}}
-
-
-def _command(output: Path, config: RoadConfig) -> str:
-    own = {k: v for k, v in config.settings().items() if k != "inputs" and v != getattr(RoadConfig, k)}
-    parts = [f"dag-diffusion run --output {shlex.quote(str(output))}"]
-    for name, value in {**config.inputs.given(), **own}.items():
-        flag = f"--{name.replace('_', '-')}"
-        values = value if isinstance(value, list) else [value]
-        parts += [flag] if value is True else [f"{flag} {shlex.quote(str(one))}" for one in values]
-    return " ".join(parts)

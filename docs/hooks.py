@@ -35,7 +35,7 @@ def commands_in_markdown() -> str:
     """Every command with its help, usage and options, in the order of ``dag-diffusion --help``."""
     from typer.main import get_command
 
-    from dag_diffusion.cli import app
+    from dag_diffusion.cli.commands import app
 
     return "\n\n".join(_section(name, command) for name, command in get_command(app).commands.items())
 

@@ -335,7 +335,7 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
 def write_assets(data: dict[str, tuple[Tensor, Tensor]], models: dict[str, nn.Module], output: Path) -> None:
     """The embedded default: pipeline with guide, evaluator, test set, reference subset, training difficulties."""
     from dag_diffusion import DifficultyGuidedPipeline
-    from dag_diffusion.probes import ProbeConfig, train_probe
+    from dag_diffusion.generation.probe_training import ProbeConfig, train_probe
 
     output.mkdir(parents=True, exist_ok=True)
     pipeline = DifficultyGuidedPipeline(
@@ -393,7 +393,7 @@ def training_difficulties(data: tuple[Tensor, Tensor], models: dict[str, nn.Modu
 
 def write_modes(data: tuple[Tensor, Tensor], vae: AutoencoderKL, path: Path) -> None:
     """50 clusters a class of its first 5,000 images; the last 1,000 stay out, so that choices can be judged by them."""
-    from dag_diffusion.modes import encode, find_modes
+    from dag_diffusion.generation.mode_search import encode, find_modes
 
     first = torch.cat([torch.where(data[1] == label)[0][:5000] for label in range(len(CLASS_NAMES))])
     modes = find_modes(encode(vae, data[0][first], 500), data[1][first], 50, class_names=dict(enumerate(CLASS_NAMES)))
@@ -404,8 +404,9 @@ def write_reference(data: tuple[Tensor, Tensor], scores: dict[str, np.ndarray], 
     """100 real training images of each class, drawn at random, in the form of a pool."""
     from PIL import Image
 
-    from dag_diffusion.files import json_lines, write_atomically, write_image
-    from dag_diffusion.pools import METADATA, write_provenance
+    from dag_diffusion.data.files import json_lines, write_atomically, write_image
+    from dag_diffusion.data.pools import write_provenance
+    from dag_diffusion.data.rows import METADATA
 
     images, labels = eight_bit(data[0]), data[1].numpy()
     rows = []

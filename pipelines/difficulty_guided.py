@@ -1,7 +1,7 @@
 """``DifficultyGuidedPipeline``: diffusers' DiT pipeline whose every step can be steered toward a target difficulty.
 
-The only place that knows diffusers' loop; the maths is in ``dag_diffusion.guidance``, what differs between schedulers
-in ``dag_diffusion.schedulers``.
+The only place that knows the loop of diffusers; the maths is in ``dag_diffusion.guidance``, what differs between schedulers
+in ``dag_diffusion.guidance.schedulers``.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,10 +25,9 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from dag_diffusion.class_names import match_classes
-from dag_diffusion.classifiers import class_names_of, preprocessing_of
-from dag_diffusion.difficulty import Guide, mean_margin
-from dag_diffusion.guidance import (
+from dag_diffusion.classifiers import Guide, class_names_of, mean_margin, preprocessing_of
+from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.guidance.difficulty_guidance import (
     Draw,
     GuidanceConfig,
     MarginOf,
@@ -39,9 +38,16 @@ from dag_diffusion.guidance import (
     smoothed,
     warn_of_trouble,
 )
-from dag_diffusion.modes import ModeGuidance, mode_shift
-from dag_diffusion.probes import probe_margin, require_probe_of
-from dag_diffusion.schedulers import denoise, noised_again, place, require_supported, signal_rate, signal_rate_after
+from dag_diffusion.guidance.mode_guidance import ModeGuidance, mode_shift
+from dag_diffusion.guidance.probes import probe_margin, require_probe_of
+from dag_diffusion.guidance.schedulers import (
+    denoise,
+    noised_again,
+    place,
+    require_supported,
+    signal_rate,
+    signal_rate_after,
+)
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
@@ -89,7 +95,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         classifier (`PreTrainedModel`, *optional*): the guide, any transformers or timm-wrapped image classifier that
             knows the classes by name.  Saved and loaded with the pipeline.
         probe (`PreTrainedModel`, *optional*): foretells the guide's margin from latents, so that most guided steps need
-            no decoder; from `dag_diffusion.probes.train_probe`.
+            no decoder; from `dag_diffusion.generation.probe_training.train_probe`.
         guidance_vae ([`AutoencoderTiny`] or [`AutoencoderKL`], *optional*): a cheaper decoder, for gradients only.
         id2label (`dict`, *optional*): label to class name; commas separate synonyms.  Saved with the pipeline.
 
@@ -143,7 +149,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         Raises:
             ValueError: an option of diffusers' own method that does not apply, such as ``token``.
         """
-        from dag_diffusion.hub import push
+        from dag_diffusion.hub.upload import push
 
         if options:
             raise ValueError(
@@ -400,7 +406,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
             extra_guides: more classifiers, whose mean margin with the pipeline's own steers.  With a probe, they have a
                 say only in the `decoded_steps`, and so has the reference.
             reference_classifier: by which hard images should stay members of their class.
-            modes: latents `(n, channels, height, width)` that each image is drawn to; see `dag_diffusion.modes`.
+            modes: latents `(n, channels, height, width)` that each image is drawn to; see `find_modes`.
             mode_guidance: window and strength of that.
             return_dict: False gives the tuple `(images, difficulties)`.
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 from PIL import Image
 
-from dag_diffusion.labelled_images import LabelledImages
-from dag_diffusion.pools import read_pool
+from dag_diffusion.data.pools import read_pool
+from dag_diffusion.evaluation.labelled_images import LabelledImages
 
 NAMES = {0: "left", 1: "right", 2: "top/bottom"}
 

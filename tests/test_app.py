@@ -17,9 +17,10 @@ from PIL import Image
 from tiny import tiny_classifier, tiny_pipeline
 from typer.testing import CliRunner
 
-from dag_diffusion import PoolConfig, TargetDistribution, app, fill_pool
-from dag_diffusion.app_images import MOST, Drawn, difficulties_by, draw, row_of_images
-from dag_diffusion.cli import app as commands
+from dag_diffusion import PoolConfig, TargetDistribution, fill_pool
+from dag_diffusion.cli import app
+from dag_diffusion.cli.app import MOST, Drawn, difficulties_by, draw, row_of_images
+from dag_diffusion.cli.commands import app as commands
 
 SPACE = Path(__file__).parents[1] / "examples" / "space"
 QUICK = {"guidance_scale": 1.5, "num_inference_steps": 2}

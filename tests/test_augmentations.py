@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as transforms
 
-from dag_diffusion.augmentations import crop_windows, cropped, cutmixed, flipped, recoloured, shifted
+from dag_diffusion.evaluation.augmentations import crop_windows, cropped, cutmixed, flipped, recoloured, shifted
 
 SIZES = st.tuples(st.integers(4, 40), st.integers(4, 40))
 HALF = torch.tensor(0.5)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import NAMES
 
-from dag_diffusion.class_names import folder_names, match_classes, read_class_map
+from dag_diffusion.data.class_names import folder_names, match_classes, read_class_map
 
 
 @pytest.fixture(scope="module")

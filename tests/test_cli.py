@@ -11,8 +11,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from dag_diffusion import read_pool
-from dag_diffusion.cli import app
-from dag_diffusion.pools import read_rows
+from dag_diffusion.cli.commands import app
+from dag_diffusion.data.rows import read_rows
 
 COMMANDS = sorted(get_command(app).commands)
 
@@ -228,7 +228,7 @@ def test_target_is_drawn_before_it_is_used(tmp_path):
 
 
 def run_main(monkeypatch, capsys, *arguments):
-    from dag_diffusion.cli import main
+    from dag_diffusion.cli.commands import main
 
     monkeypatch.setattr(sys, "argv", ["dag-diffusion", *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:
@@ -348,7 +348,7 @@ def test_full_disk_is_told_in_plain_words(tmp_path, saved_pipeline, monkeypatch)
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dag_diffusion.generation.write_image", full)
+    monkeypatch.setattr("dag_diffusion.generation.filling.write_image", full)
     result = generate(saved_pipeline, tmp_path / "pool")
     assert result.exit_code == 2
     assert "the disk is full; free some space" in result.stderr

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dag_diffusion.comparisons import holm, paired, summarise
-from dag_diffusion.evaluation import Result
+from dag_diffusion.evaluation.comparisons import holm, paired, summarise
+from dag_diffusion.evaluation.results import Result
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 

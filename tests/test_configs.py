@@ -11,8 +11,9 @@ from tiny import tiny_pipeline, write_images
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from dag_diffusion import cli, read_pool
-from dag_diffusion.configs import add_config_options
+from dag_diffusion import read_pool
+from dag_diffusion.cli import commands as cli
+from dag_diffusion.cli.config_files import add_config_options
 
 
 @pytest.fixture

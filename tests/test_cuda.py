@@ -6,14 +6,15 @@ import torch
 from typer.testing import CliRunner
 
 from dag_diffusion import PoolConfig, TargetDistribution, embedded, fill_pool, load_classifier, read_pool, score_pool
-from dag_diffusion.cli import app
-from dag_diffusion.distillation import load_embedded_pipeline
-from dag_diffusion.evaluation import evaluate
-from dag_diffusion.inputs import in_precision
-from dag_diffusion.labelled_images import load_labelled_images, random_subset
-from dag_diffusion.modes import ModeGuidance, Modes, encode_pool
-from dag_diffusion.probes import ProbeConfig, train_probe
-from dag_diffusion.training import PROTOCOLS
+from dag_diffusion.cli.commands import app
+from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_subset
+from dag_diffusion.evaluation.protocols import PROTOCOLS
+from dag_diffusion.evaluation.trials import evaluate
+from dag_diffusion.generation.mode_search import encode_pool
+from dag_diffusion.generation.modes import Modes
+from dag_diffusion.generation.probe_training import ProbeConfig, train_probe
+from dag_diffusion.guidance.mode_guidance import ModeGuidance
+from dag_diffusion.loading import in_precision, load_embedded_pipeline
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dag_diffusion.dd_ranking import (
+from dag_diffusion.evaluation.dd_ranking import (
     augmentation_robust_score,
     hard_label_recovery,
     improvement_over_random,
@@ -14,9 +14,9 @@ from dag_diffusion.dd_ranking import (
     scores,
     without_augmentation,
 )
-from dag_diffusion.evaluation import Result
-from dag_diffusion.evaluation_tables import accuracy_table, evaluation_tables, networks_table, ranking_table
-from dag_diffusion.training import PROTOCOLS
+from dag_diffusion.evaluation.protocols import PROTOCOLS
+from dag_diffusion.evaluation.results import Result
+from dag_diffusion.evaluation.tables import accuracy_table, evaluation_tables, networks_table, ranking_table
 
 DIFFERENCES = st.floats(-1, 1)
 

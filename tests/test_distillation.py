@@ -14,16 +14,17 @@ from timm.data import ImageNetInfo
 from tiny import tiny_classifier, tiny_pipeline, tiny_transformer
 from typer.testing import CliRunner
 
-from dag_diffusion import imagenet_subsets, read_pool
-from dag_diffusion.cards import dataset_card
-from dag_diffusion.cli import app
-from dag_diffusion.distillation import RoadConfig, distill
-from dag_diffusion.imagenet_subsets import SUBSETS
-from dag_diffusion.labelled_images import random_rows
-from dag_diffusion.pools import Pool, read_rows
-from dag_diffusion.reproduction import commands_of
-from dag_diffusion.road_inputs import RoadInputs, load_road, reference_of, target_of_road
-from dag_diffusion.road_pools import DAG_DGS, DGS, PAPER, REAL, UNGUIDED
+from dag_diffusion import read_pool
+from dag_diffusion.cli.commands import app
+from dag_diffusion.data import class_folders as imagenet_subsets
+from dag_diffusion.data.class_folders import SUBSETS
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.rows import read_rows
+from dag_diffusion.distillation import DAG_DGS, DGS, PAPER, REAL, UNGUIDED, RoadConfig, distill
+from dag_diffusion.distillation_setup import RoadInputs, load_road, reference_of, target_of_road
+from dag_diffusion.evaluation.labelled_images import random_rows
+from dag_diffusion.hub.cards import dataset_card
+from dag_diffusion.reporting.reproduction import commands_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY = RoadConfig(ipc=1, pool_factor=2, network="convnet-2-w4", seeds=2, num_inference_steps=2)
@@ -124,7 +125,7 @@ def test_killed_training_is_not_repeated(road):
 
 
 def test_another_seed_shares_no_draw_and_no_training(road):
-    from dag_diffusion.training import derived_seeds
+    from dag_diffusion.evaluation.training import derived_seeds
 
     assert not set(derived_seeds(0, 50)) & set(derived_seeds(1, 50))
     assert {r.seed for r in road[1].results} == set(derived_seeds(0, 2))

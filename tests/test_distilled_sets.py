@@ -17,9 +17,11 @@ from pyarrow.parquet import ParquetFile
 from tiny import write_images
 
 from dag_diffusion import read_pool, write_distilled_set
-from dag_diffusion.distilled_sets import require_apart
-from dag_diffusion.files import json_lines, locked
-from dag_diffusion.pools import Pool, UnreadableImageError, read_rows
+from dag_diffusion.data.distilled_sets import require_apart
+from dag_diffusion.data.files import json_lines, locked
+from dag_diffusion.data.images import UnreadableImageError
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.rows import read_rows
 
 
 @pytest.fixture

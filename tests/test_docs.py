@@ -18,7 +18,7 @@ import yaml
 from typer.main import get_command
 
 import dag_diffusion
-from dag_diffusion import cli
+from dag_diffusion.cli import commands as cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = {

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from dag_diffusion import DifficultyGuidedPipeline, embedded, load_classifier, read_pool
-from dag_diffusion.class_names import match_classes
 from dag_diffusion.classifiers import class_names_of
+from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import difficulty
-from dag_diffusion.labelled_images import load_labelled_images, normalise
-from dag_diffusion.mode_merging import merge_modes
-from dag_diffusion.modes import Modes
+from dag_diffusion.evaluation.labelled_images import load_labelled_images, normalise
+from dag_diffusion.generation.mode_search import merge_modes
+from dag_diffusion.generation.modes import Modes
 
 NAMES = dict(enumerate(embedded.CLASS_NAMES))
 

@@ -11,16 +11,17 @@ import torch
 from edged_images import NAMES, draw, write_folder
 from typer.testing import CliRunner
 
-from dag_diffusion.cli import app
-from dag_diffusion.compared_sets import load_compared_sets
-from dag_diffusion.dd_ranking import augmentation_robust_score
-from dag_diffusion.evaluation import Result, accuracy, evaluate
-from dag_diffusion.evaluation_records import evaluation_record
-from dag_diffusion.evaluation_runs import EvaluationConfig, run_evaluation
-from dag_diffusion.labelled_images import LabelledImages, RandomDraw, load_labelled_images
-from dag_diffusion.pools import read_pool
-from dag_diffusion.soft_labels import write_soft_labels
-from dag_diffusion.training import Protocol, train
+from dag_diffusion.cli.commands import app
+from dag_diffusion.data.pools import read_pool
+from dag_diffusion.evaluation.dd_ranking import augmentation_robust_score
+from dag_diffusion.evaluation.labelled_images import LabelledImages, RandomDraw, load_labelled_images
+from dag_diffusion.evaluation.protocols import Protocol
+from dag_diffusion.evaluation.records import evaluation_record
+from dag_diffusion.evaluation.results import Result
+from dag_diffusion.evaluation.runs import EvaluationConfig, load_compared_sets, run_evaluation
+from dag_diffusion.evaluation.soft_labels import write_soft_labels
+from dag_diffusion.evaluation.training import train
+from dag_diffusion.evaluation.trials import accuracy, evaluate
 
 SHORT = Protocol("short", epochs=8, batch_size=6, learning_rate=0.05)
 
@@ -169,7 +170,7 @@ class TestEvaluate:
 
     def test_headline_is_the_last_epoch_and_the_best_look_stands_beside_it(self, monkeypatch):
         seen = iter([0.25, 0.75, 0.5])
-        monkeypatch.setattr("dag_diffusion.evaluation.accuracy", lambda *arguments: next(seen))
+        monkeypatch.setattr("dag_diffusion.evaluation.trials.accuracy", lambda *arguments: next(seen))
         result = run({"good": draw(0)}, protocol=Protocol("short", epochs=3, batch_size=6), looks=True, seeds=[0])[0]
         assert (result.accuracy, result.best) == (0.5, 0.75)
 
@@ -386,7 +387,7 @@ class TestRuns:
             seen.append(len(json.loads(path.read_text())["results"]) if path.exists() else 0)
             return train(*arguments, **options)
 
-        monkeypatch.setattr("dag_diffusion.evaluation.train", counted)
+        monkeypatch.setattr("dag_diffusion.evaluation.trials.train", counted)
         self.run(folders, tmp_path / "r.json")
         assert seen == [0, 1, 2, 3]
 

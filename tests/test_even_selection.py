@@ -11,8 +11,8 @@ from scipy.stats import wasserstein_distance
 from tiny import write_images
 
 from dag_diffusion import SelectionRule, TargetDistribution, read_pool, select, subsample
-from dag_diffusion.files import json_lines
-from dag_diffusion.matching import even_counts, match, match_evenly
+from dag_diffusion.data.files import json_lines
+from dag_diffusion.sampling.matching import even_counts, match, match_evenly
 
 unit = st.floats(0, 1)
 METHODS = ("matching", "random", "easiest", "hardest", "k-center", "herding")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from dag_diffusion.files import (
+from dag_diffusion.data.files import (
     json_lines,
     locked,
     read_json_object,

@@ -10,9 +10,9 @@ import pytest
 from tiny import write_images
 
 from dag_diffusion import PoolConfig, TargetDistribution, read_pool, subsample, write_distilled_set
-from dag_diffusion.evaluation import Result
-from dag_diffusion.folder_reports import report_folders
-from dag_diffusion.report_commands import commands_for, program_of
+from dag_diffusion.evaluation.results import Result
+from dag_diffusion.reporting.report import report_folders
+from dag_diffusion.reporting.reproduction import commands_for, program_of
 
 SETTINGS = PoolConfig(images_per_class=4, seed=3, target=TargetDistribution.preset("hill")).settings()
 RECORD = {"format": "dag-diffusion pool 1", "pipeline": "embedded default", "guide": "classifier of embedded default"}

@@ -13,10 +13,10 @@ from pools_on_disk import content
 from tiny import NAMES, tiny_classifier, tiny_pipeline, write_images
 
 from dag_diffusion import PoolConfig, TargetDistribution, fill_pool, score_and_record, score_pool
-from dag_diffusion.modes import Modes
-from dag_diffusion.plans import image_seed, plan
-from dag_diffusion.pools import COLUMNS
-from dag_diffusion.unfinished import ROWS, append_rows, claim, finish, require_current, runs_of, take_stock
+from dag_diffusion.data.pools import COLUMNS
+from dag_diffusion.generation.modes import Modes
+from dag_diffusion.generation.plan import image_seed, plan
+from dag_diffusion.generation.work_queue import ROWS, append_rows, claim, finish, require_current, runs_of, take_stock
 
 SMALL = PoolConfig(images_per_class=3, num_inference_steps=2, guidance_scale=1.0)
 STEERED = replace(SMALL, target=TargetDistribution.preset("ground"))
@@ -364,7 +364,7 @@ def test_row_cut_off_within_a_letter_is_drawn_again(tmp_path):
 
 def test_processes_of_other_settings_do_not_fill_one_pool(tmp_path, pipeline, monkeypatch):
     other = {"settings": {"seed": 8}, "batch_size": 50}
-    monkeypatch.setattr("dag_diffusion.generation.told", lambda value: [value, value | other])
+    monkeypatch.setattr("dag_diffusion.generation.filling.told", lambda value: [value, value | other])
     with pytest.raises(ValueError, match="process 1 was started with other settings"):
         fill_pool(pipeline, tmp_path / "pool", SMALL)
     assert not (tmp_path / "pool").exists()

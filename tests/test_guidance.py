@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dag_diffusion.guidance import (
+from dag_diffusion.guidance.difficulty_guidance import (
     OBJECTIVES,
     SCHEDULES,
     GuidanceConfig,

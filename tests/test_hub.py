@@ -20,11 +20,11 @@ from tiny import NAMES, tiny_pipeline, write_images
 from typer.testing import CliRunner
 
 from dag_diffusion import PoolConfig, embedded, fill_pool, pull, push, read_pool, subsample, write_distilled_set
-from dag_diffusion.cards import is_as_written
-from dag_diffusion.cli import app
-from dag_diffusion.files import json_lines
-from dag_diffusion.shared_files import without_local_paths
-from dag_diffusion.soft_labels import read_soft_labels, write_soft_labels
+from dag_diffusion.cli.commands import app
+from dag_diffusion.data.files import json_lines
+from dag_diffusion.evaluation.soft_labels import read_soft_labels, write_soft_labels
+from dag_diffusion.hub.cards import is_as_written
+from dag_diffusion.hub.staging import without_local_paths
 
 COUNTS = {"bullet train": 3, "test tube": 3, "Übung [1] 100%": 3}  # names that a split or a pattern might swallow
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from dag_diffusion.image_formats import image_suffixes, suffix_of
+from dag_diffusion.data.images import image_suffixes, suffix_of
 
 
 def encoded(name: str) -> bytes:

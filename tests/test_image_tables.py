@@ -11,7 +11,8 @@ from PIL import Image
 from tiny import write_images
 
 from dag_diffusion import read_pool, write_distilled_set
-from dag_diffusion.pools import Pool, UnreadableImageError
+from dag_diffusion.data.images import UnreadableImageError
+from dag_diffusion.data.pools import Pool
 
 BAGS = ClassLabel(names=["Bag", "Coat"])
 

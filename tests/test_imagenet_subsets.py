@@ -7,9 +7,9 @@ import yaml
 from timm.data import ImageNetInfo
 from typer.main import get_command
 
-from dag_diffusion.cli import app
-from dag_diffusion.configs import read_config
-from dag_diffusion.imagenet_subsets import FASTAI_TEST_IMAGES, SUBSETS, split_of, split_warning, subset_of
+from dag_diffusion.cli.commands import app
+from dag_diffusion.cli.config_files import read_config
+from dag_diffusion.data.class_folders import FASTAI_TEST_IMAGES, SUBSETS, split_of, split_warning, subset_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LABELS = {  # of ImageNet, as Minimax diffusion and IDC list them

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from dag_diffusion.labelled_images import (
+from dag_diffusion.data.pools import read_pool
+from dag_diffusion.evaluation.labelled_images import (
     LabelledImages,
     RandomDraw,
     digest,
@@ -20,8 +21,7 @@ from dag_diffusion.labelled_images import (
     relabelled,
     subset,
 )
-from dag_diffusion.pools import read_pool
-from dag_diffusion.soft_labels import write_soft_labels
+from dag_diffusion.evaluation.soft_labels import write_soft_labels
 
 
 def with_soft_labels(seed=0):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from tiny import write_images
 
-from dag_diffusion import metadata, read_pool
-from dag_diffusion.files import json_lines
-from dag_diffusion.metadata import difficulties_of, read_rows
-from dag_diffusion.pools import Pool
+from dag_diffusion import read_pool
+from dag_diffusion.data import rows as metadata
+from dag_diffusion.data.files import json_lines
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.rows import difficulties_of, read_rows
 
 ROW = '"file_name": "Bag/0.png", "label": 0, "class_name": "Bag"'
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dag_diffusion.mode_merging import merge_modes
-from dag_diffusion.modes import Modes
+from dag_diffusion.generation.mode_search import merge_modes
+from dag_diffusion.generation.modes import Modes
 
 NAMES = {0: "Bag", 7: "Coat"}
 

@@ -12,20 +12,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny import tiny_vae, write_images
 
-from dag_diffusion.modes import (
-    WINDOWS,
-    ModeGuidance,
-    Modes,
-    allot,
-    encode,
-    encode_pool,
-    find_difficulty_modes,
-    find_modes,
-    mode_shift,
-)
-from dag_diffusion.pools import UnreadableImageError, read_pool
-from dag_diffusion.scales import BINS, searched_scale
-from dag_diffusion.targets import PRESETS, TargetDistribution
+from dag_diffusion.data.images import UnreadableImageError
+from dag_diffusion.data.pools import read_pool
+from dag_diffusion.generation.mode_search import encode, encode_pool, find_difficulty_modes, find_modes
+from dag_diffusion.generation.modes import Modes, allot
+from dag_diffusion.guidance.mode_guidance import WINDOWS, ModeGuidance, mode_shift
+from dag_diffusion.sampling.scales import BINS
+from dag_diffusion.sampling.targets import PRESETS, TargetDistribution
+from dag_diffusion.sampling.threshold_search import searched_scale
 
 NAMES = {3: "T-shirt", 7: "Ankle boot, boot"}
 seeds = st.integers(0, 1000)

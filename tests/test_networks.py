@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dag_diffusion.networks import build_network, seeded_network
+from dag_diffusion.evaluation.networks import build_network, seeded_network
 
 
 def parameter_count(network):

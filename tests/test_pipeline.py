@@ -16,8 +16,9 @@ from diffusers import (
 )
 from tiny import NAMES, tiny_classifier, tiny_components, tiny_pipeline, tiny_scheduler, tiny_transformer, tiny_vae
 
-from dag_diffusion import DifficultyGuidedPipeline, GuidanceConfig, schedulers
-from dag_diffusion.modes import ModeGuidance
+from dag_diffusion import DifficultyGuidedPipeline, GuidanceConfig
+from dag_diffusion.guidance import schedulers
+from dag_diffusion.guidance.mode_guidance import ModeGuidance
 
 STEPS = 4
 

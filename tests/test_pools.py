@@ -13,8 +13,10 @@ from PIL import Image
 from tiny import write_images
 
 from dag_diffusion import read_pool
-from dag_diffusion.files import json_lines
-from dag_diffusion.pools import UnreadableImageError, read_rows, require_writable_target
+from dag_diffusion.data.files import json_lines
+from dag_diffusion.data.images import UnreadableImageError
+from dag_diffusion.data.pools import require_writable_target
+from dag_diffusion.data.rows import read_rows
 
 
 def test_bare_class_folders_are_a_pool_too(tmp_path):

@@ -6,23 +6,19 @@ from tiny import NAMES, tiny_classifier, tiny_pipeline, tiny_vae
 
 from dag_diffusion import DifficultyGuidedPipeline, GuidanceConfig
 from dag_diffusion.difficulty import margin
-from dag_diffusion.guidance import margin_and_gradient
-from dag_diffusion.probes import (
+from dag_diffusion.generation.probe_training import (
     ProbeConfig,
     Trajectories,
-    _alike,
     build_probe,
     collect,
     distillation_loss,
     fidelity,
-    fingerprint,
-    load_probe,
     logits_of,
-    probe_margin,
-    require_no_other_files,
-    save_probe,
     train_probe,
 )
+from dag_diffusion.guidance.difficulty_guidance import margin_and_gradient
+from dag_diffusion.guidance.probes import probe_margin
+from dag_diffusion.loading import load_probe, require_no_other_files, save_probe
 
 SMALL = ProbeConfig(
     trajectories=40,
@@ -93,7 +89,9 @@ def test_only_the_classes_asked_for_are_drawn():
 
 def test_several_guides_are_averaged(monkeypatch):
     pipeline, other = tiny_pipeline(), tiny_classifier()
-    monkeypatch.setattr("dag_diffusion.probes.UNGUIDED", 1)  # so that who guides does not change what is seen
+    monkeypatch.setattr(
+        "dag_diffusion.generation.probe_training.UNGUIDED", 1
+    )  # so that who guides does not change what is seen
     with torch.no_grad():
         other.classifier[-1].weight.neg_()
     first, second, both = (
@@ -210,10 +208,12 @@ def test_probe_of_some_classes_is_refused_for_others():
 def test_runs_that_measure_are_not_those_that_train(monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        "dag_diffusion.probes.fit", lambda probe, found, *rest: seen.update(fit=set(found.run.tolist()))
+        "dag_diffusion.generation.probe_training.fit",
+        lambda probe, found, *rest: seen.update(fit=set(found.run.tolist())),
     )
     monkeypatch.setattr(
-        "dag_diffusion.probes.fidelity", lambda probe, found: seen.update(measured=set(found.run.tolist()))
+        "dag_diffusion.generation.probe_training.fidelity",
+        lambda probe, found: seen.update(measured=set(found.run.tolist())),
     )
     pipeline = tiny_pipeline()
     train_probe(pipeline, [pipeline.classifier], SMALL, batch_size=17)
@@ -251,16 +251,6 @@ def test_few_runs_for_many_classes_are_told(caplog):
     pipeline = tiny_pipeline()
     collect(pipeline, [pipeline.classifier], SMALL, batch_size=40)
     assert "40 sampling runs for 3 classes are few" in caplog.text
-
-
-def test_two_models_of_one_shape_have_different_fingerprints_in_any_precision():
-    first, second = tiny_classifier(), tiny_classifier()
-    with torch.no_grad():
-        for parameter in second.parameters():
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    one, other = fingerprint(first), fingerprint(second)
-    assert not _alike(one, other)
-    assert _alike(one, fingerprint(first.bfloat16()))
 
 
 def test_classifier_is_no_probe_to_be_replaced(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from pools_on_disk import content
 from tiny import tiny_pipeline
 
-from dag_diffusion.processes import in_step, is_started, launch, speaks, stop_signal, this_process
+from dag_diffusion.generation.processes import in_step, is_started, launch, speaks, stop_signal, this_process
 
 SMALL = ["--images-per-class", "7", "--num-inference-steps", "2", "--batch-size", "2", "--quiet"]
 

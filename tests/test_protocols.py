@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dag_diffusion.protocols import PROTOCOLS, Protocol
+from dag_diffusion.evaluation.protocols import PROTOCOLS, Protocol
 
 SHORT = Protocol("short", epochs=8, batch_size=4, learning_rate=0.05)
 

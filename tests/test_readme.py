@@ -74,7 +74,7 @@ def test_no_placeholder_is_left(text):
 
 @pytest.mark.parametrize("command", re.findall(r"^dag-diffusion ([\w-]+)", ALL, flags=re.MULTILINE))
 def test_commands_exist(command):
-    from dag_diffusion.cli import app
+    from dag_diffusion.cli.commands import app
 
     assert command in {c.name or c.callback.__name__.replace("_", "-") for c in app.registered_commands}
 

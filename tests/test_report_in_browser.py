@@ -7,10 +7,12 @@ import pytest
 from browser import CHROMIUM, Browser
 from PIL import Image
 
-from dag_diffusion.evaluation import Result
-from dag_diffusion.pools import Pool
-from dag_diffusion.report_results import default_baselines, shown_results
-from dag_diffusion.reporting import ReportedSet, Table, write_report
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.evaluation.results import Result
+from dag_diffusion.evaluation.tables import Table
+from dag_diffusion.reporting.report import write_report
+from dag_diffusion.reporting.results import default_baselines, shown_results
+from dag_diffusion.reporting.sets import ReportedSet
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium on the path; install it to see the report rendered"

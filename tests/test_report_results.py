@@ -5,10 +5,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from dag_diffusion.accuracy_figures import families
-from dag_diffusion.comparisons import summarise
-from dag_diffusion.evaluation import Result
-from dag_diffusion.report_results import default_baselines, how, read_results, shown_results
+from dag_diffusion.evaluation.comparisons import summarise
+from dag_diffusion.evaluation.results import Result
+from dag_diffusion.reporting.accuracy_figures import families
+from dag_diffusion.reporting.results import default_baselines, how, read_results, shown_results
 
 ONE = Result("distilled", "convnet-3", "quick", 0, 10.0, 0.7, 1.0, test="1,000 real images", epochs=20)
 

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dag_diffusion.pools import Pool
-from dag_diffusion.report_images import images_per_class
-from dag_diffusion.reporting import DASH, ReportedSet, Table, save_grid_png, save_histogram_png, write_report
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.evaluation.tables import Table
+from dag_diffusion.reporting.difficulty_figures import save_grid_png, save_histogram_png
+from dag_diffusion.reporting.report import write_report
+from dag_diffusion.reporting.selection import DASH
+from dag_diffusion.reporting.sets import ReportedSet
+from dag_diffusion.reporting.thumbnails import images_per_class
 
 HOSTILE = "<script>alert(1)</script>"
 QUOTED = """" onload="alert(2)' onclick='"""

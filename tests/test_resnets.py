@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dag_diffusion.networks import build_network, seeded_network
-from dag_diffusion.resnets import resnet
+from dag_diffusion.evaluation.networks import build_network, resnet, seeded_network
 
 
 def parameter_count(network):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dag_diffusion.scales import BINS, LogScale, RawScale, log_scale
-from dag_diffusion.scales import search_thresholds as search
+from dag_diffusion.sampling.scales import BINS, LogScale, RawScale, log_scale
+from dag_diffusion.sampling.threshold_search import search_thresholds as search
 
 difficulties = arrays(float, st.integers(1, 60), elements=st.floats(0, 1))
 

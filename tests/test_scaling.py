@@ -14,7 +14,7 @@ from pools_on_disk import content
 from tiny import tiny_pipeline
 from typer.main import get_command
 
-from dag_diffusion.cli import app
+from dag_diffusion.cli.commands import app
 
 SCALING = Path(__file__).parent.parent / "examples" / "scaling"
 SLURM = (SCALING / "imagenet.slurm").read_text()

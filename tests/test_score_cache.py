@@ -9,9 +9,10 @@ from datasets import ClassLabel, Dataset, Features, load_dataset
 from datasets import Image as ImageFeature
 from tiny import PREPROCESSING, tiny_classifier, write_images
 
-from dag_diffusion import read_pool, score_and_record, score_cache, score_pool, write_distilled_set
-from dag_diffusion.files import held, json_lines
-from dag_diffusion.pools import read_rows
+from dag_diffusion import read_pool, score_and_record, score_pool, write_distilled_set
+from dag_diffusion.data.files import held, json_lines
+from dag_diffusion.data.rows import read_rows
+from dag_diffusion.sampling import score_cache
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_second_run_scores_nothing_and_changes_nothing(folder, monkeypatch):
     record(folder)
     before = (folder / "metadata.jsonl").read_bytes()
     seen = []
-    monkeypatch.setattr("dag_diffusion.pools.Pool.open", lambda pool, index: pytest.fail("an image was decoded"))
+    monkeypatch.setattr("dag_diffusion.data.pools.Pool.open", lambda pool, index: pytest.fail("an image was decoded"))
     assert record(folder, progress=seen.append) == (0, 7, 0)
     assert sum(seen) == 7
     assert (folder / "metadata.jsonl").read_bytes() == before

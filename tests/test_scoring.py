@@ -11,10 +11,11 @@ from PIL import Image, ImageFile
 from tiny import NAMES, tiny_classifier, write_images
 from torch import nn
 
-from dag_diffusion import read_pool, score_pool, scoring
+from dag_diffusion import read_pool, score_pool
 from dag_diffusion.classifiers import Preprocessing
 from dag_diffusion.difficulty import MEASURES, difficulty, measure_named
-from dag_diffusion.scoring import fitted_image, prepared_image, read_ahead
+from dag_diffusion.sampling import scoring
+from dag_diffusion.sampling.scoring import fitted_image, prepared_image, read_ahead
 
 SMALL = Preprocessing(16, 16, 3, (0.5,) * 3, (0.25,) * 3, crop=0.875, resample="bicubic")
 

@@ -20,11 +20,12 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from tiny import tiny_classifier, tiny_pipeline, write_images
 
-from dag_diffusion import cli, embedded, load_classifier, read_pool, score_pool, write_distilled_set
-from dag_diffusion.files import json_lines, write_atomically
-from dag_diffusion.generation import fill_pool
-from dag_diffusion.plans import PoolConfig
-from dag_diffusion.pools import UnreadableImageError
+from dag_diffusion import embedded, load_classifier, read_pool, score_pool, write_distilled_set
+from dag_diffusion.cli import commands as cli
+from dag_diffusion.data.files import json_lines, write_atomically
+from dag_diffusion.data.images import UnreadableImageError
+from dag_diffusion.generation.filling import fill_pool
+from dag_diffusion.generation.plan import PoolConfig
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--images-per-class", 1, "--num-inference-steps", 2, "--quiet"]
@@ -390,7 +391,7 @@ def test_terminal_is_sent_no_escape_sequences(tmp_path, pool, refused):
 # -- the code itself
 
 
-SOURCES = [*(ROOT / "dag_diffusion").glob("*.py"), *(ROOT / "pipelines").glob("*.py")]
+SOURCES = [*(ROOT / "dag_diffusion").rglob("*.py"), *(ROOT / "pipelines").glob("*.py")]
 MODULES = {"pickle", "marshal", "shelve", "joblib", "dill", "cloudpickle", "tarfile", "zipfile", "xml"}
 CALLS = {"eval", "exec", "torch.load", "yaml.load", "os.system", "os.popen", "tempfile.mktemp", "shutil.unpack_archive"}
 

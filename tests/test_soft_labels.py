@@ -7,9 +7,9 @@ from PIL import Image
 from safetensors import safe_open
 from tiny import NAMES, tiny_classifier, write_images
 
-from dag_diffusion.distilled_sets import write_distilled_set
-from dag_diffusion.pools import read_pool
-from dag_diffusion.soft_labels import SOFT_LABELS, read_soft_labels, teacher_logits, write_soft_labels
+from dag_diffusion.data.distilled_sets import write_distilled_set
+from dag_diffusion.data.pools import read_pool
+from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, read_soft_labels, teacher_logits, write_soft_labels
 
 
 @pytest.fixture

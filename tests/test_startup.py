@@ -6,7 +6,8 @@ import sys
 import pytest
 from typer.main import get_command
 
-from dag_diffusion import __all__, cli
+from dag_diffusion import __all__
+from dag_diffusion.cli import commands as cli
 
 HEAVY = {
     "PIL", "accelerate", "datasets", "diffusers", "gradio", "huggingface_hub", "jinja2", "matplotlib", "numpy",

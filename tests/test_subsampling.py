@@ -11,8 +11,8 @@ from scipy.stats import wasserstein_distance
 from tiny import write_images
 
 from dag_diffusion import SelectionRule, TargetDistribution, read_pool, select, subsample, write_distilled_set
-from dag_diffusion.scales import BINS, LogScale, RawScale, log_scale
-from dag_diffusion.selection import BY_TARGET, FILLED, METHODS
+from dag_diffusion.sampling.scales import BINS, LogScale, RawScale, log_scale
+from dag_diffusion.sampling.selection import BY_TARGET, FILLED, METHODS
 
 pools = arrays(float, st.integers(1, 60), elements=st.floats(0, 1))
 TARGETS = st.sampled_from(

@@ -7,9 +7,9 @@ import pytest
 from tiny import write_images
 
 from dag_diffusion import embedded
-from dag_diffusion.reproduction import target_text
-from dag_diffusion.scales import LogScale
-from dag_diffusion.target_texts import target_named
+from dag_diffusion.reporting.reproduction import target_text
+from dag_diffusion.sampling.scales import LogScale
+from dag_diffusion.sampling.target_parser import target_named
 
 NAMES, SCALE = {0: "Bag", 4: "Coat"}, LogScale(1e-3, 1)
 

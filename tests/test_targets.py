@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from dag_diffusion.scales import BINS, LogScale, RawScale
-from dag_diffusion.targets import PRESETS, TargetDistribution, as_target, largest_remainder
+from dag_diffusion.sampling.scales import BINS, LogScale, RawScale
+from dag_diffusion.sampling.targets import PRESETS, TargetDistribution, as_target, largest_remainder
 
 difficulties = arrays(float, st.integers(1, 60), elements=st.floats(0, 1))
 SCALE = LogScale(1e-3, 1.0)

@@ -3,7 +3,7 @@
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dag_diffusion.tracking import require_trackers, tracked
+from dag_diffusion.generation.tracking import require_trackers, tracked
 
 
 def test_tensorboard_gets_a_point_for_each_look(tmp_path):

@@ -5,8 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dag_diffusion.networks import seeded_network
-from dag_diffusion.training import PROTOCOLS, Protocol, train
+from dag_diffusion.evaluation.networks import seeded_network
+from dag_diffusion.evaluation.protocols import PROTOCOLS, Protocol
+from dag_diffusion.evaluation.training import train
 
 SHORT = Protocol("short", epochs=8, batch_size=4, learning_rate=0.05)
 # every augmentation at once

@@ -7,7 +7,7 @@ from PIL import Image
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from dag_diffusion import DifficultyGuidedPipeline
-from dag_diffusion.files import json_lines
+from dag_diffusion.data.files import json_lines
 
 NAMES = {0: "T-shirt", 1: "Ankle boot, boot", 2: "Bag"}
 PREPROCESSING = {"height": 16, "width": 16, "channels": 1, "mean": [0.5], "std": [0.5], "crop": 1.0}

@@ -1,8 +1,8 @@
 """A Hugging Face Space of the embedded default; ``dag-diffusion app`` is the same page on your own machine."""
 
 from dag_diffusion import embedded
-from dag_diffusion.app import build_app, launch
-from dag_diffusion.inputs import load_guide, load_pipeline
+from dag_diffusion.cli.app import build_app, launch
+from dag_diffusion.loading import load_guide, load_pipeline
 
 PIPELINE, CLASSIFIER, EVALUATOR = "", "", str(embedded.EVALUATOR)  # folders or Hub ids; empty: the embedded ones
 

@@ -1,0 +1,29 @@
+from . import embedded as embedded
+from .classifiers import load_classifier as load_classifier
+from .data.distilled_sets import write_distilled_set as write_distilled_set
+from .data.pools import Pool as Pool
+from .data.pools import read_pool as read_pool
+from .distillation import DistillationConfig as DistillationConfig
+from .distillation import distill as distill
+from .evaluation.trials import evaluate as evaluate
+from .generation.filling import fill_pool as fill_pool
+from .generation.mode_search import find_modes as find_modes
+from .generation.modes import Modes as Modes
+from .generation.plan import PoolConfig as PoolConfig
+from .generation.probe_training import train_probe as train_probe
+from .guidance.difficulty_guidance import GuidanceConfig as GuidanceConfig
+from .guidance.mode_guidance import ModeGuidance as ModeGuidance
+from .hub.download import pull as pull
+from .hub.upload import push as push
+from .pipelines.difficulty_guided import DifficultyGuidedPipeline as DifficultyGuidedPipeline
+from .pipelines.difficulty_guided import DifficultyGuidedPipelineOutput as DifficultyGuidedPipelineOutput
+from .reporting.difficulty_figures import save_target_png as save_target_png
+from .reporting.report import write_report as write_report
+from .sampling.score_cache import score_and_record as score_and_record
+from .sampling.scoring import score_pool as score_pool
+from .sampling.selection import SelectionRule as SelectionRule
+from .sampling.selection import select as select
+from .sampling.subsampling import subsample as subsample
+from .sampling.targets import TargetDistribution as TargetDistribution
+
+__version__: str

@@ -1,0 +1,180 @@
+"""Options of a command in a YAML file: ``--config`` reads them, ``--save-config`` writes what ran.
+
+    value = command line, else file, else default          key = long option name, or name of an argument
+
+A value in the file is taken as if it had been typed: the command's own types convert or refuse it.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dag_diffusion.data.files import require_writable, write_atomically
+from dag_diffusion.generation.processes import speaks
+
+MARK = "# written by dag-diffusion"  # first words of a saved file, so that no other file is overwritten by one
+OWN = ("config", "save_config", "help")
+
+
+def add_config_options(app: typer.Typer) -> None:
+    """Give every command that is registered so far the options ``--config`` and ``--save-config``."""
+    for command in app.registered_commands:
+        if command.callback is not None:
+            command.callback = _with_config_options(command.callback)
+
+
+def _with_config_options(function: Callable[..., None]) -> Callable[..., None]:
+    own = inspect.signature(_config_options).parameters
+
+    @wraps(function)
+    def command(**values: Any) -> None:
+        context, path = values.pop("context"), values.pop("save_config")
+        values.pop("config")
+        if path is not None and speaks():  # of several processes one writes
+            save_config(path, context)
+        function(**values)
+
+    given = inspect.signature(function)
+    wrapped: Any = command
+    wrapped.__signature__ = given.replace(parameters=[*given.parameters.values(), *own.values()])
+    command.__annotations__ = function.__annotations__ | _config_options.__annotations__
+    return command
+
+
+def _load(context: typer.Context, path: Path | None) -> Path | None:
+    if path is not None and not context.resilient_parsing:
+        context.default_map = {**(context.default_map or {}), **read_config(path, context.command.params)}
+    return path
+
+
+def _config_options(
+    *,
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", callback=_load, is_eager=True, help="YAML file of options; those of the command line win"
+        ),
+    ] = None,
+    save_config: Annotated[
+        Path | None, typer.Option("--save-config", help="write all options of this run to a file for --config")
+    ] = None,
+) -> None:
+    """The parameters that every command gets; typer reads them from here."""
+
+
+def read_config(path: Path, parameters: Iterable[Any]) -> dict[str, Any]:
+    """Values by parameter name, as click's ``default_map`` wants them; a key without a value counts as absent.
+
+    Args:
+        path: a YAML file, one mapping.
+        parameters: those of the command.
+
+    Raises:
+        typer.BadParameter: there is no such file, it is no mapping, or a key or the form of a value fits no parameter.
+    """
+    known = _by_key(parameters)
+    values: dict[str, Any] = {}
+    for written, value in _mapping_in(path).items():
+        key = str(written).replace("_", "-")
+        if key not in known:
+            raise typer.BadParameter(f"{path} has an unknown key {str(written)!r}{_nearest(key, known)}")
+        if known[key].name in values:
+            raise typer.BadParameter(f"{path} says {key!r} twice, once with - and once with _; keep one of them")
+        if value is not None:
+            values[known[key].name] = _as_typed(known[key], value, f"{key!r} in {path}")
+    return values
+
+
+def _by_key(parameters: Iterable[Any]) -> dict[str, Any]:
+    """Parameters by what they are called in a file, ``-`` for ``_``."""
+    found: dict[str, Any] = {}
+    for parameter in parameters:
+        if parameter.name not in OWN:
+            names = [option[2:] for option in parameter.opts if option.startswith("--")] or [parameter.name]
+            found |= dict.fromkeys((name.replace("_", "-") for name in names), parameter)
+    return found
+
+
+def _mapping_in(path: Path) -> Mapping[Any, Any]:
+    import yaml  # only for those who use it, so that --help stays quick
+
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be read ({error.strerror}); give a YAML file of options") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of the parser, of UTF-8, of endless nesting
+        raise typer.BadParameter(f"{path} is no YAML ({' '.join(str(error).split())}); mend it there") from error
+    if found is None:  # nothing but comments
+        return {}
+    if not isinstance(found, dict):
+        raise typer.BadParameter(
+            f"{path} holds a {type(found).__name__}, but must hold lines such as 'ipc: 10', one an option"
+        )
+    return found
+
+
+def _nearest(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; this command knows {', '.join(known)}"
+
+
+def _as_typed(parameter: Any, value: Any, where: str) -> Any:
+    """The text, or list of texts, that would stand on the command line; only flags keep their true and false."""
+    if isinstance(value, dict):
+        raise typer.BadParameter(f"{where} is a mapping, but an option has one value or a list; write it flat")
+    if _repeatable(parameter):
+        return [str(item) for item in (value if isinstance(value, list) else [value])]
+    if isinstance(value, list):
+        raise typer.BadParameter(f"{where} is a list, but this option is given once; write one value")
+    return value if getattr(parameter, "is_flag", False) and isinstance(value, bool) else str(value)
+
+
+def _repeatable(parameter: Any) -> bool:
+    return bool(getattr(parameter, "multiple", False)) or parameter.nargs == -1
+
+
+def save_config(path: Path, context: typer.Context) -> None:
+    """Write every option and argument of a command, whole or not at all, so that ``--config`` repeats it.
+
+    All values, not only those that differ from defaults: a later version may have other defaults.  Those that are
+    neither given nor have a default are left out.
+
+    Raises:
+        typer.BadParameter: the file cannot be written, or holds something else than such a record.
+    """
+    import yaml
+
+    from dag_diffusion import __version__
+
+    try:
+        _require_ours(path)
+        values = {
+            key: _plain(context.params[parameter.name])
+            for key, parameter in _by_key(context.command.params).items()
+            if context.params.get(parameter.name) is not None
+        }
+        head = f"{MARK} {__version__}: dag-diffusion {context.info_name} --config {path.name}\n"
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+        write_atomically(path, (head + text).encode())
+    except OSError as error:
+        raise typer.BadParameter(f"--save-config {path} is not possible: {error}") from error
+
+
+def _require_ours(path: Path) -> None:
+    require_writable(path.absolute().parent)
+    if path.is_dir():
+        raise IsADirectoryError("it is a folder; give a file such as run.yaml")
+    if path.exists() and not path.read_bytes().startswith(MARK.encode()):
+        raise FileExistsError("it holds something that --save-config did not write; give another file")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,156 @@
+"""What a person sees in a terminal: one-line errors, progress bars, tables.
+
+Bars and errors go to standard error, so that a pipe gets results alone.
+"""
+
+import errno
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from dag_diffusion.evaluation.tables import Table
+    from dag_diffusion.generation.work_queue import PoolStatus
+
+
+QUIET_SECONDS = 600.0  # a batch of large images may take minutes; after ten, a run has most likely ended
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn the library's errors, which are written for people, into one line and exit code 2."""
+    from dag_diffusion.generation.processes import FailedElsewhereError, KilledError, StoppedError, speaks
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    for noisy in ("py.warnings", "diffusers", "transformers", "httpx", "huggingface_hub", "torchao"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        yield
+    except (ValueError, OSError, FloatingPointError) as error:
+        message = printable(" ".join(str(error).split())) or type(error).__name__
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            message = "the disk is full; free some space and give the command again (generate: with --resume)"
+        typer.echo(f"error: {message}", err=True)
+        raise typer.Exit(2) from None
+    except FailedElsewhereError:
+        raise typer.Exit(2) from None  # the process that failed has said why
+    except KilledError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(128 + error.signal) from None  # as shells say it
+    except StoppedError as error:
+        if speaks():
+            typer.echo(str(error), err=True)
+        raise typer.Exit(128 + signal.SIGTERM) from None
+    except RuntimeError as error:
+        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        typer.echo("error: the device ran out of memory; give a smaller --batch-size", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        if speaks():
+            typer.echo("stopped; run, score and evaluate go on with the same command, generate with --resume", err=True)
+        raise typer.Exit(130) from None
+
+
+def printable(text: str) -> str:
+    """A text whose control characters, which a file name may have and a terminal would obey, are shown instead."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+@contextmanager
+def stages(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for each stage of the road, created when the stage begins."""
+    from rich.progress import Progress
+
+    bars: dict[str, Any] = {}
+    with Progress(*_columns(), console=_console(), disable=quiet) as progress:
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in bars:  # what an earlier run has done does not count as this one's speed
+                bars[stage] = progress.add_task(stage, total=total, completed=done, before=done)
+            progress.update(bars[stage], completed=done)
+
+        yield update
+
+
+@contextmanager
+def counter(unit: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """One progress bar that adds up."""
+    done = 0
+    with stages(quiet) as progress:
+
+        def add(more: int) -> None:
+            nonlocal done
+            done = min(total, done + more)
+            progress(unit, done, total)
+
+        progress(unit, 0, total)
+        yield add
+
+
+def _columns() -> list[Any]:
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    class SpeedColumn(ProgressColumn):
+        """Over the whole run, since rich's own looks back half a minute, which a batch may take."""
+
+        def render(self, task: Task) -> Text:
+            added, seconds = task.completed - task.fields["before"], task.elapsed or 0
+            if not (added and seconds):
+                return Text("")
+            missing = (task.total or 0) - task.completed
+            left = "" if task.finished else f", {_duration(missing * seconds / added)} left"
+            return Text(f"{added / seconds:.1f}/s{left}")
+
+    return [TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), SpeedColumn()]
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)  # so that a pipe gets results alone
+
+
+def show_table(shown: "Table") -> None:
+    """Print a table and its note to standard output."""
+    from rich.console import Console
+    from rich.table import Table as TextTable
+    from rich.text import Text
+
+    table = TextTable(title=Text(shown.title), title_justify="left", caption=Text(shown.note), caption_justify="left")
+    for column in shown.columns:
+        table.add_column(Text(column), overflow="fold")  # a name is never cut short
+    for row in shown.rows:
+        table.add_row(*(Text(str(cell)) for cell in row))  # no name is taken for markup
+    Console().print(table)
+
+
+def status_lines(status: "PoolStatus") -> list[str]:
+    """What a person wants to know of a pool that grows, or no longer does."""
+    lines = [f"{status.done:,} of {status.total:,} images ({status.done / status.total:.1%}), {status.classes} classes"]
+    quiet, rate = status.seconds_since_last, status.images_per_second
+    if status.finished:
+        lines.append("finished")
+    elif quiet is None:
+        lines.append("no batch of a run yet; if none is at work, give its command again with --resume")
+    elif quiet > QUIET_SECONDS:
+        lines.append(f"no image for {_duration(quiet)}: if no run is at work, give its command again with --resume")
+    else:
+        left = "" if status.seconds_left is None else f", about {_duration(status.seconds_left)} left"
+        speed = "" if rate is None else f", {rate:.1f} images/s in this run"
+        lines.append(f"last batch {_duration(quiet)} ago{speed}{left}")
+    if status.damaged is not None:
+        lines.append(f"{len(status.damaged)} images damaged")
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

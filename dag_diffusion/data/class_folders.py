@@ -1,0 +1,153 @@
+"""Folders of real images, such as ImageNet's, of which only some classes are listed and few images are decoded.
+
+FOLDER/n01440764/*.JPEG -> rows with another's labels and names -> pixels of those rows that are asked for
+
+Subsets of ten ImageNet classes that papers report on, and which of two splits a test folder holds.
+
+    ILSVRC: 50 validation images a class, 500 in all        fastai: the same images divided anew, some 3,900 to test on
+
+Both are called ImageNette and ImageWoof.  Most of fastai's test images are training images of ILSVRC, so that every
+classifier trained on ImageNet has seen them, and figures of one split do not compare with those of the other.
+The ids stand in the order of the field, which is that of the labels; ImageIDC are the first ten of IDC's own list of
+100, not of a sorted one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .class_names import match_classes
+from .images import image_suffixes
+from .pools import PROVENANCE, ChosenImages, Pool, read_pool
+from .rows import METADATA, SELECTED
+
+NO_BARE_FOLDER = (METADATA, SELECTED, PROVENANCE, "state.json", "dataset_dict.json")
+
+
+def _is_bare(path: Path) -> bool:
+    return path.is_dir() and not any((path / name).exists() for name in NO_BARE_FOLDER)
+
+
+def class_names_in(path: Path) -> dict[int, str]:
+    """Label to class name of real images, whose files are not listed if folders tell it.
+
+    Raises:
+        ValueError: a folder has no class folders, as ILSVRC's validation set comes.
+    """
+    if not _is_bare(path):
+        return read_pool(path).class_names
+    names = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not names:
+        raise ValueError(f"{path} has no class folders; sort its images into folders such as {path / 'n01440764'}")
+    return dict(enumerate(names))
+
+
+def real_images(path: Path, names: Mapping[int, str], written: Mapping[int, str]) -> Pool:
+    """Real images of some classes, with the labels and names that the pipeline gives them.
+
+    Args:
+        path: whatever ``read_pool`` reads.  Of a bare folder only these classes are listed, and links are followed.
+        names: label of the pipeline to class name.
+        written: the same labels to what the user called them, which may be the very name of a folder.
+
+    Raises:
+        ValueError: a class is missing or has no images.
+    """
+    known = class_names_in(path)
+    by_name = {name: label for label, name in known.items()}
+    table = {label: by_name[text] for label, text in written.items() if text in by_name}
+    table |= match_classes({k: name for k, name in names.items() if k not in table}, known, f"the folder {path}")
+    if _is_bare(path):
+        pool = Pool(path, [row for theirs in sorted(table.values()) for row in _listed(path, theirs, known[theirs])])
+    else:
+        pool = read_pool(path)
+    ours = {theirs: label for label, theirs in table.items()}
+    kept = rows_of(pool, [index for index, row in enumerate(pool.rows) if row["label"] in ours])
+    rows = [row | {"label": ours[row["label"]], "class_name": names[ours[row["label"]]]} for row in kept.rows]
+    return replace(kept, rows=rows)
+
+
+def _listed(path: Path, label: int, name: str) -> list[dict[str, Any]]:
+    found = sorted(
+        file.relative_to(path).as_posix()
+        for file in (path / name).rglob("*")
+        if file.suffix.lower() in image_suffixes() and not file.name.startswith(".")
+    )
+    if not found:
+        raise ValueError(f"{path / name} holds no images; put those of the class there, or choose other classes")
+    return [{"file_name": file, "label": label, "class_name": name} for file in found]
+
+
+def rows_of(pool: Pool, indices: Sequence[int] | np.ndarray) -> Pool:
+    """Some images of a pool, in the order given."""
+    chosen = [int(index) for index in indices]
+    encoded = None if pool.encoded is None else ChosenImages(pool.encoded, chosen)
+    return replace(pool, rows=[pool.rows[index] for index in chosen], encoded=encoded)
+
+
+def channels_of(pool: Pool) -> int:
+    """1 if an image of every class is grey, else 3; among photographs a few are grey."""
+    first = {row["label"]: index for index, row in reversed(list(enumerate(pool.rows)))}
+    return 1 if all(pool.open(index).mode == "L" for index in first.values()) else 3
+
+
+SUBSETS = {
+    "ImageNette": (
+        "n01440764", "n02102040", "n02979186", "n03000684", "n03028079",
+        "n03394916", "n03417042", "n03425413", "n03445777", "n03888257",
+    ),
+    "ImageWoof": (
+        "n02096294", "n02093754", "n02111889", "n02088364", "n02086240",
+        "n02089973", "n02087394", "n02115641", "n02099601", "n02105641",
+    ),
+    "ImageIDC": (
+        "n02869837", "n01749939", "n02488291", "n02107142", "n13037406",
+        "n02091831", "n04517823", "n04589890", "n03062245", "n01773797",
+    ),
+}  # fmt: skip
+ILSVRC_TEST_IMAGES = 50  # of every class in ILSVRC's validation set
+FASTAI_TEST_IMAGES = {"ImageNette": 3925, "ImageWoof": 3929}
+
+
+def subset_of(folders: Iterable[str]) -> str | None:
+    """Name of the subset whose class folders these are, in any order; None for others."""
+    found = set(folders)
+    return next((name for name, synsets in SUBSETS.items() if found == set(synsets)), None)
+
+
+def split_of(counts: Mapping[str, int]) -> str:
+    """``ilsvrc``, ``fastai`` or ``other``: which split of a subset a test folder is.
+
+    Args:
+        counts: class folder to number of test images; other classes than those of a subset are ``other``.
+    """
+    subset = subset_of(counts)
+    if subset is not None and set(counts.values()) == {ILSVRC_TEST_IMAGES}:
+        return "ilsvrc"
+    if subset is not None and sum(counts.values()) == FASTAI_TEST_IMAGES.get(subset):
+        return "fastai"
+    return "other"
+
+
+def split_warning(counts: Mapping[str, int], stated: str = "") -> str:
+    """One line on a test folder that is not what figures of the field are of; empty if there is nothing to say.
+
+    Args:
+        counts: class folder to number of test images.
+        stated: the split that the user believes it to be; empty if nothing was said.
+    """
+    found, subset, total = split_of(counts), subset_of(counts), sum(counts.values())
+    if found == "fastai":
+        return (
+            f"the {total:,} test images are fastai's split of {subset}, and so are the figures: they do not compare "
+            "with those of ILSVRC's 500, and most of these images were ILSVRC training images that the guide has seen"
+        )
+    if stated and stated != found:
+        return (
+            f"the split is said to be {stated!r}, but {total:,} test images of {len(counts)} classes are "
+            f"{'none that is known' if found == 'other' else found}; figures are of these images"
+        )
+    return ""

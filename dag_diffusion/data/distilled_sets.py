@@ -1,0 +1,234 @@
+"""A distilled set: the chosen images of a pool in a folder of the same form, each row with its ``source`` in the pool.
+
+    pool, indices -> .SET.PID.partial -> rename -> SET
+
+The folder appears whole or not at all, an earlier set stays until the new one is there, and a lock beside it keeps
+other runs out meanwhile.
+"""
+
+import errno
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from .files import LOCK, held, json_lines, require_writable, write_atomically
+from .images import UnreadableImageError, suffix_of
+from .pools import PROVENANCE, ChosenImages, Pool, read_pool, require_writable_target, write_provenance
+from .rows import METADATA, SELECTED
+
+FILES = ("copy", "link", "list")
+OWN = ("file_name", "label", "class_name", "source")  # columns that say which image a row is
+
+
+def write_distilled_set(
+    pool: Pool,
+    indices: Sequence[int],
+    folder: str | Path,
+    *,
+    columns: Mapping[str, Sequence],
+    provenance: Mapping[str, Any],
+    overwrite: bool = False,
+    files: str = "copy",
+) -> Pool:
+    """Write the chosen images of ``pool`` into a new folder of the same form.
+
+    Args:
+        indices: rows of ``pool`` to keep, each once.
+        columns: further metadata, one value per chosen image, such as the bin that it was drawn for.
+        provenance: how they were chosen; the pool's own provenance is kept under ``pool``, with its absolute path.
+        overwrite: replace an earlier set.
+        files: ``copy``; ``link``, hard links that take no space, on the disk of the pool; or ``list``, no images but
+            the rows in ``selected.jsonl``.
+
+    Returns:
+        The set, as ``read_pool`` reads it; of a list the chosen part of ``pool``, in the order given.
+
+    Raises:
+        ValueError: no index, a repeated one or one outside the pool; columns of another length; or images to be linked
+            that are rows of a dataset.
+        OSError: the file system refuses hard links.
+        UnreadableImageError: bytes of a dataset are no image.
+        FileExistsError: ``folder`` is the pool, holds it or lies in it; another run writes there; it is the current
+            folder and holds something; and, as PermissionError, see ``require_writable_target``.
+    """
+    folder = Path(folder).resolve()  # behind a link, the folder itself is replaced and the link stays
+    require_apart(pool.path, folder)
+    require_writable(folder.parent)
+    require_free(folder, overwrite)
+    indices = _checked(pool, indices, files)
+    added = _by_image(columns, len(indices))
+    with _replaced(folder, overwrite) as partial:
+        placed = {index: _placed(pool, index, partial, files) for index in sorted(indices)}  # as a dataset is read
+        rows = [placed[index] | more for index, more in zip(indices, added, strict=True)]
+        write_atomically(partial / (SELECTED if files == "list" else METADATA), json_lines(rows))
+        record = {**provenance, "pool": pool.provenance | {"path": _path_of(pool)}}
+        write_provenance(partial, record)
+    if files != "list":
+        return read_pool(folder)
+    encoded = None if pool.encoded is None else ChosenImages(pool.encoded, indices)
+    return replace(pool, rows=rows, provenance=record, encoded=encoded, listing=folder)
+
+
+def require_apart(pool: str | Path, folder: str | Path) -> None:
+    """Check that a set in ``folder`` would neither replace its pool nor become a part of it.
+
+    Args:
+        pool: where it is; the fingerprint that stands for a dataset in memory is no place and in nobody's way.
+
+    Raises:
+        FileExistsError: ``folder`` is the pool, holds it or lies in it.
+    """
+    inner, outer = Path(pool).resolve(), Path(folder).resolve()
+    if inner.exists() and (inner.is_relative_to(outer) or outer.is_relative_to(inner)):
+        raise FileExistsError(
+            f"{folder} is the pool itself, or holds it, or lies in it; choose another place for the output"
+        )
+
+
+def _path_of(pool: Pool) -> str:
+    return str(pool.path.resolve() if pool.path.exists() else pool.path)
+
+
+def _checked(pool: Pool, indices: Sequence[int], files: str) -> list[int]:
+    if files not in FILES:
+        raise ValueError(f"files is {files!r}; use 'copy', 'link' (hard links) or 'list' (rows without images)")
+    if files == "link" and pool.encoded is not None:
+        raise ValueError(f"{pool.path} is a dataset, whose images are no files that can be linked; use files='copy'")
+    indices = [int(index) for index in indices]
+    if not indices:
+        raise ValueError("no image is chosen; give at least one index, since an empty folder is no distilled set")
+    if outside := [index for index in indices if not 0 <= index < len(pool)]:
+        raise ValueError(f"index {outside[0]} is outside the pool {pool.path}; it has the rows 0 to {len(pool) - 1}")
+    if twice := [index for index, count in Counter(indices).items() if count > 1]:
+        repeats = len(indices) - len(set(indices))
+        raise ValueError(f"index {twice[0]} is chosen twice ({repeats} repeats); give each image of a set once")
+    return indices
+
+
+def _by_image(columns: Mapping[str, Sequence], count: int) -> list[dict[str, Any]]:
+    if own := [name for name in columns if name in OWN]:
+        raise ValueError(f"columns may not be called {', '.join(own)}, which say which image a row is; rename them")
+    for name, values in columns.items():
+        if len(values) != count:
+            raise ValueError(f"column {name!r} has {len(values)} values, but {count} images are chosen; give as many")
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)] or [{}] * count
+
+
+def require_free(folder: Path, overwrite: bool) -> None:
+    """Check that the folder may be replaced, before the work and again after it."""
+    require_writable_target(folder, overwrite=overwrite)
+    if (folder / LOCK).exists():
+        with held(folder / LOCK, folder):  # refused while a run fills it; the file goes if a kill has left it
+            pass
+    if folder.exists() and any(folder.iterdir()):
+        require_not_current(folder)
+
+
+def require_not_current(folder: Path) -> None:
+    """Check that the folder, which will be replaced, is not the current one and does not hold it."""
+    if _is_current(folder):
+        raise FileExistsError(
+            f"{folder} holds an earlier set and is, or holds, the current folder, which would be deleted; "
+            "go to another folder first"
+        )
+
+
+def _is_current(folder: Path) -> bool:
+    try:
+        return Path.cwd().resolve().is_relative_to(folder)
+    except FileNotFoundError:  # somebody deleted the current folder
+        return False
+
+
+@contextmanager
+def _replaced(folder: Path, overwrite: bool) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of ``folder`` if all goes well and is removed if not."""
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with held(folder.with_name(f".{folder.name}.lock"), folder):
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+        partial.mkdir()  # fails if somebody planted a link there to be followed
+        try:
+            yield partial
+            require_free(folder, overwrite)
+            put_in_place(partial, folder, overwrite)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def put_in_place(partial: Path, folder: Path, overwrite: bool) -> None:
+    """Let a finished folder take the place of one that ``require_free`` has checked."""
+    if not folder.exists():
+        os.replace(partial, folder)
+    elif overwrite and any(folder.iterdir()):
+        _exchange(partial, folder)
+    elif _is_current(folder):
+        _fill(partial, folder)
+    else:
+        folder.rmdir()  # refuses to, if something came into it just now
+        os.replace(partial, folder)
+
+
+def _exchange(partial: Path, folder: Path) -> None:
+    earlier = folder.with_name(f".{folder.name}.{os.getpid()}.earlier")
+    try:
+        os.replace(folder, earlier)
+        os.replace(partial, folder)
+    except BaseException:
+        if earlier.exists() and not folder.exists():
+            os.replace(earlier, folder)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _fill(partial: Path, folder: Path) -> None:
+    """Move everything into an empty folder that must stay the same one."""
+    last = (METADATA, SELECTED)  # a set with provenance and without rows is seen to be unfinished
+    for path in sorted(partial.iterdir(), key=lambda path: (path.name in last, path.name != PROVENANCE)):
+        os.replace(path, folder / path.name)
+
+
+def _placed(pool: Pool, index: int, folder: Path, files: str) -> dict[str, Any]:
+    """Put one image into the folder; its row, in which an image that was no file before gets the right suffix."""
+    name = pool.rows[index]["file_name"]
+    placed = name
+    if files != "list" and pool.encoded is not None:
+        placed = _written(pool, index, folder)
+    elif files != "list":
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copyfile if files == "copy" else _link)(pool.path / name, folder / name)
+    return pool.rows[index] | {"file_name": placed, "source": name}
+
+
+def _written(pool: Pool, index: int, folder: Path) -> str:
+    name = pool.rows[index]["file_name"]
+    data = b"" if pool.encoded is None else pool.encoded[index]
+    try:
+        name = PurePath(name).with_suffix(suffix_of(data)).as_posix()
+    except ValueError as error:
+        raise UnreadableImageError(
+            f"{pool.path / name} is not an image that can be copied ({error}); leave out its row"
+        ) from error
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    return name
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(os.path.realpath(source), target)  # a second name of a symbolic link would point elsewhere from there
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise OSError(
+            f"{source} cannot have a hard link in the set ({error.strerror}); use files='copy', or a folder on the "
+            "disk of the pool"
+        ) from error

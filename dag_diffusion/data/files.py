@@ -1,0 +1,118 @@
+"""A file exists whole or not at all, in a folder that may be written and that no other run works on.
+
+    data -> .NAME.PID.partial -> rename -> NAME
+
+A rename within a folder happens at once or not, so that a kill or a full disk leaves the old file, never half of a new.
+"""
+
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+LOCK = ".lock"  # in a folder while a run works on it
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a kill or a full disk leaves the old one or none, never half of the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.unlink(missing_ok=True)  # of a run that was killed, or a link that somebody planted to be followed
+        with partial.open("xb") as file:
+            file.write(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_image(path: Path, image: "Image.Image") -> None:
+    """Write a PNG, whole or not at all, making the class folder if need be."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    write_atomically(path, buffer.getvalue())
+
+
+def json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Rows as JSON lines, non-finite numbers refused since other readers reject them."""
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, non-finite numbers refused."""
+    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """What a JSON file says that holds one object.
+
+    Raises:
+        ValueError: it is no JSON, or another value than an object.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(f"a {type(value).__name__} stands in it")
+    except (ValueError, RecursionError) as error:  # of the decoder, of UTF-8, of a file of a million brackets
+        raise ValueError(f"{path} is no JSON object ({error}); restore the file, or write it as {{...}}") from error
+    return value
+
+
+def require_writable(path: Path, advice: str = "choose an output folder of your own or change its permissions") -> None:
+    """Check that ``path``, or the nearest folder above it that exists, can be written; PermissionError if not."""
+    above = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not os.access(above, os.W_OK):
+        raise PermissionError(f"{above} cannot be written; {advice}")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made if need be and removed again if nothing came into it.
+
+    Raises:
+        FileExistsError: another run works on it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with held(folder / LOCK, folder):
+            yield
+    finally:
+        with suppress(OSError):  # it holds something, as it should
+            folder.rmdir()
+
+
+@contextmanager
+def held(lock: Path, guarded: Path) -> Iterator[None]:
+    """Hold a lock file, in a folder that exists, while working on what it guards, and remove it then.
+
+    Raises:
+        FileExistsError: another run holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    held_lock = FileLock(lock, timeout=0)
+    try:
+        held_lock.acquire()
+    except Timeout as error:
+        raise FileExistsError(f"another run works on {guarded}; wait for it, or choose another output") from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        held_lock.release()
+
+
+def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """In which settings two records differ, as sentences such as ``settings.seed was 0 and is now 1``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif old != new:
+        yield f"{name} was {old!r} and is now {new!r}"

@@ -1,0 +1,286 @@
+"""A pool, or a distilled set, on disk: class folders of images, one metadata row an image, and where it came from.
+
+    POOL/T-shirt/00000.png ...   POOL/metadata.jsonl   POOL/pool.json
+
+The rows make it an ordinary Hugging Face ``imagefolder``.  Labels are read from them, never from the order of folders.
+A set may hold ``selected.jsonl`` and no images: its rows are images of the pool that its ``pool.json`` names.
+"""
+
+import io
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from .files import LOCK, read_json_object, require_writable, write_json
+from .images import UnreadableImageError, image_formats, image_suffixes
+from .rows import METADATA, SELECTED, difficulties_of, read_rows, require_inside, with_scores
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+logger = logging.getLogger(__name__)
+PROVENANCE = "pool.json"
+EARLIER = ".earlier"  # the pool that is being overwritten, until the new one is finished
+COLUMNS = ("file_name", "label", "class_name", "target_difficulty", "difficulty", "seed")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Images of known class.  ``rows`` follow the schema of ``COLUMNS`` plus whatever else their maker recorded.
+
+    Attributes:
+        path: the folder or parquet file that holds the images; for a ``datasets.Dataset`` its fingerprint.
+        rows: one dictionary an image, sorted by label and file name, or in the order of a dataset; not to be changed.
+        provenance: what ``pool.json`` says; empty for a folder that somebody else made.
+        encoded: the bytes of each image, read when asked for, when they come from a dataset instead of a folder.
+        listing: the folder of a set that only lists images, which are in ``path``.
+    """
+
+    path: Path
+    rows: list[dict[str, Any]]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    encoded: Sequence[bytes] | None = None
+    listing: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def class_names(self) -> dict[int, str]:
+        """Label to class name, of the classes that have images."""
+        return {row["label"]: row["class_name"] for row in self.rows}
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """``(images,)`` int64."""
+        return np.array([row["label"] for row in self.rows], np.int64)
+
+    @cached_property
+    def known_difficulties(self) -> np.ndarray:
+        """``(images,)`` float64 in [0, 1], NaN for an image without difficulty.
+
+        Raises:
+            ValueError: a difficulty is something else than a number from 0 to 1; file and value are named.
+        """
+        return difficulties_of(self.rows, self.path)
+
+    @cached_property
+    def difficulties(self) -> np.ndarray:
+        """``(images,)`` float64 in [0, 1].
+
+        Raises:
+            ValueError: an image has no difficulty yet, or something else than a number from 0 to 1.
+        """
+        missing = np.flatnonzero(np.isnan(self.known_difficulties))
+        if len(missing):
+            place = self.listing or self.path
+            raise ValueError(
+                f"{len(missing)} of {len(self)} images in {place} have no difficulty (first: "
+                f"{self.rows[missing[0]]['file_name']}); run `dag-diffusion score {place}` first, or give its output "
+                "by --scores"
+            )
+        return self.known_difficulties
+
+    def open(self, index: int, before_decoding: Callable[[Image.Image], Any] | None = None) -> Image.Image:
+        """The image of one row, decoded.
+
+        Args:
+            before_decoding: called with the image while only its header is read, such as to see how large it is.
+
+        Raises:
+            UnreadableImageError: the file is missing, not an image, cut off, or too large to be one; it is named.
+        """
+        name = self.path / self.rows[index]["file_name"]
+        try:
+            source = name if self.encoded is None else io.BytesIO(self.encoded[index])
+            with Image.open(source, formats=image_formats()) as image:
+                if before_decoding is not None:
+                    before_decoding(image)
+                image.load()
+                return image
+        except Image.DecompressionBombError as error:
+            raise UnreadableImageError(
+                f"{name} is too large: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which no program should "
+                "open unasked; shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+            ) from error
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all of these
+            reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
+            raise UnreadableImageError(
+                f"{name} is not a readable image ({reason}); restore it, or remove the file and its row"
+            ) from error
+
+
+def read_pool(source: "str | Path | Dataset", *, scores: str | Path | None = None) -> Pool:
+    """Read a pool, a distilled set, a bare folder of class folders, or a Hugging Face dataset of images.
+
+    A folder without ``metadata.jsonl`` gets labels in the sorted order of its class folders; whoever compares them with
+    a classifier does so by name.  Images stay where they are until they are asked for.  Those of a set that only lists
+    them are opened in the pool that it names, wherever that is on this machine.
+
+    Args:
+        source: a folder, a ``.parquet`` file, a folder of ``Dataset.save_to_disk``, or a ``datasets.Dataset``.
+        scores: JSON lines, as ``score --output`` writes them, that difficulties are taken from instead of ``source``.
+
+    Raises:
+        FileNotFoundError: there is nothing at ``source``, at ``scores``, or where a list says that its pool is.
+        ValueError: it holds no images, a broken row, or a row that points outside the folder or to a missing file; a
+            list of a dataset that has no path; or ``scores`` lack an image, or belong to another pool.
+    """
+    pool = _read(source)
+    return pool if scores is None else replace(pool, rows=with_scores(pool.rows, Path(scores), pool.path))
+
+
+def _read(source: "str | Path | Dataset") -> Pool:
+    if isinstance(source, str | os.PathLike):
+        source = Path(source)
+        if not source.exists():
+            raise FileNotFoundError(
+                f"there is no pool at {source}; give a folder of class folders, or make one with `generate`"
+            )
+        if not _is_table(source):
+            return _read_folder(source)
+    from .tables import read_table  # pyarrow and datasets take a second, which folders need not wait for
+
+    path, rows, encoded = read_table(source)
+    return Pool(path, rows, encoded=encoded)
+
+
+class ChosenImages(Sequence[bytes]):
+    """Some of a pool's encoded images, read when asked for."""
+
+    def __init__(self, images: Sequence[bytes], indices: Sequence[int]) -> None:
+        self._images, self._indices = images, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override] # nobody asks for slices
+        return self._images[self._indices[index]]
+
+
+def _is_table(path: Path) -> bool:
+    saved = all((path / name).exists() for name in ("state.json", "dataset_info.json"))
+    return saved or (path / "dataset_dict.json").exists() or (path.suffix.lower() == ".parquet" and path.is_file())
+
+
+def _read_folder(path: Path) -> Pool:
+    if not path.is_dir():
+        raise ValueError(f"{path} is neither a folder of class folders nor a .parquet image dataset; give one of them")
+    provenance = read_json_object(path / PROVENANCE) if (path / PROVENANCE).exists() else {}
+    listed = (path / METADATA).exists()
+    if not listed and (path / SELECTED).exists():
+        return _read_list(path, provenance)
+    if not listed and (path / PROVENANCE).exists():
+        raise ValueError(f"the pool at {path} is not finished; go on with the same `generate` command and --resume")
+    rows = read_rows(path / METADATA) if listed else _rows_of_folders(path)
+    if not rows:
+        raise ValueError(f"{path} holds no images; expected {path}/CLASS/IMAGE.png, with or without a {METADATA}")
+    if not listed:
+        _require_images_in_each(path, {row["class_name"] for row in rows})
+    require_inside(path, rows, path / METADATA)
+    if listed and (extra := sum(1 for _ in _image_names(path)) - len(rows)) > 0:
+        logger.warning("%d images in %s have no row in %s and are left out", extra, path, METADATA)
+    return Pool(path, sorted(rows, key=_by_label), provenance)
+
+
+def _by_label(row: Mapping[str, Any]) -> tuple[int, str]:
+    return row["label"], row["file_name"]
+
+
+def _read_list(path: Path, provenance: Mapping[str, Any]) -> Pool:
+    """A set without images of its own; the order is that of a pool, so that a dataset is read from front to back."""
+    pool, rows = _pool_of_list(path, provenance), read_rows(path / SELECTED)
+    if not rows:
+        raise ValueError(f"{path / SELECTED} lists no images; choose them again from {pool}, at least one")
+    if not _is_table(pool):
+        require_inside(pool, rows, path / SELECTED)
+        return Pool(pool, sorted(rows, key=_by_label), dict(provenance), listing=path)
+    from .tables import read_table
+
+    _, offered, encoded = read_table(pool)
+    places = {row["file_name"]: place for place, row in enumerate(offered)}
+    chosen = {places.get(row["file_name"], -1): row for row in rows}
+    if -1 in chosen or len(chosen) < len(rows):
+        raise ValueError(f"{path / SELECTED} names images twice, or such as {pool} does not hold; choose them again")
+    indices = sorted(chosen)
+    return Pool(pool, [chosen[i] for i in indices], dict(provenance), ChosenImages(encoded, indices), path)
+
+
+def _pool_of_list(path: Path, provenance: Mapping[str, Any]) -> Path:
+    recorded = provenance.get("pool")
+    name = recorded.get("path") if isinstance(recorded, dict) else None
+    if not (isinstance(name, str) and Path(name).is_absolute()):  # else the fingerprint of a dataset
+        raise ValueError(
+            f"{path} only lists images of {name or 'another pool'}, which is no absolute path, as when it was a "
+            "dataset in memory; choose them again with files='copy'"
+        )
+    pool = Path(name)
+    if not pool.exists():
+        raise FileNotFoundError(
+            f"{path} only lists images of {pool}, which is gone; restore that pool, or write its new place into "
+            f"{path / PROVENANCE}"
+        )
+    return pool
+
+
+def _class_folders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _image_names(path: Path) -> Iterator[tuple[str, str]]:
+    """Class folder and name below ``path`` of every image in it that is not hidden; links to folders not followed."""
+    for top in _class_folders(path):
+        for place, folders, files in os.walk(top):
+            folders[:] = [name for name in folders if not name.startswith(".")]  # such as .ipynb_checkpoints
+            inside = Path(place).relative_to(path).as_posix()
+            for name in files:
+                if os.path.splitext(name)[1].lower() in image_suffixes() and not name.startswith("."):
+                    yield top.name, f"{inside}/{name}"
+
+
+def _rows_of_folders(path: Path) -> list[dict[str, Any]]:
+    labels = {folder.name: label for label, folder in enumerate(_class_folders(path))}
+    return [
+        {"file_name": name, "label": labels[folder], "class_name": folder}
+        for folder, name in sorted(_image_names(path))
+    ]
+
+
+def _require_images_in_each(path: Path, filled: set[str]) -> None:
+    empty = [folder.name for folder in _class_folders(path) if folder.name not in filled]
+    if empty:
+        raise ValueError(f"{path} has class folders without images: {', '.join(empty)}; fill or remove them")
+
+
+def require_writable_target(folder: Path, *, overwrite: bool = False) -> None:
+    """Check that ``folder`` may become a pool: absent or empty, or an earlier pool when ``overwrite`` is asked for.
+
+    Raises:
+        FileExistsError: it holds something that would be lost.
+        PermissionError: it, or the folder above it, cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; choose another output folder")
+    if folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
+        if not any((place / PROVENANCE).exists() for place in (folder, folder / EARLIER)):
+            raise FileExistsError(
+                f"{folder} holds something that is no pool; choose an empty or new folder for the output"
+            )
+        if not overwrite:
+            raise FileExistsError(
+                f"{folder} already holds a pool; add --overwrite to replace it, or choose another folder"
+            )
+    require_writable(folder)
+
+
+def write_provenance(folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Write ``pool.json``: what made this pool, with versions, seeds and settings."""
+    write_json(folder / PROVENANCE, provenance)

@@ -1,0 +1,14 @@
+from .comparisons import paired as paired
+from .comparisons import summarise as summarise
+from .labelled_images import LabelledImages as LabelledImages
+from .labelled_images import load_labelled_images as load_labelled_images
+from .networks import build_network as build_network
+from .protocols import PROTOCOLS as PROTOCOLS
+from .protocols import Protocol as Protocol
+from .results import Result as Result
+from .runs import EvaluationConfig as EvaluationConfig
+from .runs import run_evaluation as run_evaluation
+from .soft_labels import write_soft_labels as write_soft_labels
+from .tables import Table as Table
+from .training import train as train
+from .trials import evaluate as evaluate

@@ -1,0 +1,179 @@
+"""Accuracies of several trainings, summed up and compared with a baseline in pairs of equal seed.
+
+    d_i = accuracy of the set - accuracy of the baseline, seed i;   mean(d) +- t(0.975, n - 1) std(d) / sqrt(n)
+
+The p-value is that of the paired t-test, which is below 0.05 exactly where the 95 % interval excludes 0.  Of many
+comparisons some are below 0.05 by chance; Holm's correction keeps the chance of any false one in a table at 0.05.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+if TYPE_CHECKING:
+    from .results import Result
+
+
+Setting = tuple[str, str, str, str]  # network, protocol, labels, test set: accuracies compare only within one
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Mean of paired differences, its 95 % t-interval and the p-value of "no difference"; None for one pair."""
+
+    difference: float
+    interval: tuple[float, float] | None
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One set, one network, one protocol, one kind of labels, over all seeds.
+
+    Attributes:
+        seeds: how many trainings the row sums up.
+        mean, std: of the accuracies after the last epoch; std is the sample's, None for one seed.
+        difference: mean paired difference to the baseline, 0 for the baseline itself, None for a set that has none.
+        interval: its 95 % t-interval, None for one seed.
+        p_value: of the paired t-test, None for the baseline and for one seed.
+        corrected: the p-value after Holm's correction for all rows that were summed up together.
+        image_sets: how many different sets of images the trainings used.
+        best: mean of the best looks at the test set, None where nobody looked.
+        epochs: of each training, None in records that do not say.
+    """
+
+    set: str
+    network: str
+    protocol: str
+    seeds: int
+    mean: float
+    std: float | None
+    difference: float | None
+    interval: tuple[float, float] | None
+    p_value: float | None = None
+    corrected: float | None = None
+    image_sets: int = 1
+    images_per_class: float = 0.0
+    labels: str = "hard"
+    test: str = ""
+    best: float | None = None
+    epochs: int | None = None
+    baseline: str = ""
+
+    @property
+    def trainings(self) -> str:
+        """Number of image sets times trainings of each, such as ``5 x 1`` for a set drawn anew for each seed."""
+        return f"{self.image_sets} x {self.seeds / self.image_sets:g}"
+
+
+def paired(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndarray) -> Paired:
+    """Compare two lists of accuracies whose i-th values share a seed.
+
+    Args:
+        ours, theirs: ``(n,)`` in [0, 1].
+    """
+    differences = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
+    count, mean = len(differences), float(differences.mean())
+    if count < 2:
+        return Paired(mean, None, None)
+    error = float(differences.std(ddof=1) / np.sqrt(count))
+    half = float(stats.t.ppf(0.975, count - 1)) * error
+    if error == 0:  # where a t-test divides by 0: all differences are the same number
+        return Paired(mean, (mean, mean), 1.0 if mean == 0 else 0.0)
+    return Paired(mean, (mean - half, mean + half), float(2 * stats.t.sf(abs(mean) / error, count - 1)))
+
+
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """P-values corrected by Holm's step-down rule, which holds whatever the tests have in common.
+
+        p_(k) -> max over j <= k of min(1, (n - j + 1) p_(j)),   p_(1) <= ... <= p_(n)
+
+    Args:
+        p_values: ``(n,)`` in [0, 1], of all tests that are read together.
+
+    Returns:
+        ``(n,)`` float64 in the same order.
+    """
+    given = np.asarray(p_values, np.float64)
+    order = np.argsort(given, kind="stable")
+    stepped = np.minimum(1, given[order] * np.arange(len(given), 0, -1))
+    corrected = np.empty_like(given)
+    corrected[order] = np.maximum.accumulate(stepped)
+    return corrected
+
+
+def summarise(results: Iterable["Result"], baseline: str | Mapping[str, str]) -> list[Row]:
+    """One row a set and setting, in order of appearance, each compared in pairs with its baseline.
+
+    Args:
+        baseline: name of the set that all others are compared with, or the name of each set's own; a set that such a
+            mapping does not name, or whose baseline has no results in its setting, is compared with none.
+
+    Raises:
+        ValueError: there are no results of the baseline, or a set has not exactly the baseline's seeds, once each.
+    """
+    trials: dict[tuple[str, Setting], list[Result]] = {}
+    for result in results:
+        trials.setdefault((result.set, setting_of(result)), []).append(result)
+    rows = []
+    for (name, setting), ours in trials.items():
+        against = baseline if isinstance(baseline, str) else baseline.get(name, "")
+        theirs = trials.get((against, setting), [])
+        if not theirs and not isinstance(baseline, str):
+            against, theirs = "", ours
+        rows.append(_row(ours, theirs, against))
+    return _corrected(rows)
+
+
+def setting_of(result: "Result") -> Setting:
+    """What two accuracies must share to be compared."""
+    return result.network, result.protocol, result.labels, result.test
+
+
+def by_setting(results: Iterable["Result"]) -> dict[Setting, list["Result"]]:
+    """The results of each setting, those of one protocol, kind of labels and test set next to each other."""
+    groups: dict[Setting, list[Result]] = {}
+    for result in results:
+        groups.setdefault(setting_of(result), []).append(result)
+    first = list(dict.fromkeys(setting[1:] for setting in groups))
+    return dict(sorted(groups.items(), key=lambda group: first.index(group[0][1:])))
+
+
+def _row(ours: list["Result"], theirs: list["Result"], against: str) -> Row:
+    ours, theirs = (sorted(trials, key=lambda result: result.seed) for trials in (ours, theirs))
+    first, seeds, expected = ours[0], [r.seed for r in ours], [r.seed for r in theirs]
+    if seeds != expected or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"{first.set!r} on {first.network} has seeds {seeds}, but the baseline {against!r} has {expected}; "
+            "evaluate both with the same seeds, once each"
+        )
+    scores, looked = np.array([r.accuracy for r in ours]), [r.best for r in ours if r.best is not None]
+    found = paired(scores, [r.accuracy for r in theirs])
+    compared = bool(against) and against != first.set
+    return Row(
+        set=first.set,
+        network=first.network,
+        protocol=first.protocol,
+        seeds=len(seeds),
+        mean=float(scores.mean()),
+        std=float(scores.std(ddof=1)) if len(scores) > 1 else None,
+        difference=found.difference if against else None,
+        interval=found.interval if against else None,
+        p_value=found.p_value if compared else None,
+        image_sets=len({r.draw for r in ours}),
+        images_per_class=first.images_per_class,
+        labels=first.labels,
+        test=first.test,
+        best=float(np.mean(looked)) if len(looked) == len(ours) else None,
+        epochs=first.epochs,
+        baseline=against if compared else "",
+    )
+
+
+def _corrected(rows: list[Row]) -> list[Row]:
+    tested = [row.p_value for row in rows if row.p_value is not None]
+    corrected = iter(holm(tested).tolist())
+    return [row if row.p_value is None else replace(row, corrected=next(corrected)) for row in rows]

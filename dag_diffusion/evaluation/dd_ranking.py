@@ -1,0 +1,179 @@
+"""Scores of DD-Ranking (arXiv 2505.13300), which part what images teach from what labels and augmentation add.
+
+    HLR = acc(real, hard) - acc(set, hard)             hard-label recovery; 0 where nothing was lost
+    IOR = acc(set, any) - acc(random, any)             improvement over random, both under the same protocol
+    LRS = (e^a - e^-1) / (e - e^-1),  a = w IOR - (1 - w) HLR
+    ARS = (e^b - e^-1) / (e - e^-1),  b = g (set - random)_augmented + (1 - g) (set - random)_plain
+
+Accuracies are fractions: with percents, as the released package has them, the exponent saturates.  Unlike that package:
+last epoch instead of the best on the test set, one learning rate for set and random draw, paired seeds, intervals.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .comparisons import paired
+from .protocols import Protocol
+
+if TYPE_CHECKING:
+    from .results import Result
+
+
+WEIGHT = 0.5  # of the paper's leaderboard, for w and for g
+AUGMENTATIONS = ("max_shift", "crop_scale", "flip", "color_jitter", "lighting", "cutmix")  # fields of a protocol
+PLAIN = ", no augmentation"  # added to the name of a protocol without its augmentation
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Score:
+    """DD-Ranking's scores of one set on one network; None where the trainings that one needs are missing.
+
+    Attributes:
+        recovery: HLR in [-1, 1], the smaller the better.
+        improvement: IOR in [-1, 1].
+        label_robust, augmentation_robust: LRS and ARS in [0, 1]; a set as good as random that loses nothing has 0.269.
+        label_interval, augmentation_interval: 95 % over seeds, paired; None for one seed.
+        seeds: number of pairs.
+    """
+
+    set: str
+    network: str
+    protocol: str
+    labels: str
+    seeds: int
+    recovery: float | None
+    improvement: float
+    label_robust: float | None
+    label_interval: Interval | None
+    augmentation_robust: float | None
+    augmentation_interval: Interval | None
+
+
+def hard_label_recovery(real: float, ours: float) -> float:
+    """HLR, what a set loses against all real images: ``acc(real, hard) - acc(set, hard)``, fractions."""
+    return _fraction(real) - _fraction(ours)
+
+
+def improvement_over_random(ours: float, random: float) -> float:
+    """IOR, ``acc(set, any) - acc(random, any)`` at the same IPC, labels and protocol, fractions."""
+    return _fraction(ours) - _fraction(random)
+
+
+def label_robust_score(improvement: float, recovery: float, *, weight: float = WEIGHT) -> float:
+    """LRS of ``a = w IOR - (1 - w) HLR``.
+
+    Args:
+        improvement, recovery: IOR and HLR in [-1, 1].
+        weight: w in [0, 1]; the paper's leaderboard has 0.5.
+
+    Raises:
+        ValueError: a value is out of its range, as percents are.
+    """
+    return _normalised(_mixed(improvement, -recovery, weight))
+
+
+def augmentation_robust_score(augmented: float, plain: float, *, weight: float = WEIGHT) -> float:
+    """ARS of ``b = g augmented + (1 - g) plain``.
+
+    Args:
+        augmented, plain: improvement over random with and without data augmentation, in [-1, 1].
+        weight: g in [0, 1]; 0.5 as for ``label_robust_score``.
+
+    Raises:
+        ValueError: a value is out of its range, as percents are.
+    """
+    return _normalised(_mixed(augmented, plain, weight))
+
+
+def without_augmentation(protocol: Protocol) -> Protocol:
+    """The same protocol with every augmentation off, under a name of its own.
+
+    Raises:
+        ValueError: it augments nothing, so that both halves of the ARS would be the same.
+    """
+    off: dict[str, Any] = {field.name: field.default for field in fields(Protocol) if field.name in AUGMENTATIONS}
+    if all(getattr(protocol, name) == value for name, value in off.items()):
+        raise ValueError(
+            f"protocol {protocol.name!r} augments nothing, so an augmentation-robust score would say nothing; "
+            "choose one that does"
+        )
+    return replace(protocol, name=f"{protocol.name}{PLAIN}", **off)
+
+
+def scores(
+    results: Iterable["Result"], baselines: Mapping[str, str], full: str | None = None, *, weight: float = WEIGHT
+) -> list[Score]:
+    """The scores of every set that has a random baseline, on every network.
+
+    Args:
+        results: of the sets, of their random draws, of ``full``, hard and soft, augmented and plain, as far as they go.
+        baselines: name of a set to that of its random draw of equal IPC.
+        full: name of the set of all real images.
+
+    Raises:
+        ValueError: two accuracies to be compared do not share their seeds.
+    """
+    found: dict[tuple[str, str, str, str], dict[int, float]] = {}
+    for result in results:
+        key = (result.set, result.network, result.protocol, result.labels)
+        found.setdefault(key, {})[result.seed] = result.accuracy
+    rows = []
+    for (name, network, protocol, labels), ours in found.items():
+        random = found.get((baselines.get(name, ""), network, protocol, labels))
+        if random is None or baselines[name] == name or protocol.endswith(PLAIN):
+            continue
+        improvement, hard = _difference(ours, random), found.get((name, network, protocol, "hard"))
+        real = None if full is None else found.get((full, network, protocol, "hard"))
+        plain = [found.get((one, network, protocol + PLAIN, labels)) for one in (name, baselines[name])]
+        recovery = None if real is None or hard is None else _difference(real, hard)
+        unaided = None if plain[0] is None or plain[1] is None else _difference(plain[0], plain[1])
+        label = (None, None) if recovery is None else _scored(improvement, -recovery, weight)
+        augmentation = (None, None) if unaided is None else _scored(improvement, unaided, weight)
+        lost = None if recovery is None else float(recovery.mean())
+        gained = float(improvement.mean())
+        rows.append(Score(name, network, protocol, labels, len(ours), lost, gained, *label, *augmentation))
+    return rows
+
+
+def _difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> np.ndarray:
+    if ours.keys() != theirs.keys():
+        raise ValueError(
+            f"accuracies of seeds {sorted(ours)} cannot be paired with those of seeds {sorted(theirs)}; "
+            "evaluate both with the same seeds"
+        )
+    return np.array([ours[seed] - theirs[seed] for seed in sorted(ours)])
+
+
+def _scored(first: np.ndarray, second: np.ndarray, weight: float) -> tuple[float, Interval | None]:
+    """The score of the mean exponent, and its interval's ends put through the same rising function."""
+    exponents = np.array([_mixed(a, b, weight) for a, b in zip(first, second, strict=True)])
+    found = paired(exponents, np.zeros_like(exponents))
+    if found.interval is None:
+        return _normalised(found.difference), None
+    low, high = (_normalised(min(1.0, max(-1.0, end))) for end in found.interval)
+    return _normalised(found.difference), (low, high)
+
+
+def _mixed(first: float, second: float, weight: float) -> float:
+    if not (0 <= weight <= 1 and -1 <= first <= 1 and -1 <= second <= 1):
+        raise ValueError(
+            f"a score mixes differences in [-1, 1] by a weight in [0, 1], but got {first}, {second} and {weight}; "
+            "give fractions, not percents"
+        )
+    return weight * first + (1 - weight) * second
+
+
+def _normalised(exponent: float) -> float:
+    return (math.exp(exponent) - math.exp(-1)) / (math.e - math.exp(-1))
+
+
+def _fraction(accuracy: float) -> float:
+    if not 0 <= accuracy <= 1:
+        raise ValueError(f"an accuracy is {accuracy}, but must be a fraction in [0, 1]; divide percents by 100")
+    return accuracy

@@ -1,0 +1,220 @@
+"""Images of known class in memory, and small sets drawn from them.
+
+    random draw of IPC images: a fresh permutation of each class for each seed, never the first files by name
+
+Classes are matched by name: folders sorted otherwise than the labels of the test set fail silently.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from dag_diffusion.classifiers import IMAGENET_MEAN, IMAGENET_STD
+from dag_diffusion.data.class_names import folder_names
+from dag_diffusion.data.images import as_eight_bit
+from dag_diffusion.data.pools import Pool
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images of known class, in memory.
+
+    Attributes:
+        images: ``(n, height, width, channels)`` uint8, numpy or torch.
+        labels: ``(n,)`` int64, numpy or torch.
+        class_names: label to name, of every class, also of one that has no image here.
+        probabilities: soft labels, ``(n, classes)`` in [0, 1], one column a class in the order of labels.
+    """
+
+    images: np.ndarray | Tensor
+    labels: np.ndarray | Tensor
+    class_names: Mapping[int, str]
+    probabilities: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or str(self.images.dtype).split(".")[-1] != "uint8" or len(self) == 0:
+            raise ValueError(
+                f"images must be uint8 (n, height, width, channels), but are {self.images.dtype} "
+                f"{tuple(self.images.shape)}; grey ones have a last axis of 1"
+            )
+        unnamed = sorted(set(self.labels.ravel().tolist()) - set(self.class_names))
+        if tuple(self.labels.shape) != (len(self),) or unnamed:
+            raise ValueError(
+                f"{len(self)} images need one label each, each with a name, but labels have shape "
+                f"{tuple(self.labels.shape)} and {unnamed} no name; mend either"
+            )
+        expected = (len(self), len(self.class_names))
+        if self.probabilities is not None and tuple(self.probabilities.shape) != expected:
+            raise ValueError(
+                f"soft labels of these images must have shape {expected}, one column a class, but have "
+                f"{tuple(self.probabilities.shape)}; make them by a teacher of these classes"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def per_class(self) -> float:
+        """Mean number of images a class."""
+        return len(self) / len(self.class_names)
+
+
+def load_labelled_images(
+    pool: Pool,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    class_names: Mapping[int, str] | None = None,
+    soft_labels: bool = False,
+) -> LabelledImages:
+    """Decode a pool or distilled set into memory, at one size.
+
+    Args:
+        size: (height, width).  Other images are scaled until they cover it and cropped in the middle.
+        channels: 1 (grey) or 3.
+        class_names: those of the test set, whose labels the images then get by name; None keeps the pool's.
+        soft_labels: also read what a teacher said of each image, see ``soft_labels.read_soft_labels``.
+
+    Raises:
+        ValueError: an image is unreadable, the classes are not those of ``class_names``, or soft labels do not fit.
+        FileNotFoundError: there are no soft labels.
+    """
+    pixels = np.stack([_pixels(pool, index, size, channels) for index in range(len(pool))])
+    probabilities = None
+    if soft_labels:
+        from .soft_labels import read_soft_labels
+
+        probabilities = read_soft_labels(pool)
+    loaded = LabelledImages(pixels, pool.labels, pool.class_names, probabilities)
+    return loaded if class_names is None else relabelled(loaded, class_names, str(pool.path))
+
+
+def _pixels(pool: Pool, index: int, size: tuple[int, int], channels: int) -> np.ndarray:
+    pixels = as_eight_bit(pool.open(index), channels)
+    if pixels.shape[:2] == size:
+        return pixels
+    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    resized = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(resized).reshape(*size, channels)
+
+
+def relabelled(given: LabelledImages, class_names: Mapping[int, str], name: str = "the set") -> LabelledImages:
+    """The same images with the labels that ``class_names`` gives to their classes, matched by name.
+
+    The name of a class folder stands for its class too: ``T-shirt_top`` is ``T-shirt/top``, and case does not count.
+    Columns of soft labels move along.
+
+    Raises:
+        ValueError: the classes differ; ``name`` tells whose.
+    """
+    # folder names are distinct where class names are not (ImageNet has two cranes)
+    ours, wanted = _keys(given.class_names), _keys(class_names)
+    if ours.keys() != wanted.keys():
+        missing = [class_names[wanted[key]] for key in sorted(wanted.keys() - ours.keys())]
+        foreign = [given.class_names[ours[key]] for key in sorted(ours.keys() - wanted.keys())]
+        raise ValueError(
+            f"{name} has other classes than the test set: it lacks {missing} and has {foreign} besides; "
+            "rename or add classes until both agree"
+        )
+    table = {ours[key]: label for key, label in wanted.items()}
+    labels = np.array([table[label] for label in given.labels.tolist()], np.int64)
+    columns = np.argsort([table[label] for label in sorted(table)])
+    soft = None if given.probabilities is None else given.probabilities[:, columns]
+    return LabelledImages(given.images, labels, dict(class_names), soft)
+
+
+def _keys(class_names: Mapping[int, str]) -> dict[str, int]:
+    return {folder.casefold(): label for label, folder in folder_names(class_names).items()}
+
+
+def normalise(
+    images: np.ndarray | Tensor, mean: float | Sequence[float] = 0.5, std: float | Sequence[float] = 0.5
+) -> Tensor:
+    """``(x / 255 - mean) / std``, ready for a network.
+
+    Args:
+        images: ``(n, height, width, channels)`` uint8.
+        mean, std: one value, or one a channel, for pixels in [0, 1]; the default maps them to [-1, 1].
+
+    Returns:
+        ``(n, channels, height, width)`` float32.
+    """
+    pixels = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2).float()
+    pixels = pixels.clone(memory_format=torch.contiguous_format) / 255  # grey images stay channels-last by contiguous()
+    shift, scale = (torch.as_tensor(value, dtype=torch.float32).view(-1, 1, 1) for value in (mean, std))
+    return (pixels - shift) / scale
+
+
+def usual_normalisation(channels: int) -> dict[str, Any]:
+    """``mean`` and ``std`` for ``normalise``: of colours ImageNet's, as the field does, of grey 0.5 each."""
+    return {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == 3 else {"mean": 0.5, "std": 0.5}
+
+
+def subset(images: LabelledImages, indices: np.ndarray) -> LabelledImages:
+    """Some of the images, with their soft labels if they have any, and the class names of all."""
+    soft = None if images.probabilities is None else images.probabilities[indices]
+    return LabelledImages(images.images[indices], images.labels[indices], images.class_names, soft)
+
+
+def random_rows(labels: np.ndarray, ipc: int, seed: int, class_names: Mapping[int, str]) -> np.ndarray:
+    """``ipc`` indices of every class, drawn at random for each seed, never the first files by name.
+
+    Args:
+        labels: ``(images,)`` integers.
+        class_names: label to name; each of these classes is drawn from.
+
+    Raises:
+        ValueError: a class has fewer images.
+    """
+    chosen = []
+    for label, name in class_names.items():
+        rows = np.flatnonzero(labels == label)
+        if len(rows) < ipc:
+            raise ValueError(f"class {name!r} has {len(rows)} images, but {ipc} are to be drawn; lower ipc")
+        chosen.append(np.random.default_rng([seed, label]).permutation(rows)[:ipc])
+    return np.concatenate(chosen)
+
+
+def random_subset(images: LabelledImages, ipc: int, seed: int) -> LabelledImages:
+    """``ipc`` images of every class drawn at random.
+
+    Raises:
+        ValueError: a class has fewer.
+    """
+    return subset(images, random_rows(np.asarray(images.labels), ipc, seed, images.class_names))
+
+
+@dataclass(frozen=True, eq=False)
+class RandomDraw:
+    """``ipc`` images of every class, drawn anew for each seed: the baseline of a distilled set of ``ipc``.
+
+    Loaders of the field take the first files by name instead, one fixed set whose luck every comparison then shares.
+    """
+
+    images: LabelledImages
+    ipc: int
+
+    def __call__(self, seed: int) -> LabelledImages:
+        return random_subset(self.images, self.ipc, seed)
+
+
+def digest(images: LabelledImages, *, soft_labels: bool = False) -> str:
+    """What tells any two sets apart: their pixels in order, labels, class names, and soft labels if they are used."""
+    found = hashlib.blake2b(digest_size=8)
+    found.update(repr((tuple(images.images.shape), sorted(images.class_names.items()))).encode())
+    arrays = [images.images, images.labels, *([images.probabilities] if soft_labels else [])]
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def fingerprints(images: LabelledImages) -> set[bytes]:
+    """One a different image; what two sets share, both hold pixel for pixel, such as test images in a training set."""
+    arrays = map(np.ascontiguousarray, np.asarray(images.images))
+    return {hashlib.blake2b(array.data, digest_size=16).digest() for array in arrays}

@@ -1,0 +1,185 @@
+"""Networks that learn from a distilled set, built from a name such as ``convnet-3``, ``resnet-ap-10`` or ``timm/NAME``.
+
+    convnet-DEPTH = DEPTH x [3x3 convolution, instance norm, ReLU, 2x2 average pool], flatten, linear
+
+The field's default is convnet-3 for 32 pixels; convnet-5 or -6, resnet-ap-10 and resnet-18 for 128 to 224.  Convnets
+start as PyTorch starts them.  A network of timm, of any kind, starts from scratch too, never from trained weights.
+
+The residual networks of the field's evaluations: torchvision's, without batch statistics, with a stem for each size.
+
+    stem -> 4 stages of residual blocks, 64 to 512 wide, the last 3 at half the size -> global average -> linear
+
+Every norm is instance norm (a group norm of one channel a group), so that a batch of ten images trains as well as one
+of a hundred.  The ``ap`` variant never strides: it convolves at full size and averages 2x2 (4x4 in the stem), as
+evaluations of dataset distillation have done since IDC (Kim et al., 2022).
+"""
+
+import difflib
+import re
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+DEFAULT_WIDTH = 128
+CONVNETS, RESNETS, AVERAGED = range(1, 7), (10, 18, 34, 50), (10, 18)  # depths
+_NAME = re.compile(r"(?P<family>convnet|resnet|resnet-?ap)-(?P<depth>[1-9]\d*)(-w(?P<width>[1-9]\d*))?")
+_TIMM = "timm/"
+
+
+def build_network(name: str, *, channels: int, size: tuple[int, int], num_classes: int) -> nn.Module:
+    """A fresh network that maps ``(batch, channels, *size)`` to logits ``(batch, num_classes)``.
+
+    Args:
+        name: ``convnet-DEPTH`` (1 to 6) or ``convnet-DEPTH-wWIDTH``, 128 wide unless said; ``resnet-DEPTH`` (10, 18,
+            34, 50); ``resnet-ap-DEPTH`` (10, 18; also written ``resnetap-DEPTH``); or ``timm/NAME``, such as
+            ``timm/vit_tiny_patch16_224``.
+        size: (height, width).  Images of 28 pixels are padded to 32 beforehand, as the field does.
+
+    Raises:
+        ValueError: there is no network of that name, or it cannot see images of that size.
+    """
+    return _builder(name)(channels=channels, size=size, num_classes=num_classes)
+
+
+def seeded_network(name: str, *, seed: int, channels: int, size: tuple[int, int], num_classes: int) -> nn.Module:
+    """The network whose initial weights follow from ``seed`` alone; the global random state is left as it was.
+
+    Raises:
+        ValueError: see ``build_network``.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed accelerators too, and for good
+        return build_network(name, channels=channels, size=size, num_classes=num_classes)
+
+
+def convnet(depth: int, width: int, *, channels: int, size: tuple[int, int], num_classes: int) -> nn.Sequential:
+    """The ConvNet of dataset condensation: ``depth`` halvings of the image at constant ``width``.
+
+    Raises:
+        ValueError: nothing would be left of the image after so many halvings.
+    """
+    height, breadth = (side >> depth for side in size)
+    if min(height, breadth) < 1:
+        raise ValueError(
+            f"a convnet of depth {depth} needs images of {2**depth} pixels a side, but got {size[0]}x{size[1]}; "
+            "enlarge them or use a smaller depth"
+        )
+    blocks = [_block(width if index else channels, width) for index in range(depth)]
+    return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(width * height * breadth, num_classes))
+
+
+def timm_network(name: str, *, channels: int, size: tuple[int, int], num_classes: int) -> nn.Module:
+    """The network that timm has under ``name``, untrained, told the size of the images if it is built for one.
+
+    Raises:
+        ValueError: timm has none of that name, or it cannot see images of that size or number of channels.
+    """
+    import timm  # a second that the other networks need not wait for
+
+    if not timm.is_model(name):
+        nearest = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
+        raise ValueError(
+            f"timm has no network {name!r}; the nearest names are {', '.join(nearest) or 'none'}, and "
+            "timm.list_models() gives all"
+        )
+    config = timm.get_pretrained_cfg(name)
+    fixed = {"img_size": size} if config is not None and config.fixed_input_size else {}
+    try:
+        network = timm.create_model(name, pretrained=False, in_chans=channels, num_classes=num_classes, **fixed)
+        _require_logits(network, (2, channels, *size), num_classes)
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+        reason = str(error).strip().split("\n")[0][:60] or type(error).__name__
+        raise ValueError(
+            f"{name} of timm cannot see {channels}x{size[0]}x{size[1]} images ({reason}); use larger ones, or a convnet"
+        ) from error
+    return network.train()
+
+
+@torch.no_grad()
+def _require_logits(network: nn.Module, shape: tuple[int, ...], num_classes: int) -> None:
+    """Many networks find out only when they run that nothing is left of a small image."""
+    logits = network.eval()(torch.zeros(shape))
+    if logits.shape != (shape[0], num_classes):
+        raise ValueError(f"its output is {tuple(logits.shape)}")
+
+
+def _builder(name: str) -> Callable[..., nn.Module]:
+    if name.startswith(_TIMM):
+        return partial(timm_network, name.removeprefix(_TIMM))
+    match = _NAME.fullmatch(name)
+    family, depth, width = (match["family"], int(match["depth"]), match["width"]) if match else ("", 0, None)
+    if family == "convnet" and depth in CONVNETS:
+        return partial(convnet, depth, int(width or DEFAULT_WIDTH))
+    pooled = family != "resnet"
+    if family.startswith("resnet") and depth in (AVERAGED if pooled else RESNETS) and not width:
+        return partial(resnet, depth, pooled=pooled)
+    raise ValueError(
+        f"there is no network {name!r}; use convnet-1 to convnet-6 (-w64 for a width of 64), "
+        f"{_listed('resnet', RESNETS)}, {_listed('resnet-ap', AVERAGED)}, or timm/NAME"
+    )
+
+
+def _block(channels: int, width: int) -> nn.Sequential:
+    norm = nn.GroupNorm(width, width)  # one channel a group is instance norm, without statistics that tests depend on
+    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), norm, nn.ReLU(), nn.AvgPool2d(2))
+
+
+def _listed(family: str, depths: tuple[int, ...]) -> str:
+    return f"{family}-" + "/".join(map(str, depths))
+
+
+DEPTHS = {10: [1, 1, 1, 1], 18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3]}  # blocks a stage
+SMALLEST = 16  # pixels; the last stage would see one pixel of less, which instance norm turns into zero
+
+
+def resnet(depth: int, *, channels: int, size: tuple[int, int], num_classes: int, pooled: bool = False) -> nn.Module:
+    """A residual network of ``depth`` layers, a key of ``DEPTHS``; its convolutions start as He et al. (fan out) do.
+
+    Args:
+        size: (height, width).  The shorter side rules the stem: a 3x3 convolution to 64 pixels, then a halving to 128,
+            and beyond that a 7x7 convolution and a quartering.
+        pooled: average pooling instead of strides.
+
+    Raises:
+        ValueError: the images are smaller than ``SMALLEST``.
+    """
+    if min(size) < SMALLEST:
+        raise ValueError(
+            f"a resnet needs images of {SMALLEST} pixels a side or more, but got {size[0]}x{size[1]}; "
+            "enlarge them or use a convnet"
+        )
+    block = Bottleneck if depth >= 50 else BasicBlock
+    network = ResNet(block, DEPTHS[depth], num_classes, norm_layer=_instance_norm)
+    network.conv1, network.maxpool = _stem(channels, min(size), pooled)
+    if pooled:
+        for stage in (network.layer2, network.layer3, network.layer4):
+            _pool_instead_of_stride(stage[0])
+    return network
+
+
+def _instance_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(channels, channels)
+
+
+def _stem(channels: int, side: int, pooled: bool) -> tuple[nn.Conv2d, nn.Module]:
+    """First convolution and what follows it after norm and ReLU."""
+    kernel = 7 if side > 128 else 3
+    stride = 2 if side > 128 and not pooled else 1
+    convolution = nn.Conv2d(channels, 64, kernel, stride, kernel // 2, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    if side <= 64:
+        return convolution, nn.Identity()
+    return convolution, nn.AvgPool2d(4 if side > 128 else 2) if pooled else nn.MaxPool2d(3, stride=2, padding=1)
+
+
+def _pool_instead_of_stride(block: BasicBlock | Bottleneck) -> None:
+    """Average 2x2 after the norm and ReLU of the strided convolution, and right after that of the shortcut."""
+    strided, after = ("conv2", "conv3") if isinstance(block, Bottleneck) else ("conv1", "conv2")
+    getattr(block, strided).stride = (1, 1)
+    setattr(block, after, nn.Sequential(nn.AvgPool2d(2), getattr(block, after)))
+    convolution, norm = block.downsample
+    convolution.stride = (1, 1)
+    block.downsample = nn.Sequential(convolution, nn.AvgPool2d(2), norm)

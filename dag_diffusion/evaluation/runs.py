@@ -1,0 +1,307 @@
+"""Which sets an evaluation trains on, at which IPC, and which random draw each is compared with.
+
+    FOLDER          the images that are there, one set
+    random:FOLDER   IPC images a class, drawn anew for each seed; of several IPC, one baseline each
+
+A set is compared with the random draw of its own IPC, or with the first set where there is no random draw.
+
+An evaluation from folders to tables: train on every set, keep every result at once, compare.
+
+    results.json: begun -> one more training -> ... -> finished
+
+The same evaluation goes on after a kill; another one into the same file is refused.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dag_diffusion.data.pools import read_pool
+
+from .comparisons import by_setting, setting_of, summarise
+from .dd_ranking import scores, without_augmentation
+from .labelled_images import LabelledImages, RandomDraw, digest, fingerprints, load_labelled_images, usual_normalisation
+from .protocols import Protocol
+from .records import EvaluationRecord, evaluation_record, write_summary
+from .results import Result
+from .tables import Table, evaluation_tables, ranking_table
+from .trials import Source, evaluate
+
+logger = logging.getLogger(__name__)
+RANDOM = "random:"
+
+
+@dataclass(frozen=True)
+class ComparedSets:
+    """Sets by name, ready for ``evaluate``.
+
+    Attributes:
+        sources: name to images, or to what draws them.
+        baselines: name to that of the set that it is compared with; the baseline's own is itself.
+        digests: name to what tells its images and labels from others.
+        soft_digests: the same with soft labels, where they were asked for.
+        has_random: whether the baselines are random draws.
+    """
+
+    sources: dict[str, Source]
+    baselines: dict[str, str]
+    digests: dict[str, str]
+    soft_digests: dict[str, str]
+    has_random: bool
+
+
+def load_compared_sets(
+    texts: Sequence[str], test: LabelledImages, *, ipc: Sequence[int] = (), soft_labels: bool = False
+) -> ComparedSets:
+    """Read the sets that texts such as ``random:pool`` and ``runs/first/set-dgs`` name.
+
+    Args:
+        texts: folders, parquet files or saved datasets; ``random:`` before one draws from it.
+        test: rules size, channels and classes.
+        ipc: at which the random draws are made; by default that of each set that is not drawn.
+        soft_labels: also read the soft labels of every set.
+
+    Raises:
+        ValueError: a set is named twice, cannot be read, has other classes than the test images, or has an IPC that
+            nothing random is drawn at; or ``ipc`` is given and nothing is drawn.
+    """
+    names = _names(texts)
+    places = {name: Path(text.removeprefix(RANDOM)) for name, text in names.items()}
+    loaded = {name: load_images(place, test, soft_labels=soft_labels) for name, place in places.items()}
+    _warn_of_test_images(loaded, test)
+    pools = {name: images for name, images in loaded.items() if names[name].startswith(RANDOM)}
+    fixed = {name: images for name, images in loaded.items() if name not in pools}
+    if ipc and not pools:
+        raise ValueError("--ipc says how many images to draw, but no set is drawn; name one as random:FOLDER")
+    sizes = {name: _even_size(name, images) for name, images in fixed.items()} if pools else {}
+    drawn_at = sorted(set(ipc) or set(sizes.values()))
+    if pools and not drawn_at:
+        raise ValueError("only random draws are given, so that their IPC is open; add --ipc 10, or a distilled set")
+    for name, size in sizes.items():
+        if size not in drawn_at:
+            raise ValueError(
+                f"{name} has {size} images a class, but random images are drawn at {_listed(drawn_at)}, which does not "
+                f"compare; add --ipc {size}, or leave --ipc out"
+            )
+    return _arranged(loaded, pools, sizes, drawn_at, soft_labels)
+
+
+def _arranged(
+    loaded: dict[str, LabelledImages],
+    pools: dict[str, LabelledImages],
+    sizes: dict[str, int],
+    drawn_at: Sequence[int],
+    soft_labels: bool,
+) -> ComparedSets:
+    first = next(iter(pools or loaded))
+    sources: dict[str, Source] = {}
+    baselines: dict[str, str] = {}
+    digests: dict[str, str] = {}
+    soft: dict[str, str] = {}
+    for name, images in loaded.items():
+        for size in drawn_at if name in pools else [None]:
+            given = name if size is None else _drawn_name(name, size)
+            sources[given] = images if size is None else _checked_draw(images, size)
+            baselines[given] = _drawn_name(first, size or sizes[name]) if pools else first
+            digests[given] = digest(images)
+            if soft_labels:
+                soft[given] = digest(images, soft_labels=True)
+    return ComparedSets(sources, baselines, digests, soft, bool(pools))
+
+
+def _checked_draw(images: LabelledImages, size: int) -> RandomDraw:
+    draw = RandomDraw(images, size)
+    draw(0)  # a class with fewer images is refused now
+    return draw
+
+
+def _drawn_name(name: str, size: int) -> str:
+    return f"{name}, IPC {size}"
+
+
+def _names(texts: Sequence[str]) -> dict[str, str]:
+    """Short names where they tell the sets apart, and the texts themselves where they do not."""
+    places = [(text.startswith(RANDOM), Path(text.removeprefix(RANDOM)).resolve()) for text in texts]
+    if len(set(places)) < len(places):
+        raise ValueError("the same set is given twice; name each set once, the baseline first")
+    short = [f"{RANDOM if drawn else ''}{place.name}" for drawn, place in places]
+    return dict(zip(short if len(set(short)) == len(short) else texts, texts, strict=True))
+
+
+def _warn_of_test_images(loaded: Mapping[str, LabelledImages], test: LabelledImages) -> None:
+    known = fingerprints(test)
+    for name, images in loaded.items():
+        if shared := len(fingerprints(images) & known):
+            logger.warning("%d images of %s are test images too, so that its accuracy says too much", shared, name)
+
+
+def load_images(path: Path, test: LabelledImages, *, soft_labels: bool = False) -> LabelledImages:
+    """The images at ``path``, brought to size, channels and labels of the test images."""
+    height, width, channels = test.images.shape[1:]
+    return load_labelled_images(
+        read_pool(path),
+        size=(height, width),
+        channels=channels,
+        class_names=test.class_names,
+        soft_labels=soft_labels,
+    )
+
+
+def _even_size(name: str, images: LabelledImages) -> int:
+    counts = np.unique(np.asarray(images.labels), return_counts=True)[1]
+    if len(counts) < len(images.class_names) or counts.min() != counts.max():
+        raise ValueError(
+            f"{name} has {counts.min()} to {counts.max()} images a class, so that no random draw has its IPC; "
+            f"draw from it as {RANDOM}FOLDER, or leave the random sets out"
+        )
+    return int(counts[0])
+
+
+def _listed(sizes: Iterable[int]) -> str:
+    return " and ".join(map(str, sizes))
+
+
+Job = tuple[Mapping[str, Source], Protocol, str]  # sets, protocol, kind of labels
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How every set is evaluated.
+
+    Attributes:
+        protocol: of the trainings.
+        networks: names, see ``networks``.
+        seeds: of the trainings and draws.
+        labels: ``hard`` or ``soft``.
+        looks: also test while training, and record the best.
+        without_augmentation: train everything a second time without augmentation, for the augmentation-robust score.
+        device: of the trainings.
+    """
+
+    protocol: Protocol
+    networks: Sequence[str] = ("convnet-3",)
+    seeds: Sequence[int] = (0, 1, 2, 3, 4)
+    labels: str = "hard"
+    looks: bool = False
+    without_augmentation: bool = False
+    device: str = "cpu"
+
+    @property
+    def protocols(self) -> list[Protocol]:
+        """The protocol, and its plain twin if that is asked for."""
+        return [self.protocol, *([without_augmentation(self.protocol)] if self.without_augmentation else [])]
+
+    def trainings(self, sets: int, full: bool) -> int:
+        """How many trainings so many sets take, with or without all real images."""
+        return (sets * len(self.protocols) + full) * len(self.networks) * len(self.seeds)
+
+
+def run_evaluation(
+    sets: ComparedSets,
+    test: LabelledImages,
+    config: EvaluationConfig,
+    *,
+    test_name: str = "",
+    full: Mapping[str, LabelledImages] = {},
+    output: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[list[Result], list[Table]]:
+    """Train on all sets, or on what an earlier run into ``output`` left to do, and make the tables.
+
+    Args:
+        full: at most one name, and all real images, for hard-label recovery.
+        output: JSON file that receives every result at once, with CSV beside it; a second run goes on.
+        progress: called with the number of trainings that are finished since the last call.
+
+    Returns:
+        the results of these sets, networks and seeds, and the tables.
+
+    Raises:
+        ValueError: ``output`` holds an evaluation of other images or another protocol; or see ``evaluate``.
+    """
+    settings = _settings(sets, test, config, test_name, full)
+    with nullcontext(None) if output is None else evaluation_record(output, settings) as record:
+        results = _trained(_jobs(sets, config, full), test, config, test_name, record, progress or (lambda more: None))
+    shown = _complete(results, config.seeds)
+    tables = evaluation_tables(shown, sets.baselines)
+    if sets.has_random and (full or config.without_augmentation):
+        tables.append(ranking_table(scores(shown, sets.baselines, next(iter(full), None))))
+    if output is not None:
+        groups = by_setting(shown).values()  # as the tables have them, so that Holm's correction counts the same
+        write_summary(output, [row for own in groups for row in summarise(own, sets.baselines)])
+    return shown, tables
+
+
+def _settings(
+    sets: ComparedSets, test: LabelledImages, config: EvaluationConfig, test_name: str, full: Mapping
+) -> dict[str, Any]:
+    return {
+        "test": {"name": test_name, "size": list(test.images.shape), "digest": digest(test)},
+        "protocol": asdict(config.protocol),
+        "sets": {**sets.digests, **{name: digest(images) for name, images in full.items()}},
+        "soft_labels": sets.soft_digests,
+    }
+
+
+def _jobs(sets: ComparedSets, config: EvaluationConfig, full: Mapping[str, LabelledImages]) -> list[Job]:
+    jobs: list[Job] = [(sets.sources, protocol, config.labels) for protocol in config.protocols]
+    return [*jobs, (full, config.protocol, "hard")] if full else jobs
+
+
+def _trained(
+    jobs: Sequence[Job],
+    test: LabelledImages,
+    config: EvaluationConfig,
+    test_name: str,
+    record: EvaluationRecord | None,
+    progress: Callable[[int], None],
+) -> list[Result]:
+    """What the jobs find or found, and what the record knows of the same sets with the other kind of labels."""
+    known = [] if record is None else list(record.results)
+    results: list[Result] = []
+    for sources, protocol, labels in jobs:
+        new = 0
+
+        def keep(result: Result) -> None:
+            nonlocal new
+            new += 1
+            if record is not None:
+                record.add(result)
+            progress(1)
+
+        found = evaluate(
+            sources,
+            test,
+            network=config.networks,
+            protocol=protocol,
+            seeds=config.seeds,
+            labels=labels,
+            looks=config.looks,
+            **usual_normalisation(test.images.shape[-1]),
+            device=config.device,
+            test_name=test_name,
+            known=known,
+            on_result=keep,
+        )
+        results += found
+        progress(len(found) - new)
+    names, seen = {name for sources, _, _ in jobs for name in sources}, {result.identity for result in results}
+    return results + [
+        result
+        for result in known
+        if result.identity not in seen and result.set in names and result.network in config.networks
+    ]
+
+
+def _complete(results: Sequence[Result], seeds: Sequence[int]) -> list[Result]:
+    """Results of these seeds, without series that an earlier evaluation left unfinished or began with fewer seeds."""
+    series: dict[tuple, list[Result]] = {}
+    for result in results:
+        if result.seed in set(seeds):
+            series.setdefault((result.set, setting_of(result)), []).append(result)
+    return [result for own in series.values() if len(own) == len(set(seeds)) for result in own]

@@ -1,0 +1,178 @@
+"""Soft labels: what a teacher says of each image of a set, kept beside the set's metadata and matched by file name.
+
+    soft label = softmax(logits of the teacher / temperature),   loss = -sum(soft label * log p)
+
+``SET/soft_labels.safetensors`` holds the logits, one row an image, one column a class of the set in the order of its
+labels.  Its header names the teacher, the classes and the files, so that no row or column is matched by position.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from dag_diffusion.classifiers import Preprocessing, class_names_of, prepared_logits, preprocessing_of
+from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.files import write_atomically
+from dag_diffusion.data.pools import Pool, read_pool
+from dag_diffusion.sampling.scoring import fitted_image, read_ahead
+
+SOFT_LABELS = "soft_labels.safetensors"
+BATCH_SIZE = 64
+
+
+def teacher_logits(
+    classifier: nn.Module,
+    images: Pool | Tensor,
+    *,
+    class_names: Mapping[int, str] | None = None,
+    batch_size: int = BATCH_SIZE,
+) -> Tensor:
+    """What a classifier says of images, each seen once and unchanged.
+
+    Args:
+        classifier: the teacher, in evaluation mode; see ``classifiers.load_classifier``.
+        images: a pool, or ``(n, 1 or 3, height, width)``, uint8 or float in [0, 1].
+        class_names: label to name of the classes that get a column, matched with the teacher's by name.  None: those of
+            the pool; for a tensor all of the teacher's.
+
+    Returns:
+        ``(n, classes)`` float32 on the CPU, columns in the order of the labels; rows in that of the images.
+
+    Raises:
+        ValueError: the classifier is in training mode, lacks a class, or gives logits that are not finite.
+        UnreadableImageError: a file of the pool is no image; it is named.
+    """
+    if classifier.training:
+        raise ValueError("the teacher is in training mode, where logits depend on the batch; call classifier.eval()")
+    names = images.class_names if class_names is None and isinstance(images, Pool) else class_names
+    found = {} if names is None else match_classes(names, class_names_of(classifier), "the teacher")
+    preprocessing = preprocessing_of(classifier)
+    with torch.inference_mode():
+        batches = _fitted_batches(images, preprocessing, batch_size)
+        logits = torch.cat(
+            [prepared_logits(classifier, preprocessing.normalised(batch)).float().cpu() for batch in batches]
+        )
+    if not logits.isfinite().all():
+        raise ValueError("the teacher's logits are not finite; compute in float32 (classifier.float()) or check it")
+    return logits if names is None else logits[:, [found[label] for label in sorted(names)]]
+
+
+def _fitted_batches(images: Pool | Tensor, preprocessing: Preprocessing, batch_size: int) -> Iterator[Tensor]:
+    if isinstance(images, Tensor):
+        yield from map(preprocessing.fitted, images.split(batch_size))
+        return
+
+    def fitted(index: int) -> Tensor:
+        return fitted_image(images, index, [preprocessing])[preprocessing]
+
+    for batch in read_ahead(fitted, range(len(images)), batch_size):
+        yield torch.cat([image for _, image in batch])
+
+
+def write_soft_labels(
+    pool_folder: str | Path,
+    logits: Tensor,
+    file_names: Sequence[str],
+    teacher: str,
+    *,
+    dtype: torch.dtype = torch.float16,
+) -> Path:
+    """Keep a teacher's logits as ``soft_labels.safetensors`` in the folder of a set, whole or not at all.
+
+    Args:
+        logits: ``(n, classes)`` finite, one column a class of the set in the order of its labels.
+        file_names: of the rows, as the set's metadata has them; every image of the set once, in any order.
+        teacher: its name, for the record.
+        dtype: of the file; float16 halves it and moves a probability by less than 1 %.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ValueError: rows or columns do not fit the set's images and classes, or logits are not finite.
+        FileNotFoundError: there is no set in the folder.
+    """
+    pool = read_pool(pool_folder)
+    path = _place_of(pool)
+    if logits.ndim != 2 or logits.shape[1] != len(pool.class_names) or len(logits) != len(file_names):
+        raise ValueError(
+            f"soft labels of {len(file_names)} files and {len(pool.class_names)} classes need logits of that shape, "
+            f"but got {tuple(logits.shape)}; use teacher_logits(classifier, pool)"
+        )
+    kept = logits.detach().to("cpu", dtype).contiguous()
+    if not kept.isfinite().all():
+        raise ValueError(f"logits are not finite as {str(dtype).removeprefix('torch.')}; use dtype=torch.float32")
+    names = list(file_names)
+    _require_rows(path, pool, names)
+    classes = [pool.class_names[label] for label in sorted(pool.class_names)]
+    header = {"teacher": teacher, "class_names": _text(classes), "file_names": _text(names), "format": "pt"}
+    write_atomically(path, save({"logits": kept}, header))
+    return path
+
+
+def read_soft_labels(pool: Pool, *, temperature: float = 1.0) -> Tensor:
+    """Probabilities that the teacher gave to the classes of a set, ready for ``training.train``.
+
+    Args:
+        temperature: divides the logits; above 1 the labels are softer, as Hinton et al. (2015) have them.
+
+    Returns:
+        ``(n, classes)`` float32, rows in the pool's order, columns in the order of its labels, each row with sum 1.
+
+    Raises:
+        FileNotFoundError: the set has no soft labels.
+        ValueError: they are broken, lack an image, name one twice or are of other classes; or a temperature of 0 or
+            less.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}; it must be above 0, and 1 leaves the teacher's logits alone")
+    path = _place_of(pool)
+    if not path.is_file():
+        raise FileNotFoundError(f"there are no soft labels at {path}; write them with soft_labels.write_soft_labels")
+    header, logits = _read(path)
+    classes = [pool.class_names[label] for label in sorted(pool.class_names)]
+    if header["class_names"] != classes:
+        raise ValueError(
+            f"{path} is of the classes {', '.join(header['class_names'])[:60]}, but the set has "
+            f"{', '.join(classes)[:60]}; write the soft labels again"
+        )
+    names = header["file_names"]
+    _require_rows(path, pool, names)
+    row_of = {name: row for row, name in enumerate(names)}
+    order = [row_of[row["file_name"]] for row in pool.rows]
+    return (logits[order].float() / temperature).softmax(1)
+
+
+def _place_of(pool: Pool) -> Path:
+    return (pool.listing or pool.path) / SOFT_LABELS
+
+
+def _read(path: Path) -> tuple[dict[str, list[str]], Tensor]:
+    try:
+        with safe_open(path, "pt") as stored:
+            header = stored.metadata() or {}
+            lists = {name: json.loads(header[name]) for name in ("class_names", "file_names")}
+            return lists, stored.get_tensor("logits")
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} holds no soft labels ({error}); write them again, or remove the file") from error
+
+
+def _require_rows(path: Path, pool: Pool, names: Sequence[str]) -> None:
+    """Each image of the set has one row; further rows, of images since removed, do no harm."""
+    if len(set(names)) < len(names):
+        raise ValueError(f"the soft labels of {path} name a file twice; give one row an image")
+    known = set(names)
+    if missing := [row["file_name"] for row in pool.rows if row["file_name"] not in known]:
+        raise ValueError(
+            f"{path} lacks {len(missing)} of {len(pool)} images (first: {missing[0]}); "
+            "write soft labels of the whole set"
+        )
+
+
+def _text(names: Sequence[str]) -> str:
+    return json.dumps(names, ensure_ascii=False)

@@ -1,0 +1,192 @@
+"""How well networks trained on a set do on real test images: last epoch, several seeds and networks.
+
+    seed -> initial weights, order of batches, and the draw of every set that is drawn anew
+
+One seed gives every set the same initial weights and, for sets of equal size, the same order of batches, so that the
+difference between two sets is the images'.  ``comparisons`` pairs the results by seed.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .labelled_images import LabelledImages, normalise, relabelled
+from .networks import build_network, seeded_network
+from .protocols import PROTOCOLS, Protocol
+from .results import Result
+from .training import train
+
+Source = LabelledImages | Callable[[int], LabelledImages]
+LABELS = ("hard", "soft")
+
+
+def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None = None) -> float:
+    """Fraction of images whose largest logit is that of their label; the network is left in evaluation mode.
+
+    Args:
+        images: ``(n, channels, height, width)`` float32, normalised; each batch is moved to the network's device.
+        labels: ``(n,)`` int64.
+        batch_size: by default 20 on a CPU, where the memory of larger activations is given back and fetched again at
+            every layer (half the speed at 500), and 500 elsewhere.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    batch_size = batch_size or (20 if device.type == "cpu" else 500)
+    with torch.inference_mode():
+        guesses = torch.cat([network(batch.to(device)).argmax(1).cpu() for batch in images.split(batch_size)])
+    return (guesses == labels.cpu()).double().mean().item()
+
+
+def evaluate(
+    sets: Mapping[str, Source],
+    test: LabelledImages,
+    *,
+    network: str | Sequence[str] = "convnet-3",
+    protocol: Protocol = PROTOCOLS["classic"],
+    seeds: Iterable[int] = (0, 1, 2, 3, 4),
+    labels: str = "hard",
+    looks: bool = False,
+    num_classes: int | None = None,
+    mean: float | Sequence[float] = 0.5,
+    std: float | Sequence[float] = 0.5,
+    device: str | torch.device = "cpu",
+    test_name: str = "",
+    known: Iterable[Result] = (),
+    on_result: Callable[[Result], None] | None = None,
+) -> list[Result]:
+    """Train each network on each set once a seed, from scratch, and test it after its last epoch.
+
+    Args:
+        sets: name to images, or to a function that draws the images of one seed, as a random baseline should:
+            ``labelled_images.RandomDraw``.  The field's loaders take the first files by name instead.
+        test: images that no set, guide or generator has seen; their class names rule.
+        network: one name or several, see ``networks``.
+        labels: ``hard``, or ``soft`` to learn the probabilities that come with the images.
+        looks: also test while training, up to about a hundred times, and record the best; with 10,000 test images that
+            takes longer than the training itself.
+        num_classes: logits of the network; by default the largest label of ``test`` and one.
+        mean, std: see ``normalise``; the same for every set and the test images.
+        test_name: what the results call the test images.
+        known: results of an earlier run with the same images; those trainings are not repeated.
+        on_result: called after each new training, so that nothing is lost when a long evaluation is stopped.
+
+    Returns:
+        all sets of the first seed, each on all networks, then all of the second, and so on.
+
+    Raises:
+        ValueError: a set has other classes or another image size than ``test``, or no soft labels where they are
+            asked for, or there is no such network.
+        FloatingPointError: a training diverged.
+    """
+    networks = [network] if isinstance(network, str) else list(network)
+    images, logits = normalise(test.images, mean, std), _logits(num_classes, test)
+    bench = _Bench(test, images, protocol, _checked(labels), looks, logits, mean, std, device, test_name)
+    # a set that does not fit is refused now, not after hours of training the others
+    ready = {name: source if callable(source) else bench.prepared(source, name) for name, source in sets.items()}
+    for name in networks:
+        build_network(name, **bench.shape)  # refuses a name or size now
+    earlier = {result.identity: result for result in known if result.best is not None or not looks}
+    results = []
+    for seed in seeds:
+        for name, source in ready.items():
+            given = source
+            for architecture in networks:
+                done = earlier.get((name, architecture, protocol.name, labels, test_name, seed))
+                if done is None:
+                    if callable(given):
+                        given = bench.prepared(given(seed), name)
+                    done = bench.trial(given, name, architecture, seed, draw=seed if callable(source) else None)
+                    if on_result is not None:
+                        on_result(done)
+                results.append(done)
+    return results
+
+
+@dataclass(frozen=True, eq=False)
+class _Bench:
+    """All that the trainings of one evaluation share."""
+
+    test: LabelledImages
+    test_images: Tensor
+    protocol: Protocol
+    labels: str
+    looks: bool
+    num_classes: int
+    mean: float | Sequence[float]
+    std: float | Sequence[float]
+    device: str | torch.device
+    test_name: str
+
+    @property
+    def shape(self) -> dict:
+        channels, *size = self.test_images.shape[1:]
+        return {"channels": channels, "size": tuple(size), "num_classes": self.num_classes}
+
+    def prepared(self, given: LabelledImages, name: str) -> LabelledImages:
+        ours, wanted = tuple(given.images.shape[1:]), tuple(self.test.images.shape[1:])
+        if ours != wanted:
+            raise ValueError(
+                f"images of {name} are {ours}, but those of the test set {wanted} (height, width, channels); "
+                "load both with one size and channels"
+            )
+        if self.labels == "soft" and given.probabilities is None:
+            raise ValueError(
+                f"{name} has no soft labels to learn from; make them with a teacher first, or evaluate with labels hard"
+            )
+        return relabelled(given, self.test.class_names, name)
+
+    def trial(self, given: LabelledImages, name: str, network: str, seed: int, draw: int | None) -> Result:
+        started = time.perf_counter()
+        fresh = seeded_network(network, seed=seed, **self.shape)
+        images = normalise(given.images, self.mean, self.std).to(self.device)
+        targets = self._targets(given).to(self.device)
+        epochs = self.protocol.epochs_for(given.per_class)
+        seen: list[float] = []
+        looks = (lambda epoch, learner: seen.append(self._test(learner))) if self.looks else None
+        options: dict[str, Any] = {"seed": seed, "epochs": epochs, "mean": self.mean, "std": self.std, "looks": looks}
+        trained = train(fresh, images, targets, self.protocol, **options)
+        last = seen[-1] if seen else self._test(trained)  # the last look comes after the last epoch
+        return Result(
+            set=name,
+            network=network,
+            protocol=self.protocol.name,
+            seed=seed,
+            images_per_class=given.per_class,
+            accuracy=last,
+            seconds=time.perf_counter() - started,
+            draw=draw,
+            labels=self.labels,
+            test=self.test_name,
+            epochs=epochs,
+            best=max(seen) if seen else None,
+        )
+
+    def _targets(self, given: LabelledImages) -> Tensor:
+        if self.labels == "hard":
+            return torch.as_tensor(given.labels)
+        soft = torch.zeros(len(given), self.num_classes)  # a network may have more logits than there are classes
+        soft[:, sorted(given.class_names)] = torch.as_tensor(given.probabilities).float()
+        return soft
+
+    def _test(self, network: nn.Module) -> float:
+        return accuracy(network, self.test_images, torch.as_tensor(self.test.labels))
+
+
+def _checked(labels: str) -> str:
+    if labels not in LABELS:
+        raise ValueError(f"labels are {labels!r}, but must be hard (classes) or soft (a teacher's); choose one of them")
+    return labels
+
+
+def _logits(num_classes: int | None, test: LabelledImages) -> int:
+    needed = max(test.class_names) + 1
+    if num_classes is not None and num_classes < needed:
+        raise ValueError(
+            f"num_classes is {num_classes}, but the test set has labels up to {needed - 1}; "
+            f"give at least {needed}, or leave it out"
+        )
+    return num_classes or needed

@@ -1,0 +1,10 @@
+from .filling import fill_pool as fill_pool
+from .mode_search import encode_pool as encode_pool
+from .mode_search import find_difficulty_modes as find_difficulty_modes
+from .mode_search import find_modes as find_modes
+from .mode_search import merge_modes as merge_modes
+from .modes import Modes as Modes
+from .plan import PoolConfig as PoolConfig
+from .probe_training import ProbeConfig as ProbeConfig
+from .probe_training import train_probe as train_probe
+from .work_queue import pool_status as pool_status

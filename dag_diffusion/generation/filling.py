@@ -1,0 +1,313 @@
+"""Fill a pool with guided images: work is named, seeded and written one image at a time.
+
+    for each batch of the plan of which something is missing and that no other process has claimed:
+        draw it -> a thread writes its images, then their rows, while the next one is drawn
+
+Batches are fixed stretches of the plan, so that kills, the number of processes and their speeds change nothing, not
+even rounding.  Runs under ``accelerate launch`` without other code.
+"""
+
+import logging
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from dag_diffusion.data.files import differences, locked, write_image
+from dag_diffusion.data.pools import Pool, read_pool
+from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline, DifficultyGuidedPipelineOutput
+
+from .plan import ImageJob, PoolConfig, plan
+from .processes import StoppedError, in_step, stop_signal, this_process, told
+from .provenance import provenance_of
+from .tracking import run_log
+from .work_queue import (
+    ROWS,
+    RowCount,
+    append_rows,
+    ask_to_stop,
+    begin,
+    claim,
+    earlier_images,
+    finish,
+    is_asked_to_stop,
+    require_current,
+    take_stock,
+    undone_if_empty,
+)
+
+logger = logging.getLogger(__name__)
+BATCH_SIZE = 50
+LOG_SECONDS = 30.0  # between two lines of progress in the log
+PATIENCE = 90.0  # Linux trusts what it knows of a folder on a network disk for up to 60 s
+Drawn = list[tuple[ImageJob, Image.Image, float | None]]
+Draw = Callable[[Sequence[ImageJob]], Drawn]
+
+
+def fill_pool(
+    pipeline: DifficultyGuidedPipeline,
+    folder: str | Path,
+    config: PoolConfig | None = None,
+    *,
+    batch_size: int = BATCH_SIZE,
+    resume: bool = False,
+    overwrite: bool = False,
+    source: str = "",
+    extra_guides: Sequence[nn.Module] = (),
+    reference_classifier: nn.Module | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pool:
+    """Generate a pool of images into ``folder``, resumable, under any number of processes.
+
+    Args:
+        pipeline: on the device of its process.
+        folder: new, empty, or with ``resume`` a pool that was begun with the same settings.
+        config: what to generate.
+        batch_size: images at a time, the same in all processes; one that runs out of memory halves it for itself.
+            Changes the speed, not the images beyond rounding.
+        resume: go on with a pool that was interrupted; images that are damaged or not as planned are drawn again.
+        overwrite: replace an earlier pool.
+        source: name of the pipeline, for the record; its own ``_name_or_path`` if empty.
+        extra_guides, reference_classifier: more classifiers that steer; see the pipeline.
+        progress: called in the first process with how many images all have written, and how many there will be.
+
+    Returns:
+        The finished pool.
+
+    Raises:
+        FileExistsError: the folder holds something else, or a pool while neither ``resume`` nor ``overwrite`` is given,
+            or another run works on it.
+        ValueError: the settings of a resumed pool differ (the message says which), or bad settings.
+        StoppedError: SIGTERM came; the batch that was being drawn is finished.
+        FailedElsewhereError: another process failed, which raises why.
+    """
+    config, folder, state = config or PoolConfig(), Path(folder), this_process()
+    others = {"extra_guides": tuple(extra_guides), "reference_classifier": reference_classifier}
+    with in_step():
+        jobs = plan(config, pipeline.class_names)
+        _check(pipeline, config, jobs, others, batch_size)
+        record = provenance_of(pipeline, config, others, source)
+    _require_alike(record, batch_size)
+    with ExitStack() as leaving:
+        with in_step():
+            if state.is_main_process:
+                leaving.enter_context(locked(folder))
+                if begin(folder, record, resume=resume, overwrite=overwrite):
+                    leaving.enter_context(undone_if_empty(folder))
+        log = leaving.enter_context(run_log(folder, state.process_index))
+        asked = leaving.enter_context(stop_signal())
+        run = None
+        with in_step():
+            if state.is_main_process:
+                done, run = take_stock(folder, jobs, pipeline.image_size)
+                log.info("%d of %d images are there; %s", done, len(jobs), _circumstances(pipeline, batch_size))
+        run = folder / ROWS / told(run and run.name)[0]
+        draw = partial(_draw, partial(pipeline, **others), config)
+        _fill(run, jobs, draw, batch_size, asked, progress if state.is_main_process else None, log)
+    return read_pool(folder)
+
+
+def _require_alike(record: Mapping[str, Any], batch_size: int) -> None:
+    """Processes of other settings, started by hand on another machine, would draw parts of another pool."""
+    kept = {name: record[name] for name in ("pipeline", "settings", "classes", "dtype", "scheduler")}
+    first, *rest = told(kept | {"batch_size": batch_size})
+    for number, other in enumerate(rest, 1):
+        if differing := list(differences(first, other)):
+            raise ValueError(
+                f"process {number} was started with other settings than process 0: {'; '.join(differing[:5])}; "
+                "start all with the same command"
+            )
+
+
+def _check(
+    pipeline: DifficultyGuidedPipeline,
+    config: PoolConfig,
+    jobs: Sequence[ImageJob],
+    others: Mapping[str, Any],
+    batch_size: int,
+) -> None:
+    """Whatever would stop the first batch stops the run before a file is touched."""
+    if batch_size < 1:
+        raise ValueError(f"the batch size is {batch_size}; draw at least 1 image at a time, such as {BATCH_SIZE}")
+    labels = sorted({job.label for job in jobs})
+    targets = None if config.target is None else torch.zeros(len(labels))
+    pipeline.check_inputs(labels, targets, "pil", config.num_inference_steps)
+    if pipeline.classifier is not None:
+        pipeline.guide(pipeline.classifier, labels)
+    if config.target is not None:
+        pipeline.check_window(config.difficulty_guidance, config.num_inference_steps)
+    reference = others["reference_classifier"]
+    models = [*others["extra_guides"], *([] if reference is None else [reference])]
+    pipeline.other_guides(models, labels, targets is not None)
+    if config.modes is not None:
+        config.mode_guidance.steps(config.num_inference_steps)
+        pipeline.check_modes(config.modes.centres, len(config.modes.centres))
+
+
+def _circumstances(pipeline: DifficultyGuidedPipeline, batch_size: int) -> str:
+    """What a pool's speed and last bits depend on and its settings do not tell."""
+    device = pipeline.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return (
+        f"{this_process().num_processes} process(es) on {device.type} ({name}), {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}, batch size {batch_size}"
+    )
+
+
+def _fill(
+    run: Path,
+    jobs: Sequence[ImageJob],
+    draw: Draw,
+    batch_size: int,
+    asked: threading.Event,
+    progress: Callable[[int, int], None] | None,
+    log: logging.Logger,
+) -> None:
+    """Draw what is missing, tell how far all processes have come, and finish the pool if nobody asks to stop."""
+    folder, state = run.parent.parent, this_process()
+    done = earlier_images(folder)
+    tell = _teller(run, len(done), len(jobs), progress, log if state.is_main_process else None)
+    with in_step():
+        try:
+            with written_behind(run, state.process_index) as write:
+                for piece in _pieces(draw, run, jobs, done, batch_size, asked):
+                    write([one for one in piece if one[0].file_name not in done])
+                    tell()
+        except Exception:
+            with suppress(OSError):  # of a full disk, or a run that is over; why it failed is what counts
+                ask_to_stop(run)  # the others need not go on for hours
+            raise
+    stopped, count = any(told(asked.is_set())), tell(last=True)
+    if stopped:
+        way = "the same command and --resume" if count else "the same command"
+        raise StoppedError(f"stopped as asked, {count} of {len(jobs)} images are there; go on with {way}")
+    with in_step():
+        if state.is_main_process:
+            finish(folder, jobs, patience=PATIENCE if state.num_processes > 1 else 0)
+
+
+def _pieces(
+    draw: Draw, run: Path, jobs: Sequence[ImageJob], done: set[str], batch_size: int, asked: threading.Event
+) -> Iterator[Drawn]:
+    """Draw each batch that has images missing and that no other process draws, in pieces that fit into memory."""
+    size = batch_size
+    for number, start in enumerate(range(0, len(jobs), batch_size)):
+        batch, at = jobs[start : start + batch_size], 0
+        if asked.is_set():
+            ask_to_stop(run)
+        if is_asked_to_stop(run):
+            return
+        if _all_done(batch, done) or not claim(run, number):
+            continue
+        while at < len(batch):
+            piece = batch[at : at + size]
+            # drawn whole for the sake of one missing image: in other company it would round otherwise
+            if not _all_done(piece, done):
+                drawn = _draw_if_it_fits(draw, piece)
+                if drawn is None:
+                    size = (len(piece) + 1) // 2
+                    logger.warning("out of memory with %d images at a time, going on with %d", len(piece), size)
+                    continue
+                yield drawn
+            at += len(piece)
+
+
+def _all_done(jobs: Sequence[ImageJob], done: set[str]) -> bool:
+    return all(job.file_name in done for job in jobs)
+
+
+def _draw_if_it_fits(draw: Draw, jobs: Sequence[ImageJob]) -> Drawn | None:
+    """The images, or None if they need more memory than there is and fewer of them might not."""
+    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+    try:
+        return draw(jobs)
+    except RuntimeError as error:
+        if len(jobs) == 1 or not should_reduce_batch_size(error):
+            raise
+    clear_device_cache(garbage_collection=True)  # outside of the handler, since the error holds on to the memory
+    return None
+
+
+def _draw(
+    pipeline: Callable[..., DifficultyGuidedPipelineOutput], config: PoolConfig, jobs: Sequence[ImageJob]
+) -> Drawn:
+    output = pipeline(
+        [job.label for job in jobs],
+        target_difficulty=None if config.target is None else [job.target_difficulty for job in jobs],
+        guidance_scale=config.guidance_scale,
+        num_inference_steps=config.num_inference_steps,
+        generator=[torch.Generator().manual_seed(job.seed) for job in jobs],
+        difficulty_guidance=config.difficulty_guidance,
+        modes=None if config.modes is None else config.modes.centres[[job.mode for job in jobs]],
+        mode_guidance=config.mode_guidance,
+    )
+    measured = [None] * len(jobs) if output.difficulties is None else output.difficulties.tolist()
+    return list(zip(jobs, output.images, measured, strict=True))
+
+
+@contextmanager
+def written_behind(run: Path, process: int) -> Iterator[Callable[[Drawn], None]]:
+    """A function that writes images in a thread, so that the next are drawn meanwhile; one batch waits at most.
+
+    An error, such as of a full disk, comes with the next call or at the end.
+    """
+    last: list[Future] = []
+
+    def wait() -> None:
+        if last:
+            last.pop().result()
+
+    def write(drawn: Drawn) -> None:
+        wait()
+        last.append(thread.submit(_write, run, process, drawn))
+
+    with ThreadPoolExecutor(1, "writer") as thread:
+        yield write
+        wait()
+
+
+def _write(run: Path, process: int, drawn: Drawn) -> None:
+    require_current(run)
+    for job, image, _ in drawn:
+        write_image(run.parent.parent / job.file_name, image)
+    append_rows(run, process, [{**job.row(), "difficulty": difficulty} for job, _, difficulty in drawn])
+
+
+def _teller(
+    run: Path,
+    done: int,
+    total: int,
+    progress: Callable[[int, int], None] | None,
+    log: logging.Logger | None,
+) -> Callable[..., int]:
+    """A function that counts what all processes have written, tells it, and from time to time logs it."""
+    rows, begun = RowCount(run), time.monotonic()
+    logged = begun
+    if progress is not None:
+        progress(done, total)
+
+    def tell(*, last: bool = False) -> int:
+        nonlocal logged
+        if progress is None and log is None and not last:  # one process tells, and the others need not count
+            return done
+        new, now = rows(), time.monotonic()
+        if progress is not None:
+            progress(done + new, total)
+        if log is not None and (last or now - logged >= LOG_SECONDS):
+            rate, logged = new / (now - begun), now
+            left = f", about {timedelta(seconds=round((total - done - new) / rate))} left" if rate and not last else ""
+            log.info("%d of %d images, %.1f images/s in this run%s", done + new, total, rate, left)
+        return done + new
+
+    return tell

@@ -1,0 +1,142 @@
+"""Modes: cluster centres of the real images of each class in the VAE's latent space, and which image goes to which.
+
+Each class's images are dealt to its modes in turn, or in proportion to the clusters' sizes.  ``mode_search`` finds
+modes; ``guidance.mode_guidance`` draws to them.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as as_safetensors
+from torch import Tensor
+
+from dag_diffusion.classifiers import refuse_pickles
+from dag_diffusion.data.files import write_atomically
+from dag_diffusion.sampling.targets import largest_remainder
+
+if TYPE_CHECKING:
+    pass
+
+
+FORMAT = "dag-diffusion modes 1"
+ALLOTMENT = 0x6D6F6465  # a stream of its own: a pool shuffles its target difficulties by (seed, label) too
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """Cluster centres of the real images of some classes, on the CPU.  Make them with ``find_modes``.
+
+    Attributes:
+        centres: ``(modes, channels, height, width)`` float32, means of latents.
+        labels, sizes: ``(modes,)`` int64, class and number of real images.
+        class_names: label to class name, of the classes that have modes.
+        difficulties: ``(modes,)`` float32 in [0, 1], means of the images of each; None if they were not considered.
+        vae: whose latents these are, in words; set it with ``dataclasses.replace``.
+    """
+
+    centres: Tensor
+    labels: Tensor
+    sizes: Tensor
+    class_names: dict[int, str]
+    difficulties: Tensor | None = None
+    vae: str = ""
+
+    def __post_init__(self) -> None:
+        per_mode = [self.labels, self.sizes, *([] if self.difficulties is None else [self.difficulties])]
+        fits = self.centres.ndim == 4 and all(values.shape == self.centres.shape[:1] for values in per_mode)
+        if not (fits and set(self.labels.tolist()) <= set(self.class_names) and self.centres.isfinite().all()):
+            raise ValueError(
+                f"modes need finite centres (modes, channels, height, width), but have {tuple(self.centres.shape)}, "
+                "and a named label, size and difficulty each"
+            )
+
+    def of_class(self, label: int) -> np.ndarray:
+        """Positions of the modes of one class in ``centres``, ``(n,)`` int64; ValueError if it has none."""
+        positions = np.flatnonzero(self.labels.numpy() == label)
+        if not len(positions):
+            known = ", ".join(f"{number} ({name})" for number, name in list(self.class_names.items())[:10])
+            raise ValueError(f"no mode was found for label {label}, only for {known}; find modes for that class too")
+        return positions
+
+    def summary(self) -> dict:
+        """What tells one set of modes from another, for the record; JSON values only."""
+        parts = [self.centres, self.labels, *([] if self.difficulties is None else [self.difficulties])]
+        digest = hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
+        return {
+            "modes": len(self.labels),
+            "classes": list(self.class_names.values()),
+            "sha256": digest,
+            "vae": self.vae,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, whole or not at all."""
+        tensors = {name: value.contiguous() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        metadata = {"format": FORMAT, "class_names": json.dumps(self.class_names), "vae": self.vae}
+        write_atomically(Path(path), as_safetensors(tensors, metadata))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Modes":
+        """Read what ``save`` wrote; ValueError if it is missing, damaged or something else."""
+        refuse_pickles(path)
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"its format is {metadata.get('format')}")
+            names = {int(label): name for label, name in json.loads(metadata["class_names"]).items()}
+            tensors["centres"] = tensors["centres"].float()  # a file may hold them in half precision
+            return cls(**tensors, class_names=names, vae=metadata["vae"])
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is no intact file of modes ({error}); write one with find_modes(...).save(path)"
+            ) from error
+
+
+def allot(modes: Modes, label: int, count: int, *, proportional: bool = False, seed: int = 0) -> np.ndarray:
+    """Which mode each of ``count`` images of a class is drawn to, ``(count,)`` int64 positions in ``modes.centres``.
+
+    Args:
+        proportional: by cluster size (largest remainder), so that images lie as dense as real ones; else each mode in
+            turn, which keeps the quotas of ``find_difficulty_modes`` and what a smaller ``count`` gave.
+        seed: of the order, shuffled so that the first images of a growing pool spread over the modes too.
+    """
+    positions = modes.of_class(label)
+    if count < 1:
+        raise ValueError(f"cannot allot {count} images of {modes.class_names[label]!r} to modes; ask for at least 1")
+    generator = np.random.default_rng([seed, label, ALLOTMENT])
+    if proportional:
+        return generator.permutation(np.repeat(positions, largest_remainder(modes.sizes.numpy()[positions], count)))
+    rounds = [generator.permutation(positions) for _ in range(-(-count // len(positions)))]
+    return np.concatenate(rounds)[:count]
+
+
+def match_modes(modes: Modes, allotted: np.ndarray, targets: Sequence[float]) -> np.ndarray:
+    """Deal the allotted modes anew so that the images with harder targets get the harder modes, ``(count,)``."""
+    if modes.difficulties is None:
+        raise ValueError("modes without difficulties cannot be matched to targets; find them by difficulty")
+    matched = np.empty_like(allotted)
+    matched[np.argsort(targets, kind="stable")] = allotted[
+        np.argsort(modes.difficulties.numpy()[allotted], kind="stable")
+    ]
+    return matched
+
+
+def modes_named(path: Path, class_names: dict[int, str]) -> "Modes":
+    """Modes from a file, with the labels of a pipeline's classes, matched by name."""
+    from dataclasses import replace
+
+    from dag_diffusion.data.class_names import match_classes
+
+    modes = Modes.load(path)
+    table = match_classes(modes.class_names, class_names, "the pipeline")
+    labels = torch.tensor([table[label] for label in modes.labels.tolist()])
+    return replace(modes, labels=labels, class_names={table[k]: name for k, name in modes.class_names.items()})

@@ -1,0 +1,127 @@
+"""Which images a pool shall hold: each has a name, and from its name alone its seed, its target and its mode.
+
+    seed = f(pool seed, label, index)
+
+So it does not matter which process draws an image, in which batch, or after how many kills.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from dag_diffusion.data.class_names import folder_names
+from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
+from dag_diffusion.guidance.mode_guidance import ModeGuidance
+from dag_diffusion.sampling.targets import TargetDistribution
+
+from .modes import Modes, allot, match_modes
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """What a pool holds.  Together with the pipeline it determines every image.
+
+    Attributes:
+        images_per_class: pool size; the paper advises 5 x IPC.
+        labels: the pipeline's labels to draw; None for all.
+        target: difficulties to steer toward; None: no steering by difficulty.
+        seed: of the pool.
+        num_inference_steps: denoising steps; 20 are enough with a trailing spacing of the timesteps.
+        guidance_scale: of classifier-free guidance.
+        difficulty_guidance: scale, window and trust region of the steering.
+        modes: clusters of real images that each class's images are drawn to in turn.  If modes and images both have
+            difficulties, the images with the hardest targets are drawn to the hardest modes.
+        mode_guidance: strength and window of that.
+    """
+
+    images_per_class: int = 50
+    labels: Sequence[int] | None = None
+    target: TargetDistribution | None = None
+    seed: int = 0
+    num_inference_steps: int = 20
+    guidance_scale: float = 1.5
+    difficulty_guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    modes: Modes | None = None
+    mode_guidance: ModeGuidance = field(default_factory=ModeGuidance)
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and not len(self.labels):
+            raise ValueError("the list of labels is empty; name at least one class, or leave it out for all of them")
+        if self.images_per_class < 1:
+            raise ValueError(f"a pool of {self.images_per_class} images per class is empty; ask for at least 1")
+
+    def settings(self) -> dict[str, Any]:
+        """What must agree when a pool is resumed; JSON values only."""
+        values = asdict(replace(self, target=None, modes=None))
+        values["labels"] = None if self.labels is None else list(self.labels)
+        values["modes"] = None if self.modes is None else self.modes.summary()
+        values["target"] = None if self.target is None else self.target.summary()
+        return values
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """One image to draw."""
+
+    file_name: str
+    label: int
+    class_name: str
+    seed: int
+    target_difficulty: float | None
+    mode: int | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Its columns in the metadata; that of the mode only if there are modes."""
+        values = asdict(self)
+        return values if self.mode is not None else {k: v for k, v in values.items() if k != "mode"}
+
+    def made(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row, to which others may have added columns, is of this very image."""
+        return all(row.get(name) == value for name, value in self.row().items())
+
+
+def image_seed(pool_seed: int, label: int, index: int) -> int:
+    """Seed of one image, from its name alone: any process may draw it in any batch."""
+    word = np.random.SeedSequence([pool_seed, label, index]).generate_state(1, np.uint64)[0]
+    return int(word >> np.uint64(11))  # 53 bits: 32 clash within 250,000 images, 64 are not exact in every JSON reader
+
+
+def plan(config: PoolConfig, class_names: Mapping[int, str]) -> list[ImageJob]:
+    """Every image of the pool, classes interleaved so that any stretch of the list holds all of them.
+
+    Raises:
+        ValueError: a label that the pipeline lacks, or a target without one of the classes.
+    """
+    labels = list(class_names) if config.labels is None else list(dict.fromkeys(config.labels))
+    if unknown := [label for label in labels if label not in class_names]:
+        raise ValueError(f"the pipeline has no label {unknown}; it has 0..{max(class_names)}")
+    folders = folder_names(class_names)
+    jobs = []
+    for label in labels:
+        targets = _shuffled_targets(config, class_names[label], label)
+        modes = _modes_of(config, label, targets)
+        for index in range(config.images_per_class):
+            file_name = f"{folders[label]}/{index:05d}.png"
+            seed = image_seed(config.seed, label, index)
+            jobs.append((index, ImageJob(file_name, label, class_names[label], seed, targets[index], modes[index])))
+    return [job for _, job in sorted(jobs, key=lambda item: (item[0], item[1].label))]
+
+
+def _shuffled_targets(config: PoolConfig, class_name: str, label: int) -> list[float | None]:
+    if config.target is None:
+        return [None] * config.images_per_class
+    values = config.target.difficulties(class_name, config.images_per_class)
+    # shuffled, so that the first images of a pool that is still growing follow the target too
+    return np.random.default_rng([config.seed, label]).permutation(values).tolist()
+
+
+def _modes_of(config: PoolConfig, label: int, targets: list[Any]) -> list[int | None]:
+    if config.modes is None:
+        return [None] * config.images_per_class
+    by_size = config.mode_guidance.proportional
+    chosen = allot(config.modes, label, config.images_per_class, proportional=by_size, seed=config.seed)
+    if config.modes.difficulties is not None and config.target is not None:
+        chosen = match_modes(config.modes, chosen, targets)
+    return chosen.tolist()

@@ -1,0 +1,307 @@
+"""Probes: a small network on latents that foretells what the guides say, so that guidance needs no decoder.
+
+    probe(x0, sqrt(a_t)) ~ log p(y | decode(x0))  for all classes at once,   g = d margin(probe) / dx0
+
+It learns from predicted clean samples along sampling trajectories, unguided and steered to all difficulties, which are
+decoded once for training and never again.  A probe of several guides gives the gradient that they share at the price of
+one small network.  It is a transformers ConvNeXt whose last input channel holds the signal rate, so that a pipeline
+keeps it as a component.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dag_diffusion.classifiers import class_names_of, image_logits, preprocessing_of
+from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.difficulty import margin
+from dag_diffusion.guidance.probes import REST, describe, with_signal_rate
+
+if TYPE_CHECKING:
+    from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
+
+
+logger = logging.getLogger(__name__)
+FEW = 20  # sampling runs of a class below which a probe is no more than a guess
+UNGUIDED = 3  # one batch in so many is drawn unguided: what the sampler makes by itself must be known too
+UNKNOWN = -20.0  # log-probability of classes that are not drawn, which a guide need not know
+Progress = Callable[[str, int, int], None]  # stage, done, of
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """How a probe is trained.
+
+    Attributes:
+        trajectories: sampling runs; the last tenth of them is kept to measure on.
+        num_inference_steps, guidance_scale: of those runs, best as in later use.
+        training_steps, batch_size, learning_rate: AdamW with one cycle of the rate.
+        hidden_sizes, depths: of the ConvNeXt; its patches are at least 2 wide and leave at most about
+            8 x 8 positions, since it should cost little beside the denoiser.
+        seed: of everything.
+    """
+
+    trajectories: int = 3000
+    num_inference_steps: int = 20
+    guidance_scale: float = 1.5
+    training_steps: int = 6000
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    hidden_sizes: tuple[int, ...] = (64, 128)
+    depths: tuple[int, ...] = (2, 2)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"trajectories": 10, "num_inference_steps": 2, "training_steps": 1, "batch_size": 1}
+        for name, allowed in least.items():
+            if getattr(self, name) < allowed:
+                raise ValueError(f"a probe cannot learn with {name}={getattr(self, name)}; 3000 trajectories are usual")
+        if len(self.hidden_sizes) != len(self.depths) or not self.depths:
+            raise ValueError(f"hidden_sizes {self.hidden_sizes} and depths {self.depths} differ in length; pair them")
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Predicted clean samples along sampling runs, and what the guides say of them.
+
+    Attributes:
+        clean: ``(n, channels, height, width)`` float16.
+        signal: ``(n,)``, sqrt of the cumulative signal rate at which each was predicted.
+        labels: ``(n,)``, of the pipeline.
+        margins: ``(n,)``, of the drawn class, mean over the guides, as guidance takes it.
+        log_probabilities: ``(n, classes + 1)``, mean over the guides; the last is that of all other classes.
+        run: ``(n,)``, which sampling run each belongs to.
+    """
+
+    clean: Tensor
+    signal: Tensor
+    labels: Tensor
+    margins: Tensor
+    log_probabilities: Tensor
+    run: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: Any) -> "Trajectories":
+        return Trajectories(*(getattr(self, name)[rows] for name in Trajectories.__annotations__))
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How well a probe foretells its guides on trajectories that it has not seen, last third of the steps.
+
+    Attributes:
+        difficulty_error: mean absolute difference of the difficulties.
+        correlation: Spearman's, of the margins.
+    """
+
+    difficulty_error: float
+    correlation: float
+
+
+def build_probe(pipeline: "DifficultyGuidedPipeline", config: ProbeConfig) -> Any:
+    """An untrained probe for the latents and classes of a pipeline."""
+    from transformers import ConvNextConfig, ConvNextForImageClassification
+
+    side, names = pipeline.transformer.config.sample_size, pipeline.class_names
+    names = dict(enumerate([*names.values(), REST]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)  # transformers draws its weights from the global generator
+        return ConvNextForImageClassification(
+            ConvNextConfig(
+                num_channels=pipeline.transformer.config.in_channels + 1,
+                image_size=side,
+                patch_size=max(2, side // 8),
+                num_stages=len(config.depths),
+                hidden_sizes=list(config.hidden_sizes),
+                depths=list(config.depths),
+                layer_scale_init_value=1.0,  # the usual 1e-6 is for deep networks and long training
+                id2label=names,
+                label2id={name: label for label, name in names.items()},
+            )
+        )
+
+
+def collect(
+    pipeline: "DifficultyGuidedPipeline",
+    guides: Sequence[nn.Module],
+    config: ProbeConfig,
+    *,
+    labels: Sequence[int] | None = None,
+    batch_size: int = 50,
+    progress: Progress | None = None,
+) -> Trajectories:
+    """Sample with the pipeline and ask the guides about every predicted clean sample.
+
+    Args:
+        pipeline: one that can steer; its own probe, if it has one, is left out.
+        guides: classifiers that know the pipeline's classes by name; all of them steer.
+        labels: classes to draw; all by default.
+    """
+    allowed = torch.tensor(list(pipeline.class_names) if labels is None else list(labels))
+    if not len(allowed):
+        raise ValueError("the list of classes is empty; name at least one class, or leave it out for all of them")
+    if config.trajectories < FEW * len(allowed):
+        logger.warning(
+            "%d sampling runs for %d classes are few; a probe that steers well has seen about %d runs of each",
+            config.trajectories,
+            len(allowed),
+            FEW,
+        )
+    parts: list[Trajectories] = []
+    columns = [_columns(pipeline, guide, allowed.tolist()) for guide in guides]
+    parts_of_it = pipeline.components | {"classifier": guides[0], "probe": None}
+    steering = type(pipeline)(**parts_of_it, id2label=pipeline.config.id2label)
+    steering.set_progress_bar_config(disable=True)
+    for first in range(0, config.trajectories, batch_size):
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + first)
+        count = min(batch_size, config.trajectories - first)
+        chosen = allowed[torch.randint(len(allowed), (count,), generator=generator)]
+        targets = torch.rand(count, generator=generator)
+
+        def keep(
+            steered: Any, step: int, timestep: Any, tensors: dict, chosen: Tensor = chosen, first: int = first
+        ) -> dict:
+            margins, said = _asked(steered, guides, columns, tensors["clean"], chosen)
+            signal = tensors["signal_rate"].sqrt().cpu().expand(len(chosen)).clone()
+            runs = torch.arange(first, first + len(chosen))
+            found = Trajectories(tensors["clean"].half().cpu(), signal, chosen, margins, said, runs)
+            finite = torch.isfinite(found.clean).flatten(1).all(1) & torch.isfinite(said).all(1)
+            parts.append(found[finite])  # one sample that is not would spoil every weight
+            return {}
+
+        unguided = (first // batch_size) % UNGUIDED == UNGUIDED - 1
+        steering(
+            chosen,
+            None if unguided else targets,
+            guidance_scale=config.guidance_scale,
+            num_inference_steps=config.num_inference_steps,
+            generator=generator,
+            output_type="latent",
+            callback_on_step_end=keep,
+            callback_on_step_end_tensor_inputs=["clean", "signal_rate"],
+            extra_guides=() if unguided else guides[1:],
+        )
+        if progress is not None:
+            progress("trajectories", first + count, config.trajectories)
+    return Trajectories(*(torch.cat([getattr(p, name) for p in parts]) for name in Trajectories.__annotations__))
+
+
+def _columns(pipeline: "DifficultyGuidedPipeline", guide: nn.Module, labels: Sequence[int]) -> dict[int, int]:
+    """The guide's own label of each of the pipeline's classes to be drawn; it need not know the others."""
+    known = {label: pipeline.class_names[label] for label in labels}
+    return match_classes(known, class_names_of(guide), "the classifier")
+
+
+@torch.no_grad()
+def _asked(
+    pipeline: "DifficultyGuidedPipeline",
+    guides: Sequence[nn.Module],
+    columns: Sequence[dict[int, int]],
+    clean: Tensor,
+    labels: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Mean margins and mean log-probabilities of the guides, on the CPU; see ``Trajectories``."""
+    images, margins, found = pipeline.decode_for_guidance(clean), [], []
+    for guide, own in zip(guides, columns, strict=True):
+        every = image_logits(guide, images, preprocessing_of(guide)).log_softmax(1).cpu()
+        margins.append(margin(every, torch.tensor([own[label] for label in labels.tolist()])))
+        known = every.new_full((len(every), len(pipeline.class_names)), UNKNOWN)
+        known[:, list(own)] = every[:, list(own.values())]
+        rest = torch.log((1 - known.exp().sum(1, keepdim=True)).clamp(min=1e-9))
+        found.append(torch.cat([known, rest], dim=1))
+    return torch.stack(margins).mean(0), torch.stack(found).mean(0)
+
+
+def fit(probe: nn.Module, seen: Trajectories, config: ProbeConfig, progress: Progress | None = None) -> None:
+    """Train a probe in place: the margin of the drawn class is what steers, the other classes are a help to learn."""
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=config.learning_rate, weight_decay=0.02)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.training_steps)
+    generator = torch.Generator().manual_seed(config.seed)
+    probe.train()
+    for step in range(config.training_steps):
+        batch = seen[torch.randint(len(seen), (config.batch_size,), generator=generator)]
+        loss = distillation_loss(logits_of(probe, batch), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(probe.parameters(), 1.0)
+        optimizer.step()
+        cycle.step()
+        if progress is not None:
+            progress("training", step + 1, config.training_steps)
+    probe.eval().requires_grad_(False)
+
+
+def logits_of(probe: nn.Module, batch: Trajectories) -> Tensor:
+    """What the probe says of trajectories, ``(n, classes + 1)``."""
+    device = next(probe.parameters()).device
+    return probe(with_signal_rate(batch.clean.float(), batch.signal).to(device)).logits
+
+
+def distillation_loss(logits: Tensor, seen: Trajectories) -> Tensor:
+    """Huber loss of the margin plus half of the divergence from the guides' probabilities."""
+    labels, margins, wanted = (x.to(logits.device) for x in (seen.labels, seen.margins, seen.log_probabilities))
+    of_margin = F.smooth_l1_loss(margin(logits, labels), margins)
+    wanted = wanted.log_softmax(1)  # a mean of log-probabilities sums to less than 1
+    return of_margin + 0.5 * F.kl_div(logits.log_softmax(1), wanted, reduction="batchmean", log_target=True)
+
+
+@torch.no_grad()
+def fidelity(probe: nn.Module, unseen: Trajectories) -> Fidelity:
+    """Compare a probe with its guides; see ``Fidelity``."""
+    from scipy.stats import spearmanr
+
+    late = unseen[unseen.signal >= unseen.signal.quantile(2 / 3)]
+    foretold = torch.cat([logits_of(probe, late[rows]).cpu() for rows in torch.arange(len(late)).split(500)])
+    first, second = margin(foretold, late.labels), late.margins
+    error = (torch.sigmoid(-first) - torch.sigmoid(-second)).abs().mean()
+    return Fidelity(float(error), float(np.nan_to_num(spearmanr(first, second).statistic)))
+
+
+def train_probe(
+    pipeline: "DifficultyGuidedPipeline",
+    guides: Sequence[nn.Module],
+    config: ProbeConfig | None = None,
+    *,
+    labels: Sequence[int] | None = None,
+    batch_size: int = 50,
+    progress: Progress | None = None,
+) -> tuple[nn.Module, Fidelity]:
+    """A probe of one or several guides for a pipeline: collect trajectories, train, measure on a tenth of them.
+
+    Args:
+        pipeline: whose latents it reads.
+        guides: the first is the pipeline's guide; more of them make the gradient point at what classifiers share.
+        labels: classes to train for; all by default.
+        batch_size: images at a time while sampling.
+        progress: called with stage, done and total.
+
+    Raises:
+        ValueError: no guide, or one that lacks a class to be drawn.
+        FloatingPointError: nothing of what was sampled is finite.
+
+    Example:
+        >>> probe, fidelity = train_probe(pipeline, [pipeline.classifier])
+        >>> pipeline.register_modules(probe=probe)
+    """
+    config = config or ProbeConfig()
+    if not guides:
+        raise ValueError("a probe needs at least one classifier to learn from, such as pipeline.classifier; got none")
+    found = collect(pipeline, guides, config, labels=labels, batch_size=batch_size, progress=progress)
+    unseen = found.run >= config.trajectories - config.trajectories // 10
+    if not (unseen.any() and (~unseen).any()):
+        raise FloatingPointError(
+            "a probe cannot learn, since no sample of the runs and what the guides say of it is finite; "
+            "keep the transformer, the VAE and the classifiers in float32 or bfloat16"
+        )
+    probe = build_probe(pipeline, config).to(pipeline.device)
+    probe.config.probe = describe(pipeline, guides, labels)
+    fit(probe, found[~unseen], config, progress)
+    return probe, fidelity(probe, found[unseen])

@@ -1,0 +1,177 @@
+"""Several processes that work as one: how they start, fail together with one word, and stop when they are told to.
+
+with in_step(): ...        # what fails in one process fails in all, and is told once
+with stop_signal() as asked: ...        # SIGTERM sets ``asked`` instead of killing, so that a batch can be finished
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+
+SHUTDOWN_SECONDS = 600  # a batch may take so long after a SIGTERM to the launcher; torchrun's own 30 s are too short
+
+
+class FailedElsewhereError(RuntimeError):
+    """Another process failed, and tells why."""
+
+
+class KilledError(RuntimeError):
+    """A process was killed from outside; ``signal`` is by which signal."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.signal = number
+
+
+class StoppedError(RuntimeError):
+    """The run was asked to stop, and has done so in good order."""
+
+
+def this_process() -> "PartialState":
+    """Which of the processes that accelerate started this one is; one of one, if it started none."""
+    import torch
+    from accelerate import PartialState
+
+    # without this word accelerate takes each of several processes on CPUs for the only one; and the usual ten to thirty
+    # minutes are too short for others to wait while the first looks through a large pool
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(hours=12))
+
+
+@contextmanager
+def in_step() -> Iterator[None]:
+    """Let no process leave before all have come to the end, and none go on if one has failed.
+
+    Raises:
+        FailedElsewhereError: in all but the first of the processes that failed, which raises its own error.
+    """
+    state = this_process()
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    try:
+        reports = told(None if failure is None else str(failure) or type(failure).__name__)
+    except FailedElsewhereError as gone:
+        raise failure or gone from None
+    failed = [number for number, report in enumerate(reports) if report is not None]
+    if failure is not None and failed[0] == state.process_index:
+        raise failure
+    if failed:
+        raise FailedElsewhereError(f"process {failed[0]} of {state.num_processes} failed: {reports[failed[0]]}")
+
+
+def told(value: Any) -> list[Any]:
+    """What each process says, in their order, known to all of them; waits for the last.
+
+    Raises:
+        FailedElsewhereError: one is gone.
+    """
+    from accelerate.utils import gather_object
+
+    if this_process().num_processes == 1:
+        return [value]
+    try:
+        return gather_object([value])
+    except RuntimeError as gone:
+        raise FailedElsewhereError("another process is gone, so that this one ends too") from gone
+
+
+@contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, as schedulers and spot machines send it some time before they kill, or SIGHUP.
+
+    Outside the main thread, where Python hands over no signals, nobody sets it.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    # who runs under nohup has SIGHUP ignored, and keeps it so
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda number, frame: asked.set()) for number in numbers}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def is_started() -> bool:
+    """Whether this process is one of several that accelerate, torchrun or ``launch`` has started."""
+    return "LOCAL_RANK" in os.environ
+
+
+def speaks() -> bool:
+    """Whether this process, of all that were started, is the one to say what all would."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def leave() -> None:
+    """Part from the other processes before this one ends, which else may crash on its way out and hide why."""
+    if is_started() and "torch" in sys.modules:
+        from torch import distributed
+
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def launch(num_processes: int, arguments: Sequence[str]) -> int:
+    """Run ``dag-diffusion ARGUMENTS`` in several processes on this machine, one a GPU, or sharing the cores.
+
+    Returns:
+        0, or the exit code of the first that failed, whereupon the others are stopped.
+
+    Raises:
+        ValueError: there are not so many GPUs.
+        KilledError: one was killed from outside, as for want of memory; the others are stopped too.
+    """
+    import torch
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < num_processes:
+        raise ValueError(f"{num_processes} processes need a GPU each, and this machine has {gpus}; ask for {gpus}")
+    # as many threads in each as there are cores would make them wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // num_processes)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_processes,
+        run_id="dag-diffusion",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",  # any free port
+        max_restarts=0,  # whoever wants that starts it with accelerate launch
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT",  # else workers outlive a closed terminal
+        shutdown_timeout=SHUTDOWN_SECONDS,
+    )
+    for name in list(logging.root.manager.loggerDict):  # the process that failed has said why, in words for people
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        elastic_launch(config, sys.executable)("-m", "dag_diffusion", *arguments)
+    except ChildFailedError as error:
+        rank, first = error.get_first_failure()
+        if first.exitcode > 0:
+            return first.exitcode
+        name = signal.Signals(-first.exitcode).name
+        raise KilledError(
+            f"process {rank} was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}; "
+            "the same command with --resume goes on",
+            -first.exitcode,
+        ) from None
+    except SignalException as error:
+        return 128 + error.sigval
+    return 0

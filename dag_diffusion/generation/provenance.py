@@ -1,0 +1,98 @@
+"""What made a pool: pipeline, guides, scheduler, settings and versions, in ``pool.json``.
+
+A pool that is resumed must agree with it in all but the versions; the message says what differs.
+"""
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dag_diffusion.data.files import differences
+from dag_diffusion.identity import digest_of
+from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
+
+from .plan import PoolConfig
+
+FORMAT = "dag-diffusion pool 1"
+PARTS = ("weights", "extra_guides", "reference_classifier")
+LIBRARIES = ("dag-diffusion", "accelerate", "diffusers", "torch", "torchvision", "transformers")
+
+
+def provenance_of(
+    pipeline: DifficultyGuidedPipeline, config: PoolConfig, others: Mapping[str, Any], source: str
+) -> dict[str, Any]:
+    """The record of a pool, JSON values only.
+
+    Args:
+        others: ``extra_guides`` and ``reference_classifier``, as the pipeline takes them.
+        source: name of the pipeline; its own ``_name_or_path`` if empty.
+    """
+    source = source or _path_of(pipeline) or type(pipeline).__name__
+    return {
+        "format": FORMAT,
+        "pipeline": source,
+        "guide": _guide_name(pipeline, source),
+        "weights": {name: None if part is None else digest_of(part) for name, part in _models_of(pipeline).items()},
+        "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
+        "scheduler": {"name": type(pipeline.scheduler).__name__, **_json_values(pipeline.scheduler.config)},
+        "settings": config.settings(),
+        "classes": {str(k): v for k, v in pipeline.class_names.items()},
+        "versions": versions(),
+        **_names_of(others),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries that images depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+    """Check that a pool was begun by what would go on with it.
+
+    Raises:
+        ValueError: it was not; up to five settings that differ are named.
+    """
+    keys = ("pipeline", "guide", *PARTS, "dtype", "scheduler", "settings", "classes")
+    before, after = ({k: json.loads(json.dumps(p.get(k))) for k in keys} for p in (old, new))
+    differing = list(differences(before, after))
+    if differing:
+        raise ValueError(
+            f"{folder} was begun with other settings: {'; '.join(differing[:5])}; give the same ones, or another folder"
+        )
+
+
+def _models_of(pipeline: DifficultyGuidedPipeline) -> dict[str, nn.Module | None]:
+    return {name: part for name, part in pipeline.components.items() if part is None or isinstance(part, nn.Module)}
+
+
+def _names_of(others: Mapping[str, Any]) -> dict[str, Any]:
+    def name(model: Any) -> list:
+        return [str(model.config._name_or_path), digest_of(model)]
+
+    reference = others["reference_classifier"]
+    return {
+        "extra_guides": [name(guide) for guide in others["extra_guides"]],
+        "reference_classifier": None if reference is None else name(reference),
+    }
+
+
+def _guide_name(pipeline: DifficultyGuidedPipeline, source: str) -> str | None:
+    if pipeline.classifier is None:
+        return None
+    name = str(pipeline.classifier.config._name_or_path)
+    own = not name or (_path_of(pipeline) and name.startswith(_path_of(pipeline)))
+    return f"classifier of {source}" if own else name
+
+
+def _path_of(pipeline: DifficultyGuidedPipeline) -> str:
+    return str(pipeline.config.get("_name_or_path") or "")
+
+
+def _json_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in config.items() if not k.startswith("_") and isinstance(v, bool | int | float | str | None)}

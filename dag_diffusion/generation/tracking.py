@@ -1,0 +1,95 @@
+"""Curves of a run in TensorBoard, Weights & Biases, or whatever else accelerate has a tracker for.
+
+``POOL/generation.log``: what a run did and when, for whoever looks after a night.
+
+Process 0 writes it.  The others write ``generation-00003.log`` and so on, once they have something to say.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def require_trackers(trackers: Sequence[str], folder: Path) -> None:
+    """Refuse a tracker that accelerate does not know, or, as it does in silence, one whose package is not installed.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if not trackers:
+        return
+    from accelerate.tracking import filter_trackers
+
+    for name in trackers:
+        try:
+            found = filter_trackers(name, str(folder))
+        except ValueError as error:
+            raise ValueError(f"there is no tracker {name!r} for --log-with ({error})") from error
+        if not found:
+            raise ValueError(f"the package of the tracker {name!r} is not installed; install it, or leave it out")
+
+
+@contextmanager
+def tracked(trackers: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> Iterator[Callable[[int, int], None]]:
+    """A progress callback that logs how many images there are and how many come a second, step by step.
+
+    Args:
+        trackers: names as in ``accelerate.Accelerator(log_with=...)``; none gives a callback that does nothing.
+        folder: for those that write files, outside of the pool.
+        settings: what the run is filed under, flat.
+
+    """
+    if not trackers:
+        yield lambda done, total: None
+        return
+    import torch
+    from accelerate import Accelerator
+
+    on_cpu = not torch.accelerator.is_available()  # see processes.this_process
+    accelerator = Accelerator(log_with=list(trackers), project_dir=str(folder), cpu=on_cpu)
+    accelerator.init_trackers("dag-diffusion", config=dict(settings))
+    begun, first = time.monotonic(), None
+
+    def log(done: int, total: int) -> None:
+        nonlocal first
+        first, seconds = done if first is None else first, time.monotonic() - begun
+        values = {"images": done, "share": done / total, "images per second": (done - first) / max(seconds, 1e-9)}
+        accelerator.log(values, step=done)
+
+    try:
+        yield log
+    finally:
+        accelerator.end_training()
+
+
+class _PatientHandler(logging.FileHandler):
+    """A full disk shall stop the run by the image that it cannot write, not by a traceback for each line of the log."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        pass
+
+
+@contextmanager
+def run_log(folder: Path, process: int) -> Iterator[logging.Logger]:
+    """A logger that appends to the log of this process, as do the warnings of the whole library meanwhile.
+
+    It belongs to no hierarchy, so that its lines do not come to the terminal too.
+    """
+    name = "generation.log" if process == 0 else f"generation-{process:05d}.log"
+    handler = _PatientHandler(folder / name, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.Logger(f"generation in {folder}", logging.INFO)
+    log.addHandler(handler)
+    library = logging.getLogger("dag_diffusion")
+    library.addHandler(handler)
+    try:
+        yield log
+    except BaseException as error:
+        log.error("ended by %s", f"{type(error).__name__}: {error}".rstrip(": "))
+        raise
+    finally:
+        library.removeHandler(handler)
+        handler.close()

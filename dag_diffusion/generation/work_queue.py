@@ -1,0 +1,317 @@
+"""A pool while it is being filled: whose turn a batch is, which images are there, and what a kill has left.
+
+    POOL/pool.json   POOL/Bag/00000.png ...   POOL/.rows/earlier.jsonl   POOL/.rows/RUN/{00001.jsonl,000012.claim,stop}
+
+Each process appends rows to a file of its own, a row after its image, and takes a batch by making its claim file, which
+only one can.  Nothing else is shared, so a folder on a network disk is enough.  Each run has a folder of its own below
+``.rows``: a process left over from an earlier one finds its own gone, and can neither claim nor write any more.
+``metadata.jsonl`` comes at the end.
+
+How far a pool is: finished, being filled, or left by a run that ended before its time.
+
+images a second = rows written since the run began / seconds from its beginning to its last row
+"""
+
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dag_diffusion.data.files import LOCK, json_lines, read_json_object, write_atomically
+from dag_diffusion.data.pools import EARLIER, PROVENANCE, require_writable_target, write_provenance
+from dag_diffusion.data.rows import METADATA, read_rows
+
+from .plan import ImageJob
+from .provenance import require_same_settings
+
+logger = logging.getLogger(__name__)
+ROWS = ".rows"
+EARLIER_ROWS, STOP = "earlier.jsonl", "stop"
+NO_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises
+
+
+def begin(folder: Path, provenance: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
+    """Open a folder for a pool, an earlier one put aside until this one is finished, or go on with one begun before.
+
+    Returns:
+        Whether this run has begun it, so that all that is in the folder is its own.
+
+    Raises:
+        FileExistsError: the folder holds something else, or a pool while neither ``resume`` nor ``overwrite`` is given.
+        ValueError: the pool to go on with has other settings.
+    """
+    anew = not (resume and (folder / PROVENANCE).exists())
+    if not anew:
+        require_same_settings(read_json_object(folder / PROVENANCE), provenance, folder)
+    else:
+        require_writable_target(folder, overwrite=overwrite)
+        with undone_if_empty(folder):
+            _put_aside(folder)
+            write_provenance(folder, provenance)
+    for torn in folder.rglob(".*.partial"):
+        torn.unlink(missing_ok=True)
+    return anew
+
+
+def take_stock(folder: Path, jobs: Sequence[ImageJob], size: tuple[int, int]) -> tuple[int, Path]:
+    """Gather the rows of images that are whole and as planned, and open a run; whatever else is drawn again.
+
+    Args:
+        size: (width, height) of every image.
+
+    Returns:
+        How many images are there, and the folder of the run.
+    """
+    rows, planned = rows_so_far(folder), {job.file_name: job for job in jobs}
+    kept = [row for row in rows if row["file_name"] in planned and planned[row["file_name"]].made(row)]
+    damaged = set(damaged_images(folder, kept, size))
+    kept = [row for row in kept if row["file_name"] not in damaged]
+    if len(kept) < len(rows):
+        logger.warning(
+            "%d images of %s are damaged, of another size, or not as planned; they are drawn again",
+            len(rows) - len(kept),
+            folder,
+        )
+    (folder / ROWS).mkdir(exist_ok=True)
+    write_atomically(folder / ROWS / EARLIER_ROWS, json_lines(kept))  # none appends to a line that a kill tore
+    for old in runs_of(folder):
+        # renamed first, so that whoever is left of that run finds nothing to write to
+        shutil.rmtree(old.rename(old.with_name(f".{old.name}")))
+    run = folder / ROWS / uuid.uuid4().hex[:12]
+    run.mkdir()
+    if len(kept) < len(jobs):  # else a finished pool stays one
+        (folder / METADATA).unlink(missing_ok=True)
+    return len(kept), run
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """Folders of the run that fills the pool, or of the last that did."""
+    return [path for path in (folder / ROWS).glob("*") if path.is_dir()]
+
+
+def earlier_images(folder: Path) -> set[str]:
+    """File names of the images that were there when this run began."""
+    return {row["file_name"] for row in read_rows(folder / ROWS / EARLIER_ROWS)}
+
+
+def rows_so_far(folder: Path, *, absent: bool = False) -> list[dict[str, Any]]:
+    """Rows of images that are there, a row being written after its image; with ``absent`` of those gone since too."""
+    rows = read_rows(folder / METADATA) if (folder / METADATA).exists() else []
+    for file in sorted((folder / ROWS).rglob("*.jsonl")):
+        rows += read_rows(file, growing=True)
+    by_name = {row["file_name"]: row for row in rows}
+    return [row for name, row in by_name.items() if absent or (folder / name).is_file()]
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) by the header of a PNG, None if it has none."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.size
+    except NO_IMAGE:
+        return None
+
+
+def damaged_images(folder: Path, rows: Sequence[Mapping[str, Any]], size: tuple[int, int] | None) -> list[str]:
+    """File names of images that are cut off, altered, or of another size than (width, height), if one is given.
+
+    A PNG's checksums cover its pixels, so they are not decoded: a quarter of a million take a minute or two.
+    """
+
+    def whole(row: Mapping[str, Any]) -> bool:
+        try:
+            with Image.open(folder / row["file_name"], formats=["PNG"]) as image:
+                right = size is None or image.size == size
+                image.verify()
+                return right
+        except NO_IMAGE:
+            return False
+
+    with ThreadPoolExecutor() as threads:
+        return [row["file_name"] for row, good in zip(rows, threads.map(whole, rows), strict=True) if not good]
+
+
+def claim(run: Path, batch: int) -> bool:
+    """Take a batch, by its number in the plan, unless another process has; atomic on local and network disks."""
+    try:
+        (run / f"{batch:06d}.claim").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def ask_to_stop(run: Path) -> None:
+    """Let no process of a run take another batch."""
+    (run / STOP).touch()
+
+
+def is_asked_to_stop(run: Path) -> bool:
+    """Whether one process of the run was asked to stop, or has failed."""
+    return (run / STOP).exists()
+
+
+def require_current(run: Path) -> None:
+    """Refuse to write into a pool that a later run has taken over.
+
+    Raises:
+        FileNotFoundError: one has.
+    """
+    if not run.is_dir():
+        raise FileNotFoundError(f"a later run has taken over {run.parent.parent}; this one ends, nothing is to be done")
+
+
+def append_rows(run: Path, process: int, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add rows of images that are written to the file of one process."""
+    with (run / f"{process:05d}.jsonl").open("ab") as file:
+        file.write(json_lines(rows))
+
+
+class RowCount:
+    """How many rows the processes of a run have written; each look reads only what was appended since the last."""
+
+    def __init__(self, run: Path) -> None:
+        self.run, self._rows = run, 0
+        self._read: dict[Path, int] = {}  # bytes
+
+    def __call__(self) -> int:
+        for path in self.run.glob("*.jsonl"):
+            with suppress(FileNotFoundError), path.open("rb") as file:  # gone if the pool was finished just now
+                file.seek(self._read.get(path, 0))
+                added = file.read()
+                self._read[path] = self._read.get(path, 0) + len(added)
+                self._rows += added.count(b"\n")
+        return self._rows
+
+
+def finish(folder: Path, jobs: Sequence[ImageJob], *, patience: float = 0.0) -> None:
+    """Write ``metadata.jsonl`` and remove what was needed only until then.
+
+    Args:
+        patience: seconds to wait for what seems to be missing, since a network disk may list a file that another
+            machine has written only after a while.
+
+    Raises:
+        OSError: an image is missing.
+    """
+    deadline = time.monotonic() + patience
+    while missing := _missing(rows := {row["file_name"]: row for row in rows_so_far(folder)}, jobs):
+        if time.monotonic() >= deadline:
+            raise OSError(f"{len(missing)} images of {folder} are missing ({missing[0]}, ...); run it with --resume")
+        time.sleep(1)
+    ordered = sorted((rows[job.file_name] for job in jobs), key=lambda row: (row["label"], row["file_name"]))
+    write_atomically(folder / METADATA, json_lines(ordered))
+    _remove([path for path in (folder / ROWS, folder / EARLIER) if path.exists()])
+
+
+def _missing(rows: Mapping[str, Any], jobs: Sequence[ImageJob]) -> list[str]:
+    return [job.file_name for job in jobs if not (job.file_name in rows and job.made(rows[job.file_name]))]
+
+
+@contextmanager
+def undone_if_empty(folder: Path) -> Iterator[None]:
+    """Leave the folder as it was found if something fails before one image has come."""
+    try:
+        yield
+    except BaseException:
+        if not rows_so_far(folder):
+            _remove([path for path in folder.iterdir() if path.name not in (LOCK, EARLIER)])
+            if (folder / EARLIER).exists():
+                for path in (folder / EARLIER).iterdir():
+                    os.replace(path, folder / path.name)
+                (folder / EARLIER).rmdir()
+        raise
+
+
+def _put_aside(folder: Path) -> None:
+    content = [path for path in folder.iterdir() if path.name not in (LOCK, EARLIER)]
+    if content and not (folder / EARLIER).exists():  # else the content is itself unfinished, and the older one is kept
+        (folder / EARLIER).mkdir()
+        for path in content:
+            os.replace(path, folder / EARLIER / path.name)
+    else:
+        _remove(content)
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@dataclass(frozen=True)
+class PoolStatus:
+    """What can be seen from the folder alone, on whatever machine.
+
+    Attributes:
+        done, total: images.
+        classes: how many the pool has.
+        finished: whether ``metadata.jsonl`` is there.
+        images_per_second: of the run that fills the pool, of all its processes; None before its first batch.
+        seconds_since_last: since its last batch; None if there was none.
+        damaged: file names of images that are cut off or altered; None if nobody looked.
+    """
+
+    done: int
+    total: int
+    classes: int
+    finished: bool
+    images_per_second: float | None = None
+    seconds_since_last: float | None = None
+    damaged: list[str] | None = None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the present rate; None if there is none."""
+        return (self.total - self.done) / self.images_per_second if self.images_per_second else None
+
+
+def pool_status(folder: str | Path, *, verify: bool = False) -> PoolStatus:
+    """Look at a pool that ``generate`` has begun.
+
+    Args:
+        verify: also check every image; see ``unfinished.damaged_images``.
+
+    Raises:
+        FileNotFoundError: nobody has begun a pool there.
+    """
+    folder = Path(folder)
+    if not (folder / PROVENANCE).exists():
+        raise FileNotFoundError(f"{folder} is no pool that `generate` has begun, since it has no {PROVENANCE}")
+    record = read_json_object(folder / PROVENANCE)
+    settings, classes = record.get("settings", {}), len(record.get("classes", {}))
+    if not (isinstance(settings, dict) and "images_per_class" in settings):
+        raise ValueError(f"{folder} is a pool, but not of `generate`: its {PROVENANCE} names no settings")
+    labels = settings.get("labels")
+    classes = classes if labels is None else len(set(labels))
+    damaged = _damaged(folder) if verify else None
+    total = settings["images_per_class"] * classes
+    if (folder / METADATA).exists() and not (folder / ROWS).exists():
+        return PoolStatus(len(read_rows(folder / METADATA)), total, classes, True, damaged=damaged)
+    earlier, runs = folder / ROWS / EARLIER_ROWS, runs_of(folder)
+    if not (earlier.exists() and runs):  # killed before it had looked around, or about to
+        return PoolStatus(len(rows_so_far(folder)), total, classes, False, damaged=damaged)
+    run = max(runs, key=lambda path: path.stat().st_mtime)
+    new, written = RowCount(run)(), [file.stat().st_mtime for file in run.glob("*.jsonl")]
+    last, begun = max(written, default=None), earlier.stat().st_mtime
+    rate = None if last is None or last <= begun else new / (last - begun)
+    quiet = None if last is None else max(0.0, time.time() - last)  # clocks of machines differ
+    return PoolStatus(len(read_rows(earlier)) + new, total, classes, False, rate, quiet, damaged)
+
+
+def _damaged(folder: Path) -> list[str]:
+    """Images with a row that are absent, cut off, altered, or of another size than most."""
+    rows = rows_so_far(folder, absent=True)
+    sizes = Counter(size for row in rows if (size := image_size(folder / row["file_name"])))
+    return damaged_images(folder, rows, sizes.most_common(1)[0][0] if sizes else None)

@@ -1,0 +1,101 @@
+"""Probes: a small network on latents that foretells what the guides say, so that guidance needs no decoder.
+
+    probe(x0, sqrt(a_t)) ~ log p(y | decode(x0))  for all classes at once,   g = d margin(probe) / dx0
+
+It learns from predicted clean samples along sampling trajectories, unguided and steered to all difficulties, which are
+decoded once for training and never again.  A probe of several guides gives the gradient that they share at the price of
+one small network.  It is a transformers ConvNeXt whose last input channel holds the signal rate, so that a pipeline
+keeps it as a component.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from dag_diffusion.difficulty import margin
+from dag_diffusion.identity import is_same_model, sketch_of
+
+from .difficulty_guidance import MarginOf
+
+if TYPE_CHECKING:
+    from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
+
+FORMAT = "dag-diffusion probe 2"
+REST = "(any other class)"  # what the guides know and the pipeline lacks, so that margins stay exact
+
+
+def with_signal_rate(clean: Tensor, signal: Tensor) -> Tensor:
+    """The probe's input: ``clean`` with one more channel that holds ``signal``, ``(batch,)``."""
+    return torch.cat([clean, signal.to(clean).view(-1, 1, 1, 1).expand(-1, 1, *clean.shape[2:])], dim=1)
+
+
+def probe_margin(probe: Any, labels: Tensor, alpha: Tensor | float) -> MarginOf:
+    """The margin that the probe foretells, as a differentiable function of predicted clean samples.
+
+    Args:
+        probe: from ``train_probe``.
+        labels: ``(batch,)``, the pipeline's.
+        alpha: cumulative signal rate of the step.
+    """
+    signal = torch.as_tensor(alpha).float().sqrt().to(labels.device).expand(len(labels))
+
+    def margin_of(clean: Tensor) -> Tensor:
+        return margin(probe(with_signal_rate(clean, signal).to(probe.dtype)).logits, labels)
+
+    return margin_of
+
+
+def describe(
+    pipeline: "DifficultyGuidedPipeline", guides: Sequence[nn.Module], labels: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """For which latents and by which guides a probe was trained; kept in its configuration."""
+    config = pipeline.transformer.config
+    return {
+        "format": FORMAT,
+        "latents": [config.in_channels, config.sample_size, config.sample_size],
+        "vae": sketch_of(pipeline.vae),
+        "guides": [sketch_of(guide) for guide in guides],
+        "labels": None if labels is None else sorted(set(labels)),
+    }
+
+
+def require_probe_of(probe: Any, pipeline: "DifficultyGuidedPipeline", class_labels: Sequence[int]) -> None:
+    """Refuse a probe that would steer by another pipeline's latents, another guide, or classes it has never seen.
+
+    Raises:
+        ValueError: it is no probe; other latents, VAE, classes or guide.
+    """
+    own, now = description_of(vars(probe.config)), describe(pipeline, [pipeline.classifier])
+    if own is None:
+        raise ValueError(
+            f"the probe is a {type(probe).__name__} that train_probe has not made; train one, or probe=None"
+        )
+    names = [name for _, name in sorted((int(label), name) for label, name in probe.config.id2label.items())]
+    differing = [
+        what
+        for what, same in (
+            ("latent shape", own["latents"] == now["latents"]),
+            ("VAE", is_same_model(own["vae"], now["vae"])),
+            ("classes", names == [*pipeline.class_names.values(), REST]),
+            ("guide", any(is_same_model(guide, now["guides"][0]) for guide in own["guides"])),
+        )
+        if not same
+    ]
+    if differing:
+        raise ValueError(
+            f"the probe was trained for another {' and another '.join(differing)} than this pipeline's; "
+            "train one with `dag-diffusion train-probe`, or leave it out with probe=None"
+        )
+    if own.get("labels") is not None and (unseen := sorted(set(class_labels) - set(own["labels"]))):
+        raise ValueError(
+            f"the probe was trained for labels {own['labels'][:10]} and not for {unseen[:5]}; "
+            "draw those alone, or train a probe for all of them"
+        )
+
+
+def description_of(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What ``describe`` left in a model's configuration; None if the model is no probe."""
+    found = config.get("probe") or {}
+    return found if found.get("format") == FORMAT else None

@@ -1,0 +1,209 @@
+"""Fetch a pool, a distilled set or a pipeline from the Hugging Face Hub, as a folder that every command reads.
+
+    listing -> only images, rows, JSON and safetensors -> .FOLDER.pull-COMMIT -> checked -> rename
+
+Pickles and code are programs of somebody else's: they are not even downloaded.  A pull that was cut off goes on when it
+is given again; the folder appears whole or not at all.
+"""
+
+import glob
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from dag_diffusion.classifiers import PICKLES
+from dag_diffusion.data.distilled_sets import put_in_place, require_free, require_not_current
+from dag_diffusion.data.files import held, json_lines, read_json_object, require_writable, write_atomically, write_json
+from dag_diffusion.data.images import image_suffixes
+from dag_diffusion.data.pools import PROVENANCE, read_pool
+from dag_diffusion.data.rows import METADATA, names_elsewhere
+
+from .cards import CARD
+from .errors import plain_errors
+from .staging import EXAMPLES, HISTOGRAM, INDEX, PIPELINE_CODE, SOFT_LABELS
+from .upload import Shared, hub_api, require_name
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import DatasetInfo, ModelInfo
+
+
+logger = logging.getLogger(__name__)
+KINDS = ("dataset", "model")
+CODE = (".py", ".pyc", ".so", ".sh", ".ipynb")
+TABLES = (".parquet", ".arrow", ".csv", ".tar", ".zip", ".gz")
+FEW = 100
+SET_FILES = (METADATA, PROVENANCE, SOFT_LABELS, CARD, HISTOGRAM, EXAMPLES)
+
+
+def pull(
+    repo: str, folder: str | Path, *, revision: str | None = None, repo_type: str = "", overwrite: bool = False
+) -> Shared:
+    """Fetch a repository into a new folder.
+
+    Args:
+        repo: ``owner/name``.
+        revision: branch, tag or commit; None for the newest.
+        repo_type: ``dataset`` or ``model``; empty: whichever there is.
+        overwrite: replace an earlier pool, set or pipeline in the folder.
+
+    Returns:
+        What was fetched; ``place`` is the folder.
+
+    Raises:
+        ValueError: it is neither a set of images nor a pipeline, is not complete, names files outside the folder, or
+            has weights only as pickles.
+        FileExistsError: the folder holds something that would be lost.
+        OSError: what ``hub_errors.plain_errors`` says.
+    """
+    require_name(repo)
+    if repo_type not in ("", *KINDS):
+        raise ValueError(
+            f"the type of a repository cannot be {repo_type!r} here; give dataset or model, or leave it out"
+        )
+    folder = Path(folder).resolve()
+    _require_free_or_known(folder, overwrite)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with held(folder.with_name(f".{folder.name}.lock"), folder), plain_errors(repo, revision):
+        api = hub_api()
+        kind, info = _found(api, repo, repo_type, revision)
+        names = api.list_repo_files(repo, repo_type=kind, revision=info.sha)
+        wanted = _wanted(repo, kind, names)
+        unfinished = folder.with_name(f".{folder.name}.pull-{info.sha[:12]}")
+        _download(api, repo, kind, info.sha, wanted, unfinished)
+        try:
+            _check(unfinished, repo, kind, info.sha)
+            _require_free_or_known(folder, overwrite)
+            put_in_place(unfinished, folder, overwrite)
+        finally:  # of no use any more, while one that the network cut off is
+            for left in folder.parent.glob(f".{glob.escape(folder.name)}.pull-*"):
+                shutil.rmtree(left, ignore_errors=True)
+    return Shared(repo, kind, str(folder), len(wanted))
+
+
+def _require_free_or_known(folder: Path, overwrite: bool) -> None:
+    if not (folder / INDEX).is_file():
+        return require_free(folder, overwrite)
+    if not overwrite:
+        raise FileExistsError(
+            f"{folder} already holds a pipeline; add --overwrite to replace it, or choose another folder"
+        )
+    own = {INDEX, CARD, PIPELINE_CODE, *read_json_object(folder / INDEX)}
+    if strangers := sorted(path.name for path in folder.iterdir() if path.name not in own):
+        raise FileExistsError(
+            f"{folder} holds a pipeline and more, such as {strangers[0]}, which would be deleted; choose another folder"
+        )
+    require_not_current(folder)
+    return require_writable(folder)
+
+
+def _found(api: "HfApi", repo: str, repo_type: str, revision: str | None) -> "tuple[str, DatasetInfo | ModelInfo]":
+    """Which kind of repository this is, and what the Hub says of it."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    found, missing = {}, None
+    for kind in [repo_type] if repo_type else KINDS:
+        try:
+            found[kind] = api.repo_info(repo, repo_type=kind, revision=revision)
+        except RepositoryNotFoundError as error:
+            missing = error
+    if not found and missing is not None:
+        raise missing
+    if len(found) > 1:
+        raise ValueError(f"{repo} is both a dataset and a model; say which by --repo-type dataset or --repo-type model")
+    return next(iter(found.items()))
+
+
+def _wanted(repo: str, kind: str, names: Sequence[str]) -> list[str]:
+    """Files to download: nothing that is run when it is read, and nothing that would be written elsewhere."""
+    if outside := [name for name in names if not PurePosixPath(name).parts or names_elsewhere(PurePosixPath(name))]:
+        raise ValueError(f"{repo} has a file called {outside[0]!r}, which leads out of the folder; it is refused")
+    wanted = [name for name in names if (_is_of_set if kind == "dataset" else _is_of_pipeline)(name)]
+    _warn_of(repo, names, PICKLES, "pickles, which may run any program when they are read")
+    _warn_of(repo, names, CODE, "code, which runs only where you put it yourself")
+    _require_set(repo, names, wanted) if kind == "dataset" else _require_pipeline(repo, names)
+    return wanted
+
+
+def _is_of_set(name: str) -> bool:
+    path = PurePosixPath(name)
+    if any(part.startswith(".") for part in path.parts):
+        return False
+    return name in SET_FILES or path.suffix.lower() in image_suffixes()
+
+
+def _is_of_pipeline(name: str) -> bool:
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") for part in path.parts)
+    return not hidden and (name == CARD or path.suffix in (".json", ".safetensors"))
+
+
+def _warn_of(repo: str, names: Sequence[str], suffixes: Sequence[str], what: str) -> None:
+    found = [name for name in names if PurePosixPath(name).suffix.lower() in suffixes]
+    if found:
+        logger.warning("not downloaded from %s: %s (%s)", repo, ", ".join(found[:5]), what)
+
+
+def _require_set(repo: str, names: Sequence[str], wanted: Sequence[str]) -> None:
+    images = [name for name in wanted if PurePosixPath(name).suffix.lower() in image_suffixes() and "/" in name]
+    tables = [name for name in names if PurePosixPath(name).suffix.lower() in TABLES]
+    if METADATA not in names and PROVENANCE in names:
+        raise ValueError(
+            f"{repo} is not complete, as when its push was cut off; whoever pushed it should give the command again"
+        )
+    if METADATA not in names and (tables or not images):
+        seen = f"such as {tables[0]}, " if tables else ""
+        raise ValueError(
+            f"{repo} is no folder of images ({seen}{len(images)} images); if `datasets` reads it, give "
+            f"load_dataset({repo!r}, split=...).save_to_disk(FOLDER) to the commands"
+        )
+
+
+def _require_pipeline(repo: str, names: Sequence[str]) -> None:
+    if INDEX not in names:
+        raise ValueError(f"{repo} is no pipeline, since it has no {INDEX}; load a single model by its name instead")
+    by_part = Counter(PurePosixPath(name).parts[0] for name in names if name.endswith(".safetensors"))
+    for name in names:
+        part, *rest = PurePosixPath(name).parts
+        if rest and PurePosixPath(name).suffix.lower() in PICKLES and not by_part[part]:
+            raise ValueError(
+                f"{repo} has the weights of its {part} only as a pickle, {name}, which may run any program when it is "
+                "read, and is refused; ask its owner for safetensors"
+            )
+
+
+def _download(api: "HfApi", repo: str, kind: str, sha: str, wanted: Sequence[str], folder: Path) -> None:
+    """Fill a folder, which may hold a part already, with exactly the files that are wanted."""
+    deep = {f"*/*{PurePosixPath(name).suffix}" for name in wanted if "/" in name}
+    flat = {glob.escape(name) for name in wanted if "/" not in name}
+    if len(flat) > FEW:  # else a pattern a file, which would take hours for a large pool
+        flat = {f"*{PurePosixPath(name).suffix}" for name in wanted if "/" not in name}
+    api.snapshot_download(
+        repo,
+        repo_type=kind,
+        revision=sha,
+        local_dir=folder,
+        allow_patterns=sorted(deep | flat),
+    )
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's notes of what it has
+    names = set(wanted)
+    for path in [path for path in folder.rglob("*") if not path.is_dir()]:
+        if path.relative_to(folder).as_posix() not in names:
+            path.unlink()
+
+
+def _check(folder: Path, repo: str, kind: str, sha: str) -> None:
+    """Refuse what our commands could not read, and record where it came from."""
+    if kind == "model":
+        read_json_object(folder / INDEX)
+        return
+    try:
+        if not (folder / METADATA).exists():  # a bare folder of class folders
+            write_atomically(folder / METADATA, json_lines(read_pool(folder).rows))
+        provenance = read_pool(folder).provenance
+    except ValueError as error:
+        raise ValueError(f"{repo} is not a set as it should be: {str(error).replace(f'{folder}', repo)}") from error
+    write_json(folder / PROVENANCE, {**provenance, "hub": {"repo": repo, "revision": sha}})

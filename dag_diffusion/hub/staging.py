@@ -1,0 +1,260 @@
+"""What is shared of a pool, distilled set or pipeline: checked, without paths of this machine, in a folder of its own.
+
+    SET -> images, metadata.jsonl, pool.json, soft_labels.safetensors, difficulty.png, examples.png, README.md
+    PIPELINE -> model_index.json, PART/{config.json, *.safetensors}, pipeline.py, README.md
+
+Nothing else goes along, and nothing goes before all of it has been looked at: ``datasets`` leaves out an image without
+a row in silence, and notices a missing or torn file only when somebody trains on it.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from dag_diffusion.classifiers import PICKLES
+from dag_diffusion.data.files import json_lines, read_json_object, write_atomically, write_json
+from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of
+from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
+from dag_diffusion.data.rows import METADATA
+
+from .cards import CARD, dataset_card, is_as_written, model_card, with_configs
+
+INDEX = "model_index.json"
+SOFT_LABELS = "soft_labels.safetensors"
+HISTOGRAM, EXAMPLES = "difficulty.png", "examples.png"
+PIPELINE_CODE = "pipeline.py"
+CODE = '''"""What ``DiffusionPipeline.from_pretrained(..., custom_pipeline=...)`` runs; it needs dag-diffusion."""
+
+from dag_diffusion import DifficultyGuidedPipeline  # noqa: F401
+'''
+MOST_ROWS = 10  # classes in the picture of examples
+UNKNOWN = {"source": "a folder of images that no dag-diffusion command made"}
+LOCAL = re.compile(r"(?:^|(?<=[ *(='\"])|(?<=:)(?!//))/(?=\S)(?:[^/,]*/)*([^/,]+)")  # an absolute path in a text
+CONFIGS = ("config.json", "scheduler_config.json", "preprocessor_config.json")
+
+
+def kind_of(source: Path) -> str:
+    """``model`` for the folder of a pipeline, ``dataset`` for whatever ``read_pool`` reads.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: it is the folder of a single model.
+    """
+    if not source.exists():
+        raise FileNotFoundError(f"there is nothing at {source}; give the folder of a pool, distilled set or pipeline")
+    if (source / INDEX).exists():
+        return "model"
+    if (source / "config.json").exists() and not (source / METADATA).exists():
+        raise ValueError(
+            f"{source} is a single model; push the pipeline that it is a part of, or the model by its own push_to_hub"
+        )
+    return "dataset"
+
+
+def without_local_paths(value: Any) -> Any:
+    """A record whose absolute paths are cut down to their last name, since nobody else has or should see the rest."""
+    if isinstance(value, str):
+        return LOCAL.sub(r"\1", value)
+    if isinstance(value, Mapping):  # a class may be called /m/01g317
+        named = "classes" in value and not _is_by_class(value["classes"])
+        return {key: one if named and key == "classes" else without_local_paths(one) for key, one in value.items()}
+    return [without_local_paths(one) for one in value] if isinstance(value, list) else value
+
+
+def _is_by_class(value: Any) -> bool:
+    """Whether it is a record of each class, such as a target's, and not just their names."""
+    return isinstance(value, Mapping) and any(isinstance(one, Mapping) for one in value.values())
+
+
+def gather_set(source: Path, folder: Path, repo: str, *, title: str = "", license: str = "", copy: bool) -> None:
+    """Put everything of a pool or distilled set into an empty folder.
+
+    Args:
+        copy: the images themselves, else symbolic links to them, which cost nothing and are enough to upload.
+
+    Raises:
+        ValueError: the pool is not finished, an image has no row, a row no image, or a column mixes kinds of values.
+        UnreadableImageError: an image is torn.
+    """
+    pool = read_pool(source)
+    home = pool.listing or pool.path
+    require_complete(pool)
+    rows = [_placed(pool, index, folder, copy) for index in range(len(pool))]
+    provenance = without_local_paths(pool.provenance) or UNKNOWN
+    teacher = _gather_soft_labels(home, folder, pool, rows)
+    write_json(folder / PROVENANCE, provenance)
+    write_atomically(folder / METADATA, json_lines(rows))
+    shared = Pool(folder, rows, provenance)
+    figures = _draw(shared, folder)
+    title = title or home.stem.replace("-", " ").replace("_", " ")
+    card = dataset_card(shared, repo, title=title, license=license, figures=figures, teacher=teacher)
+    _write_card(home, folder, card)
+
+
+def _write_card(source: Path, folder: Path, card: str) -> None:
+    """A card that somebody wrote beside the images is theirs to write; only what ``load_dataset`` needs is added."""
+    path = source / CARD
+    found = path.read_text("utf-8") if path.is_file() else ""
+    write_atomically(
+        folder / CARD, (with_configs(found, card) if found and not is_as_written(found) else card).encode()
+    )
+
+
+def require_complete(pool: Pool) -> None:
+    """Check that every image has a row and can be decoded; that every row has a file ``read_pool`` has checked.
+
+    Raises:
+        ValueError: an image has no row; it is named.
+        UnreadableImageError: an image is torn; it is named.
+    """
+    if pool.encoded is None and pool.listing is None:
+        named = {PurePath(row["file_name"]).as_posix() for row in pool.rows}
+        if strangers := sorted(name for name in _images_below(pool.path) if name not in named):
+            raise ValueError(
+                f"{len(strangers)} images in {pool.path} have no row in {METADATA} (first: {strangers[0]}), so that "
+                "nobody would see them; remove them, or add their rows"
+            )
+    with ThreadPoolExecutor() as threads:
+        broken = [error for error in threads.map(lambda index: _error_of(pool, index), range(len(pool))) if error]
+    if broken:
+        raise UnreadableImageError(f"{len(broken)} of {len(pool)} images cannot be read; the first: {broken[0]}")
+
+
+def _images_below(root: Path) -> Iterator[str]:
+    for place, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(place, name).relative_to(root)
+            if len(path.parts) > 1 and path.suffix.lower() in image_suffixes() and not name.startswith("."):
+                yield path.as_posix()
+
+
+def _error_of(pool: Pool, index: int) -> UnreadableImageError | None:
+    try:
+        pool.open(index)
+    except UnreadableImageError as error:
+        return error
+    return None
+
+
+def _placed(pool: Pool, index: int, folder: Path, copy: bool) -> dict[str, Any]:
+    """Put one image into the folder; its row."""
+    row = pool.rows[index]
+    name = PurePath(row["file_name"]).as_posix()
+    if pool.encoded is not None:
+        name = PurePath(name).with_suffix(suffix_of(pool.encoded[index])).as_posix()
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if pool.encoded is not None:
+        target.write_bytes(pool.encoded[index])
+    elif copy:
+        shutil.copyfile(pool.path / name, target)
+    else:
+        target.symlink_to((pool.path / name).resolve())
+    by = {"difficulty_by": without_local_paths(row["difficulty_by"])} if "difficulty_by" in row else {}
+    return {**row, "file_name": name, **by}
+
+
+def _gather_soft_labels(home: Path, folder: Path, pool: Pool, rows: list[dict[str, Any]]) -> str:
+    """Soft labels under the names that the images have now; the teacher's name, empty if there are none."""
+    if not (home.is_dir() and (home / SOFT_LABELS).exists()):
+        return ""
+    from dag_diffusion.evaluation.soft_labels import read_soft_labels
+
+    read_soft_labels(pool)  # refuses what does not fit the set
+    data = (home / SOFT_LABELS).read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")  # of the header, after which come the numbers
+    header = json.loads(data[8:end])
+    renamed = {old["file_name"]: new["file_name"] for old, new in zip(pool.rows, rows, strict=True)}
+    names = [renamed.get(name, name) for name in json.loads(header["__metadata__"]["file_names"])]
+    teacher = without_local_paths(header["__metadata__"].get("teacher", ""))
+    header["__metadata__"] |= {"teacher": teacher, "file_names": json.dumps(names, ensure_ascii=False)}
+    text = json.dumps(header, ensure_ascii=False).encode()  # in its order, else each push would send another file
+    text += b" " * (-len(text) % 8)
+    write_atomically(folder / SOFT_LABELS, len(text).to_bytes(8, "little") + text + data[end:])
+    return teacher or "unnamed"
+
+
+def _draw(pool: Pool, folder: Path) -> list[str]:
+    """Figures for the card, if the images have difficulties."""
+    scored = [row for row in pool.rows if row.get("difficulty") is not None]
+    if len(scored) < len(pool) or not scored:
+        return []
+    from dag_diffusion.reporting.difficulty_figures import save_grid_png, save_histogram_png
+    from dag_diffusion.reporting.sets import ReportedSet
+
+    chosen = [ReportedSet(f"{len(pool):,} images", pool)]
+    save_histogram_png(folder / HISTOGRAM, reference={}, pools=[], selected=chosen)
+    first = set(sorted(pool.class_names)[:MOST_ROWS])
+    save_grid_png(folder / EXAMPLES, replace(pool, rows=[row for row in pool.rows if row["label"] in first]))
+    return [HISTOGRAM, EXAMPLES]
+
+
+def gather_pipeline(source: Path, folder: Path, repo: str, *, title: str = "", license: str = "", copy: bool) -> None:
+    """Put everything of a saved pipeline into an empty folder; see ``gather_set``.
+
+    Raises:
+        ValueError: it is another pipeline than ``DifficultyGuidedPipeline``, or a part has no safetensors weights.
+    """
+    index = read_json_object(source / INDEX)
+    if "DifficultyGuidedPipeline" not in str(index.get("_class_name")):
+        raise ValueError(
+            f"{source} holds a {index.get('_class_name')}; load it by DifficultyGuidedPipeline.from_pretrained, with "
+            "the guide that belongs to it, and save it by save_pretrained"
+        )
+    parts = {name: kind[1] for name, kind in index.items() if name[:1] != "_" and _is_part(kind)}
+    if strange := [name for name in parts if PurePath(name).name != name]:
+        raise ValueError(f"{source / INDEX} names the part {strange[0]!r}, which is no folder in it; mend the name")
+    write_json(folder / INDEX, {**_without_origin(index), "_class_name": "DifficultyGuidedPipeline"})
+    table = [_gather_part(source / name, folder / name, kind, copy) for name, kind in parts.items()]
+    write_atomically(folder / PIPELINE_CODE, CODE.encode())
+    names = index.get("id2label") or {}
+    classes = [str(names[label]) for label in sorted(names, key=int)]
+    title = title or source.name.replace("-", " ").replace("_", " ")
+    card = model_card(repo, table, classes, title=title, license=license)
+    _write_card(source, folder, card)
+
+
+def _gather_part(source: Path, folder: Path, kind: str, copy: bool) -> dict[str, str]:
+    """One component, its configurations without local paths; its row in the card."""
+    files = sorted(source.iterdir()) if source.is_dir() else []
+    weights = [file for file in files if file.suffix == ".safetensors"]
+    if not weights and any(file.suffix.lower() in PICKLES for file in files):
+        raise ValueError(
+            f"{source} has its weights only as a pickle, which may run any program when it is read; load the pipeline "
+            "with use_safetensors=None if you trust it, and save it again"
+        )
+    if not files:
+        raise ValueError(f"{source} is missing, though {INDEX} names it; save the pipeline again by save_pretrained")
+    folder.mkdir()
+    for file in weights:
+        shutil.copyfile(file, folder / file.name) if copy else (folder / file.name).symlink_to(file.resolve())
+    for file in files:
+        if file.name in CONFIGS or file.name.endswith(".safetensors.index.json"):
+            write_json(folder / file.name, _without_origin(read_json_object(file)))
+    count = sum(map(_parameters, weights))
+    return {"name": source.name, "kind": kind, "parameters": f"{count:,}" if count else ""}
+
+
+def _is_part(kind: Any) -> bool:
+    return isinstance(kind, list) and len(kind) == 2 and kind[0] is not None
+
+
+def _without_origin(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that does not tell from which folder it was loaded."""
+    return {name: without_local_paths(one) if name == "_name_or_path" else one for name, one in config.items()}
+
+
+def _parameters(file: Path) -> int:
+    from math import prod
+
+    from safetensors import safe_open
+
+    with safe_open(file, "np") as stored:
+        return sum(prod(stored.get_slice(name).get_shape()) for name in stored.keys())  # noqa: SIM118 - no mapping

@@ -1,0 +1,276 @@
+"""Share pools, distilled sets and pipelines on the Hugging Face Hub.
+
+    folder -> checked, gathered beside a card -> commit of what takes long -> commit of rows and card
+
+Without rows a set is known to be unfinished, so that nobody takes a part for the whole.  A push that was cut off goes
+on when it is given again.  The token is huggingface_hub's own matter.  ``hub_pull`` is the way back.
+
+What a push changes in a repository that is there already, and what it leaves alone.
+
+    stale = images in folders of the earlier set, or parts of the earlier pipeline, that the new one no longer has
+
+What somebody else put beside them stays, and so does a card that was edited.
+"""
+
+import glob
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from dag_diffusion.data.files import held, require_writable, write_atomically
+from dag_diffusion.data.images import image_suffixes
+from dag_diffusion.data.pools import PROVENANCE
+from dag_diffusion.data.rows import METADATA, read_rows
+
+from .cards import CARD, is_as_written, with_configs
+from .errors import plain_errors
+from .staging import EXAMPLES, HISTOGRAM, INDEX, PIPELINE_CODE, SOFT_LABELS, gather_pipeline, gather_set, kind_of
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+logger = logging.getLogger(__name__)
+LAST = {"dataset": [METADATA, CARD], "model": [INDEX, CARD]}  # without them it is seen to be unfinished
+SMALL = (HISTOGRAM, EXAMPLES, PROVENANCE)  # say nothing wrong if they are of the next push already
+MANY = 100_000  # files that the Hub advises a repository to have at most
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What was pushed, or written instead.
+
+    Attributes:
+        repo: with its owner.
+        kind: ``dataset`` or ``model``.
+        place: address of the commit, or the folder of a dry run.
+        files: how many.
+    """
+
+    repo: str
+    kind: str
+    place: str
+    files: int
+
+
+def push(
+    source: Any,
+    repo: str,
+    *,
+    private: bool = False,
+    license: str = "",
+    title: str = "",
+    dry_run: str | Path | None = None,
+    replace_card: bool = False,
+) -> Shared:
+    """Share a pool, a distilled set or a pipeline as a dataset or model repository.
+
+    Given again it goes on where it was, changes what has changed, and removes images that are no longer in the set.
+
+    Args:
+        source: a folder or file that ``read_pool`` reads, the folder of a pipeline, or a ``DifficultyGuidedPipeline``.
+        repo: ``owner/name``, or a name of your own; made if need be.
+        private: make it visible to its owner alone; refused for one that is public already.
+        license: identifier such as ``cc-by-4.0`` for the card.
+        title: of the card; the folder's name if empty.
+        dry_run: a new folder that gets all files instead of the Hub, which is not asked for anything.
+        replace_card: also overwrite a card that somebody has edited on the Hub; else its text is kept.
+
+    Raises:
+        ValueError: a set or pipeline that is not complete, see ``shared_files``; a repository that holds something
+            else.
+        FileExistsError: the folder of a dry run holds something.
+        OSError: what ``hub_errors.plain_errors`` says.
+    """
+    require_name(repo)
+    if hasattr(source, "save_pretrained"):
+        with TemporaryDirectory() as saved:
+            folder = Path(saved, repo.rpartition("/")[2])
+            source.save_pretrained(folder)
+            return push(folder, repo, private=private, license=license, title=title, dry_run=dry_run,
+                        replace_card=replace_card)  # fmt: skip
+    kind = kind_of(Path(source))
+    gather = partial(
+        gather_set if kind == "dataset" else gather_pipeline, Path(source), repo=repo, title=title, license=license
+    )
+    if dry_run is not None:
+        return _write_instead(Path(dry_run), repo, kind, gather)
+    with TemporaryDirectory() as staged, plain_errors(repo):
+        gather(folder=Path(staged), copy=False)  # everything is checked before the Hub is asked
+        return _upload(Path(staged), repo, kind, private, replace_card)
+
+
+def require_name(repo: str) -> None:
+    """Check the name of a repository, with or without its owner; ValueError if it can be none."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise ValueError(
+            f"{repo!r} is no name of a repository; give OWNER/NAME of letters, digits, '-', '_' and '.', 96 at most"
+        ) from error
+
+
+def _write_instead(folder: Path, repo: str, kind: str, gather: Callable[..., None]) -> Shared:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} holds something; choose a new or empty folder for a dry run")
+    require_writable(folder)
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.with_name(f".{folder.name}.dry-run")
+    with held(folder.with_name(f".{folder.name}.lock"), folder):
+        try:
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
+            unfinished.mkdir()
+            gather(folder=unfinished, copy=True)
+            if folder.exists():
+                folder.rmdir()
+            unfinished.rename(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return Shared(repo, kind, str(folder), len(_names_in(folder)))
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def _upload(folder: Path, repo: str, kind: str, private: bool, replace_card: bool) -> Shared:
+    """Two commits: what takes long, then rows and card, with the removal of what they no longer name."""
+    api, names = hub_api(), _names_in(folder)
+    if len(names) > MANY:
+        logger.warning("%d files are more than the %d that the Hub advises; it may be slow there", len(names), MANY)
+    name = api.create_repo(repo, repo_type=kind, private=private or None, exist_ok=True).repo_id
+    info = api.repo_info(name, repo_type=kind)
+    if private and not info.private:
+        raise PermissionError(f"{name} is public already; make it private in its settings, or choose another name")
+    there = listing(api, name, kind, info.sha)
+    require_ours(api, name, kind, list(there), names, info.sha)
+    gone = stale(api, name, kind, list(there), names, info.sha)
+    commit = partial(api.upload_folder, repo_id=name, folder_path=folder, repo_type=kind)
+    # old rows beside some new images would be taken for a whole set
+    withdrawn = LAST[kind][0] in there and overwrites(folder, names - {*LAST[kind], *SMALL}, there)
+    first = commit(
+        commit_message="Add files",
+        ignore_patterns=list(LAST[kind]),
+        delete_patterns=_exactly([*gone, LAST[kind][0]]) if withdrawn else None,
+        parent_commit=info.sha,
+    )
+    keep_edited_card(api, folder, name, kind, first.oid, replace_card)
+    last = commit(
+        commit_message=f"Add {LAST[kind][0]} and card",
+        allow_patterns=LAST[kind],
+        delete_patterns=None if withdrawn else _exactly(gone),
+        parent_commit=first.oid,  # what somebody does from here on is not undone, but refuses this commit
+    )
+    return Shared(name, kind, last.commit_url, len(names))
+
+
+def _exactly(names: list[str]) -> list[str] | None:
+    return [glob.escape(name) for name in names] or None
+
+
+def hub_api() -> "HfApi":
+    """The client of huggingface_hub, which finds the token and the address of the Hub by itself."""
+    from huggingface_hub import HfApi
+
+    from dag_diffusion import __version__
+
+    return HfApi(library_name="dag-diffusion", library_version=__version__)
+
+
+def hide_bars(quiet: bool) -> None:
+    """No progress bars of the client if so asked."""
+    from huggingface_hub.utils import disable_progress_bars
+
+    if quiet:
+        disable_progress_bars()
+
+
+logger = logging.getLogger(__name__)
+MARKS = {"dataset": PROVENANCE, "model": PIPELINE_CODE}  # tells that a repository is one of ours
+FIGURES = (HISTOGRAM, EXAMPLES)
+HOUSEKEEPING = (".gitattributes", ".gitignore", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt")
+
+
+def listing(api: "HfApi", repo: str, kind: str, sha: str) -> dict[str, Any]:
+    """Files of a repository, with size and hashes."""
+    from huggingface_hub.hf_api import RepoFile
+
+    found = api.list_repo_tree(repo, repo_type=kind, revision=sha, recursive=True)
+    return {one.path: one for one in found if isinstance(one, RepoFile)}
+
+
+def overwrites(folder: Path, names: set[str], there: dict[str, Any]) -> bool:
+    """Whether a file that is there would get other content."""
+    from huggingface_hub.utils.sha import git_hash, sha_fileobj
+
+    for name in sorted(names & there.keys()):
+        path, other = folder / name, there[name]
+        if path.stat().st_size != other.size:
+            return True
+        if other.lfs is None and git_hash(path.read_bytes()) != other.blob_id:
+            return True
+        if other.lfs is not None:
+            with path.open("rb") as file:
+                if sha_fileobj(file).hex() != other.lfs.sha256:
+                    return True
+    return False
+
+
+def require_ours(api: "HfApi", repo: str, kind: str, there: Sequence[str], names: set[str], sha: str) -> None:
+    """Check that a repository is new, or holds a set or pipeline that was pushed, be it only a part of this one.
+
+    Raises:
+        ValueError: it holds something else; one file is named.
+    """
+    strange = [name for name in there if name not in names and name not in HOUSEKEEPING]
+    ours = MARKS[kind] in there
+    if ours and kind == "model":  # many a pipeline of others brings code too
+        code = Path(api.hf_hub_download(repo, PIPELINE_CODE, repo_type=kind, revision=sha)).read_text("utf-8")
+        ours = "dag_diffusion" in code
+    if kind == "model" and INDEX in there:
+        strange.append(INDEX)
+    if strange and not ours:
+        raise ValueError(
+            f"{repo} holds something else, such as {strange[0]}, among which a {kind} would be lost; choose a new name"
+        )
+
+
+def keep_edited_card(api: "HfApi", folder: Path, repo: str, kind: str, sha: str, replace: bool) -> None:
+    """Let a card that somebody has edited on the Hub stay as it is, but for what ``load_dataset`` needs."""
+    if replace or not api.file_exists(repo, CARD, repo_type=kind, revision=sha):
+        return
+    found = Path(api.hf_hub_download(repo, CARD, repo_type=kind, revision=sha)).read_text("utf-8")
+    written = (folder / CARD).read_text("utf-8")
+    if is_as_written(found) or found == written:
+        return
+    logger.warning("the card of %s was edited and is kept; --replace-card overwrites it", repo)
+    (folder / CARD).unlink()
+    write_atomically(folder / CARD, with_configs(found, written).encode())
+
+
+def stale(api: "HfApi", repo: str, kind: str, there: Sequence[str], names: set[str], sha: str) -> list[str]:
+    """Files of an earlier push that this one no longer has."""
+    owned = {top for name in names if (top := PurePosixPath(name).parts[0]) != name}
+    suffixes: set[str] | frozenset[str] = {".json", ".safetensors"}
+    if kind == "dataset":
+        suffixes = image_suffixes()
+        if METADATA in there:
+            rows = read_rows(Path(api.hf_hub_download(repo, METADATA, repo_type=kind, revision=sha)))
+            owned |= {PurePosixPath(row["file_name"]).parts[0] for row in rows}
+    gone = [name for name in (SOFT_LABELS, *FIGURES) if kind == "dataset" and name in there and name not in names]
+    return gone + [
+        name
+        for name in there
+        if name not in names
+        and PurePosixPath(name).parts[0] in owned
+        and PurePosixPath(name).suffix.lower() in suffixes
+        and name not in gone
+    ]

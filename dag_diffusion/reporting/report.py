@@ -1,0 +1,227 @@
+"""One page that shows a distillation run: accuracies, difficulty histograms, images from easy to hard, provenance.
+
+    reference, pools, target, sets -> figures + grids + tables -> one HTML file
+
+The page opens from disk, asks the network for nothing, and takes every name that it shows for text, never for markup.
+
+A report of folders on disk: pools and sets with all that lies beside them, and the results of evaluations.
+
+pool, set, results.json -> images, difficulties, selection, accuracies, commands -> report.html
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from dag_diffusion.data.files import write_atomically
+from dag_diffusion.data.pools import Pool, read_pool
+from dag_diffusion.evaluation.tables import Table
+from dag_diffusion.sampling.target_parser import reference_named, target_named
+
+from .difficulty_figures import class_axis, class_panel, save_grid_png, save_histogram_png, save_target_png
+from .figures import HIGHEST, LOWEST, PALETTE, Drawing, Series, compared_series, plain, ridges, set_color, svg, themed
+from .reproduction import commands_for, this_command
+from .results import ShownResults, read_results
+from .selection import (
+    DASH,
+    cell,
+    control_drawings,
+    count,
+    distance_table,
+    is_numeric,
+    lacking,
+    quota_drawings,
+    quota_tables,
+)
+from .sets import ReportedSet, laid_over, series_of, target_of_sets
+from .thumbnails import grid_rows, images_per_class
+
+__all__ = [
+    "DASH",
+    "Drawing",
+    "ReportedSet",
+    "Table",
+    "save_grid_png",
+    "save_histogram_png",
+    "save_target_png",
+    "write_report",
+]
+TEMPLATE = "report.html.jinja"
+PHONE = 380  # pixels of a figure whose text stays legible on a screen of 360
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    reference: Mapping[str, np.ndarray],
+    pools: Sequence[ReportedSet],
+    selected: Sequence[ReportedSet],
+    target: Mapping[str, np.ndarray] | None = None,
+    tables: Sequence[Table] = (),
+    drawings: Sequence[Drawing] = (),
+    provenance: Mapping[str, Any] = {},
+    commands: Sequence[str] = (),
+) -> Path:
+    """Write the report, whole or not at all.
+
+    Args:
+        reference: class name to the difficulties ``(n,)`` in [0, 1] of real images; empty for none.
+        pools: what was generated; those whose rows have a target get a figure of target against achieved.
+        selected: what was chosen from them; those that record quotas get tables of what was wanted, found and lacking.
+        target: class name to the difficulties that were aimed at; by default what the sets record, see
+            ``reported_targets``.  Without any, the reference is drawn over the others.
+        tables: shown first, as the accuracies are what readers look for.
+        drawings: shown with them, such as ``report_results.accuracy_drawings``.
+        provenance: anything that JSON can say, and whatever else as its ``str``.
+        commands: how to make all of this again.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ValueError: no image of a set has a difficulty yet.
+    """
+    wanted, whose = target_of_sets(pools, selected) if target is None else (target, "")
+    series = series_of(reference, pools, selected, wanted)
+    classes = list(dict.fromkeys(name for one in series for name in one.by_class))
+    per_class = images_per_class(len(classes), len(pools) + len(selected))
+    sets = [_shown_set(one, i, per_class) for i, one in enumerate([*pools, *selected])]
+    page = _template().render(
+        title=title,
+        facts=_facts(len(classes), pools, selected),
+        shown=sum(len(row["images"]) for one in sets for row in one["rows"]),
+        reference_given=bool(reference),
+        classes={name: number for number, name in enumerate(classes)},
+        palette=PALETTE,
+        tables=tables,
+        drawings=drawings,
+        sets=sets,
+        chosen=[*distance_table(selected), *quota_tables(selected)],
+        quotas=quota_drawings(selected, len(pools)),
+        controls=control_drawings(pools),
+        whose=whose,
+        provenance=json.dumps(provenance, indent=2, ensure_ascii=False, default=str) if provenance else "",
+        commands=commands,
+        **_histograms(series, classes),
+    )
+    return _write(path, page.encode(errors="replace"))  # file names may hold what no text can
+
+
+def _histograms(series: Sequence[Series], classes: Sequence[str]) -> dict[str, Any]:
+    compared = compared_series(series)
+    return {
+        "series": series,
+        "overall": svg(ridges(series, width=PHONE), "Histogram of difficulty, all classes") if series else None,
+        "panels": {name: class_panel(series, name) for name in classes},
+        "axis": class_axis(series),
+        "compared": None if compared is None else series[compared].name,
+        "limits": (plain(LOWEST), plain(HIGHEST)),
+    }
+
+
+def _shown_set(one: ReportedSet, number: int, per_class: int) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "note": one.note,
+        "color": set_color(number),
+        "rows": grid_rows(one, per_class),
+        "aimed": bool(one.aims),
+        "unscored": count(one.unscored, "image", "images") if one.unscored else "",
+    }
+
+
+def _facts(classes: int, pools: Sequence[ReportedSet], selected: Sequence[ReportedSet]) -> str:
+    facts = [count(classes, "class", "classes")]
+    for kind, sets in (("pool", pools), ("distilled set", selected)):
+        images = count(sum(len(one.pool) for one in sets), "image", "images")
+        facts += [f"{count(len(sets), kind, kind + 's')} with {images}"] if sets else []
+    return ", ".join(facts)
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("dag_diffusion.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"cell": cell, "numeric": is_numeric, "css": themed}
+    environment.tests["lacking"] = lacking
+    return environment.get_template(TEMPLATE)
+
+
+def _write(path: Path, data: bytes) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data)
+    return path
+
+
+def report_folders(
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    title: str = "Difficulty report",
+    reference: Path | None = None,
+    target: str = "",
+    results: Sequence[Path] = (),
+    baseline: str = "",
+) -> Path:
+    """Write a report of what lies in some folders.
+
+    Args:
+        paths: scored pools and distilled sets, of which only those are sets that record how they were chosen.
+        reference: scored real images; None for the embedded ones, or for none where their classes are others.
+        target: as ``target_texts`` reads it; empty for what sets and pools record.
+        results: JSON files of ``evaluate`` or ``run``.
+        baseline: of the results; see ``report_results.read_results``.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        FileNotFoundError: there is nothing at one of the paths.
+        ValueError: one holds something else, is not scored yet, or the target or baseline names nothing.
+    """
+    found = [ReportedSet(name, read_pool(path)) for name, path in _named(paths).items()]
+    chosen = [bool(one.record) for one in found]
+    first = next((one for one, is_set in zip(found, chosen, strict=True) if is_set), found[0])
+    shown = read_results(results, baseline) if results else ShownResults([], [], [])
+    return write_report(
+        output,
+        title=title,
+        reference=_reference(reference, first.pool),
+        pools=[one for one, is_set in zip(found, chosen, strict=True) if not is_set],
+        selected=[one for one, is_set in zip(found, chosen, strict=True) if is_set],
+        target=laid_over(target_named(target, first.pool.class_names), first) if target else None,
+        tables=shown.tables,
+        drawings=shown.drawings,
+        provenance={one.name: one.pool.provenance for one in found},
+        commands=commands_for(
+            [(path, one.pool) for path, one in zip(paths, found, strict=True)], [*shown.commands, this_command()]
+        ),
+    )
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Short names where they tell the folders apart, and the paths themselves where they do not."""
+    short = [path.resolve().name for path in paths]
+    names = short if len(set(short)) == len(short) else [str(path) for path in paths]
+    if len(set(names)) < len(names):
+        raise ValueError("the same folder is given twice to the report; name each pool and each set once")
+    return dict(zip(names, paths, strict=True))
+
+
+def _reference(path: Path | None, pool: Pool) -> dict[str, np.ndarray]:
+    try:
+        return reference_named(path, pool.class_names)
+    except ValueError:
+        if path is not None:
+            raise
+        return {}  # the embedded images are of other classes

@@ -1,0 +1,209 @@
+"""The commands that make a pool or a distilled set again, put together from what its ``pool.json`` records.
+
+    pool.json -> dag-diffusion generate pool ... ; dag-diffusion subsample pool set ...
+
+Options that are at their default are left out.  What a record cannot hold, such as a file of modes, stands in capitals.
+
+The commands that make the shown pools and sets again, with the places where they lie.
+
+    pool.json -> generate, subsample, score;   results.json -> evaluate;   this process -> report
+
+What a record cannot name, such as a file of modes, stands in capitals, and a comment before it says what it was.
+"""
+
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.distillation import RoadConfig
+
+Record = Mapping[str, Any]
+
+
+def commands_of(provenance: Record) -> list[str]:
+    """Commands for a shell, in the order in which they are given; none for images that somebody else made."""
+    generated, selection = generation_of(provenance), provenance.get("selection")
+    pool = "pool" if generated else "POOL"
+    commands = [_line("generate", pool, *_generate(generated))] if generated else []
+    if isinstance(selection, dict) and "method" in selection:
+        commands.append(_line("subsample", pool, "distilled", *_subsample(selection)))
+    return commands
+
+
+def generation_of(provenance: Any) -> Record:
+    """What ``generate`` recorded of the pool, also of one that a set was chosen from; empty if there is nothing."""
+    while isinstance(provenance, dict):
+        if isinstance(provenance.get("settings"), dict) and "images_per_class" in provenance["settings"]:
+            return provenance
+        provenance = provenance.get("pool") or provenance.get("source")
+    return {}
+
+
+def _line(*words: Any) -> str:
+    return shlex.join(["dag-diffusion", *map(str, words)])
+
+
+def _generate(record: Record) -> Iterator[Any]:
+    settings, source = record["settings"], record.get("pipeline", "")
+    yield from ("--images-per-class", settings["images_per_class"])
+    if source != "embedded default":
+        yield from ("--pipeline", source)
+    guide = record.get("guide")
+    if guide and guide != f"classifier of {source}":
+        yield from ("--classifier", guide)
+    if settings.get("target") is not None:
+        yield from ("--target", target_text(settings["target"]))
+    if settings.get("labels") is not None:
+        yield from ("--classes", ";".join(map(str, settings["labels"])))
+    yield from ("--num-inference-steps", settings.get("num_inference_steps"))
+    yield from ("--guidance-scale", settings.get("guidance_scale"))
+    yield from _guidance(settings.get("difficulty_guidance") or {}, steered=settings.get("target") is not None)
+    yield from _modes(settings)
+    for name in (one[0] for one in record.get("extra_guides") or []):
+        yield from ("--extra-guide", name)
+    if record.get("reference_classifier"):
+        yield from ("--reference-classifier", record["reference_classifier"][0])
+    if record.get("dtype") not in (None, "float32"):
+        yield from ("--precision", record["dtype"])
+    yield from ("--seed", settings.get("seed"))
+
+
+def _guidance(given: Record, *, steered: bool) -> Iterator[Any]:
+    from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
+
+    if not steered:
+        return
+    for name, value in given.items():
+        if name == "scale" and value != GuidanceConfig.scale:
+            yield from ("--difficulty-guidance-scale", value)
+        elif value != getattr(GuidanceConfig, name, None):
+            yield from ("--guidance", f"{name}={value}")
+
+
+def _modes(settings: Record) -> Iterator[Any]:
+    from dag_diffusion.guidance.mode_guidance import WINDOWS
+
+    given = settings.get("mode_guidance")
+    if settings.get("modes") is None or not isinstance(given, dict):
+        return
+    yield from ("--modes", "MODES.safetensors", "--mode-scale", given.get("scale"))
+    if windows := [name for name, window in WINDOWS.items() if window == (given.get("start"), given.get("stop"))]:
+        yield from ("--mode-window", windows[0])
+    if given.get("proportional"):
+        yield "--modes-by-size"
+
+
+def _subsample(selection: Record) -> Iterator[Any]:
+    from dag_diffusion.sampling.selection import SelectionRule
+
+    yield from ("--ipc", selection.get("ipc"))
+    if selection.get("target") is not None:
+        yield from ("--target", target_text(selection["target"]))
+    for option in fields(SelectionRule):
+        if option.name in selection and selection[option.name] != option.default:
+            yield from (f"--{option.name}", selection[option.name])
+    yield from ("--seed", selection.get("seed"))
+
+
+def target_text(summary: Record) -> str:
+    """What ``--target`` takes for a recorded target; ``TARGET`` for one that no text names."""
+    from dag_diffusion.sampling.targets import PRESETS
+
+    name, shares = str(summary.get("name", "")), summary.get("shares")
+    knots: Any = summary.get("difficulties")
+    if name in PRESETS or name == "reference":
+        return name
+    if shares:
+        return ",".join(f"{share:g}" for share in shares)
+    if knots and len(knots) == 1:
+        return repr(knots[0])
+    if name.startswith("uniform("):
+        return f"quantiles:{knots[0]:g},{knots[-1]:g}"
+    if name.startswith("beta("):
+        return f"beta:{name[5:-1].replace(' ', '')}"
+    return "TARGET"
+
+
+PROGRAM = "dag-diffusion"
+
+
+def commands_for(pools: Sequence[tuple[Path, Pool]], others: Iterable[str] = ()) -> list[str]:
+    """Commands for these pools and sets, the pools of the sets before them, then ``others``; each once.
+
+    Args:
+        pools: each with the path to write into its command.
+        others: recorded commands, such as those of evaluations.
+    """
+    lines: list[str] = []
+    for path, pool in pools:
+        try:
+            lines += _of_one(path, pool)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # of a record that somebody else wrote
+            lines.append(_comment(f"{path}: its pool.json does not say how it was made"))
+    return list(dict.fromkeys([*lines, *map(program_of, others)]))
+
+
+def this_command() -> str:
+    """The command that is running, as one would type it."""
+    return shlex.join(sys.argv)
+
+
+def program_of(command: str) -> str:
+    """A recorded command whose first word is the program's name instead of the place of its file."""
+    first, _, rest = command.partition(" ")
+    return f"{PROGRAM} {rest}".strip() if first.endswith((f"/{PROGRAM}", "dag_diffusion/__main__.py")) else command
+
+
+def _of_one(path: Path, pool: Pool) -> list[str]:
+    record = pool.provenance
+    is_set, source = isinstance(record.get("selection"), dict), record.get("pool")
+    origin = str(source.get("path", "POOL")) if is_set and isinstance(source, dict) else str(path)
+    lines = []
+    for words in map(shlex.split, commands_of(record)):
+        kind = words[1]
+        words[2 : 3 if kind == "generate" else 4] = [origin] if kind == "generate" else [origin, str(path)]
+        lines += [*_comments(words, record if kind == "subsample" else generation_of(record)), shlex.join(words)]
+    return lines if is_set else [*lines, *_score(path, pool)]
+
+
+def _comments(words: Sequence[str], record: Mapping[str, Any]) -> list[str]:
+    """What the words in capitals stood for."""
+    settings = record.get("settings") or record.get("selection") or {}
+    comments = []
+    if "TARGET" in words:
+        comments.append(_comment(f"TARGET: {settings['target'].get('name')}"))
+    if "MODES.safetensors" in words:
+        modes = settings["modes"]
+        digest = str(modes.get("sha256"))[:12]
+        comments.append(_comment(f"MODES.safetensors: {modes.get('modes')} modes of find-modes, sha256 {digest}"))
+    return comments
+
+
+def _score(path: Path, pool: Pool) -> list[str]:
+    """Only for difficulties that `score` wrote: a generated pool has those of its own guide from the start."""
+    by = str(pool.rows[0].get("difficulty_by") or "") if pool.rows else ""
+    measure, _, names = by.partition(" by ")
+    if not names:
+        return []
+    parts = [PROGRAM, "score", str(path), *(["--measure", measure] if measure != "confidence" else [])]
+    for name in names.split(", "):
+        parts += [] if name == "embedded guide" else ["--classifier", name]
+    return [shlex.join(parts)]
+
+
+def _comment(text: str) -> str:
+    return "# " + " ".join(text.split())
+
+
+def _command(output: Path, config: RoadConfig) -> str:
+    own = {k: v for k, v in config.settings().items() if k != "inputs" and v != getattr(RoadConfig, k)}
+    parts = [f"dag-diffusion run --output {shlex.quote(str(output))}"]
+    for name, value in {**config.inputs.given(), **own}.items():
+        flag = f"--{name.replace('_', '-')}"
+        values = value if isinstance(value, list) else [value]
+        parts += [flag] if value is True else [f"{flag} {shlex.quote(str(one))}" for one in values]
+    return " ".join(parts)

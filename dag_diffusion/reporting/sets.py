@@ -1,0 +1,170 @@
+"""A pool or distilled set as the report sees it: its images by class from easy to hard, and how they were chosen.
+
+    class -> rows sorted by d,   images without a difficulty left out and counted
+
+Nothing is drawn here; figures, grids and tables all start from these rows.
+
+What the shown images should have been like, as far as their records say.
+
+    a set chosen by a shape     shares of ten bins, laid over the scale that its record gives for each class
+    a set chosen by a curve     the quantiles that its record gives
+    a steered pool              the targets of its images
+
+A set that follows a reference does not repeat the reference's numbers: the report's reference stands for it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from dag_diffusion.data.class_names import distinct_names
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.sampling.scales import LogScale, RawScale, Scale
+from dag_diffusion.sampling.targets import PRESETS, Curve, TargetDistribution
+from dag_diffusion.sampling.threshold_search import searched_scale
+
+from .figures import GREY, INK, Series, set_color
+
+
+@dataclass(frozen=True)
+class ReportedSet:
+    """A pool or a distilled set to be shown, such as ``ReportedSet("DAG + DGS", pool, "10 of 200 images a class")``."""
+
+    name: str
+    pool: Pool
+    note: str = ""
+
+    @cached_property
+    def easy_to_hard(self) -> dict[str, np.ndarray]:
+        """Class name to the rows of its scored images, the easiest first; classes in the order of their labels.
+
+        Raises:
+            ValueError: no image has a difficulty yet, or one has something else than a number from 0 to 1.
+        """
+        known = self.pool.known_difficulties
+        if np.isnan(known).all():
+            known = self.pool.difficulties  # raises, with the command that scores them
+        scored = np.flatnonzero(~np.isnan(known))
+        order = scored[np.lexsort((known[scored], self.pool.labels[scored]))]
+        labels, starts = np.unique(self.pool.labels[order], return_index=True)
+        names = distinct_names(self.pool.class_names)
+        return {names[label]: rows for label, rows in zip(labels.tolist(), np.split(order, starts[1:]), strict=True)}
+
+    @cached_property
+    def by_class(self) -> dict[str, np.ndarray]:
+        """Class name to its difficulties, rising, ``(n,)`` in [0, 1]."""
+        return {name: self.pool.known_difficulties[rows] for name, rows in self.easy_to_hard.items()}
+
+    @property
+    def unscored(self) -> int:
+        """How many images have no difficulty, such as those that could not be read."""
+        return int(np.isnan(self.pool.known_difficulties).sum())
+
+    @cached_property
+    def aims(self) -> dict[str, np.ndarray]:
+        """Class name to the target difficulties of its images, of those that have one; empty for an unguided pool."""
+        found = {name: [aim_of(self.pool.rows[i]) for i in rows] for name, rows in self.easy_to_hard.items()}
+        kept = {name: [aim for aim in own if aim is not None] for name, own in found.items()}
+        return {name: np.array(own) for name, own in kept.items() if own}
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What ``PoolSelection.record`` said; empty for a set that somebody else made."""
+        record = self.pool.provenance.get("selection")
+        return record if isinstance(record, dict) else {}
+
+    @property
+    def selection(self) -> list[dict[str, Any]]:
+        """Its part on each class."""
+        classes = self.record.get("classes")
+        return [row for row in classes if _is_selection(row)] if isinstance(classes, list) else []
+
+
+def aim_of(row: Mapping[str, Any]) -> float | None:
+    """The target difficulty of one image, None if it has none that is a number."""
+    aim = row.get("target_difficulty")
+    return float(aim) if isinstance(aim, Real) and not isinstance(aim, bool) and math.isfinite(aim) else None
+
+
+def series_of(
+    reference: Mapping[str, np.ndarray],
+    pools: Sequence[ReportedSet],
+    selected: Sequence[ReportedSet],
+    target: Mapping[str, np.ndarray],
+) -> list[Series]:
+    """What the histograms show, from top to bottom: reference, pools, target, sets.  What is empty is left out."""
+    colored = [Series(one.name, set_color(i), one.by_class) for i, one in enumerate([*pools, *selected])]
+    series = [
+        Series("reference", GREY, _known(reference)),
+        *colored[: len(pools)],
+        Series("target", INK, _known(target), filled=False),
+        *colored[len(pools) :],
+    ]
+    return [one for one in series if one.by_class]
+
+
+def _known(difficulties: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    arrays = {name: np.asarray(values, np.float64) for name, values in difficulties.items()}
+    known = {name: values[~np.isnan(values)] for name, values in arrays.items()}
+    return {name: values for name, values in known.items() if len(values)}
+
+
+def _is_selection(row: Any) -> bool:
+    return isinstance(row, dict) and {"class", "quotas", "found", "deficits", "distance", "floor"} <= row.keys()
+
+
+def target_of_sets(pools: Sequence[ReportedSet], selected: Sequence[ReportedSet]) -> tuple[dict[str, np.ndarray], str]:
+    """Class name to the difficulties aimed at, and by whom: the first set that says so, or else the first steered pool.
+
+    Nothing where that set followed a reference.
+    """
+    for one in selected:
+        target, recorded = one.record.get("target"), _recorded(one.record.get("target"))
+        if isinstance(target, dict) and "reference" in target:
+            return {}, ""
+        if recorded is not None:
+            return laid_over(recorded, one), one.name
+    return next(((one.aims, one.name) for one in pools if one.aims), ({}, ""))
+
+
+def laid_over(target: TargetDistribution, one: ReportedSet) -> dict[str, np.ndarray]:
+    """The difficulties that a target asks of each class, a mere shape laid over the scale that the set records.
+
+    Raises:
+        ValueError: the target lacks a class.
+    """
+    ipc = one.record.get("ipc")
+    options = {"ipc": ipc if isinstance(ipc, int) else None}
+    scales = {row["class"]: _scale_of(row) for row in one.selection} if target.relative else {}
+    return {
+        name: target.values(name, scales.get(name) or searched_scale(values), **options)
+        for name, values in one.by_class.items()
+    }
+
+
+def _recorded(record: Any) -> TargetDistribution | None:
+    """The target of a record that holds all of it; a record that holds nonsense has none."""
+    known = record if isinstance(record, dict) else {}
+    try:
+        if known.get("shares"):
+            preset = known.get("name") in PRESETS  # of which some IPC have counts of their own
+            return TargetDistribution.preset(known["name"]) if preset else TargetDistribution.histogram(known["shares"])
+        levels, knots = np.array(known.get("levels"), np.float64), np.array(known.get("difficulties"), np.float64)
+    except (TypeError, ValueError):
+        return None
+    usable = levels.ndim == 1 and levels.shape == knots.shape and len(levels) and ((knots >= 0) & (knots <= 1)).all()
+    return Curve(levels, knots, "target") if usable else None
+
+
+def _scale_of(row: Mapping[str, Any]) -> Scale | None:
+    match row.get("scale"):
+        case []:
+            return RawScale()
+        case [float(low), float(high)] if 0 < low <= high <= 1:
+            return LogScale(low, high)
+    return None

@@ -1,0 +1,249 @@
+"""Scores kept in a pool's metadata: what is unchanged is not scored again, what was killed goes on where it stopped.
+
+    score_key = hash(measure, classifiers, their labels of the class, precision, bytes of the image file)
+
+A score belongs to its key, not to a file name: a moved file keeps it, a changed file or classifier gets a new one.
+The rows hold the scores of the last run.  A hidden file beside them, ``.metadata.jsonl.scores``, holds one line
+{score_key, difficulty} for every image and every scorer so far, so that a guide and an evaluator may score in turn.  It
+is a cache: nobody else reads it, a broken line is ignored, and whoever deletes it only loses time.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dag_diffusion.classifiers import class_names_of
+from dag_diffusion.data.files import held, json_lines, require_writable, write_atomically
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.rows import METADATA, SELECTED, read_rows
+from dag_diffusion.identity import digest_of
+
+from .scoring import Judge, judges_of, read_ahead, require_options, scored_batches
+
+logger = logging.getLogger(__name__)
+FORMAT = 1  # raise it when the same image and classifier come to another score, so that earlier ones are not kept
+BLOCK = 1 << 20  # bytes of a file that are read at a time
+FILES = 256  # files that are hashed between two calls of progress
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What ``score_and_record`` did: the file written, images scored now, scores kept, names of files skipped."""
+
+    path: Path
+    scored: int
+    cached: int
+    skipped: list[str]
+
+
+def score_and_record(
+    pool: Pool,
+    classifiers: Mapping[str, nn.Module],
+    destination: Path | None = None,
+    *,
+    measure: str = "confidence",
+    batch_size: int | None = None,
+    on_error: str = "raise",
+    class_map: Mapping[str, str | int] | None = None,
+    dtype: torch.dtype | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Recorded:
+    """Write difficulty, difficulty_by and score_key of every image beside its other columns, reusing what is there.
+
+    Finished batches go to a file beside the destination, from which the same call goes on after a kill.  Whatever else
+    has come into the destination when the last batch is done stays in it.
+
+    Args:
+        classifiers: what to call each in ``difficulty_by``, and the classifier; the rest as of ``score_pool``.
+        destination: JSON-lines file, whose earlier scores count too, for ``read_pool(..., scores=...)``; None: the
+            pool's own metadata.
+
+    Raises:
+        PermissionError: the folder of the destination cannot be written.
+        FileExistsError: another run scores to the same destination.
+        ValueError: see ``score_pool``; a destination that holds something else than rows of this pool.
+
+    Example:
+        >>> score_and_record(read_pool("my_images"), {"my guide": load_classifier("guide")})
+    """
+    path = _destination_of(pool, destination)
+    require_options(measure, on_error)  # before the files are read, which may take minutes
+    judges = judges_of(pool, list(classifiers.values()), class_map, dtype, measure)
+    with _alone(path):
+        earlier = _earlier_rows(pool, path, own=destination is None)
+        cache = _Cache(path)
+        known = cache.fill(pool, earlier)
+        keys: list[str | None] = []
+        for hashed in read_ahead(_key_of(pool, judges, measure), range(len(pool)), FILES):
+            keys += [key for _, key in hashed]
+            if progress is not None:
+                progress(sum(key in known for _, key in hashed))
+        todo = [index for index, key in enumerate(keys) if key not in known]
+        options: dict[str, Any] = {"measure": measure, "batch_size": batch_size, "on_error": on_error}
+        for batch in scored_batches(pool, todo, judges, **options):
+            scored = zip((keys[index] for index in batch.read), batch.values.tolist(), strict=True)
+            found = {key: value for key, value in scored if key is not None}
+            cache.append(found)
+            known |= found
+            if progress is not None:
+                progress(len(batch.seen))
+        by = f"{measure} by {', '.join(classifiers)}"
+        write_atomically(path, json_lines(_merged(pool, _columns(pool, keys, known, by), path, earlier)))
+    skipped = [row["file_name"] for row, key in zip(pool.rows, keys, strict=True) if key not in known]
+    return Recorded(path, len(todo) - len(skipped), len(pool) - len(todo), skipped)
+
+
+def _columns(
+    pool: Pool, keys: Sequence[str | None], known: Mapping[str, float], by: str
+) -> dict[str, dict[str, float | str | None]]:
+    """The columns to write, by file name; a skipped file has no key, so that the next run tries it again."""
+    return {
+        row["file_name"]: {
+            "difficulty": None if key is None else known.get(key),
+            "difficulty_by": by,
+            "score_key": key if key in known else None,
+        }
+        for row, key in zip(pool.rows, keys, strict=True)
+    }
+
+
+def _merged(
+    pool: Pool, columns: Mapping[str, Mapping[str, Any]], path: Path, earlier: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of the destination as it is now, which another program may have changed meanwhile, with the new scores.
+
+    Images that it does not know are added, but for those whose rows it had ``earlier``: somebody removed them.
+    """
+    rows = read_rows(path) if path.exists() else []
+    known = {row["file_name"] for row in (*rows, *(earlier if rows else []))}
+    added = [row for row in pool.rows if row["file_name"] not in known]
+    return [{**row, **columns.get(row["file_name"], {})} for row in (*rows, *added)]
+
+
+def _destination_of(pool: Pool, given: Path | None) -> Path:
+    if given is not None:
+        return Path(given)
+    if pool.listing is not None:
+        return pool.listing / SELECTED
+    if pool.encoded is not None:
+        raise ValueError(
+            f"{pool.path} is a dataset, in which no scores are written; write them with --output scores.jsonl and use "
+            "them with --scores scores.jsonl"
+        )
+    return pool.path / METADATA
+
+
+def _earlier_rows(pool: Pool, path: Path, *, own: bool) -> list[dict[str, Any]]:
+    """What the destination holds; rows of another pool in it are no reason to lose or to mix the two."""
+    rows = read_rows(path) if path.exists() else []
+    classes = {row["file_name"]: row["class_name"] for row in pool.rows}
+    theirs = [classes[row["file_name"]] != row["class_name"] for row in rows if row["file_name"] in classes]
+    if rows and not own and (not theirs or any(theirs)):
+        raise ValueError(
+            f"{path} holds rows of another pool than {pool.path}; give a file of its own with --output, or remove it"
+        )
+    return rows
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other runs from scoring to the same file; refuse a folder that cannot be written before time is spent."""
+    way = "write the scores with --output scores.jsonl to a folder of your own, and use them with --scores scores.jsonl"
+    require_writable(path.absolute().parent, way)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with held(path.with_name(f".{path.name}.lock"), path):
+        yield
+
+
+class _Cache:
+    """The file of all scores beside a destination.  One that cannot be read or written costs time and no result."""
+
+    def __init__(self, destination: Path) -> None:
+        self.path, self.writable = _cache_of(destination), True
+
+    def fill(self, pool: Pool, rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+        """Scores by key, of the pool, of an earlier destination and of earlier runs; all are then in the file."""
+        mine, own = _scores_in(_lines_of(self.path)), _scores_in(_lines_of(_cache_of(pool.path / METADATA)))
+        known = _scores_in([*pool.rows, *rows])
+        self.append({key: value for key, value in known.items() if key not in mine})  # their rows may be overwritten
+        return known | own | mine
+
+    def append(self, found: Mapping[str, float]) -> None:
+        """Write scores at once, so that a kill loses none."""
+        if not found or not self.writable:
+            return
+        lines = json_lines({"score_key": key, "difficulty": d} for key, d in found.items())
+        try:
+            if self.path.is_symlink():
+                raise PermissionError("it is a link, which might lead to any file")
+            with self.path.open("ab") as file:
+                file.write(b"\n" + lines)  # the newline ends a line that a kill has cut off
+        except (PermissionError, IsADirectoryError) as error:  # not a full disk, on which the metadata too would fail
+            self.writable = False
+            logger.warning("%s cannot be written (%s); a run that is killed will begin anew", self.path, error)
+
+
+def _cache_of(destination: Path) -> Path:
+    return destination.with_name(f".{destination.name}.scores")
+
+
+def _lines_of(path: Path) -> Iterator[Any]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:  # there is none, or it cannot be read
+        return
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError):  # blank, cut off by a kill, or broken
+            continue
+
+
+def _scores_in(rows: Iterable[Any]) -> dict[str, float]:
+    """Scores by key; what is no row with a key and a difficulty is left out."""
+    pairs: Iterator[tuple[Any, Any]]
+    pairs = ((row.get("score_key"), row.get("difficulty")) for row in rows if isinstance(row, dict))
+    return {
+        key: value for key, value in pairs if isinstance(key, str) and type(value) in (float, int) and 0 <= value <= 1
+    }
+
+
+def _scorer_key(judge: Judge) -> str:
+    """A digest of all that makes a classifier's logits: modules, every weight and buffer, preprocessing, precision."""
+    parts = [str(judge.classifier), class_names_of(judge.classifier), judge.preprocessing.as_fields(), judge.precision]
+    text = json.dumps([*parts, digest_of(judge.classifier)], default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _key_of(pool: Pool, judges: Sequence[Judge], measure: str) -> Callable[[int], str | None]:
+    """Keys of images by their row; None for a file that cannot be read, which scoring will complain about."""
+    identities = [_scorer_key(judge) for judge in judges]
+
+    def key(index: int) -> str | None:
+        label = pool.rows[index]["label"]
+        by = sorted((name, judge.labels[label]) for name, judge in zip(identities, judges, strict=True))
+        try:
+            image = _file_digest(pool, index)
+        except OSError:
+            return None
+        return hashlib.blake2b(json.dumps([FORMAT, measure, by, image]).encode(), digest_size=10).hexdigest()
+
+    return key
+
+
+def _file_digest(pool: Pool, index: int) -> str:
+    if pool.encoded is not None:
+        return hashlib.blake2b(pool.encoded[index]).hexdigest()
+    digest = hashlib.blake2b()
+    with (pool.path / pool.rows[index]["file_name"]).open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

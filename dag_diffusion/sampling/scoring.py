@@ -1,0 +1,297 @@
+"""Difficulties of whole folders: threads read and resize images while the classifiers look at earlier ones.
+
+    decode -> resize and crop (uint8, in threads, a few batches ahead) -> normalise -> logits -> measure -> mean
+
+Scores of images that a classifier was trained on crowd at 0: where the distribution matters, score out of sample.
+"""
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from dag_diffusion.classifiers import Preprocessing, class_names_of, prepared_logits, preprocessing_of
+from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.images import UnreadableImageError, as_eight_bit
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.difficulty import LABEL_FREE, measure_named
+
+logger = logging.getLogger(__name__)
+AHEAD = 2  # batches that are read before they are needed; more would only take memory
+LARGE = 16_000_000  # pixels from which on images are decoded one at a time, so that memory does not grow with threads
+ONE_LARGE_AT_A_TIME = threading.Lock()
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Difficulties of a pool, in the order of its rows.
+
+    Attributes:
+        difficulties: ``(images,)`` float64 in [0, 1]; NaN for a skipped file.
+        skipped: file names that could not be read.
+        features: ``(images, dim)`` float32, if asked for, of the first classifier; NaN for a skipped file.
+    """
+
+    difficulties: np.ndarray
+    skipped: list[str]
+    features: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A classifier as it scores one pool.
+
+    Attributes:
+        preprocessing: how it wants its images.
+        labels: the pool's labels to its own.
+        precision: what its forward pass computes in.
+    """
+
+    classifier: nn.Module
+    preprocessing: Preprocessing
+    labels: dict[int, int]
+    precision: torch.dtype
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """Rows that were ``seen``, those of them that could be ``read``, and of these the values and features."""
+
+    seen: list[int]
+    read: list[int]
+    values: np.ndarray
+    features: np.ndarray
+
+
+def score_pool(
+    pool: Pool,
+    classifier: nn.Module | Sequence[nn.Module],
+    *,
+    measure: str = "confidence",
+    batch_size: int | None = None,
+    on_error: str = "raise",
+    class_map: Mapping[str, str | int] | None = None,
+    dtype: torch.dtype | None = None,
+    features: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Scores:
+    """Difficulty of every image of a pool or of any folder of class folders.
+
+    Args:
+        pool: from ``pools.read_pool``; its classes are matched with the classifier's by name.
+        classifier: the guide, an evaluator, or several classifiers, whose measures are averaged.
+        measure: a name in ``difficulty.MEASURES``.
+        batch_size: images a forward pass; None: what is fast for the classifier's image size and device.
+        on_error: ``raise`` or ``skip`` a file that is no readable image.
+        class_map: the pool's class names to the classifier's names or labels, where no rule finds them.
+        dtype: of the forward pass; None: float16 where float32 weights are on a CUDA device, else that of the weights.
+        features: keep the input of the classifier's last layer too, as k-center and herding want it.
+        progress: called with the number of images done in each batch.
+
+    Raises:
+        ValueError: a class that a classifier lacks, a classifier in training mode, an unknown measure, logits that are
+            not finite; with ``on_error="raise"``, an unreadable image, named.
+
+    Example:
+        >>> score_pool(read_pool("my_images"), load_classifier("timm/resnet50.tv_in1k")).difficulties
+    """
+    require_options(measure, on_error)
+    judges = judges_of(pool, classifier, class_map, dtype, measure)
+    batches = scored_batches(
+        pool, range(len(pool)), judges, measure=measure, batch_size=batch_size, on_error=on_error, features=features
+    )
+    difficulties, unread, kept = np.full(len(pool), np.nan), np.ones(len(pool), bool), None
+    for batch in batches:
+        difficulties[batch.read], unread[batch.read] = batch.values, False
+        if features and batch.read:
+            kept = np.full((len(pool), batch.features.shape[1]), np.nan, np.float32) if kept is None else kept
+            kept[batch.read] = batch.features
+        if progress is not None:
+            progress(len(batch.seen))
+    return Scores(difficulties, [pool.rows[i]["file_name"] for i in np.flatnonzero(unread)], kept)
+
+
+def require_options(measure: str, on_error: str) -> None:
+    """Refuse what would only be found wrong when the first image is scored."""
+    measure_named(measure)
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error is {on_error!r}; use 'raise' to stop at an unreadable image or 'skip' to go on")
+
+
+def judges_of(
+    pool: Pool,
+    classifiers: nn.Module | Sequence[nn.Module],
+    class_map: Mapping[str, str | int] | None = None,
+    dtype: torch.dtype | None = None,
+    measure: str = "confidence",
+) -> list[Judge]:
+    """What each classifier needs to score a pool; ValueError if one cannot."""
+    classifiers = [classifiers] if isinstance(classifiers, nn.Module) else classifiers
+    if not classifiers:
+        raise ValueError("the list of classifiers is empty; give at least one, such as the pipeline's own classifier")
+    if any(classifier.training for classifier in classifiers):
+        raise ValueError("a classifier is in training mode, where scores depend on the batch; call classifier.eval()")
+    names = pool.class_names
+
+    def labels_of(classifier: nn.Module) -> dict[int, int]:
+        if measure in LABEL_FREE:
+            return dict.fromkeys(names, 0)
+        return match_classes(names, class_names_of(classifier), mapping=class_map)
+
+    return [Judge(c, preprocessing_of(c), labels_of(c), _precision(c, dtype)) for c in classifiers]
+
+
+def _precision(classifier: nn.Module, dtype: torch.dtype | None) -> torch.dtype:
+    weight = next(classifier.parameters())
+    if dtype is None:
+        return torch.float16 if weight.is_cuda and weight.dtype == torch.float32 else weight.dtype
+    if dtype == torch.float32 and weight.dtype != dtype:
+        raise ValueError(
+            f"the classifier's weights are {weight.dtype}, too coarse for dtype=torch.float32; call classifier.float()"
+        )
+    return dtype
+
+
+def scored_batches(
+    pool: Pool,
+    indices: Iterable[int],
+    judges: Sequence[Judge],
+    *,
+    measure: str = "confidence",
+    batch_size: int | None = None,
+    on_error: str = "raise",
+    features: bool = False,
+) -> Iterator[ScoredBatch]:
+    """Score some rows of a pool, a batch at a time; arguments as of ``score_pool``."""
+    measured, wanted = measure_named(measure), {judge.preprocessing for judge in judges}
+
+    def fitted(index: int) -> dict[Preprocessing, Tensor] | None:
+        try:
+            return fitted_image(pool, index, wanted)
+        except UnreadableImageError as error:
+            if on_error == "raise":
+                raise
+            logger.warning("skipped: %s", error)
+            return None
+
+    for batch in read_ahead(fitted, indices, batch_size or _batch_size(judges)):
+        images = {index: image for index, image in batch if image is not None}
+        values, kept = torch.empty(0), torch.empty(0)
+        if images:
+            rows = [pool.rows[index] for index in images]
+            asked = [_asked(judge, list(images.values()), rows, measured, features) for judge in judges]
+            values, kept = torch.stack([value for value, _ in asked]).mean(0), asked[0][1]
+        yield ScoredBatch([index for index, _ in batch], list(images), values.numpy(), kept.numpy())
+
+
+def _batch_size(judges: Sequence[Judge]) -> int:
+    """Few images on a CPU, where 4 of 224 pixels are twice as fast as 64: their activations stay in its cache."""
+    pixels = max(judge.preprocessing.height * judge.preprocessing.width for judge in judges)
+    at_once = 4 if next(judges[0].classifier.parameters()).device.type == "cpu" else 256
+    return min(max(at_once * 224**2 // pixels, 1), 512)
+
+
+def read_ahead(
+    read: Callable[[int], Item], indices: Iterable[int], batch_size: int
+) -> Iterator[list[tuple[int, Item]]]:
+    """``(index, read(index))`` in batches and in order, read by threads ``AHEAD`` batches before they are asked for."""
+    remaining = iter(indices)
+    waiting: deque[list[tuple[int, Future[Item]]]] = deque()
+    threads = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
+    try:
+        while True:
+            if chunk := list(islice(remaining, batch_size)):
+                waiting.append([(index, threads.submit(read, index)) for index in chunk])
+            if not waiting:
+                return
+            if not chunk or len(waiting) > AHEAD:
+                yield [(index, future.result()) for index, future in waiting.popleft()]
+    finally:
+        threads.shutdown(cancel_futures=True)  # after an error nobody waits for what was read ahead
+
+
+def fitted_image(pool: Pool, index: int, wanted: Iterable[Preprocessing]) -> dict[Preprocessing, Tensor]:
+    """One image of a pool as each ``Preprocessing`` resizes and crops it, ``(1, channels, height, width)`` uint8.
+
+    Raises:
+        UnreadableImageError: the file is no image.
+    """
+    with ExitStack() as held:
+
+        def take_turns(image: Image.Image) -> None:
+            if image.width * image.height > LARGE:
+                held.enter_context(ONE_LARGE_AT_A_TIME)
+
+        image = pool.open(index, take_turns)
+        return {each: each.fitted(_as_tensor(image, each.channels)) for each in wanted}
+
+
+def prepared_image(pool: Pool, index: int, preprocessing: Preprocessing) -> Tensor:
+    """One image of a pool as a model wants it, ``(1, channels, height, width)``; UnreadableImageError if it is none."""
+    return preprocessing.normalised(fitted_image(pool, index, [preprocessing])[preprocessing])
+
+
+def _as_tensor(image: Image.Image, channels: int) -> Tensor:
+    return torch.from_numpy(as_eight_bit(image, channels).copy()).permute(2, 0, 1)[None]
+
+
+@torch.inference_mode()
+def _asked(
+    judge: Judge,
+    images: Sequence[Mapping[Preprocessing, Tensor]],
+    rows: Sequence[Mapping[str, Any]],
+    measured: Callable[[Tensor, Tensor], Tensor],
+    features: bool,
+) -> tuple[Tensor, Tensor]:
+    """Values ``(batch,)`` float64 and features ``(batch, dim)`` float32, if asked for, both on the CPU."""
+    weight = next(judge.classifier.parameters())
+    batch = torch.cat([image[judge.preprocessing] for image in images]).to(weight.device)
+    batch = judge.preprocessing.normalised(batch).contiguous(memory_format=torch.channels_last)  # faster convolutions
+    precise = torch.autocast(weight.device.type, judge.precision, enabled=judge.precision != weight.dtype)
+    with precise, _inputs_of(_head(judge.classifier) if features else None) as inputs:
+        logits = prepared_logits(judge.classifier, batch)
+    _require_finite(logits, rows, judge.precision)
+    labels = torch.tensor([judge.labels[row["label"]] for row in rows], device=logits.device)
+    kept = (inputs[-1] if inputs else logits).flatten(1).float().cpu()
+    return measured(logits, labels).double().cpu(), kept
+
+
+@contextmanager
+def _inputs_of(layer: nn.Module | None) -> Iterator[list[Tensor]]:
+    """What a layer is given while the context lasts."""
+    inputs: list[Tensor] = []
+    hook = None if layer is None else layer.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
+    try:
+        yield inputs
+    finally:
+        if hook is not None:
+            hook.remove()
+
+
+def _head(classifier: nn.Module) -> nn.Module | None:
+    """The last linear layer that has an output for each class; None where another layer gives the logits."""
+    classes = len(class_names_of(classifier))
+    linear = [m for m in classifier.modules() if isinstance(m, nn.Linear) and m.out_features == classes]
+    return linear[-1] if linear else None
+
+
+def _require_finite(logits: Tensor, rows: Sequence[Mapping[str, Any]], precision: torch.dtype) -> None:
+    broken = ~logits.isfinite().all(1)
+    if broken.any():
+        name = rows[int(broken.int().argmax())]["file_name"]
+        raise ValueError(
+            f"the classifier's logits of {name} are not finite in {str(precision).removeprefix('torch.')}; "
+            "compute in float32 (--precision float32 or dtype=torch.float32), or check its weights"
+        )

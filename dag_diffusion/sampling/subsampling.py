@@ -1,0 +1,232 @@
+"""Difficulty-guided sampling (DGS): from a pool, keep IPC images of every class whose difficulties follow a target.
+
+Each class is chosen from alone, by a rule of ``selection``.  Works on plain arrays of difficulties too: no images are
+needed.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from dag_diffusion import __version__
+from dag_diffusion.data.class_names import distinct_names
+from dag_diffusion.data.pools import Pool, read_pool
+
+from .scales import LogScale
+from .selection import Selection, SelectionRule, Target, require_features, select, sizes_of
+from .targets import as_target
+
+
+@dataclass(frozen=True)
+class PoolSelection:
+    """A whole pool subsampled.
+
+    Attributes:
+        indices: rows of the pool, class by class.
+        bins, ranks: the bin that each was drawn for and its rank in its class, from 0, aligned with ``indices``.
+        classes: ``Selection`` of each class, by label; its indices count within the class.
+        class_names: by label.
+        settings: rule, target, IPC and seed, for the record; JSON values only.
+    """
+
+    indices: np.ndarray
+    bins: np.ndarray
+    ranks: np.ndarray
+    classes: dict[int, Selection]
+    class_names: dict[int, str]
+    settings: dict[str, Any]
+
+    @property
+    def report(self) -> list[dict[str, Any]]:
+        """One row a class: images, quotas, found and deficits by bin, thresholds, distance to the target; for JSON."""
+        return [
+            {
+                "class": self.class_names[label],
+                "images": len(chosen.indices),
+                "quotas": list(chosen.quotas),
+                "found": list(chosen.found),
+                "deficits": list(chosen.deficits),
+                "thresholds": list(chosen.thresholds),
+                "scale": [chosen.scale.low, chosen.scale.high] if isinstance(chosen.scale, LogScale) else [],
+                "distance": chosen.distance,
+                "floor": chosen.floor,
+            }
+            for label, chosen in self.classes.items()
+        ]
+
+    @property
+    def distance(self) -> float | None:
+        """Wasserstein-1 distance to the target, mean of the classes; None without a target."""
+        distances = [chosen.distance for chosen in self.classes.values() if chosen.distance is not None]
+        return float(np.mean(distances)) if len(distances) == len(self.classes) else None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """How the set was chosen, for ``write_distilled_set(..., provenance={"selection": chosen.record})``."""
+        return {**self.settings, "classes": self.report}
+
+    @property
+    def columns(self) -> dict[str, list]:
+        """What ``write_distilled_set`` adds to the metadata."""
+        return {"bin": self.bins.tolist(), "rank": self.ranks.tolist()}
+
+
+@overload
+def subsample(pool: Any, ipc: int, **options: Any) -> PoolSelection: ...
+@overload
+def subsample(pool: Any, ipc: Sequence[int], **options: Any) -> dict[int, PoolSelection]: ...
+def subsample(  # type: ignore[misc] # the overloads leave the options to this one
+    pool: Pool | str | Path | Sequence[float] | np.ndarray,
+    ipc: int | Sequence[int],
+    *,
+    target: Target | None = None,
+    method: str | SelectionRule = "matching",
+    seed: int = 0,
+    labels: Sequence[int] | np.ndarray | None = None,
+    class_names: Mapping[int, str] | None = None,
+    features: np.ndarray | None = None,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    skip_unscored: bool = False,
+) -> PoolSelection | dict[int, PoolSelection]:
+    """DGS on a scored pool: ``ipc`` images of every class.  Write them with ``write_distilled_set``.
+
+    Each class draws from its own stream, (seed, label), so that one class does not change another.
+
+    Args:
+        pool: from ``read_pool``, the path of one, or just difficulties ``(n,)`` in [0, 1].
+        ipc: images per class; several numbers give nested sets.
+        target: a ``TargetDistribution``, a preset's name, one difficulty, or {class name: reference difficulties}.
+        method: a name of ``METHODS``, or a ``SelectionRule`` with options.
+        seed: of all draws.
+        labels, class_names: with plain difficulties: class of each image, and its name; one class without a name else.
+        features: ``(n, dim)``, for methods that need them; see ``select``.
+        groups: with plain difficulties and a rule with ``evenly``: group of each image; a pool's are in its metadata.
+        skip_unscored: leave out images without difficulty or features, such as unreadable ones, instead of refusing.
+
+    Returns:
+        A ``PoolSelection``, or one for each IPC if ``ipc`` is a sequence.
+
+    Raises:
+        ValueError: as ``select``, with the class named.
+    """
+    rule = method if isinstance(method, SelectionRule) else SelectionRule(method)
+    pool = read_pool(pool) if isinstance(pool, str | Path) else pool
+    sizes, wanted = sizes_of(ipc), None if target is None else as_target(target)
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; give a whole number of at least 0")
+    if isinstance(pool, Pool):
+        needed = wanted is not None or rule.method in ("easiest", "hardest") or skip_unscored
+        images = _of_pool(pool, needed, skip_unscored, labels is None and class_names is None)
+    else:
+        images = _of_numbers(np.asarray(pool, np.float64), labels, class_names)
+    features = None if features is None else np.asarray(features)
+    kept = _usable(images, features, rule, skip_unscored)
+    told: Any = _column(pool, rule.evenly, kept) if rule.evenly and isinstance(pool, Pool) else groups
+    grouped = np.array(told, str) if rule.evenly else None
+    parts: dict[int, list] = {size: [] for size in sizes}
+    for label, rows in _rows_by_label(images, kept):
+        try:
+            chosen = select(
+                images.difficulties[rows],
+                sizes,
+                target=wanted,
+                method=rule,
+                seed=(seed, label),
+                class_name=images.class_names[label],
+                names=None if images.names is None else images.names[rows],
+                features=None if features is None else features[rows],
+                groups=None if grouped is None else grouped[rows],
+            )
+        except ValueError as error:
+            where = f" of {pool.path}" if isinstance(pool, Pool) else ""
+            raise ValueError(f"class {images.class_names[label]!r}{where}: {error}") from error
+        for size in sizes:
+            parts[size].append((label, rows, chosen[size]))
+    settings = {**asdict(rule), "target": None if wanted is None else wanted.summary(), "seed": seed}
+    found = {
+        size: _gathered(part, images.class_names, {"version": __version__, **settings, "ipc": size})
+        for size, part in parts.items()
+    }
+    return found if isinstance(ipc, Iterable) else found[sizes[0]]
+
+
+def _column(pool: Pool, name: str, kept: np.ndarray) -> list:
+    lacking = [row["file_name"] for row, used in zip(pool.rows, kept, strict=True) if used and row.get(name) is None]
+    if lacking:
+        raise ValueError(
+            f"{len(lacking)} of the {len(pool)} images of {pool.path} have no {name!r} in their metadata, such as "
+            f"{lacking[0]}; choose evenly over one of {', '.join(pool.rows[0])}"
+        )
+    return [row.get(name) for row in pool.rows]
+
+
+def _usable(images: "_Images", features: np.ndarray | None, rule: SelectionRule, skip_unscored: bool) -> np.ndarray:
+    """Which images may be chosen, ``(n,)`` bool; features that fit no image are refused."""
+    kept = np.ones(len(images.difficulties), bool)
+    if features is not None:
+        fit = features.ndim == 2 and len(features) == len(kept)
+        if skip_unscored and fit:
+            kept = np.isfinite(features).all(1)
+        require_features(features[kept] if fit else features, kept.sum(), rule)
+    return kept & ~np.isnan(images.difficulties) if skip_unscored else kept
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Difficulties and labels ``(n,)``, names of the classes, all different, and of the images, if they have any."""
+
+    difficulties: np.ndarray
+    labels: np.ndarray
+    class_names: dict[int, str]
+    names: np.ndarray | None = None
+
+
+def _of_pool(pool: Pool, needed: bool, skip_unscored: bool, unlabelled: bool) -> _Images:
+    if not unlabelled:
+        raise ValueError("a pool has labels and class names of its own; give others only with plain difficulties")
+    if not needed:  # a random baseline needs no scores
+        values = np.zeros(len(pool))
+    elif skip_unscored:
+        values = pool.known_difficulties
+    else:
+        values = pool.difficulties
+    return _Images(values, pool.labels, distinct_names(pool.class_names), np.array([r["file_name"] for r in pool.rows]))
+
+
+def _of_numbers(values: np.ndarray, labels: Any, class_names: Mapping[int, str] | None) -> _Images:
+    labels = np.zeros(len(values), np.int64) if labels is None else np.asarray(labels)
+    if labels.shape != values.shape or not np.issubdtype(labels.dtype, np.integer) or (labels < 0).any():
+        raise ValueError(
+            f"there are difficulties {values.shape} but labels {labels.shape}; give one whole number from 0 on an image"
+        )
+    found = np.unique(labels).tolist()
+    if class_names is None:
+        class_names = {0: ""} if found in ([0], []) else {label: str(label) for label in found}
+    if unnamed := [label for label in found if label not in class_names]:
+        raise ValueError(f"the labels {unnamed[:10]} have no class name; name them, or leave class_names out")
+    return _Images(values, labels, distinct_names(class_names))
+
+
+def _rows_by_label(images: _Images, kept: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    order = np.argsort(images.labels, kind="stable")  # once: a search for each of a thousand takes a thousand passes
+    found, starts = np.unique(images.labels[order], return_index=True)
+    rows = dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True))
+    for label in images.class_names:
+        own = rows.get(label, np.empty(0, np.int64))
+        yield label, own[kept[own]]
+
+
+def _gathered(
+    parts: Sequence[tuple[int, np.ndarray, Selection]], class_names: dict[int, str], settings: dict[str, Any]
+) -> PoolSelection:
+    return PoolSelection(
+        np.concatenate([rows[chosen.indices] for _, rows, chosen in parts]),
+        np.concatenate([chosen.bins for _, _, chosen in parts]),
+        np.concatenate([np.arange(len(chosen.indices)) for _, _, chosen in parts]),
+        {label: chosen for label, _, chosen in parts},
+        class_names,
+        settings,
+    )
