@@ -1,14 +1,9 @@
-"""The whole road: guided pools -> DGS -> a classifier trained on the distilled set -> real test images -> a report.
+"""A distillation: pools -> selection -> a classifier trained on each set -> real test images -> a report.
 
 Five sets are compared at the same IPC: random real images, random ones of an unguided pool, DGS on that pool by the
-paper's rule and by matching, and DGS on a pool that difficulty-aware guidance drew (DAG + DGS); see ``road_pools``.
-Where a target is given, control is measured by the guide, which steered, and by an evaluator, which did not.
-
-The whole road: guided pools -> DGS -> a classifier trained on the distilled set -> real test images -> a report.
-
-Five sets are compared at the same IPC: random real images, random ones of an unguided pool, DGS on that pool by the
-paper's rule and by matching, and DGS on a pool that difficulty-aware guidance drew (DAG + DGS); see ``road_pools``.
-Where a target is given, control is measured by the guide, which steered, and by an evaluator, which did not.
+paper's rule and by matching, and DGS on a guided pool, whose images were drawn to modes of the real ones and, where a
+target is given, steered to its difficulties.  Control is then measured by the guide, which steered, and by an
+evaluator, which did not.
 """
 
 import json
@@ -24,7 +19,7 @@ from . import embedded
 from .data.distilled_sets import write_distilled_set
 from .data.files import differences, json_lines, locked, read_json_object, write_atomically, write_json
 from .data.pools import Pool, require_writable_target
-from .distillation_setup import Road, RoadInputs, load_road, modes_of_road, reference_of, target_of_road
+from .distillation_setup import DistillationInputs, DistillationSetup, load_setup, modes_for, reference_for, target_for
 from .evaluation.control import Control, control_table, measure_control
 from .evaluation.labelled_images import LabelledImages, random_rows, usual_normalisation
 from .evaluation.networks import build_network
@@ -37,8 +32,9 @@ from .generation.filling import BATCH_SIZE, fill_pool
 from .generation.modes import Modes
 from .generation.plan import PoolConfig
 from .guidance.mode_guidance import ModeGuidance
+from .progress import Progress, Stage
 from .reporting.report import write_report
-from .reporting.reproduction import _command
+from .reporting.reproduction import command_of_run
 from .reporting.results import accuracy_drawings
 from .reporting.sets import ReportedSet
 from .sampling.scoring import score_pool
@@ -46,7 +42,6 @@ from .sampling.selection import SelectionRule
 from .sampling.subsampling import PoolSelection, subsample
 from .sampling.targets import TargetDistribution
 
-Progress = Callable[[str, int, int], None]  # stage, done, of
 REAL, UNGUIDED = "random real", "random, unguided pool"
 PAPER, DGS, DAG_DGS = "DGS, the paper's rule", "DGS, matching", "DAG + DGS"
 FOLDERS = {PAPER: "set-paper", DGS: "set-dgs", DAG_DGS: "set-dag-dgs"}
@@ -60,9 +55,9 @@ STEERED_RULE = SelectionRule("matching", diversity="k-center", evenly="mode")
 
 
 def fill_pools(
-    road: Road,
+    setup: DistillationSetup,
     output: Path,
-    config: "RoadConfig",
+    config: "DistillationConfig",
     modes: Modes,
     target: TargetDistribution | None,
     batch_size: int,
@@ -75,19 +70,19 @@ def fill_pools(
         target: target difficulties of DAG; None: it draws to the modes alone.
         progress: called with stage, done and total.
     """
-    everything = road.class_names == road.pipeline.class_names
+    everything = setup.class_names == setup.pipeline.class_names
     plain = PoolConfig(
         images_per_class=config.ipc * config.pool_factor,
-        labels=None if everything else list(road.class_names),
+        labels=None if everything else list(setup.class_names),
         seed=config.seed,
         num_inference_steps=config.num_inference_steps,
         guidance_scale=config.guidance_scale,
     )
     guided = replace(plain, target=target, modes=modes, mode_guidance=ModeGuidance(scale=config.mode_scale))
-    source = road.inputs.pipeline or "embedded default"
+    source = setup.inputs.pipeline or "embedded default"
     return {
         name: fill_pool(
-            road.pipeline,
+            setup.pipeline,
             output / f"pool-{name.lower()}",
             pool,
             batch_size=batch_size,
@@ -157,7 +152,7 @@ MEASURED = "Difficulties by the guide."
 
 
 @dataclass(frozen=True)
-class RoadConfig:
+class DistillationConfig:
     """One distillation, from noise to test accuracy, by default on what is embedded.
 
     Attributes:
@@ -179,7 +174,7 @@ class RoadConfig:
     num_inference_steps: int = PoolConfig.num_inference_steps
     guidance_scale: float = PoolConfig.guidance_scale
     mode_scale: float = ModeGuidance.scale
-    inputs: RoadInputs = field(default_factory=RoadInputs)
+    inputs: DistillationInputs = field(default_factory=DistillationInputs)
 
     def __post_init__(self) -> None:
         for name in ("ipc", "pool_factor", "seeds"):
@@ -202,24 +197,24 @@ class RoadConfig:
 
 
 @dataclass(frozen=True)
-class RoadResult:
+class DistillationResult:
     """Everything that the road measured; ``results.json`` holds the same."""
 
     results: list[Result]
     control: list[Control]
     report: Path
-    config: RoadConfig
+    config: DistillationConfig
     note: str
 
 
 def distill(
     output: str | Path,
-    config: RoadConfig | None = None,
+    config: DistillationConfig | None = None,
     *,
     device: str = "cpu",
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
-) -> RoadResult:
+) -> DistillationResult:
     """Run the whole road into ``output``; a run that was interrupted goes on where it stopped.
 
     Args:
@@ -231,18 +226,22 @@ def distill(
 
     Raises:
         FileExistsError: the folder holds something else, or another run works on it.
-        ValueError: it holds a run with other settings; or see ``road_inputs.load_road``.
+        ValueError: it holds a run with other settings; or see ``road_inputs.load_setup``.
     """
-    output, config, progress = Path(output), config or RoadConfig(), progress or (lambda stage, done, total: None)
+    output, config, progress = (
+        Path(output),
+        config or DistillationConfig(),
+        progress or (lambda stage, done, total: None),
+    )
     _check_output(output, config)
     with locked(output):
-        road = load_road(config.inputs, device)
-        _check_road(road, config)
+        setup = load_setup(config.inputs, device)
+        _check_setup(setup, config)
         write_json(output / SETTINGS, config.settings())
-        return _distill(road, output, config, device, batch_size, progress)
+        return _distill(setup, output, config, device, batch_size, progress)
 
 
-def _check_output(output: Path, config: RoadConfig) -> None:
+def _check_output(output: Path, config: DistillationConfig) -> None:
     if (output / SETTINGS).exists():
         differing = list(differences(read_json_object(output / SETTINGS), config.settings()))
         if differing:
@@ -255,13 +254,13 @@ def _check_output(output: Path, config: RoadConfig) -> None:
         require_writable_target(output)
 
 
-def _check_road(road: Road, config: RoadConfig) -> None:
+def _check_setup(setup: DistillationSetup, config: DistillationConfig) -> None:
     """What the last hour of a run would need is there before the first."""
-    build_network(config.network, channels=road.channels, size=road.size, num_classes=len(road.class_names))
-    if few := [name for name, count in _counts(road.train).items() if count < config.ipc]:
+    build_network(config.network, channels=setup.channels, size=setup.size, num_classes=len(setup.class_names))
+    if few := [name for name, count in _counts(setup.train).items() if count < config.ipc]:
         raise ValueError(
-            f"{road.train.path} has fewer than {config.ipc} images of {', '.join(few)}; lower ipc, so that random real "
-            "images can be drawn to compare with"
+            f"{setup.train.path} has fewer than {config.ipc} images of {', '.join(few)}; lower ipc, so that random "
+            "real images can be drawn to compare with"
         )
 
 
@@ -270,69 +269,57 @@ def _counts(pool: Pool) -> dict[str, int]:
 
 
 def _distill(
-    road: Road, output: Path, config: RoadConfig, device: str, batch_size: int, progress: Progress
-) -> RoadResult:
-    count = _Counter("real images scored", len(road.train), progress) if road.scored else (lambda more: None)
-    reference = reference_of(road, output, count)
-    target = target_of_road(road, reference, output)
-    targets = {"unguided": target, "DAG": target if road.inputs.target else None}
-    modes = modes_of_road(road, output, config.ipc, batch_size, progress)
-    pools = fill_pools(road, output, config, modes, targets["DAG"], batch_size, progress)
-    guide = road.pipeline.classifier
+    setup: DistillationSetup, output: Path, config: DistillationConfig, device: str, batch_size: int, progress: Progress
+) -> DistillationResult:
+    count = Stage("real images scored", len(setup.train), progress) if setup.scored else (lambda more: None)
+    reference = reference_for(setup, output, count)
+    target = target_for(setup, reference, output)
+    targets = {"unguided": target, "DAG": target if setup.inputs.target else None}
+    modes = modes_for(setup, output, config.ipc, batch_size, progress)
+    pools = fill_pools(setup, output, config, modes, targets["DAG"], batch_size, progress)
+    guide = setup.pipeline.classifier
     features = {name: score_pool(pool, guide, features=True).features for name, pool in pools.items()}
     choose = Choice(pools, targets, features, config.ipc)
     sets = write_sets(choose, output, config.seed)
-    control = measure_control(pools, road.evaluator)
-    results = _train_and_test(road, choose, output, config, device, progress)
-    note = accuracy_note(config, len(road.test), road.split)
+    control = measure_control(pools, setup.evaluator)
+    results = _train_and_test(setup, choose, output, config, device, progress)
+    note = accuracy_note(config, len(setup.test), setup.split)
     record = {
         "config": config.settings(),
         "results": [asdict(r) for r in results],
         "control": [asdict(c) for c in control],
-        **({"images": road.record()} if road.record() else {}),
+        **({"images": setup.record()} if setup.record() else {}),
     }
-    report = _report(road, output, config, reference, pools, sets, control, results, note)
+    report = _report(setup, output, config, reference, pools, sets, control, results, note)
     write_json(output / "results.json", record)
-    return RoadResult(results, control, report, config, note)
-
-
-class _Counter:
-    """Adds up what one stage reports."""
-
-    def __init__(self, stage: str, total: int, progress: Progress) -> None:
-        self.stage, self.total, self.progress, self.done = stage, total, progress, 0
-        progress(stage, 0, total)
-
-    def __call__(self, more: int = 1) -> None:
-        self.done += more
-        self.progress(self.stage, self.done, self.total)
+    return DistillationResult(results, control, report, config, note)
 
 
 def _train_and_test(
-    road: Road,
+    setup: DistillationSetup,
     choose: Choice,
     output: Path,
-    config: RoadConfig,
+    config: DistillationConfig,
     device: str,
     progress: Progress,
 ) -> list[Result]:
     def at_random(pool: Pool) -> Callable[[int], LabelledImages]:
-        positions = np.array([road.positions[label] for label in pool.labels.tolist()])
-        names = dict(enumerate(road.class_names.values()))
-        return lambda seed: road.decoded(pool, random_rows(positions, config.ipc, seed, names))
+        positions = np.array([setup.positions[label] for label in pool.labels.tolist()])
+        names = dict(enumerate(setup.class_names.values()))
+        return lambda seed: setup.decoded(pool, random_rows(positions, config.ipc, seed, names))
 
     def chosen(name: str) -> Source:
         pool = choose.pools[SELECTIONS[name][0]]
         if not choose.is_seeded(name):
-            return road.decoded(pool, choose(name, config.seed).indices)
-        return lambda seed: road.decoded(pool, choose(name, seed).indices)
+            return setup.decoded(pool, choose(name, config.seed).indices)
+        return lambda seed: setup.decoded(pool, choose(name, seed).indices)
 
     sets = {
-        REAL: at_random(road.train),
+        REAL: at_random(setup.train),
         UNGUIDED: at_random(choose.pools["unguided"]),
         **{name: chosen(name) for name in SELECTIONS},
     }
-    path, count = output / "trainings.jsonl", _Counter("training and testing", len(sets) * config.seeds, progress)
+    path, count = output / "trainings.jsonl", Stage("training and testing", len(sets) * config.seeds, progress)
     known = [Result(**row) for row in _finished_lines(path)]
     count(len(known))
 
@@ -342,11 +329,11 @@ def _train_and_test(
 
     return evaluate(
         sets,
-        road.decoded(road.test),
+        setup.decoded(setup.test),
         network=config.network,
         protocol=PROTOCOLS[config.protocol],
         seeds=derived_seeds(config.seed, config.seeds),
-        **usual_normalisation(road.channels),
+        **usual_normalisation(setup.channels),
         device=device,
         known=known,
         on_result=keep,
@@ -358,9 +345,9 @@ def _finished_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _report(
-    road: Road,
+    setup: DistillationSetup,
     output: Path,
-    config: RoadConfig,
+    config: DistillationConfig,
     reference: Mapping[str, np.ndarray],
     pools: Mapping[str, Pool],
     sets: Mapping[str, Pool],
@@ -370,18 +357,18 @@ def _report(
 ) -> Path:
     return write_report(
         output / "report.html",
-        title=f"Distilled {road.title}, {config.ipc} {'image' if config.ipc == 1 else 'images'} per class",
+        title=f"Distilled {setup.title}, {config.ipc} {'image' if config.ipc == 1 else 'images'} per class",
         reference=reference,
         pools=[ReportedSet(f"pool, {name}", pool, MEASURED) for name, pool in pools.items()],
         selected=[ReportedSet(name, pool, MEASURED) for name, pool in sets.items()],
         tables=[accuracy_table(results, baseline=UNGUIDED, note=note), *([control_table(control)] if control else [])],
         drawings=accuracy_drawings(results, UNGUIDED),
-        provenance=_provenance(road, config, pools),
-        commands=[_command(output, config)],
+        provenance=_provenance(setup, config, pools),
+        commands=[command_of_run(output, _given(config))],
     )
 
 
-def accuracy_note(config: RoadConfig, test_images: int, split: str = "") -> str:
+def accuracy_note(config: DistillationConfig, test_images: int, split: str = "") -> str:
     """How the accuracies came about, for whoever reads the table alone."""
     of_split = f" ({split} split)" if split else ""
     return (
@@ -391,6 +378,12 @@ def accuracy_note(config: RoadConfig, test_images: int, split: str = "") -> str:
     )
 
 
-def _provenance(road: Road, config: RoadConfig, pools: Mapping[str, Pool]) -> dict[str, Any]:
-    images = {"real images": road.record()} if road.record() else {}
+def _provenance(setup: DistillationSetup, config: DistillationConfig, pools: Mapping[str, Pool]) -> dict[str, Any]:
+    images = {"real images": setup.record()} if setup.record() else {}
     return {"road": config.settings(), **images, **{f"pool, {name}": pool.provenance for name, pool in pools.items()}}
+
+
+def _given(config: DistillationConfig) -> dict[str, Any]:
+    """Settings that are not the defaults."""
+    own = {k: v for k, v in config.settings().items() if k != "inputs" and v != getattr(DistillationConfig, k)}
+    return {**config.inputs.given(), **own}

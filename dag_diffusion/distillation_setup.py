@@ -22,12 +22,12 @@ from .classifiers import class_names_of
 from .data.class_folders import channels_of, class_names_in, real_images, rows_of, split_of, split_warning, subset_of
 from .data.class_names import match_classes
 from .data.pools import Pool
-from .distillation import Progress
 from .evaluation.labelled_images import LabelledImages, load_labelled_images
 from .generation.mode_search import merge_modes, modes_found
 from .generation.modes import Modes
 from .loading import labels_named, load_guide, load_pipeline, precision_named
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
+from .progress import Progress, Stage
 from .sampling.score_cache import score_and_record
 from .sampling.target_parser import reference_named, target_named
 from .sampling.targets import TargetDistribution
@@ -42,7 +42,7 @@ IN_SAMPLE = "real training images by the guide, in sample if it was trained on t
 
 
 @dataclass(frozen=True)
-class RoadInputs:
+class DistillationInputs:
     """What a run works with; whatever is empty is that of the embedded default.
 
     Attributes:
@@ -92,7 +92,7 @@ class RoadInputs:
 
 
 @dataclass(frozen=True, eq=False)
-class Road:
+class DistillationSetup:
     """All that is loaded for a run.
 
     Attributes:
@@ -101,7 +101,7 @@ class Road:
         size: (height, width) for the trained networks.
     """
 
-    inputs: RoadInputs
+    inputs: DistillationInputs
     pipeline: DifficultyGuidedPipeline
     evaluator: nn.Module
     class_names: dict[int, str]
@@ -158,7 +158,7 @@ class Road:
         }
 
 
-def load_road(inputs: RoadInputs, device: str) -> Road:
+def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
     """Load models, list real images, and refuse at once what would fail after hours.
 
     Raises:
@@ -189,13 +189,15 @@ def load_road(inputs: RoadInputs, device: str) -> Road:
     tests = real_images(test, names, written)
     size = (inputs.size, inputs.size) if inputs.size else pipeline.image_size[::-1]
     channels = inputs.channels or channels_of(tests)
-    road = Road(inputs, pipeline, evaluator, names, real_images(train, names, written), tests, size, channels)
-    if inputs.train and (warning := split_warning(road.test_counts, inputs.split)):
+    setup = DistillationSetup(
+        inputs, pipeline, evaluator, names, real_images(train, names, written), tests, size, channels
+    )
+    if inputs.train and (warning := split_warning(setup.test_counts, inputs.split)):
         logger.warning(warning)
-    return road
+    return setup
 
 
-def classes_written(inputs: RoadInputs, pipeline: DifficultyGuidedPipeline, test: Path) -> dict[int, str]:
+def classes_written(inputs: DistillationInputs, pipeline: DifficultyGuidedPipeline, test: Path) -> dict[int, str]:
     """Label of the pipeline to what the class was called: in ``classes``, or else by the folders of test images.
 
     Raises:
@@ -217,50 +219,45 @@ def classes_written(inputs: RoadInputs, pipeline: DifficultyGuidedPipeline, test
     return written
 
 
-def reference_of(road: Road, output: Path, progress: Callable[[int], None]) -> dict[str, np.ndarray]:
+def reference_for(setup: DistillationSetup, output: Path, progress: Callable[[int], None]) -> dict[str, np.ndarray]:
     """Difficulties of real training images by class: the embedded ones, or by the guide, written into ``output``.
 
     Args:
         progress: called with the number of images done in each batch.
     """
-    if not road.scored:
-        return reference_named(None, road.class_names)
-    name = road.inputs.guide or f"classifier of {road.inputs.pipeline or 'embedded default'}"
-    score_and_record(road.train, {name: road.pipeline.classifier}, output / SCORES, progress=progress)
-    return reference_named(output / SCORES, road.class_names)
+    if not setup.scored:
+        return reference_named(None, setup.class_names)
+    name = setup.inputs.guide or f"classifier of {setup.inputs.pipeline or 'embedded default'}"
+    score_and_record(setup.train, {name: setup.pipeline.classifier}, output / SCORES, progress=progress)
+    return reference_named(output / SCORES, setup.class_names)
 
 
-def target_of_road(road: Road, reference: Mapping[str, np.ndarray], output: Path) -> TargetDistribution:
+def target_for(setup: DistillationSetup, reference: Mapping[str, np.ndarray], output: Path) -> TargetDistribution:
     """The target that was asked for, or the reference itself."""
-    if road.inputs.target in ("", "reference"):
-        name = IN_SAMPLE if road.scored else "reference"  # by which --target knows the embedded ones
+    if setup.inputs.target in ("", "reference"):
+        name = IN_SAMPLE if setup.scored else "reference"  # by which --target knows the embedded ones
         return TargetDistribution.from_reference(reference, name=name)
-    text = road.inputs.target
-    if road.scored:  # the word would mean the embedded images
+    text = setup.inputs.target
+    if setup.scored:  # the word would mean the embedded images
         text = re.sub(r"(?<![\w./-])reference(?![\w./-])", lambda _: str(output / SCORES), text)
-    return target_named(text, road.class_names)
+    return target_named(text, setup.class_names)
 
 
 MODES = "modes.safetensors"
 MOST_ENCODED = 5000, 100_000  # real images in which modes are looked for: of a class, and of all; 1.6 GB at 256 px
 
 
-def modes_of_road(road: Road, output: Path, count: int, batch_size: int, progress: Progress) -> Modes:
+def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: int, progress: Progress) -> Modes:
     """Clusters of the real training images, ``count`` of each class: the embedded ones, or found once and kept."""
-    if not (road.inputs.pipeline or road.inputs.train):
+    if not (setup.inputs.pipeline or setup.inputs.train):
         return merge_modes(Modes.load(embedded.MODES), count)
     if not (output / MODES).exists():
         of_class, of_all = MOST_ENCODED
-        most = max(count, min(of_class, of_all // len(road.class_names)))
-        images, done = rows_of(road.train, _some_of_each_class(road.train, most)), 0
-
-        def encoded(more: int) -> None:
-            nonlocal done
-            done += more
-            progress("real images encoded", done, len(images))
-
+        most = max(count, min(of_class, of_all // len(setup.class_names)))
+        images = rows_of(setup.train, _some_of_each_class(setup.train, most))
+        encoded = Stage("real images encoded", len(images), progress)
         options: dict[str, Any] = {"average": 1, "seed": 0, "batch_size": batch_size, "progress": encoded}
-        modes_found(road.pipeline, images, count, None, **options).save(output / MODES)
+        modes_found(setup.pipeline, images, count, None, **options).save(output / MODES)
     return Modes.load(output / MODES)
 
 

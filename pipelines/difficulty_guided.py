@@ -1,7 +1,7 @@
 """``DifficultyGuidedPipeline``: diffusers' DiT pipeline whose every step can be steered toward a target difficulty.
 
-The only place that knows the loop of diffusers; the maths is in ``dag_diffusion.guidance``, what differs between schedulers
-in ``dag_diffusion.guidance.schedulers``.
+The only place that knows the loop of diffusers; the maths is in ``dag_diffusion.guidance``, and what differs
+between schedulers in ``dag_diffusion.guidance.schedulers``.
 """
 
 from collections.abc import Callable, Sequence
@@ -330,14 +330,14 @@ class DifficultyGuidedPipeline(DiTPipeline):
             margin_of = self.decoded_margin(steering.guides, config, steering.draw)
         if config.smoothing or config.samples > 1:
             margin_of = smoothed(margin_of, config.smoothing * (1 - alpha).sqrt(), config.samples, steering.draw)
-        reference_of = None
+        reference_for = None
         if steering.reference and not probed:
-            reference_of = self.decoded_margin(steering.reference, config, steering.draw)
+            reference_for = self.decoded_margin(steering.reference, config, steering.draw)
         if config.gradient == "denoiser":
             clean, class_direction = latents, None
             margin_of = self._through_denoiser(margin_of, steering, timestep, alpha)
-            if reference_of is not None:
-                reference_of = self._through_denoiser(reference_of, steering, timestep, alpha)
+            if reference_for is not None:
+                reference_for = self._through_denoiser(reference_for, steering, timestep, alpha)
         return difficulty_shift(
             clean,
             margin_of,
@@ -345,7 +345,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
             config,
             scale=config.scale_at(step, steering.num_steps),
             class_direction=class_direction,
-            reference_margin_of=reference_of,
+            reference_margin_of=reference_for,
         )
 
     def _probed(self, steering: Steering, step: int) -> bool:

@@ -20,26 +20,26 @@ from dag_diffusion.data import class_folders as imagenet_subsets
 from dag_diffusion.data.class_folders import SUBSETS
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import read_rows
-from dag_diffusion.distillation import DAG_DGS, DGS, PAPER, REAL, UNGUIDED, RoadConfig, distill
-from dag_diffusion.distillation_setup import RoadInputs, load_road, reference_of, target_of_road
+from dag_diffusion.distillation import DAG_DGS, DGS, PAPER, REAL, UNGUIDED, DistillationConfig, distill
+from dag_diffusion.distillation_setup import DistillationInputs, load_setup, reference_for, target_for
 from dag_diffusion.evaluation.labelled_images import random_rows
 from dag_diffusion.hub.cards import dataset_card
 from dag_diffusion.reporting.reproduction import commands_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TINY = RoadConfig(ipc=1, pool_factor=2, network="convnet-2-w4", seeds=2, num_inference_steps=2)
+TINY = DistillationConfig(ipc=1, pool_factor=2, network="convnet-2-w4", seeds=2, num_inference_steps=2)
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory):
+def setup(tmp_path_factory):
     stages = []
     output = tmp_path_factory.mktemp("road") / "first run"
     result = distill(output, TINY, progress=lambda stage, done, total: stages.append((stage, done, total)))
     return output, result, stages
 
 
-def test_road_leaves_pools_sets_results_and_a_report(road):
-    output, result, _ = road
+def test_road_leaves_pools_sets_results_and_a_report(setup):
+    output, result, _ = setup
     assert {len(read_pool(output / f"pool-{name}")) for name in ("unguided", "dag")} == {20}
     assert {len(read_pool(output / f"set-{name}")) for name in ("paper", "dgs", "dag-dgs")} == {10}
     assert result.report.read_text().startswith("<!")
@@ -52,35 +52,35 @@ def test_road_leaves_pools_sets_results_and_a_report(road):
     }
 
 
-def test_every_stage_reports_progress_to_its_end(road):
-    ends = {stage: (done, total) for stage, done, total in road[2]}
+def test_every_stage_reports_progress_to_its_end(setup):
+    ends = {stage: (done, total) for stage, done, total in setup[2]}
     assert ends == {"pool, unguided": (20, 20), "pool, DAG": (20, 20), "training and testing": (10, 10)}
 
 
-def test_easiest_image_of_each_mode_is_kept(road):
-    pool, chosen = (read_pool(road[0] / name) for name in ("pool-dag", "set-dag-dgs"))
+def test_easiest_image_of_each_mode_is_kept(setup):
+    pool, chosen = (read_pool(setup[0] / name) for name in ("pool-dag", "set-dag-dgs"))
     easiest = {
         label: min(row["difficulty"] for row in pool.rows if row["label"] == label) for label in pool.class_names
     }
     assert {row["label"]: row["difficulty"] for row in chosen.rows} == easiest  # one mode a class, one image kept
-    assert {r.draw for r in road[1].results if r.set == DAG_DGS} == {None}  # of which no seed makes another set
+    assert {r.draw for r in setup[1].results if r.set == DAG_DGS} == {None}  # of which no seed makes another set
 
 
-def test_without_a_target_nothing_is_steered_and_no_control_is_claimed(road):
-    output, result, _ = road
+def test_without_a_target_nothing_is_steered_and_no_control_is_claimed(setup):
+    output, result, _ = setup
     assert read_pool(output / "pool-dag").provenance["settings"]["target"] is None
     assert result.control == []
     assert "that steered" not in result.report.read_text()
 
 
-def test_card_of_a_pool_tells_that_it_is_drawn_to_modes_and_not_steered(road):
-    card = dataset_card(read_pool(road[0] / "pool-dag"), "me/pool", title="Pool")
+def test_card_of_a_pool_tells_that_it_is_drawn_to_modes_and_not_steered(setup):
+    card = dataset_card(read_pool(setup[0] / "pool-dag"), "me/pool", title="Pool")
     assert "no difficulty" in card
     assert "10 modes of real images, scale 0.2" in card
 
 
-def test_commands_of_a_set_make_it_again(road, tmp_path):
-    output, _, _ = road
+def test_commands_of_a_set_make_it_again(setup, tmp_path):
+    output, _, _ = setup
     for name in ("dgs", "dag-dgs"):
         made = read_pool(output / f"set-{name}")
         command = shlex.split(commands_of(made.provenance)[-1])
@@ -91,7 +91,7 @@ def test_commands_of_a_set_make_it_again(road, tmp_path):
 
 
 def test_one_difficulty_for_every_image_has_no_rank_correlation(tmp_path):
-    config = replace(TINY, pool_factor=1, seeds=1, inputs=RoadInputs(target="0.5"))
+    config = replace(TINY, pool_factor=1, seeds=1, inputs=DistillationInputs(target="0.5"))
     result = distill(tmp_path / "same", config)
     assert [c.spearman for c in result.control] == [None] * 4
     pairs = [("unguided", "guide"), ("unguided", "evaluator"), ("DAG", "guide"), ("DAG", "evaluator")]
@@ -100,23 +100,23 @@ def test_one_difficulty_for_every_image_has_no_rank_correlation(tmp_path):
     assert json.loads((tmp_path / "same" / "results.json").read_text())["control"][0]["spearman"] is None
 
 
-def test_running_it_again_gives_the_same_accuracies_without_drawing_anew(road):
-    output, first, _ = road
+def test_running_it_again_gives_the_same_accuracies_without_drawing_anew(setup):
+    output, first, _ = setup
     before = {path: path.stat().st_mtime_ns for path in output.glob("pool-*/*/*.png")}
     again = distill(output, TINY)
     assert [r.accuracy for r in again.results] == [r.accuracy for r in first.results]
     assert {path: path.stat().st_mtime_ns for path in output.glob("pool-*/*/*.png")} == before
 
 
-def test_other_settings_in_the_same_folder_are_refused_in_one_line(road):
-    options = ["--output", str(road[0]), "--ipc", "1", "--pool-factor", "3", "--num-inference-steps", "2", "--quiet"]
+def test_other_settings_in_the_same_folder_are_refused_in_one_line(setup):
+    options = ["--output", str(setup[0]), "--ipc", "1", "--pool-factor", "3", "--num-inference-steps", "2", "--quiet"]
     result = CliRunner().invoke(app, ["run", *options])
     assert result.exit_code == 2
     assert "pool_factor was 2 and is now 3" in result.stderr
 
 
-def test_killed_training_is_not_repeated(road):
-    output, first, _ = road
+def test_killed_training_is_not_repeated(setup):
+    output, first, _ = setup
     lines = (output / "trainings.jsonl").read_text().splitlines(keepends=True)
     (output / "trainings.jsonl").write_text("".join(lines[:5]))
     again = distill(output, TINY)
@@ -124,11 +124,11 @@ def test_killed_training_is_not_repeated(road):
     assert [r.accuracy for r in again.results] == [r.accuracy for r in first.results]
 
 
-def test_another_seed_shares_no_draw_and_no_training(road):
+def test_another_seed_shares_no_draw_and_no_training(setup):
     from dag_diffusion.evaluation.training import derived_seeds
 
     assert not set(derived_seeds(0, 50)) & set(derived_seeds(1, 50))
-    assert {r.seed for r in road[1].results} == set(derived_seeds(0, 2))
+    assert {r.seed for r in setup[1].results} == set(derived_seeds(0, 2))
 
 
 SMALL = ["--ipc", 1, "--pool-factor", 2, "--num-inference-steps", 2, "--network", "convnet-2-w4", "--protocol", "quick"]
@@ -171,7 +171,7 @@ def models(folder: Path, *, train="train", test="val"):
 
 def small_road(folder: Path, **changes):
     inputs = {name: str(folder / place) for name, place in PLACES.items()}
-    return load_road(RoadInputs(**(inputs | {"classes": WOOF, "size": 16} | changes)), "cpu")
+    return load_setup(DistillationInputs(**(inputs | {"classes": WOOF, "size": 16} | changes)), "cpu")
 
 
 PLACES = {"pipeline": "dit", "guide": "guide", "evaluator": "evaluator", "train": "train", "test": "val"}
@@ -221,9 +221,9 @@ def test_dag_draws_to_modes_of_the_training_images(woof):
     assert read_pool(woof[0] / "pool-unguided").provenance["settings"]["modes"] is None
 
 
-def test_given_target_rules_every_set(road, tmp_path):
+def test_given_target_rules_every_set(setup, tmp_path):
     output = tmp_path / "hill"
-    distill(output, replace(TINY, seeds=1, inputs=RoadInputs(target="hill")))
+    distill(output, replace(TINY, seeds=1, inputs=DistillationInputs(target="hill")))
     assert read_pool(output / "pool-dag").provenance["settings"]["target"]["name"] == "hill"
     targets = [read_pool(output / f"set-{name}").provenance["selection"]["target"] for name in ("dgs", "dag-dgs")]
     assert targets[0] == targets[1]
@@ -243,33 +243,33 @@ def test_same_command_goes_on_without_drawing_or_scoring_anew(woof):
 
 def test_split_of_fastai_is_warned_of_in_one_line_and_recorded(imagenet, monkeypatch, caplog):
     monkeypatch.setitem(imagenet_subsets.FASTAI_TEST_IMAGES, "ImageWoof", 20)  # as many as the folder has
-    road = small_road(imagenet, split="ilsvrc")
+    setup = small_road(imagenet, split="ilsvrc")
     warnings = [record.getMessage() for record in caplog.records if record.name.startswith("dag_diffusion")]
     assert len(warnings) == 1
     assert "20 test images are fastai's split of ImageWoof" in warnings[0]
-    assert road.record()["split"] == {"stated": "ilsvrc", "found": "fastai"}
+    assert setup.record()["split"] == {"stated": "ilsvrc", "found": "fastai"}
 
 
 def test_labels_of_trained_networks_follow_the_order_of_the_classes(imagenet):
-    road = small_road(imagenet, classes=("n02088364; 193", "tench"))
-    test = road.decoded(road.test)
+    setup = small_road(imagenet, classes=("n02088364; 193", "tench"))
+    test = setup.decoded(setup.test)
     assert [name.split(",")[0] for name in test.class_names.values()] == ["beagle", "Australian terrier", "tench"]
     assert (test.images.shape, sorted(test.labels.tolist())) == ((6, 16, 16, 3), [0, 0, 1, 1, 2, 2])
-    folders = [PurePath(row["file_name"]).parts[0] for row in road.test.rows]
+    folders = [PurePath(row["file_name"]).parts[0] for row in setup.test.rows]
     table = {"n02088364": 0, "n02096294": 1, "n01440764": 2}
     assert [table[folder] for folder in folders] == test.labels.tolist()
 
 
 def test_without_classes_all_of_the_test_images_count(imagenet):
-    road = small_road(imagenet, classes=())
-    assert list(road.class_names) == sorted([0, 193, 182, 258, 162, 155, 167, 159, 273, 207, 229])
-    assert (len(road.train), road.channels) == (33, 3)
+    setup = small_road(imagenet, classes=())
+    assert list(setup.class_names) == sorted([0, 193, 182, 258, 162, 155, 167, 159, 273, 207, 229])
+    assert (len(setup.train), setup.channels) == (33, 3)
 
 
 def test_only_what_is_trained_on_is_decoded(imagenet, tmp_path, monkeypatch):
-    road, opened = small_road(imagenet), []
+    setup, opened = small_road(imagenet), []
     monkeypatch.setattr(Pool, "open", lambda self, i, *a, was=Pool.open: opened.append(i) or was(self, i, *a))
-    assert len(road.decoded(road.train, random_rows(road.train.labels, 1, 0, road.class_names))) == 10
+    assert len(setup.decoded(setup.train, random_rows(setup.train.labels, 1, 0, setup.class_names))) == 10
     assert len(opened) == 10
 
 
@@ -291,26 +291,26 @@ def test_random_baseline_is_not_the_first_files_and_changes_with_the_seed():
 
 
 def test_reference_in_a_sum_of_targets_means_the_real_images(imagenet, tmp_path):
-    road = small_road(imagenet, classes=WOOF[:2], target="0.5*reference + 0.5*hill")
-    reference = reference_of(road, tmp_path, lambda more: None)
-    target = target_of_road(road, reference, tmp_path)
+    setup = small_road(imagenet, classes=WOOF[:2], target="0.5*reference + 0.5*hill")
+    reference = reference_for(setup, tmp_path, lambda more: None)
+    target = target_for(setup, reference, tmp_path)
     assert [round(weight, 2) for weight in target.weights] == [0.5, 0.5]
     name = next(iter(reference))
     assert target.targets[0].values(name).tolist() == pytest.approx(sorted(reference[name]))
 
 
 def test_classes_of_the_embedded_default_may_be_chosen():
-    road = load_road(RoadInputs(classes=("Bag", "Sandal")), "cpu")
-    assert list(road.class_names.values()) == ["Bag", "Sandal"]
-    assert (len(road.train), len(road.test), road.size, road.channels) == (200, 2000, (32, 32), 1)
-    assert {name: len(values) for name, values in reference_of(road, Path(), print).items()} == {
+    setup = load_setup(DistillationInputs(classes=("Bag", "Sandal")), "cpu")
+    assert list(setup.class_names.values()) == ["Bag", "Sandal"]
+    assert (len(setup.train), len(setup.test), setup.size, setup.channels) == (200, 2000, (32, 32), 1)
+    assert {name: len(values) for name, values in reference_for(setup, Path(), print).items()} == {
         "Bag": 6000,
         "Sandal": 6000,
     }
 
 
 def test_settings_of_the_embedded_default_are_what_they_were():
-    assert "inputs" not in RoadConfig().settings()
+    assert "inputs" not in DistillationConfig().settings()
 
 
 def run_mistakes(folder: Path) -> dict[str, tuple[list, str]]:

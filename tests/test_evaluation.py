@@ -163,7 +163,9 @@ class TestEvaluate:
 
     def test_looking_changes_no_training(self):
         slow = Protocol("hard", epochs=4, batch_size=6, max_shift=1, learning_rate=0.003)
-        blind, looked = (run({"good": draw(0)}, protocol=slow, looks=looks, seeds=range(3)) for looks in (0, 1))
+        blind, looked = (
+            run({"good": draw(0)}, protocol=slow, track_best=track_best, seeds=range(3)) for track_best in (0, 1)
+        )
         assert [r.accuracy for r in blind] == [r.accuracy for r in looked]
         assert all(r.best is None for r in blind)
         assert all(r.best >= r.accuracy for r in looked)
@@ -171,7 +173,9 @@ class TestEvaluate:
     def test_headline_is_the_last_epoch_and_the_best_look_stands_beside_it(self, monkeypatch):
         seen = iter([0.25, 0.75, 0.5])
         monkeypatch.setattr("dag_diffusion.evaluation.trials.accuracy", lambda *arguments: next(seen))
-        result = run({"good": draw(0)}, protocol=Protocol("short", epochs=3, batch_size=6), looks=True, seeds=[0])[0]
+        result = run({"good": draw(0)}, protocol=Protocol("short", epochs=3, batch_size=6), track_best=True, seeds=[0])[
+            0
+        ]
         assert (result.accuracy, result.best) == (0.5, 0.75)
 
     def test_length_of_the_training_follows_images_per_class(self):
@@ -184,7 +188,7 @@ class TestEvaluate:
         new = []
         assert run({"good": draw(0)}, known=known, on_result=new.append) == known
         assert new == []
-        run({"good": draw(0)}, known=known, on_result=new.append, looks=True)
+        run({"good": draw(0)}, known=known, on_result=new.append, track_best=True)
         assert len(new) == 2
 
     def test_records_of_earlier_versions_are_known_again(self):

@@ -104,17 +104,17 @@ def test_interrupted_pool_resumes_to_the_same_files(tmp_path, pipeline):
     with pytest.raises(Killed):
         fill_pool(pipeline, tmp_path / "killed", STEERED, batch_size=2, progress=kill_at(4))
     assert 4 <= len(list((tmp_path / "killed").glob("*/*.png"))) < 9
-    told = []
+    gather = []
     fill_pool(
         pipeline,
         tmp_path / "killed",
         STEERED,
         batch_size=2,
         resume=True,
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: gather.append((done, total)),
     )
-    assert told[0][0] >= 4
-    assert told[-1] == (9, 9)
+    assert gather[0][0] >= 4
+    assert gather[-1] == (9, 9)
     assert content(whole.path) == content(tmp_path / "killed")
 
 
@@ -364,7 +364,7 @@ def test_row_cut_off_within_a_letter_is_drawn_again(tmp_path):
 
 def test_processes_of_other_settings_do_not_fill_one_pool(tmp_path, pipeline, monkeypatch):
     other = {"settings": {"seed": 8}, "batch_size": 50}
-    monkeypatch.setattr("dag_diffusion.generation.filling.told", lambda value: [value, value | other])
+    monkeypatch.setattr("dag_diffusion.generation.filling.gather", lambda value: [value, value | other])
     with pytest.raises(ValueError, match="process 1 was started with other settings"):
         fill_pool(pipeline, tmp_path / "pool", SMALL)
     assert not (tmp_path / "pool").exists()

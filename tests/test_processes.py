@@ -10,7 +10,14 @@ import pytest
 from pools_on_disk import content
 from tiny import tiny_pipeline
 
-from dag_diffusion.generation.processes import in_step, is_started, launch, speaks, stop_signal, this_process
+from dag_diffusion.generation.processes import (
+    fail_together,
+    is_main_process,
+    is_started,
+    launch,
+    stop_signal,
+    this_process,
+)
 
 SMALL = ["--images-per-class", "7", "--num-inference-steps", "2", "--batch-size", "2", "--quiet"]
 
@@ -66,15 +73,15 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 
 def test_process_alone_speaks_and_fails_by_its_own_error():
     assert this_process().num_processes == 1
-    assert speaks()
+    assert is_main_process()
     assert not is_started()
-    with pytest.raises(KeyError, match="lost"), in_step():
+    with pytest.raises(KeyError, match="lost"), fail_together():
         raise KeyError("lost")
 
 
 def test_only_the_first_of_several_speaks(monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    assert not speaks()
+    assert not is_main_process()
 
 
 def test_stop_signal_is_noted_and_the_former_handler_comes_back():

@@ -159,21 +159,23 @@ def test_less_than_one_epoch_is_refused(network, data):
 def test_a_training_is_looked_at_about_100_times_and_after_its_last_epoch(network, data, epochs, expected):
     images, labels = (part[:4] for part in data)
     looked = []
-    train(network, images, labels, SHORT, seed=0, epochs=epochs, looks=lambda epoch, network: looked.append(epoch))
+    train(network, images, labels, SHORT, seed=0, epochs=epochs, track_best=lambda epoch, network: looked.append(epoch))
     assert looked == expected
 
 
 def test_a_look_sees_evaluation_mode_and_changes_nothing(network, data):
     modes, unseen = [], train(copy.deepcopy(network), *data, VARIED, seed=0)
     network.register_forward_pre_hook(lambda module, _: modes.append(module.training))
-    seen = train(network, *data, VARIED, seed=0, looks=lambda epoch, network: network(data[0]))
+    seen = train(network, *data, VARIED, seed=0, track_best=lambda epoch, network: network(data[0]))
     assert modes == [True, True, True, False] * 8
     assert torch.equal(weights(seen), weights(unseen))
 
 
 def test_the_last_look_sees_what_is_returned(network, data):
     looked = []
-    trained = train(network, *data, SHORT, seed=0, looks=lambda epoch, network: looked.append(weights(network).clone()))
+    trained = train(
+        network, *data, SHORT, seed=0, track_best=lambda epoch, network: looked.append(weights(network).clone())
+    )
     assert torch.equal(looked[-1], weights(trained))
 
 

@@ -91,8 +91,8 @@ def build_app(
     if pipeline.classifier is None:
         raise ValueError("this pipeline has no guide to steer and to measure by; give a classifier (--classifier)")
     names = distinct_names(pipeline.class_names)
-    for judge in [pipeline.classifier] + ([] if evaluator is None else [evaluator]):
-        pipeline.guide(judge, list(names))  # refuses now what would fail at the first look
+    for scorer in [pipeline.classifier] + ([] if evaluator is None else [evaluator]):
+        pipeline.guide(scorer, list(names))  # refuses now what would fail at the first look
     respond = _responder(pipeline, evaluator, num_inference_steps)
     with gradio.Blocks(title="dag-diffusion", fill_width=True) as page:
         gradio.Markdown(INTRODUCTION.format(evaluator="." if evaluator is None else MEASURED_TOO))
@@ -265,9 +265,9 @@ def difficulties_by(evaluator: nn.Module, pipeline: Any, images: list[Image.Imag
     """What another classifier finds of 8-bit images of one of the pipeline's classes, each in [0, 1]."""
     channels = 1 if images[0].mode == "L" else 3
     pixels = torch.stack([torch.from_numpy(as_eight_bit(image, channels).copy()) for image in images])
-    judge = pipeline.guide(evaluator, [label] * len(images))
+    scorer = pipeline.guide(evaluator, [label] * len(images))
     with torch.inference_mode():
-        margins = mean_margin([judge], pixels.permute(0, 3, 1, 2).float().to(judge.labels.device) / 255)
+        margins = mean_margin([scorer], pixels.permute(0, 3, 1, 2).float().to(scorer.labels.device) / 255)
     return torch.sigmoid(-margins).tolist()
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from dag_diffusion.generation.processes import leave
+from dag_diffusion.generation.processes import leave_process_group
 
 from .config_files import add_config_options
 from .evaluate import evaluate
@@ -69,5 +69,5 @@ def run_command() -> None:
             typer.echo(f"error: {told}; --help shows what there is", err=True)
             code = 2
     finally:
-        leave()
+        leave_process_group()
     raise SystemExit(code)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from dag_diffusion.data.files import require_writable, write_atomically
-from dag_diffusion.generation.processes import speaks
+from dag_diffusion.generation.processes import is_main_process
 
 MARK = "# written by dag-diffusion"  # first words of a saved file, so that no other file is overwritten by one
 OWN = ("config", "save_config", "help")
@@ -35,7 +35,7 @@ def _with_config_options(function: Callable[..., None]) -> Callable[..., None]:
     def command(**values: Any) -> None:
         context, path = values.pop("context"), values.pop("save_config")
         values.pop("config")
-        if path is not None and speaks():  # of several processes one writes
+        if path is not None and is_main_process():  # of several processes one writes
             save_config(path, context)
         function(**values)
 

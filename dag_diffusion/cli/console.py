@@ -25,7 +25,7 @@ QUIET_SECONDS = 600.0  # a batch of large images may take minutes; after ten, a 
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Turn the library's errors, which are written for people, into one line and exit code 2."""
-    from dag_diffusion.generation.processes import FailedElsewhereError, KilledError, StoppedError, speaks
+    from dag_diffusion.generation.processes import FailedElsewhereError, KilledError, StoppedError, is_main_process
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
@@ -45,7 +45,7 @@ def user_errors() -> Iterator[None]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(128 + error.signal) from None  # as shells say it
     except StoppedError as error:
-        if speaks():
+        if is_main_process():
             typer.echo(str(error), err=True)
         raise typer.Exit(128 + signal.SIGTERM) from None
     except RuntimeError as error:
@@ -54,7 +54,7 @@ def user_errors() -> Iterator[None]:
         typer.echo("error: the device ran out of memory; give a smaller --batch-size", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        if speaks():
+        if is_main_process():
             typer.echo("stopped; run, score and evaluate go on with the same command, generate with --resume", err=True)
         raise typer.Exit(130) from None
 

@@ -39,8 +39,8 @@ def evaluate(
     labels: Annotated[
         str, Option(help="hard, or soft for those that a teacher has written into every set; never in one table")
     ] = "hard",
-    looks: Annotated[
-        bool, Option("--looks", help="also test while training and tell the best epoch, as papers do; slow")
+    track_best: Annotated[
+        bool, Option("--track-best", help="also test while training and report the best epoch, as papers do; slow")
     ] = False,
     full: Annotated[Path | None, Option(help="all real training images, for DD-Ranking's hard-label recovery")] = None,
     without_augmentation: Annotated[
@@ -72,7 +72,7 @@ def evaluate(
             networks=list(dict.fromkeys(network or ["convnet-3"])),
             seeds=derived_seeds(seed, seeds),
             labels=labels,
-            looks=looks,
+            track_best=track_best,
             without_augmentation=without_augmentation,
             device=device_named(device),
         )

@@ -98,9 +98,9 @@ def generate(
     """
     with user_errors():
         from dag_diffusion.data.pools import require_writable_target
-        from dag_diffusion.generation.processes import in_step, is_started, launch, speaks
+        from dag_diffusion.generation.processes import fail_together, is_main_process, is_started, launch
 
-        if not resume and speaks():
+        if not resume and is_main_process():
             require_writable_target(output, overwrite=overwrite)  # before the model is loaded, which may take minutes
         if num_processes > 1 and not is_started():
             raise Exit(launch(num_processes, sys.argv[1:]))
@@ -115,7 +115,7 @@ def generate(
         from .inputs import guidance_named, mode_guidance_named
 
         curves = Path(f"{output.resolve()}-curves")
-        with in_step():
+        with fail_together():
             require_trackers(log_with or [], curves)
             dtype = precision_named(precision)
             loaded = load_pipeline(
@@ -140,7 +140,7 @@ def generate(
             }
             speed_up(loaded, compiled=compiled, channels_last=channels_last, vae_slicing=vae_slicing, xformers=xformers)
         with (
-            stages(quiet or not speaks()) as progress,
+            stages(quiet or not is_main_process()) as progress,
             tracked(log_with or [], curves, {"pool": str(output), "command": shlex.join(sys.argv)}) as track,
         ):
 
@@ -159,7 +159,7 @@ def generate(
                 **others,
                 progress=tell,
             )
-        if speaks():
+        if is_main_process():
             print(f"{len(pool)} images in {output}{_reached(pool)}")
 
 
@@ -210,9 +210,9 @@ def train_probe(
     """
     with user_errors():
         from dag_diffusion.generation import probe_training as probes
-        from dag_diffusion.loading import load_guides
+        from dag_diffusion.loading import load_guides, require_no_other_files, save_probe
 
-        probes.require_no_other_files(output, overwrite=overwrite)
+        require_no_other_files(output, overwrite=overwrite)
         loaded = load_pipeline(pipeline, "", device, use_safetensors=None if trust_bin else True)
         guides = load_guides(classifier or [], device) or [g for g in [loaded.classifier] if g is not None]
         config = probes.ProbeConfig(
@@ -227,7 +227,7 @@ def train_probe(
             probe, fidelity = probes.train_probe(
                 loaded, guides, config, labels=labels, batch_size=batch_size, progress=progress
             )
-        probes.save_probe(probe, output)
+        save_probe(probe, output)
         print(
             f"probe in {output}; on runs that it has not seen, mean |d - d of the guides| = "
             f"{fidelity.difficulty_error:.3f}, rank correlation of the margins {fidelity.correlation:.2f}"

@@ -59,17 +59,17 @@ def run(
     dag-diffusion run --config examples/imagewoof.yaml --train ILSVRC/train --test ILSVRC/val --output runs/woof
     """
     with user_errors():
-        from dag_diffusion.distillation import UNGUIDED, RoadConfig, distill
-        from dag_diffusion.distillation_setup import RoadInputs
+        from dag_diffusion.distillation import UNGUIDED, DistillationConfig, distill
+        from dag_diffusion.distillation_setup import DistillationInputs
         from dag_diffusion.evaluation.control import control_table
         from dag_diffusion.evaluation.tables import accuracy_table
 
         hide_loading_bars()
-        inputs = RoadInputs(
+        inputs = DistillationInputs(
             pipeline, guide, evaluator, train, test, tuple(classes or ()), size, channels, target or "", precision,
             split, trust_bin,
         )  # fmt: skip
-        config = RoadConfig(
+        config = DistillationConfig(
             ipc, pool_factor, network, protocol, seeds, seed, num_inference_steps, guidance_scale, mode_scale, inputs
         )
         with stages(quiet) as progress:

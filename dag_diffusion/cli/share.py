@@ -77,11 +77,11 @@ def serve(
         from .app import build_app, launch, require_gradio
 
         require_gradio()  # before the model is loaded, which may take minutes
-        dtype, judge = precision_named(precision), evaluator or ("" if pipeline else str(embedded.EVALUATOR))
+        dtype, scorer = precision_named(precision), evaluator or ("" if pipeline else str(embedded.EVALUATOR))
         loaded = load_pipeline(pipeline, classifier, device, use_safetensors=None if trust_bin else True, dtype=dtype)
         page = build_app(
             loaded,
-            evaluator=load_guide(judge, device, dtype) if judge else None,
+            evaluator=load_guide(scorer, device, dtype) if scorer else None,
             guidance_scale=guidance_scale,
             num_inference_steps=num_inference_steps,
         )

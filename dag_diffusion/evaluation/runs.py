@@ -178,7 +178,7 @@ class EvaluationConfig:
         networks: names, see ``networks``.
         seeds: of the trainings and draws.
         labels: ``hard`` or ``soft``.
-        looks: also test while training, and record the best.
+        track_best: also test while training, and record the best.
         without_augmentation: train everything a second time without augmentation, for the augmentation-robust score.
         device: of the trainings.
     """
@@ -187,7 +187,7 @@ class EvaluationConfig:
     networks: Sequence[str] = ("convnet-3",)
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
     labels: str = "hard"
-    looks: bool = False
+    track_best: bool = False
     without_augmentation: bool = False
     device: str = "cpu"
 
@@ -281,7 +281,7 @@ def _trained(
             protocol=protocol,
             seeds=config.seeds,
             labels=labels,
-            looks=config.looks,
+            track_best=config.track_best,
             **usual_normalisation(test.images.shape[-1]),
             device=config.device,
             test_name=test_name,

@@ -18,7 +18,7 @@ from .augmentations import cropped, cutmixed, flipped, recoloured, shifted
 from .protocols import PROTOCOLS, Protocol
 
 __all__ = ["PROTOCOLS", "Protocol", "derived_seeds", "train"]
-LOOKS = 100  # times at most that a training is looked at, the field's number
+BEST_EVERY = 100  # times at most that a training is looked at, the field's number
 
 
 def derived_seeds(seed: int, count: int) -> list[int]:
@@ -36,7 +36,7 @@ def train(
     epochs: int | None = None,
     mean: float | Sequence[float] = 0.5,
     std: float | Sequence[float] = 0.5,
-    looks: Callable[[int, nn.Module], None] | None = None,
+    track_best: Callable[[int, nn.Module], None] | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> nn.Module:
     """Train ``network``, in place, and return it in evaluation mode.
@@ -49,8 +49,8 @@ def train(
         epochs: None: the protocol's for so many images per class, counting the classes that occur (for probabilities,
             as the likeliest of an image), so that sets of soft labels had better say it.
         mean, std: what the images were normalised by, as of ``evaluation.normalise``; only colours depend on it.
-        looks: called with the number of epochs done and the network, in evaluation mode, about ``LOOKS`` times and
-            after the last epoch; what it does changes no random draw.
+        track_best: called with the number of epochs done and the network, in evaluation mode, about ``BEST_EVERY``
+            times and after the last epoch; what it does changes no random draw.
         progress: called after each epoch with the number of epochs done and their last mean loss.
 
     Raises:
@@ -75,8 +75,8 @@ def train(
             losses.append(_descend(network, optimizer, inputs, labels[batch], protocol, generator))
             schedule.step()
         loss = _require_finite(torch.stack(losses).mean().item(), epoch, protocol)
-        if looks is not None and (epoch % max(1, epochs // LOOKS) == 0 or epoch == epochs):
-            looks(epoch, network.eval())
+        if track_best is not None and (epoch % max(1, epochs // BEST_EVERY) == 0 or epoch == epochs):
+            track_best(epoch, network.eval())
             network.train()
         if progress is not None:
             progress(epoch, loss)

@@ -49,7 +49,7 @@ def evaluate(
     protocol: Protocol = PROTOCOLS["classic"],
     seeds: Iterable[int] = (0, 1, 2, 3, 4),
     labels: str = "hard",
-    looks: bool = False,
+    track_best: bool = False,
     num_classes: int | None = None,
     mean: float | Sequence[float] = 0.5,
     std: float | Sequence[float] = 0.5,
@@ -66,8 +66,8 @@ def evaluate(
         test: images that no set, guide or generator has seen; their class names rule.
         network: one name or several, see ``networks``.
         labels: ``hard``, or ``soft`` to learn the probabilities that come with the images.
-        looks: also test while training, up to about a hundred times, and record the best; with 10,000 test images that
-            takes longer than the training itself.
+        track_best: also test while training, up to about a hundred times, and record the best; with 10,000 test
+            images that takes longer than the training itself.
         num_classes: logits of the network; by default the largest label of ``test`` and one.
         mean, std: see ``normalise``; the same for every set and the test images.
         test_name: what the results call the test images.
@@ -84,12 +84,12 @@ def evaluate(
     """
     networks = [network] if isinstance(network, str) else list(network)
     images, logits = normalise(test.images, mean, std), _logits(num_classes, test)
-    bench = _Bench(test, images, protocol, _checked(labels), looks, logits, mean, std, device, test_name)
+    bench = _Conditions(test, images, protocol, _checked(labels), track_best, logits, mean, std, device, test_name)
     # a set that does not fit is refused now, not after hours of training the others
     ready = {name: source if callable(source) else bench.prepared(source, name) for name, source in sets.items()}
     for name in networks:
         build_network(name, **bench.shape)  # refuses a name or size now
-    earlier = {result.identity: result for result in known if result.best is not None or not looks}
+    earlier = {result.identity: result for result in known if result.best is not None or not track_best}
     results = []
     for seed in seeds:
         for name, source in ready.items():
@@ -107,14 +107,14 @@ def evaluate(
 
 
 @dataclass(frozen=True, eq=False)
-class _Bench:
+class _Conditions:
     """All that the trainings of one evaluation share."""
 
     test: LabelledImages
     test_images: Tensor
     protocol: Protocol
     labels: str
-    looks: bool
+    track_best: bool
     num_classes: int
     mean: float | Sequence[float]
     std: float | Sequence[float]
@@ -146,8 +146,14 @@ class _Bench:
         targets = self._targets(given).to(self.device)
         epochs = self.protocol.epochs_for(given.per_class)
         seen: list[float] = []
-        looks = (lambda epoch, learner: seen.append(self._test(learner))) if self.looks else None
-        options: dict[str, Any] = {"seed": seed, "epochs": epochs, "mean": self.mean, "std": self.std, "looks": looks}
+        track_best = (lambda epoch, learner: seen.append(self._test(learner))) if self.track_best else None
+        options: dict[str, Any] = {
+            "seed": seed,
+            "epochs": epochs,
+            "mean": self.mean,
+            "std": self.std,
+            "track_best": track_best,
+        }
         trained = train(fresh, images, targets, self.protocol, **options)
         last = seen[-1] if seen else self._test(trained)  # the last look comes after the last epoch
         return Result(

@@ -28,7 +28,7 @@ from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline, DifficultyGuidedPipelineOutput
 
 from .plan import ImageJob, PoolConfig, plan
-from .processes import StoppedError, in_step, stop_signal, this_process, told
+from .processes import StoppedError, fail_together, gather, stop_signal, this_process
 from .provenance import provenance_of
 from .tracking import run_log
 from .work_queue import (
@@ -93,13 +93,13 @@ def fill_pool(
     """
     config, folder, state = config or PoolConfig(), Path(folder), this_process()
     others = {"extra_guides": tuple(extra_guides), "reference_classifier": reference_classifier}
-    with in_step():
+    with fail_together():
         jobs = plan(config, pipeline.class_names)
         _check(pipeline, config, jobs, others, batch_size)
         record = provenance_of(pipeline, config, others, source)
     _require_alike(record, batch_size)
     with ExitStack() as leaving:
-        with in_step():
+        with fail_together():
             if state.is_main_process:
                 leaving.enter_context(locked(folder))
                 if begin(folder, record, resume=resume, overwrite=overwrite):
@@ -107,11 +107,11 @@ def fill_pool(
         log = leaving.enter_context(run_log(folder, state.process_index))
         asked = leaving.enter_context(stop_signal())
         run = None
-        with in_step():
+        with fail_together():
             if state.is_main_process:
                 done, run = take_stock(folder, jobs, pipeline.image_size)
                 log.info("%d of %d images are there; %s", done, len(jobs), _circumstances(pipeline, batch_size))
-        run = folder / ROWS / told(run and run.name)[0]
+        run = folder / ROWS / gather(run and run.name)[0]
         draw = partial(_draw, partial(pipeline, **others), config)
         _fill(run, jobs, draw, batch_size, asked, progress if state.is_main_process else None, log)
     return read_pool(folder)
@@ -120,7 +120,7 @@ def fill_pool(
 def _require_alike(record: Mapping[str, Any], batch_size: int) -> None:
     """Processes of other settings, started by hand on another machine, would draw parts of another pool."""
     kept = {name: record[name] for name in ("pipeline", "settings", "classes", "dtype", "scheduler")}
-    first, *rest = told(kept | {"batch_size": batch_size})
+    first, *rest = gather(kept | {"batch_size": batch_size})
     for number, other in enumerate(rest, 1):
         if differing := list(differences(first, other)):
             raise ValueError(
@@ -177,7 +177,7 @@ def _fill(
     folder, state = run.parent.parent, this_process()
     done = earlier_images(folder)
     tell = _teller(run, len(done), len(jobs), progress, log if state.is_main_process else None)
-    with in_step():
+    with fail_together():
         try:
             with written_behind(run, state.process_index) as write:
                 for piece in _pieces(draw, run, jobs, done, batch_size, asked):
@@ -187,11 +187,11 @@ def _fill(
             with suppress(OSError):  # of a full disk, or a run that is over; why it failed is what counts
                 ask_to_stop(run)  # the others need not go on for hours
             raise
-    stopped, count = any(told(asked.is_set())), tell(last=True)
+    stopped, count = any(gather(asked.is_set())), tell(last=True)
     if stopped:
         way = "the same command and --resume" if count else "the same command"
         raise StoppedError(f"stopped as asked, {count} of {len(jobs)} images are there; go on with {way}")
-    with in_step():
+    with fail_together():
         if state.is_main_process:
             finish(folder, jobs, patience=PATIENCE if state.num_processes > 1 else 0)
 

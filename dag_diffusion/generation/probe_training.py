@@ -9,7 +9,7 @@ keeps it as a component.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from dag_diffusion.classifiers import class_names_of, image_logits, preprocessin
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import margin
 from dag_diffusion.guidance.probes import REST, describe, with_signal_rate
+from dag_diffusion.progress import Progress
 
 if TYPE_CHECKING:
     from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
@@ -31,7 +32,6 @@ logger = logging.getLogger(__name__)
 FEW = 20  # sampling runs of a class below which a probe is no more than a guess
 UNGUIDED = 3  # one batch in so many is drawn unguided: what the sampler makes by itself must be known too
 UNKNOWN = -20.0  # log-probability of classes that are not drawn, which a guide need not know
-Progress = Callable[[str, int, int], None]  # stage, done, of
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Several processes that work as one: how they start, fail together with one word, and stop when they are told to.
 
-with in_step(): ...        # what fails in one process fails in all, and is told once
+with fail_together(): ...        # what fails in one process fails in all, and is told once
 with stop_signal() as asked: ...        # SIGTERM sets ``asked`` instead of killing, so that a batch can be finished
 """
 
@@ -48,7 +48,7 @@ def this_process() -> "PartialState":
 
 
 @contextmanager
-def in_step() -> Iterator[None]:
+def fail_together() -> Iterator[None]:
     """Let no process leave before all have come to the end, and none go on if one has failed.
 
     Raises:
@@ -61,7 +61,7 @@ def in_step() -> Iterator[None]:
     except Exception as error:
         failure = error
     try:
-        reports = told(None if failure is None else str(failure) or type(failure).__name__)
+        reports = gather(None if failure is None else str(failure) or type(failure).__name__)
     except FailedElsewhereError as gone:
         raise failure or gone from None
     failed = [number for number, report in enumerate(reports) if report is not None]
@@ -71,7 +71,7 @@ def in_step() -> Iterator[None]:
         raise FailedElsewhereError(f"process {failed[0]} of {state.num_processes} failed: {reports[failed[0]]}")
 
 
-def told(value: Any) -> list[Any]:
+def gather(value: Any) -> list[Any]:
     """What each process says, in their order, known to all of them; waits for the last.
 
     Raises:
@@ -112,12 +112,12 @@ def is_started() -> bool:
     return "LOCAL_RANK" in os.environ
 
 
-def speaks() -> bool:
+def is_main_process() -> bool:
     """Whether this process, of all that were started, is the one to say what all would."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def leave() -> None:
+def leave_process_group() -> None:
     """Part from the other processes before this one ends, which else may crash on its way out and hide why."""
     if is_started() and "torch" in sys.modules:
         from torch import distributed

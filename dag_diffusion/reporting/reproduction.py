@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.distillation import RoadConfig
 
 Record = Mapping[str, Any]
 
@@ -199,10 +198,10 @@ def _comment(text: str) -> str:
     return "# " + " ".join(text.split())
 
 
-def _command(output: Path, config: RoadConfig) -> str:
-    own = {k: v for k, v in config.settings().items() if k != "inputs" and v != getattr(RoadConfig, k)}
+def command_of_run(output: Path, settings: Mapping[str, Any]) -> str:
+    """The ``run`` command of a distillation from the settings that were given, by their names in the configuration."""
     parts = [f"dag-diffusion run --output {shlex.quote(str(output))}"]
-    for name, value in {**config.inputs.given(), **own}.items():
+    for name, value in settings.items():
         flag = f"--{name.replace('_', '-')}"
         values = value if isinstance(value, list) else [value]
         parts += [flag] if value is True else [f"{flag} {shlex.quote(str(one))}" for one in values]

@@ -16,7 +16,7 @@ from dag_diffusion.sampling.scales import BINS
 
 from .difficulty_figures import quota_bars
 from .figures import Drawing, scatter, set_color, svg
-from .sets import ReportedSet, aim_of
+from .sets import ReportedSet, target_of
 
 DASH = "\N{EN DASH}"
 FIRST_OF_NUMBERS = "+-\N{MINUS SIGN}±<>≤≥[( "
@@ -107,7 +107,7 @@ def control_drawings(pools: Sequence[ReportedSet]) -> list[Drawing]:
     drawings = []
     for i, one in enumerate(pools):
         scored = np.concatenate([*one.easy_to_hard.values(), np.empty(0, np.int64)])
-        pairs = [(aim_of(row), row["difficulty"]) for row in (one.pool.rows[j] for j in scored)]
+        pairs = [(target_of(row), row["difficulty"]) for row in (one.pool.rows[j] for j in scored)]
         pairs = [(aim, found) for aim, found in pairs if aim is not None]
         if pairs:
             aimed, measured = np.array(pairs, np.float64).T

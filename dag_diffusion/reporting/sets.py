@@ -68,7 +68,7 @@ class ReportedSet:
     @cached_property
     def aims(self) -> dict[str, np.ndarray]:
         """Class name to the target difficulties of its images, of those that have one; empty for an unguided pool."""
-        found = {name: [aim_of(self.pool.rows[i]) for i in rows] for name, rows in self.easy_to_hard.items()}
+        found = {name: [target_of(self.pool.rows[i]) for i in rows] for name, rows in self.easy_to_hard.items()}
         kept = {name: [aim for aim in own if aim is not None] for name, own in found.items()}
         return {name: np.array(own) for name, own in kept.items() if own}
 
@@ -85,7 +85,7 @@ class ReportedSet:
         return [row for row in classes if _is_selection(row)] if isinstance(classes, list) else []
 
 
-def aim_of(row: Mapping[str, Any]) -> float | None:
+def target_of(row: Mapping[str, Any]) -> float | None:
     """The target difficulty of one image, None if it has none that is a number."""
     aim = row.get("target_difficulty")
     return float(aim) if isinstance(aim, Real) and not isinstance(aim, bool) and math.isfinite(aim) else None

@@ -17,7 +17,7 @@ from dag_diffusion.data.images import UnreadableImageError, as_eight_bit
 from dag_diffusion.data.pools import Pool
 
 from .figures import even_sample
-from .sets import ReportedSet, aim_of
+from .sets import ReportedSet, target_of
 
 PER_CLASS, LEAST = 12, 2
 BUDGET = 4000  # thumbnails of a page, ten megabytes of photographs
@@ -43,7 +43,7 @@ def shown_image(pool: Pool, index: int) -> dict[str, Any]:
 
     A file that cannot be read leaves its place empty, with a word why; the rest of the page is worth having.
     """
-    row, aim = pool.rows[index], aim_of(pool.rows[index])
+    row, aim = pool.rows[index], target_of(pool.rows[index])
     shown = {"difficulty": short(row["difficulty"]), "target": None if aim is None else short(aim)}
     try:
         image = small(pool, index, THUMBNAIL)

@@ -26,7 +26,7 @@ from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import METADATA, SELECTED, read_rows
 from dag_diffusion.identity import digest_of
 
-from .scoring import Judge, judges_of, read_ahead, require_options, scored_batches
+from .scoring import Scorer, read_ahead, require_options, scored_batches, scorers_of
 
 logger = logging.getLogger(__name__)
 FORMAT = 1  # raise it when the same image and classifier come to another score, so that earlier ones are not kept
@@ -76,19 +76,19 @@ def score_and_record(
     """
     path = _destination_of(pool, destination)
     require_options(measure, on_error)  # before the files are read, which may take minutes
-    judges = judges_of(pool, list(classifiers.values()), class_map, dtype, measure)
+    scorers = scorers_of(pool, list(classifiers.values()), class_map, dtype, measure)
     with _alone(path):
         earlier = _earlier_rows(pool, path, own=destination is None)
         cache = _Cache(path)
         known = cache.fill(pool, earlier)
         keys: list[str | None] = []
-        for hashed in read_ahead(_key_of(pool, judges, measure), range(len(pool)), FILES):
+        for hashed in read_ahead(_key_of(pool, scorers, measure), range(len(pool)), FILES):
             keys += [key for _, key in hashed]
             if progress is not None:
                 progress(sum(key in known for _, key in hashed))
         todo = [index for index, key in enumerate(keys) if key not in known]
         options: dict[str, Any] = {"measure": measure, "batch_size": batch_size, "on_error": on_error}
-        for batch in scored_batches(pool, todo, judges, **options):
+        for batch in scored_batches(pool, todo, scorers, **options):
             scored = zip((keys[index] for index in batch.read), batch.values.tolist(), strict=True)
             found = {key: value for key, value in scored if key is not None}
             cache.append(found)
@@ -216,20 +216,25 @@ def _scores_in(rows: Iterable[Any]) -> dict[str, float]:
     }
 
 
-def _scorer_key(judge: Judge) -> str:
+def _scorer_key(scorer: Scorer) -> str:
     """A digest of all that makes a classifier's logits: modules, every weight and buffer, preprocessing, precision."""
-    parts = [str(judge.classifier), class_names_of(judge.classifier), judge.preprocessing.as_fields(), judge.precision]
-    text = json.dumps([*parts, digest_of(judge.classifier)], default=str)
+    parts = [
+        str(scorer.classifier),
+        class_names_of(scorer.classifier),
+        scorer.preprocessing.as_fields(),
+        scorer.precision,
+    ]
+    text = json.dumps([*parts, digest_of(scorer.classifier)], default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _key_of(pool: Pool, judges: Sequence[Judge], measure: str) -> Callable[[int], str | None]:
+def _key_of(pool: Pool, scorers: Sequence[Scorer], measure: str) -> Callable[[int], str | None]:
     """Keys of images by their row; None for a file that cannot be read, which scoring will complain about."""
-    identities = [_scorer_key(judge) for judge in judges]
+    identities = [_scorer_key(scorer) for scorer in scorers]
 
     def key(index: int) -> str | None:
         label = pool.rows[index]["label"]
-        by = sorted((name, judge.labels[label]) for name, judge in zip(identities, judges, strict=True))
+        by = sorted((name, scorer.labels[label]) for name, scorer in zip(identities, scorers, strict=True))
         try:
             image = _file_digest(pool, index)
         except OSError:

@@ -50,7 +50,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Judge:
+class Scorer:
     """A classifier as it scores one pool.
 
     Attributes:
@@ -108,9 +108,9 @@ def score_pool(
         >>> score_pool(read_pool("my_images"), load_classifier("timm/resnet50.tv_in1k")).difficulties
     """
     require_options(measure, on_error)
-    judges = judges_of(pool, classifier, class_map, dtype, measure)
+    scorers = scorers_of(pool, classifier, class_map, dtype, measure)
     batches = scored_batches(
-        pool, range(len(pool)), judges, measure=measure, batch_size=batch_size, on_error=on_error, features=features
+        pool, range(len(pool)), scorers, measure=measure, batch_size=batch_size, on_error=on_error, features=features
     )
     difficulties, unread, kept = np.full(len(pool), np.nan), np.ones(len(pool), bool), None
     for batch in batches:
@@ -130,13 +130,13 @@ def require_options(measure: str, on_error: str) -> None:
         raise ValueError(f"on_error is {on_error!r}; use 'raise' to stop at an unreadable image or 'skip' to go on")
 
 
-def judges_of(
+def scorers_of(
     pool: Pool,
     classifiers: nn.Module | Sequence[nn.Module],
     class_map: Mapping[str, str | int] | None = None,
     dtype: torch.dtype | None = None,
     measure: str = "confidence",
-) -> list[Judge]:
+) -> list[Scorer]:
     """What each classifier needs to score a pool; ValueError if one cannot."""
     classifiers = [classifiers] if isinstance(classifiers, nn.Module) else classifiers
     if not classifiers:
@@ -150,7 +150,7 @@ def judges_of(
             return dict.fromkeys(names, 0)
         return match_classes(names, class_names_of(classifier), mapping=class_map)
 
-    return [Judge(c, preprocessing_of(c), labels_of(c), _precision(c, dtype)) for c in classifiers]
+    return [Scorer(c, preprocessing_of(c), labels_of(c), _precision(c, dtype)) for c in classifiers]
 
 
 def _precision(classifier: nn.Module, dtype: torch.dtype | None) -> torch.dtype:
@@ -167,7 +167,7 @@ def _precision(classifier: nn.Module, dtype: torch.dtype | None) -> torch.dtype:
 def scored_batches(
     pool: Pool,
     indices: Iterable[int],
-    judges: Sequence[Judge],
+    scorers: Sequence[Scorer],
     *,
     measure: str = "confidence",
     batch_size: int | None = None,
@@ -175,7 +175,7 @@ def scored_batches(
     features: bool = False,
 ) -> Iterator[ScoredBatch]:
     """Score some rows of a pool, a batch at a time; arguments as of ``score_pool``."""
-    measured, wanted = measure_named(measure), {judge.preprocessing for judge in judges}
+    measured, wanted = measure_named(measure), {scorer.preprocessing for scorer in scorers}
 
     def fitted(index: int) -> dict[Preprocessing, Tensor] | None:
         try:
@@ -186,20 +186,20 @@ def scored_batches(
             logger.warning("skipped: %s", error)
             return None
 
-    for batch in read_ahead(fitted, indices, batch_size or _batch_size(judges)):
+    for batch in read_ahead(fitted, indices, batch_size or _batch_size(scorers)):
         images = {index: image for index, image in batch if image is not None}
         values, kept = torch.empty(0), torch.empty(0)
         if images:
             rows = [pool.rows[index] for index in images]
-            asked = [_asked(judge, list(images.values()), rows, measured, features) for judge in judges]
+            asked = [_asked(scorer, list(images.values()), rows, measured, features) for scorer in scorers]
             values, kept = torch.stack([value for value, _ in asked]).mean(0), asked[0][1]
         yield ScoredBatch([index for index, _ in batch], list(images), values.numpy(), kept.numpy())
 
 
-def _batch_size(judges: Sequence[Judge]) -> int:
+def _batch_size(scorers: Sequence[Scorer]) -> int:
     """Few images on a CPU, where 4 of 224 pixels are twice as fast as 64: their activations stay in its cache."""
-    pixels = max(judge.preprocessing.height * judge.preprocessing.width for judge in judges)
-    at_once = 4 if next(judges[0].classifier.parameters()).device.type == "cpu" else 256
+    pixels = max(scorer.preprocessing.height * scorer.preprocessing.width for scorer in scorers)
+    at_once = 4 if next(scorers[0].classifier.parameters()).device.type == "cpu" else 256
     return min(max(at_once * 224**2 // pixels, 1), 512)
 
 
@@ -249,21 +249,21 @@ def _as_tensor(image: Image.Image, channels: int) -> Tensor:
 
 @torch.inference_mode()
 def _asked(
-    judge: Judge,
+    scorer: Scorer,
     images: Sequence[Mapping[Preprocessing, Tensor]],
     rows: Sequence[Mapping[str, Any]],
     measured: Callable[[Tensor, Tensor], Tensor],
     features: bool,
 ) -> tuple[Tensor, Tensor]:
     """Values ``(batch,)`` float64 and features ``(batch, dim)`` float32, if asked for, both on the CPU."""
-    weight = next(judge.classifier.parameters())
-    batch = torch.cat([image[judge.preprocessing] for image in images]).to(weight.device)
-    batch = judge.preprocessing.normalised(batch).contiguous(memory_format=torch.channels_last)  # faster convolutions
-    precise = torch.autocast(weight.device.type, judge.precision, enabled=judge.precision != weight.dtype)
-    with precise, _inputs_of(_head(judge.classifier) if features else None) as inputs:
-        logits = prepared_logits(judge.classifier, batch)
-    _require_finite(logits, rows, judge.precision)
-    labels = torch.tensor([judge.labels[row["label"]] for row in rows], device=logits.device)
+    weight = next(scorer.classifier.parameters())
+    batch = torch.cat([image[scorer.preprocessing] for image in images]).to(weight.device)
+    batch = scorer.preprocessing.normalised(batch).contiguous(memory_format=torch.channels_last)  # faster convolutions
+    precise = torch.autocast(weight.device.type, scorer.precision, enabled=scorer.precision != weight.dtype)
+    with precise, _inputs_of(_head(scorer.classifier) if features else None) as inputs:
+        logits = prepared_logits(scorer.classifier, batch)
+    _require_finite(logits, rows, scorer.precision)
+    labels = torch.tensor([scorer.labels[row["label"]] for row in rows], device=logits.device)
     kept = (inputs[-1] if inputs else logits).flatten(1).float().cpu()
     return measured(logits, labels).double().cpu(), kept
 
