@@ -3,7 +3,16 @@
 Names are imported when first used, so that ``import dag_diffusion`` costs nothing; ``__init__.pyi`` lists them.
 """
 
+from typing import Any
+
 import lazy_loader
 
 __version__ = "0.1.0"
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+_import_name, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'dag_diffusion' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return _import_name(name)

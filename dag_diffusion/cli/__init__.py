@@ -3,6 +3,6 @@
 
 def main() -> None:
     """Entry point of ``dag-diffusion``; nothing heavy is imported before a command runs."""
-    from .commands import run_command
+    from .commands import main as run
 
-    run_command()
+    run()

@@ -54,7 +54,7 @@ for command in COMMANDS:
 add_config_options(app)
 
 
-def run_command() -> None:
+def main() -> None:
     """Run what the command line asks for.  A wrong option too is one line and exit code 2."""
     try:
         code = app(standalone_mode=False)
