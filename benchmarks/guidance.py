@@ -194,7 +194,6 @@ Method = Callable[[int], Tensor]
 def main_methods(bench: Bench, others: dict) -> dict[str, Method]:
     draw = bench.draw
     methods = {
-        "squared error": lambda s: draw(s, difficulty_guidance=replace(DEFAULT, objective="squared_error")),
         "decoder at every step": lambda s: draw(s, probed=False, difficulty_guidance=DECODED),
         "probe alone": lambda s: draw(s, difficulty_guidance=replace(DEFAULT, decoded_steps=0)),
         "default: probe, last 2 decoded": lambda s: draw(s),
@@ -222,14 +221,8 @@ def option_methods(bench: Bench, others: dict) -> dict[str, Method]:
         "stop=1.0": changed(stop=1.0),
         "every=2": changed(every=2),
         "max_norm=0.1": changed(max_norm=0.1),
-        "schedule=increasing": changed(schedule="increasing"),
-        "schedule=decreasing": changed(schedule="decreasing"),
-        "objective=cross_entropy": changed(objective="cross_entropy"),
         "decoder at every step, class_direction=0.1": changed(probe=False),
-        "recurrence=2": changed(recurrence=2),
-        "gradient=denoiser": changed(gradient="denoiser"),
         "smoothing=0.3, 2 samples": changed(smoothing=0.3, samples=2),
-        "decoder, jitter=0.5": changed(probe=False, jitter=0.5),
         "modes, no classifier": lambda s: bench.draw(s, guided=False, modes=plain, mode_guidance=mgd3),
         "modes of pooled latents, no classifier": lambda s: bench.draw(
             s, guided=False, modes=pooled, mode_guidance=mgd3
@@ -239,7 +232,6 @@ def option_methods(bench: Bench, others: dict) -> dict[str, Method]:
     }
     if others:
         methods["decoder, 5 guides"] = lambda s: bench.draw(s, probed=False, extra_guides=tuple(others.values()))
-        methods["reference term (wide)"] = lambda s: bench.draw(s, probed=False, reference_classifier=others["wide"])
     return methods
 
 

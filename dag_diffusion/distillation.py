@@ -171,8 +171,8 @@ class DistillationConfig:
     protocol: str = "quick"
     seeds: int = 3
     seed: int = 0
-    num_inference_steps: int = PoolConfig.num_inference_steps
-    guidance_scale: float = PoolConfig.guidance_scale
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
     mode_scale: float = ModeGuidance.scale
     inputs: DistillationInputs = field(default_factory=DistillationInputs)
 

@@ -1,10 +1,10 @@
 """Which model this is: an exact digest of its weights, and a sketch that knows it again in another precision.
 
-    sketch of a matrix w = <w, r> / |w|,   r_i = sqrt(2) cos(i^2)
+    sketch of a matrix w = <w, r> / |w|, ln |w|,   r_i = sqrt(2) cos(i^2)
 
-Any change of a weight changes the digest.  The sketch has a standard normal number for each matrix: rounding to half
-precision moves it by some thousandths, another matrix, such as that of a new head, by about one.  Only the first
-weights of each matrix count, so that it can be taken before every call.
+Any change of a weight changes the digest.  The sketch has two numbers for each matrix, of which the first is standard
+normal: rounding to half precision moves them by some thousandths, another matrix, such as that of a new head, by about
+one.  Only the first weights of each matrix count, so that it can be taken before every call.
 """
 
 import hashlib
@@ -29,8 +29,8 @@ def digest_of(model: nn.Module) -> str:
 
 @torch.no_grad()
 def sketch_of(model: nn.Module) -> list[float]:
-    """One number for each weight matrix, in the order of the parameters; see the module."""
-    return [_projected(parameter) for parameter in model.parameters() if parameter.ndim > 1]
+    """Two numbers for each weight matrix, in the order of the parameters; see the module."""
+    return [number for matrix in model.parameters() if matrix.ndim > 1 for number in _projected(matrix)]
 
 
 def is_same_model(sketch: Sequence[float], other: Sequence[float]) -> bool:
@@ -40,7 +40,8 @@ def is_same_model(sketch: Sequence[float], other: Sequence[float]) -> bool:
     )
 
 
-def _projected(matrix: Tensor) -> float:
+def _projected(matrix: Tensor) -> tuple[float, float]:
     weights = matrix.flatten()[:PROJECTED].double().cpu()
     direction = 2**0.5 * torch.arange(len(weights), dtype=torch.float64).square().cos()
-    return round(float(weights @ direction / weights.norm().clamp(min=1e-12)), 4)
+    norm = weights.norm().clamp(min=1e-12)
+    return round(float(weights @ direction / norm), 4), round(float(norm.log()), 4)

@@ -4,7 +4,7 @@ The only place that knows the loop of diffusers; the maths is in ``dag_diffusion
 between schedulers in ``dag_diffusion.guidance.schedulers``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,28 +27,13 @@ from transformers import PreTrainedModel
 
 from dag_diffusion.classifiers import Guide, class_names_of, mean_margin, preprocessing_of
 from dag_diffusion.data.class_names import match_classes
-from dag_diffusion.guidance.difficulty_guidance import (
-    Draw,
-    GuidanceConfig,
-    MarginOf,
-    Shift,
-    difficulty_shift,
-    jitter,
-    predicted_clean,
-    smoothed,
-    warn_of_trouble,
-)
-from dag_diffusion.guidance.mode_guidance import ModeGuidance, mode_shift
+from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
+from dag_diffusion.guidance.guided_step import ModePull, Steering, guided_step
+from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.guidance.probes import probe_margin, require_probe_of
-from dag_diffusion.guidance.schedulers import (
-    denoise,
-    noised_again,
-    place,
-    require_supported,
-    signal_rate,
-    signal_rate_after,
-)
+from dag_diffusion.guidance.schedulers import require_supported
 
+DEFAULT_GUIDANCE_SCALE, DEFAULT_STEPS = 4.0, 50  # those of `DiTPipeline`, for a pipeline that carries none of its own
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
@@ -67,18 +52,23 @@ class DifficultyGuidedPipelineOutput(BaseOutput):
     difficulties: Tensor | None
 
 
-@dataclass(frozen=True)
-class Steering:
-    """What the images of one call are steered by; `guides` and `reference` are asked through the decoder."""
+@dataclass(frozen=True, kw_only=True)
+class PreparedCall:
+    """What one call works with, checked.
 
-    config: GuidanceConfig
+    Attributes:
+        labels: ``(n,)`` ids of the classes, on the device.
+        num_steps, guidance_scale: denoising steps, and scale of classifier-free guidance.
+        own: the pipeline's guide, which measures the images; empty without one.
+        difficulty, modes: what the images are guided by, if they are.
+    """
+
     labels: Tensor
-    targets: Tensor
-    guides: Sequence[Guide]
-    reference: Sequence[Guide]
     num_steps: int
     guidance_scale: float
-    draw: Draw
+    own: Sequence[Guide]
+    difficulty: Steering | None
+    modes: ModePull | None
 
 
 class DifficultyGuidedPipeline(DiTPipeline):
@@ -94,10 +84,13 @@ class DifficultyGuidedPipeline(DiTPipeline):
             `thresholding`, which are meant for pixels.
         classifier (`PreTrainedModel`, *optional*): the guide, any transformers or timm-wrapped image classifier that
             knows the classes by name.  Saved and loaded with the pipeline.
-        probe (`PreTrainedModel`, *optional*): foretells the guide's margin from latents, so that most guided steps need
+        probe (`PreTrainedModel`, *optional*): predicts the guide's margin from latents, so that most guided steps need
             no decoder; from `dag_diffusion.generation.probe_training.train_probe`.
         guidance_vae ([`AutoencoderTiny`] or [`AutoencoderKL`], *optional*): a cheaper decoder, for gradients only.
         id2label (`dict`, *optional*): label to class name; commas separate synonyms.  Saved with the pipeline.
+        default_guidance_scale (`float`, *optional*): scale of classifier-free guidance that suits the transformer, for
+            calls that name none; 4, as in `DiTPipeline`, if not given.  Saved with the pipeline.
+        default_num_inference_steps (`int`, *optional*): denoising steps that suit it, likewise; 50 if not given.
 
     Example:
         >>> from dag_diffusion import DifficultyGuidedPipeline, embedded
@@ -121,10 +114,16 @@ class DifficultyGuidedPipeline(DiTPipeline):
         id2label: dict | None = None,
         probe: PreTrainedModel | None = None,
         guidance_vae: AutoencoderTiny | AutoencoderKL | None = None,
+        default_guidance_scale: float | None = None,
+        default_num_inference_steps: int | None = None,
     ) -> None:
         super().__init__(transformer, vae, scheduler, id2label=id2label)
         self.register_modules(classifier=classifier, probe=probe, guidance_vae=guidance_vae)
-        self.register_to_config(id2label=id2label)
+        self.register_to_config(
+            id2label=id2label,
+            default_guidance_scale=default_guidance_scale,
+            default_num_inference_steps=default_num_inference_steps,
+        )
         if classifier is not None:
             # the processor beside the weights is out of reach once the pipeline is saved elsewhere
             classifier.config.preprocessing = preprocessing_of(classifier).as_fields()
@@ -163,6 +162,37 @@ class DifficultyGuidedPipeline(DiTPipeline):
         known = self.config.id2label or {}
         names = {int(label): name for label, name in known.items()}
         return {i: names.get(i, f"LABEL_{i}") for i in range(self.null_class)}
+
+    @property
+    def guidance_scale(self) -> float:
+        """Scale of classifier-free guidance in the current call; a step callback may set `_guidance_scale` anew."""
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether classifier-free guidance is on, as it is above a scale of 1."""
+        return self._guidance_scale > 1
+
+    @property
+    def num_timesteps(self) -> int:
+        """Denoising steps of the current call."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the current call skips its remaining steps; a step callback may set `_interrupt`."""
+        return self._interrupt
+
+    @property
+    def default_guidance_scale(self) -> float:
+        """Scale of classifier-free guidance of calls that name none."""
+        own = self.config.get("default_guidance_scale")
+        return DEFAULT_GUIDANCE_SCALE if own is None else own
+
+    @property
+    def default_num_inference_steps(self) -> int:
+        """Denoising steps of calls that name none."""
+        return self.config.get("default_num_inference_steps") or DEFAULT_STEPS
 
     @property
     def null_class(self) -> int:
@@ -233,12 +263,12 @@ class DifficultyGuidedPipeline(DiTPipeline):
             self._check_guidance_parts(class_labels)
         require_supported(self.scheduler, self.transformer.config)
 
-    def other_guides(
+    def _other_guides(
         self, classifiers: Sequence[PreTrainedModel], class_labels: Sequence[int], steered: bool
     ) -> list[Guide]:
-        """Extra guides or references, refused without a target, in training mode, or if they lack a class."""
+        """Extra guides, refused without a target, in training mode, or if they lack a class."""
         if classifiers and not steered:
-            raise ValueError("extra guides and a reference classifier steer only with a target difficulty; give one")
+            raise ValueError("extra guides steer only with a target difficulty; give one, or leave them out")
         for classifier in classifiers:
             if classifier.training:
                 raise ValueError(
@@ -275,104 +305,98 @@ class DifficultyGuidedPipeline(DiTPipeline):
             return latents.to(device, dtype)
         return randn_tensor(self._latent_shape(batch), generator=generator, device=device, dtype=dtype)
 
-    def predict(
-        self, latents: Tensor, timestep: Tensor, class_labels: Tensor, guidance_scale: float
-    ) -> tuple[Tensor, Tensor | None]:
+    def predict(self, latents: Tensor, timestep: Tensor, class_labels: Tensor) -> tuple[Tensor, Tensor | None]:
         """The denoiser's prediction with classifier-free guidance; learned variance channels stay if it has them.
 
         Returns:
             The prediction, and how it changes with the class (conditional minus unconditional), None without
             classifier-free guidance.
         """
-        doubled = torch.cat([latents, latents]) if guidance_scale > 1 else latents
+        guided = self.do_classifier_free_guidance
+        doubled = torch.cat([latents, latents]) if guided else latents
         nulls = torch.full_like(class_labels, self.null_class)
         output = self.transformer(
             self.scheduler.scale_model_input(doubled, timestep),
             timestep=timestep.to(latents.device).expand(len(doubled)),
-            class_labels=torch.cat([class_labels, nulls]) if guidance_scale > 1 else class_labels,
+            class_labels=torch.cat([class_labels, nulls]) if guided else class_labels,
         ).sample
-        if guidance_scale <= 1:
+        if not guided:
             return output, None
         channels = latents.shape[1]
         conditional, unconditional = output[:, :channels].chunk(2)
-        guided = unconditional + guidance_scale * (conditional - unconditional)
-        return torch.cat([guided, output[: len(latents), channels:]], dim=1), conditional - unconditional
+        mixed = unconditional + self.guidance_scale * (conditional - unconditional)
+        return torch.cat([mixed, output[: len(latents), channels:]], dim=1), conditional - unconditional
 
     def decode_for_guidance(self, latents: Tensor) -> Tensor:
         """Latents to images in about [0, 1], not clipped, differentiable, by `guidance_vae` if there is one."""
         vae = self.vae if self.guidance_vae is None else self.guidance_vae
         return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample / 2 + 0.5
 
-    def decoded_margin(self, guides: Sequence[Guide], config: GuidanceConfig, draw: Draw) -> MarginOf:
-        """The guides' mean margin as a differentiable function of clean latents; `draw` gives random numbers."""
-
-        def margin_of(clean: Tensor) -> Tensor:
-            images = self.decode_for_guidance(clean)
-            return mean_margin(guides, jitter(images, config.jitter, draw) if config.jitter else images)
-
-        return margin_of
-
-    def shift(
+    def prepare_call(
         self,
-        steering: Steering,
-        step: int,
-        timestep: Tensor,
-        alpha: Tensor,
-        latents: Tensor,
-        clean: Tensor,
-        class_direction: Tensor | None,
-    ) -> Shift:
-        """How to move the clean sample that one step predicted (or the latents, if so configured) to its target."""
-        config, probed = steering.config, self._probed(steering, step)
-        if probed:
-            margin_of = probe_margin(self.probe, steering.labels, alpha)
-        else:
-            margin_of = self.decoded_margin(steering.guides, config, steering.draw)
-        if config.smoothing or config.samples > 1:
-            margin_of = smoothed(margin_of, config.smoothing * (1 - alpha).sqrt(), config.samples, steering.draw)
-        reference_for = None
-        if steering.reference and not probed:
-            reference_for = self.decoded_margin(steering.reference, config, steering.draw)
-        if config.gradient == "denoiser":
-            clean, class_direction = latents, None
-            margin_of = self._through_denoiser(margin_of, steering, timestep, alpha)
-            if reference_for is not None:
-                reference_for = self._through_denoiser(reference_for, steering, timestep, alpha)
-        return difficulty_shift(
-            clean,
-            margin_of,
-            steering.targets,
-            config,
-            scale=config.scale_at(step, steering.num_steps),
-            class_direction=class_direction,
-            reference_margin_of=reference_for,
+        class_labels: Any,
+        target_difficulty: Any = None,
+        *,
+        difficulty_guidance_scale: float | None = None,
+        guidance_scale: float | None = None,
+        num_inference_steps: int | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        num_images_per_label: int = 1,
+        output_type: str = "pil",
+        callback_tensors: Sequence[str] = (),
+        difficulty_guidance: GuidanceConfig = GuidanceConfig(),  # noqa: B008 - frozen
+        extra_guides: Sequence[PreTrainedModel] = (),
+        modes: Tensor | None = None,
+        mode_guidance: ModeGuidance = ModeGuidance(),  # noqa: B008 - frozen
+    ) -> PreparedCall:
+        """Check what a call is given and make of it what the steps need; arguments and errors as of `__call__`.
+
+        Pool generation calls it before the first batch, so that a mistake stops it before a file is written.
+        """
+        ids = self._as_label_ids(class_labels, num_images_per_label)
+        targets = _as_targets(target_difficulty, len(ids), num_images_per_label)
+        num_steps = self.default_num_inference_steps if num_inference_steps is None else num_inference_steps
+        self.check_inputs(ids, targets, output_type, num_steps, latents, generator, callback_tensors)
+        others = self._other_guides(extra_guides, ids, targets is not None)
+        own = [] if self.classifier is None else [self.guide(self.classifier, ids)]
+        if difficulty_guidance_scale is not None:
+            difficulty_guidance = replace(difficulty_guidance, scale=difficulty_guidance_scale)
+        labels = torch.tensor(ids, device=self._execution_device)
+        steering = None
+        if targets is not None:
+            steering = Steering(
+                config=difficulty_guidance,
+                targets=targets.to(labels.device),
+                num_steps=num_steps,
+                decoded=lambda clean: mean_margin([*own, *others], self.decode_for_guidance(clean)),
+                probed=None if self.probe is None else lambda alpha: probe_margin(self.probe, labels, alpha),
+                draw=lambda shape: randn_tensor(shape, generator=generator, device=labels.device, dtype=torch.float32),
+            )
+        return PreparedCall(
+            labels=labels,
+            num_steps=num_steps,
+            guidance_scale=self.default_guidance_scale if guidance_scale is None else guidance_scale,
+            own=own,
+            difficulty=steering,
+            modes=None if modes is None else self._mode_pull(modes, mode_guidance, len(ids), num_steps),
         )
 
-    def _probed(self, steering: Steering, step: int) -> bool:
-        return self.probe is not None and step not in steering.config.decoded(steering.num_steps)
-
-    def _through_denoiser(self, margin_of: MarginOf, steering: Steering, timestep: Tensor, alpha: Tensor) -> MarginOf:
-        """The margin of the clean sample that the denoiser predicts, as a function of the noisy latents."""
-
-        def of_noisy(noisy: Tensor) -> Tensor:
-            output, _ = self.predict(
-                noisy.to(self.transformer.dtype), timestep, steering.labels, steering.guidance_scale
+    def _mode_pull(self, modes: Tensor, config: ModeGuidance, count: int, num_steps: int) -> ModePull:
+        if modes.shape != self._latent_shape(count):
+            raise ValueError(
+                f"modes have shape {tuple(modes.shape)}; the images need one each, {self._latent_shape(count)}"
             )
-            return margin_of(self._clean(output, noisy, alpha))
-
-        return of_noisy
-
-    def _clean(self, output: Tensor, noisy: Tensor, alpha: Tensor) -> Tensor:
-        return predicted_clean(output[:, : noisy.shape[1]], noisy, alpha, self.scheduler.config.prediction_type)
+        return ModePull(centres=modes.to(self._execution_device), config=config, steps=config.steps(num_steps))
 
     @torch.no_grad()
     def __call__(
         self,
-        class_labels: int | str | Sequence[int | str] | Tensor,
+        class_labels: int | str | Sequence[Any] | Tensor,
         target_difficulty: float | Sequence[float] | Tensor | None = None,
         difficulty_guidance_scale: float | None = None,
-        guidance_scale: float = 4.0,
-        num_inference_steps: int = 50,
+        guidance_scale: float | None = None,
+        num_inference_steps: int | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: Tensor | None = None,
         num_images_per_label: int = 1,
@@ -381,7 +405,6 @@ class DifficultyGuidedPipeline(DiTPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         difficulty_guidance: GuidanceConfig = GuidanceConfig(),  # noqa: B008 - frozen
         extra_guides: Sequence[PreTrainedModel] = (),
-        reference_classifier: PreTrainedModel | None = None,
         modes: Tensor | None = None,
         mode_guidance: ModeGuidance = ModeGuidance(),  # noqa: B008 - frozen
         return_dict: bool = True,
@@ -389,132 +412,86 @@ class DifficultyGuidedPipeline(DiTPipeline):
         r"""Generate images of the given classes, each as hard as asked.
 
         Args:
-            class_labels: ids or names, one or several.
+            class_labels: ids or names, one or several; nested lists are flattened.
             target_difficulty: in [0, 1], one for all or one for each image; None generates without difficulty guidance.
             difficulty_guidance_scale: replaces `difficulty_guidance.scale`; 1, its default, is the linearised hit of
                 the target.
-            guidance_scale: of classifier-free guidance, which is on above 1; 4 is `DiTPipeline`'s default.
-            num_inference_steps: denoising steps.
+            guidance_scale: scale of classifier-free guidance, which is on above 1; by default the pipeline's own,
+                `default_guidance_scale`.
+            num_inference_steps: denoising steps; by default the pipeline's own, `default_num_inference_steps`.
             generator: one for the batch, or one for each image, which makes images independent of their batch.
             latents: initial noise `(n, channels, height, width)` instead of drawing it.
             num_images_per_label: images for each entry of `class_labels`.
             output_type: `pil`, `np`, `pt` or `latent`.
-            callback_on_step_end: `callback(pipeline, step, timestep, {"latents": ...})`, may return other latents.
+            callback_on_step_end: `callback(pipeline, step, timestep, {"latents": ...})`, may return other latents, set
+                `pipeline._guidance_scale` anew, or end the run by `pipeline._interrupt = True`.
             callback_on_step_end_tensor_inputs: what it is given: `latents` after the step, the `clean` sample that was
                 predicted before it, and the cumulative `signal_rate` at which that was.
-            difficulty_guidance: window, interval, trust region and the whole family of options.
-            extra_guides: more classifiers, whose mean margin with the pipeline's own steers.  With a probe, they have a
-                say only in the `decoded_steps`, and so has the reference.
-            reference_classifier: by which hard images should stay members of their class.
+            difficulty_guidance: window, interval and trust region of difficulty guidance.
+            extra_guides: more classifiers, whose mean margin with the pipeline's own steers; with a probe, only in the
+                `decoded_steps`.
             modes: latents `(n, channels, height, width)` that each image is drawn to; see `find_modes`.
-            mode_guidance: window and strength of that.
+            mode_guidance: window and strength of mode guidance.
             return_dict: False gives the tuple `(images, difficulties)`.
 
         Raises:
             ValueError: what `check_inputs` refuses; a target outside [0, 1], NaN, or of another length; a classifier
                 without one of the classes.
         """
-        # 1. check the inputs
-        class_labels = self._as_label_ids(class_labels, num_images_per_label)
-        targets = _as_targets(target_difficulty, len(class_labels), num_images_per_label)
-        self.check_inputs(
+        # 1. check the inputs and prepare labels, guides and latents
+        call = self.prepare_call(
             class_labels,
-            targets,
-            output_type,
-            num_inference_steps,
-            latents,
-            generator,
-            callback_on_step_end_tensor_inputs,
+            target_difficulty,
+            difficulty_guidance_scale=difficulty_guidance_scale,
+            guidance_scale=guidance_scale,
+            num_inference_steps=num_inference_steps,
+            generator=generator,
+            latents=latents,
+            num_images_per_label=num_images_per_label,
+            output_type=output_type,
+            callback_tensors=callback_on_step_end_tensor_inputs,
+            difficulty_guidance=difficulty_guidance,
+            extra_guides=extra_guides,
+            modes=modes,
+            mode_guidance=mode_guidance,
         )
-        extra = self.other_guides(extra_guides, class_labels, targets is not None)
-        references = () if reference_classifier is None else (reference_classifier,)
-        reference = self.other_guides(references, class_labels, targets is not None)
-        if modes is not None:
-            self.check_modes(modes, len(class_labels))
-            modes = modes.to(self._execution_device)
-        config = difficulty_guidance
-        if difficulty_guidance_scale is not None:
-            config = replace(config, scale=difficulty_guidance_scale)
+        self._guidance_scale, self._num_timesteps, self._interrupt = call.guidance_scale, call.num_steps, False
+        z = self.prepare_latents(len(call.labels), generator, latents)
 
-        guided = self.check_window(config, num_inference_steps) if targets is not None else ()
-        drawn = mode_guidance.steps(num_inference_steps) if modes is not None else ()
-
-        # 2. prepare labels, guides and latents
-        device = self._execution_device
-        labels = torch.tensor(class_labels, device=device)
-        own = [] if self.classifier is None else [self.guide(self.classifier, class_labels)]
-        latents = self.prepare_latents(len(class_labels), generator, latents)
-
-        def draw(shape: tuple[int, ...]) -> Tensor:
-            return randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
-
-        if targets is not None and guided:
-            parts = (config, labels, targets.to(device), own + extra, reference)
-            steering = Steering(*parts, num_inference_steps, guidance_scale, draw)
-            broken, flat = [], []
-
-        # 3. denoise, shifting the predicted clean sample where the windows say so
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        # 2. denoise, guided where the windows say so
+        self.scheduler.set_timesteps(call.num_steps, device=z.device)
         for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
-            for turn in range(config.recurrence if step in guided else 1):
-                alpha = signal_rate(self.scheduler, timestep)
-                if turn:
-                    latents = noised_again(latents, alpha, signal_rate_after(self.scheduler, timestep), draw)
-                output, by_class = self.predict(latents, timestep, labels, guidance_scale)
-                clean, moves = self._clean(output, latents, alpha), []
-                if step in guided:
-                    if by_class is not None:  # x0 is linear in the prediction, so the part of the noise cancels
-                        by_class = self._clean(by_class, torch.zeros_like(latents), alpha)
-                    shift = self.shift(steering, step, timestep, alpha, latents, clean, by_class)
-                    broken.append(shift.broken)
-                    if not self._probed(steering, step):
-                        flat.append(shift.flat)
-                latents = denoise(self.scheduler, output, timestep, latents, generator)
-                after = torch.as_tensor(signal_rate_after(self.scheduler, timestep))
-                if step in guided:
-                    moves.append(shift.delta * (1 if config.gradient == "denoiser" else after.sqrt().to(device)))
-                if modes is not None and step in drawn:
-                    moves.append(mode_shift(clean, modes, alpha, after, mode_guidance.scale))
-                if moves:
-                    latents = place(self.scheduler, latents, sum(moves[1:], moves[0]))
+            if self.interrupt:
+                continue
+            z, clean, signal_rate = guided_step(
+                z,
+                timestep,
+                step,
+                predict=lambda z, t: self.predict(z, t, call.labels),
+                scheduler=self.scheduler,
+                difficulty=call.difficulty,
+                modes=call.modes,
+                generator=generator,
+            )
             if callback_on_step_end is not None:
-                known = {"latents": latents, "clean": clean, "signal_rate": torch.as_tensor(alpha)}
+                known = {"latents": z, "clean": clean, "signal_rate": signal_rate}
                 given = {name: known[name] for name in callback_on_step_end_tensor_inputs}
-                changed = callback_on_step_end(self, step, timestep, given)
-                latents = changed.get("latents", latents)
-        if guided:
-            never = torch.zeros(len(labels), dtype=torch.bool)
-            warn_of_trouble(torch.stack(broken).any(0), torch.stack(flat).all(0) if flat else never)
+                z = callback_on_step_end(self, step, timestep, given).get("latents", z)
+        if call.difficulty is not None:
+            call.difficulty.warn()
 
-        # 4. decode and measure
-        images, difficulties = self._finish(latents, own, output_type)
+        # 3. decode and measure
+        images, difficulties = self._finish(z, call.own, output_type)
         self.maybe_free_model_hooks()
         if not return_dict:
             return images, difficulties
         return DifficultyGuidedPipelineOutput(images=images, difficulties=difficulties)
 
-    def check_window(self, config: GuidanceConfig, num_inference_steps: int) -> Sequence[int]:
-        """The steps that are guided; refused if there are none, or if the scheduler cannot take one of them twice."""
-        steps = config.steps(num_inference_steps)
-        if steps and config.recurrence > 1 and isinstance(self.scheduler, DPMSolverMultistepScheduler):
-            raise ValueError("DPMSolverMultistepScheduler cannot take a step twice; use DDIMScheduler for recurrence")
-        return steps
-
-    def check_modes(self, modes: Tensor, count: int) -> None:
-        """Refuse modes that are no latents of this pipeline, or not one for each image."""
-        if modes.shape != self._latent_shape(count):
-            raise ValueError(
-                f"modes have shape {tuple(modes.shape)}; the images need one each, {self._latent_shape(count)}"
-            )
-
     def _as_label_ids(self, class_labels: Any, num_images_per_label: int) -> list[int]:
         if num_images_per_label < 1:
             raise ValueError(f"num_images_per_label is {num_images_per_label}; it must be at least 1")
-        if isinstance(class_labels, Tensor | np.ndarray):
-            class_labels = class_labels.reshape(-1).tolist()
-        if isinstance(class_labels, int | str):
-            class_labels = [class_labels]
-        ids = [self.get_label_ids(label)[0] if isinstance(label, str) else int(label) for label in class_labels]
+        labels = _flattened(class_labels)
+        ids = [self.get_label_ids(label)[0] if isinstance(label, str) else int(label) for label in labels]
         return [label for label in ids for _ in range(num_images_per_label)]
 
     def guide(self, classifier: PreTrainedModel, class_labels: Sequence[int]) -> Guide:
@@ -549,6 +526,15 @@ class DifficultyGuidedPipeline(DiTPipeline):
             seen = (images * 255).round() / 255 if output_type == "pil" else images
             difficulties = torch.sigmoid(-mean_margin(guide, seen)).cpu()
         return {"pil": pictures, "np": array, "pt": images}[output_type], difficulties
+
+
+def _flattened(labels: Any) -> list[Any]:
+    """One label, or any nesting of lists, tuples, tensors and arrays of them, as a flat list."""
+    if isinstance(labels, Tensor | np.ndarray):
+        return labels.reshape(-1).tolist()
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        return [labels]
+    return [label for part in labels for label in _flattened(part)]
 
 
 def _as_targets(target: Any, count: int, num_images_per_label: int) -> Tensor | None:

@@ -74,13 +74,13 @@ def test_trained_probe_steers_a_pool(tmp_path, saved_pipeline):
 
 
 def test_options_of_the_guidance_reach_the_pool(tmp_path, saved_pipeline):
-    steered = ["--target", 0.5, "--guidance", "recurrence=2", "--guidance", "objective=cross_entropy"]
+    steered = ["--target", 0.5, "--guidance", "every=2", "--guidance", "max_norm=0.3"]
     assert generate(saved_pipeline, tmp_path / "pool", *steered).exit_code == 0
     settings = json.loads((tmp_path / "pool" / "pool.json").read_text())["settings"]["difficulty_guidance"]
-    assert (settings["recurrence"], settings["objective"], settings["scale"]) == (2, "cross_entropy", 1.0)
+    assert (settings["every"], settings["max_norm"], settings["scale"]) == (2, 0.3, 1.0)
 
 
-@pytest.mark.parametrize("wrong", ["speed=3", "recurrence=twice", "recurrence", "stop=2"])
+@pytest.mark.parametrize("wrong", ["speed=3", "every=twice", "every", "stop=2"])
 def test_wrong_option_of_the_guidance_is_one_line(tmp_path, saved_pipeline, wrong):
     result = generate(saved_pipeline, tmp_path / "pool", "--target", 0.5, "--guidance", wrong)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

@@ -282,7 +282,7 @@ def test_last_step_is_never_shifted_by_default(pipeline):
     scheduler = pipeline.scheduler
     scheduler.set_timesteps(10)
     with torch.no_grad():
-        output, _ = pipeline.predict(guided[-2], scheduler.timesteps[-1], torch.tensor([0, 1]), 1.0)
+        output, _ = pipeline.predict(guided[-2], scheduler.timesteps[-1], torch.tensor([0, 1]))
     assert torch.allclose(
         scheduler.step(output, scheduler.timesteps[-1], guided[-2]).prev_sample, guided[-1], atol=1e-6
     )
@@ -322,12 +322,10 @@ def test_dpm_solver_ends_where_fine_ddim_steps_end_under_guidance(algorithm, ord
 
 
 FAMILY = [
-    {"objective": "cross_entropy"},
-    {"gradient": "denoiser"},
-    {"recurrence": 2},
+    {},
     {"smoothing": 0.1, "samples": 2},
-    {"jitter": 0.3},
-    {"schedule": "decreasing"},
+    {"class_direction": 0.0},
+    {"scale": 0.5},
     {"every": 2, "start": 0.2},
 ]
 
@@ -350,20 +348,12 @@ def test_every_form_of_guidance_treats_images_one_by_one(pipeline, options):
     assert np.allclose(both.images[1], alone.images[0], atol=1e-4)
 
 
-def test_recurrence_needs_a_scheduler_that_can_step_twice():
-    pipeline = tiny_pipeline(scheduler=DPMSolverMultistepScheduler())
-    with pytest.raises(ValueError, match="use DDIMScheduler"):
-        draw(pipeline, target_difficulty=0.5, difficulty_guidance=GuidanceConfig(recurrence=2))
-
-
-def test_extra_guides_and_a_reference_have_a_say(pipeline):
+def test_extra_guides_have_a_say(pipeline):
     other = tiny_classifier()
     with torch.no_grad():
         other.classifier[-1].weight.neg_()
     plain = draw(pipeline, target_difficulty=0.9).images
     assert not np.allclose(draw(pipeline, target_difficulty=0.9, extra_guides=[other]).images, plain)
-    reference = draw(pipeline, [0, 1, 2], target_difficulty=0.9, reference_classifier=other).images
-    assert not np.allclose(reference, draw(pipeline, [0, 1, 2], target_difficulty=0.9).images)
 
 
 def test_extra_guide_without_one_of_the_classes_is_refused(pipeline):
@@ -404,7 +394,7 @@ def test_other_guides_need_a_target_and_must_be_in_eval_mode(pipeline):
     with pytest.raises(ValueError, match="only with a target difficulty"):
         draw(pipeline, extra_guides=[tiny_classifier()])
     with pytest.raises(ValueError, match=r"call its eval\(\)"):
-        draw(pipeline, target_difficulty=0.5, reference_classifier=tiny_classifier().train())
+        draw(pipeline, target_difficulty=0.5, extra_guides=[tiny_classifier().train()])
 
 
 def test_tiny_decoder_travels_with_the_pipeline(tmp_path):

@@ -3,11 +3,11 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Exit, Option
 
-from dag_diffusion.loading import labels_named, load_guide, load_pipeline
+from dag_diffusion.loading import labels_named, load_pipeline
 
 from .console import counter, stages, status_lines, user_errors
 from .options import (
@@ -38,21 +38,18 @@ def generate(
     pipeline: Pipeline = "",
     classifier: Classifier = "",
     classes: Classes = "",
-    num_inference_steps: Steps = 20,
-    guidance_scale: GuidanceScale = 1.5,
+    num_inference_steps: Steps = None,
+    guidance_scale: GuidanceScale = None,
     difficulty_guidance_scale: Annotated[float, Option(help="1 is the linearised hit of the target")] = 1.0,
     guidance: Annotated[
         list[str] | None,
-        Option(help="NAME=VALUE of GuidanceConfig, such as recurrence=2; may be given several times"),
+        Option(help="NAME=VALUE of GuidanceConfig, such as every=2; may be given several times"),
     ] = None,
     probe: Annotated[str, Option(help="folder or Hub id of a probe, or 'none'; default: the pipeline's own")] = "",
     extra_guide: Annotated[
         list[str] | None,
         Option(help="another classifier that steers where the decoder is asked; may be given several times"),
     ] = None,
-    reference_classifier: Annotated[
-        str, Option(help="a classifier by which hard images should stay members of their class")
-    ] = "",
     modes: Annotated[Path | None, Option(help="file of find-modes; images are drawn to its modes in turn")] = None,
     mode_scale: Annotated[float, Option(help="how strongly")] = 0.2,
     mode_window: Annotated[
@@ -132,12 +129,7 @@ def generate(
                 modes=None if modes is None else modes_named(modes, loaded.class_names),
                 mode_guidance=mode_guidance_named(mode_scale, mode_window, modes_by_size),
             )
-            others: dict[str, Any] = {
-                "extra_guides": load_guides(extra_guide or [], device, dtype),
-                "reference_classifier": load_guide(reference_classifier, device, dtype)
-                if reference_classifier
-                else None,
-            }
+            guides = load_guides(extra_guide or [], device, dtype)
             speed_up(loaded, compiled=compiled, channels_last=channels_last, vae_slicing=vae_slicing, xformers=xformers)
         with (
             stages(quiet or not is_main_process()) as progress,
@@ -156,7 +148,7 @@ def generate(
                 resume=resume,
                 overwrite=overwrite,
                 source=pipeline or "embedded default",
-                **others,
+                extra_guides=guides,
                 progress=tell,
             )
         if is_main_process():
@@ -194,8 +186,8 @@ def train_probe(
     classes: Classes = "",
     trajectories: Annotated[int, Option(min=10, help="sampling runs to learn from")] = 3000,
     training_steps: Annotated[int, Option(min=1, help="of the probe")] = 6000,
-    num_inference_steps: Steps = 20,
-    guidance_scale: GuidanceScale = 1.5,
+    num_inference_steps: Steps = None,
+    guidance_scale: GuidanceScale = None,
     batch_size: BatchSize = 50,
     device: Device = "",
     trust_bin: TrustBin = False,

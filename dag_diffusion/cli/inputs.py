@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def guidance_named(settings: Sequence[str], scale: float) -> "GuidanceConfig":
-    """A configuration from texts such as ``recurrence=2``, each a field of ``GuidanceConfig``."""
+    """A configuration from texts such as ``every=2``, each a field of ``GuidanceConfig``."""
     from dataclasses import fields
 
     from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
@@ -41,7 +41,7 @@ def mode_guidance_named(scale: float, window: str, by_size: bool) -> "ModeGuidan
     if window and window not in WINDOWS:
         raise ValueError(f"there is no --mode-window {window!r}; choose one of {', '.join(WINDOWS)}, or leave it out")
     start, stop = WINDOWS[window] if window else (ModeGuidance.start, ModeGuidance.stop)
-    return ModeGuidance(scale, start, stop, by_size)
+    return ModeGuidance(scale=scale, start=start, stop=stop, proportional=by_size)
 
 
 def target_of(text: str | None, images: "Pool", class_map: Any, *, needed: bool) -> "TargetDistribution | None":

@@ -22,8 +22,10 @@ Target = Annotated[
 ]
 Classes = Annotated[str, Option(help="class names or labels, separated by semicolons; default: all")]
 TrustBin = Annotated[bool, Option("--trust-bin", help="read .bin weights of a pipeline without safetensors")]
-Steps = Annotated[int, Option(min=1, help="denoising steps")]
-GuidanceScale = Annotated[float, Option(help="classifier-free guidance, on above 1")]
+Steps = Annotated[int | None, Option(min=1, help="denoising steps; default: the pipeline's own")]
+GuidanceScale = Annotated[
+    float | None, Option(help="scale of classifier-free guidance, on above 1; default: the pipeline's own")
+]
 ClassMap = Annotated[
     Path | None, Option(help="JSON file of the pool's class names to the others', where no rule finds them")
 ]

@@ -39,8 +39,8 @@ def run(
         str, Option(help="downstream training: quick, classic or another that evaluate knows")
     ] = "quick",
     seeds: Annotated[int, Option(min=1, help="draws of each set, with a downstream training each")] = 3,
-    num_inference_steps: Steps = 20,
-    guidance_scale: GuidanceScale = 1.5,
+    num_inference_steps: Steps = None,
+    guidance_scale: GuidanceScale = None,
     mode_scale: Annotated[float, Option(help="how strongly images are drawn to modes of the real ones")] = 0.2,
     batch_size: Annotated[int, Option(min=1, help="images at a time; halved where memory does not suffice")] = 50,
     precision: PipelinePrecision = "",

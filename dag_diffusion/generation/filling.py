@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -64,7 +65,6 @@ def fill_pool(
     overwrite: bool = False,
     source: str = "",
     extra_guides: Sequence[nn.Module] = (),
-    reference_classifier: nn.Module | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pool:
     """Generate a pool of images into ``folder``, resumable, under any number of processes.
@@ -78,7 +78,7 @@ def fill_pool(
         resume: go on with a pool that was interrupted; images that are damaged or not as planned are drawn again.
         overwrite: replace an earlier pool.
         source: name of the pipeline, for the record; its own ``_name_or_path`` if empty.
-        extra_guides, reference_classifier: more classifiers that steer; see the pipeline.
+        extra_guides: more classifiers that steer; see the pipeline.
         progress: called in the first process with how many images all have written, and how many there will be.
 
     Returns:
@@ -91,12 +91,11 @@ def fill_pool(
         StoppedError: SIGTERM came; the batch that was being drawn is finished.
         FailedElsewhereError: another process failed, which raises why.
     """
-    config, folder, state = config or PoolConfig(), Path(folder), this_process()
-    others = {"extra_guides": tuple(extra_guides), "reference_classifier": reference_classifier}
+    config, folder, state = _with_numbers(config or PoolConfig(), pipeline), Path(folder), this_process()
     with fail_together():
         jobs = plan(config, pipeline.class_names)
-        _check(pipeline, config, jobs, others, batch_size)
-        record = provenance_of(pipeline, config, others, source)
+        _check(pipeline, config, jobs, extra_guides, batch_size)
+        record = provenance_of(pipeline, config, extra_guides, source)
     _require_alike(record, batch_size)
     with ExitStack() as leaving:
         with fail_together():
@@ -112,7 +111,7 @@ def fill_pool(
                 done, run = take_stock(folder, jobs, pipeline.image_size)
                 log.info("%d of %d images are there; %s", done, len(jobs), _circumstances(pipeline, batch_size))
         run = folder / ROWS / gather(run and run.name)[0]
-        draw = partial(_draw, partial(pipeline, **others), config)
+        draw = partial(_draw, partial(pipeline, extra_guides=tuple(extra_guides)), config)
         _fill(run, jobs, draw, batch_size, asked, progress if state.is_main_process else None, log)
     return read_pool(folder)
 
@@ -129,29 +128,37 @@ def _require_alike(record: Mapping[str, Any], batch_size: int) -> None:
             )
 
 
+def _with_numbers(config: PoolConfig, pipeline: DifficultyGuidedPipeline) -> PoolConfig:
+    """The configuration with the pipeline's own steps and guidance scale where it names none, for the record."""
+    steps, scale = config.num_inference_steps, config.guidance_scale
+    return replace(
+        config,
+        num_inference_steps=pipeline.default_num_inference_steps if steps is None else steps,
+        guidance_scale=pipeline.default_guidance_scale if scale is None else scale,
+    )
+
+
 def _check(
     pipeline: DifficultyGuidedPipeline,
     config: PoolConfig,
     jobs: Sequence[ImageJob],
-    others: Mapping[str, Any],
+    extra_guides: Sequence[nn.Module],
     batch_size: int,
 ) -> None:
     """Whatever would stop the first batch stops the run before a file is touched."""
     if batch_size < 1:
         raise ValueError(f"the batch size is {batch_size}; draw at least 1 image at a time, such as {BATCH_SIZE}")
     labels = sorted({job.label for job in jobs})
-    targets = None if config.target is None else torch.zeros(len(labels))
-    pipeline.check_inputs(labels, targets, "pil", config.num_inference_steps)
-    if pipeline.classifier is not None:
-        pipeline.guide(pipeline.classifier, labels)
-    if config.target is not None:
-        pipeline.check_window(config.difficulty_guidance, config.num_inference_steps)
-    reference = others["reference_classifier"]
-    models = [*others["extra_guides"], *([] if reference is None else [reference])]
-    pipeline.other_guides(models, labels, targets is not None)
-    if config.modes is not None:
-        config.mode_guidance.steps(config.num_inference_steps)
-        pipeline.check_modes(config.modes.centres, len(config.modes.centres))
+    pipeline.prepare_call(
+        labels,
+        None if config.target is None else 0.5,
+        guidance_scale=config.guidance_scale,
+        num_inference_steps=config.num_inference_steps,
+        difficulty_guidance=config.difficulty_guidance,
+        extra_guides=extra_guides,
+        modes=None if config.modes is None else config.modes.centres[:1].expand(len(labels), -1, -1, -1),
+        mode_guidance=config.mode_guidance,
+    )
 
 
 def _circumstances(pipeline: DifficultyGuidedPipeline, batch_size: int) -> str:

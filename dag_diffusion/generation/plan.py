@@ -19,7 +19,7 @@ from dag_diffusion.sampling.targets import TargetDistribution
 from .modes import Modes, allot, match_modes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PoolConfig:
     """What a pool holds.  Together with the pipeline it determines every image.
 
@@ -28,8 +28,8 @@ class PoolConfig:
         labels: the pipeline's labels to draw; None for all.
         target: difficulties to steer toward; None: no steering by difficulty.
         seed: of the pool.
-        num_inference_steps: denoising steps; 20 are enough with a trailing spacing of the timesteps.
-        guidance_scale: of classifier-free guidance.
+        num_inference_steps, guidance_scale: denoising steps, and scale of classifier-free guidance; None for the
+            pipeline's own.
         difficulty_guidance: scale, window and trust region of the steering.
         modes: clusters of real images that each class's images are drawn to in turn.  If modes and images both have
             difficulties, the images with the hardest targets are drawn to the hardest modes.
@@ -40,8 +40,8 @@ class PoolConfig:
     labels: Sequence[int] | None = None
     target: TargetDistribution | None = None
     seed: int = 0
-    num_inference_steps: int = 20
-    guidance_scale: float = 1.5
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
     difficulty_guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     modes: Modes | None = None
     mode_guidance: ModeGuidance = field(default_factory=ModeGuidance)

@@ -40,7 +40,7 @@ class ProbeConfig:
 
     Attributes:
         trajectories: sampling runs; the last tenth of them is kept to measure on.
-        num_inference_steps, guidance_scale: of those runs, best as in later use.
+        num_inference_steps, guidance_scale: of those runs, best as in later use; None for the pipeline's own.
         training_steps, batch_size, learning_rate: AdamW with one cycle of the rate.
         hidden_sizes, depths: of the ConvNeXt; its patches are at least 2 wide and leave at most about
             8 x 8 positions, since it should cost little beside the denoiser.
@@ -48,8 +48,8 @@ class ProbeConfig:
     """
 
     trajectories: int = 3000
-    num_inference_steps: int = 20
-    guidance_scale: float = 1.5
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
     training_steps: int = 6000
     batch_size: int = 128
     learning_rate: float = 3e-3
@@ -60,8 +60,8 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         least = {"trajectories": 10, "num_inference_steps": 2, "training_steps": 1, "batch_size": 1}
         for name, allowed in least.items():
-            if getattr(self, name) < allowed:
-                raise ValueError(f"a probe cannot learn with {name}={getattr(self, name)}; 3000 trajectories are usual")
+            if (value := getattr(self, name)) is not None and value < allowed:
+                raise ValueError(f"a probe cannot learn with {name}={value}; 3000 trajectories are usual")
         if len(self.hidden_sizes) != len(self.depths) or not self.depths:
             raise ValueError(f"hidden_sizes {self.hidden_sizes} and depths {self.depths} differ in length; pair them")
 

@@ -5,7 +5,7 @@ A pool that is resumed must agree with it in all but the versions; the message s
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,17 @@ from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .plan import PoolConfig
 
 FORMAT = "dag-diffusion pool 1"
-PARTS = ("weights", "extra_guides", "reference_classifier")
+PARTS = ("weights", "extra_guides")
 LIBRARIES = ("dag-diffusion", "accelerate", "diffusers", "torch", "torchvision", "transformers")
 
 
 def provenance_of(
-    pipeline: DifficultyGuidedPipeline, config: PoolConfig, others: Mapping[str, Any], source: str
+    pipeline: DifficultyGuidedPipeline, config: PoolConfig, extra_guides: Sequence[nn.Module], source: str
 ) -> dict[str, Any]:
     """The record of a pool, JSON values only.
 
     Args:
-        others: ``extra_guides`` and ``reference_classifier``, as the pipeline takes them.
+        extra_guides: as the pipeline takes them.
         source: name of the pipeline; its own ``_name_or_path`` if empty.
     """
     source = source or _path_of(pipeline) or type(pipeline).__name__
@@ -43,7 +43,7 @@ def provenance_of(
         "settings": config.settings(),
         "classes": {str(k): v for k, v in pipeline.class_names.items()},
         "versions": versions(),
-        **_names_of(others),
+        "extra_guides": [[_name_of(guide), digest_of(guide)] for guide in extra_guides],
     }
 
 
@@ -71,15 +71,8 @@ def _models_of(pipeline: DifficultyGuidedPipeline) -> dict[str, nn.Module | None
     return {name: part for name, part in pipeline.components.items() if part is None or isinstance(part, nn.Module)}
 
 
-def _names_of(others: Mapping[str, Any]) -> dict[str, Any]:
-    def name(model: Any) -> list:
-        return [str(model.config._name_or_path), digest_of(model)]
-
-    reference = others["reference_classifier"]
-    return {
-        "extra_guides": [name(guide) for guide in others["extra_guides"]],
-        "reference_classifier": None if reference is None else name(reference),
-    }
+def _name_of(model: Any) -> str:
+    return str(model.config._name_or_path)
 
 
 def _guide_name(pipeline: DifficultyGuidedPipeline, source: str) -> str | None:

@@ -1,13 +1,12 @@
-"""Difficulty-aware guidance: shift a predicted clean sample so that the guide finds it as hard as asked.
+"""Difficulty guidance: shift a predicted clean sample so that the guide finds it as hard as asked.
 
     d(x, y) = 1 - p(y | x) = sigmoid(-m),   g = dm/dx0
     delta = scale * (m* - m) * Pg / (g.Pg + eps),   |delta| <= max_norm * |x0|,   z_{t-1} += sqrt(a_{t-1}) * delta
 
 The squared error on d itself vanishes wherever the classifier is sure, that is nearly everywhere; the margin does not.
-The shift lands on x0 while the predicted noise is kept (after MPGD, arXiv 2311.16424), so no graph goes through the
-denoiser; with ``gradient="denoiser"`` g is taken with respect to z_t (after FreeDoM, arXiv 2303.09833).  The metric P
-lengthens the step along the denoiser's own class direction, where steps stay near real images.  This module knows
-tensors only: no pipeline, no scheduler, no files.
+The shift lands on x0 while the predicted noise is kept (after MPGD, arXiv 2311.16424), so that no graph goes through
+the denoiser.  The metric P lengthens the step along the denoiser's own class direction, where steps stay near real
+images.  ``guided_step`` places the shift.  This module knows tensors only: no pipeline, no scheduler, no files.
 """
 
 import logging
@@ -17,7 +16,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dag_diffusion.difficulty import difficulty_to_margin
 
@@ -26,22 +24,8 @@ TINY = 1e-12  # keeps a flat classifier from dividing by zero; max_norm then bou
 MarginOf = Callable[[Tensor], Tensor]  # differentiable, samples -> (batch,)
 Draw = Callable[[tuple[int, ...]], Tensor]  # standard normal numbers of a shape, from the images' own generators
 
-# How far the margin still has to go, in the unit of the margin.  All three agree near d = 0.5, to first order.
-OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "margin": lambda m, wanted: wanted - m,
-    "cross_entropy": lambda m, wanted: 4 * (wanted.sigmoid() - m.sigmoid()),  # -dCE/dm for a soft target, bounded
-    "squared_error": lambda m, wanted: 16 * m.sigmoid() * (-m).sigmoid() * (wanted.sigmoid() - m.sigmoid()),
-}
-# Scale of the steps along the window, whose progress runs from 0 to 1.
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda progress: 1.0,
-    "increasing": lambda progress: progress,
-    "decreasing": lambda progress: 1 - progress,
-}
-GRADIENTS = ("x0", "denoiser")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GuidanceConfig:
     """When and how strongly to steer.  ``start`` and ``stop`` are fractions of the steps, ``[start, stop)``.
 
@@ -57,16 +41,8 @@ class GuidanceConfig:
             in [0, 1); needs classifier-free guidance to be on, and costs nothing then.
         decoded_steps: with a probe, how many steps at the end of the window still ask the decoder and the guide; the
             probe leads there cheaply, and these few land on the target exactly.
-        objective: ``margin``, ``cross_entropy`` (bounded) or ``squared_error`` (for comparison; it barely steers).
-        schedule: of the scale along the window: ``constant``, ``increasing`` or ``decreasing``.
-        gradient: with respect to ``x0``, or to z_t through the ``denoiser``, which costs more and keeps its graph; then
-            ``max_norm`` is a fraction of |z_t|, and there is no class direction.
-        recurrence: how often each guided step is taken, with noise added back between (FreeDoM's time travel).
         samples, smoothing: Monte-Carlo smoothing, the margin's mean over so many draws of x0 plus noise, whose
             deviation is ``smoothing * sqrt(1 - a_t)`` (after LGD, Song et al. 2023).
-        jitter: shift, blur and noise of the images that the guide sees, 1 is strong; 0 is none.
-        reference_weight: with a reference classifier, how much of its wish is followed that hard images stay members
-            of their class.  With a probe, jitter and reference have a say in the decoded steps only.
     """
 
     scale: float = 1.0
@@ -76,14 +52,8 @@ class GuidanceConfig:
     max_norm: float = 0.4
     class_direction: float = 0.1
     decoded_steps: int = 2
-    objective: str = "margin"
-    schedule: str = "constant"
-    gradient: str = "x0"
-    recurrence: int = 1
     samples: int = 1
     smoothing: float = 0.0
-    jitter: float = 0.0
-    reference_weight: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop <= 1:
@@ -101,13 +71,9 @@ class GuidanceConfig:
         self._check_options()
 
     def _check_options(self) -> None:
-        for name, known in (("objective", OBJECTIVES), ("schedule", SCHEDULES), ("gradient", GRADIENTS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"guidance has no {name} {getattr(self, name)!r}; choose one of {', '.join(known)}")
-        for name in ("recurrence", "samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"guidance needs {name} of 1 or more, but it is {getattr(self, name)}; 1 is plain")
-        for name in ("smoothing", "jitter", "reference_weight", "decoded_steps"):
+        if self.samples < 1:
+            raise ValueError(f"guidance needs samples of 1 or more, but it is {self.samples}; 1 is plain")
+        for name in ("smoothing", "decoded_steps"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"guidance needs {name} of 0 or more, but it is {getattr(self, name)}; 0 is none")
         if not 0 <= self.class_direction < 1:
@@ -133,11 +99,6 @@ class GuidanceConfig:
         """Which of the steered steps ask the decoder and the guide even where there is a probe."""
         guided = self.steps(num_steps)
         return set(guided[max(0, len(guided) - self.decoded_steps) :])
-
-    def scale_at(self, step: int, num_steps: int) -> float:
-        """``scale`` at one of the steered steps, along the schedule."""
-        guided = self.steps(num_steps)
-        return self.scale * SCHEDULES[self.schedule]((step - guided.start + 0.5) / (guided.stop - guided.start))
 
 
 class Shift(NamedTuple):
@@ -241,53 +202,26 @@ def difficulty_shift(
     target_difficulty: Tensor,
     config: GuidanceConfig,
     *,
-    scale: float | None = None,
     class_direction: Tensor | None = None,
-    reference_margin_of: MarginOf | None = None,
 ) -> Shift:
     """``delta`` for a predicted clean sample: toward the target difficulty, by the gradient of the guide's margin.
 
     Args:
-        clean: predicted clean samples ``x0``, ``(batch, ...)``; or z_t, if ``margin_of`` goes through the denoiser.
+        clean: predicted clean samples ``x0``, ``(batch, ...)``.
         margin_of: differentiable, ``x0 -> (batch,)``; decoder and guide, or a network on latents.
         target_difficulty: ``(batch,)`` in [0, 1].
-        config: objective, scale and trust region.
-        scale: instead of the configuration's, as its schedule has it at this step.
+        config: scale, class direction and trust region.
         class_direction: shaped like ``clean``; see ``along_class``.
-        reference_margin_of: of a second classifier, by which the sample should stay a member of its class.
     """
     margin, gradient = margin_and_gradient(clean, margin_of)
-    target_margin = difficulty_to_margin(target_difficulty).to(gradient)
-    gap = (config.scale if scale is None else scale) * OBJECTIVES[config.objective](margin, target_margin)
+    gap = config.scale * (difficulty_to_margin(target_difficulty).to(gradient) - margin)
     direction = gradient
     if class_direction is not None and config.class_direction:
         direction = along_class(gradient, class_direction, config.class_direction)
     delta = newton_step(gap, gradient, direction)
-    if reference_margin_of is not None and config.reference_weight:
-        delta = delta + config.reference_weight * membership_step(clean, reference_margin_of, gradient)
     finite = torch.isfinite(delta).flatten(1).all(1)
     flat = (gradient == 0).flatten(1).all(1)
     return Shift(within_trust_region(delta, clean.detach(), config.max_norm), ~finite, flat)
-
-
-def membership_step(clean: Tensor, reference_margin_of: MarginOf, gradient: Tensor) -> Tensor:
-    """The step that brings back into its class, by a second classifier, what the guide has driven out of it.
-
-    Zero where the reference gives the class more than 1/2.  It runs across the guide's gradient, so that it does not
-    undo the step toward the target.  (Learnability-Guided Diffusion, arXiv 2604.00519, subtracts a part of a reference
-    model's loss instead, which fights its own objective wherever the two models agree.)
-
-    Args:
-        clean: ``(batch, ...)``.
-        reference_margin_of: ``x0 -> (batch,)``.
-        gradient: of the guide's margin, shaped like ``clean``.
-    """
-    margin, own = margin_and_gradient(clean, reference_margin_of)
-    squared = gradient.flatten(1).square().sum(1)
-    across = own - _per_sample((own * gradient).flatten(1).sum(1) / (squared + TINY), own) * gradient
-    # divided by |own|^2 and not by own.across: where the two classifiers agree there is no way across, and no step
-    length = (-margin).clamp(min=0) / (own.flatten(1).square().sum(1) + TINY)
-    return _per_sample(length, own) * across
 
 
 def smoothed(margin_of: MarginOf, deviation: Tensor | float, samples: int, draw: Draw) -> MarginOf:
@@ -298,27 +232,6 @@ def smoothed(margin_of: MarginOf, deviation: Tensor | float, samples: int, draw:
         return torch.stack([margin_of(each) for each in noisy]).mean(0)
 
     return mean_margin
-
-
-def jitter(images: Tensor, strength: float, draw: Draw) -> Tensor:
-    """Shift, blur and noise each image a little, so that gradients point at what classifiers share; differentiable.
-
-    At strength 1 the deviations are 5 % of the side, all of a 3 x 3 mean, and 0.1 of the range [0, 1].
-
-    Args:
-        images: ``(batch, channels, height, width)``, about in [0, 1].
-        strength: 0 is none.
-        draw: gives the randomness.
-    """
-    images = images.float()  # in half precision the grid of positions is as coarse as the pixels
-    numbers = draw((len(images), 3)).to(images) * strength
-    moved = torch.eye(2, 3, device=images.device, dtype=images.dtype).repeat(len(images), 1, 1)
-    moved[:, :, 2] = 0.1 * numbers[:, :2]  # the grid runs from -1 to 1, so 0.1 is 5 % of the side
-    grid = F.affine_grid(moved, list(images.shape), align_corners=False)
-    shifted = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    blurred = F.avg_pool2d(F.pad(shifted, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    mixed = shifted.lerp(blurred, _per_sample(numbers[:, 2].abs().clamp(max=1), shifted))
-    return mixed + 0.1 * strength * draw(tuple(images.shape)).to(images)
 
 
 def warn_of_trouble(broken: Tensor, flat: Tensor) -> None:

@@ -23,7 +23,7 @@ WINDOWS: dict[str, tuple[float, float]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModeGuidance:
     """When and how strongly to draw images to modes.  ``start`` and ``stop`` are fractions of the steps.
 

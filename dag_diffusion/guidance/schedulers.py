@@ -3,10 +3,8 @@
 z_t = sqrt(a_t) x0 + sqrt(1 - a_t) noise
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 DDIM, DDPM, DPM_SOLVER = SCHEDULERS = ("DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler")
@@ -82,12 +80,6 @@ def place(scheduler: Any, latents: Tensor, shift: Tensor) -> Tensor:
         # the predictions that it remembers lie on the path before the shift, so it starts anew from here
         scheduler.lower_order_nums = 0
     return (latents.float() + shift).to(latents.dtype)
-
-
-def noised_again(latents: Tensor, alpha: Tensor, after: Tensor, draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
-    """From the latents after a step back to fresh ones before it, by the forward process."""
-    kept = (torch.as_tensor(alpha) / after).clamp(max=1).to(latents.device)
-    return (kept.sqrt() * latents.float() + (1 - kept).sqrt() * draw(tuple(latents.shape))).to(latents.dtype)
 
 
 def signal_rate_after(scheduler: Any, timestep: Tensor) -> Tensor:

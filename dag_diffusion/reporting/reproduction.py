@@ -64,8 +64,6 @@ def _generate(record: Record) -> Iterator[Any]:
     yield from _modes(settings)
     for name in (one[0] for one in record.get("extra_guides") or []):
         yield from ("--extra-guide", name)
-    if record.get("reference_classifier"):
-        yield from ("--reference-classifier", record["reference_classifier"][0])
     if record.get("dtype") not in (None, "float32"):
         yield from ("--precision", record["dtype"])
     yield from ("--seed", settings.get("seed"))

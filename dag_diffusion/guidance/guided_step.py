@@ -1,0 +1,140 @@
+"""One guided denoising step: predict the clean sample, shift it, let the scheduler step, place the shift.
+
+    predict    x0 = (z_t - sqrt(1 - a_t) eps) / sqrt(a_t)
+    shift      delta toward the target difficulty, by the margin of the guide at x0
+    step       z_{t-1} = scheduler(eps, z_t)
+    place      z_{t-1} += sqrt(a_{t-1}) delta + scale * sigma_t * (mode - x0)
+
+``delta`` is difficulty guidance, the pull to a mode is mode guidance; a run may have either, both or none.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .difficulty_guidance import (
+    Draw,
+    GuidanceConfig,
+    MarginOf,
+    difficulty_shift,
+    predicted_clean,
+    smoothed,
+    warn_of_trouble,
+)
+from .mode_guidance import ModeGuidance, mode_shift
+from .schedulers import denoise, place, signal_rate, signal_rate_after
+
+Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]  # (z_t, t) -> prediction, its change by the class
+
+
+class GuidedStep(NamedTuple):
+    """What a step gives: ``z_{t-1}``, the clean sample that it predicted, and the signal rate ``a_t``."""
+
+    latents: Tensor
+    clean: Tensor
+    signal_rate: Tensor
+
+
+def guided_step(
+    z_t: Tensor,
+    t: Tensor,
+    step: int,
+    *,
+    predict: Predict,
+    scheduler: Any,
+    difficulty: "Steering | None" = None,
+    modes: "ModePull | None" = None,
+    generator: torch.Generator | list[torch.Generator] | None = None,
+) -> GuidedStep:
+    """One step of a run, guided where the windows of the guidances say so.
+
+    Args:
+        z_t: noisy latents, ``(batch, channels, height, width)``.
+        t: timestep of the scheduler.
+        step: number of the step, 0 the noisiest, which the windows count in.
+        predict: the denoiser with classifier-free guidance; learned variance channels may follow the prediction.
+        scheduler: one of ``schedulers.SCHEDULERS``.
+        generator: of the scheduler's own noise.
+    """
+    a_t = signal_rate(scheduler, t)
+    eps, eps_by_class = predict(z_t, t)
+    kind, channels = scheduler.config.prediction_type, z_t.shape[1]
+
+    x0 = predicted_clean(eps[:, :channels], z_t, a_t, kind)  # predict
+    delta = None
+    if difficulty is not None and step in difficulty.steps:
+        # x0 is linear in the prediction, so that the part of the noise cancels in its change by the class
+        by_class = None if eps_by_class is None else predicted_clean(eps_by_class, torch.zeros_like(z_t), a_t, kind)
+        delta = difficulty.shift(x0, a_t, step, by_class)  # shift
+    z = denoise(scheduler, eps, t, z_t, generator)  # step
+    a_next = torch.as_tensor(signal_rate_after(scheduler, t))
+    moves = [] if delta is None else [delta * a_next.sqrt().to(z.device)]
+    if modes is not None and step in modes.steps:
+        moves.append(mode_shift(x0, modes.centres, a_t, a_next, modes.config.scale))
+    if moves:
+        z = place(scheduler, z, sum(moves[1:], moves[0]))  # place
+    return GuidedStep(z, x0, torch.as_tensor(a_t))
+
+
+@dataclass(kw_only=True, eq=False)
+class Steering:
+    """What the images of one run are steered by toward their target difficulties.
+
+    Attributes:
+        config: window, scale and trust region.
+        targets: ``(batch,)`` difficulties in [0, 1].
+        num_steps: denoising steps of the run.
+        decoded: margin of the guides, through the decoder; clean latents -> ``(batch,)``, differentiable.
+        probed: margin that a probe predicts at a signal rate; None without a probe.
+        draw: standard normal numbers, for smoothing.
+    """
+
+    config: GuidanceConfig
+    targets: Tensor
+    num_steps: int
+    decoded: MarginOf
+    probed: Callable[[Tensor], MarginOf] | None = None
+    draw: Draw
+    _broken: list[Tensor] = field(default_factory=list)
+    _flat: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.steps = self.config.steps(self.num_steps)
+        self.decoded_steps = self.config.decoded(self.num_steps)
+
+    def shift(self, clean: Tensor, alpha: Tensor, step: int, by_class: Tensor | None) -> Tensor:
+        """``delta`` for the clean samples that a step predicted, and note what was wrong with the guide."""
+        probed = self.probed is not None and step not in self.decoded_steps
+        margin_of = self.probed(alpha) if self.probed is not None and probed else self.decoded
+        if self.config.smoothing or self.config.samples > 1:
+            deviation = self.config.smoothing * (1 - alpha).sqrt()
+            margin_of = smoothed(margin_of, deviation, self.config.samples, self.draw)
+        found = difficulty_shift(clean, margin_of, self.targets, self.config, class_direction=by_class)
+        self._broken.append(found.broken)
+        if not probed:
+            self._flat.append(found.flat)
+        return found.delta
+
+    def warn(self) -> None:
+        """Say once, after the run, for how many images the guide was broken or flat."""
+        never = torch.zeros(len(self.targets), dtype=torch.bool)
+        broken = torch.stack(self._broken).any(0) if self._broken else never
+        warn_of_trouble(broken, torch.stack(self._flat).all(0) if self._flat else never)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModePull:
+    """The modes that the images of one run are drawn to.
+
+    Attributes:
+        centres: the mode of each image, shaped like the latents.
+        config: strength and window.
+        steps: which steps are drawn.
+    """
+
+    centres: Tensor
+    config: ModeGuidance
+    steps: range
