@@ -56,7 +56,7 @@ def quota_tables(selected: Sequence[ReportedSet]) -> list[Table]:
                 lacking = sum(_lacking(row["quotas"], row["found"]) for row in classes)
                 rows.insert(0, [*_quota_row("all classes", wanted, found)[:-1], _marked(str(lacking), lacking > 0)])
             columns = ["class", "0, easy", *map(str, range(1, BINS - 1)), f"{BINS - 1}, hard", "lacking"]
-            tables.append(Table(f"Quotas, {one.name}", columns, rows, _quota_note(str(one.record.get("method", "")))))
+            tables.append(Table(f"Quotas, {one.name}", columns, rows, note=_quota_note(str(one.record.get("method", "")))))
     return tables
 
 
@@ -91,7 +91,7 @@ def distance_table(selected: Sequence[ReportedSet]) -> list[Table]:
     classes = dict.fromkeys(name for rows in found.values() for name in rows)
     rows = [[name, *(_distance(by_class.get(name)) for by_class in found.values())] for name in classes]
     note = "In brackets the least that any so many numbers could have, since few cannot follow a distribution closely."
-    return [Table("Wasserstein-1 distance to the target", ["class", *found], rows, note)]
+    return [Table("Wasserstein-1 distance to the target", ["class", *found], rows, note=note)]
 
 
 def _distance(row: dict[str, Any] | None) -> str | None:
