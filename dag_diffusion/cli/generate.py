@@ -260,7 +260,7 @@ def find_modes(
     """
     with user_errors():
         from dag_diffusion.data.pools import read_pool
-        from dag_diffusion.generation.mode_search import modes_found
+        from dag_diffusion.generation.mode_search import find_pool_modes
         from dag_diffusion.sampling.target_parser import target_named
 
         if output.exists() and not overwrite:
@@ -269,8 +269,15 @@ def find_modes(
         loaded = load_pipeline(pipeline, classifier, device, use_safetensors=None if trust_bin else True)
         target = target_named(by_difficulty, real.class_names) if by_difficulty else None
         with counter("images", len(real), quiet) as progress:
-            modes = modes_found(
-                loaded, real, per_class, target, average=average, seed=seed, batch_size=batch_size, progress=progress
+            modes = find_pool_modes(
+                loaded,
+                real,
+                per_class,
+                target=target,
+                average=average,
+                seed=seed,
+                batch_size=batch_size,
+                progress=progress,
             )
         modes.save(output)
         print(f"{len(modes.labels)} modes of {len(modes.class_names)} classes in {output}")
@@ -278,8 +285,9 @@ def find_modes(
 
 def _reached(pool: "Pool") -> str:
     """How far a steered pool got, by its own guide."""
-    pairs = [(r["target_difficulty"], r["difficulty"]) for r in pool.rows if r.get("target_difficulty") is not None]
-    if not pairs:
+    pairs = [(row.get("target_difficulty"), row.get("difficulty")) for row in pool.rows]
+    errors = [abs(target - found) for target, found in pairs if target is not None and found is not None]
+    if not errors:
         return ""
-    error = sum(abs(wanted - measured) for wanted, measured in pairs) / len(pairs)
+    error = sum(errors) / len(errors)
     return f"; by the guide that steered, mean |d - d*| = {error:.3f}"

@@ -9,8 +9,9 @@ the images, so that a file of 50 modes per class also serves 10 images per class
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,19 +21,11 @@ from torch.nn import functional as F
 from dag_diffusion.classifiers import Preprocessing
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.sampling.scales import BINS
-from dag_diffusion.sampling.scoring import prepared_image, read_ahead
+from dag_diffusion.sampling.scoring import prepared_image, read_ahead, score_pool
 from dag_diffusion.sampling.targets import Reference, TargetDistribution
 from dag_diffusion.sampling.threshold_search import searched_scale
 
 from .modes import Modes
-
-if TYPE_CHECKING:
-    import torch
-
-    from dag_diffusion.data.pools import Pool
-    from dag_diffusion.sampling.targets import TargetDistribution
-
-    from .modes import Modes
 
 Labels = Sequence[int] | np.ndarray | Tensor
 Clusters = list[tuple[int, np.ndarray]]  # label of each and rows of its images
@@ -266,34 +259,38 @@ def _clusters(modes: Modes, positions: np.ndarray, count: int, seed: Sequence[in
     return [positions[found == cluster] for cluster in np.unique(found)]
 
 
-def modes_found(
+def find_pool_modes(
     pipeline: Any,
-    real: "Pool",
+    real: Pool,
     per_class: int,
-    target: "TargetDistribution | None",
     *,
-    average: int,
-    seed: int,
-    batch_size: int,
-    progress: Callable[[int], None],
-) -> "Modes":
-    """Modes of a folder of real images, by difficulty if a target is given; images without a score are scored."""
-    from dataclasses import replace
+    target: TargetDistribution | None = None,
+    average: int = 1,
+    seed: int = 0,
+    batch_size: int = 32,
+    progress: Callable[[int], None] | None = None,
+) -> Modes:
+    """Encode a folder of real images and find its modes, as ``find_modes``, or with a target by difficulty.
 
-    import numpy as np
+    Args:
+        pipeline: whose VAE encodes, and whose guide scores images that have no difficulty yet.
+        target: as for ``find_difficulty_modes``; None: difficulties are not considered.
 
-    from dag_diffusion.sampling.scoring import score_pool
-
+    Raises:
+        ValueError: as the two functions; or images would have to be scored and the pipeline has no guide.
+    """
     scored = not np.isnan(real.known_difficulties).any()
     if target is not None and not scored and pipeline.classifier is None:
         raise ValueError(
             "modes by difficulty need scores, and this pipeline has no guide; give --classifier to score by"
         )
     latents = encode_pool(pipeline.vae, real, size=pipeline.image_size[0], batch_size=batch_size, progress=progress)
-    options: dict[str, Any] = {"class_names": real.class_names, "average": average, "seed": seed}
+    names = real.class_names
     if target is None:
-        modes = find_modes(latents, real.labels, per_class, **options)
+        modes = find_modes(latents, real.labels, per_class, class_names=names, average=average, seed=seed)
     else:
         values = real.difficulties if scored else score_pool(real, pipeline.classifier).difficulties
-        modes = find_difficulty_modes(latents, real.labels, values, per_class, target, **options)
+        modes = find_difficulty_modes(
+            latents, real.labels, values, per_class, target, class_names=names, average=average, seed=seed
+        )
     return replace(modes, vae=str(pipeline.config.get("_name_or_path") or "embedded default"))

@@ -29,7 +29,7 @@ from PIL import Image
 
 from dag_diffusion.data.files import LOCK, json_lines, read_json_object, write_atomically
 from dag_diffusion.data.pools import EARLIER, PROVENANCE, require_writable_target, write_provenance
-from dag_diffusion.data.rows import METADATA, read_rows
+from dag_diffusion.data.rows import METADATA, Row, read_rows
 
 from .plan import ImageJob
 from .provenance import require_same_settings
@@ -104,7 +104,7 @@ def earlier_images(folder: Path) -> set[str]:
     return {row["file_name"] for row in read_rows(folder / ROWS / EARLIER_ROWS)}
 
 
-def rows_so_far(folder: Path, *, absent: bool = False) -> list[dict[str, Any]]:
+def rows_so_far(folder: Path, *, absent: bool = False) -> list[Row]:
     """Rows of images that are there, a row being written after its image; with ``absent`` of those gone since too."""
     rows = read_rows(folder / METADATA) if (folder / METADATA).exists() else []
     for file in sorted((folder / ROWS).rglob("*.jsonl")):
@@ -122,13 +122,13 @@ def image_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def damaged_images(folder: Path, rows: Sequence[Mapping[str, Any]], size: tuple[int, int] | None) -> list[str]:
+def damaged_images(folder: Path, rows: Sequence[Row], size: tuple[int, int] | None) -> list[str]:
     """File names of images that are cut off, altered, or of another size than (width, height), if one is given.
 
     A PNG's checksums cover its pixels, so they are not decoded: a quarter of a million take a minute or two.
     """
 
-    def whole(row: Mapping[str, Any]) -> bool:
+    def is_whole(row: Row) -> bool:
         try:
             with Image.open(folder / row["file_name"], formats=["PNG"]) as image:
                 right = size is None or image.size == size
@@ -138,7 +138,7 @@ def damaged_images(folder: Path, rows: Sequence[Mapping[str, Any]], size: tuple[
             return False
 
     with ThreadPoolExecutor() as threads:
-        return [row["file_name"] for row, good in zip(rows, threads.map(whole, rows), strict=True) if not good]
+        return [row["file_name"] for row, good in zip(rows, threads.map(is_whole, rows), strict=True) if not good]
 
 
 def claim(run: Path, batch: int) -> bool:

@@ -21,7 +21,7 @@ from dag_diffusion.classifiers import PICKLES
 from dag_diffusion.data.files import json_lines, read_json_object, write_atomically, write_json
 from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
-from dag_diffusion.data.rows import METADATA
+from dag_diffusion.data.rows import METADATA, Row, with_columns
 
 from .cards import CARD, dataset_card, is_as_written, model_card, with_configs
 
@@ -143,7 +143,7 @@ def _error_of(pool: Pool, index: int) -> UnreadableImageError | None:
     return None
 
 
-def _placed(pool: Pool, index: int, folder: Path, copy: bool) -> dict[str, Any]:
+def _placed(pool: Pool, index: int, folder: Path, copy: bool) -> Row:
     """Put one image into the folder; its row."""
     row = pool.rows[index]
     name = PurePath(row["file_name"]).as_posix()
@@ -158,10 +158,10 @@ def _placed(pool: Pool, index: int, folder: Path, copy: bool) -> dict[str, Any]:
     else:
         target.symlink_to((pool.path / name).resolve())
     by = {"difficulty_by": without_local_paths(row["difficulty_by"])} if "difficulty_by" in row else {}
-    return {**row, "file_name": name, **by}
+    return with_columns(row, {"file_name": name, **by})
 
 
-def _gather_soft_labels(home: Path, folder: Path, pool: Pool, rows: list[dict[str, Any]]) -> str:
+def _gather_soft_labels(home: Path, folder: Path, pool: Pool, rows: list[Row]) -> str:
     """Soft labels under the names that the images have now; the teacher's name, empty if there are none."""
     if not (home.is_dir() and (home / SOFT_LABELS).exists()):
         return ""

@@ -56,7 +56,9 @@ def quota_tables(selected: Sequence[ReportedSet]) -> list[Table]:
                 lacking = sum(_lacking(row["quotas"], row["found"]) for row in classes)
                 rows.insert(0, [*_quota_row("all classes", wanted, found)[:-1], _marked(str(lacking), lacking > 0)])
             columns = ["class", "0, easy", *map(str, range(1, BINS - 1)), f"{BINS - 1}, hard", "lacking"]
-            tables.append(Table(f"Quotas, {one.name}", columns, rows, note=_quota_note(str(one.record.get("method", "")))))
+            tables.append(
+                Table(f"Quotas, {one.name}", columns, rows, note=_quota_note(str(one.record.get("method", ""))))
+            )
     return tables
 
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.rows import Row
 from dag_diffusion.sampling.scales import LogScale, RawScale, Scale
 from dag_diffusion.sampling.targets import PRESETS, Curve, TargetDistribution
 from dag_diffusion.sampling.threshold_search import searched_scale
@@ -85,7 +86,7 @@ class ReportedSet:
         return [row for row in classes if _is_selection(row)] if isinstance(classes, list) else []
 
 
-def target_of(row: Mapping[str, Any]) -> float | None:
+def target_of(row: Row) -> float | None:
     """The target difficulty of one image, None if it has none that is a number."""
     aim = row.get("target_difficulty")
     return float(aim) if isinstance(aim, Real) and not isinstance(aim, bool) and math.isfinite(aim) else None

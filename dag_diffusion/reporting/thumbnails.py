@@ -7,7 +7,6 @@ So a page of a thousand classes still opens: a thumbnail is at most 96 pixels wi
 
 import base64
 import io
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from PIL import Image, features
 
 from dag_diffusion.data.images import UnreadableImageError, as_eight_bit
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.rows import Row
 
 from .figures import even_sample
 from .sets import ReportedSet, target_of
@@ -44,7 +44,7 @@ def shown_image(pool: Pool, index: int) -> dict[str, Any]:
     A file that cannot be read leaves its place empty, with a word why; the rest of the page is worth having.
     """
     row, aim = pool.rows[index], target_of(pool.rows[index])
-    shown = {"difficulty": short(row["difficulty"]), "target": None if aim is None else short(aim)}
+    shown = {"difficulty": short(pool.known_difficulties[index]), "target": None if aim is None else short(aim)}
     try:
         image = small(pool, index, THUMBNAIL)
     except UnreadableImageError:
@@ -61,7 +61,7 @@ def shown_image(pool: Pool, index: int) -> dict[str, Any]:
     }
 
 
-def _hover(row: Mapping[str, Any], aim: float | None, problem: str = "") -> str:
+def _hover(row: Row, aim: float | None, problem: str = "") -> str:
     seed, source = row.get("seed"), row.get("source")
     lines = [
         f"d = {row['difficulty']:.4g}" + ("" if aim is None else f", d* = {aim:.4g}"),
