@@ -44,9 +44,9 @@ def report(
             output,
             title=title,
             reference=reference,
-            target=target,
+            target=target or None,
             results=results or [],
-            baseline=baseline,
+            baseline=baseline or None,
         )
         print(f"report: {written.absolute()}")
 

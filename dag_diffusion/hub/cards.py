@@ -19,8 +19,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.files import json_lines
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.provenance import GenerationRecord, SelectionRecord, generation_of, selection_of
 from dag_diffusion.data.rows import METADATA
-from dag_diffusion.reporting.reproduction import commands_of, generation_of, target_text
+from dag_diffusion.reporting.reproduction import commands_of, target_text
 
 CARD = "README.md"
 SEAL = "<!-- card of dag-diffusion {}; edit it freely, an edited card is kept -->"
@@ -93,7 +94,7 @@ def dataset_card(
     """
     from huggingface_hub import DatasetCardData
 
-    generation, selection = generation_of(pool.provenance), pool.provenance.get("selection") or {}
+    generation, selection = generation_of(pool.provenance), selection_of(pool.provenance)
     features = _features(pool)
     own = {"annotations_creators": ["machine-generated"]} if generation else {}
     data = DatasetCardData(
@@ -136,7 +137,7 @@ def _facts(pool: Pool) -> list[str]:
     return [f"{len(pool):,} images", f"{len(pool.class_names):,} classes", f"{each} images per class"]
 
 
-def _made(generation: Mapping[str, Any], selection: Mapping[str, Any]) -> dict[str, Any]:
+def _made(generation: GenerationRecord, selection: SelectionRecord) -> dict[str, Any]:
     settings, rows = generation.get("settings") or {}, {}
     if generation:
         rows = {"pipeline": generation.get("pipeline"), "guide": generation.get("guide")}
@@ -149,10 +150,10 @@ def _made(generation: Mapping[str, Any], selection: Mapping[str, Any]) -> dict[s
         rows["versions"] = ", ".join(f"{name} {number}" for name, number in (generation.get("versions") or {}).items())
     if "method" in selection:
         target = selection.get("target")
-        aim = "" if target is None else f", target {target.get('name', '')}"
+        follows = "" if target is None else f", target {target.get('name', '')}"
         drawn = f"{selection.get('ipc')} per class, seed {selection.get('seed')}"
         evenly = f", evenly over {selection['evenly']}s" if selection.get("evenly") else ""
-        rows["selection"] = f"{selection['method']}{evenly}{aim}, {drawn}"
+        rows["selection"] = f"{selection['method']}{evenly}{follows}, {drawn}"
     return {name: value for name, value in rows.items() if value not in (None, "")}
 
 
