@@ -106,7 +106,7 @@ def generate(
             raise Exit(launch(num_processes, sys.argv[1:]))
 
         from dag_diffusion.generation.filling import fill_pool
-        from dag_diffusion.generation.modes import modes_named
+        from dag_diffusion.generation.modes import load_modes
         from dag_diffusion.generation.plan import PoolConfig
         from dag_diffusion.generation.tracking import require_trackers, tracked
         from dag_diffusion.loading import load_guides, precision_named, speed_up
@@ -129,7 +129,7 @@ def generate(
                 num_inference_steps=num_inference_steps,
                 guidance_scale=guidance_scale,
                 difficulty_guidance=guidance_named(guidance or [], difficulty_guidance_scale),
-                modes=None if modes is None else modes_named(modes, loaded.class_names),
+                modes=None if modes is None else load_modes(modes, loaded.class_names),
                 mode_guidance=mode_guidance_named(mode_scale, mode_window, modes_by_size),
             )
             others: dict[str, Any] = {
