@@ -52,115 +52,6 @@ class ComparedSets:
     has_random: bool
 
 
-def load_compared_sets(
-    texts: Sequence[str], test: LabelledImages, *, ipc: Sequence[int] = (), soft_labels: bool = False
-) -> ComparedSets:
-    """Read the sets that texts such as ``random:pool`` and ``runs/first/set-dgs`` name.
-
-    Args:
-        texts: folders, parquet files or saved datasets; ``random:`` before one draws from it.
-        test: rules size, channels and classes.
-        ipc: at which the random draws are made; by default that of each set that is not drawn.
-        soft_labels: also read the soft labels of every set.
-
-    Raises:
-        ValueError: a set is named twice, cannot be read, has other classes than the test images, or has an IPC that
-            nothing random is drawn at; or ``ipc`` is given and nothing is drawn.
-    """
-    names = _names(texts)
-    places = {name: Path(text.removeprefix(RANDOM)) for name, text in names.items()}
-    loaded = {name: load_images(place, test, soft_labels=soft_labels) for name, place in places.items()}
-    _warn_of_test_images(loaded, test)
-    pools = {name: images for name, images in loaded.items() if names[name].startswith(RANDOM)}
-    fixed = {name: images for name, images in loaded.items() if name not in pools}
-    if ipc and not pools:
-        raise ValueError("--ipc says how many images to draw, but no set is drawn; name one as random:FOLDER")
-    sizes = {name: _even_size(name, images) for name, images in fixed.items()} if pools else {}
-    drawn_at = sorted(set(ipc) or set(sizes.values()))
-    if pools and not drawn_at:
-        raise ValueError("only random draws are given, so that their IPC is open; add --ipc 10, or a distilled set")
-    for name, size in sizes.items():
-        if size not in drawn_at:
-            raise ValueError(
-                f"{name} has {size} images a class, but random images are drawn at "
-                f"{' and '.join(map(str, drawn_at))}, which does not compare; add --ipc {size}, or leave --ipc out"
-            )
-    return _arrange(loaded, pools, sizes, drawn_at, soft_labels)
-
-
-def _arrange(
-    loaded: dict[str, LabelledImages],
-    pools: dict[str, LabelledImages],
-    sizes: dict[str, int],
-    drawn_at: Sequence[int],
-    soft_labels: bool,
-) -> ComparedSets:
-    first = next(iter(pools or loaded))
-    sources: dict[str, Source] = {}
-    baselines: dict[str, str] = {}
-    digests: dict[str, str] = {}
-    soft: dict[str, str] = {}
-    for name, images in loaded.items():
-        for size in drawn_at if name in pools else [None]:
-            given = name if size is None else _drawn_name(name, size)
-            sources[given] = images if size is None else _checked_draw(images, size)
-            baselines[given] = _drawn_name(first, size or sizes[name]) if pools else first
-            digests[given] = digest(images)
-            if soft_labels:
-                soft[given] = digest(images, soft_labels=True)
-    return ComparedSets(
-        sources=sources, baselines=baselines, digests=digests, soft_digests=soft, has_random=bool(pools)
-    )
-
-
-def _checked_draw(images: LabelledImages, size: int) -> RandomDraw:
-    draw = RandomDraw(images, size)
-    draw(0)  # a class with fewer images is refused now
-    return draw
-
-
-def _drawn_name(name: str, size: int) -> str:
-    return f"{name}, IPC {size}"
-
-
-def _names(texts: Sequence[str]) -> dict[str, str]:
-    """Each set's folder name, or the whole text where folder names are equal."""
-    places = [(text.startswith(RANDOM), Path(text.removeprefix(RANDOM)).resolve()) for text in texts]
-    if len(set(places)) < len(places):
-        raise ValueError("the same set is given twice; name each set once, the baseline first")
-    short = [f"{RANDOM if drawn else ''}{place.name}" for drawn, place in places]
-    return dict(zip(short if len(set(short)) == len(short) else texts, texts, strict=True))
-
-
-def _warn_of_test_images(loaded: Mapping[str, LabelledImages], test: LabelledImages) -> None:
-    known = fingerprints(test)
-    for name, images in loaded.items():
-        if shared := len(fingerprints(images) & known):
-            logger.warning("%d images of %s are test images too, so that its accuracy says too much", shared, name)
-
-
-def load_images(path: Path, test: LabelledImages, *, soft_labels: bool = False) -> LabelledImages:
-    """The images at ``path``, brought to size, channels and labels of the test images."""
-    height, width, channels = test.images.shape[1:]
-    return load_labelled_images(
-        read_pool(path),
-        size=(height, width),
-        channels=channels,
-        class_names=test.class_names,
-        soft_labels=soft_labels,
-    )
-
-
-def _even_size(name: str, images: LabelledImages) -> int:
-    counts = np.unique(np.asarray(images.labels), return_counts=True)[1]
-    if len(counts) < len(images.class_names) or counts.min() != counts.max():
-        raise ValueError(
-            f"{name} has {counts.min()} to {counts.max()} images a class, so that no random draw has its IPC; "
-            f"draw from it as {RANDOM}FOLDER, or leave the random sets out"
-        )
-    return int(counts[0])
-
-
 @dataclass(frozen=True)
 class EvaluationConfig:
     """How every set is evaluated.
@@ -199,6 +90,54 @@ class EvaluationConfig:
         return (sets * len(self.protocols) + full) * len(self.networks) * len(self.seeds)
 
 
+def load_compared_sets(
+    texts: Sequence[str], test: LabelledImages, *, ipc: Sequence[int] = (), soft_labels: bool = False
+) -> ComparedSets:
+    """Read the sets that texts such as ``random:pool`` and ``runs/first/set-dgs`` name.
+
+    Args:
+        texts: folders, parquet files or saved datasets; ``random:`` before one draws from it.
+        test: rules size, channels and classes.
+        ipc: at which the random draws are made; by default that of each set that is not drawn.
+        soft_labels: also read the soft labels of every set.
+
+    Raises:
+        ValueError: a set is named twice, cannot be read, has other classes than the test images, or has an IPC that
+            nothing random is drawn at; or ``ipc`` is given and nothing is drawn.
+    """
+    names = _names(texts)
+    places = {name: Path(text.removeprefix(RANDOM)) for name, text in names.items()}
+    loaded = {name: load_images(place, test, soft_labels=soft_labels) for name, place in places.items()}
+    _warn_of_test_images(loaded, test)
+    pools = {name: images for name, images in loaded.items() if names[name].startswith(RANDOM)}
+    fixed = {name: images for name, images in loaded.items() if name not in pools}
+    if ipc and not pools:
+        raise ValueError("--ipc says how many images to draw, but no set is drawn; name one as random:FOLDER")
+    sizes = {name: _even_size(name, images) for name, images in fixed.items()} if pools else {}
+    drawn_at = sorted(set(ipc) or set(sizes.values()))
+    if pools and not drawn_at:
+        raise ValueError("only random draws are given, so that their IPC is open; add --ipc 10, or a distilled set")
+    for name, size in sizes.items():
+        if size not in drawn_at:
+            raise ValueError(
+                f"{name} has {size} images a class, but random images are drawn at "
+                f"{' and '.join(map(str, drawn_at))}, which does not compare; add --ipc {size}, or leave --ipc out"
+            )
+    return _arrange(loaded, pools, sizes, drawn_at, soft_labels)
+
+
+def load_images(path: Path, test: LabelledImages, *, soft_labels: bool = False) -> LabelledImages:
+    """The images at ``path``, brought to size, channels and labels of the test images."""
+    height, width, channels = test.images.shape[1:]
+    return load_labelled_images(
+        read_pool(path),
+        size=(height, width),
+        channels=channels,
+        class_names=test.class_names,
+        soft_labels=soft_labels,
+    )
+
+
 def run_evaluation(
     sets: ComparedSets,
     test: LabelledImages,
@@ -233,6 +172,67 @@ def run_evaluation(
         groups = by_setting(shown).values()  # as the tables have them, so that Holm's correction counts the same
         write_summary(output, [row for own in groups for row in summarise(own, sets.baselines)])
     return shown, tables
+
+
+def _arrange(
+    loaded: dict[str, LabelledImages],
+    pools: dict[str, LabelledImages],
+    sizes: dict[str, int],
+    drawn_at: Sequence[int],
+    soft_labels: bool,
+) -> ComparedSets:
+    first = next(iter(pools or loaded))
+    sources: dict[str, Source] = {}
+    baselines: dict[str, str] = {}
+    digests: dict[str, str] = {}
+    soft: dict[str, str] = {}
+    for name, images in loaded.items():
+        for size in drawn_at if name in pools else [None]:
+            given = name if size is None else _drawn_name(name, size)
+            sources[given] = images if size is None else _random_draw(images, size)
+            baselines[given] = _drawn_name(first, size or sizes[name]) if pools else first
+            digests[given] = digest(images)
+            if soft_labels:
+                soft[given] = digest(images, soft_labels=True)
+    return ComparedSets(
+        sources=sources, baselines=baselines, digests=digests, soft_digests=soft, has_random=bool(pools)
+    )
+
+
+def _random_draw(images: LabelledImages, size: int) -> RandomDraw:
+    draw = RandomDraw(images, size)
+    draw(0)  # a class with fewer images is refused now
+    return draw
+
+
+def _drawn_name(name: str, size: int) -> str:
+    return f"{name}, IPC {size}"
+
+
+def _names(texts: Sequence[str]) -> dict[str, str]:
+    """Each set's folder name, or the whole text where folder names are equal."""
+    places = [(text.startswith(RANDOM), Path(text.removeprefix(RANDOM)).resolve()) for text in texts]
+    if len(set(places)) < len(places):
+        raise ValueError("the same set is given twice; name each set once, the baseline first")
+    short = [f"{RANDOM if drawn else ''}{place.name}" for drawn, place in places]
+    return dict(zip(short if len(set(short)) == len(short) else texts, texts, strict=True))
+
+
+def _warn_of_test_images(loaded: Mapping[str, LabelledImages], test: LabelledImages) -> None:
+    known = fingerprints(test)
+    for name, images in loaded.items():
+        if shared := len(fingerprints(images) & known):
+            logger.warning("%d images of %s are test images too, so that its accuracy says too much", shared, name)
+
+
+def _even_size(name: str, images: LabelledImages) -> int:
+    counts = np.unique(np.asarray(images.labels), return_counts=True)[1]
+    if len(counts) < len(images.class_names) or counts.min() != counts.max():
+        raise ValueError(
+            f"{name} has {counts.min()} to {counts.max()} images a class, so that no random draw has its IPC; "
+            f"draw from it as {RANDOM}FOLDER, or leave the random sets out"
+        )
+    return int(counts[0])
 
 
 def _settings(
