@@ -139,11 +139,11 @@ def laid_over(target: TargetDistribution, one: ReportedSet) -> dict[str, np.ndar
     Raises:
         ValueError: the target lacks a class.
     """
-    ipc = one.record.get("ipc")
-    options = {"ipc": ipc if isinstance(ipc, int) else None}
+    recorded = one.record.get("ipc")
+    ipc = recorded if isinstance(recorded, int) else None
     scales = {row["class"]: _scale_of(row) for row in one.selection} if target.relative else {}
     return {
-        name: target.values(name, scales.get(name) or searched_scale(values), **options)
+        name: target.values(name, scales.get(name) or searched_scale(values), ipc)
         for name, values in one.by_class.items()
     }
 
