@@ -31,7 +31,7 @@ from torch import Tensor
 
 from dag_diffusion import GuidanceConfig, embedded, load_classifier, read_pool, score_pool
 from dag_diffusion.difficulty import difficulty, difficulty_to_margin, margin
-from dag_diffusion.generation.mode_search import modes_found
+from dag_diffusion.generation.mode_search import find_pool_modes
 from dag_diffusion.generation.modes import allot, match_modes
 from dag_diffusion.generation.plan import image_seed
 from dag_diffusion.guidance.difficulty_guidance import newton_step, within_trust_region
@@ -176,8 +176,7 @@ def rows_of_modes(bench: Bench, per_class: int, *, by_difficulty: bool, average:
     """The mode of each image, from the embedded real images; the hardest for the hardest targets where they know."""
     real = read_pool(embedded.REFERENCE)
     target = TargetDistribution.histogram([1] * 10, name="even") if by_difficulty else None
-    options = {"average": average, "seed": 0, "batch_size": 50, "progress": lambda done: None}
-    modes = modes_found(bench.pipeline, real, per_class, target, **options)
+    modes = find_pool_modes(bench.pipeline, real, per_class, target=target, average=average, batch_size=50)
     chosen = torch.empty(len(bench.labels), dtype=torch.long)
     for label in range(10):
         rows = torch.nonzero(bench.labels == label)[:, 0]

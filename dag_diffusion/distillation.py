@@ -7,7 +7,7 @@ evaluator, which did not.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,10 @@ from .data.files import differences, json_lines, locked, read_json_object, write
 from .data.pools import Pool, require_writable_target
 from .distillation_setup import DistillationInputs, DistillationSetup, load_setup, modes_for, reference_for, target_for
 from .evaluation.control import Control, control_table, measure_control
-from .evaluation.labelled_images import LabelledImages, random_rows, usual_normalisation
+from .evaluation.labelled_images import random_rows, usual_normalisation
 from .evaluation.networks import build_network
-from .evaluation.protocols import PROTOCOLS
-from .evaluation.results import Result
+from .evaluation.protocols import as_protocol
+from .evaluation.results import Result, results_of
 from .evaluation.tables import accuracy_table
 from .evaluation.training import derived_seeds
 from .evaluation.trials import Source, evaluate
@@ -53,105 +53,12 @@ SELECTIONS = {  # of each set: its pool, and the rule by which it is chosen
 # in place of the easiest, where the pool was steered
 STEERED_RULE = SelectionRule("matching", diversity="k-center", evenly="mode")
 
-
-def fill_pools(
-    setup: DistillationSetup,
-    output: Path,
-    config: "DistillationConfig",
-    modes: Modes,
-    target: TargetDistribution | None,
-    batch_size: int,
-    progress: Progress,
-) -> dict[str, Pool]:
-    """Draw both pools into ``output``, going on where a run was interrupted.
-
-    Args:
-        modes: that DAG draws to.
-        target: target difficulties of DAG; None: it draws to the modes alone.
-        progress: called with stage, done and total.
-    """
-    everything = setup.class_names == setup.pipeline.class_names
-    plain = PoolConfig(
-        images_per_class=config.ipc * config.pool_factor,
-        labels=None if everything else list(setup.class_names),
-        seed=config.seed,
-        num_inference_steps=config.num_inference_steps,
-        guidance_scale=config.guidance_scale,
-    )
-    guided = replace(plain, target=target, modes=modes, mode_guidance=ModeGuidance(scale=config.mode_scale))
-    source = setup.inputs.pipeline or "embedded default"
-    return {
-        name: fill_pool(
-            setup.pipeline,
-            output / f"pool-{name.lower()}",
-            pool,
-            batch_size=batch_size,
-            resume=True,
-            source=source,
-            progress=partial(progress, f"pool, {name}"),
-        )
-        for name, pool in (("unguided", plain), ("DAG", guided))
-    }
-
-
-@dataclass(frozen=True)
-class Choice:
-    """DGS of a run: called with the name of a set and a seed, it chooses that set.
-
-    Attributes:
-        pools: by name.
-        targets: of each pool, which its sets follow; None for a pool drawn to modes alone.
-        features: of each pool's images, for rules that need them.
-        ipc: images per class.
-    """
-
-    pools: Mapping[str, Pool]
-    targets: Mapping[str, TargetDistribution | None]
-    features: Mapping[str, np.ndarray | None]
-    ipc: int
-
-    def rule(self, name: str) -> SelectionRule:
-        """By which a set is chosen; that of images drawn to modes depends on whether they were steered."""
-        return STEERED_RULE if name == DAG_DGS and self.targets["DAG"] is not None else SELECTIONS[name][1]
-
-    def is_seeded(self, name: str) -> bool:
-        """Whether another seed makes another set."""
-        return self.rule(name).method != "easiest"
-
-    def __call__(self, name: str, seed: int) -> PoolSelection:
-        source = SELECTIONS[name][0]
-        return subsample(
-            self.pools[source],
-            self.ipc,
-            target=self.targets[source],
-            method=self.rule(name),
-            features=self.features[source],
-            seed=seed,
-        )
-
-
-def write_sets(choose: Choice, output: Path, seed: int) -> dict[str, Pool]:
-    """Every set, chosen with ``seed``, in a folder of its own in ``output``; by name."""
-    sets = {}
-    for name, (source, _) in SELECTIONS.items():
-        chosen = choose(name, seed)
-        sets[name] = write_distilled_set(
-            choose.pools[source],
-            chosen.indices.tolist(),
-            output / FOLDERS[name],
-            columns=chosen.columns,
-            provenance={"selection": chosen.record},
-            overwrite=True,
-        )
-    return sets
-
-
-SETTINGS = "run.json"
-SIZE, REAL_IMAGES = (32, 32), 100  # of the embedded images: pixels, and how many real ones a class
+SETTINGS, TRAININGS, RESULTS, REPORT = "run.json", "trainings.jsonl", "results.json", "report.html"
+EMBEDDED_SIZE, EMBEDDED_PER_CLASS = (32, 32), 100  # pixels of the embedded images; real training images of each class
 MEASURED = "Difficulties by the guide."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DistillationConfig:
     """One distillation, from noise to test accuracy, by default on what is embedded.
 
@@ -160,7 +67,7 @@ class DistillationConfig:
         pool_factor: pool size as a multiple of IPC; the paper advises 5.  So many images are drawn to each mode.
         network, protocol: of the downstream training.
         seeds: draws and trainings of each set, paired: the i-th uses the same seed for every set.
-        seed: of the pools, and of those seeds.
+        seed: random seed of the pools, from which those of the draws and trainings follow.
         mode_scale: how strongly images are drawn to modes; see ``ModeGuidance``.
         inputs: models and real images.
     """
@@ -180,25 +87,34 @@ class DistillationConfig:
         for name in ("ipc", "pool_factor", "seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not self.inputs.train and self.ipc > REAL_IMAGES:
+        if self.inputs.train is None and self.ipc > EMBEDDED_PER_CLASS:
             raise ValueError(
-                f"ipc is {self.ipc}, but there are only {REAL_IMAGES} real images a class to compare with; lower it"
+                f"ipc is {self.ipc}, but there are only {EMBEDDED_PER_CLASS} real images a class to compare with; "
+                "lower it"
             )
         ModeGuidance(scale=self.mode_scale)
-        if self.protocol not in PROTOCOLS:
-            raise ValueError(f"there is no protocol {self.protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+        as_protocol(self.protocol)
         if not self.inputs.given():  # else it depends on what will be loaded
-            build_network(self.network, channels=1, size=SIZE, num_classes=len(embedded.CLASS_NAMES))
+            build_network(self.network, channels=1, size=EMBEDDED_SIZE, num_classes=len(embedded.CLASS_NAMES))
 
     def settings(self) -> dict[str, Any]:
         """What must agree when a run goes on; of the inputs, those that were given.  JSON values only."""
         own = {name: value for name, value in vars(self).items() if name != "inputs"}
         return own | ({"inputs": self.inputs.given()} if self.inputs.given() else {})
 
+    def given(self) -> dict[str, Any]:
+        """The settings that are not the defaults."""
+        own = {name: value for name, value in self.settings().items() if name != "inputs"}
+        return self.inputs.given() | {k: v for k, v in own.items() if v != getattr(DistillationConfig, k)}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class DistillationResult:
-    """Everything that the road measured; ``results.json`` holds the same."""
+    """Everything that a distillation measured; ``results.json`` holds the same.
+
+    Attributes:
+        note: how the accuracies came about.
+    """
 
     results: list[Result]
     control: list[Control]
@@ -215,7 +131,7 @@ def distill(
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> DistillationResult:
-    """Run the whole road into ``output``; a run that was interrupted goes on where it stopped.
+    """Run a whole distillation into ``output``; a run that was interrupted goes on where it stopped.
 
     Args:
         output: new or empty folder, or that of an interrupted run with the same settings.
@@ -226,19 +142,42 @@ def distill(
 
     Raises:
         FileExistsError: the folder holds something else, or another run works on it.
-        ValueError: it holds a run with other settings; or see ``road_inputs.load_setup``.
+        ValueError: it holds a run with other settings; or see ``distillation_setup.load_setup``.
     """
-    output, config, progress = (
-        Path(output),
-        config or DistillationConfig(),
-        progress or (lambda stage, done, total: None),
-    )
+    output, config = Path(output), config or DistillationConfig()
     _check_output(output, config)
     with locked(output):
         setup = load_setup(config.inputs, device)
         _check_setup(setup, config)
         write_json(output / SETTINGS, config.settings())
-        return _distill(setup, output, config, device, batch_size, progress)
+        return _distill(setup, output, config, device, batch_size, progress or (lambda stage, done, total: None))
+
+
+def _distill(
+    setup: DistillationSetup, output: Path, config: DistillationConfig, device: str, batch_size: int, progress: Progress
+) -> DistillationResult:
+    reference = reference_for(setup, output, progress)
+    target = target_for(setup, reference, output)
+    modes = modes_for(setup, output, config.ipc, batch_size, progress)
+    steer_to = target if setup.inputs.target is not None else None
+    pools = fill_pools(
+        setup, output, config=config, modes=modes, target=steer_to, batch_size=batch_size, progress=progress
+    )
+    choice = Choice(
+        pools=pools,
+        targets={"unguided": target, "DAG": steer_to},
+        features={
+            name: score_pool(one, setup.pipeline.classifier, features=True).features for name, one in pools.items()
+        },
+        ipc=config.ipc,
+    )
+    sets = write_sets(choice, output, seed=config.seed)
+    control = measure_control(pools, setup.evaluator)
+    results = train_and_test(choice, setup, output, config=config, device=device, progress=progress)
+    note = accuracy_note(config, len(setup.test), setup.split)
+    report = _report(setup, output, config, reference, pools, sets, control, results, note)
+    write_json(output / RESULTS, _record(setup, config, results, control))
+    return DistillationResult(results=results, control=control, report=report, config=config, note=note)
 
 
 def _check_output(output: Path, config: DistillationConfig) -> None:
@@ -257,91 +196,185 @@ def _check_output(output: Path, config: DistillationConfig) -> None:
 def _check_setup(setup: DistillationSetup, config: DistillationConfig) -> None:
     """What the last hour of a run would need is there before the first."""
     build_network(config.network, channels=setup.channels, size=setup.size, num_classes=len(setup.class_names))
-    if few := [name for name, count in _counts(setup.train).items() if count < config.ipc]:
+    counts = {name: int((setup.train.labels == label).sum()) for label, name in setup.train.class_names.items()}
+    if few := [name for name, count in counts.items() if count < config.ipc]:
         raise ValueError(
             f"{setup.train.path} has fewer than {config.ipc} images of {', '.join(few)}; lower ipc, so that random "
             "real images can be drawn to compare with"
         )
 
 
-def _counts(pool: Pool) -> dict[str, int]:
-    return {name: int((pool.labels == label).sum()) for label, name in pool.class_names.items()}
-
-
-def _distill(
-    setup: DistillationSetup, output: Path, config: DistillationConfig, device: str, batch_size: int, progress: Progress
-) -> DistillationResult:
-    count = Stage("real images scored", len(setup.train), progress) if setup.scored else (lambda more: None)
-    reference = reference_for(setup, output, count)
-    target = target_for(setup, reference, output)
-    targets = {"unguided": target, "DAG": target if setup.inputs.target else None}
-    modes = modes_for(setup, output, config.ipc, batch_size, progress)
-    pools = fill_pools(setup, output, config, modes, targets["DAG"], batch_size, progress)
-    guide = setup.pipeline.classifier
-    features = {name: score_pool(pool, guide, features=True).features for name, pool in pools.items()}
-    choose = Choice(pools, targets, features, config.ipc)
-    sets = write_sets(choose, output, config.seed)
-    control = measure_control(pools, setup.evaluator)
-    results = _train_and_test(setup, choose, output, config, device, progress)
-    note = accuracy_note(config, len(setup.test), setup.split)
-    record = {
-        "config": config.settings(),
-        "results": [asdict(r) for r in results],
-        "control": [asdict(c) for c in control],
-        **({"images": setup.record()} if setup.record() else {}),
-    }
-    report = _report(setup, output, config, reference, pools, sets, control, results, note)
-    write_json(output / "results.json", record)
-    return DistillationResult(results, control, report, config, note)
-
-
-def _train_and_test(
+def fill_pools(
     setup: DistillationSetup,
-    choose: Choice,
     output: Path,
+    *,
+    config: DistillationConfig,
+    modes: Modes,
+    target: TargetDistribution | None,
+    batch_size: int,
+    progress: Progress,
+) -> dict[str, Pool]:
+    """Draw both pools into ``output``, going on where a run was interrupted.
+
+    Args:
+        modes: clusters that images of the guided pool are drawn to.
+        target: difficulties that they are steered to; None: they are drawn to modes alone.
+        progress: called with stage, done and total.
+    """
+    everything = setup.class_names == setup.pipeline.class_names
+    plain = PoolConfig(
+        images_per_class=config.ipc * config.pool_factor,
+        labels=None if everything else list(setup.class_names),
+        seed=config.seed,
+        num_inference_steps=config.num_inference_steps,
+        guidance_scale=config.guidance_scale,
+    )
+    guided = replace(plain, target=target, modes=modes, mode_guidance=ModeGuidance(scale=config.mode_scale))
+    return {
+        name: fill_pool(
+            setup.pipeline,
+            output / f"pool-{name.lower()}",
+            pool,
+            batch_size=batch_size,
+            resume=True,
+            source=setup.pipeline_name,
+            progress=partial(progress, f"pool, {name}"),
+        )
+        for name, pool in (("unguided", plain), ("DAG", guided))
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How the sets of a run are chosen from its pools.
+
+    Attributes:
+        pools: by name.
+        targets: of each pool, which its sets follow; None for a pool drawn to modes alone.
+        features: of each pool's images, for rules that need them.
+        ipc: images per class.
+    """
+
+    pools: Mapping[str, Pool]
+    targets: Mapping[str, TargetDistribution | None]
+    features: Mapping[str, np.ndarray | None]
+    ipc: int
+
+    def rule(self, name: str) -> SelectionRule:
+        """The rule of a set; that of images drawn to modes depends on whether they were steered."""
+        return STEERED_RULE if name == DAG_DGS and self.targets["DAG"] is not None else SELECTIONS[name][1]
+
+    def is_seeded(self, name: str) -> bool:
+        """Whether another seed makes another set."""
+        return self.rule(name).method != "easiest"
+
+    def select(self, name: str, seed: int) -> PoolSelection:
+        """Choose the images of a set."""
+        source = SELECTIONS[name][0]
+        return subsample(
+            self.pools[source],
+            self.ipc,
+            target=self.targets[source],
+            method=self.rule(name),
+            features=self.features[source],
+            seed=seed,
+        )
+
+
+def write_sets(choice: Choice, output: Path, *, seed: int) -> dict[str, Pool]:
+    """Write every set, chosen with ``seed``, into a folder of its own in ``output``; the sets by name."""
+    sets = {}
+    for name, (source, _) in SELECTIONS.items():
+        chosen = choice.select(name, seed)
+        sets[name] = write_distilled_set(
+            choice.pools[source],
+            chosen.indices.tolist(),
+            output / FOLDERS[name],
+            columns=chosen.columns,
+            provenance={"selection": chosen.record},
+            overwrite=True,
+        )
+    return sets
+
+
+def train_and_test(
+    choice: Choice,
+    setup: DistillationSetup,
+    output: Path,
+    *,
     config: DistillationConfig,
     device: str,
     progress: Progress,
 ) -> list[Result]:
-    def at_random(pool: Pool) -> Callable[[int], LabelledImages]:
-        positions = np.array([setup.positions[label] for label in pool.labels.tolist()])
-        names = dict(enumerate(setup.class_names.values()))
-        return lambda seed: setup.decoded(pool, random_rows(positions, config.ipc, seed, names))
+    """Train a network on each set and seed, or on what ``trainings.jsonl`` lacks, and test it on real images."""
+
+    def at_random(pool: Pool) -> Source:
+        labels, names = setup.network_labels(pool), setup.network_class_names
+        return lambda seed: setup.decode(pool, random_rows(labels, config.ipc, seed, names))
 
     def chosen(name: str) -> Source:
-        pool = choose.pools[SELECTIONS[name][0]]
-        if not choose.is_seeded(name):
-            return setup.decoded(pool, choose(name, config.seed).indices)
-        return lambda seed: setup.decoded(pool, choose(name, seed).indices)
+        pool = choice.pools[SELECTIONS[name][0]]
+        if not choice.is_seeded(name):
+            return setup.decode(pool, choice.select(name, config.seed).indices)
+        return lambda seed: setup.decode(pool, choice.select(name, seed).indices)
 
     sets = {
         REAL: at_random(setup.train),
-        UNGUIDED: at_random(choose.pools["unguided"]),
+        UNGUIDED: at_random(choice.pools["unguided"]),
         **{name: chosen(name) for name in SELECTIONS},
     }
-    path, count = output / "trainings.jsonl", Stage("training and testing", len(sets) * config.seeds, progress)
-    known = [Result(**row) for row in _finished_lines(path)]
-    count(len(known))
-
-    def keep(result: Result) -> None:
-        write_atomically(path, json_lines([*_finished_lines(path), asdict(result)]))
-        count()
-
+    known = _finished_trainings(output)
+    finished = Stage("training and testing", len(sets) * config.seeds, progress)
+    finished(len(known))
     return evaluate(
         sets,
-        setup.decoded(setup.test),
+        setup.decode(setup.test),
         network=config.network,
-        protocol=PROTOCOLS[config.protocol],
+        protocol=config.protocol,
         seeds=derived_seeds(config.seed, config.seeds),
-        **usual_normalisation(setup.channels),
+        normalisation=usual_normalisation(setup.channels),
         device=device,
         known=known,
-        on_result=keep,
+        on_result=_keeper(output, known, finished),
     )
 
 
-def _finished_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+def _finished_trainings(output: Path) -> list[Result]:
+    path = output / TRAININGS
+    return results_of(map(json.loads, path.read_text("utf-8").splitlines())) if path.exists() else []
+
+
+def _keeper(output: Path, known: Sequence[Result], finished: Stage) -> Callable[[Result], None]:
+    """A function that adds one more training to ``trainings.jsonl``, whole or not at all."""
+    results = list(known)
+
+    def keep(result: Result) -> None:
+        results.append(result)
+        write_atomically(output / TRAININGS, json_lines(map(asdict, results)))
+        finished()
+
+    return keep
+
+
+def accuracy_note(config: DistillationConfig, test_images: int, split: str | None = None) -> str:
+    """How the accuracies came about, so that their table can be read alone."""
+    of_split = f" ({split} split)" if split else ""
+    return (
+        f"{config.network}, protocol {config.protocol}, last epoch, hard labels, {test_images:,} real test images"
+        f"{of_split}; mean and deviation over {config.seeds} seeds; sets x runs: drawn sets, and trainings of each, "
+        "from one pool each; the interval is paired by seed"
+    )
+
+
+def _record(
+    setup: DistillationSetup, config: DistillationConfig, results: Sequence[Result], control: Sequence[Control]
+) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "config": config.settings(),
+        "results": [asdict(one) for one in results],
+        "control": [asdict(one) for one in control],
+    }
+    return record | ({"images": setup.record()} if setup.record() else {})
 
 
 def _report(
@@ -355,35 +388,16 @@ def _report(
     results: list[Result],
     note: str,
 ) -> Path:
+    images = {"real images": setup.record()} if setup.record() else {}
+    of_pools = {f"pool, {name}": pool.provenance for name, pool in pools.items()}
     return write_report(
-        output / "report.html",
+        output / REPORT,
         title=f"Distilled {setup.title}, {config.ipc} {'image' if config.ipc == 1 else 'images'} per class",
         reference=reference,
         pools=[ReportedSet(f"pool, {name}", pool, MEASURED) for name, pool in pools.items()],
         selected=[ReportedSet(name, pool, MEASURED) for name, pool in sets.items()],
         tables=[accuracy_table(results, baseline=UNGUIDED, note=note), *([control_table(control)] if control else [])],
         drawings=accuracy_drawings(results, UNGUIDED),
-        provenance=_provenance(setup, config, pools),
-        commands=[command_of_run(output, _given(config))],
+        provenance={"distillation": config.settings(), **images, **of_pools},
+        commands=[command_of_run(output, config.given())],
     )
-
-
-def accuracy_note(config: DistillationConfig, test_images: int, split: str = "") -> str:
-    """How the accuracies came about, for whoever reads the table alone."""
-    of_split = f" ({split} split)" if split else ""
-    return (
-        f"{config.network}, protocol {config.protocol}, last epoch, hard labels, {test_images:,} real test images"
-        f"{of_split}; mean and deviation over {config.seeds} seeds; sets x runs: drawn sets, and trainings of each, "
-        "from one pool each; the interval is paired by seed"
-    )
-
-
-def _provenance(setup: DistillationSetup, config: DistillationConfig, pools: Mapping[str, Pool]) -> dict[str, Any]:
-    images = {"real images": setup.record()} if setup.record() else {}
-    return {"road": config.settings(), **images, **{f"pool, {name}": pool.provenance for name, pool in pools.items()}}
-
-
-def _given(config: DistillationConfig) -> dict[str, Any]:
-    """Settings that are not the defaults."""
-    own = {k: v for k, v in config.settings().items() if k != "inputs" and v != getattr(DistillationConfig, k)}
-    return {**config.inputs.given(), **own}

@@ -1,18 +1,18 @@
-"""Models and real images of a run: the embedded default, or whatever pipeline, classifiers and folders are named.
+"""Models and real images of a run: the embedded default, or the pipeline, classifiers and folders that are named.
 
     class as written -> label of the pipeline = folder of the training images = folder of the test images
 
-Real images are listed, and only of the classes that are asked for; one is decoded when it is used.
+Real images are listed, those of the chosen classes alone, and each is decoded when it is used.
 """
 
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -23,7 +23,7 @@ from .data.class_folders import channels_of, class_names_in, real_images, rows_o
 from .data.class_names import match_classes
 from .data.pools import Pool
 from .evaluation.labelled_images import LabelledImages, load_labelled_images
-from .generation.mode_search import merge_modes, modes_found
+from .generation.mode_search import find_pool_modes, merge_modes
 from .generation.modes import Modes
 from .loading import labels_named, load_guide, load_pipeline, precision_named
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
@@ -32,53 +32,53 @@ from .sampling.score_cache import score_and_record
 from .sampling.target_parser import reference_named, target_named
 from .sampling.targets import TargetDistribution
 
-if TYPE_CHECKING:
-    pass
-
-
 logger = logging.getLogger(__name__)
-SCORES = "reference.jsonl"  # difficulties of the real training images, in the folder of the run
+SCORES, MODES = "reference.jsonl", "modes.safetensors"  # of the real training images, in the folder of the run
+MOST_ENCODED = 5000, 100_000  # real images in which modes are looked for: of a class, and of all; 1.6 GB at 256 px
 IN_SAMPLE = "real training images by the guide, in sample if it was trained on them, as every ImageNet guide was"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DistillationInputs:
-    """What a run works with; whatever is empty is that of the embedded default.
+    """What a run works with.  None, or nothing, stands for the embedded default.
 
     Attributes:
         pipeline, guide, evaluator: folders or Hub ids; without a guide, the pipeline's own.
         train, test: real images, ``FOLDER/CLASS/IMAGE``, where CLASS may be an ImageNet synset.
-        classes: names, synsets or labels, in the order of the trained networks' labels; empty for all of ``test``.
-        size: pixels a side for the trained networks; 0: as the pipeline draws them.
-        channels: 1, 3, or 0: as the test images have them.
-        target: as ``target_texts`` reads it, where ``reference`` means the real training images; empty for those.
-        precision: of the pipeline and its guide; empty: as saved.
+        classes: names, synsets or labels, in the order of the trained networks' labels; none for all of ``test``.
+        size: pixels a side for the trained networks; None: as the pipeline draws them.
+        channels: 1 or 3; None: as the test images have them.
+        target: text as ``target_parser`` reads it, where ``reference`` means the real training images; None: DGS
+            follows those, and no image is steered.
+        precision: of the pipeline and its guide; None: as saved.
         split: what the test images are, for the record, such as ``ilsvrc``.
         trust_bin: read .bin weights of a pipeline that has no safetensors.
     """
 
-    pipeline: str = ""
-    guide: str = ""
-    evaluator: str = ""
-    train: str = ""
-    test: str = ""
+    pipeline: str | None = None
+    guide: str | None = None
+    evaluator: str | None = None
+    train: str | None = None
+    test: str | None = None
     classes: tuple[str, ...] = ()
-    size: int = 0
-    channels: int = 0
-    target: str = ""
-    precision: str = ""
-    split: str = ""
+    size: int | None = None
+    channels: int | None = None
+    target: str | None = None
+    precision: str | None = None
+    split: str | None = None
     trust_bin: bool = False
 
     def __post_init__(self) -> None:
-        if bool(self.train) != bool(self.test):
+        if (self.train is None) != (self.test is None):
             raise ValueError(
                 f"train is {self.train!r} and test {self.test!r}, but real images of both kinds are needed; give "
                 "--train and --test, or neither for Fashion-MNIST"
             )
-        if self.channels not in (0, 1, 3):
-            raise ValueError(f"channels are {self.channels}, but images have 1 (grey) or 3; 0 asks the test images")
-        if self.evaluator and self.evaluator == self.guide:
+        if self.channels not in (None, 1, 3):
+            raise ValueError(
+                f"channels are {self.channels}, but images have 1 (grey) or 3; leave them out to take the test images'"
+            )
+        if self.evaluator is not None and self.evaluator == self.guide:
             raise ValueError(
                 f"guide and evaluator are both {self.guide}, so that one would judge its own steering; "
                 "give an evaluator of another family"
@@ -88,10 +88,10 @@ class DistillationInputs:
         """The attributes that were given, as JSON has them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return {name: value for name, value in plain.items() if value}
+        return {name: value for name, value in plain.items() if value not in (None, False, [])}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DistillationSetup:
     """All that is loaded for a run.
 
@@ -110,15 +110,26 @@ class DistillationSetup:
     size: tuple[int, int]
     channels: int
 
+    @property
+    def pipeline_name(self) -> str:
+        """The pipeline as records call it."""
+        return self.inputs.pipeline or "embedded default"
+
     @cached_property
-    def positions(self) -> dict[int, int]:
-        """Labels of the pipeline to those of the trained networks, 0, 1, 2, ..."""
-        return {label: position for position, label in enumerate(self.class_names)}
+    def network_class_names(self) -> dict[int, str]:
+        """Labels of the trained networks, 0, 1, 2, ..., to class names."""
+        return dict(enumerate(self.class_names.values()))
+
+    def network_labels(self, pool: Pool) -> np.ndarray:
+        """Labels of a pool's images as the trained networks count them, ``(images,)``."""
+        table = {label: position for position, label in enumerate(self.class_names)}
+        return np.array([table[label] for label in pool.labels.tolist()], np.int64)
 
     @property
     def scored(self) -> bool:
         """Whether the reference has to be scored, since the embedded one is of another guide or other images."""
-        return bool(self.inputs.pipeline or self.inputs.guide or self.inputs.train)
+        given = (self.inputs.pipeline, self.inputs.guide, self.inputs.train)
+        return any(one is not None for one in given)
 
     @property
     def test_counts(self) -> dict[str, int]:
@@ -128,30 +139,30 @@ class DistillationSetup:
     @property
     def title(self) -> str:
         """What is distilled, in a word or two."""
-        if not self.inputs.train:
+        if self.inputs.train is None:
             return "Fashion-MNIST"
         return subset_of(self.test_counts) or f"{len(self.class_names)} classes of {Path(self.inputs.train).resolve()}"
 
-    def decoded(self, pool: Pool, indices: Sequence[int] | np.ndarray | None = None) -> LabelledImages:
+    def decode(self, pool: Pool, indices: Sequence[int] | np.ndarray | None = None) -> LabelledImages:
         """Some images of a pool, or all, in memory and with the labels of the trained networks."""
         part = pool if indices is None else rows_of(pool, indices)
         loaded = load_labelled_images(part, size=self.size, channels=self.channels)
-        labels = np.array([self.positions[label] for label in loaded.labels.tolist()], np.int64)
-        return LabelledImages(loaded.images, labels, dict(enumerate(self.class_names.values())))
+        return LabelledImages(loaded.images, self.network_labels(part), self.network_class_names)
 
     @property
-    def split(self) -> str:
-        """Which split of an ImageNet subset the test images are: ``ilsvrc``, ``fastai``, or empty if neither."""
-        return split_of(self.test_counts).replace("other", "")
+    def split(self) -> str | None:
+        """Which split of an ImageNet subset the test images are: ``ilsvrc``, ``fastai``, or None if neither."""
+        found = split_of(self.test_counts)
+        return None if found == "other" else found
 
     def record(self) -> dict[str, Any]:
-        """Which real images the figures are of; empty for the embedded default."""
-        if not self.inputs.train:
+        """Which real images the accuracies are of; empty for the embedded default."""
+        if self.inputs.train is None:
             return {}
         return {
             "subset": subset_of(self.test_counts),
             "classes": list(self.class_names.values()),
-            "split": {"stated": self.inputs.split or None, "found": self.split or None},
+            "split": {"stated": self.inputs.split, "found": self.split},
             "training_images": len(self.train),
             "test_images": len(self.test),
             "reference": IN_SAMPLE,
@@ -172,27 +183,32 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
                 f"there are no real images at {path}; give a folder such as {path}/n01440764/*.JPEG"
             )
     pipeline = load_pipeline(
-        inputs.pipeline,
-        inputs.guide,
+        inputs.pipeline or "",
+        inputs.guide or "",
         device,
         use_safetensors=None if inputs.trust_bin else True,
-        dtype=precision_named(inputs.precision),
+        dtype=precision_named(inputs.precision or ""),
     )
     if pipeline.classifier is None:
         raise ValueError(f"{inputs.pipeline} has no classifier of its own; name one by --guide, of the same classes")
     written = classes_written(inputs, pipeline, test)
     names = {label: pipeline.class_names[label] for label in written}
     evaluator = load_guide(inputs.evaluator or str(embedded.EVALUATOR), device)
-    owner = "the evaluator" if inputs.evaluator else "the embedded evaluator (--evaluator names another)"
+    owner = "the evaluator" if inputs.evaluator is not None else "the embedded evaluator (--evaluator names another)"
     match_classes(names, class_names_of(evaluator), owner)
     pipeline.guide(pipeline.classifier, list(names))
     tests = real_images(test, names, written)
-    size = (inputs.size, inputs.size) if inputs.size else pipeline.image_size[::-1]
-    channels = inputs.channels or channels_of(tests)
     setup = DistillationSetup(
-        inputs, pipeline, evaluator, names, real_images(train, names, written), tests, size, channels
+        inputs=inputs,
+        pipeline=pipeline,
+        evaluator=evaluator,
+        class_names=names,
+        train=real_images(train, names, written),
+        test=tests,
+        size=pipeline.image_size[::-1] if inputs.size is None else (inputs.size, inputs.size),
+        channels=channels_of(tests) if inputs.channels is None else inputs.channels,
     )
-    if inputs.train and (warning := split_warning(setup.test_counts, inputs.split)):
+    if inputs.train is not None and (warning := split_warning(setup.test_counts, inputs.split or "")):
         logger.warning(warning)
     return setup
 
@@ -219,22 +235,23 @@ def classes_written(inputs: DistillationInputs, pipeline: DifficultyGuidedPipeli
     return written
 
 
-def reference_for(setup: DistillationSetup, output: Path, progress: Callable[[int], None]) -> dict[str, np.ndarray]:
+def reference_for(setup: DistillationSetup, output: Path, progress: Progress | None = None) -> dict[str, np.ndarray]:
     """Difficulties of real training images by class: the embedded ones, or by the guide, written into ``output``.
 
     Args:
-        progress: called with the number of images done in each batch.
+        progress: called with stage, done and total.
     """
     if not setup.scored:
         return reference_named(None, setup.class_names)
-    name = setup.inputs.guide or f"classifier of {setup.inputs.pipeline or 'embedded default'}"
-    score_and_record(setup.train, {name: setup.pipeline.classifier}, output / SCORES, progress=progress)
+    name = setup.inputs.guide or f"classifier of {setup.pipeline_name}"
+    scored = Stage("real images scored", len(setup.train), progress)
+    score_and_record(setup.train, {name: setup.pipeline.classifier}, output / SCORES, progress=scored)
     return reference_named(output / SCORES, setup.class_names)
 
 
 def target_for(setup: DistillationSetup, reference: Mapping[str, np.ndarray], output: Path) -> TargetDistribution:
     """The target that was asked for, or the reference itself."""
-    if setup.inputs.target in ("", "reference"):
+    if setup.inputs.target in (None, "reference"):
         name = IN_SAMPLE if setup.scored else "reference"  # by which --target knows the embedded ones
         return TargetDistribution.from_reference(reference, name=name)
     text = setup.inputs.target
@@ -243,21 +260,17 @@ def target_for(setup: DistillationSetup, reference: Mapping[str, np.ndarray], ou
     return target_named(text, setup.class_names)
 
 
-MODES = "modes.safetensors"
-MOST_ENCODED = 5000, 100_000  # real images in which modes are looked for: of a class, and of all; 1.6 GB at 256 px
-
-
 def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: int, progress: Progress) -> Modes:
     """Clusters of the real training images, ``count`` of each class: the embedded ones, or found once and kept."""
-    if not (setup.inputs.pipeline or setup.inputs.train):
+    if setup.inputs.pipeline is None and setup.inputs.train is None:
         return merge_modes(Modes.load(embedded.MODES), count)
     if not (output / MODES).exists():
         of_class, of_all = MOST_ENCODED
         most = max(count, min(of_class, of_all // len(setup.class_names)))
         images = rows_of(setup.train, _some_of_each_class(setup.train, most))
         encoded = Stage("real images encoded", len(images), progress)
-        options: dict[str, Any] = {"average": 1, "seed": 0, "batch_size": batch_size, "progress": encoded}
-        modes_found(setup.pipeline, images, count, None, **options).save(output / MODES)
+        found = find_pool_modes(setup.pipeline, images, count, batch_size=batch_size, progress=encoded)
+        found.save(output / MODES)
     return Modes.load(output / MODES)
 
 

@@ -6,15 +6,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as transforms
 
-from dag_diffusion.evaluation.augmentations import crop_windows, cropped, cutmixed, flipped, recoloured, shifted
+from dag_diffusion.evaluation.augmentations import (
+    Normalisation,
+    crop_windows,
+    cropped,
+    cutmixed,
+    flipped,
+    recoloured,
+    shifted,
+)
 
 SIZES = st.tuples(st.integers(4, 40), st.integers(4, 40))
-HALF = torch.tensor(0.5)
+HALF = Normalisation(0.5, 0.5)
 AUGMENTATIONS = {
     "shift": lambda images, generator: shifted(images, 2, generator),
     "crop": lambda images, generator: cropped(images, 0.5, generator),
     "flip": flipped,
-    "colour": lambda images, generator: recoloured(images, 0.4, 0.1, generator, mean=HALF, std=HALF),
+    "colour": lambda images, generator: recoloured(images, 0.4, 0.1, generator, normalisation=HALF),
     "cutmix": lambda images, generator: cutmixed(images, 1.0, generator)[0],
 }
 
@@ -137,7 +145,8 @@ def test_colours_change_as_three_blends_in_a_random_order():
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     pixels = torch.rand(8, 3, 5, 6)
     normalised = (pixels - mean[:, None, None]) / std[:, None, None]
-    results = recoloured(normalised, 0.4, 0.0, seeded(2), mean=mean, std=std) * std[:, None, None] + mean[:, None, None]
+    found = recoloured(normalised, 0.4, 0.0, seeded(2), normalisation=Normalisation(mean.tolist(), std.tolist()))
+    results = found * std[:, None, None] + mean[:, None, None]
     generator = seeded(2)
     weights = 0.4 * (2 * torch.rand(8, 3, generator=generator) - 1)
     orders = torch.rand(8, 3, generator=generator).argsort(1).tolist()
@@ -152,13 +161,13 @@ def test_colours_change_as_three_blends_in_a_random_order():
 @given(seed=st.integers(0, 1000))
 def test_jitter_keeps_a_grey_image_grey(seed):
     grey = torch.rand(4, 1, 5, 5).expand(4, 3, 5, 5)
-    result = recoloured(grey, 0.4, 0.0, seeded(seed), mean=HALF, std=HALF)
+    result = recoloured(grey, 0.4, 0.0, seeded(seed), normalisation=HALF)
     torch.testing.assert_close(result, result[:, :1].expand_as(result))
 
 
 def test_lighting_adds_one_colour_an_image_mostly_alike_in_all_channels():
     images = torch.rand(3000, 3, 2, 2)
-    added = recoloured(images, 0.0, 0.1, seeded(), mean=torch.tensor(0.0), std=torch.tensor(1.0)) - images
+    added = recoloured(images, 0.0, 0.1, seeded(), normalisation=Normalisation(0.0, 1.0)) - images
     torch.testing.assert_close(added, added[:, :, :1, :1].expand_as(added), atol=1e-5, rtol=0)
     correlation = torch.corrcoef(added[:, :, 0, 0].T)
     assert bool((correlation > 0.9).all())
@@ -168,7 +177,7 @@ def test_lighting_adds_one_colour_an_image_mostly_alike_in_all_channels():
 @pytest.mark.parametrize("channels", [1, 4])
 def test_colours_are_left_alone_where_there_are_not_three(channels):
     images = torch.rand(2, channels, 4, 4)
-    assert recoloured(images, 0.4, 0.1, seeded(), mean=HALF, std=HALF) is images
+    assert recoloured(images, 0.4, 0.1, seeded(), normalisation=HALF) is images
 
 
 @given(size=SIZES, batch=st.integers(1, 6), concentration=st.sampled_from([0.2, 1.0, 5.0]), seed=st.integers(0, 1000))

@@ -23,6 +23,25 @@ class TestPairs:
         assert found.p_value == pytest.approx(expected.pvalue)
         assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
 
+    @given(
+        pairs=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 10_000)), min_size=2, max_size=10),
+    )
+    def test_interval_and_p_value_are_those_of_the_formula(self, pairs):
+        ours, theirs = np.array(pairs).T / 10_000  # accuracies on 10,000 test images
+        differences, count = ours - theirs, len(pairs)
+        error = differences.std(ddof=1) / np.sqrt(count)
+        found, half = paired(ours, theirs), stats.t.ppf(0.975, count - 1) * error
+        assert found.difference == pytest.approx(differences.mean())
+        assert found.interval == pytest.approx((differences.mean() - half, differences.mean() + half), abs=1e-12)
+        if error > 1e-6:
+            assert found.p_value == pytest.approx(2 * stats.t.sf(abs(differences.mean()) / error, count - 1))
+
+    @pytest.mark.filterwarnings("error")
+    def test_nearly_equal_differences_are_no_cause_for_warnings(self):
+        found = paired([0.7, 0.8, 0.9], [0.6, 0.7, 0.8])
+        assert found.p_value < 1e-20
+        assert found.interval == pytest.approx((0.1, 0.1))
+
     def test_intervals_cover_the_truth_in_95_of_100_experiments(self):
         generator = np.random.default_rng(0)
         shared = generator.normal(0.7, 0.05, (4000, 5))  # what a seed does to both sets alike
@@ -73,7 +92,18 @@ class TestHolm:
 class TestSummary:
     @staticmethod
     def results(name, accuracies, network="convnet-3"):
-        return [Result(name, network, "short", seed, 10.0, value, 1.0) for seed, value in enumerate(accuracies)]
+        return [
+            Result(
+                set=name,
+                network=network,
+                protocol="short",
+                seed=seed,
+                images_per_class=10.0,
+                accuracy=value,
+                seconds=1.0,
+            )
+            for seed, value in enumerate(accuracies)
+        ]
 
     def test_tells_mean_deviation_and_number_of_seeds(self):
         row = summarise(self.results("random", [0.70, 0.72, 0.74]), "random")[0]
@@ -122,7 +152,19 @@ class TestSummary:
             summarise(twice, "random")
 
     def test_the_same_name_with_soft_labels_is_another_row(self):
-        soft = [Result("dgs", "convnet-3", "short", seed, 10.0, 0.9, 1.0, labels="soft") for seed in range(2)]
+        soft = [
+            Result(
+                set="dgs",
+                network="convnet-3",
+                protocol="short",
+                seed=seed,
+                images_per_class=10.0,
+                accuracy=0.9,
+                seconds=1.0,
+                labels="soft",
+            )
+            for seed in range(2)
+        ]
         rows = summarise(self.results("dgs", [0.5, 0.7]) + soft, "dgs")
         assert [(row.labels, row.mean) for row in rows] == [("hard", pytest.approx(0.6)), ("soft", pytest.approx(0.9))]
 
@@ -153,10 +195,34 @@ class TestSummary:
 
     def test_image_sets_are_counted_apart_from_trainings(self):
         fixed = self.results("dgs", [0.8] * 6)
-        drawn = [Result("random", "convnet-3", "short", seed, 10.0, 0.7, 1.0, draw=seed) for seed in range(6)]
+        drawn = [
+            Result(
+                set="random",
+                network="convnet-3",
+                protocol="short",
+                seed=seed,
+                images_per_class=10.0,
+                accuracy=0.7,
+                seconds=1.0,
+                draw=seed,
+            )
+            for seed in range(6)
+        ]
         assert [row.trainings for row in summarise(fixed + drawn, "random")] == ["1 x 6", "6 x 1"]
 
     def test_best_look_is_told_only_where_every_training_was_looked_at(self):
-        looked = [Result("a", "convnet-3", "short", seed, 10.0, 0.7, 1.0, best=0.8) for seed in range(2)]
+        looked = [
+            Result(
+                set="a",
+                network="convnet-3",
+                protocol="short",
+                seed=seed,
+                images_per_class=10.0,
+                accuracy=0.7,
+                seconds=1.0,
+                best=0.8,
+            )
+            for seed in range(2)
+        ]
         assert summarise(looked, "a")[0].best == pytest.approx(0.8)
         assert summarise([*looked, *self.results("a", [0, 0, 0.7])[2:]], "a")[0].best is None

@@ -1,4 +1,4 @@
-"""The road on a GPU: what is drawn, scored and trained there is what a processor makes, but for rounding."""
+"""A distillation on a GPU: what is drawn, scored and trained there is what a processor makes, but for rounding."""
 
 import numpy as np
 import pytest

@@ -23,7 +23,17 @@ DIFFERENCES = st.floats(-1, 1)
 
 def series(name, accuracies, *, network="convnet-3", protocol="hard-label", labels="hard", **options):
     return [
-        Result(name, network, protocol, seed, 10.0, value, 1.0, labels=labels, **options)
+        Result(
+            set=name,
+            network=network,
+            protocol=protocol,
+            seed=seed,
+            images_per_class=10.0,
+            accuracy=value,
+            seconds=1.0,
+            labels=labels,
+            **options,
+        )
         for seed, value in enumerate(accuracies)
     ]
 

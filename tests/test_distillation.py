@@ -1,4 +1,4 @@
-"""The whole road at its smallest: every file that it promises, and the same figures when it is run again."""
+"""A distillation at its smallest: every file that it promises, and the same figures when it is run again."""
 
 import json
 import shlex
@@ -33,12 +33,12 @@ TINY = DistillationConfig(ipc=1, pool_factor=2, network="convnet-2-w4", seeds=2,
 @pytest.fixture(scope="module")
 def setup(tmp_path_factory):
     stages = []
-    output = tmp_path_factory.mktemp("road") / "first run"
+    output = tmp_path_factory.mktemp("run") / "first run"
     result = distill(output, TINY, progress=lambda stage, done, total: stages.append((stage, done, total)))
     return output, result, stages
 
 
-def test_road_leaves_pools_sets_results_and_a_report(setup):
+def test_distillation_leaves_pools_sets_results_and_a_report(setup):
     output, result, _ = setup
     assert {len(read_pool(output / f"pool-{name}")) for name in ("unguided", "dag")} == {20}
     assert {len(read_pool(output / f"set-{name}")) for name in ("paper", "dgs", "dag-dgs")} == {10}
@@ -169,7 +169,7 @@ def models(folder: Path, *, train="train", test="val"):
     return [part for option, name in named.items() for part in (option, folder / name)]
 
 
-def small_road(folder: Path, **changes):
+def small_setup(folder: Path, **changes):
     inputs = {name: str(folder / place) for name, place in PLACES.items()}
     return load_setup(DistillationInputs(**(inputs | {"classes": WOOF, "size": 16} | changes)), "cpu")
 
@@ -179,14 +179,14 @@ PLACES = {"pipeline": "dit", "guide": "guide", "evaluator": "evaluator", "train"
 
 @pytest.fixture(scope="module")
 def woof(imagenet):
-    """The whole road in one command, by the example's file."""
+    """A whole distillation in one command, by the example's file."""
     command = ["run", "--config", EXAMPLES / "imagewoof.yaml", *models(imagenet), *SMALL, "--output", imagenet / "woof"]
     result = call(*command)
     assert result.exit_code == 0, result.output
     return imagenet / "woof", command, result
 
 
-def test_example_runs_the_whole_road_on_folders_of_synsets(woof):
+def test_example_runs_a_whole_distillation_on_folders_of_synsets(woof):
     output, _, result = woof
     pools = [read_pool(output / f"pool-{name}") for name in ("unguided", "dag")]
     assert [len(pool) for pool in pools] == [20, 20]
@@ -243,7 +243,7 @@ def test_same_command_goes_on_without_drawing_or_scoring_anew(woof):
 
 def test_split_of_fastai_is_warned_of_in_one_line_and_recorded(imagenet, monkeypatch, caplog):
     monkeypatch.setitem(imagenet_subsets.FASTAI_TEST_IMAGES, "ImageWoof", 20)  # as many as the folder has
-    setup = small_road(imagenet, split="ilsvrc")
+    setup = small_setup(imagenet, split="ilsvrc")
     warnings = [record.getMessage() for record in caplog.records if record.name.startswith("dag_diffusion")]
     assert len(warnings) == 1
     assert "20 test images are fastai's split of ImageWoof" in warnings[0]
@@ -251,8 +251,8 @@ def test_split_of_fastai_is_warned_of_in_one_line_and_recorded(imagenet, monkeyp
 
 
 def test_labels_of_trained_networks_follow_the_order_of_the_classes(imagenet):
-    setup = small_road(imagenet, classes=("n02088364; 193", "tench"))
-    test = setup.decoded(setup.test)
+    setup = small_setup(imagenet, classes=("n02088364; 193", "tench"))
+    test = setup.decode(setup.test)
     assert [name.split(",")[0] for name in test.class_names.values()] == ["beagle", "Australian terrier", "tench"]
     assert (test.images.shape, sorted(test.labels.tolist())) == ((6, 16, 16, 3), [0, 0, 1, 1, 2, 2])
     folders = [PurePath(row["file_name"]).parts[0] for row in setup.test.rows]
@@ -261,15 +261,15 @@ def test_labels_of_trained_networks_follow_the_order_of_the_classes(imagenet):
 
 
 def test_without_classes_all_of_the_test_images_count(imagenet):
-    setup = small_road(imagenet, classes=())
+    setup = small_setup(imagenet, classes=())
     assert list(setup.class_names) == sorted([0, 193, 182, 258, 162, 155, 167, 159, 273, 207, 229])
     assert (len(setup.train), setup.channels) == (33, 3)
 
 
 def test_only_what_is_trained_on_is_decoded(imagenet, tmp_path, monkeypatch):
-    setup, opened = small_road(imagenet), []
+    setup, opened = small_setup(imagenet), []
     monkeypatch.setattr(Pool, "open", lambda self, i, *a, was=Pool.open: opened.append(i) or was(self, i, *a))
-    assert len(setup.decoded(setup.train, random_rows(setup.train.labels, 1, 0, setup.class_names))) == 10
+    assert len(setup.decode(setup.train, random_rows(setup.train.labels, 1, 0, setup.class_names))) == 10
     assert len(opened) == 10
 
 
@@ -291,8 +291,8 @@ def test_random_baseline_is_not_the_first_files_and_changes_with_the_seed():
 
 
 def test_reference_in_a_sum_of_targets_means_the_real_images(imagenet, tmp_path):
-    setup = small_road(imagenet, classes=WOOF[:2], target="0.5*reference + 0.5*hill")
-    reference = reference_for(setup, tmp_path, lambda more: None)
+    setup = small_setup(imagenet, classes=WOOF[:2], target="0.5*reference + 0.5*hill")
+    reference = reference_for(setup, tmp_path)
     target = target_for(setup, reference, tmp_path)
     assert [round(weight, 2) for weight in target.weights] == [0.5, 0.5]
     name = next(iter(reference))
@@ -303,7 +303,7 @@ def test_classes_of_the_embedded_default_may_be_chosen():
     setup = load_setup(DistillationInputs(classes=("Bag", "Sandal")), "cpu")
     assert list(setup.class_names.values()) == ["Bag", "Sandal"]
     assert (len(setup.train), len(setup.test), setup.size, setup.channels) == (200, 2000, (32, 32), 1)
-    assert {name: len(values) for name, values in reference_for(setup, Path(), print).items()} == {
+    assert {name: len(values) for name, values in reference_for(setup, Path()).items()} == {
         "Bag": 6000,
         "Sandal": 6000,
     }

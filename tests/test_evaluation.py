@@ -15,7 +15,7 @@ from dag_diffusion.cli.commands import app
 from dag_diffusion.data.pools import read_pool
 from dag_diffusion.evaluation.dd_ranking import augmentation_robust_score
 from dag_diffusion.evaluation.labelled_images import LabelledImages, RandomDraw, load_labelled_images
-from dag_diffusion.evaluation.protocols import Protocol
+from dag_diffusion.evaluation.protocols import PROTOCOLS, Protocol
 from dag_diffusion.evaluation.records import evaluation_record
 from dag_diffusion.evaluation.results import Result
 from dag_diffusion.evaluation.runs import EvaluationConfig, load_compared_sets, run_evaluation
@@ -39,7 +39,7 @@ def with_soft_labels(given, strength):
     """A teacher that is sure of the right class for a positive strength, and of the next one for a negative."""
     shift = 0 if strength > 0 else 1
     hot = torch.nn.functional.one_hot((torch.as_tensor(given.labels) + shift) % 3, 3)
-    return LabelledImages(given.images, given.labels, NAMES, (hot * abs(strength)).float().softmax(1))
+    return LabelledImages(given.images, given.labels, NAMES, probabilities=(hot * abs(strength)).float().softmax(1))
 
 
 class TestAccuracy:
@@ -125,6 +125,10 @@ class TestEvaluate:
         small = LabelledImages(draw(0).images[:, :4], draw(0).labels, NAMES)
         with pytest.raises(ValueError, match=r"small are \(4, 8, 1\), but those of the test set \(8, 8, 1\)"):
             run({"small": small})
+
+    def test_a_protocol_may_be_given_by_its_name(self):
+        named, own = (run({"a": draw(0)}, protocol=protocol, seeds=[0]) for protocol in ("quick", PROTOCOLS["quick"]))
+        assert same_but_for_time(named) == same_but_for_time(own)
 
     def test_too_few_logits_are_refused(self):
         with pytest.raises(ValueError, match="give at least 3"):

@@ -93,7 +93,15 @@ def test_recorded_commands_begin_with_the_name_of_their_program(recorded, shown)
 
 def test_pools_sets_and_results_are_found(pool, distilled, tmp_path):
     results = tmp_path / "results.json"
-    trained = Result("distilled", "convnet-3", "quick", 0, 2.0, 0.625, 1.0)
+    trained = Result(
+        set="distilled",
+        network="convnet-3",
+        protocol="quick",
+        seed=0,
+        images_per_class=2.0,
+        accuracy=0.625,
+        seconds=1.0,
+    )
     results.write_text(json.dumps({"results": [asdict(trained)], "command": "dag-diffusion evaluate distilled"}))
     page = report_folders([pool, distilled], tmp_path / "report.html", reference=pool, results=[results]).read_text()
     assert "1 pool with 8 images, 1 distilled set with 4 images" in page

@@ -240,7 +240,7 @@ def modes_of(labels, difficulties=None):
     labels = torch.tensor(labels)
     centres = torch.linspace(-1, 1, len(labels)).view(-1, 1, 1, 1).expand(-1, 4, 8, 8).contiguous()
     known = None if difficulties is None else torch.tensor(difficulties)
-    return Modes(centres, labels, torch.ones(len(labels), dtype=torch.long), NAMES, known)
+    return Modes(centres, labels, torch.ones(len(labels), dtype=torch.long), NAMES, difficulties=known)
 
 
 def test_images_of_a_class_are_drawn_to_its_modes_in_turn():

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from dag_diffusion.data.pools import read_pool
+from dag_diffusion.evaluation.augmentations import Normalisation
 from dag_diffusion.evaluation.labelled_images import (
     LabelledImages,
     RandomDraw,
@@ -28,7 +29,7 @@ def with_soft_labels(seed=0):
     """Each image's probabilities lean to its own class, differently for each image."""
     given = draw(seed)
     logits = torch.nn.functional.one_hot(torch.as_tensor(given.labels), 3) * 2 + torch.rand(18, 3)
-    return LabelledImages(given.images, given.labels, NAMES, logits.softmax(1))
+    return LabelledImages(given.images, given.labels, NAMES, probabilities=logits.softmax(1))
 
 
 class TestImages:
@@ -40,7 +41,7 @@ class TestImages:
 
     def test_each_channel_may_have_its_own_mean_and_deviation(self):
         pixels = np.full((1, 2, 2, 3), 255, np.uint8)
-        images = normalise(pixels, mean=(0, 0.5, 1), std=(1, 0.5, 2))
+        images = normalise(pixels, Normalisation(mean=(0, 0.5, 1), std=(1, 0.5, 2)))
         assert images[0, :, 0, 0].tolist() == [1, 1, 0]
 
     def test_torch_and_numpy_pixels_are_alike(self):
@@ -127,7 +128,7 @@ class TestLoading:
 
     def test_soft_labels_of_other_images_are_refused(self):
         with pytest.raises(ValueError, match=r"must have shape \(18, 3\)"):
-            LabelledImages(draw(0).images, draw(0).labels, NAMES, torch.full((17, 3), 1 / 3))
+            LabelledImages(draw(0).images, draw(0).labels, NAMES, probabilities=torch.full((17, 3), 1 / 3))
 
 
 class TestDraws:
@@ -174,7 +175,7 @@ class TestDigest:
 
     def test_heeds_soft_labels_only_when_they_are_used(self):
         given = with_soft_labels()
-        other = LabelledImages(given.images, given.labels, NAMES, given.probabilities.flip(0))
+        other = LabelledImages(given.images, given.labels, NAMES, probabilities=given.probabilities.flip(0))
         assert digest(given) == digest(other)
         assert digest(given, soft_labels=True) != digest(other, soft_labels=True)
 

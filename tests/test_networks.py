@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dag_diffusion.evaluation import list_networks
 from dag_diffusion.evaluation.networks import build_network, seeded_network
 
 
@@ -41,6 +42,12 @@ def test_any_allowed_name_gives_one_logit_a_class(depth, width, channels, size, 
     network = build_network(f"convnet-{depth}-w{width}", channels=channels, size=size, num_classes=num_classes)
     assert network(torch.zeros(2, channels, *size)).shape == (2, num_classes)
     assert parameter_count(network) == expected_count(depth, width, channels, size, num_classes)
+
+
+@pytest.mark.parametrize("name", list_networks())
+def test_every_listed_network_can_be_built(name):
+    network = build_network(name, channels=3, size=(64, 64), num_classes=3)
+    assert sum(parameter.numel() for parameter in network.parameters()) > 0
 
 
 def test_each_image_is_normalised_on_its_own():

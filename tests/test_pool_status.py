@@ -40,9 +40,9 @@ def test_unfinished_pool_tells_what_is_there_and_how_fast_it_grew(tmp_path, pipe
 
 def test_finished_pool_is_told_from_one_that_is_only_complete(tmp_path, pipeline):
     fill_pool(pipeline, tmp_path / "pool", SMALL)
-    assert pool_status(tmp_path / "pool") == PoolStatus(9, 9, 3, finished=True)
+    assert pool_status(tmp_path / "pool") == PoolStatus(done=9, total=9, classes=3, finished=True)
     fill_pool(pipeline, tmp_path / "some", replace(SMALL, labels=[0, 2]))
-    assert pool_status(tmp_path / "some") == PoolStatus(6, 6, 2, finished=True)
+    assert pool_status(tmp_path / "some") == PoolStatus(done=6, total=6, classes=2, finished=True)
 
 
 def test_images_are_checked_when_asked_for(tmp_path, pipeline):

@@ -281,8 +281,14 @@ def test_no_guide_and_impossible_settings_are_refused():
 def test_fidelity_of_a_perfect_probe_is_perfect():
     logits = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
     labels, runs = torch.arange(60) % 3, torch.arange(60)
-    said = (margin(logits, labels), logits.log_softmax(1))
-    seen = Trajectories(torch.zeros(60, 4, 8, 8), torch.linspace(0, 1, 60), labels, *said, runs)
+    seen = Trajectories(
+        clean=torch.zeros(60, 4, 8, 8),
+        signal=torch.linspace(0, 1, 60),
+        labels=labels,
+        margins=margin(logits, labels),
+        log_probabilities=logits.log_softmax(1),
+        run=runs,
+    )
 
     class Perfect(torch.nn.Module):
         def __init__(self):

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dag_diffusion.evaluation.protocols import PROTOCOLS, Protocol
+from dag_diffusion.evaluation import EvaluationConfig, list_protocols
+from dag_diffusion.evaluation.protocols import PROTOCOLS, Protocol, as_protocol
 
 SHORT = Protocol("short", epochs=8, batch_size=4, learning_rate=0.05)
 
@@ -46,6 +47,18 @@ def test_hard_label_has_the_field_s_rates():
 
 def test_protocols_are_filed_under_their_names():
     assert all(protocol.name == name for name, protocol in PROTOCOLS.items())
+
+
+def test_a_protocol_is_known_by_its_name():
+    assert [as_protocol(name) for name in list_protocols()] == list(PROTOCOLS.values())
+    own = Protocol("own", epochs=1, batch_size=1)
+    assert as_protocol(own) is own
+    assert EvaluationConfig("quick").protocols == [PROTOCOLS["quick"]]
+
+
+def test_an_unknown_protocol_is_refused_with_the_known_names():
+    with pytest.raises(ValueError, match="no protocol 'slow'; choose one of classic, quick, hard-label"):
+        EvaluationConfig("slow")
 
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))

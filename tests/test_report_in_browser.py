@@ -20,7 +20,16 @@ pytestmark = pytest.mark.skipif(
 HOSTILE = """</script><script>window.planted = 1</script>"><img src=x onerror='window.planted = 1'>"""
 CLASSES = ("coat", HOSTILE, "a class with a very long name, without any use " * 3)
 FIRST = Result(
-    "random:pool, IPC 10", "convnet-3", "quick", 0, 10.0, 0.7, 1.0, draw=0, test="1,000 real images", epochs=20
+    set="random:pool, IPC 10",
+    network="convnet-3",
+    protocol="quick",
+    seed=0,
+    images_per_class=10.0,
+    accuracy=0.7,
+    seconds=1.0,
+    draw=0,
+    test="1,000 real images",
+    epochs=20,
 )
 
 

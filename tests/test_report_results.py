@@ -10,7 +10,17 @@ from dag_diffusion.evaluation.results import Result
 from dag_diffusion.reporting.accuracy_figures import families
 from dag_diffusion.reporting.results import default_baselines, how, read_results, shown_results
 
-ONE = Result("distilled", "convnet-3", "quick", 0, 10.0, 0.7, 1.0, test="1,000 real images", epochs=20)
+ONE = Result(
+    set="distilled",
+    network="convnet-3",
+    protocol="quick",
+    seed=0,
+    images_per_class=10.0,
+    accuracy=0.7,
+    seconds=1.0,
+    test="1,000 real images",
+    epochs=20,
+)
 
 
 def trainings(name, accuracies, *, ipc=10.0, drawn=False, **changes):

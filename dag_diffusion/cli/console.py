@@ -66,7 +66,7 @@ def printable(text: str) -> str:
 
 @contextmanager
 def stages(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar for each stage of the road, created when the stage begins."""
+    """A progress bar for each stage of a distillation, created when the stage begins."""
     from rich.progress import Progress
 
     bars: dict[str, Any] = {}

@@ -61,17 +61,15 @@ def evaluate(
     dag-diffusion evaluate random:pool distilled --network convnet-3 --network resnet-ap-10 --output results.json
     """
     with user_errors():
-        from dag_diffusion.evaluation.protocols import PROTOCOLS
         from dag_diffusion.evaluation.runs import EvaluationConfig
         from dag_diffusion.evaluation.training import derived_seeds
+        from dag_diffusion.evaluation.trials import as_labels
 
-        if protocol not in PROTOCOLS:
-            raise ValueError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
         config = EvaluationConfig(
-            PROTOCOLS[protocol],
+            protocol,
             networks=list(dict.fromkeys(network or ["convnet-3"])),
             seeds=derived_seeds(seed, seeds),
-            labels=labels,
+            labels=as_labels(labels),
             track_best=track_best,
             without_augmentation=without_augmentation,
             device=device_named(device),
@@ -101,7 +99,7 @@ def _evaluate(
     compared = load_compared_sets(sets, real, ipc=ipc, soft_labels=config.labels == "soft")
     everything = {} if full is None else {f"all of {full.name}": load_images(full, real)}
     name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
-    with counter("trainings", config.trainings(len(compared.sources), bool(everything)), quiet) as progress:
+    with counter("trainings", config.trainings(len(compared.sources), full=bool(everything)), quiet) as progress:
         _, tables = run_evaluation(
             compared, real, config, test_name=name, full=everything, output=output, progress=progress
         )

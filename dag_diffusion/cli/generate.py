@@ -103,7 +103,7 @@ def generate(
             raise Exit(launch(num_processes, sys.argv[1:]))
 
         from dag_diffusion.generation.filling import fill_pool
-        from dag_diffusion.generation.modes import modes_named
+        from dag_diffusion.generation.modes import load_modes
         from dag_diffusion.generation.plan import PoolConfig
         from dag_diffusion.generation.tracking import require_trackers, tracked
         from dag_diffusion.loading import load_guides, precision_named, speed_up
@@ -126,7 +126,7 @@ def generate(
                 num_inference_steps=num_inference_steps,
                 guidance_scale=guidance_scale,
                 difficulty_guidance=guidance_named(guidance or [], difficulty_guidance_scale),
-                modes=None if modes is None else modes_named(modes, loaded.class_names),
+                modes=None if modes is None else load_modes(modes, loaded.class_names),
                 mode_guidance=mode_guidance_named(mode_scale, mode_window, modes_by_size),
             )
             guides = load_guides(extra_guide or [], device, dtype)
@@ -252,7 +252,7 @@ def find_modes(
     """
     with user_errors():
         from dag_diffusion.data.pools import read_pool
-        from dag_diffusion.generation.mode_search import modes_found
+        from dag_diffusion.generation.mode_search import find_pool_modes
         from dag_diffusion.sampling.target_parser import target_named
 
         if output.exists() and not overwrite:
@@ -261,8 +261,15 @@ def find_modes(
         loaded = load_pipeline(pipeline, classifier, device, use_safetensors=None if trust_bin else True)
         target = target_named(by_difficulty, real.class_names) if by_difficulty else None
         with counter("images", len(real), quiet) as progress:
-            modes = modes_found(
-                loaded, real, per_class, target, average=average, seed=seed, batch_size=batch_size, progress=progress
+            modes = find_pool_modes(
+                loaded,
+                real,
+                per_class,
+                target=target,
+                average=average,
+                seed=seed,
+                batch_size=batch_size,
+                progress=progress,
             )
         modes.save(output)
         print(f"{len(modes.labels)} modes of {len(modes.class_names)} classes in {output}")
@@ -270,8 +277,9 @@ def find_modes(
 
 def _reached(pool: "Pool") -> str:
     """How far a steered pool got, by its own guide."""
-    pairs = [(r["target_difficulty"], r["difficulty"]) for r in pool.rows if r.get("target_difficulty") is not None]
-    if not pairs:
+    pairs = [(row.get("target_difficulty"), row.get("difficulty")) for row in pool.rows]
+    errors = [abs(target - found) for target, found in pairs if target is not None and found is not None]
+    if not errors:
         return ""
-    error = sum(abs(wanted - measured) for wanted, measured in pairs) / len(pairs)
+    error = sum(errors) / len(errors)
     return f"; by the guide that steered, mean |d - d*| = {error:.3f}"

@@ -1,4 +1,4 @@
-"""``dag-diffusion run``: the whole road.  See ``cli`` for what holds for all commands."""
+"""``dag-diffusion run``: a whole distillation.  See ``cli`` for what holds for all commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +49,7 @@ def run(
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """The whole road, on the embedded default or your own models and images: pools, DGS, training, test, report.
+    """Run a distillation, on the embedded default or your own models and images: pools, DGS, training, test, report.
 
     DGS follows the difficulties of the real training images; DAG draws images to their modes, of which DGS keeps the
     easiest. --target sets what DGS follows and DAG steers to.
@@ -66,11 +66,30 @@ def run(
 
         hide_loading_bars()
         inputs = DistillationInputs(
-            pipeline, guide, evaluator, train, test, tuple(classes or ()), size, channels, target or "", precision,
-            split, trust_bin,
-        )  # fmt: skip
+            pipeline=pipeline or None,
+            guide=guide or None,
+            evaluator=evaluator or None,
+            train=train or None,
+            test=test or None,
+            classes=tuple(classes or ()),
+            size=size or None,
+            channels=channels or None,
+            target=target or None,
+            precision=precision or None,
+            split=split or None,
+            trust_bin=trust_bin,
+        )
         config = DistillationConfig(
-            ipc, pool_factor, network, protocol, seeds, seed, num_inference_steps, guidance_scale, mode_scale, inputs
+            ipc=ipc,
+            pool_factor=pool_factor,
+            network=network,
+            protocol=protocol,
+            seeds=seeds,
+            seed=seed,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            mode_scale=mode_scale,
+            inputs=inputs,
         )
         with stages(quiet) as progress:
             result = distill(output, config, device=device_named(device), batch_size=batch_size, progress=progress)

@@ -44,9 +44,9 @@ def report(
             output,
             title=title,
             reference=reference,
-            target=target,
+            target=target or None,
             results=results or [],
-            baseline=baseline,
+            baseline=baseline or None,
         )
         print(f"report: {written.absolute()}")
 
@@ -97,7 +97,7 @@ def push(
     title: Annotated[str, Option(help="of the card; default: the folder's name")] = "",
     dry_run: Annotated[Path | None, Option(help="new folder for all that would be sent; the Hub is not asked")] = None,
     replace_card: Annotated[
-        bool, Option("--replace-card", help="also overwrite a card that somebody has edited on the Hub")
+        bool, Option("--replace-card", help="also overwrite a card that was edited on the Hub")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -114,7 +114,13 @@ def push(
         hide_bars(quiet)
 
         shared = share(
-            source, repo, private=private, license=license, title=title, dry_run=dry_run, replace_card=replace_card
+            source,
+            repo,
+            private=private,
+            license=license or None,
+            title=title or None,
+            dry_run=dry_run,
+            replace_card=replace_card,
         )
         print(f"{shared.kind} {shared.repo}: {shared.files} files, {shared.place}")
 
@@ -137,5 +143,5 @@ def pull(
 
         hide_bars(quiet)
 
-        shared = fetch(repo, folder, revision=revision or None, repo_type=repo_type, overwrite=overwrite)
+        shared = fetch(repo, folder, revision=revision or None, repo_type=repo_type or None, overwrite=overwrite)
         print(f"{shared.kind} {shared.repo}: {shared.files} files in {shared.place}")

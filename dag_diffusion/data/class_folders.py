@@ -15,14 +15,13 @@ The ids stand in the order of the field, which is that of the labels; ImageIDC a
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .class_names import match_classes
 from .images import image_suffixes
 from .pools import PROVENANCE, ChosenImages, Pool, read_pool
-from .rows import METADATA, SELECTED
+from .rows import METADATA, SELECTED, Row
 
 NO_BARE_FOLDER = (METADATA, SELECTED, PROVENANCE, "state.json", "dataset_dict.json")
 
@@ -70,7 +69,7 @@ def real_images(path: Path, names: Mapping[int, str], written: Mapping[int, str]
     return replace(kept, rows=rows)
 
 
-def _listed(path: Path, label: int, name: str) -> list[dict[str, Any]]:
+def _listed(path: Path, label: int, name: str) -> list[Row]:
     found = sorted(
         file.relative_to(path).as_posix()
         for file in (path / name).rglob("*")

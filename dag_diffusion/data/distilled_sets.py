@@ -19,7 +19,7 @@ from typing import Any
 from .files import LOCK, held, json_lines, require_writable, write_atomically
 from .images import UnreadableImageError, suffix_of
 from .pools import PROVENANCE, ChosenImages, Pool, read_pool, require_writable_target, write_provenance
-from .rows import METADATA, SELECTED
+from .rows import METADATA, SELECTED, Row, with_columns
 
 FILES = ("copy", "link", "list")
 OWN = ("file_name", "label", "class_name", "source")  # columns that say which image a row is
@@ -64,7 +64,7 @@ def write_distilled_set(
     added = _by_image(columns, len(indices))
     with _replaced(folder, overwrite) as partial:
         placed = {index: _placed(pool, index, partial, files) for index in sorted(indices)}  # as a dataset is read
-        rows = [placed[index] | more for index, more in zip(indices, added, strict=True)]
+        rows = [with_columns(placed[index], more) for index, more in zip(indices, added, strict=True)]
         write_atomically(partial / (SELECTED if files == "list" else METADATA), json_lines(rows))
         record = {**provenance, "pool": pool.provenance | {"path": _path_of(pool)}}
         write_provenance(partial, record)
@@ -193,7 +193,7 @@ def _fill(partial: Path, folder: Path) -> None:
         os.replace(path, folder / path.name)
 
 
-def _placed(pool: Pool, index: int, folder: Path, files: str) -> dict[str, Any]:
+def _placed(pool: Pool, index: int, folder: Path, files: str) -> Row:
     """Put one image into the folder; its row, in which an image that was no file before gets the right suffix."""
     name = pool.rows[index]["file_name"]
     placed = name
@@ -202,7 +202,7 @@ def _placed(pool: Pool, index: int, folder: Path, files: str) -> dict[str, Any]:
     elif files != "list":
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copyfile if files == "copy" else _link)(pool.path / name, folder / name)
-    return pool.rows[index] | {"file_name": placed, "source": name}
+    return with_columns(pool.rows[index], {"file_name": placed, "source": name})
 
 
 def _written(pool: Pool, index: int, folder: Path) -> str:

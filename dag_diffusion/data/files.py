@@ -25,7 +25,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.unlink(missing_ok=True)  # of a run that was killed, or a link that somebody planted to be followed
+        partial.unlink(missing_ok=True)  # of a run that was killed, or a link that was planted to be followed
         with partial.open("xb") as file:
             file.write(data)
         os.replace(partial, path)
@@ -51,7 +51,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """What a JSON file says that holds one object.
+    """Read a JSON file that holds one object.
 
     Raises:
         ValueError: it is no JSON, or another value than an object.

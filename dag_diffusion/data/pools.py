@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from .files import LOCK, read_json_object, require_writable, write_json
 from .images import UnreadableImageError, image_formats, image_suffixes
-from .rows import METADATA, SELECTED, difficulties_of, read_rows, require_inside, with_scores
+from .rows import METADATA, SELECTED, Row, difficulties_of, read_rows, require_inside, with_scores
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -45,7 +45,7 @@ class Pool:
     """
 
     path: Path
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     provenance: dict[str, Any] = field(default_factory=dict)
     encoded: Sequence[bytes] | None = None
     listing: Path | None = None
@@ -191,7 +191,7 @@ def _read_folder(path: Path) -> Pool:
     return Pool(path, sorted(rows, key=_by_label), provenance)
 
 
-def _by_label(row: Mapping[str, Any]) -> tuple[int, str]:
+def _by_label(row: Row) -> tuple[int, str]:
     return row["label"], row["file_name"]
 
 
@@ -246,7 +246,7 @@ def _image_names(path: Path) -> Iterator[tuple[str, str]]:
                     yield top.name, f"{inside}/{name}"
 
 
-def _rows_of_folders(path: Path) -> list[dict[str, Any]]:
+def _rows_of_folders(path: Path) -> list[Row]:
     labels = {folder.name: label for label, folder in enumerate(_class_folders(path))}
     return [
         {"file_name": name, "label": labels[folder], "class_name": folder}

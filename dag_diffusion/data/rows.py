@@ -2,7 +2,8 @@
 
     {"file_name": "Bag/00000.png", "label": 1, "class_name": "Bag", "difficulty": 0.25, "score_key": ...}
 
-Whoever wrote them: a row names a file below its pool's folder and no other, and a difficulty is a number in [0, 1].
+Any program may have written them, so all is checked: a row names a file below its pool's folder and no other, and a
+difficulty is a number in [0, 1].
 """
 
 import json
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path, PurePath, PureWindowsPath
 from types import NoneType
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
@@ -21,15 +22,45 @@ SELECTED = "selected.jsonl"  # instead of METADATA in a set that only lists imag
 SCORE_COLUMNS = ("difficulty", "difficulty_by", "score_key")
 
 
+class Row(TypedDict, total=False):
+    """Columns of the schema; a row may have more, which are carried along.
+
+    Attributes:
+        file_name: path below the pool's folder, with forward slashes.
+        label, class_name: the class, as a number and in words.
+        target_difficulty: in [0, 1], what the image was steered to; None if it was not.
+        difficulty: in [0, 1], as it was measured; None if it was not.
+        difficulty_by: measure and classifiers.
+        score_key: hash that tells whether a score is still that of this image and these classifiers.
+        seed: random seed of the image's noise.
+        mode: number of the mode that the image was drawn to.
+        source: the image of the pool that an image of a distilled set was.
+        bin, rank: of the difficulty scale, and order of the choice, in a distilled set.
+    """
+
+    file_name: str
+    label: int
+    class_name: str
+    target_difficulty: float | None
+    difficulty: float | None
+    difficulty_by: str
+    score_key: str
+    seed: int
+    mode: int
+    source: str
+    bin: int
+    rank: int
+
+
 def _finite(text: str) -> float | None:
     number = float(text)
-    return number if math.isfinite(number) else None  # of 1e999
+    return number if math.isfinite(number) else None  # such as 1e999, which overflows
 
 
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=lambda name: None)
 
 
-def read_rows(path: Path, *, growing: bool = False) -> list[dict[str, Any]]:
+def read_rows(path: Path, *, growing: bool = False) -> list[Row]:
     """Rows of a JSON-lines file.  NaN and infinities, which JSON lacks, are read as null, wherever they stand.
 
     Args:
@@ -52,13 +83,18 @@ def read_rows(path: Path, *, growing: bool = False) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
+def _row(row: Row) -> Row:
     if not (isinstance(row["file_name"], str) and isinstance(row["class_name"], str)):
         raise TypeError("file_name and class_name must be text")
     return {**row, "label": int(row["label"])}
 
 
-def require_inside(root: Path, rows: Sequence[Mapping[str, Any]], source: Path) -> None:
+def with_columns(row: Row, columns: Mapping[str, Any]) -> Row:
+    """A row with further columns, or with other values in those that it has."""
+    return cast(Row, {**row, **columns})
+
+
+def require_inside(root: Path, rows: Sequence[Row], source: Path) -> None:
     """Check that each row names a file below ``root`` that exists and that no other row names.
 
     Raises:
@@ -110,7 +146,7 @@ def _is_below(root: str, path: str) -> bool:
         return "\0" in path
 
 
-def with_scores(rows: Sequence[Mapping[str, Any]], scores: Path, pool: Path) -> list[dict[str, Any]]:
+def with_scores(rows: Sequence[Row], scores: Path, pool: Path) -> list[Row]:
     """Rows of a pool with the score columns of another file, joined by file name; those they had are left out.
 
     Raises:
@@ -134,11 +170,11 @@ def with_scores(rows: Sequence[Mapping[str, Any]], scores: Path, pool: Path) -> 
                 f"{scores} belongs to another pool: {name} is of the class {scored['class_name']} there and of "
                 f"{row['class_name']} in {pool}; give the scores of this pool"
             )
-        joined.append({**row, **{column: scored.get(column) for column in SCORE_COLUMNS}})
+        joined.append(with_columns(row, {column: scored.get(column) for column in SCORE_COLUMNS}))
     return joined
 
 
-def difficulties_of(rows: Sequence[Mapping[str, Any]], pool: Path) -> np.ndarray:
+def difficulties_of(rows: Sequence[Row], pool: Path) -> np.ndarray:
     """``(rows,)`` float64 in [0, 1], NaN where there is no difficulty yet.
 
     Raises:

@@ -1,6 +1,6 @@
 """Images in a table: a ``datasets.Dataset``, its folder on disk or a parquet file.
 
-    column of images -> bytes of one file when asked for        other columns -> one metadata row an image
+    column of images -> bytes of one file when asked for        other columns -> one metadata row for each image
 
 No image is decoded, and only what is asked for is read, so that a table may be larger than the memory.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,12 +21,12 @@ from pyarrow.parquet import ParquetFile
 
 from .class_names import folder_names
 from .files import read_json_object
+from .rows import Row
 
-Rows = list[dict[str, Any]]
 CANNOT_READ = (OSError, ValueError, KeyError, NotImplementedError)  # of pyarrow and datasets, for a file that is broken
 
 
-def read_table(source: Path | Dataset) -> tuple[Path, Rows, Sequence[bytes]]:
+def read_table(source: Path | Dataset) -> tuple[Path, list[Row], Sequence[bytes]]:
     """Path, metadata rows and encoded images of a dataset.
 
     Args:
@@ -50,7 +50,7 @@ def read_table(source: Path | Dataset) -> tuple[Path, Rows, Sequence[bytes]]:
     return source, *(_of_folder(source) if source.is_dir() else _of_parquet(source))
 
 
-def _of_folder(folder: Path) -> tuple[Rows, Sequence[bytes]]:
+def _of_folder(folder: Path) -> tuple[list[Row], Sequence[bytes]]:
     _require_own_files(folder)
     try:
         dataset = Dataset.load_from_disk(str(folder))
@@ -70,7 +70,7 @@ def _require_own_files(folder: Path) -> None:
         raise ValueError(f"{folder / 'state.json'} names {outside[0]!r}, which leads out of {folder}; copy it there")
 
 
-def _of_parquet(path: Path) -> tuple[Rows, Sequence[bytes]]:
+def _of_parquet(path: Path) -> tuple[list[Row], Sequence[bytes]]:
     try:
         file = ParquetFile(path, memory_map=True)
         features = Features.from_arrow_schema(file.schema_arrow)
@@ -81,7 +81,7 @@ def _of_parquet(path: Path) -> tuple[Rows, Sequence[bytes]]:
     return _rows_of(table, features[label], label, str(path)), _ParquetImages(file, image)
 
 
-def _of_dataset(dataset: Dataset, name: str, *, follow_paths: bool) -> tuple[Rows, Sequence[bytes]]:
+def _of_dataset(dataset: Dataset, name: str, *, follow_paths: bool) -> tuple[list[Row], Sequence[bytes]]:
     image, label = _columns_of(dataset.features, name)
     table = dataset.select_columns(_plain_columns(dataset.features)).with_format("arrow")[:]
     images = _DatasetImages(dataset, image, follow_paths=follow_paths)
@@ -128,7 +128,7 @@ def _plain_columns(features: Features) -> list[str]:
     ]
 
 
-def _rows_of(table: pa.Table, kind: Any, label: str, name: str) -> Rows:
+def _rows_of(table: pa.Table, kind: Any, label: str, name: str) -> list[Row]:
     if len(table) == 0:
         raise ValueError(f"{name} holds no images; give a dataset with at least one row")
     coded, names = table[label], getattr(kind, "names", None)
@@ -151,7 +151,7 @@ def _rows_of(table: pa.Table, kind: Any, label: str, name: str) -> Rows:
     columns = {"file_name": files, "label": labels, "class_name": named} | {
         column: values for column, values in columns.items() if column not in ("file_name", "label", "class_name")
     }
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [cast(Row, dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
 
 
 def _finite(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -171,7 +171,7 @@ class _DatasetImages(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> bytes:  # type: ignore[override] # nobody asks for slices
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override] # slices are not needed
         return _bytes_of(self._images[index][self._column], index, follow_paths=self._follow_paths)
 
 
@@ -190,7 +190,7 @@ class _ParquetImages(Sequence[bytes]):
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def __getitem__(self, index: int) -> bytes:  # type: ignore[override] # nobody asks for slices
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override] # slices are not needed
         group = bisect_right(self._starts, range(len(self))[index]) - 1
         with self._lock:
             if group not in self._held:
@@ -209,7 +209,7 @@ def _bytes_of(entry: Mapping[str, Any] | bytes | None, index: int, *, follow_pat
     path = entry and entry.get("path")
     if path and follow_paths:
         return Path(path).read_bytes()
-    if path:  # a file that somebody sent must not make a set, which is published, of other files of this machine
+    if path:  # a file from elsewhere must not turn other files of this machine into a set, which is published
         raise FileNotFoundError(
             f"row {index} has no bytes, only the path {os.fspath(path)!r}, which is not followed from a file; "
             "read the dataset yourself and give it as datasets.Dataset"

@@ -7,6 +7,8 @@ equal size are changed alike.  Every function takes ``(batch, channels, height, 
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +21,14 @@ COLOUR_SCALES = (0.2175, 0.0188, 0.0045)
 COLOUR_DIRECTIONS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 ASPECT = 4 / 3  # of a crop, at most, either way: that of Inception's training, as in torchvision
 TRIES = 10  # crops drawn for each image, of which the first that fits is taken
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """``(x - mean) / std`` of pixels in [0, 1]; one value each, or one a channel.  The default maps them to [-1, 1]."""
+
+    mean: float | Sequence[float] = 0.5
+    std: float | Sequence[float] = 0.5
 
 
 def shifted(images: Tensor, max_shift: int, generator: Generator) -> Tensor:
@@ -80,7 +90,7 @@ def flipped(images: Tensor, generator: Generator) -> Tensor:
 
 
 def recoloured(
-    images: Tensor, jitter: float, lighting: float, generator: Generator, *, mean: Tensor, std: Tensor
+    images: Tensor, jitter: float, lighting: float, generator: Generator, *, normalisation: Normalisation
 ) -> Tensor:
     """Change brightness, contrast and saturation of each image in an order of its own, then add a colour to it.
 
@@ -88,13 +98,14 @@ def recoloured(
     that all of them together are one 3x3 matrix and one offset an image.  Nothing is clamped, as in the field.
 
     Args:
-        images: with three channels, normalised by ``mean`` and ``std``; others are returned as they are.
+        images: with three channels; others are returned as they are.
         lighting: deviation of the weights of ``COLOUR_DIRECTIONS``.
-        mean, std: 1 or 3 values each, for pixels in [0, 1].
+        normalisation: how the images were normalised.
     """
     if images.shape[1] != 3 or jitter == lighting == 0:
         return images
-    mean, std = (value.to(images).flatten().expand(3) for value in (mean, std))
+    given = (normalisation.mean, normalisation.std)
+    mean, std = (torch.as_tensor(value).to(images).flatten().expand(3) for value in given)
     matrix, offset = _jitter(images.mean((2, 3)) * std + mean, jitter, generator)
     colours = torch.randn(len(images), 3, generator=generator) * lighting * torch.tensor(COLOUR_SCALES)
     offset = offset + (colours @ torch.tensor(COLOUR_DIRECTIONS).T).to(images)

@@ -6,21 +6,19 @@ The p-value is that of the paired t-test, which is below 0.05 exactly where the 
 comparisons some are below 0.05 by chance; Holm's correction keeps the chance of any false one in a table at 0.05.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import stats
 
-if TYPE_CHECKING:
-    from .results import Result
-
+from .results import Result
 
 Setting = tuple[str, str, str, str]  # network, protocol, labels, test set: accuracies compare only within one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Paired:
     """Mean of paired differences, its 95 % t-interval and the p-value of "no difference"; None for one pair."""
 
@@ -29,7 +27,7 @@ class Paired:
     p_value: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One set, one network, one protocol, one kind of labels, over all seeds.
 
@@ -41,7 +39,7 @@ class Row:
         p_value: of the paired t-test, None for the baseline and for one seed.
         corrected: the p-value after Holm's correction for all rows that were summed up together.
         image_sets: how many different sets of images the trainings used.
-        best: mean of the best looks at the test set, None where nobody looked.
+        best: mean of the best looks at the test set, None where no training looked at it.
         epochs: of each training, None in records that do not say.
     """
 
@@ -75,15 +73,18 @@ def paired(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndar
     Args:
         ours, theirs: ``(n,)`` in [0, 1].
     """
-    differences = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
-    count, mean = len(differences), float(differences.mean())
-    if count < 2:
-        return Paired(mean, None, None)
-    error = float(differences.std(ddof=1) / np.sqrt(count))
-    half = float(stats.t.ppf(0.975, count - 1)) * error
-    if error == 0:  # where a t-test divides by 0: all differences are the same number
-        return Paired(mean, (mean, mean), 1.0 if mean == 0 else 0.0)
-    return Paired(mean, (mean - half, mean + half), float(2 * stats.t.sf(abs(mean) / error, count - 1)))
+    first, second = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    differences = first - second
+    mean = float(differences.mean())
+    if len(differences) < 2:
+        return Paired(difference=mean, interval=None, p_value=None)
+    if differences.std() == 0:  # where a t-test divides by 0: all differences are the same number
+        return Paired(difference=mean, interval=(mean, mean), p_value=1.0 if mean == 0 else 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # nearly equal differences: a tiny p-value, as it should be
+        found = stats.ttest_rel(first, second)
+        low, high = found.confidence_interval(0.95)
+    return Paired(difference=mean, interval=(float(low), float(high)), p_value=float(found.pvalue))
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -105,7 +106,7 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     return corrected
 
 
-def summarise(results: Iterable["Result"], baseline: str | Mapping[str, str]) -> list[Row]:
+def summarise(results: Iterable[Result], baseline: str | Mapping[str, str]) -> list[Row]:
     """One row a set and setting, in order of appearance, each compared in pairs with its baseline.
 
     Args:
@@ -128,12 +129,12 @@ def summarise(results: Iterable["Result"], baseline: str | Mapping[str, str]) ->
     return _corrected(rows)
 
 
-def setting_of(result: "Result") -> Setting:
+def setting_of(result: Result) -> Setting:
     """What two accuracies must share to be compared."""
     return result.network, result.protocol, result.labels, result.test
 
 
-def by_setting(results: Iterable["Result"]) -> dict[Setting, list["Result"]]:
+def by_setting(results: Iterable[Result]) -> dict[Setting, list[Result]]:
     """The results of each setting, those of one protocol, kind of labels and test set next to each other."""
     groups: dict[Setting, list[Result]] = {}
     for result in results:
@@ -142,7 +143,7 @@ def by_setting(results: Iterable["Result"]) -> dict[Setting, list["Result"]]:
     return dict(sorted(groups.items(), key=lambda group: first.index(group[0][1:])))
 
 
-def _row(ours: list["Result"], theirs: list["Result"], against: str) -> Row:
+def _row(ours: list[Result], theirs: list[Result], against: str) -> Row:
     ours, theirs = (sorted(trials, key=lambda result: result.seed) for trials in (ours, theirs))
     first, seeds, expected = ours[0], [r.seed for r in ours], [r.seed for r in theirs]
     if seeds != expected or len(set(seeds)) < len(seeds):

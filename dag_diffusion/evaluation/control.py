@@ -1,8 +1,7 @@
 """Control: how near a pool's difficulties came to its targets, by the guide that steered and by an evaluator."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -13,11 +12,8 @@ from dag_diffusion.sampling.scoring import score_pool
 
 from .tables import Table
 
-if TYPE_CHECKING:
-    pass
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Control:
     """How near a pool came to its targets, by one classifier: mean absolute error and Spearman's rank correlation.
 
@@ -31,29 +27,33 @@ class Control:
 
 
 def measure_control(pools: Mapping[str, Pool], evaluator: nn.Module) -> list[Control]:
-    """Both pools have the same images in mind, so the unguided one says how near chance comes to the targets.
+    """Difficulties of the pools ``unguided`` and ``DAG`` against the targets of ``DAG``; nothing if it has none.
 
-    Nothing where there are no targets.
+    The i-th images of both pools share their seed, so the unguided pool shows how near to the targets chance comes.
     """
     if any(row["target_difficulty"] is None for row in pools["DAG"].rows):
         return []
-    wanted = np.array([row["target_difficulty"] for row in pools["DAG"].rows])
-    rows = []
-    for name, pool in pools.items():
+    target = np.array([row["target_difficulty"] for row in pools["DAG"].rows])
+    return [
+        _control_by(name, classifier, found, target)
+        for name, pool in pools.items()
         for classifier, found in (
             ("guide", pool.difficulties),
             ("evaluator", score_pool(pool, evaluator).difficulties),
-        ):
-            constant = np.ptp(found) == 0 or np.ptp(wanted) == 0
-            correlation = None if constant else float(spearmanr(found, wanted).statistic)
-            rows.append(Control(name, classifier, float(np.abs(found - wanted).mean()), correlation))
-    return rows
+        )
+    ]
 
 
-def control_table(control: list[Control]) -> Table:
+def _control_by(pool: str, classifier: str, found: np.ndarray, target: np.ndarray) -> Control:
+    constant = np.ptp(found) == 0 or np.ptp(target) == 0
+    correlation = None if constant else float(spearmanr(found, target).statistic)
+    return Control(pool=pool, classifier=classifier, error=float(np.abs(found - target).mean()), spearman=correlation)
+
+
+def control_table(control: Sequence[Control]) -> Table:
     """Error and rank correlation of the difficulty reached, by guide and evaluator."""
     rows = [
         [c.pool, c.classifier, f"{c.error:.3f}", "none" if c.spearman is None else f"{c.spearman:.2f}"] for c in control
     ]
     note = "The guide steered the images, so its error proves little; the evaluator is a network that never steers."
-    return Table("Control of the difficulty", ["pool", "measured by", "mean |d - d*|", "Spearman"], rows, note)
+    return Table("Control of the difficulty", ["pool", "measured by", "mean |d - d*|", "Spearman"], rows, note=note)

@@ -1,4 +1,4 @@
-"""Scores of DD-Ranking (arXiv 2505.13300), which part what images teach from what labels and augmentation add.
+"""Scores of DD-Ranking (arXiv 2505.13300), which separate what images teach from what labels and augmentation add.
 
     HLR = acc(real, hard) - acc(set, hard)             hard-label recovery; 0 where nothing was lost
     IOR = acc(set, any) - acc(random, any)             improvement over random, both under the same protocol
@@ -12,16 +12,13 @@ last epoch instead of the best on the test set, one learning rate for set and ra
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from .comparisons import paired
 from .protocols import Protocol
-
-if TYPE_CHECKING:
-    from .results import Result
-
+from .results import Result
 
 WEIGHT = 0.5  # of the paper's leaderboard, for w and for g
 AUGMENTATIONS = ("max_shift", "crop_scale", "flip", "color_jitter", "lighting", "cutmix")  # fields of a protocol
@@ -30,7 +27,7 @@ PLAIN = ", no augmentation"  # added to the name of a protocol without its augme
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """DD-Ranking's scores of one set on one network; None where the trainings that one needs are missing.
 
@@ -107,7 +104,7 @@ def without_augmentation(protocol: Protocol) -> Protocol:
 
 
 def scores(
-    results: Iterable["Result"], baselines: Mapping[str, str], full: str | None = None, *, weight: float = WEIGHT
+    results: Iterable[Result], baselines: Mapping[str, str], full: str | None = None, *, weight: float = WEIGHT
 ) -> list[Score]:
     """The scores of every set that has a random baseline, on every network.
 
@@ -119,29 +116,60 @@ def scores(
     Raises:
         ValueError: two accuracies to be compared do not share their seeds.
     """
-    found: dict[tuple[str, str, str, str], dict[int, float]] = {}
+    found: dict[_Series, dict[int, float]] = {}
     for result in results:
-        key = (result.set, result.network, result.protocol, result.labels)
-        found.setdefault(key, {})[result.seed] = result.accuracy
-    rows = []
-    for (name, network, protocol, labels), ours in found.items():
-        random = found.get((baselines.get(name, ""), network, protocol, labels))
-        if random is None or baselines[name] == name or protocol.endswith(PLAIN):
-            continue
-        improvement, hard = _difference(ours, random), found.get((name, network, protocol, "hard"))
-        real = None if full is None else found.get((full, network, protocol, "hard"))
-        plain = [found.get((one, network, protocol + PLAIN, labels)) for one in (name, baselines[name])]
-        recovery = None if real is None or hard is None else _difference(real, hard)
-        unaided = None if plain[0] is None or plain[1] is None else _difference(plain[0], plain[1])
-        label = (None, None) if recovery is None else _scored(improvement, -recovery, weight)
-        augmentation = (None, None) if unaided is None else _scored(improvement, unaided, weight)
-        lost = None if recovery is None else float(recovery.mean())
-        gained = float(improvement.mean())
-        rows.append(Score(name, network, protocol, labels, len(ours), lost, gained, *label, *augmentation))
-    return rows
+        series = _Series(result.set, result.network, result.protocol, result.labels)
+        found.setdefault(series, {})[result.seed] = result.accuracy
+    return [
+        _score(series, found, series._replace(set=baselines[series.set]), full, weight)
+        for series in found
+        if baselines.get(series.set, series.set) != series.set
+        and series._replace(set=baselines[series.set]) in found
+        and not series.protocol.endswith(PLAIN)
+    ]
 
 
-def _difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> np.ndarray:
+class _Series(NamedTuple):
+    """What the trainings of one accuracy share, all but their seed."""
+
+    set: str
+    network: str
+    protocol: str
+    labels: str
+
+
+def _score(
+    series: _Series, found: Mapping[_Series, Mapping[int, float]], random: _Series, full: str | None, weight: float
+) -> Score:
+    hard, plain = series._replace(labels="hard"), series.protocol + PLAIN
+    improvement = _difference(found[series], found[random])
+    recovery = None if full is None else _difference(found.get(hard._replace(set=full)), found.get(hard))
+    unaided = _difference(found.get(series._replace(protocol=plain)), found.get(random._replace(protocol=plain)))
+    label_robust, label_interval = _scored(improvement, None if recovery is None else -recovery, weight)
+    augmentation_robust, augmentation_interval = _scored(improvement, unaided, weight)
+    return Score(
+        set=series.set,
+        network=series.network,
+        protocol=series.protocol,
+        labels=series.labels,
+        seeds=len(found[series]),
+        recovery=None if recovery is None else float(recovery.mean()),
+        improvement=float(improvement.mean()),
+        label_robust=label_robust,
+        label_interval=label_interval,
+        augmentation_robust=augmentation_robust,
+        augmentation_interval=augmentation_interval,
+    )
+
+
+@overload
+def _difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> np.ndarray: ...
+@overload
+def _difference(ours: Mapping[int, float] | None, theirs: Mapping[int, float] | None) -> np.ndarray | None: ...
+def _difference(ours: Mapping[int, float] | None, theirs: Mapping[int, float] | None) -> np.ndarray | None:
+    """Paired by seed, ``(seeds,)``; None where either was not trained."""
+    if ours is None or theirs is None:
+        return None
     if ours.keys() != theirs.keys():
         raise ValueError(
             f"accuracies of seeds {sorted(ours)} cannot be paired with those of seeds {sorted(theirs)}; "
@@ -150,8 +178,10 @@ def _difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> np.nd
     return np.array([ours[seed] - theirs[seed] for seed in sorted(ours)])
 
 
-def _scored(first: np.ndarray, second: np.ndarray, weight: float) -> tuple[float, Interval | None]:
+def _scored(first: np.ndarray, second: np.ndarray | None, weight: float) -> tuple[float | None, Interval | None]:
     """The score of the mean exponent, and its interval's ends put through the same rising function."""
+    if second is None:
+        return None, None
     exponents = np.array([_mixed(a, b, weight) for a, b in zip(first, second, strict=True)])
     found = paired(exponents, np.zeros_like(exponents))
     if found.interval is None:

@@ -6,9 +6,8 @@ Classes are matched by name: folders sorted otherwise than the labels of the tes
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import torch
@@ -19,6 +18,8 @@ from dag_diffusion.classifiers import IMAGENET_MEAN, IMAGENET_STD
 from dag_diffusion.data.class_names import folder_names
 from dag_diffusion.data.images import as_eight_bit
 from dag_diffusion.data.pools import Pool
+
+from .augmentations import Normalisation
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,7 @@ class LabelledImages:
     images: np.ndarray | Tensor
     labels: np.ndarray | Tensor
     class_names: Mapping[int, str]
+    _: KW_ONLY
     probabilities: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -91,7 +93,7 @@ def load_labelled_images(
         from .soft_labels import read_soft_labels
 
         probabilities = read_soft_labels(pool)
-    loaded = LabelledImages(pixels, pool.labels, pool.class_names, probabilities)
+    loaded = LabelledImages(pixels, pool.labels, pool.class_names, probabilities=probabilities)
     return loaded if class_names is None else relabelled(loaded, class_names, str(pool.path))
 
 
@@ -126,40 +128,39 @@ def relabelled(given: LabelledImages, class_names: Mapping[int, str], name: str 
     labels = np.array([table[label] for label in given.labels.tolist()], np.int64)
     columns = np.argsort([table[label] for label in sorted(table)])
     soft = None if given.probabilities is None else given.probabilities[:, columns]
-    return LabelledImages(given.images, labels, dict(class_names), soft)
+    return LabelledImages(given.images, labels, dict(class_names), probabilities=soft)
 
 
 def _keys(class_names: Mapping[int, str]) -> dict[str, int]:
     return {folder.casefold(): label for label, folder in folder_names(class_names).items()}
 
 
-def normalise(
-    images: np.ndarray | Tensor, mean: float | Sequence[float] = 0.5, std: float | Sequence[float] = 0.5
-) -> Tensor:
+def normalise(images: np.ndarray | Tensor, normalisation: Normalisation | None = None) -> Tensor:
     """``(x / 255 - mean) / std``, ready for a network.
 
     Args:
         images: ``(n, height, width, channels)`` uint8.
-        mean, std: one value, or one a channel, for pixels in [0, 1]; the default maps them to [-1, 1].
+        normalisation: by default to [-1, 1].
 
     Returns:
         ``(n, channels, height, width)`` float32.
     """
     pixels = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2).float()
     pixels = pixels.clone(memory_format=torch.contiguous_format) / 255  # grey images stay channels-last by contiguous()
-    shift, scale = (torch.as_tensor(value, dtype=torch.float32).view(-1, 1, 1) for value in (mean, std))
-    return (pixels - shift) / scale
+    by = normalisation or Normalisation()
+    mean, std = (torch.as_tensor(value, dtype=torch.float32).view(-1, 1, 1) for value in (by.mean, by.std))
+    return (pixels - mean) / std
 
 
-def usual_normalisation(channels: int) -> dict[str, Any]:
-    """``mean`` and ``std`` for ``normalise``: of colours ImageNet's, as the field does, of grey 0.5 each."""
-    return {"mean": IMAGENET_MEAN, "std": IMAGENET_STD} if channels == 3 else {"mean": 0.5, "std": 0.5}
+def usual_normalisation(channels: int) -> Normalisation:
+    """That of ImageNet for colours, as the field does, and 0.5 each for grey."""
+    return Normalisation(IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else Normalisation()
 
 
 def subset(images: LabelledImages, indices: np.ndarray) -> LabelledImages:
     """Some of the images, with their soft labels if they have any, and the class names of all."""
     soft = None if images.probabilities is None else images.probabilities[indices]
-    return LabelledImages(images.images[indices], images.labels[indices], images.class_names, soft)
+    return LabelledImages(images.images[indices], images.labels[indices], images.class_names, probabilities=soft)
 
 
 def random_rows(labels: np.ndarray, ipc: int, seed: int, class_names: Mapping[int, str]) -> np.ndarray:
@@ -205,7 +206,7 @@ class RandomDraw:
 
 
 def digest(images: LabelledImages, *, soft_labels: bool = False) -> str:
-    """What tells any two sets apart: their pixels in order, labels, class names, and soft labels if they are used."""
+    """A hash of a set: its pixels in order, labels, class names, and soft labels if they are used."""
     found = hashlib.blake2b(digest_size=8)
     found.update(repr((tuple(images.images.shape), sorted(images.class_names.items()))).encode())
     arrays = [images.images, images.labels, *([images.probabilities] if soft_labels else [])]
@@ -215,6 +216,6 @@ def digest(images: LabelledImages, *, soft_labels: bool = False) -> str:
 
 
 def fingerprints(images: LabelledImages) -> set[bytes]:
-    """One a different image; what two sets share, both hold pixel for pixel, such as test images in a training set."""
+    """A hash of each different image.  Two sets share those that both hold pixel for pixel."""
     arrays = map(np.ascontiguousarray, np.asarray(images.images))
     return {hashlib.blake2b(array.data, digest_size=16).digest() for array in arrays}

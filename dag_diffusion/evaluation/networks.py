@@ -1,17 +1,13 @@
 """Networks that learn from a distilled set, built from a name such as ``convnet-3``, ``resnet-ap-10`` or ``timm/NAME``.
 
     convnet-DEPTH = DEPTH x [3x3 convolution, instance norm, ReLU, 2x2 average pool], flatten, linear
+    resnet-DEPTH = stem -> 4 stages of residual blocks, 64 to 512 wide, the last 3 at half the size -> average -> linear
 
-The field's default is convnet-3 for 32 pixels; convnet-5 or -6, resnet-ap-10 and resnet-18 for 128 to 224.  Convnets
-start as PyTorch starts them.  A network of timm, of any kind, starts from scratch too, never from trained weights.
-
-The residual networks of the field's evaluations: torchvision's, without batch statistics, with a stem for each size.
-
-    stem -> 4 stages of residual blocks, 64 to 512 wide, the last 3 at half the size -> global average -> linear
-
-Every norm is instance norm (a group norm of one channel a group), so that a batch of ten images trains as well as one
-of a hundred.  The ``ap`` variant never strides: it convolves at full size and averages 2x2 (4x4 in the stem), as
-evaluations of dataset distillation have done since IDC (Kim et al., 2022).
+The field's default is convnet-3 for 32 pixels; convnet-5 or -6, resnet-ap-10 and resnet-18 for 128 to 224.  Residual
+networks are torchvision's with a stem for each size.  Every norm is instance norm (group norm of one channel each), so
+that a batch of ten images trains as well as one of a hundred.  The ``ap`` variant never strides: it convolves at full
+size and averages 2x2 (4x4 in the stem), as evaluations of dataset distillation have done since IDC (Kim et al., 2022).
+All start from scratch, also those of timm, never from trained weights.
 """
 
 import difflib
@@ -23,10 +19,18 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-DEFAULT_WIDTH = 128
+DEFAULT_WIDTH = 128  # of a convnet
 CONVNETS, RESNETS, AVERAGED = range(1, 7), (10, 18, 34, 50), (10, 18)  # depths
+BLOCKS = {10: [1, 1, 1, 1], 18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3]}  # of each stage of a resnet
+SMALLEST = 16  # pixels; the last stage would see one pixel of less, which instance norm turns into zero
 _NAME = re.compile(r"(?P<family>convnet|resnet|resnet-?ap)-(?P<depth>[1-9]\d*)(-w(?P<width>[1-9]\d*))?")
 _TIMM = "timm/"
+
+
+def list_networks() -> list[str]:
+    """Names that ``build_network`` takes, without widths and without those of timm (``timm.list_models()``)."""
+    depths = {"convnet": CONVNETS, "resnet": RESNETS, "resnet-ap": AVERAGED}
+    return [f"{family}-{depth}" for family, own in depths.items() for depth in own]
 
 
 def build_network(name: str, *, channels: int, size: tuple[int, int], num_classes: int) -> nn.Module:
@@ -71,8 +75,33 @@ def convnet(depth: int, width: int, *, channels: int, size: tuple[int, int], num
     return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(width * height * breadth, num_classes))
 
 
+def resnet(depth: int, *, channels: int, size: tuple[int, int], num_classes: int, pooled: bool = False) -> nn.Module:
+    """A residual network of ``depth`` layers, a key of ``BLOCKS``; its convolutions start as He et al. (fan out) do.
+
+    Args:
+        size: (height, width).  The shorter side rules the stem: a 3x3 convolution to 64 pixels, then a halving to 128,
+            and beyond that a 7x7 convolution and a quartering.
+        pooled: average pooling instead of strides.
+
+    Raises:
+        ValueError: the images are smaller than ``SMALLEST``.
+    """
+    if min(size) < SMALLEST:
+        raise ValueError(
+            f"a resnet needs images of {SMALLEST} pixels a side or more, but got {size[0]}x{size[1]}; "
+            "enlarge them or use a convnet"
+        )
+    block = Bottleneck if depth >= 50 else BasicBlock
+    network = ResNet(block, BLOCKS[depth], num_classes, norm_layer=_instance_norm)
+    network.conv1, network.maxpool = _stem(channels, min(size), pooled)
+    if pooled:
+        for stage in (network.layer2, network.layer3, network.layer4):
+            _pool_instead_of_stride(stage[0])
+    return network
+
+
 def timm_network(name: str, *, channels: int, size: tuple[int, int], num_classes: int) -> nn.Module:
-    """The network that timm has under ``name``, untrained, told the size of the images if it is built for one.
+    """The network that timm has under ``name``, untrained, and built for this size of images where it has to be.
 
     Raises:
         ValueError: timm has none of that name, or it cannot see images of that size or number of channels.
@@ -118,50 +147,16 @@ def _builder(name: str) -> Callable[..., nn.Module]:
         return partial(resnet, depth, pooled=pooled)
     raise ValueError(
         f"there is no network {name!r}; use convnet-1 to convnet-6 (-w64 for a width of 64), "
-        f"{_listed('resnet', RESNETS)}, {_listed('resnet-ap', AVERAGED)}, or timm/NAME"
+        f"resnet-{'/'.join(map(str, RESNETS))}, resnet-ap-{'/'.join(map(str, AVERAGED))}, or timm/NAME"
     )
 
 
 def _block(channels: int, width: int) -> nn.Sequential:
-    norm = nn.GroupNorm(width, width)  # one channel a group is instance norm, without statistics that tests depend on
-    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), norm, nn.ReLU(), nn.AvgPool2d(2))
-
-
-def _listed(family: str, depths: tuple[int, ...]) -> str:
-    return f"{family}-" + "/".join(map(str, depths))
-
-
-DEPTHS = {10: [1, 1, 1, 1], 18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3]}  # blocks a stage
-SMALLEST = 16  # pixels; the last stage would see one pixel of less, which instance norm turns into zero
-
-
-def resnet(depth: int, *, channels: int, size: tuple[int, int], num_classes: int, pooled: bool = False) -> nn.Module:
-    """A residual network of ``depth`` layers, a key of ``DEPTHS``; its convolutions start as He et al. (fan out) do.
-
-    Args:
-        size: (height, width).  The shorter side rules the stem: a 3x3 convolution to 64 pixels, then a halving to 128,
-            and beyond that a 7x7 convolution and a quartering.
-        pooled: average pooling instead of strides.
-
-    Raises:
-        ValueError: the images are smaller than ``SMALLEST``.
-    """
-    if min(size) < SMALLEST:
-        raise ValueError(
-            f"a resnet needs images of {SMALLEST} pixels a side or more, but got {size[0]}x{size[1]}; "
-            "enlarge them or use a convnet"
-        )
-    block = Bottleneck if depth >= 50 else BasicBlock
-    network = ResNet(block, DEPTHS[depth], num_classes, norm_layer=_instance_norm)
-    network.conv1, network.maxpool = _stem(channels, min(size), pooled)
-    if pooled:
-        for stage in (network.layer2, network.layer3, network.layer4):
-            _pool_instead_of_stride(stage[0])
-    return network
+    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), _instance_norm(width), nn.ReLU(), nn.AvgPool2d(2))
 
 
 def _instance_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(channels, channels)
+    return nn.GroupNorm(channels, channels)  # one channel a group: no statistics that tests could depend on
 
 
 def _stem(channels: int, side: int, pooled: bool) -> tuple[nn.Conv2d, nn.Module]:

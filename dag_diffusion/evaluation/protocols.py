@@ -12,7 +12,7 @@ but it was chosen on those very subsets; other data and sizes are untested.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 
 SCHEDULES = ("steps", "cosine")
@@ -39,6 +39,7 @@ class Protocol:
     """
 
     name: str
+    _: KW_ONLY
     epochs: int | tuple[tuple[float | None, int], ...]
     batch_size: int
     learning_rate: float = 0.01
@@ -106,6 +107,24 @@ def _are_epochs(epochs: int | tuple[tuple[float | None, int], ...]) -> bool:
     numbers = [most for most in limits if most is not None]
     rising = len(numbers) == len(limits) and all(a < b for a, b in pairwise((0, *numbers)))
     return last is None and rising and all(number >= 1 for _, number in epochs)
+
+
+def list_protocols() -> list[str]:
+    """Names that ``as_protocol``, and so ``evaluate``, takes."""
+    return list(PROTOCOLS)
+
+
+def as_protocol(protocol: str | Protocol) -> Protocol:
+    """A protocol by its name, or one of your own as it is.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}, or make a Protocol")
+    return PROTOCOLS[protocol]
 
 
 PROTOCOLS = {

@@ -18,14 +18,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dag_diffusion.data.files import held, read_json_object, require_writable, write_atomically, write_json
+from dag_diffusion.data.files import differences, held, read_json_object, require_writable, write_atomically, write_json
 
 from .comparisons import Row
 from .results import Result, results_of
 
 FORMAT = "dag-diffusion evaluation 1"
 LIBRARIES = ("dag-diffusion", "numpy", "pillow", "scipy", "timm", "torch")
-MERGED = ("sets", "soft_labels")  # of which a later evaluation may name others, but not change one
+MERGED = ("sets", "soft_labels")  # a later evaluation may name further ones, but not change one
 
 
 class EvaluationRecord:
@@ -93,13 +93,11 @@ def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[R
     merged, before, now = dict(settings), {}, {}
     for key, value in settings.items():
         old = earlier["settings"].get(key)
-        if key in MERGED:  # a set that only one of them names stands in nobody's way
+        if key in MERGED:  # a set that only one of the two names is no difference
             merged[key] = {**(old or {}), **value}
             old = {**value, **{name: known for name, known in (old or {}).items() if name in value}}
         before[key], now[key] = old, value
     if before != now:
-        from dag_diffusion.data.files import differences  # takes seconds, and is needed only now
-
         found = list(differences(before, now))
         raise ValueError(
             f"{path} was begun with other settings: {'; '.join(found[:5])}; give the same ones, or another output"

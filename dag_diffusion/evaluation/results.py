@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """One training: which set taught which network how, and how well it did.
 
     Attributes:
         accuracy: in [0, 1], after the last epoch.
         seconds: of training and testing.
-        draw: seed of the draw for a set drawn anew for each seed, None for a set that is what it is.
+        draw: seed of the draw for a set drawn anew for each seed, None for a set that is the same for all.
         labels: ``hard``, or ``soft`` for a teacher's probabilities; the two never compare.
         test: name of the test images.
         epochs: of the training, None in records that do not say.
-        best: the largest accuracy of all looks at the test set while training, None if nobody looked.  The test set
-            chose that epoch, so it is too good, and the better the more looks.
+        best: the largest accuracy of all looks at the test set while training, None without such looks.  The test set
+            chose that epoch, so it is too high, and the higher the more looks.
     """
 
     set: str

@@ -1,23 +1,20 @@
-"""Which sets an evaluation trains on, at which IPC, and which random draw each is compared with.
+"""An evaluation from folders to tables: read the sets, train on each, keep every result at once, compare.
 
     FOLDER          the images that are there, one set
-    random:FOLDER   IPC images a class, drawn anew for each seed; of several IPC, one baseline each
-
-A set is compared with the random draw of its own IPC, or with the first set where there is no random draw.
-
-An evaluation from folders to tables: train on every set, keep every result at once, compare.
+    random:FOLDER   IPC images of each class, drawn anew for each seed; of several IPC, one baseline each
 
     results.json: begun -> one more training -> ... -> finished
 
-The same evaluation goes on after a kill; another one into the same file is refused.
+A set is compared with the random draw of its own IPC, or with the first set where there is no random draw.  The same
+evaluation goes on after a kill; another one into the same file is refused.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,24 +23,24 @@ from dag_diffusion.data.pools import read_pool
 from .comparisons import by_setting, setting_of, summarise
 from .dd_ranking import scores, without_augmentation
 from .labelled_images import LabelledImages, RandomDraw, digest, fingerprints, load_labelled_images, usual_normalisation
-from .protocols import Protocol
+from .protocols import Protocol, as_protocol
 from .records import EvaluationRecord, evaluation_record, write_summary
 from .results import Result
 from .tables import Table, evaluation_tables, ranking_table
-from .trials import Source, evaluate
+from .trials import Labels, Source, as_labels, evaluate
 
 logger = logging.getLogger(__name__)
 RANDOM = "random:"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ComparedSets:
     """Sets by name, ready for ``evaluate``.
 
     Attributes:
         sources: name to images, or to what draws them.
-        baselines: name to that of the set that it is compared with; the baseline's own is itself.
-        digests: name to what tells its images and labels from others.
+        baselines: name to that of the set that it is compared with; a baseline's own is itself.
+        digests: name to a hash of its images and labels.
         soft_digests: the same with soft labels, where they were asked for.
         has_random: whether the baselines are random draws.
     """
@@ -53,6 +50,44 @@ class ComparedSets:
     digests: dict[str, str]
     soft_digests: dict[str, str]
     has_random: bool
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How every set is evaluated.
+
+    Attributes:
+        protocol: of the trainings: a name, see ``list_protocols``, or one of your own.
+        networks: names, see ``list_networks``.
+        seeds: of the trainings and draws.
+        labels: ``hard``, or ``soft`` for those that a teacher has written into every set.
+        track_best: also test while training, and record the best.
+        without_augmentation: train everything a second time without augmentation, for the augmentation-robust score.
+        device: of the trainings.
+    """
+
+    protocol: str | Protocol = "classic"
+    _: KW_ONLY
+    networks: Sequence[str] = ("convnet-3",)
+    seeds: Sequence[int] = (0, 1, 2, 3, 4)
+    labels: Labels = "hard"
+    track_best: bool = False
+    without_augmentation: bool = False
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        as_protocol(self.protocol)
+        as_labels(self.labels)
+
+    @property
+    def protocols(self) -> list[Protocol]:
+        """The protocol, and the same without augmentation if that is asked for."""
+        augmented = as_protocol(self.protocol)
+        return [augmented, *([without_augmentation(augmented)] if self.without_augmentation else [])]
+
+    def trainings(self, sets: int, *, full: bool) -> int:
+        """How many trainings so many sets take, with or without all real images."""
+        return (sets * len(self.protocols) + full) * len(self.networks) * len(self.seeds)
 
 
 def load_compared_sets(
@@ -85,59 +120,10 @@ def load_compared_sets(
     for name, size in sizes.items():
         if size not in drawn_at:
             raise ValueError(
-                f"{name} has {size} images a class, but random images are drawn at {_listed(drawn_at)}, which does not "
-                f"compare; add --ipc {size}, or leave --ipc out"
+                f"{name} has {size} images a class, but random images are drawn at "
+                f"{' and '.join(map(str, drawn_at))}, which does not compare; add --ipc {size}, or leave --ipc out"
             )
-    return _arranged(loaded, pools, sizes, drawn_at, soft_labels)
-
-
-def _arranged(
-    loaded: dict[str, LabelledImages],
-    pools: dict[str, LabelledImages],
-    sizes: dict[str, int],
-    drawn_at: Sequence[int],
-    soft_labels: bool,
-) -> ComparedSets:
-    first = next(iter(pools or loaded))
-    sources: dict[str, Source] = {}
-    baselines: dict[str, str] = {}
-    digests: dict[str, str] = {}
-    soft: dict[str, str] = {}
-    for name, images in loaded.items():
-        for size in drawn_at if name in pools else [None]:
-            given = name if size is None else _drawn_name(name, size)
-            sources[given] = images if size is None else _checked_draw(images, size)
-            baselines[given] = _drawn_name(first, size or sizes[name]) if pools else first
-            digests[given] = digest(images)
-            if soft_labels:
-                soft[given] = digest(images, soft_labels=True)
-    return ComparedSets(sources, baselines, digests, soft, bool(pools))
-
-
-def _checked_draw(images: LabelledImages, size: int) -> RandomDraw:
-    draw = RandomDraw(images, size)
-    draw(0)  # a class with fewer images is refused now
-    return draw
-
-
-def _drawn_name(name: str, size: int) -> str:
-    return f"{name}, IPC {size}"
-
-
-def _names(texts: Sequence[str]) -> dict[str, str]:
-    """Short names where they tell the sets apart, and the texts themselves where they do not."""
-    places = [(text.startswith(RANDOM), Path(text.removeprefix(RANDOM)).resolve()) for text in texts]
-    if len(set(places)) < len(places):
-        raise ValueError("the same set is given twice; name each set once, the baseline first")
-    short = [f"{RANDOM if drawn else ''}{place.name}" for drawn, place in places]
-    return dict(zip(short if len(set(short)) == len(short) else texts, texts, strict=True))
-
-
-def _warn_of_test_images(loaded: Mapping[str, LabelledImages], test: LabelledImages) -> None:
-    known = fingerprints(test)
-    for name, images in loaded.items():
-        if shared := len(fingerprints(images) & known):
-            logger.warning("%d images of %s are test images too, so that its accuracy says too much", shared, name)
+    return _arrange(loaded, pools, sizes, drawn_at, soft_labels)
 
 
 def load_images(path: Path, test: LabelledImages, *, soft_labels: bool = False) -> LabelledImages:
@@ -150,55 +136,6 @@ def load_images(path: Path, test: LabelledImages, *, soft_labels: bool = False) 
         class_names=test.class_names,
         soft_labels=soft_labels,
     )
-
-
-def _even_size(name: str, images: LabelledImages) -> int:
-    counts = np.unique(np.asarray(images.labels), return_counts=True)[1]
-    if len(counts) < len(images.class_names) or counts.min() != counts.max():
-        raise ValueError(
-            f"{name} has {counts.min()} to {counts.max()} images a class, so that no random draw has its IPC; "
-            f"draw from it as {RANDOM}FOLDER, or leave the random sets out"
-        )
-    return int(counts[0])
-
-
-def _listed(sizes: Iterable[int]) -> str:
-    return " and ".join(map(str, sizes))
-
-
-Job = tuple[Mapping[str, Source], Protocol, str]  # sets, protocol, kind of labels
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How every set is evaluated.
-
-    Attributes:
-        protocol: of the trainings.
-        networks: names, see ``networks``.
-        seeds: of the trainings and draws.
-        labels: ``hard`` or ``soft``.
-        track_best: also test while training, and record the best.
-        without_augmentation: train everything a second time without augmentation, for the augmentation-robust score.
-        device: of the trainings.
-    """
-
-    protocol: Protocol
-    networks: Sequence[str] = ("convnet-3",)
-    seeds: Sequence[int] = (0, 1, 2, 3, 4)
-    labels: str = "hard"
-    track_best: bool = False
-    without_augmentation: bool = False
-    device: str = "cpu"
-
-    @property
-    def protocols(self) -> list[Protocol]:
-        """The protocol, and its plain twin if that is asked for."""
-        return [self.protocol, *([without_augmentation(self.protocol)] if self.without_augmentation else [])]
-
-    def trainings(self, sets: int, full: bool) -> int:
-        """How many trainings so many sets take, with or without all real images."""
-        return (sets * len(self.protocols) + full) * len(self.networks) * len(self.seeds)
 
 
 def run_evaluation(
@@ -226,15 +163,76 @@ def run_evaluation(
     """
     settings = _settings(sets, test, config, test_name, full)
     with nullcontext(None) if output is None else evaluation_record(output, settings) as record:
-        results = _trained(_jobs(sets, config, full), test, config, test_name, record, progress or (lambda more: None))
+        results = _train(_jobs(sets, config, full), test, config, test_name, record, progress or (lambda more: None))
     shown = _complete(results, config.seeds)
     tables = evaluation_tables(shown, sets.baselines)
     if sets.has_random and (full or config.without_augmentation):
-        tables.append(ranking_table(scores(shown, sets.baselines, next(iter(full), None))))
+        tables.append(ranking_table(scores(shown, sets.baselines, full=next(iter(full), None))))
     if output is not None:
         groups = by_setting(shown).values()  # as the tables have them, so that Holm's correction counts the same
         write_summary(output, [row for own in groups for row in summarise(own, sets.baselines)])
     return shown, tables
+
+
+def _arrange(
+    loaded: dict[str, LabelledImages],
+    pools: dict[str, LabelledImages],
+    sizes: dict[str, int],
+    drawn_at: Sequence[int],
+    soft_labels: bool,
+) -> ComparedSets:
+    first = next(iter(pools or loaded))
+    sources: dict[str, Source] = {}
+    baselines: dict[str, str] = {}
+    digests: dict[str, str] = {}
+    soft: dict[str, str] = {}
+    for name, images in loaded.items():
+        for size in drawn_at if name in pools else [None]:
+            given = name if size is None else _drawn_name(name, size)
+            sources[given] = images if size is None else _random_draw(images, size)
+            baselines[given] = _drawn_name(first, size or sizes[name]) if pools else first
+            digests[given] = digest(images)
+            if soft_labels:
+                soft[given] = digest(images, soft_labels=True)
+    return ComparedSets(
+        sources=sources, baselines=baselines, digests=digests, soft_digests=soft, has_random=bool(pools)
+    )
+
+
+def _random_draw(images: LabelledImages, size: int) -> RandomDraw:
+    draw = RandomDraw(images, size)
+    draw(0)  # a class with fewer images is refused now
+    return draw
+
+
+def _drawn_name(name: str, size: int) -> str:
+    return f"{name}, IPC {size}"
+
+
+def _names(texts: Sequence[str]) -> dict[str, str]:
+    """Each set's folder name, or the whole text where folder names are equal."""
+    places = [(text.startswith(RANDOM), Path(text.removeprefix(RANDOM)).resolve()) for text in texts]
+    if len(set(places)) < len(places):
+        raise ValueError("the same set is given twice; name each set once, the baseline first")
+    short = [f"{RANDOM if drawn else ''}{place.name}" for drawn, place in places]
+    return dict(zip(short if len(set(short)) == len(short) else texts, texts, strict=True))
+
+
+def _warn_of_test_images(loaded: Mapping[str, LabelledImages], test: LabelledImages) -> None:
+    known = fingerprints(test)
+    for name, images in loaded.items():
+        if shared := len(fingerprints(images) & known):
+            logger.warning("%d images of %s are test images too, so that its accuracy says too much", shared, name)
+
+
+def _even_size(name: str, images: LabelledImages) -> int:
+    counts = np.unique(np.asarray(images.labels), return_counts=True)[1]
+    if len(counts) < len(images.class_names) or counts.min() != counts.max():
+        raise ValueError(
+            f"{name} has {counts.min()} to {counts.max()} images a class, so that no random draw has its IPC; "
+            f"draw from it as {RANDOM}FOLDER, or leave the random sets out"
+        )
+    return int(counts[0])
 
 
 def _settings(
@@ -242,26 +240,34 @@ def _settings(
 ) -> dict[str, Any]:
     return {
         "test": {"name": test_name, "size": list(test.images.shape), "digest": digest(test)},
-        "protocol": asdict(config.protocol),
+        "protocol": asdict(as_protocol(config.protocol)),
         "sets": {**sets.digests, **{name: digest(images) for name, images in full.items()}},
         "soft_labels": sets.soft_digests,
     }
 
 
-def _jobs(sets: ComparedSets, config: EvaluationConfig, full: Mapping[str, LabelledImages]) -> list[Job]:
-    jobs: list[Job] = [(sets.sources, protocol, config.labels) for protocol in config.protocols]
-    return [*jobs, (full, config.protocol, "hard")] if full else jobs
+class _Job(NamedTuple):
+    """Trainings under one protocol with one kind of labels."""
+
+    sources: Mapping[str, Source]
+    protocol: Protocol
+    labels: Labels
 
 
-def _trained(
-    jobs: Sequence[Job],
+def _jobs(sets: ComparedSets, config: EvaluationConfig, full: Mapping[str, LabelledImages]) -> list[_Job]:
+    jobs = [_Job(sets.sources, protocol, config.labels) for protocol in config.protocols]
+    return [*jobs, _Job(full, config.protocols[0], "hard")] if full else jobs
+
+
+def _train(
+    jobs: Sequence[_Job],
     test: LabelledImages,
     config: EvaluationConfig,
     test_name: str,
     record: EvaluationRecord | None,
     progress: Callable[[int], None],
 ) -> list[Result]:
-    """What the jobs find or found, and what the record knows of the same sets with the other kind of labels."""
+    """Results of the jobs, new and recorded ones, and those of the same sets with the other kind of labels."""
     known = [] if record is None else list(record.results)
     results: list[Result] = []
     for sources, protocol, labels in jobs:
@@ -282,7 +288,7 @@ def _trained(
             seeds=config.seeds,
             labels=labels,
             track_best=config.track_best,
-            **usual_normalisation(test.images.shape[-1]),
+            normalisation=usual_normalisation(test.images.shape[-1]),
             device=config.device,
             test_name=test_name,
             known=known,

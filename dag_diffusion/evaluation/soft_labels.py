@@ -1,13 +1,13 @@
-"""Soft labels: what a teacher says of each image of a set, kept beside the set's metadata and matched by file name.
+"""Soft labels: a teacher's logits for each image of a set, kept beside the set's metadata and matched by file name.
 
     soft label = softmax(logits of the teacher / temperature),   loss = -sum(soft label * log p)
 
-``SET/soft_labels.safetensors`` holds the logits, one row an image, one column a class of the set in the order of its
-labels.  Its header names the teacher, the classes and the files, so that no row or column is matched by position.
+``SET/soft_labels.safetensors`` holds the logits, a row for each image, a column for each class of the set in the order
+of its labels.  Its header names teacher, classes and files, so that no row or column is matched by position.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -32,7 +32,7 @@ def teacher_logits(
     class_names: Mapping[int, str] | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Tensor:
-    """What a classifier says of images, each seen once and unchanged.
+    """Logits of a classifier for images, each seen once and unchanged.
 
     Args:
         classifier: the teacher, in evaluation mode; see ``classifiers.load_classifier``.
@@ -146,6 +146,30 @@ def read_soft_labels(pool: Pool, *, temperature: float = 1.0) -> Tensor:
     row_of = {name: row for row, name in enumerate(names)}
     order = [row_of[row["file_name"]] for row in pool.rows]
     return (logits[order].float() / temperature).softmax(1)
+
+
+def with_other_names(data: bytes, names: Mapping[str, str], rename_teacher: Callable[[str], str]) -> tuple[bytes, str]:
+    """Rename the files and the teacher in the bytes of ``soft_labels.safetensors``.
+
+    Only the header is written anew, its keys in their order: safetensors' own ``save`` orders them anew each time, so
+    that the same labels would make another file.
+
+    Args:
+        names: earlier file name to new one; others are kept.
+        rename_teacher: from the teacher's name to the new one.
+
+    Returns:
+        the bytes, and the teacher's new name, empty if none is recorded.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")  # of the header, after which come the numbers
+    header = json.loads(data[8:end])
+    metadata = header["__metadata__"]
+    teacher = rename_teacher(metadata.get("teacher", ""))
+    files = [names.get(name, name) for name in json.loads(metadata["file_names"])]
+    metadata |= {"teacher": teacher, "file_names": _text(files)}
+    text = json.dumps(header, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the numbers start at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + data[end:], teacher
 
 
 def _place_of(pool: Pool) -> Path:

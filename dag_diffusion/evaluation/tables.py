@@ -1,21 +1,22 @@
-"""Tables of the report: cells as text, and how far each class of a selection got what its quotas asked for.
+"""Tables of an evaluation: accuracy on every network, each set against its baseline, DD-Ranking's scores.
 
-deficit of a bin = max(0, wanted - found)
-
-Tables of an evaluation: accuracy on every network, each set against its baseline, DD-Ranking's scores.
+    results -> rows of ``comparisons`` -> cells as text, under a note that says how the numbers came about
 
 A table holds results of one protocol, one kind of labels and one test set, and its note says which: soft labels lift
 random images too, so that a cell that hides them compares with nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import groupby
 from typing import Any
 
 from .comparisons import Row, by_setting, summarise
 from .dd_ranking import Score
 from .results import Result
+
+Baseline = str | Mapping[str, str]
+TRAININGS = "sets x runs"
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,13 @@ class Table:
 
     Attributes:
         note: below the table: how its numbers came about.
-        details: of each row, for whoever points at one of its cells; empty for none.
+        details: of each row, shown when the mouse points at it; empty for none.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
+    _: KW_ONLY
     note: str = ""
     details: Sequence[str] = ()
 
@@ -47,10 +49,6 @@ class Table:
                 f"table {self.title!r} has {len(self.rows)} rows but details of {len(self.details)}; give one a row, "
                 "or leave them out"
             )
-
-
-Baseline = str | Mapping[str, str]
-TRAININGS = "sets x runs"
 
 
 def accuracy_table(
@@ -72,7 +70,7 @@ def accuracy_table(
     columns = ["trained on", *(["network"] if several else []), "IPC", "accuracy, %"]
     columns += [*(["best look, %"] if looked else []), TRAININGS, difference, "95 % interval", "p, Holm"]
     cells = [_cells(row, several=several, looked=looked) for row in rows]
-    return Table(title, columns, cells, note or setting_note(rows))
+    return Table(title, columns, cells, note=note or setting_note(rows))
 
 
 def _cells(row: Row, *, several: bool, looked: bool) -> list[str]:
@@ -90,7 +88,7 @@ def _cells(row: Row, *, several: bool, looked: bool) -> list[str]:
 
 
 def networks_table(results: Sequence[Result], *, note: str = "") -> Table:
-    """A row a set, a column a network: how far an advantage carries to networks that had no part in the set.
+    """One row for each set, one column for each network: whether an advantage carries over to other networks.
 
     Args:
         results: of one protocol, kind of labels and test set.
@@ -108,7 +106,7 @@ def networks_table(results: Sequence[Result], *, note: str = "") -> Table:
         accuracies = ["" if row is None else _mean(row) for row in found]
         table.append([name, f"{first.images_per_class:g}", first.trainings, *accuracies])
     columns = ["trained on", "IPC", TRAININGS, *networks]
-    return Table("Test accuracy by network, %", columns, table, note or setting_note(rows))
+    return Table("Test accuracy by network, %", columns, table, note=note or setting_note(rows))
 
 
 def evaluation_tables(results: Iterable[Result], baseline: Baseline) -> list[Table]:
@@ -125,13 +123,13 @@ def evaluation_tables(results: Iterable[Result], baseline: Baseline) -> list[Tab
 
 
 def setting_note(rows: Sequence[Row]) -> str:
-    """How the accuracies of a table came about, for whoever reads it alone."""
+    """How the accuracies of a table came about, so that it can be read alone."""
     first, epochs = rows[0], sorted({row.epochs for row in rows if row.epochs is not None})
     networks = dict.fromkeys(row.network for row in rows)
     parts = [
         f"test images: {first.test}" if first.test else "",
         f"{first.labels} labels",
-        f"protocol {first.protocol}, last epoch{f' ({_listed(epochs)})' if epochs else ''}",
+        f"protocol {first.protocol}, last epoch{f' ({_join(epochs)})' if epochs else ''}",
         f"network {next(iter(networks))}" if len(networks) == 1 else "",
         f"mean ± standard deviation over seeds; {TRAININGS}: number of image sets x trainings of each",
         _compared(rows),
@@ -161,10 +159,10 @@ def ranking_table(scores: Sequence[Score]) -> Table:
         for score in scores
     ]
     note = (
-        f"definitions of arXiv 2505.13300; protocol {_listed(dict.fromkeys(score.protocol for score in scores))}, "
+        f"definitions of arXiv 2505.13300; protocol {_join(dict.fromkeys(score.protocol for score in scores))}, "
         "last epoch, paired by seed; as good as random with nothing lost is 26.9"
     )
-    return Table("DD-Ranking", columns, rows, note)
+    return Table("DD-Ranking", columns, rows, note=note)
 
 
 def _of_one_setting(rows: list[Row]) -> list[Row]:
@@ -212,5 +210,5 @@ def _p(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _listed(values: Iterable[object]) -> str:
+def _join(values: Iterable[object]) -> str:
     return ", ".join(map(str, values))

@@ -3,22 +3,21 @@
     seed -> generator -> order of images, augmentations        (the initial weights come with the network)
     loss = share * CE(p, y) + (1 - share) * CE(p, y of the partner)        (share is 1 but for CutMix)
 
-How long and how fast is a protocol's affair, see ``protocols``.  Labels are hard, or probabilities of a teacher.
+A protocol says how long and how fast, see ``protocols``.  Labels are hard, or a teacher's probabilities.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .augmentations import cropped, cutmixed, flipped, recoloured, shifted
-from .protocols import PROTOCOLS, Protocol
+from .augmentations import Normalisation, cropped, cutmixed, flipped, recoloured, shifted
+from .protocols import Protocol
 
-__all__ = ["PROTOCOLS", "Protocol", "derived_seeds", "train"]
-BEST_EVERY = 100  # times at most that a training is looked at, the field's number
+MOST_LOOKS = 100  # at the test set while training, as the field has it
 
 
 def derived_seeds(seed: int, count: int) -> list[int]:
@@ -34,8 +33,7 @@ def train(
     *,
     seed: int,
     epochs: int | None = None,
-    mean: float | Sequence[float] = 0.5,
-    std: float | Sequence[float] = 0.5,
+    normalisation: Normalisation | None = None,
     track_best: Callable[[int, nn.Module], None] | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> nn.Module:
@@ -48,8 +46,8 @@ def train(
         seed: of the order of the images and their augmentations; sets of equal size are seen and changed alike.
         epochs: None: the protocol's for so many images per class, counting the classes that occur (for probabilities,
             as the likeliest of an image), so that sets of soft labels had better say it.
-        mean, std: what the images were normalised by, as of ``evaluation.normalise``; only colours depend on it.
-        track_best: called with the number of epochs done and the network, in evaluation mode, about ``BEST_EVERY``
+        normalisation: how the images were normalised, see ``evaluation.normalise``; only colours depend on it.
+        track_best: called with the number of epochs done and the network, in evaluation mode, about ``MOST_LOOKS``
             times and after the last epoch; what it does changes no random draw.
         progress: called after each epoch with the number of epochs done and their last mean loss.
 
@@ -60,7 +58,7 @@ def train(
     _check_data(images, labels)
     epochs = protocol.epochs_for(_images_per_class(labels)) if epochs is None else _at_least_one(epochs)
     generator = torch.Generator().manual_seed(seed)
-    shift, scale = torch.as_tensor(mean), torch.as_tensor(std)
+    normalisation = normalisation or Normalisation()
     network = network.to(images.device).train()
     steps = epochs * math.ceil(len(images) / protocol.batch_size)
     optimizer = torch.optim.SGD(
@@ -71,11 +69,11 @@ def train(
         losses = []
         # the same draws in the same order whatever the images, so that seeds pair sets of equal size
         for batch in torch.randperm(len(images), generator=generator).to(images.device).split(protocol.batch_size):
-            inputs = _augmented(images[batch], protocol, generator, shift, scale)
+            inputs = _augment(images[batch], protocol, generator, normalisation)
             losses.append(_descend(network, optimizer, inputs, labels[batch], protocol, generator))
             schedule.step()
         loss = _require_finite(torch.stack(losses).mean().item(), epoch, protocol)
-        if track_best is not None and (epoch % max(1, epochs // BEST_EVERY) == 0 or epoch == epochs):
+        if track_best is not None and (epoch % max(1, epochs // MOST_LOOKS) == 0 or epoch == epochs):
             track_best(epoch, network.eval())
             network.train()
         if progress is not None:
@@ -94,11 +92,11 @@ def _at_least_one(epochs: int) -> int:
     return epochs
 
 
-def _augmented(images: Tensor, protocol: Protocol, generator: torch.Generator, mean: Tensor, std: Tensor) -> Tensor:
+def _augment(images: Tensor, protocol: Protocol, generator: torch.Generator, normalisation: Normalisation) -> Tensor:
     """All changes of single images, in the field's order: where first, then colours."""
     images = cropped(shifted(images, protocol.max_shift, generator), protocol.crop_scale, generator)
     images = flipped(images, generator) if protocol.flip else images
-    return recoloured(images, protocol.color_jitter, protocol.lighting, generator, mean=mean, std=std)
+    return recoloured(images, protocol.color_jitter, protocol.lighting, generator, normalisation=normalisation)
 
 
 def _descend(

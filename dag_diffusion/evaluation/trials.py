@@ -9,19 +9,27 @@ difference between two sets is the images'.  ``comparisons`` pairs the results b
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, TypedDict, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
+from .augmentations import Normalisation
 from .labelled_images import LabelledImages, normalise, relabelled
 from .networks import build_network, seeded_network
-from .protocols import PROTOCOLS, Protocol
+from .protocols import Protocol, as_protocol
 from .results import Result
 from .training import train
 
 Source = LabelledImages | Callable[[int], LabelledImages]
-LABELS = ("hard", "soft")
+Labels = Literal["hard", "soft"]  # classes, or a teacher's probabilities
+
+
+def as_labels(labels: str) -> Labels:
+    """Check a kind of labels; ValueError if there is none of that name."""
+    if labels not in get_args(Labels):
+        raise ValueError(f"labels are {labels!r}, but must be hard (classes) or soft (a teacher's); choose one of them")
+    return cast(Labels, labels)
 
 
 def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None = None) -> float:
@@ -30,8 +38,8 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int
     Args:
         images: ``(n, channels, height, width)`` float32, normalised; each batch is moved to the network's device.
         labels: ``(n,)`` int64.
-        batch_size: by default 20 on a CPU, where the memory of larger activations is given back and fetched again at
-            every layer (half the speed at 500), and 500 elsewhere.
+        batch_size: by default 20 on a CPU, where memory for larger activations is freed and allocated again at every
+            layer (half the speed at 500), and 500 elsewhere.
     """
     network.eval()
     device = next(network.parameters()).device
@@ -46,30 +54,30 @@ def evaluate(
     test: LabelledImages,
     *,
     network: str | Sequence[str] = "convnet-3",
-    protocol: Protocol = PROTOCOLS["classic"],
+    protocol: str | Protocol = "classic",
     seeds: Iterable[int] = (0, 1, 2, 3, 4),
-    labels: str = "hard",
+    labels: Labels = "hard",
     track_best: bool = False,
     num_classes: int | None = None,
-    mean: float | Sequence[float] = 0.5,
-    std: float | Sequence[float] = 0.5,
+    normalisation: Normalisation | None = None,
     device: str | torch.device = "cpu",
     test_name: str = "",
     known: Iterable[Result] = (),
     on_result: Callable[[Result], None] | None = None,
 ) -> list[Result]:
-    """Train each network on each set once a seed, from scratch, and test it after its last epoch.
+    """Train each network on each set from scratch, once for each seed, and test it after its last epoch.
 
     Args:
         sets: name to images, or to a function that draws the images of one seed, as a random baseline should:
             ``labelled_images.RandomDraw``.  The field's loaders take the first files by name instead.
         test: images that no set, guide or generator has seen; their class names rule.
-        network: one name or several, see ``networks``.
+        network: one name or several, see ``list_networks``.
+        protocol: a name, see ``list_protocols``, or one of your own.
         labels: ``hard``, or ``soft`` to learn the probabilities that come with the images.
         track_best: also test while training, up to about a hundred times, and record the best; with 10,000 test
             images that takes longer than the training itself.
         num_classes: logits of the network; by default the largest label of ``test`` and one.
-        mean, std: see ``normalise``; the same for every set and the test images.
+        normalisation: the same for every set and the test images; by default to [-1, 1].
         test_name: what the results call the test images.
         known: results of an earlier run with the same images; those trainings are not repeated.
         on_result: called after each new training, so that nothing is lost when a long evaluation is stopped.
@@ -79,16 +87,26 @@ def evaluate(
 
     Raises:
         ValueError: a set has other classes or another image size than ``test``, or no soft labels where they are
-            asked for, or there is no such network.
+            asked for, or there is no such network or protocol.
         FloatingPointError: a training diverged.
     """
     networks = [network] if isinstance(network, str) else list(network)
-    images, logits = normalise(test.images, mean, std), _logits(num_classes, test)
-    bench = _Conditions(test, images, protocol, _checked(labels), track_best, logits, mean, std, device, test_name)
+    protocol, normalisation = as_protocol(protocol), normalisation or Normalisation()
+    conditions = _Conditions(
+        test=test,
+        test_images=normalise(test.images, normalisation),
+        protocol=protocol,
+        labels=as_labels(labels),
+        track_best=track_best,
+        num_classes=_logits(num_classes, test),
+        normalisation=normalisation,
+        device=device,
+        test_name=test_name,
+    )
     # a set that does not fit is refused now, not after hours of training the others
-    ready = {name: source if callable(source) else bench.prepared(source, name) for name, source in sets.items()}
+    ready = {name: source if callable(source) else conditions.prepare(source, name) for name, source in sets.items()}
     for name in networks:
-        build_network(name, **bench.shape)  # refuses a name or size now
+        build_network(name, **conditions.shape)  # refuses a name or size now
     earlier = {result.identity: result for result in known if result.best is not None or not track_best}
     results = []
     for seed in seeds:
@@ -98,35 +116,43 @@ def evaluate(
                 done = earlier.get((name, architecture, protocol.name, labels, test_name, seed))
                 if done is None:
                     if callable(given):
-                        given = bench.prepared(given(seed), name)
-                    done = bench.trial(given, name, architecture, seed, draw=seed if callable(source) else None)
+                        given = conditions.prepare(given(seed), name)
+                    draw = seed if callable(source) else None
+                    done = conditions.trial(given, name, network=architecture, seed=seed, draw=draw)
                     if on_result is not None:
                         on_result(done)
                 results.append(done)
     return results
 
 
-@dataclass(frozen=True, eq=False)
+class _Shape(TypedDict):
+    """What a network has to fit."""
+
+    channels: int
+    size: tuple[int, int]
+    num_classes: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Conditions:
     """All that the trainings of one evaluation share."""
 
     test: LabelledImages
     test_images: Tensor
     protocol: Protocol
-    labels: str
+    labels: Labels
     track_best: bool
     num_classes: int
-    mean: float | Sequence[float]
-    std: float | Sequence[float]
+    normalisation: Normalisation
     device: str | torch.device
     test_name: str
 
     @property
-    def shape(self) -> dict:
-        channels, *size = self.test_images.shape[1:]
-        return {"channels": channels, "size": tuple(size), "num_classes": self.num_classes}
+    def shape(self) -> _Shape:
+        channels, height, width = self.test_images.shape[1:]
+        return {"channels": channels, "size": (height, width), "num_classes": self.num_classes}
 
-    def prepared(self, given: LabelledImages, name: str) -> LabelledImages:
+    def prepare(self, given: LabelledImages, name: str) -> LabelledImages:
         ours, wanted = tuple(given.images.shape[1:]), tuple(self.test.images.shape[1:])
         if ours != wanted:
             raise ValueError(
@@ -139,22 +165,23 @@ class _Conditions:
             )
         return relabelled(given, self.test.class_names, name)
 
-    def trial(self, given: LabelledImages, name: str, network: str, seed: int, draw: int | None) -> Result:
+    def trial(self, given: LabelledImages, name: str, *, network: str, seed: int, draw: int | None) -> Result:
         started = time.perf_counter()
         fresh = seeded_network(network, seed=seed, **self.shape)
-        images = normalise(given.images, self.mean, self.std).to(self.device)
+        images = normalise(given.images, self.normalisation).to(self.device)
         targets = self._targets(given).to(self.device)
         epochs = self.protocol.epochs_for(given.per_class)
         seen: list[float] = []
-        track_best = (lambda epoch, learner: seen.append(self._test(learner))) if self.track_best else None
-        options: dict[str, Any] = {
-            "seed": seed,
-            "epochs": epochs,
-            "mean": self.mean,
-            "std": self.std,
-            "track_best": track_best,
-        }
-        trained = train(fresh, images, targets, self.protocol, **options)
+        trained = train(
+            fresh,
+            images,
+            targets,
+            self.protocol,
+            seed=seed,
+            epochs=epochs,
+            normalisation=self.normalisation,
+            track_best=(lambda epoch, learner: seen.append(self._test(learner))) if self.track_best else None,
+        )
         last = seen[-1] if seen else self._test(trained)  # the last look comes after the last epoch
         return Result(
             set=name,
@@ -180,12 +207,6 @@ class _Conditions:
 
     def _test(self, network: nn.Module) -> float:
         return accuracy(network, self.test_images, torch.as_tensor(self.test.labels))
-
-
-def _checked(labels: str) -> str:
-    if labels not in LABELS:
-        raise ValueError(f"labels are {labels!r}, but must be hard (classes) or soft (a teacher's); choose one of them")
-    return labels
 
 
 def _logits(num_classes: int | None, test: LabelledImages) -> int:

@@ -63,7 +63,7 @@ def fill_pool(
     batch_size: int = BATCH_SIZE,
     resume: bool = False,
     overwrite: bool = False,
-    source: str = "",
+    source: str | None = None,
     extra_guides: Sequence[nn.Module] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Pool:
@@ -77,7 +77,7 @@ def fill_pool(
             Changes the speed, not the images beyond rounding.
         resume: go on with a pool that was interrupted; images that are damaged or not as planned are drawn again.
         overwrite: replace an earlier pool.
-        source: name of the pipeline, for the record; its own ``_name_or_path`` if empty.
+        source: name of the pipeline, for the record; by default its own ``_name_or_path``.
         extra_guides: more classifiers that steer; see the pipeline.
         progress: called in the first process with how many images all have written, and how many there will be.
 
@@ -95,7 +95,7 @@ def fill_pool(
     with fail_together():
         jobs = plan(config, pipeline.class_names)
         _check(pipeline, config, jobs, extra_guides, batch_size)
-        record = provenance_of(pipeline, config, extra_guides, source)
+        record = provenance_of(pipeline, config, source=source, extra_guides=extra_guides)
     _require_alike(record, batch_size)
     with ExitStack() as leaving:
         with fail_together():

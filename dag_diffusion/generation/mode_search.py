@@ -9,8 +9,9 @@ the images, so that a file of 50 modes per class also serves 10 images per class
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,19 +21,11 @@ from torch.nn import functional as F
 from dag_diffusion.classifiers import Preprocessing
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.sampling.scales import BINS
-from dag_diffusion.sampling.scoring import prepared_image, read_ahead
+from dag_diffusion.sampling.scoring import prepared_image, read_ahead, score_pool
 from dag_diffusion.sampling.targets import Reference, TargetDistribution
 from dag_diffusion.sampling.threshold_search import searched_scale
 
 from .modes import Modes
-
-if TYPE_CHECKING:
-    import torch
-
-    from dag_diffusion.data.pools import Pool
-    from dag_diffusion.sampling.targets import TargetDistribution
-
-    from .modes import Modes
 
 Labels = Sequence[int] | np.ndarray | Tensor
 Clusters = list[tuple[int, np.ndarray]]  # label of each and rows of its images
@@ -142,6 +135,78 @@ def find_difficulty_modes(
     return _modes_of(latents, clusters, class_names, values)
 
 
+def find_pool_modes(
+    pipeline: Any,
+    real: Pool,
+    per_class: int,
+    *,
+    target: TargetDistribution | None = None,
+    average: int = 1,
+    seed: int = 0,
+    batch_size: int = 32,
+    progress: Callable[[int], None] | None = None,
+) -> Modes:
+    """Encode a folder of real images and find its modes, as ``find_modes``, or with a target by difficulty.
+
+    Args:
+        pipeline: whose VAE encodes, and whose guide scores images that have no difficulty yet.
+        target: as for ``find_difficulty_modes``; None: difficulties are not considered.
+
+    Raises:
+        ValueError: as the two functions; or images would have to be scored and the pipeline has no guide.
+    """
+    scored = not np.isnan(real.known_difficulties).any()
+    if target is not None and not scored and pipeline.classifier is None:
+        raise ValueError(
+            "modes by difficulty need scores, and this pipeline has no guide; give --classifier to score by"
+        )
+    latents = encode_pool(pipeline.vae, real, size=pipeline.image_size[0], batch_size=batch_size, progress=progress)
+    names = real.class_names
+    if target is None:
+        modes = find_modes(latents, real.labels, per_class, class_names=names, average=average, seed=seed)
+    else:
+        values = real.difficulties if scored else score_pool(real, pipeline.classifier).difficulties
+        modes = find_difficulty_modes(
+            latents, real.labels, values, per_class, target, class_names=names, average=average, seed=seed
+        )
+    return replace(modes, vae=str(pipeline.config.get("_name_or_path") or "embedded default"))
+
+
+def merge_modes(modes: Modes, per_class: int, *, seed: int = 0) -> Modes:
+    """``per_class`` modes of each class, or all of a class that has no more than that.
+
+    Args:
+        modes: from ``find_modes``; difficulties, if it has any, are averaged too.
+        per_class: at least 1; best the number of images to generate, or a divisor of it.
+        seed: each class clusters by its own stream, so that one class does not change another.
+
+    Raises:
+        ValueError: ``per_class`` is below 1.
+    """
+    if per_class < 1:
+        raise ValueError(f"cannot merge modes to {per_class} a class; ask for at least 1")
+    clusters = [
+        cluster
+        for label in modes.class_names
+        for cluster in _clusters(modes, modes.of_class(label), per_class, (seed, label))
+    ]
+    weights = modes.sizes.double()
+
+    def means(values: Tensor) -> Tensor:
+        shares = [weights[members] / weights[members].sum() for members in clusters]
+        pairs = zip(shares, clusters, strict=True)
+        return torch.stack([torch.tensordot(share, values[members].double(), 1).float() for share, members in pairs])
+
+    return Modes(
+        centres=means(modes.centres),
+        labels=torch.tensor([int(modes.labels[members[0]]) for members in clusters]),
+        sizes=torch.tensor([int(modes.sizes[members].sum()) for members in clusters]),
+        class_names=modes.class_names,
+        difficulties=None if modes.difficulties is None else means(modes.difficulties),
+        vae=modes.vae,
+    )
+
+
 def _features(latents: Tensor, average: int) -> np.ndarray:
     if latents.ndim != 4 or average < 1 or any(side % average for side in latents.shape[-2:]):
         raise ValueError(
@@ -183,7 +248,7 @@ def _k_means(features: np.ndarray, rows: np.ndarray, count: int, seed: Sequence[
 def cluster_numbers(
     features: np.ndarray, count: int, seed: Sequence[int], *, starts: int, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Which of ``count`` clusters each is in, ``(n,)``, by the best of some starts of k-means; some may be empty."""
+    """The cluster of each row, ``(n,)`` in [0, count), by the best of some starts of k-means; some may be empty."""
     from sklearn.cluster import KMeans
 
     state = int(np.random.SeedSequence(seed).generate_state(1)[0])
@@ -212,49 +277,14 @@ def _modes_of(
     latents: Tensor, clusters: Clusters, class_names: Mapping[int, str], values: np.ndarray | None = None
 ) -> Modes:
     labels, members = [label for label, _ in clusters], [rows for _, rows in clusters]
+    difficulties = None if values is None else [values[rows].mean() for rows in members]
     return Modes(
         # means of what the denoiser sees, even where averaged latents were compared
-        torch.stack([latents[torch.from_numpy(rows)].float().mean(0).cpu() for rows in members]),
-        torch.tensor(labels),
-        torch.tensor([len(rows) for rows in members]),
-        {label: class_names[label] for label in labels},
-        None if values is None else torch.tensor([values[rows].mean() for rows in members], dtype=torch.float32),
-    )
-
-
-def merge_modes(modes: Modes, per_class: int, *, seed: int = 0) -> Modes:
-    """``per_class`` modes of each class, or all of a class that has no more than that.
-
-    Args:
-        modes: from ``find_modes``; difficulties, if it has any, are averaged too.
-        per_class: at least 1; best the number of images to generate, or a divisor of it.
-        seed: each class clusters by its own stream, so that one class does not change another.
-
-    Raises:
-        ValueError: ``per_class`` is below 1.
-    """
-    if per_class < 1:
-        raise ValueError(f"cannot merge modes to {per_class} a class; ask for at least 1")
-    clusters = [
-        cluster
-        for label in modes.class_names
-        for cluster in _clusters(modes, modes.of_class(label), per_class, (seed, label))
-    ]
-    weights = modes.sizes.double()
-
-    def mean(values: torch.Tensor, members: np.ndarray) -> torch.Tensor:
-        share = weights[members] / weights[members].sum()
-        return torch.tensordot(share, values[members].double(), 1).float()
-
-    return Modes(
-        torch.stack([mean(modes.centres, members) for members in clusters]),
-        torch.tensor([int(modes.labels[members[0]]) for members in clusters]),
-        torch.tensor([int(modes.sizes[members].sum()) for members in clusters]),
-        modes.class_names,
-        None
-        if modes.difficulties is None
-        else torch.stack([mean(modes.difficulties, members) for members in clusters]),
-        modes.vae,
+        centres=torch.stack([latents[torch.from_numpy(rows)].float().mean(0).cpu() for rows in members]),
+        labels=torch.tensor(labels),
+        sizes=torch.tensor([len(rows) for rows in members]),
+        class_names={label: class_names[label] for label in labels},
+        difficulties=None if difficulties is None else torch.tensor(difficulties, dtype=torch.float32),
     )
 
 
@@ -264,36 +294,3 @@ def _clusters(modes: Modes, positions: np.ndarray, count: int, seed: Sequence[in
     features, weights = modes.centres[positions].flatten(1).numpy(), modes.sizes[positions].numpy()
     found = cluster_numbers(features, count, seed, starts=10, weights=weights)  # few modes, so that starts cost nothing
     return [positions[found == cluster] for cluster in np.unique(found)]
-
-
-def modes_found(
-    pipeline: Any,
-    real: "Pool",
-    per_class: int,
-    target: "TargetDistribution | None",
-    *,
-    average: int,
-    seed: int,
-    batch_size: int,
-    progress: Callable[[int], None],
-) -> "Modes":
-    """Modes of a folder of real images, by difficulty if a target is given; images without a score are scored."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    from dag_diffusion.sampling.scoring import score_pool
-
-    scored = not np.isnan(real.known_difficulties).any()
-    if target is not None and not scored and pipeline.classifier is None:
-        raise ValueError(
-            "modes by difficulty need scores, and this pipeline has no guide; give --classifier to score by"
-        )
-    latents = encode_pool(pipeline.vae, real, size=pipeline.image_size[0], batch_size=batch_size, progress=progress)
-    options: dict[str, Any] = {"class_names": real.class_names, "average": average, "seed": seed}
-    if target is None:
-        modes = find_modes(latents, real.labels, per_class, **options)
-    else:
-        values = real.difficulties if scored else score_pool(real, pipeline.classifier).difficulties
-        modes = find_difficulty_modes(latents, real.labels, values, per_class, target, **options)
-    return replace(modes, vae=str(pipeline.config.get("_name_or_path") or "embedded default"))

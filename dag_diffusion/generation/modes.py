@@ -1,15 +1,14 @@
 """Modes: cluster centres of the real images of each class in the VAE's latent space, and which image goes to which.
 
-Each class's images are dealt to its modes in turn, or in proportion to the clusters' sizes.  ``mode_search`` finds
-modes; ``guidance.mode_guidance`` draws to them.
+Images of a class go to its modes in turn, or in proportion to the clusters' sizes.  ``mode_search`` finds modes;
+``guidance.mode_guidance`` draws to them.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,15 +17,12 @@ from safetensors.torch import save as as_safetensors
 from torch import Tensor
 
 from dag_diffusion.classifiers import refuse_pickles
+from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.files import write_atomically
 from dag_diffusion.sampling.targets import largest_remainder
 
-if TYPE_CHECKING:
-    pass
-
-
 FORMAT = "dag-diffusion modes 1"
-ALLOTMENT = 0x6D6F6465  # a stream of its own: a pool shuffles its target difficulties by (seed, label) too
+ALLOTMENT = 0x6D6F6465  # a random stream of its own, since a pool shuffles its targets by (seed, label) too
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +34,14 @@ class Modes:
         labels, sizes: ``(modes,)`` int64, class and number of real images.
         class_names: label to class name, of the classes that have modes.
         difficulties: ``(modes,)`` float32 in [0, 1], means of the images of each; None if they were not considered.
-        vae: whose latents these are, in words; set it with ``dataclasses.replace``.
+        vae: the VAE of these latents, in words; set it with ``dataclasses.replace``.
     """
 
     centres: Tensor
     labels: Tensor
     sizes: Tensor
     class_names: dict[int, str]
+    _: KW_ONLY
     difficulties: Tensor | None = None
     vae: str = ""
 
@@ -66,7 +63,7 @@ class Modes:
         return positions
 
     def summary(self) -> dict:
-        """What tells one set of modes from another, for the record; JSON values only."""
+        """Number, classes and hash, for the record; JSON values only."""
         parts = [self.centres, self.labels, *([] if self.difficulties is None else [self.difficulties])]
         digest = hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()
         return {
@@ -120,7 +117,7 @@ def allot(modes: Modes, label: int, count: int, *, proportional: bool = False, s
 
 
 def match_modes(modes: Modes, allotted: np.ndarray, targets: Sequence[float]) -> np.ndarray:
-    """Deal the allotted modes anew so that the images with harder targets get the harder modes, ``(count,)``."""
+    """Reorder the allotted modes so that the images with harder targets get the harder modes, ``(count,)``."""
     if modes.difficulties is None:
         raise ValueError("modes without difficulties cannot be matched to targets; find them by difficulty")
     matched = np.empty_like(allotted)
@@ -130,12 +127,12 @@ def match_modes(modes: Modes, allotted: np.ndarray, targets: Sequence[float]) ->
     return matched
 
 
-def modes_named(path: Path, class_names: dict[int, str]) -> "Modes":
-    """Modes from a file, with the labels of a pipeline's classes, matched by name."""
-    from dataclasses import replace
+def load_modes(path: str | Path, class_names: Mapping[int, str]) -> Modes:
+    """Modes from a file, with the labels of a pipeline's classes, matched by name.
 
-    from dag_diffusion.data.class_names import match_classes
-
+    Raises:
+        ValueError: the file holds no modes, or modes of a class that the pipeline lacks.
+    """
     modes = Modes.load(path)
     table = match_classes(modes.class_names, class_names, "the pipeline")
     labels = torch.tensor([table[label] for label in modes.labels.tolist()])

@@ -1,16 +1,15 @@
-"""Probes: a small network on latents that foretells what the guides say, so that guidance needs no decoder.
+"""Training of a probe: sample with the pipeline, let the guides judge every predicted clean sample, learn from that.
 
-    probe(x0, sqrt(a_t)) ~ log p(y | decode(x0))  for all classes at once,   g = d margin(probe) / dx0
+    collect trajectories -> fit the margin of the drawn class and the guides' probabilities -> measure on unseen runs
 
-It learns from predicted clean samples along sampling trajectories, unguided and steered to all difficulties, which are
-decoded once for training and never again.  A probe of several guides gives the gradient that they share at the price of
-one small network.  It is a transformers ConvNeXt whose last input channel holds the signal rate, so that a pipeline
-keeps it as a component.
+A probe learns from predicted clean samples along sampling trajectories, unguided and steered to all difficulties, which
+are decoded once for training and never again.  A probe of several guides gives the gradient that they share at the
+price of one small network.  ``guidance.probes`` is how it steers.
 """
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,22 +28,22 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-FEW = 20  # sampling runs of a class below which a probe is no more than a guess
-UNGUIDED = 3  # one batch in so many is drawn unguided: what the sampler makes by itself must be known too
+ENOUGH_RUNS = 20  # sampling runs of each class; with fewer a probe is no more than a guess
+UNGUIDED = 3  # one batch in so many is drawn unguided, since the probe must know unguided samples too
 UNKNOWN = -20.0  # log-probability of classes that are not drawn, which a guide need not know
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
     """How a probe is trained.
 
     Attributes:
         trajectories: sampling runs; the last tenth of them is kept to measure on.
         num_inference_steps, guidance_scale: of those runs, best as in later use; None for the pipeline's own.
-        training_steps, batch_size, learning_rate: AdamW with one cycle of the rate.
+        training_steps, batch_size, learning_rate: of AdamW with one cycle of the rate.
         hidden_sizes, depths: of the ConvNeXt; its patches are at least 2 wide and leave at most about
             8 x 8 positions, since it should cost little beside the denoiser.
-        seed: of everything.
+        seed: random seed of the runs, the weights and the batches.
     """
 
     trajectories: int = 3000
@@ -66,9 +65,9 @@ class ProbeConfig:
             raise ValueError(f"hidden_sizes {self.hidden_sizes} and depths {self.depths} differ in length; pair them")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trajectories:
-    """Predicted clean samples along sampling runs, and what the guides say of them.
+    """Predicted clean samples along sampling runs, and the guides' judgement of them.
 
     Attributes:
         clean: ``(n, channels, height, width)`` float16.
@@ -90,12 +89,17 @@ class Trajectories:
         return len(self.labels)
 
     def __getitem__(self, rows: Any) -> "Trajectories":
-        return Trajectories(*(getattr(self, name)[rows] for name in Trajectories.__annotations__))
+        return Trajectories(**{name: values[rows] for name, values in vars(self).items()})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Trajectories"]) -> "Trajectories":
+        """All of them, one after the other."""
+        return cls(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """How well a probe foretells its guides on trajectories that it has not seen, last third of the steps.
+    """How well a probe predicts its guides on trajectories that it has not seen, in the last third of the steps.
 
     Attributes:
         difficulty_error: mean absolute difference of the difficulties.
@@ -138,7 +142,7 @@ def collect(
     batch_size: int = 50,
     progress: Progress | None = None,
 ) -> Trajectories:
-    """Sample with the pipeline and ask the guides about every predicted clean sample.
+    """Sample with the pipeline and let the guides judge every predicted clean sample.
 
     Args:
         pipeline: one that can steer; its own probe, if it has one, is left out.
@@ -148,17 +152,17 @@ def collect(
     allowed = torch.tensor(list(pipeline.class_names) if labels is None else list(labels))
     if not len(allowed):
         raise ValueError("the list of classes is empty; name at least one class, or leave it out for all of them")
-    if config.trajectories < FEW * len(allowed):
+    if config.trajectories < ENOUGH_RUNS * len(allowed):
         logger.warning(
             "%d sampling runs for %d classes are few; a probe that steers well has seen about %d runs of each",
             config.trajectories,
             len(allowed),
-            FEW,
+            ENOUGH_RUNS,
         )
     parts: list[Trajectories] = []
     columns = [_columns(pipeline, guide, allowed.tolist()) for guide in guides]
-    parts_of_it = pipeline.components | {"classifier": guides[0], "probe": None}
-    steering = type(pipeline)(**parts_of_it, id2label=pipeline.config.id2label)
+    components = pipeline.components | {"classifier": guides[0], "probe": None}
+    steering = type(pipeline)(**components, id2label=pipeline.config.id2label)
     steering.set_progress_bar_config(disable=True)
     for first in range(0, config.trajectories, batch_size):
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + first)
@@ -169,12 +173,17 @@ def collect(
         def keep(
             steered: Any, step: int, timestep: Any, tensors: dict, chosen: Tensor = chosen, first: int = first
         ) -> dict:
-            margins, said = _asked(steered, guides, columns, tensors["clean"], chosen)
-            signal = tensors["signal_rate"].sqrt().cpu().expand(len(chosen)).clone()
-            runs = torch.arange(first, first + len(chosen))
-            found = Trajectories(tensors["clean"].half().cpu(), signal, chosen, margins, said, runs)
-            finite = torch.isfinite(found.clean).flatten(1).all(1) & torch.isfinite(said).all(1)
-            parts.append(found[finite])  # one sample that is not would spoil every weight
+            margins, log_probabilities = _judge(steered, guides, columns, tensors["clean"], chosen)
+            found = Trajectories(
+                clean=tensors["clean"].half().cpu(),
+                signal=tensors["signal_rate"].sqrt().cpu().expand(len(chosen)).clone(),
+                labels=chosen,
+                margins=margins,
+                log_probabilities=log_probabilities,
+                run=torch.arange(first, first + len(chosen)),
+            )
+            finite = torch.isfinite(found.clean).flatten(1).all(1) & torch.isfinite(log_probabilities).all(1)
+            parts.append(found[finite])  # one sample that is not finite would spoil every weight
             return {}
 
         unguided = (first // batch_size) % UNGUIDED == UNGUIDED - 1
@@ -191,17 +200,17 @@ def collect(
         )
         if progress is not None:
             progress("trajectories", first + count, config.trajectories)
-    return Trajectories(*(torch.cat([getattr(p, name) for p in parts]) for name in Trajectories.__annotations__))
+    return Trajectories.concatenate(parts)
 
 
 def _columns(pipeline: "DifficultyGuidedPipeline", guide: nn.Module, labels: Sequence[int]) -> dict[int, int]:
-    """The guide's own label of each of the pipeline's classes to be drawn; it need not know the others."""
+    """The pipeline's label of each class to be drawn to the guide's own; the guide need not know the others."""
     known = {label: pipeline.class_names[label] for label in labels}
     return match_classes(known, class_names_of(guide), "the classifier")
 
 
 @torch.no_grad()
-def _asked(
+def _judge(
     pipeline: "DifficultyGuidedPipeline",
     guides: Sequence[nn.Module],
     columns: Sequence[dict[int, int]],
@@ -221,7 +230,7 @@ def _asked(
 
 
 def fit(probe: nn.Module, seen: Trajectories, config: ProbeConfig, progress: Progress | None = None) -> None:
-    """Train a probe in place: the margin of the drawn class is what steers, the other classes are a help to learn."""
+    """Train a probe in place: the margin of the drawn class is what steers, the other classes help to learn it."""
     optimizer = torch.optim.AdamW(probe.parameters(), lr=config.learning_rate, weight_decay=0.02)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.training_steps)
     generator = torch.Generator().manual_seed(config.seed)
@@ -240,7 +249,7 @@ def fit(probe: nn.Module, seen: Trajectories, config: ProbeConfig, progress: Pro
 
 
 def logits_of(probe: nn.Module, batch: Trajectories) -> Tensor:
-    """What the probe says of trajectories, ``(n, classes + 1)``."""
+    """The probe's logits for trajectories, ``(n, classes + 1)``."""
     device = next(probe.parameters()).device
     return probe(with_signal_rate(batch.clean.float(), batch.signal).to(device)).logits
 
@@ -259,10 +268,11 @@ def fidelity(probe: nn.Module, unseen: Trajectories) -> Fidelity:
     from scipy.stats import spearmanr
 
     late = unseen[unseen.signal >= unseen.signal.quantile(2 / 3)]
-    foretold = torch.cat([logits_of(probe, late[rows]).cpu() for rows in torch.arange(len(late)).split(500)])
-    first, second = margin(foretold, late.labels), late.margins
+    predicted = torch.cat([logits_of(probe, late[rows]).cpu() for rows in torch.arange(len(late)).split(500)])
+    first, second = margin(predicted, late.labels), late.margins
     error = (torch.sigmoid(-first) - torch.sigmoid(-second)).abs().mean()
-    return Fidelity(float(error), float(np.nan_to_num(spearmanr(first, second).statistic)))
+    correlation = float(np.nan_to_num(spearmanr(first, second).statistic))
+    return Fidelity(difficulty_error=float(error), correlation=correlation)
 
 
 def train_probe(
@@ -298,7 +308,7 @@ def train_probe(
     unseen = found.run >= config.trajectories - config.trajectories // 10
     if not (unseen.any() and (~unseen).any()):
         raise FloatingPointError(
-            "a probe cannot learn, since no sample of the runs and what the guides say of it is finite; "
+            "a probe cannot learn, since no sample of the runs has finite logits by the guides; "
             "keep the transformer, the VAE and the classifiers in float32 or bfloat16"
         )
     probe = build_probe(pipeline, config).to(pipeline.device)

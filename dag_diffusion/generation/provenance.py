@@ -1,4 +1,4 @@
-"""What made a pool: pipeline, guides, scheduler, settings and versions, in ``pool.json``.
+"""The record of a pool, ``pool.json``: pipeline, guides, scheduler, settings and versions.
 
 A pool that is resumed must agree with it in all but the versions; the message says what differs.
 """
@@ -24,13 +24,17 @@ LIBRARIES = ("dag-diffusion", "accelerate", "diffusers", "torch", "torchvision",
 
 
 def provenance_of(
-    pipeline: DifficultyGuidedPipeline, config: PoolConfig, extra_guides: Sequence[nn.Module], source: str
+    pipeline: DifficultyGuidedPipeline,
+    config: PoolConfig,
+    *,
+    source: str | None = None,
+    extra_guides: Sequence[nn.Module] = (),
 ) -> dict[str, Any]:
     """The record of a pool, JSON values only.
 
     Args:
+        source: name of the pipeline; by default its own ``_name_or_path``.
         extra_guides: as the pipeline takes them.
-        source: name of the pipeline; its own ``_name_or_path`` if empty.
     """
     source = source or _path_of(pipeline) or type(pipeline).__name__
     return {
@@ -43,17 +47,17 @@ def provenance_of(
         "settings": config.settings(),
         "classes": {str(k): v for k, v in pipeline.class_names.items()},
         "versions": versions(),
-        "extra_guides": [[_name_of(guide), digest_of(guide)] for guide in extra_guides],
+        "extra_guides": [_name_and_digest(guide) for guide in extra_guides],
     }
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the libraries that images depend on."""
+    """Versions of Python and of the libraries that images depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
 def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
-    """Check that a pool was begun by what would go on with it.
+    """Check that a pool was begun with the settings that would go on with it.
 
     Raises:
         ValueError: it was not; up to five settings that differ are named.
@@ -71,20 +75,22 @@ def _models_of(pipeline: DifficultyGuidedPipeline) -> dict[str, nn.Module | None
     return {name: part for name, part in pipeline.components.items() if part is None or isinstance(part, nn.Module)}
 
 
-def _name_of(model: Any) -> str:
-    return str(model.config._name_or_path)
+def _name_and_digest(model: Any) -> list[str]:
+    return [str(model.config._name_or_path), digest_of(model)]
 
 
 def _guide_name(pipeline: DifficultyGuidedPipeline, source: str) -> str | None:
     if pipeline.classifier is None:
         return None
     name = str(pipeline.classifier.config._name_or_path)
-    own = not name or (_path_of(pipeline) and name.startswith(_path_of(pipeline)))
+    path = _path_of(pipeline)
+    own = not name or (path is not None and name.startswith(path))
     return f"classifier of {source}" if own else name
 
 
-def _path_of(pipeline: DifficultyGuidedPipeline) -> str:
-    return str(pipeline.config.get("_name_or_path") or "")
+def _path_of(pipeline: DifficultyGuidedPipeline) -> str | None:
+    path = pipeline.config.get("_name_or_path")
+    return str(path) if path else None
 
 
 def _json_values(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,6 @@
-"""Curves of a run in TensorBoard, Weights & Biases, or whatever else accelerate has a tracker for.
+"""How a run went: curves in TensorBoard, Weights & Biases or another tracker of accelerate, and log files.
 
-``POOL/generation.log``: what a run did and when, for whoever looks after a night.
-
-Process 0 writes it.  The others write ``generation-00003.log`` and so on, once they have something to say.
+POOL/generation.log   of process 0        POOL/generation-00003.log ...   of others that had something to log
 """
 
 import logging
@@ -14,10 +12,10 @@ from typing import Any
 
 
 def require_trackers(trackers: Sequence[str], folder: Path) -> None:
-    """Refuse a tracker that accelerate does not know, or, as it does in silence, one whose package is not installed.
+    """Check that accelerate knows each tracker and finds its package, since it skips absent ones in silence.
 
     Raises:
-        ValueError: there is one.
+        ValueError: it does not.
     """
     if not trackers:
         return
@@ -39,8 +37,7 @@ def tracked(trackers: Sequence[str], folder: Path, settings: Mapping[str, Any]) 
     Args:
         trackers: names as in ``accelerate.Accelerator(log_with=...)``; none gives a callback that does nothing.
         folder: for those that write files, outside of the pool.
-        settings: what the run is filed under, flat.
-
+        settings: a flat mapping that describes the run.
     """
     if not trackers:
         yield lambda done, total: None
@@ -66,7 +63,7 @@ def tracked(trackers: Sequence[str], folder: Path, settings: Mapping[str, Any]) 
 
 
 class _PatientHandler(logging.FileHandler):
-    """A full disk shall stop the run by the image that it cannot write, not by a traceback for each line of the log."""
+    """Ignores a full disk, which stops the run at the next image, instead of a traceback for each line of the log."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         pass

@@ -5,11 +5,9 @@
 Each process appends rows to a file of its own, a row after its image, and takes a batch by making its claim file, which
 only one can.  Nothing else is shared, so a folder on a network disk is enough.  Each run has a folder of its own below
 ``.rows``: a process left over from an earlier one finds its own gone, and can neither claim nor write any more.
-``metadata.jsonl`` comes at the end.
+``metadata.jsonl`` comes at the end.  ``pool_status`` reads from these files how far a pool is:
 
-How far a pool is: finished, being filled, or left by a run that ended before its time.
-
-images a second = rows written since the run began / seconds from its beginning to its last row
+    images per second = rows written since the run began / seconds from its beginning to its last row
 """
 
 import logging
@@ -21,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ from PIL import Image
 
 from dag_diffusion.data.files import LOCK, json_lines, read_json_object, write_atomically
 from dag_diffusion.data.pools import EARLIER, PROVENANCE, require_writable_target, write_provenance
-from dag_diffusion.data.rows import METADATA, read_rows
+from dag_diffusion.data.rows import METADATA, Row, read_rows
 
 from .plan import ImageJob
 from .provenance import require_same_settings
@@ -64,7 +62,7 @@ def begin(folder: Path, provenance: Mapping[str, Any], *, resume: bool, overwrit
 
 
 def take_stock(folder: Path, jobs: Sequence[ImageJob], size: tuple[int, int]) -> tuple[int, Path]:
-    """Gather the rows of images that are whole and as planned, and open a run; whatever else is drawn again.
+    """Gather the rows of images that are whole and as planned, and open a run; all others are drawn again.
 
     Args:
         size: (width, height) of every image.
@@ -85,7 +83,7 @@ def take_stock(folder: Path, jobs: Sequence[ImageJob], size: tuple[int, int]) ->
     (folder / ROWS).mkdir(exist_ok=True)
     write_atomically(folder / ROWS / EARLIER_ROWS, json_lines(kept))  # none appends to a line that a kill tore
     for old in runs_of(folder):
-        # renamed first, so that whoever is left of that run finds nothing to write to
+        # renamed first, so that a process left over from that run finds nothing to write to
         shutil.rmtree(old.rename(old.with_name(f".{old.name}")))
     run = folder / ROWS / uuid.uuid4().hex[:12]
     run.mkdir()
@@ -104,7 +102,7 @@ def earlier_images(folder: Path) -> set[str]:
     return {row["file_name"] for row in read_rows(folder / ROWS / EARLIER_ROWS)}
 
 
-def rows_so_far(folder: Path, *, absent: bool = False) -> list[dict[str, Any]]:
+def rows_so_far(folder: Path, *, absent: bool = False) -> list[Row]:
     """Rows of images that are there, a row being written after its image; with ``absent`` of those gone since too."""
     rows = read_rows(folder / METADATA) if (folder / METADATA).exists() else []
     for file in sorted((folder / ROWS).rglob("*.jsonl")):
@@ -122,13 +120,13 @@ def image_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def damaged_images(folder: Path, rows: Sequence[Mapping[str, Any]], size: tuple[int, int] | None) -> list[str]:
+def damaged_images(folder: Path, rows: Sequence[Row], size: tuple[int, int] | None) -> list[str]:
     """File names of images that are cut off, altered, or of another size than (width, height), if one is given.
 
     A PNG's checksums cover its pixels, so they are not decoded: a quarter of a million take a minute or two.
     """
 
-    def whole(row: Mapping[str, Any]) -> bool:
+    def is_whole(row: Row) -> bool:
         try:
             with Image.open(folder / row["file_name"], formats=["PNG"]) as image:
                 right = size is None or image.size == size
@@ -138,7 +136,7 @@ def damaged_images(folder: Path, rows: Sequence[Mapping[str, Any]], size: tuple[
             return False
 
     with ThreadPoolExecutor() as threads:
-        return [row["file_name"] for row, good in zip(rows, threads.map(whole, rows), strict=True) if not good]
+        return [row["file_name"] for row, good in zip(rows, threads.map(is_whole, rows), strict=True) if not good]
 
 
 def claim(run: Path, batch: int) -> bool:
@@ -177,7 +175,7 @@ def append_rows(run: Path, process: int, rows: Iterable[Mapping[str, Any]]) -> N
 
 
 class RowCount:
-    """How many rows the processes of a run have written; each look reads only what was appended since the last."""
+    """Counts the rows that the processes of a run have written; a call reads what was appended since the last one."""
 
     def __init__(self, run: Path) -> None:
         self.run, self._rows = run, 0
@@ -250,9 +248,9 @@ def _remove(paths: Sequence[Path]) -> None:
             path.unlink()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PoolStatus:
-    """What can be seen from the folder alone, on whatever machine.
+    """How far a pool is, as far as its folder alone tells.
 
     Attributes:
         done, total: images.
@@ -260,7 +258,7 @@ class PoolStatus:
         finished: whether ``metadata.jsonl`` is there.
         images_per_second: of the run that fills the pool, of all its processes; None before its first batch.
         seconds_since_last: since its last batch; None if there was none.
-        damaged: file names of images that are cut off or altered; None if nobody looked.
+        damaged: file names of images that are cut off or altered; None if that was not checked.
     """
 
     done: int
@@ -281,10 +279,10 @@ def pool_status(folder: str | Path, *, verify: bool = False) -> PoolStatus:
     """Look at a pool that ``generate`` has begun.
 
     Args:
-        verify: also check every image; see ``unfinished.damaged_images``.
+        verify: also check every image; see ``damaged_images``.
 
     Raises:
-        FileNotFoundError: nobody has begun a pool there.
+        FileNotFoundError: no pool was begun there.
     """
     folder = Path(folder)
     if not (folder / PROVENANCE).exists():
@@ -295,19 +293,30 @@ def pool_status(folder: str | Path, *, verify: bool = False) -> PoolStatus:
         raise ValueError(f"{folder} is a pool, but not of `generate`: its {PROVENANCE} names no settings")
     labels = settings.get("labels")
     classes = classes if labels is None else len(set(labels))
-    damaged = _damaged(folder) if verify else None
-    total = settings["images_per_class"] * classes
-    if (folder / METADATA).exists() and not (folder / ROWS).exists():
-        return PoolStatus(len(read_rows(folder / METADATA)), total, classes, True, damaged=damaged)
+    finished = (folder / METADATA).exists() and not (folder / ROWS).exists()
+    status = PoolStatus(
+        done=len(read_rows(folder / METADATA) if finished else rows_so_far(folder)),
+        total=settings["images_per_class"] * classes,
+        classes=classes,
+        finished=finished,
+        damaged=_damaged(folder) if verify else None,
+    )
+    return status if finished else _with_speed(status, folder)
+
+
+def _with_speed(status: PoolStatus, folder: Path) -> PoolStatus:
     earlier, runs = folder / ROWS / EARLIER_ROWS, runs_of(folder)
-    if not (earlier.exists() and runs):  # killed before it had looked around, or about to
-        return PoolStatus(len(rows_so_far(folder)), total, classes, False, damaged=damaged)
+    if not (earlier.exists() and runs):  # its run has not yet looked at what is there, or was killed before that
+        return status
     run = max(runs, key=lambda path: path.stat().st_mtime)
     new, written = RowCount(run)(), [file.stat().st_mtime for file in run.glob("*.jsonl")]
     last, begun = max(written, default=None), earlier.stat().st_mtime
-    rate = None if last is None or last <= begun else new / (last - begun)
-    quiet = None if last is None else max(0.0, time.time() - last)  # clocks of machines differ
-    return PoolStatus(len(read_rows(earlier)) + new, total, classes, False, rate, quiet, damaged)
+    return replace(
+        status,
+        done=len(read_rows(earlier)) + new,
+        images_per_second=None if last is None or last <= begun else new / (last - begun),
+        seconds_since_last=None if last is None else max(0.0, time.time() - last),  # clocks of machines differ
+    )
 
 
 def _damaged(folder: Path) -> list[str]:

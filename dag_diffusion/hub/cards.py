@@ -2,7 +2,7 @@
 
     card = YAML + page + seal,   seal = hash of all before it
 
-A card whose seal fits is as it was written; one that somebody has edited is kept.  ``configs`` in the YAML name files
+A card whose seal fits is as it was written; one that was edited is kept.  ``configs`` in the YAML name files
 and features: only from there do ``datasets`` take class names, and without the file patterns they would make a split of
 a class called "bullet train" and lose the others.  They also tell a set by its contents, since ``datasets`` knows a
 folder with such a card by its name and ``configs`` alone, and would show the images of an earlier set of that name.
@@ -19,26 +19,27 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.files import json_lines
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.provenance import GenerationRecord, SelectionRecord, generation_of, selection_of
 from dag_diffusion.data.rows import METADATA
-from dag_diffusion.reporting.reproduction import commands_of, generation_of, target_text
+from dag_diffusion.reporting.reproduction import commands_of, target_text
 
 CARD = "README.md"
 SEAL = "<!-- card of dag-diffusion {}; edit it freely, an edited card is kept -->"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 MOST_LABELS = 65_536  # names are listed up to the highest label, which a stray row may have put anywhere
 SETTINGS = ("num_inference_steps", "guidance_scale", "seed")
-SHOWN = 20  # class names in a card
+LISTED_CLASSES = 20  # names in the card of a pipeline
 COLUMNS = {
     "image": "the image",
-    "label": "its class",
-    "class_name": "the name of that",
+    "label": "number of its class",
+    "class_name": "name of its class",
     "difficulty": "measured, 0 (easy) to 1 (hard)",
     "target_difficulty": "what it was steered to, if it was",
-    "seed": "of its noise",
-    "difficulty_by": "what measured",
-    "score_key": "tells whether a score is still that of the image",
+    "seed": "random seed of its noise",
+    "difficulty_by": "measure and classifiers",
+    "score_key": "hash of image and classifiers, by which a score is known to be up to date",
     "source": "the image of the pool that it was",
-    "bin": "of the difficulty scale, for which it was chosen",
+    "bin": "bin of the difficulty scale, for which it was chosen",
     "rank": "order in which it was chosen within its class",
     "mode": "the cluster of real images that it was drawn to",
 }
@@ -51,7 +52,7 @@ def sealed(text: str) -> str:
 
 
 def is_as_written(text: str) -> bool:
-    """Whether nobody has touched a card since it was sealed."""
+    """Whether a card was not changed since it was sealed."""
     body, _, seal = text.replace("\r\n", "\n").rstrip().rpartition("\n")
     return seal == SEAL.format(_hash(body + "\n"))
 
@@ -80,24 +81,30 @@ def with_configs(edited: str, written: str) -> str:
 
 
 def dataset_card(
-    pool: Pool, repo: str, *, title: str, license: str = "", figures: Sequence[str] = (), teacher: str = ""
+    pool: Pool,
+    repo: str,
+    *,
+    title: str,
+    license: str | None = None,
+    figures: Sequence[str] = (),
+    teacher: str | None = None,
 ) -> str:
     """The card of a pool or distilled set.
 
     Args:
         pool: as it will be shared, local paths taken out.
         repo: its name on the Hub, for the code that loads it.
-        license: identifier such as ``cc-by-4.0``; empty: not stated.
+        license: identifier such as ``cc-by-4.0``; None: not stated.
         figures: files of ``difficulty.png`` and ``examples.png`` that go along.
-        teacher: of the soft labels; empty if there are none.
+        teacher: teacher of the soft labels; None if there are none.
     """
     from huggingface_hub import DatasetCardData
 
-    generation, selection = generation_of(pool.provenance), pool.provenance.get("selection") or {}
+    generation, selection = generation_of(pool.provenance), selection_of(pool.provenance)
     features = _features(pool)
     own = {"annotations_creators": ["machine-generated"]} if generation else {}
     data = DatasetCardData(
-        license=license or None,
+        license=license,
         task_categories=["image-classification"],
         size_categories=[next((name for most, name in SIZES if len(pool) < most), "1M<n<10M")],
         pretty_name=title,
@@ -136,7 +143,7 @@ def _facts(pool: Pool) -> list[str]:
     return [f"{len(pool):,} images", f"{len(pool.class_names):,} classes", f"{each} images per class"]
 
 
-def _made(generation: Mapping[str, Any], selection: Mapping[str, Any]) -> dict[str, Any]:
+def _made(generation: GenerationRecord, selection: SelectionRecord) -> dict[str, Any]:
     settings, rows = generation.get("settings") or {}, {}
     if generation:
         rows = {"pipeline": generation.get("pipeline"), "guide": generation.get("guide")}
@@ -149,10 +156,10 @@ def _made(generation: Mapping[str, Any], selection: Mapping[str, Any]) -> dict[s
         rows["versions"] = ", ".join(f"{name} {number}" for name, number in (generation.get("versions") or {}).items())
     if "method" in selection:
         target = selection.get("target")
-        aim = "" if target is None else f", target {target.get('name', '')}"
+        follows = "" if target is None else f", target {target.get('name', '')}"
         drawn = f"{selection.get('ipc')} per class, seed {selection.get('seed')}"
         evenly = f", evenly over {selection['evenly']}s" if selection.get("evenly") else ""
-        rows["selection"] = f"{selection['method']}{evenly}{aim}, {drawn}"
+        rows["selection"] = f"{selection['method']}{evenly}{follows}, {drawn}"
     return {name: value for name, value in rows.items() if value not in (None, "")}
 
 
@@ -164,7 +171,7 @@ def _data_files(pool: Pool) -> list[dict[str, Any]]:
 
 
 def _contents(pool: Pool) -> str:
-    """A name for rows and images, another if any of them is another."""
+    """A hash of rows and images."""
     found = hashlib.sha256(json_lines(pool.rows))
     for row in pool.rows:
         found.update(hashlib.sha256((pool.path / row["file_name"]).read_bytes()).digest())
@@ -218,7 +225,7 @@ def _in_yaml(features: Mapping[str, Any]) -> Any:
 
 
 def model_card(
-    repo: str, parts: Sequence[Mapping[str, str]], class_names: Sequence[str], *, title: str, license: str = ""
+    repo: str, parts: Sequence[Mapping[str, str]], class_names: Sequence[str], *, title: str, license: str | None = None
 ) -> str:
     """The card of a pipeline.
 
@@ -230,7 +237,7 @@ def model_card(
 
     names = [part["name"] for part in parts]
     data = ModelCardData(
-        license=license or None,
+        license=license,
         library_name="diffusers",
         pipeline_tag="unconditional-image-generation",
         tags=["diffusers:DifficultyGuidedPipeline", "dataset-distillation", "diffusion", "dag-diffusion"],
@@ -243,7 +250,8 @@ def model_card(
         guide="classifier" in names,
         table=parts,
         classes=class_names,
-        shown_classes=", ".join(map(_code, class_names[:SHOWN])) + (", ..." if len(class_names) > SHOWN else ""),
+        shown_classes=", ".join(map(_code, class_names[:LISTED_CLASSES]))
+        + (", ..." if len(class_names) > LISTED_CLASSES else ""),
         example=", ".join(f'"{_text(name)}"' for name in class_names[:2]) or "0, 1",
         license=license,
     )

@@ -2,8 +2,8 @@
 
     listing -> only images, rows, JSON and safetensors -> .FOLDER.pull-COMMIT -> checked -> rename
 
-Pickles and code are programs of somebody else's: they are not even downloaded.  A pull that was cut off goes on when it
-is given again; the folder appears whole or not at all.
+Pickles and code are programs of others: they are not even downloaded.  A pull that was cut off goes on when it is given
+again; the folder appears whole or not at all.
 """
 
 import glob
@@ -12,7 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from dag_diffusion.classifiers import PICKLES
 from dag_diffusion.data.distilled_sets import put_in_place, require_free, require_not_current
@@ -20,10 +20,11 @@ from dag_diffusion.data.files import held, json_lines, read_json_object, require
 from dag_diffusion.data.images import image_suffixes
 from dag_diffusion.data.pools import PROVENANCE, read_pool
 from dag_diffusion.data.rows import METADATA, names_elsewhere
+from dag_diffusion.evaluation.soft_labels import SOFT_LABELS
 
 from .cards import CARD
 from .errors import plain_errors
-from .staging import EXAMPLES, HISTOGRAM, INDEX, PIPELINE_CODE, SOFT_LABELS
+from .staging import EXAMPLES, HISTOGRAM, INDEX, PIPELINE_CODE, Kind
 from .upload import Shared, hub_api, require_name
 
 if TYPE_CHECKING:
@@ -32,22 +33,26 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-KINDS = ("dataset", "model")
 CODE = (".py", ".pyc", ".so", ".sh", ".ipynb")
 TABLES = (".parquet", ".arrow", ".csv", ".tar", ".zip", ".gz")
-FEW = 100
+MOST_PATTERNS = 100  # names asked for one by one; more of them would take hours
 SET_FILES = (METADATA, PROVENANCE, SOFT_LABELS, CARD, HISTOGRAM, EXAMPLES)
 
 
 def pull(
-    repo: str, folder: str | Path, *, revision: str | None = None, repo_type: str = "", overwrite: bool = False
+    repo: str,
+    folder: str | Path,
+    *,
+    revision: str | None = None,
+    repo_type: str | None = None,
+    overwrite: bool = False,
 ) -> Shared:
     """Fetch a repository into a new folder.
 
     Args:
         repo: ``owner/name``.
         revision: branch, tag or commit; None for the newest.
-        repo_type: ``dataset`` or ``model``; empty: whichever there is.
+        repo_type: ``dataset`` or ``model``; None: the one that exists.
         overwrite: replace an earlier pool, set or pipeline in the folder.
 
     Returns:
@@ -57,10 +62,10 @@ def pull(
         ValueError: it is neither a set of images nor a pipeline, is not complete, names files outside the folder, or
             has weights only as pickles.
         FileExistsError: the folder holds something that would be lost.
-        OSError: what ``hub_errors.plain_errors`` says.
+        OSError: the Hub refuses or cannot be reached, see ``errors.plain_errors``.
     """
     require_name(repo)
-    if repo_type not in ("", *KINDS):
+    if repo_type not in (None, *get_args(Kind)):
         raise ValueError(
             f"the type of a repository cannot be {repo_type!r} here; give dataset or model, or leave it out"
         )
@@ -78,10 +83,10 @@ def pull(
             _check(unfinished, repo, kind, info.sha)
             _require_free_or_known(folder, overwrite)
             put_in_place(unfinished, folder, overwrite)
-        finally:  # of no use any more, while one that the network cut off is
+        finally:  # of no use any more; only what the network cut off is gone on with
             for left in folder.parent.glob(f".{glob.escape(folder.name)}.pull-*"):
                 shutil.rmtree(left, ignore_errors=True)
-    return Shared(repo, kind, str(folder), len(wanted))
+    return Shared(repo=repo, kind=kind, place=str(folder), files=len(wanted))
 
 
 def _require_free_or_known(folder: Path, overwrite: bool) -> None:
@@ -100,12 +105,16 @@ def _require_free_or_known(folder: Path, overwrite: bool) -> None:
     return require_writable(folder)
 
 
-def _found(api: "HfApi", repo: str, repo_type: str, revision: str | None) -> "tuple[str, DatasetInfo | ModelInfo]":
-    """Which kind of repository this is, and what the Hub says of it."""
+def _found(
+    api: "HfApi", repo: str, repo_type: str | None, revision: str | None
+) -> "tuple[Kind, DatasetInfo | ModelInfo]":
+    """Which kind of repository this is, and the Hub's description of it."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    found, missing = {}, None
-    for kind in [repo_type] if repo_type else KINDS:
+    found: dict[Kind, DatasetInfo | ModelInfo] = {}
+    missing = None
+    kinds: Sequence[Kind] = get_args(Kind)
+    for kind in [kind for kind in kinds if repo_type in (None, kind)]:
         try:
             found[kind] = api.repo_info(repo, repo_type=kind, revision=revision)
         except RepositoryNotFoundError as error:
@@ -151,9 +160,7 @@ def _require_set(repo: str, names: Sequence[str], wanted: Sequence[str]) -> None
     images = [name for name in wanted if PurePosixPath(name).suffix.lower() in image_suffixes() and "/" in name]
     tables = [name for name in names if PurePosixPath(name).suffix.lower() in TABLES]
     if METADATA not in names and PROVENANCE in names:
-        raise ValueError(
-            f"{repo} is not complete, as when its push was cut off; whoever pushed it should give the command again"
-        )
+        raise ValueError(f"{repo} is not complete, as when its push was cut off; its owner should push it again")
     if METADATA not in names and (tables or not images):
         seen = f"such as {tables[0]}, " if tables else ""
         raise ValueError(
@@ -179,7 +186,7 @@ def _download(api: "HfApi", repo: str, kind: str, sha: str, wanted: Sequence[str
     """Fill a folder, which may hold a part already, with exactly the files that are wanted."""
     deep = {f"*/*{PurePosixPath(name).suffix}" for name in wanted if "/" in name}
     flat = {glob.escape(name) for name in wanted if "/" not in name}
-    if len(flat) > FEW:  # else a pattern a file, which would take hours for a large pool
+    if len(flat) > MOST_PATTERNS:
         flat = {f"*{PurePosixPath(name).suffix}" for name in wanted if "/" not in name}
     api.snapshot_download(
         repo,

@@ -1,4 +1,4 @@
-"""What goes wrong between here and the Hub, as one line that says what to do.
+"""Errors between here and the Hub, each as one line that says what to do.
 
 status 401 -> log in, 403 -> a token that may write, 404 -> the name, 412 -> again, no answer -> the network
 """
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 ADVICE = {
     401: "the Hub does not know you; run `hf auth login`, or set HF_TOKEN to a token of yours",
     403: "your token may not write to {repo}; take one with the right to write, or a repository of your own",
-    409: "{repo} is being changed by somebody else; give the command again",
+    409: "{repo} is being changed by another client; give the command again",
     412: "{repo} has changed meanwhile, and nothing of that is overwritten; look at it and give the command again",
     429: "the Hub asks to wait, since too much was sent at once; give the command again in an hour, it goes on",
 }
@@ -18,7 +18,7 @@ AGAIN = "give the command again, which goes on where it was"
 
 @contextmanager
 def plain_errors(repo: str, revision: str | None = None) -> Iterator[None]:
-    """Turn errors of ``huggingface_hub`` into a ValueError or OSError for people; others pass.
+    """Turn errors of ``huggingface_hub`` into a ValueError or OSError of one line; others pass.
 
     Raises:
         PermissionError: there is no token, or it may not do this.

@@ -4,10 +4,9 @@
     PIPELINE -> model_index.json, PART/{config.json, *.safetensors}, pipeline.py, README.md
 
 Nothing else goes along, and nothing goes before all of it has been looked at: ``datasets`` leaves out an image without
-a row in silence, and notices a missing or torn file only when somebody trains on it.
+a row in silence, and notices a missing or torn file only in a training.
 """
 
-import json
 import os
 import re
 import shutil
@@ -15,31 +14,32 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal
 
 from dag_diffusion.classifiers import PICKLES
 from dag_diffusion.data.files import json_lines, read_json_object, write_atomically, write_json
 from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
-from dag_diffusion.data.rows import METADATA
+from dag_diffusion.data.rows import METADATA, Row, with_columns
+from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, read_soft_labels, with_other_names
 
 from .cards import CARD, dataset_card, is_as_written, model_card, with_configs
 
+Kind = Literal["dataset", "model"]  # of a repository
 INDEX = "model_index.json"
-SOFT_LABELS = "soft_labels.safetensors"
 HISTOGRAM, EXAMPLES = "difficulty.png", "examples.png"
 PIPELINE_CODE = "pipeline.py"
 CODE = '''"""What ``DiffusionPipeline.from_pretrained(..., custom_pipeline=...)`` runs; it needs dag-diffusion."""
 
 from dag_diffusion import DifficultyGuidedPipeline  # noqa: F401
 '''
-MOST_ROWS = 10  # classes in the picture of examples
-UNKNOWN = {"source": "a folder of images that no dag-diffusion command made"}
+MOST_CLASSES = 10  # in the picture of examples
+UNKNOWN = {"source": "a folder of images that no dag-diffusion command made"}  # in place of a missing record
 LOCAL = re.compile(r"(?:^|(?<=[ *(='\"])|(?<=:)(?!//))/(?=\S)(?:[^/,]*/)*([^/,]+)")  # an absolute path in a text
 CONFIGS = ("config.json", "scheduler_config.json", "preprocessor_config.json")
 
 
-def kind_of(source: Path) -> str:
+def kind_of(source: Path) -> Kind:
     """``model`` for the folder of a pipeline, ``dataset`` for whatever ``read_pool`` reads.
 
     Raises:
@@ -58,7 +58,7 @@ def kind_of(source: Path) -> str:
 
 
 def without_local_paths(value: Any) -> Any:
-    """A record whose absolute paths are cut down to their last name, since nobody else has or should see the rest."""
+    """A record whose absolute paths are cut down to their last name: the rest is of no use to others, and private."""
     if isinstance(value, str):
         return LOCAL.sub(r"\1", value)
     if isinstance(value, Mapping):  # a class may be called /m/01g317
@@ -68,11 +68,13 @@ def without_local_paths(value: Any) -> Any:
 
 
 def _is_by_class(value: Any) -> bool:
-    """Whether it is a record of each class, such as a target's, and not just their names."""
+    """Whether it is a record for each class, such as a target's, and not just the classes' names."""
     return isinstance(value, Mapping) and any(isinstance(one, Mapping) for one in value.values())
 
 
-def gather_set(source: Path, folder: Path, repo: str, *, title: str = "", license: str = "", copy: bool) -> None:
+def gather_set(
+    source: Path, folder: Path, repo: str, *, title: str | None = None, license: str | None = None, copy: bool
+) -> None:
     """Put everything of a pool or distilled set into an empty folder.
 
     Args:
@@ -98,12 +100,11 @@ def gather_set(source: Path, folder: Path, repo: str, *, title: str = "", licens
 
 
 def _write_card(source: Path, folder: Path, card: str) -> None:
-    """A card that somebody wrote beside the images is theirs to write; only what ``load_dataset`` needs is added."""
+    """Write the card, or the user's own beside the images, to which only what ``load_dataset`` needs is added."""
     path = source / CARD
     found = path.read_text("utf-8") if path.is_file() else ""
-    write_atomically(
-        folder / CARD, (with_configs(found, card) if found and not is_as_written(found) else card).encode()
-    )
+    text = with_configs(found, card) if found and not is_as_written(found) else card
+    write_atomically(folder / CARD, text.encode())
 
 
 def require_complete(pool: Pool) -> None:
@@ -118,7 +119,7 @@ def require_complete(pool: Pool) -> None:
         if strangers := sorted(name for name in _images_below(pool.path) if name not in named):
             raise ValueError(
                 f"{len(strangers)} images in {pool.path} have no row in {METADATA} (first: {strangers[0]}), so that "
-                "nobody would see them; remove them, or add their rows"
+                "they would never be seen; remove them, or add their rows"
             )
     with ThreadPoolExecutor() as threads:
         broken = [error for error in threads.map(lambda index: _error_of(pool, index), range(len(pool))) if error]
@@ -143,7 +144,7 @@ def _error_of(pool: Pool, index: int) -> UnreadableImageError | None:
     return None
 
 
-def _placed(pool: Pool, index: int, folder: Path, copy: bool) -> dict[str, Any]:
+def _placed(pool: Pool, index: int, folder: Path, copy: bool) -> Row:
     """Put one image into the folder; its row."""
     row = pool.rows[index]
     name = PurePath(row["file_name"]).as_posix()
@@ -158,26 +159,17 @@ def _placed(pool: Pool, index: int, folder: Path, copy: bool) -> dict[str, Any]:
     else:
         target.symlink_to((pool.path / name).resolve())
     by = {"difficulty_by": without_local_paths(row["difficulty_by"])} if "difficulty_by" in row else {}
-    return {**row, "file_name": name, **by}
+    return with_columns(row, {"file_name": name, **by})
 
 
-def _gather_soft_labels(home: Path, folder: Path, pool: Pool, rows: list[dict[str, Any]]) -> str:
-    """Soft labels under the names that the images have now; the teacher's name, empty if there are none."""
+def _gather_soft_labels(home: Path, folder: Path, pool: Pool, rows: list[Row]) -> str | None:
+    """Write soft labels with the names that the images have now; the teacher's name, None if there are none."""
     if not (home.is_dir() and (home / SOFT_LABELS).exists()):
-        return ""
-    from dag_diffusion.evaluation.soft_labels import read_soft_labels
-
+        return None
     read_soft_labels(pool)  # refuses what does not fit the set
-    data = (home / SOFT_LABELS).read_bytes()
-    end = 8 + int.from_bytes(data[:8], "little")  # of the header, after which come the numbers
-    header = json.loads(data[8:end])
-    renamed = {old["file_name"]: new["file_name"] for old, new in zip(pool.rows, rows, strict=True)}
-    names = [renamed.get(name, name) for name in json.loads(header["__metadata__"]["file_names"])]
-    teacher = without_local_paths(header["__metadata__"].get("teacher", ""))
-    header["__metadata__"] |= {"teacher": teacher, "file_names": json.dumps(names, ensure_ascii=False)}
-    text = json.dumps(header, ensure_ascii=False).encode()  # in its order, else each push would send another file
-    text += b" " * (-len(text) % 8)
-    write_atomically(folder / SOFT_LABELS, len(text).to_bytes(8, "little") + text + data[end:])
+    names = {old["file_name"]: new["file_name"] for old, new in zip(pool.rows, rows, strict=True)}
+    data, teacher = with_other_names((home / SOFT_LABELS).read_bytes(), names, without_local_paths)
+    write_atomically(folder / SOFT_LABELS, data)
     return teacher or "unnamed"
 
 
@@ -191,12 +183,14 @@ def _draw(pool: Pool, folder: Path) -> list[str]:
 
     chosen = [ReportedSet(f"{len(pool):,} images", pool)]
     save_histogram_png(folder / HISTOGRAM, reference={}, pools=[], selected=chosen)
-    first = set(sorted(pool.class_names)[:MOST_ROWS])
+    first = set(sorted(pool.class_names)[:MOST_CLASSES])
     save_grid_png(folder / EXAMPLES, replace(pool, rows=[row for row in pool.rows if row["label"] in first]))
     return [HISTOGRAM, EXAMPLES]
 
 
-def gather_pipeline(source: Path, folder: Path, repo: str, *, title: str = "", license: str = "", copy: bool) -> None:
+def gather_pipeline(
+    source: Path, folder: Path, repo: str, *, title: str | None = None, license: str | None = None, copy: bool
+) -> None:
     """Put everything of a saved pipeline into an empty folder; see ``gather_set``.
 
     Raises:
@@ -247,7 +241,7 @@ def _is_part(kind: Any) -> bool:
 
 
 def _without_origin(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration that does not tell from which folder it was loaded."""
+    """A configuration without the folder from which it was loaded."""
     return {name: without_local_paths(one) if name == "_name_or_path" else one for name, one in config.items()}
 
 

@@ -1,15 +1,11 @@
 """Share pools, distilled sets and pipelines on the Hugging Face Hub.
 
     folder -> checked, gathered beside a card -> commit of what takes long -> commit of rows and card
-
-Without rows a set is known to be unfinished, so that nobody takes a part for the whole.  A push that was cut off goes
-on when it is given again.  The token is huggingface_hub's own matter.  ``hub_pull`` is the way back.
-
-What a push changes in a repository that is there already, and what it leaves alone.
-
     stale = images in folders of the earlier set, or parts of the earlier pipeline, that the new one no longer has
 
-What somebody else put beside them stays, and so does a card that was edited.
+A set without rows is seen to be unfinished, so that a part is never taken for the whole.  A push that was cut off goes
+on when it is given again.  Files that others put beside the stale ones stay, and so does a card that was edited.
+huggingface_hub keeps the token.  ``download`` is the way back.
 """
 
 import glob
@@ -26,10 +22,11 @@ from dag_diffusion.data.files import held, require_writable, write_atomically
 from dag_diffusion.data.images import image_suffixes
 from dag_diffusion.data.pools import PROVENANCE
 from dag_diffusion.data.rows import METADATA, read_rows
+from dag_diffusion.evaluation.soft_labels import SOFT_LABELS
 
 from .cards import CARD, is_as_written, with_configs
 from .errors import plain_errors
-from .staging import EXAMPLES, HISTOGRAM, INDEX, PIPELINE_CODE, SOFT_LABELS, gather_pipeline, gather_set, kind_of
+from .staging import EXAMPLES, HISTOGRAM, INDEX, PIPELINE_CODE, Kind, gather_pipeline, gather_set, kind_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -37,23 +34,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 LAST = {"dataset": [METADATA, CARD], "model": [INDEX, CARD]}  # without them it is seen to be unfinished
-SMALL = (HISTOGRAM, EXAMPLES, PROVENANCE)  # say nothing wrong if they are of the next push already
-MANY = 100_000  # files that the Hub advises a repository to have at most
+MARKS = {"dataset": PROVENANCE, "model": PIPELINE_CODE}  # a repository with such a file is one of ours
+FIGURES = (HISTOGRAM, EXAMPLES)
+EARLY = (*FIGURES, PROVENANCE)  # may be those of the new set while the rows are still those of the earlier one
+HOUSEKEEPING = (".gitattributes", ".gitignore", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt")
+MOST_FILES = 100_000  # that the Hub advises for a repository
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shared:
-    """What was pushed, or written instead.
+    """What was pushed or pulled.
 
     Attributes:
         repo: with its owner.
         kind: ``dataset`` or ``model``.
-        place: address of the commit, or the folder of a dry run.
+        place: address of the commit, or the folder of a pull or dry run.
         files: how many.
     """
 
     repo: str
-    kind: str
+    kind: Kind
     place: str
     files: int
 
@@ -63,8 +63,8 @@ def push(
     repo: str,
     *,
     private: bool = False,
-    license: str = "",
-    title: str = "",
+    license: str | None = None,
+    title: str | None = None,
     dry_run: str | Path | None = None,
     replace_card: bool = False,
 ) -> Shared:
@@ -74,18 +74,17 @@ def push(
 
     Args:
         source: a folder or file that ``read_pool`` reads, the folder of a pipeline, or a ``DifficultyGuidedPipeline``.
-        repo: ``owner/name``, or a name of your own; made if need be.
+        repo: ``owner/name``, or a name of your own; created if it does not exist.
         private: make it visible to its owner alone; refused for one that is public already.
         license: identifier such as ``cc-by-4.0`` for the card.
-        title: of the card; the folder's name if empty.
+        title: title of the card; by default the folder's name.
         dry_run: a new folder that gets all files instead of the Hub, which is not asked for anything.
-        replace_card: also overwrite a card that somebody has edited on the Hub; else its text is kept.
+        replace_card: also overwrite a card that was edited on the Hub; else its text is kept.
 
     Raises:
-        ValueError: a set or pipeline that is not complete, see ``shared_files``; a repository that holds something
-            else.
+        ValueError: a set or pipeline that is not complete, see ``staging``; a repository that holds something else.
         FileExistsError: the folder of a dry run holds something.
-        OSError: what ``hub_errors.plain_errors`` says.
+        OSError: the Hub refuses or cannot be reached, see ``errors.plain_errors``.
     """
     require_name(repo)
     if hasattr(source, "save_pretrained"):
@@ -117,7 +116,24 @@ def require_name(repo: str) -> None:
         ) from error
 
 
-def _write_instead(folder: Path, repo: str, kind: str, gather: Callable[..., None]) -> Shared:
+def hub_api() -> "HfApi":
+    """The client of huggingface_hub, which finds the token and the address of the Hub by itself."""
+    from huggingface_hub import HfApi
+
+    from dag_diffusion import __version__
+
+    return HfApi(library_name="dag-diffusion", library_version=__version__)
+
+
+def hide_bars(quiet: bool) -> None:
+    """Hide the client's progress bars if ``quiet``."""
+    from huggingface_hub.utils import disable_progress_bars
+
+    if quiet:
+        disable_progress_bars()
+
+
+def _write_instead(folder: Path, repo: str, kind: Kind, gather: Callable[..., None]) -> Shared:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} holds something; choose a new or empty folder for a dry run")
     require_writable(folder)
@@ -134,72 +150,51 @@ def _write_instead(folder: Path, repo: str, kind: str, gather: Callable[..., Non
             unfinished.rename(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-    return Shared(repo, kind, str(folder), len(_names_in(folder)))
+    return Shared(repo=repo, kind=kind, place=str(folder), files=len(_names_in(folder)))
 
 
 def _names_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def _upload(folder: Path, repo: str, kind: str, private: bool, replace_card: bool) -> Shared:
+def _upload(folder: Path, repo: str, kind: Kind, private: bool, replace_card: bool) -> Shared:
     """Two commits: what takes long, then rows and card, with the removal of what they no longer name."""
     api, names = hub_api(), _names_in(folder)
-    if len(names) > MANY:
-        logger.warning("%d files are more than the %d that the Hub advises; it may be slow there", len(names), MANY)
+    if len(names) > MOST_FILES:
+        logger.warning(
+            "%d files are more than the %d that the Hub advises; it may be slow there", len(names), MOST_FILES
+        )
     name = api.create_repo(repo, repo_type=kind, private=private or None, exist_ok=True).repo_id
     info = api.repo_info(name, repo_type=kind)
     if private and not info.private:
         raise PermissionError(f"{name} is public already; make it private in its settings, or choose another name")
-    there = listing(api, name, kind, info.sha)
-    require_ours(api, name, kind, list(there), names, info.sha)
-    gone = stale(api, name, kind, list(there), names, info.sha)
+    there = _list_files(api, name, kind, info.sha)
+    _require_ours(api, name, kind, list(there), names, info.sha)
+    gone = _stale(api, name, kind, list(there), names, info.sha)
     commit = partial(api.upload_folder, repo_id=name, folder_path=folder, repo_type=kind)
     # old rows beside some new images would be taken for a whole set
-    withdrawn = LAST[kind][0] in there and overwrites(folder, names - {*LAST[kind], *SMALL}, there)
+    withdrawn = LAST[kind][0] in there and _overwrites(folder, names - {*LAST[kind], *EARLY}, there)
     first = commit(
         commit_message="Add files",
         ignore_patterns=list(LAST[kind]),
         delete_patterns=_exactly([*gone, LAST[kind][0]]) if withdrawn else None,
         parent_commit=info.sha,
     )
-    keep_edited_card(api, folder, name, kind, first.oid, replace_card)
+    _keep_edited_card(api, folder, name, kind, first.oid, replace_card)
     last = commit(
         commit_message=f"Add {LAST[kind][0]} and card",
         allow_patterns=LAST[kind],
         delete_patterns=None if withdrawn else _exactly(gone),
-        parent_commit=first.oid,  # what somebody does from here on is not undone, but refuses this commit
+        parent_commit=first.oid,  # changes of others from here on are not undone, but refuse this commit
     )
-    return Shared(name, kind, last.commit_url, len(names))
+    return Shared(repo=name, kind=kind, place=last.commit_url, files=len(names))
 
 
 def _exactly(names: list[str]) -> list[str] | None:
     return [glob.escape(name) for name in names] or None
 
 
-def hub_api() -> "HfApi":
-    """The client of huggingface_hub, which finds the token and the address of the Hub by itself."""
-    from huggingface_hub import HfApi
-
-    from dag_diffusion import __version__
-
-    return HfApi(library_name="dag-diffusion", library_version=__version__)
-
-
-def hide_bars(quiet: bool) -> None:
-    """No progress bars of the client if so asked."""
-    from huggingface_hub.utils import disable_progress_bars
-
-    if quiet:
-        disable_progress_bars()
-
-
-logger = logging.getLogger(__name__)
-MARKS = {"dataset": PROVENANCE, "model": PIPELINE_CODE}  # tells that a repository is one of ours
-FIGURES = (HISTOGRAM, EXAMPLES)
-HOUSEKEEPING = (".gitattributes", ".gitignore", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt")
-
-
-def listing(api: "HfApi", repo: str, kind: str, sha: str) -> dict[str, Any]:
+def _list_files(api: "HfApi", repo: str, kind: Kind, sha: str) -> dict[str, Any]:
     """Files of a repository, with size and hashes."""
     from huggingface_hub.hf_api import RepoFile
 
@@ -207,7 +202,7 @@ def listing(api: "HfApi", repo: str, kind: str, sha: str) -> dict[str, Any]:
     return {one.path: one for one in found if isinstance(one, RepoFile)}
 
 
-def overwrites(folder: Path, names: set[str], there: dict[str, Any]) -> bool:
+def _overwrites(folder: Path, names: set[str], there: dict[str, Any]) -> bool:
     """Whether a file that is there would get other content."""
     from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
@@ -224,15 +219,15 @@ def overwrites(folder: Path, names: set[str], there: dict[str, Any]) -> bool:
     return False
 
 
-def require_ours(api: "HfApi", repo: str, kind: str, there: Sequence[str], names: set[str], sha: str) -> None:
-    """Check that a repository is new, or holds a set or pipeline that was pushed, be it only a part of this one.
+def _require_ours(api: "HfApi", repo: str, kind: Kind, there: Sequence[str], names: set[str], sha: str) -> None:
+    """Check that a repository is new, or holds a set or pipeline that was pushed, or a part of this one.
 
     Raises:
         ValueError: it holds something else; one file is named.
     """
     strange = [name for name in there if name not in names and name not in HOUSEKEEPING]
     ours = MARKS[kind] in there
-    if ours and kind == "model":  # many a pipeline of others brings code too
+    if ours and kind == "model":  # pipelines of others may bring code too
         code = Path(api.hf_hub_download(repo, PIPELINE_CODE, repo_type=kind, revision=sha)).read_text("utf-8")
         ours = "dag_diffusion" in code
     if kind == "model" and INDEX in there:
@@ -243,8 +238,8 @@ def require_ours(api: "HfApi", repo: str, kind: str, there: Sequence[str], names
         )
 
 
-def keep_edited_card(api: "HfApi", folder: Path, repo: str, kind: str, sha: str, replace: bool) -> None:
-    """Let a card that somebody has edited on the Hub stay as it is, but for what ``load_dataset`` needs."""
+def _keep_edited_card(api: "HfApi", folder: Path, repo: str, kind: Kind, sha: str, replace: bool) -> None:
+    """Keep a card that was edited on the Hub as it is, but for what ``load_dataset`` needs."""
     if replace or not api.file_exists(repo, CARD, repo_type=kind, revision=sha):
         return
     found = Path(api.hf_hub_download(repo, CARD, repo_type=kind, revision=sha)).read_text("utf-8")
@@ -256,7 +251,7 @@ def keep_edited_card(api: "HfApi", folder: Path, repo: str, kind: str, sha: str,
     write_atomically(folder / CARD, with_configs(found, written).encode())
 
 
-def stale(api: "HfApi", repo: str, kind: str, there: Sequence[str], names: set[str], sha: str) -> list[str]:
+def _stale(api: "HfApi", repo: str, kind: Kind, there: Sequence[str], names: set[str], sha: str) -> list[str]:
     """Files of an earlier push that this one no longer has."""
     owned = {top for name in names if (top := PurePosixPath(name).parts[0]) != name}
     suffixes: set[str] | frozenset[str] = {".json", ".safetensors"}

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 LINES = 2 * len(PALETTE)  # that colours, solid and dashed, can tell apart
 DOTTED = 40  # sets of one figure of dots
-NAME = 52  # letters of a set's name above its dots
+LETTERS = 52  # of a set's name above its dots
 WIDTH = 380  # pixels: text stays legible on a screen of 360
 
 
 def families(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows of what is the same at several IPC, such as ``random:pool, IPC 10`` and ``... 50``, the smallest IPC first.
+    """Rows of sets that differ only in IPC, such as ``random:pool, IPC 10`` and ``... 50``, the smallest IPC first.
 
     A name without its number stands for the family, and ``distilled`` where nothing else is left of it.
     """
@@ -38,7 +38,7 @@ def families(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def curves(lines: Mapping[str, Sequence[Row]]) -> "Figure":
-    """Accuracy over images per class, a line a family with its band; a family at one IPC is a mark with a bar."""
+    """Accuracy over images per class, a line with a band for each family, a mark with a bar for one at a single IPC."""
     figure = blank_figure(WIDTH, 300)
     axes = panel(figure, left=52, bottom=44, right=16, top=12)
     for i, rows in enumerate(list(lines.values())[:LINES]):
@@ -71,7 +71,7 @@ def is_solid(number: int) -> bool:
 
 
 def dots(rows: Sequence[Row], accuracies: Mapping[str, Sequence[float]], baseline: str = "") -> "Figure":
-    """A row a set, its name above: each training a dot, the mean a stroke; the baseline's runs through all of them.
+    """A row for each set, its name above: each training a dot, the mean a stroke, the baseline's through all rows.
 
     Args:
         rows: at most ``DOTTED`` are drawn, the first ones.
@@ -90,8 +90,8 @@ def dots(rows: Sequence[Row], accuracies: Mapping[str, Sequence[float]], baselin
             axes.plot([100 * row.mean] * 2, [i - 0.2, i + 0.2], color=INK, linewidth=2)
         if row.set == baseline:
             axes.axvline(100 * row.mean, color=INK, linewidth=1, alpha=0.5, linestyle=(0, (4, 3)))
-        axes.text(0, i - 0.28, shortened(row.set, NAME), transform=axes.get_yaxis_transform(), fontsize=11, color=INK,
-                  parse_math=False)  # fmt: skip
+        name, whole_width = shortened(row.set, LETTERS), axes.get_yaxis_transform()
+        axes.text(0, i - 0.28, name, transform=whole_width, fontsize=11, color=INK, parse_math=False)
     axes.set(ylim=(len(shown) - 0.6, -0.9), yticks=[])
     axes.set_xlabel("test accuracy, %", fontsize=11, color=INK)
     return figure

@@ -1,14 +1,11 @@
-"""Figures of a selection: how far difficulties follow a target, and how many images each bin wanted and found.
+"""Figures of difficulties: distributions against a target, quotas, a small histogram for each class; and PNG files.
 
     F(d) = share of images that are at most as hard as d
 
 The area between two such curves, on an even axis, is their Wasserstein-1 distance; the axis here is that of log-odds.
+Histograms of single classes are a few strokes of SVG, since a thousand of them have to fit into one page:
 
-One small histogram of difficulty for each class, as a few strokes of SVG: a thousand of them weigh a megabyte.
-
-    M x0 y  V y0  H x1  V y1  H x2 ...   one stroke a series, a step a bin of the log-odds
-
-The axis below them is the same for all and drawn once; the page refers to it.
+    M x0 y  V y0  H x1  V y1  H x2 ...   one stroke for each series, one step for each bin of the log-odds
 """
 
 import io
@@ -54,19 +51,72 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-CORNERS = 300  # of a curve; more say no more and cost a megabyte
-FEW_TICKS = (0.001, 0.1, 0.9)
-PANELS = 12  # classes that get a panel of their own
+CORNERS = 300  # steps of a curve at most; more look the same and cost a megabyte
+CURVES, CURVE_TICKS = 12, (0.001, 0.1, 0.9)  # classes that get a curve of their own, and its ticks
+# histogram of one class, in the page's pixels: width, margins left and right, height of a series and of the axis
+WIDTH, MARGIN, PITCH, AXIS = 220, 8, 34, 20
+PANEL_BINS, ROOM = 16, 0.86  # its bins, and the part of a series' height that the highest bar fills
+PNG_DPI, GRID_DPI, TARGET_DPI = 200, 72, 150
+
+
+def save_histogram_png(
+    path: Path,
+    *,
+    reference: Mapping[str, np.ndarray],
+    pools: Sequence[ReportedSet],
+    selected: Sequence[ReportedSet],
+    target: Mapping[str, np.ndarray] | None = None,
+    title: str = "",
+) -> Path:
+    """Save the report's histogram of all classes as a picture on white, for a README; arguments as in the report.
+
+    Raises:
+        ValueError: there is nothing to draw, or no image of a set has a difficulty yet.
+    """
+    series = series_of(reference, pools, selected, target or {})
+    if not series:
+        raise ValueError("there are no difficulties to draw a histogram of; give a reference, a pool or a selected set")
+    return _save_png(path, ridges(series, title=title), dpi=PNG_DPI)
+
+
+def save_grid_png(path: Path, pool: Pool, per_class: int = 10, title: str = "") -> Path:
+    """Save images as a picture on white: a row for each class, an even sample of it from easy to hard.
+
+    Raises:
+        ValueError: ``per_class`` is below 1, or no image has a difficulty yet.
+    """
+    if per_class < 1:
+        raise ValueError(
+            f"a grid needs at least one image a class, but per_class={per_class}; 10 fills a README's width"
+        )
+    rows = {name: even_sample(order, per_class) for name, order in ReportedSet("", pool).easy_to_hard.items()}
+    cells = {name: [enlarged(small(pool, i, 128), 112) for i in indices] for name, indices in rows.items()}
+    return _save_png(path, grid(cells, title), dpi=GRID_DPI)
+
+
+def save_target_png(path: Path, target: TargetDistribution, pool: Pool, *, ipc: int = 10) -> Path:
+    """Draw a target, laid over each class's own scale, beside the difficulties that a pool offers.
+
+    Raises:
+        ValueError: an image has no difficulty yet; the target lacks a class.
+    """
+    difficulties, labels = pool.difficulties, pool.labels
+    offered = {name: difficulties[labels == label] for label, name in distinct_names(pool.class_names).items()}
+    wanted = {name: target.values(name, searched_scale(values), ipc) for name, values in offered.items()}
+    name = (pool.listing or pool.path).name
+    series = [Series(name, set_color(0), offered), Series(f"target: {target.name}", INK, wanted)]
+    title = f"What {ipc} {'image' if ipc == 1 else 'images'} per class should follow, and what there is"
+    return _save_png(path, cumulative(series, ipc=ipc, title=title, classes=list(offered)), dpi=TARGET_DPI)
 
 
 def cumulative(series: Sequence[Series], *, ipc: int = 0, title: str = "", classes: Sequence[str] = ()) -> "Figure":
-    """One curve a series, the target drawn as a thin dark line over the others.
+    """A curve for each series, the target drawn as a thin dark line over the others.
 
     Args:
-        ipc: dots for the difficulties that so many images should have, in the panels of the classes.
-        classes: draw each of these, at most twelve, in a small panel below the one for all.
+        ipc: number of images whose target difficulties are marked by dots in the panels of the classes; 0 for none.
+        classes: draw each of these, at most ``CURVES``, in a small panel below the one for all.
     """
-    columns, shown = 4, list(classes)[:PANELS] if len(classes) > 1 else []
+    columns, shown = 4, list(classes)[:CURVES] if len(classes) > 1 else []
     rows = -(-len(shown) // columns)
     head, main, small = 30 if title else 8, 290, 150
     figure = blank_figure(560, head + main + small * rows)
@@ -82,7 +132,7 @@ def cumulative(series: Sequence[Series], *, ipc: int = 0, title: str = "", class
         left, top = 20 + 135 * (i % columns), head + main + small * (i // columns)
         axes = panel(figure, left=left, bottom=height - top - small + 24, right=560 - left - 122, top=top + 20)
         _draw(axes, series, name, ipc)
-        axes.set_xticks(log_odds(np.array(FEW_TICKS)), [f"{tick:g}".removeprefix("0") for tick in FEW_TICKS])
+        axes.set_xticks(log_odds(np.array(CURVE_TICKS)), [f"{tick:g}".removeprefix("0") for tick in CURVE_TICKS])
         axes.set_yticks([0, 0.5, 1], ["", "", ""])
         axes.tick_params(labelsize=8)
         axes.set_title(shortened(name, 20), fontsize=10, color=INK, parse_math=False, pad=3)
@@ -124,18 +174,14 @@ def quota_bars(wanted: Sequence[int], found: Sequence[int], color: str) -> "Figu
     return figure
 
 
-WIDTH, MARGIN, PITCH, AXIS = 220, 8, 34, 20  # the page's pixels: of a panel, beside the bars, a series, the axis
-PANEL_BINS, ROOM = 16, 0.86  # bins of a panel; the part of a series' height that the highest bar fills
-
-
 def class_axis(series: Sequence[Series]) -> dict[str, Any]:
-    """Size of every panel, and where its ticks stand."""
+    """The axis that all histograms of single classes share: their size, and where the ticks stand."""
     ticks = [(_x(float(log_odds(np.array(tick)))), plain(tick).removeprefix("0")) for tick in TICKS[1:]]
     return {"width": WIDTH, "height": PITCH * len(series) + AXIS, "bottom": PITCH * len(series), "ticks": ticks}
 
 
 def class_panel(series: Sequence[Series], name: str) -> list[dict[str, Any]]:
-    """The strokes of one class, those of each series with what to say of it, from top to bottom."""
+    """The histogram of one class: strokes and hover text of each series, from top to bottom."""
     edges = bin_edges(PANEL_BINS)
     heights, cuts = scaled_heights(series, name, edges, ROOM)
     compared = compared_series(series)
@@ -148,7 +194,7 @@ def class_panel(series: Sequence[Series], name: str) -> list[dict[str, Any]]:
                 "color": themed(one.color),
                 "bars": _outline(heights[i], edges, base, closed=True) if one.filled else "",
                 "line": _outline(heights[compared], edges, base) if over and compared is not None else "",
-                "says": f"{one.name}: {_facts(values)}",
+                "says": f"{one.name}: {_number_and_median(values)}",
                 "cuts": [{"x": _x(edges[0]) + 18 if left else _x(edges[-1]) - 18, "y": base - 0.62 * PITCH,
                           "side": "start" if left else "end", "text": text} for left, text in cuts[i]],
             }
@@ -156,12 +202,12 @@ def class_panel(series: Sequence[Series], name: str) -> list[dict[str, Any]]:
     return panel
 
 
-def _facts(values: np.ndarray) -> str:
+def _number_and_median(values: np.ndarray) -> str:
     return f"n = {len(values):,}, median {np.median(values):.2g}" if len(values) else "none"
 
 
 def _outline(heights: np.ndarray, edges: np.ndarray, base: int, *, closed: bool = False) -> str:
-    """Steps over the bins, from the base and back to it; of an empty series nothing."""
+    """Steps over the bins, from the base and back to it; an empty series has none."""
     if not heights.any():
         return ""
     steps = [f"V{base - PITCH * h:.1f}H{_x(edge):.1f}" for h, edge in zip(heights, edges[1:], strict=True)]
@@ -173,63 +219,7 @@ def _x(position: float) -> float:
     return round(float(MARGIN + (WIDTH - 2 * MARGIN) * (position - low) / (high - low)), 1)
 
 
-# DOC pictures: The report's figures as PNG files on white, for a README or a paper.
-#
-# difficulties -> histogram;   images -> grid from easy to hard;   target and pool -> what is asked and what there is
-#
-
-
-def save_histogram_png(
-    path: Path,
-    *,
-    reference: Mapping[str, np.ndarray],
-    pools: Sequence[ReportedSet],
-    selected: Sequence[ReportedSet],
-    target: Mapping[str, np.ndarray] | None = None,
-    title: str = "",
-) -> Path:
-    """Save the report's histogram of all classes as a picture on white, for a README; arguments as in the report.
-
-    Raises:
-        ValueError: there is nothing to draw, or no image of a set has a difficulty yet.
-    """
-    series = series_of(reference, pools, selected, target or {})
-    if not series:
-        raise ValueError("there are no difficulties to draw a histogram of; give a reference, a pool or a selected set")
-    return _save_png(path, ridges(series, title=title), dpi=200)
-
-
-def save_grid_png(path: Path, pool: Pool, per_class: int = 10, title: str = "") -> Path:
-    """Save images as a picture on white: a row for each class, an even sample of it from easy to hard.
-
-    Raises:
-        ValueError: ``per_class`` is below 1, or no image has a difficulty yet.
-    """
-    if per_class < 1:
-        raise ValueError(
-            f"a grid needs at least one image a class, but per_class={per_class}; 10 fills a README's width"
-        )
-    rows = {name: even_sample(order, per_class) for name, order in ReportedSet("", pool).easy_to_hard.items()}
-    cells = {name: [enlarged(small(pool, i, 128), 112) for i in indices] for name, indices in rows.items()}
-    return _save_png(path, grid(cells, title), dpi=72)
-
-
-def save_target_png(path: Path, target: TargetDistribution, pool: Pool, *, ipc: int = 10) -> Path:
-    """Draw a target, laid over each class's own scale, beside the difficulties that a pool offers.
-
-    Raises:
-        ValueError: an image has no difficulty yet; the target lacks a class.
-    """
-    difficulties, labels = pool.difficulties, pool.labels
-    offered = {name: difficulties[labels == label] for label, name in distinct_names(pool.class_names).items()}
-    wanted = {name: target.values(name, searched_scale(values), ipc) for name, values in offered.items()}
-    name = (pool.listing or pool.path).name
-    series = [Series(name, set_color(0), offered), Series(f"target: {target.name}", INK, wanted)]
-    title = f"What {ipc} {'image' if ipc == 1 else 'images'} per class shall follow, and what there is"
-    return _save_png(path, cumulative(series, ipc=ipc, title=title, classes=list(offered)), 150)
-
-
-def _save_png(path: Path, figure: "Figure", dpi: float) -> Path:
+def _save_png(path: Path, figure: "Figure", *, dpi: float) -> Path:
     path, buffer = Path(path), io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ POINTS = 800
 
 @dataclass(frozen=True)
 class Series:
-    """One row of a histogram figure.  ``filled`` is false for the target, which is a line over all the others."""
+    """One row of a histogram figure.  ``filled`` is false for the target, which is a line over the others."""
 
     name: str
     color: str
@@ -50,6 +50,25 @@ class Series:
         if class_name is None:
             return np.concatenate(list(self.by_class.values()))
         return self.by_class.get(class_name, np.zeros(0))
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its caption.
+
+    Attributes:
+        figure: from ``figures.svg``.
+        caption: plain text.
+        color: colour of the set that it shows, for a mark before the caption; None for none.
+        legend: names, colours and whether the line is solid, where several are drawn.
+        wide: over the whole width instead of beside others.
+    """
+
+    figure: Markup
+    caption: str
+    color: str | None = None
+    legend: Sequence[tuple[str, str, bool]] = ()
+    wide: bool = False
 
 
 def set_color(number: int) -> str:
@@ -65,7 +84,7 @@ def themed(text: str) -> str:
 
 
 def even_sample(order: np.ndarray, count: int) -> np.ndarray:
-    """At most ``count`` of them, the first and the last among them."""
+    """At most ``count`` of the rows, the first and the last among them."""
     count = min(count, len(order))
     return order[np.linspace(0, len(order) - 1, count).round().astype(int)]
 
@@ -184,14 +203,14 @@ def _name_ridge(axes: "Axes", one: Series, edges: np.ndarray, y: float, letters:
     axes.text(edges[-1], y, facts, fontsize=10, color=INK, alpha=0.75, ha="right")
 
 
-def scatter(aimed: np.ndarray, achieved: np.ndarray, color: str) -> "Figure":
+def scatter(targets: np.ndarray, achieved: np.ndarray, color: str) -> "Figure":
     """Achieved against target difficulty, one dot an image; the line is where both agree."""
     figure = blank_figure(360, 360)
     axes = panel(figure, left=52, bottom=40, right=8, top=8)
     limits = log_odds(np.array([LOWEST, HIGHEST]))
-    drawn = even_sample(np.argsort(aimed, kind="stable"), POINTS)  # more dots say no more and cost a megabyte
+    drawn = even_sample(np.argsort(targets, kind="stable"), POINTS)  # more dots look the same and cost a megabyte
     axes.plot(limits, limits, color=INK, linewidth=1, alpha=0.6)
-    axes.plot(log_odds(aimed[drawn]), log_odds(achieved[drawn]), "o", color=color, alpha=0.5, ms=4, mew=0)
+    axes.plot(log_odds(targets[drawn]), log_odds(achieved[drawn]), "o", color=color, alpha=0.5, ms=4, mew=0)
     axes.set(xlim=limits, ylim=limits)
     difficulty_ticks(axes.xaxis, short=True)
     difficulty_ticks(axes.yaxis, short=True)
@@ -242,24 +261,3 @@ def svg(figure: "Figure", label: str) -> Markup:
     widest = 1.25 * float(box[1].split()[2])  # text twice as large as the page's reads no better
     head = f'<svg viewBox="{box[1]}" style="max-width: {widest:.0f}px" role="img" aria-label="{escape(label)}">'
     return Markup(head + body)  # noqa: S704 drawn here
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure, its caption, and whose it is.
-
-    Attributes:
-        figure: from ``figures.svg``.
-        caption: plain text.
-        color: of the set that it shows, for a mark before the caption; empty for none.
-        legend: names, colours and whether the line is solid, where several are drawn.
-        wide: over the whole width instead of beside others.
-        heading: above it; empty for none.
-    """
-
-    figure: Markup
-    caption: str
-    color: str = ""
-    legend: Sequence[tuple[str, str, bool]] = ()
-    wide: bool = False
-    heading: str = ""

@@ -1,12 +1,8 @@
-"""One page that shows a distillation run: accuracies, difficulty histograms, images from easy to hard, provenance.
+"""One page that shows a distillation: accuracies, difficulty histograms, images from easy to hard, provenance.
 
-    reference, pools, target, sets -> figures + grids + tables -> one HTML file
+    folders, results.json -> reference, pools, target, sets -> figures + grids + tables -> one HTML file
 
 The page opens from disk, asks the network for nothing, and takes every name that it shows for text, never for markup.
-
-A report of folders on disk: pools and sets with all that lies beside them, and the results of evaluations.
-
-pool, set, results.json -> images, difficulties, selection, accuracies, commands -> report.html
 """
 
 import json
@@ -22,34 +18,23 @@ from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.sampling.target_parser import reference_named, target_named
 
-from .difficulty_figures import class_axis, class_panel, save_grid_png, save_histogram_png, save_target_png
+from .difficulty_figures import class_axis, class_panel
 from .figures import HIGHEST, LOWEST, PALETTE, Drawing, Series, compared_series, plain, ridges, set_color, svg, themed
 from .reproduction import commands_for, this_command
 from .results import ShownResults, read_results
 from .selection import (
-    DASH,
     cell,
     control_drawings,
     count,
     distance_table,
+    is_lacking,
     is_numeric,
-    lacking,
     quota_drawings,
     quota_tables,
 )
 from .sets import ReportedSet, laid_over, series_of, target_of_sets
 from .thumbnails import grid_rows, images_per_class
 
-__all__ = [
-    "DASH",
-    "Drawing",
-    "ReportedSet",
-    "Table",
-    "save_grid_png",
-    "save_histogram_png",
-    "save_target_png",
-    "write_report",
-]
 TEMPLATE = "report.html.jinja"
 PHONE = 380  # pixels of a figure whose text stays legible on a screen of 360
 
@@ -73,11 +58,11 @@ def write_report(
         reference: class name to the difficulties ``(n,)`` in [0, 1] of real images; empty for none.
         pools: what was generated; those whose rows have a target get a figure of target against achieved.
         selected: what was chosen from them; those that record quotas get tables of what was wanted, found and lacking.
-        target: class name to the difficulties that were aimed at; by default what the sets record, see
-            ``reported_targets``.  Without any, the reference is drawn over the others.
+        target: class name to the target difficulties; by default what the sets record, see ``sets.target_of_sets``.
+            Without any, the reference is drawn over the others.
         tables: shown first, as the accuracies are what readers look for.
-        drawings: shown with them, such as ``report_results.accuracy_drawings``.
-        provenance: anything that JSON can say, and whatever else as its ``str``.
+        drawings: shown with them, such as ``results.accuracy_drawings``.
+        provenance: JSON values; others are shown as their ``str``.
         commands: how to make all of this again.
 
     Returns:
@@ -112,6 +97,52 @@ def write_report(
     return _write(path, page.encode(errors="replace"))  # file names may hold what no text can
 
 
+def report_folders(
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    title: str = "Difficulty report",
+    reference: Path | None = None,
+    target: str | None = None,
+    results: Sequence[Path] = (),
+    baseline: str | None = None,
+) -> Path:
+    """Write a report of pools and sets in folders, with all that lies beside them, and of evaluations.
+
+    Args:
+        paths: scored pools and distilled sets, of which only those are sets that record how they were chosen.
+        reference: scored real images; None for the embedded ones, or for none where their classes are others.
+        target: text as ``target_parser`` reads it; None for what sets and pools record.
+        results: JSON files of ``evaluate`` or ``run``.
+        baseline: name of the set that all results are compared with; see ``results.read_results``.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        FileNotFoundError: there is nothing at one of the paths.
+        ValueError: one holds something else, is not scored yet, or the target or baseline names nothing.
+    """
+    found = [ReportedSet(name, read_pool(path)) for name, path in _named(paths).items()]
+    pools, selected = [one for one in found if not one.record], [one for one in found if one.record]
+    first = (selected or pools)[0]
+    shown = read_results(results, baseline) if results else ShownResults(tables=[], drawings=[], commands=[])
+    return write_report(
+        output,
+        title=title,
+        reference=_reference(reference, first.pool),
+        pools=pools,
+        selected=selected,
+        target=None if target is None else laid_over(target_named(target, first.pool.class_names), first),
+        tables=shown.tables,
+        drawings=shown.drawings,
+        provenance={one.name: one.pool.provenance for one in found},
+        commands=commands_for(
+            [(path, one.pool) for path, one in zip(paths, found, strict=True)], [*shown.commands, this_command()]
+        ),
+    )
+
+
 def _histograms(series: Sequence[Series], classes: Sequence[str]) -> dict[str, Any]:
     compared = compared_series(series)
     return {
@@ -130,7 +161,7 @@ def _shown_set(one: ReportedSet, number: int, per_class: int) -> dict[str, Any]:
         "note": one.note,
         "color": set_color(number),
         "rows": grid_rows(one, per_class),
-        "aimed": bool(one.aims),
+        "has_targets": bool(one.targets),
         "unscored": count(one.unscored, "image", "images") if one.unscored else "",
     }
 
@@ -152,7 +183,7 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {"cell": cell, "numeric": is_numeric, "css": themed}
-    environment.tests["lacking"] = lacking
+    environment.tests["lacking"] = is_lacking
     return environment.get_template(TEMPLATE)
 
 
@@ -163,54 +194,8 @@ def _write(path: Path, data: bytes) -> Path:
     return path
 
 
-def report_folders(
-    paths: Sequence[Path],
-    output: Path,
-    *,
-    title: str = "Difficulty report",
-    reference: Path | None = None,
-    target: str = "",
-    results: Sequence[Path] = (),
-    baseline: str = "",
-) -> Path:
-    """Write a report of what lies in some folders.
-
-    Args:
-        paths: scored pools and distilled sets, of which only those are sets that record how they were chosen.
-        reference: scored real images; None for the embedded ones, or for none where their classes are others.
-        target: as ``target_texts`` reads it; empty for what sets and pools record.
-        results: JSON files of ``evaluate`` or ``run``.
-        baseline: of the results; see ``report_results.read_results``.
-
-    Returns:
-        The path of the file.
-
-    Raises:
-        FileNotFoundError: there is nothing at one of the paths.
-        ValueError: one holds something else, is not scored yet, or the target or baseline names nothing.
-    """
-    found = [ReportedSet(name, read_pool(path)) for name, path in _named(paths).items()]
-    chosen = [bool(one.record) for one in found]
-    first = next((one for one, is_set in zip(found, chosen, strict=True) if is_set), found[0])
-    shown = read_results(results, baseline) if results else ShownResults([], [], [])
-    return write_report(
-        output,
-        title=title,
-        reference=_reference(reference, first.pool),
-        pools=[one for one, is_set in zip(found, chosen, strict=True) if not is_set],
-        selected=[one for one, is_set in zip(found, chosen, strict=True) if is_set],
-        target=laid_over(target_named(target, first.pool.class_names), first) if target else None,
-        tables=shown.tables,
-        drawings=shown.drawings,
-        provenance={one.name: one.pool.provenance for one in found},
-        commands=commands_for(
-            [(path, one.pool) for path, one in zip(paths, found, strict=True)], [*shown.commands, this_command()]
-        ),
-    )
-
-
 def _named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Short names where they tell the folders apart, and the paths themselves where they do not."""
+    """Each folder's name, or its whole path where names are equal."""
     short = [path.resolve().name for path in paths]
     names = short if len(set(short)) == len(short) else [str(path) for path in paths]
     if len(set(names)) < len(names):

@@ -1,14 +1,9 @@
-"""The commands that make a pool or a distilled set again, put together from what its ``pool.json`` records.
+"""The commands that make pools, distilled sets and reports again, put together from what is recorded.
 
-    pool.json -> dag-diffusion generate pool ... ; dag-diffusion subsample pool set ...
+    pool.json -> generate, subsample, score;   results.json -> evaluate;   run.json -> run;   this process -> report
 
-Options that are at their default are left out.  What a record cannot hold, such as a file of modes, stands in capitals.
-
-The commands that make the shown pools and sets again, with the places where they lie.
-
-    pool.json -> generate, subsample, score;   results.json -> evaluate;   this process -> report
-
-What a record cannot name, such as a file of modes, stands in capitals, and a comment before it says what it was.
+Options that are at their default are left out.  What a record cannot name, such as a file of modes, stands in capitals,
+and a comment before the command says what it was.
 """
 
 import shlex
@@ -19,34 +14,27 @@ from pathlib import Path
 from typing import Any
 
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.provenance import GenerationRecord, SelectionRecord, generation_of, origin_of, selection_of
 
+PROGRAM = "dag-diffusion"
 Record = Mapping[str, Any]
 
 
 def commands_of(provenance: Record) -> list[str]:
-    """Commands for a shell, in the order in which they are given; none for images that somebody else made."""
-    generated, selection = generation_of(provenance), provenance.get("selection")
+    """Commands for a shell, in the order in which they are given; none for images that other programs made."""
+    generated, selection = generation_of(provenance), selection_of(provenance)
     pool = "pool" if generated else "POOL"
     commands = [_line("generate", pool, *_generate(generated))] if generated else []
-    if isinstance(selection, dict) and "method" in selection:
+    if "method" in selection:
         commands.append(_line("subsample", pool, "distilled", *_subsample(selection)))
     return commands
 
 
-def generation_of(provenance: Any) -> Record:
-    """What ``generate`` recorded of the pool, also of one that a set was chosen from; empty if there is nothing."""
-    while isinstance(provenance, dict):
-        if isinstance(provenance.get("settings"), dict) and "images_per_class" in provenance["settings"]:
-            return provenance
-        provenance = provenance.get("pool") or provenance.get("source")
-    return {}
-
-
 def _line(*words: Any) -> str:
-    return shlex.join(["dag-diffusion", *map(str, words)])
+    return shlex.join([PROGRAM, *map(str, words)])
 
 
-def _generate(record: Record) -> Iterator[Any]:
+def _generate(record: GenerationRecord) -> Iterator[Any]:
     settings, source = record["settings"], record.get("pipeline", "")
     yield from ("--images-per-class", settings["images_per_class"])
     if source != "embedded default":
@@ -94,15 +82,16 @@ def _modes(settings: Record) -> Iterator[Any]:
         yield "--modes-by-size"
 
 
-def _subsample(selection: Record) -> Iterator[Any]:
+def _subsample(selection: SelectionRecord) -> Iterator[Any]:
     from dag_diffusion.sampling.selection import SelectionRule
 
     yield from ("--ipc", selection.get("ipc"))
-    if selection.get("target") is not None:
-        yield from ("--target", target_text(selection["target"]))
+    if (target := selection.get("target")) is not None:
+        yield from ("--target", target_text(target))
+    recorded: Record = selection
     for option in fields(SelectionRule):
-        if option.name in selection and selection[option.name] != option.default:
-            yield from (f"--{option.name}", selection[option.name])
+        if option.name in recorded and recorded[option.name] != option.default:
+            yield from (f"--{option.name}", recorded[option.name])
     yield from ("--seed", selection.get("seed"))
 
 
@@ -125,9 +114,6 @@ def target_text(summary: Record) -> str:
     return "TARGET"
 
 
-PROGRAM = "dag-diffusion"
-
-
 def commands_for(pools: Sequence[tuple[Path, Pool]], others: Iterable[str] = ()) -> list[str]:
     """Commands for these pools and sets, the pools of the sets before them, then ``others``; each once.
 
@@ -139,7 +125,7 @@ def commands_for(pools: Sequence[tuple[Path, Pool]], others: Iterable[str] = ())
     for path, pool in pools:
         try:
             lines += _of_one(path, pool)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # of a record that somebody else wrote
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # a record of another program
             lines.append(_comment(f"{path}: its pool.json does not say how it was made"))
     return list(dict.fromkeys([*lines, *map(program_of, others)]))
 
@@ -156,20 +142,21 @@ def program_of(command: str) -> str:
 
 
 def _of_one(path: Path, pool: Pool) -> list[str]:
-    record = pool.provenance
-    is_set, source = isinstance(record.get("selection"), dict), record.get("pool")
-    origin = str(source.get("path", "POOL")) if is_set and isinstance(source, dict) else str(path)
+    selection, generated = selection_of(pool.provenance), generation_of(pool.provenance)
+    origin = (origin_of(pool.provenance) or "POOL") if selection else str(path)
     lines = []
-    for words in map(shlex.split, commands_of(record)):
-        kind = words[1]
-        words[2 : 3 if kind == "generate" else 4] = [origin] if kind == "generate" else [origin, str(path)]
-        lines += [*_comments(words, record if kind == "subsample" else generation_of(record)), shlex.join(words)]
-    return lines if is_set else [*lines, *_score(path, pool)]
+    for words in map(shlex.split, commands_of(pool.provenance)):
+        if words[1] == "generate":
+            words[2:3] = [origin]
+            lines += [*_comments(words, generated["settings"]), shlex.join(words)]
+        else:
+            words[2:4] = [origin, str(path)]
+            lines += [*_comments(words, selection), shlex.join(words)]
+    return lines if selection else [*lines, *_score(path, pool)]
 
 
-def _comments(words: Sequence[str], record: Mapping[str, Any]) -> list[str]:
+def _comments(words: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
     """What the words in capitals stood for."""
-    settings = record.get("settings") or record.get("selection") or {}
     comments = []
     if "TARGET" in words:
         comments.append(_comment(f"TARGET: {settings['target'].get('name')}"))
@@ -198,7 +185,7 @@ def _comment(text: str) -> str:
 
 def command_of_run(output: Path, settings: Mapping[str, Any]) -> str:
     """The ``run`` command of a distillation from the settings that were given, by their names in the configuration."""
-    parts = [f"dag-diffusion run --output {shlex.quote(str(output))}"]
+    parts = [f"{PROGRAM} run --output {shlex.quote(str(output))}"]
     for name, value in settings.items():
         flag = f"--{name.replace('_', '-')}"
         values = value if isinstance(value, list) else [value]

@@ -1,9 +1,9 @@
-"""The downstream part of the report: results of evaluations as tables and figures.
+"""Results of evaluations as tables and figures of the report.
 
     results.json -> trainings that compare -> tables (mean ± deviation, paired difference) and curves over IPC
 
-Whatever is shown names protocol, last epoch, number of trainings and kind of labels, without which an accuracy compares
-with nothing.
+Each table and figure names protocol, last epoch, number of trainings and kind of labels, without which an accuracy
+compares with nothing.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ from .figures import Drawing, set_color, svg
 Baselines = str | dict[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShownResults:
     """Tables and figures of some trainings, and the commands that made these."""
 
@@ -34,27 +34,27 @@ class ShownResults:
     commands: list[str]
 
 
-def read_results(paths: Sequence[Path], baseline: str = "") -> ShownResults:
-    """What the JSON files of ``evaluate``, or of ``run``, hold.
+def read_results(paths: Sequence[Path], baseline: str | None = None) -> ShownResults:
+    """Read the JSON files of ``evaluate`` or ``run``, and make tables and figures of them.
 
     Args:
-        paths: files; a set that has one name in two of them and different IPC is told apart by its IPC.
+        paths: files; sets of one name and different IPC get their IPC added.
         baseline: name of the set that all others are compared with; by default the random draw of the same IPC, or the
             first set where nothing was drawn.
 
     Raises:
-        ValueError: a file holds something else, or no set is called as the baseline.
+        ValueError: a file holds something else, or no set has the baseline's name.
     """
     records = [(path, read_json_object(path)) for path in paths]
-    results = _told_apart([result for path, record in records for result in _trainings(path, record)])
+    results = _with_distinct_names([result for path, record in records for result in _trainings(path, record)])
     if not results:
         raise ValueError(f"{paths[0]} holds no training yet; wait for the first result of `evaluate`, or leave it out")
-    if baseline and baseline not in {result.set for result in results}:
+    if baseline is not None and baseline not in {result.set for result in results}:
         names = ", ".join(dict.fromkeys(result.set for result in results))
         raise ValueError(f"no set of the results is called {baseline!r}; choose the baseline among {names}")
     tables, drawings = shown_results(results, baseline or default_baselines(results))
     commands = [str(record["command"]) for _, record in records if isinstance(record.get("command"), str)]
-    return ShownResults(tables, drawings, commands)
+    return ShownResults(tables=tables, drawings=drawings, commands=commands)
 
 
 def shown_results(results: Sequence[Result], baseline: Baselines) -> tuple[list[Table], list[Drawing]]:
@@ -181,7 +181,7 @@ def _trainings(path: Path, record: Mapping[str, Any]) -> list[Result]:
     return results
 
 
-def _told_apart(results: Sequence[Result]) -> list[Result]:
+def _with_distinct_names(results: Sequence[Result]) -> list[Result]:
     """Each training once; a name that stands for sets of several IPC gets the IPC added."""
     sizes: dict[str, set[float]] = {}
     for result in results:

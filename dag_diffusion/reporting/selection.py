@@ -1,8 +1,6 @@
-"""Tables of the report: cells as text, and how far each class of a selection got what its quotas asked for.
+"""What the report shows of a selection: quotas and distances as tables, and what was wanted and found as figures.
 
 deficit of a bin = max(0, wanted - found)
-
-Figures of the report with what stands below them: target against measured, and what a selection wanted and found.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dag_diffusion.data.provenance import ClassSelection
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.sampling.scales import BINS
 
@@ -19,11 +18,11 @@ from .figures import Drawing, scatter, set_color, svg
 from .sets import ReportedSet, target_of
 
 DASH = "\N{EN DASH}"
-FIRST_OF_NUMBERS = "+-\N{MINUS SIGN}±<>≤≥[( "
+NUMBER_STARTS = "+-\N{MINUS SIGN}±<>≤≥[( "
 
 
 class Lacking(str):
-    """A cell that tells of something missing, which the page marks."""
+    """A cell that counts something missing, which the page marks."""
 
 
 def cell(value: Any) -> str:
@@ -36,7 +35,7 @@ def cell(value: Any) -> str:
 def is_numeric(cells: Iterable[Any]) -> bool:
     """Whether a column reads better flush right: numbers, and text such as ``+3.1`` or ``[1.2, 5.0]``."""
     texts = [cell(value) for value in cells]
-    return all(text in ("", DASH) or text.lstrip(FIRST_OF_NUMBERS)[:1].isdigit() for text in texts)
+    return all(text in ("", DASH) or text.lstrip(NUMBER_STARTS)[:1].isdigit() for text in texts)
 
 
 def count(number: int, one: str, many: str) -> str:
@@ -56,7 +55,9 @@ def quota_tables(selected: Sequence[ReportedSet]) -> list[Table]:
                 lacking = sum(_lacking(row["quotas"], row["found"]) for row in classes)
                 rows.insert(0, [*_quota_row("all classes", wanted, found)[:-1], _marked(str(lacking), lacking > 0)])
             columns = ["class", "0, easy", *map(str, range(1, BINS - 1)), f"{BINS - 1}, hard", "lacking"]
-            tables.append(Table(f"Quotas, {one.name}", columns, rows, _quota_note(str(one.record.get("method", "")))))
+            tables.append(
+                Table(f"Quotas, {one.name}", columns, rows, note=_quota_note(str(one.record.get("method", ""))))
+            )
     return tables
 
 
@@ -83,18 +84,18 @@ def _quota_note(method: str) -> str:
 
 
 def distance_table(selected: Sequence[ReportedSet]) -> list[Table]:
-    """How near each set came to its target, by class; nothing if no set says."""
+    """How near each set came to its target, by class; no table if no set records it."""
     found = {one.name: {row["class"]: row for row in one.selection} for one in selected}
     found = {name: rows for name, rows in found.items() if any(row["distance"] is not None for row in rows.values())}
     if not found:
         return []
     classes = dict.fromkeys(name for rows in found.values() for name in rows)
     rows = [[name, *(_distance(by_class.get(name)) for by_class in found.values())] for name in classes]
-    note = "In brackets the least that any so many numbers could have, since few cannot follow a distribution closely."
-    return [Table("Wasserstein-1 distance to the target", ["class", *found], rows, note)]
+    note = "In brackets the least that so many images could have, since few cannot follow a distribution closely."
+    return [Table("Wasserstein-1 distance to the target", ["class", *found], rows, note=note)]
 
 
-def _distance(row: dict[str, Any] | None) -> str | None:
+def _distance(row: ClassSelection | None) -> str | None:
     return None if row is None or row["distance"] is None else f"{row['distance']:.4f} ({row['floor']:.4f})"
 
 
@@ -103,18 +104,18 @@ def _are_bins(counts: Any) -> bool:
 
 
 def control_drawings(pools: Sequence[ReportedSet]) -> list[Drawing]:
-    """Target against measured difficulty, for each pool whose rows say what was aimed at."""
+    """Target against measured difficulty, for each pool whose rows have a target."""
     drawings = []
     for i, one in enumerate(pools):
         scored = np.concatenate([*one.easy_to_hard.values(), np.empty(0, np.int64)])
         pairs = [(target_of(row), row["difficulty"]) for row in (one.pool.rows[j] for j in scored)]
-        pairs = [(aim, found) for aim, found in pairs if aim is not None]
+        pairs = [(target, found) for target, found in pairs if target is not None]
         if pairs:
-            aimed, measured = np.array(pairs, np.float64).T
-            figure = svg(scatter(aimed, measured, set_color(i)), f"Target against achieved difficulty, {one.name}")
+            targets, measured = np.array(pairs, np.float64).T
+            figure = svg(scatter(targets, measured, set_color(i)), f"Target against achieved difficulty, {one.name}")
             caption = (
                 f"{one.name}: target against measured difficulty of {len(pairs):,} images, "
-                f"mean |d \N{MINUS SIGN} d*| = {np.abs(aimed - measured).mean():.3f}"
+                f"mean |d \N{MINUS SIGN} d*| = {np.abs(targets - measured).mean():.3f}"
             )
             drawings.append(Drawing(figure, caption, set_color(i)))
     return drawings
@@ -139,6 +140,6 @@ def quota_drawings(selected: Sequence[ReportedSet], first: int) -> list[Drawing]
     return drawings
 
 
-def lacking(value: object) -> bool:
+def is_lacking(value: object) -> bool:
     """Whether a cell of a table calls for attention."""
     return isinstance(value, Lacking)

@@ -1,16 +1,15 @@
-"""A pool or distilled set as the report sees it: its images by class from easy to hard, and how they were chosen.
+"""A pool or distilled set as the report sees it: its images by class from easy to hard, and what they should have been.
 
     class -> rows sorted by d,   images without a difficulty left out and counted
 
-Nothing is drawn here; figures, grids and tables all start from these rows.
-
-What the shown images should have been like, as far as their records say.
+The target is what the record says:
 
     a set chosen by a shape     shares of ten bins, laid over the scale that its record gives for each class
     a set chosen by a curve     the quantiles that its record gives
     a steered pool              the targets of its images
 
-A set that follows a reference does not repeat the reference's numbers: the report's reference stands for it.
+A set that follows a reference does not repeat the reference's numbers: the report's reference stands for it.  Nothing
+is drawn here; figures, grids and tables all start from these rows.
 """
 
 import math
@@ -24,6 +23,8 @@ import numpy as np
 
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.provenance import ClassSelection, SelectionRecord, class_selections, selection_of
+from dag_diffusion.data.rows import Row
 from dag_diffusion.sampling.scales import LogScale, RawScale, Scale
 from dag_diffusion.sampling.targets import PRESETS, Curve, TargetDistribution
 from dag_diffusion.sampling.threshold_search import searched_scale
@@ -33,7 +34,11 @@ from .figures import GREY, INK, Series, set_color
 
 @dataclass(frozen=True)
 class ReportedSet:
-    """A pool or a distilled set to be shown, such as ``ReportedSet("DAG + DGS", pool, "10 of 200 images a class")``."""
+    """A pool or a distilled set to be shown, such as ``ReportedSet("DAG + DGS", pool, "10 of 200 images a class")``.
+
+    Attributes:
+        note: below its name.
+    """
 
     name: str
     pool: Pool
@@ -66,29 +71,29 @@ class ReportedSet:
         return int(np.isnan(self.pool.known_difficulties).sum())
 
     @cached_property
-    def aims(self) -> dict[str, np.ndarray]:
+    def targets(self) -> dict[str, np.ndarray]:
         """Class name to the target difficulties of its images, of those that have one; empty for an unguided pool."""
         found = {name: [target_of(self.pool.rows[i]) for i in rows] for name, rows in self.easy_to_hard.items()}
-        kept = {name: [aim for aim in own if aim is not None] for name, own in found.items()}
+        kept = {name: [target for target in own if target is not None] for name, own in found.items()}
         return {name: np.array(own) for name, own in kept.items() if own}
 
     @property
-    def record(self) -> Mapping[str, Any]:
-        """What ``PoolSelection.record`` said; empty for a set that somebody else made."""
-        record = self.pool.provenance.get("selection")
-        return record if isinstance(record, dict) else {}
+    def record(self) -> SelectionRecord:
+        """What ``PoolSelection.record`` said; empty for a set that other programs made."""
+        return selection_of(self.pool.provenance)
 
-    @property
-    def selection(self) -> list[dict[str, Any]]:
-        """Its part on each class."""
-        classes = self.record.get("classes")
-        return [row for row in classes if _is_selection(row)] if isinstance(classes, list) else []
+    @cached_property
+    def selection(self) -> list[ClassSelection]:
+        """How the images of each class were chosen, as far as the record says."""
+        return class_selections(self.record)
 
 
-def target_of(row: Mapping[str, Any]) -> float | None:
+def target_of(row: Row) -> float | None:
     """The target difficulty of one image, None if it has none that is a number."""
-    aim = row.get("target_difficulty")
-    return float(aim) if isinstance(aim, Real) and not isinstance(aim, bool) and math.isfinite(aim) else None
+    target = row.get("target_difficulty")
+    if not isinstance(target, Real) or isinstance(target, bool) or not math.isfinite(target):
+        return None
+    return float(target)
 
 
 def series_of(
@@ -114,12 +119,8 @@ def _known(difficulties: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: values for name, values in known.items() if len(values)}
 
 
-def _is_selection(row: Any) -> bool:
-    return isinstance(row, dict) and {"class", "quotas", "found", "deficits", "distance", "floor"} <= row.keys()
-
-
 def target_of_sets(pools: Sequence[ReportedSet], selected: Sequence[ReportedSet]) -> tuple[dict[str, np.ndarray], str]:
-    """Class name to the difficulties aimed at, and by whom: the first set that says so, or else the first steered pool.
+    """Class name to the target difficulties, and whose: the first set that records any, or else the first steered pool.
 
     Nothing where that set followed a reference.
     """
@@ -129,20 +130,20 @@ def target_of_sets(pools: Sequence[ReportedSet], selected: Sequence[ReportedSet]
             return {}, ""
         if recorded is not None:
             return laid_over(recorded, one), one.name
-    return next(((one.aims, one.name) for one in pools if one.aims), ({}, ""))
+    return next(((one.targets, one.name) for one in pools if one.targets), ({}, ""))
 
 
 def laid_over(target: TargetDistribution, one: ReportedSet) -> dict[str, np.ndarray]:
-    """The difficulties that a target asks of each class, a mere shape laid over the scale that the set records.
+    """The difficulties that a target asks of each class; a shape is laid over the scale that the set records.
 
     Raises:
         ValueError: the target lacks a class.
     """
-    ipc = one.record.get("ipc")
-    options = {"ipc": ipc if isinstance(ipc, int) else None}
+    recorded = one.record.get("ipc")
+    ipc = recorded if isinstance(recorded, int) else None
     scales = {row["class"]: _scale_of(row) for row in one.selection} if target.relative else {}
     return {
-        name: target.values(name, scales.get(name) or searched_scale(values), **options)
+        name: target.values(name, scales.get(name) or searched_scale(values), ipc)
         for name, values in one.by_class.items()
     }
 
@@ -161,7 +162,7 @@ def _recorded(record: Any) -> TargetDistribution | None:
     return Curve(levels, knots, "target") if usable else None
 
 
-def _scale_of(row: Mapping[str, Any]) -> Scale | None:
+def _scale_of(row: ClassSelection) -> Scale | None:
     match row.get("scale"):
         case []:
             return RawScale()

@@ -1,13 +1,12 @@
 """Grids of the report: of each class an even sample from its easiest image to its hardest, as thumbnails in the page.
 
-    images of a class shown = min(12, 4000 / (classes * sets)), at least 2: the easiest and the hardest
+    shown images of a class = min(12, 4000 / (classes * sets)), at least 2: the easiest and the hardest
 
 So a page of a thousand classes still opens: a thumbnail is at most 96 pixels wide and high, about two kilobytes.
 """
 
 import base64
 import io
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,19 +14,20 @@ from PIL import Image, features
 
 from dag_diffusion.data.images import UnreadableImageError, as_eight_bit
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.rows import Row
 
 from .figures import even_sample
 from .sets import ReportedSet, target_of
 
-PER_CLASS, LEAST = 12, 2
+MOST_PER_CLASS, LEAST_PER_CLASS = 12, 2
 BUDGET = 4000  # thumbnails of a page, ten megabytes of photographs
-THUMBNAIL, SHOWN = 96, 64  # pixels of the file, and on the page, which sharp screens show finer
+FILE_SIDE, PAGE_SIDE = 96, 64  # pixels of a thumbnail; sharp screens show the file's
 LOSSLESS = 64  # up to this size pixels are shown as they are
 
 
 def images_per_class(classes: int, sets: int) -> int:
     """How many images of each class and set fit into the page's budget."""
-    return min(PER_CLASS, max(LEAST, BUDGET // max(classes * sets, 1)))
+    return min(MOST_PER_CLASS, max(LEAST_PER_CLASS, BUDGET // max(classes * sets, 1)))
 
 
 def grid_rows(one: ReportedSet, per_class: int) -> list[dict[str, Any]]:
@@ -39,32 +39,38 @@ def grid_rows(one: ReportedSet, per_class: int) -> list[dict[str, Any]]:
 
 
 def shown_image(pool: Pool, index: int) -> dict[str, Any]:
-    """One image as the page needs it: source, size, difficulties under it, what is said on hover.
+    """One image as the page needs it: source, size, difficulties under it, text on hover.
 
-    A file that cannot be read leaves its place empty, with a word why; the rest of the page is worth having.
+    A file that cannot be read leaves its place empty and says so; the rest of the page is worth having.
     """
-    row, aim = pool.rows[index], target_of(pool.rows[index])
-    shown = {"difficulty": short(row["difficulty"]), "target": None if aim is None else short(aim)}
+    row, target = pool.rows[index], target_of(pool.rows[index])
+    shown = {"difficulty": short(pool.known_difficulties[index]), "target": None if target is None else short(target)}
     try:
-        image = small(pool, index, THUMBNAIL)
+        image = small(pool, index, FILE_SIDE)
     except UnreadableImageError:
-        return {**shown, "source": None, "width": SHOWN, "height": SHOWN, "hover": _hover(row, aim, "not readable")}
+        return {
+            **shown,
+            "source": None,
+            "width": PAGE_SIDE,
+            "height": PAGE_SIDE,
+            "hover": _hover(row, target, "not readable"),
+        }
     pixelated = max(image.size) <= LOSSLESS
-    scale = whole_factor(image, SHOWN) if pixelated else SHOWN / max(image.size)
+    scale = whole_factor(image, PAGE_SIDE) if pixelated else PAGE_SIDE / max(image.size)
     return {
         **shown,
         "source": data_uri(image, lossless=pixelated),
         "width": max(1, round(image.width * scale)),
         "height": max(1, round(image.height * scale)),
         "pixelated": pixelated,
-        "hover": _hover(row, aim),
+        "hover": _hover(row, target),
     }
 
 
-def _hover(row: Mapping[str, Any], aim: float | None, problem: str = "") -> str:
+def _hover(row: Row, target: float | None, problem: str = "") -> str:
     seed, source = row.get("seed"), row.get("source")
     lines = [
-        f"d = {row['difficulty']:.4g}" + ("" if aim is None else f", d* = {aim:.4g}"),
+        f"d = {row['difficulty']:.4g}" + ("" if target is None else f", d* = {target:.4g}"),
         f"{row['class_name']}, {row['file_name']}",
         *([] if source is None else [f"from {source}"]),
         *([] if seed is None else [f"seed {seed}"]),

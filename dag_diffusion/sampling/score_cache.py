@@ -23,7 +23,7 @@ from torch import nn
 from dag_diffusion.classifiers import class_names_of
 from dag_diffusion.data.files import held, json_lines, require_writable, write_atomically
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.data.rows import METADATA, SELECTED, read_rows
+from dag_diffusion.data.rows import METADATA, SELECTED, Row, read_rows
 from dag_diffusion.identity import digest_of
 
 from .scoring import Scorer, read_ahead, require_options, scored_batches, scorers_of
@@ -141,7 +141,7 @@ def _destination_of(pool: Pool, given: Path | None) -> Path:
     return pool.path / METADATA
 
 
-def _earlier_rows(pool: Pool, path: Path, *, own: bool) -> list[dict[str, Any]]:
+def _earlier_rows(pool: Pool, path: Path, *, own: bool) -> list[Row]:
     """What the destination holds; rows of another pool in it are no reason to lose or to mix the two."""
     rows = read_rows(path) if path.exists() else []
     classes = {row["file_name"]: row["class_name"] for row in pool.rows}

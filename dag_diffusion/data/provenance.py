@@ -1,0 +1,77 @@
+"""What ``pool.json`` records, read with types: how a pool was generated, and how a set was chosen from it.
+
+    pool:  pipeline, guide, settings, classes, versions, ...        set:  selection, and the record of its pool
+
+Other programs may have written a record, so a part that is something else than expected counts as absent.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypedDict, cast
+
+
+class GenerationRecord(TypedDict, total=False):
+    """What ``fill_pool`` records; see ``generation.provenance``."""
+
+    pipeline: str
+    guide: str | None
+    dtype: str
+    settings: dict[str, Any]
+    classes: dict[str, str]
+    versions: dict[str, str]
+    extra_guides: list[list[str]]
+
+
+class SelectionRecord(TypedDict, total=False):
+    """What ``subsample`` records: the fields of its ``SelectionRule`` and these."""
+
+    method: str
+    evenly: str
+    ipc: int
+    seed: int
+    target: dict[str, Any] | None
+    classes: list[dict[str, Any]]
+
+
+# how the images of one class were chosen; a class statement cannot have a field called class
+ClassSelection = TypedDict(
+    "ClassSelection",
+    {
+        "class": str,
+        "quotas": list[int],
+        "found": list[int],
+        "deficits": list[int],
+        "scale": list[float],
+        "distance": float | None,
+        "floor": float | None,
+    },
+    total=False,
+)
+
+
+def generation_of(provenance: Any) -> GenerationRecord:
+    """How a pool was generated, also the pool that a set was chosen from; empty if no record says."""
+    while isinstance(provenance, dict):
+        if isinstance(provenance.get("settings"), dict) and "images_per_class" in provenance["settings"]:
+            return cast(GenerationRecord, provenance)
+        provenance = provenance.get("pool") or provenance.get("source")
+    return {}
+
+
+def selection_of(provenance: Mapping[str, Any]) -> SelectionRecord:
+    """How a set was chosen; empty for a pool, and for a set that other programs made."""
+    record = provenance.get("selection")
+    return cast(SelectionRecord, record) if isinstance(record, dict) else {}
+
+
+def class_selections(selection: SelectionRecord) -> list[ClassSelection]:
+    """How the images of each class were chosen; classes whose record is not complete are left out."""
+    classes, needed = selection.get("classes"), {"class", "quotas", "found", "deficits", "distance", "floor"}
+    if not isinstance(classes, list):
+        return []
+    return [cast(ClassSelection, one) for one in classes if isinstance(one, dict) and needed <= one.keys()]
+
+
+def origin_of(provenance: Mapping[str, Any]) -> str | None:
+    """Where the pool of a set was; None for a pool, and where no record says."""
+    pool = provenance.get("pool")
+    return str(pool["path"]) if selection_of(provenance) and isinstance(pool, dict) and "path" in pool else None
