@@ -23,7 +23,7 @@ from accelerate import PartialState  # noqa: F401
 from torch.distributed.launcher import api  # noqa: F401
 
 from dag_diffusion import loading  # noqa: F401
-from dag_diffusion.cli import commands  # noqa: F401
+from dag_diffusion.cli import commands
 from dag_diffusion.generation import filling, tracking  # noqa: F401
 
 
