@@ -66,6 +66,7 @@ def events(tmp_path_factory) -> int:
     return int((folder / "count").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", np.random.default_rng(0).random(KILLS))
 def test_pool_killed_at_a_random_file_operation_resumes_to_the_same_files(tmp_path, events, whole, share):
     pool = tmp_path / "pool"
@@ -77,6 +78,7 @@ def test_pool_killed_at_a_random_file_operation_resumes_to_the_same_files(tmp_pa
     assert content(pool) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("processes", "number"), [("1", signal.SIGTERM), ("2", signal.SIGTERM), ("2", signal.SIGHUP)])
 def test_stop_signal_lets_the_batch_be_finished_and_the_pool_resumes(
     tmp_path, saved_pipeline, long_pool, processes, number
@@ -99,6 +101,7 @@ def process_of_rank(run: Command, rank: int) -> psutil.Process:
     return sorted(workers, key=lambda worker: worker.pid)[rank]  # started in this order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_process_that_is_killed_is_named_stops_the_others_and_the_pool_resumes(
     tmp_path, saved_pipeline, long_pool, rank
@@ -114,6 +117,7 @@ def test_process_that_is_killed_is_named_stops_the_others_and_the_pool_resumes(
     assert content(tmp_path / "pool") == long_pool
 
 
+@pytest.mark.slow
 def test_one_process_that_is_told_to_stop_stops_all(tmp_path, saved_pipeline):
     run = generate(saved_pipeline, tmp_path / "pool", "--num-processes", "2")
     wait_for_images(run, tmp_path / "pool")
@@ -124,6 +128,7 @@ def test_one_process_that_is_told_to_stop_stops_all(tmp_path, saved_pipeline):
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 @unprivileged_mounts
 def test_full_disk_stops_in_a_line_and_the_pool_resumes_when_there_is_room(tmp_path, saved_pipeline, long_pool):
     disk = tmp_path / "small disk"
@@ -144,6 +149,7 @@ def test_full_disk_stops_in_a_line_and_the_pool_resumes_when_there_is_room(tmp_p
     assert content(tmp_path / "copy") == long_pool
 
 
+@pytest.mark.slow
 @unprivileged_mounts
 def test_read_only_disk_is_refused_in_a_line(tmp_path, saved_pipeline):
     command = f"'{sys.executable}' -m dag_diffusion generate '{tmp_path}/disk/pool' --pipeline '{saved_pipeline}'"

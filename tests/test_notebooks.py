@@ -57,6 +57,7 @@ def tree() -> set[Path]:
     return set(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_from_an_empty_folder_and_leaves_nothing_elsewhere(path, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))

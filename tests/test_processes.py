@@ -27,6 +27,7 @@ def start(*command: object) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", *map(str, command)], **pipes, text=True)
 
 
+@pytest.mark.slow
 def test_any_way_to_start_any_number_of_processes_fills_the_same_pool(tmp_path, saved_pipeline):
     generate = ["dag_diffusion", "generate"]
     options = ["--pipeline", saved_pipeline, *SMALL]
@@ -46,6 +47,7 @@ def test_any_way_to_start_any_number_of_processes_fills_the_same_pool(tmp_path, 
     assert content(tmp_path / "one") == content(tmp_path / "three") == content(tmp_path / "accelerate")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", [["--classes", "Hat"], ["--log-with", "tensorbord"], ["--target", "1.5"]])
 def test_mistake_is_told_once_however_many_processes_make_it(tmp_path, saved_pipeline, mistake):
     options = ["--pipeline", saved_pipeline, *SMALL, "--num-processes", "2", *mistake]

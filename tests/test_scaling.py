@@ -104,6 +104,7 @@ def submitted(cluster: Path, pool: Path, pipeline: Path, *more: str) -> subproce
     return subprocess.run(["bash", script, pool], env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_two_nodes_fill_the_pool_that_one_process_fills(tmp_path, cluster, saved_pipeline):
     done = submitted(cluster, tmp_path / "two nodes", saved_pipeline)
     assert done.returncode == 0, done.stderr
