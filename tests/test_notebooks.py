@@ -8,6 +8,7 @@ import pytest
 from nbclient import NotebookClient
 from timm.data import ImageNetInfo
 from tiny import tiny_classifier, tiny_pipeline, tiny_transformer
+from warm import Module
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -51,6 +52,15 @@ def printed(notebook) -> str:
     return "\n".join(output.get("text", "") for output in outputs)
 
 
+@pytest.fixture
+def warm_kernels(monkeypatch):
+    """Kernels are forked where torch is imported already."""
+    start = "jupyter_client.provisioning.local_provisioner.launch_kernel"
+    monkeypatch.setattr(
+        start, lambda words, *, env, cwd, **_: Module(*words[words.index("-m") + 1 :], env=env, cwd=cwd)
+    )
+
+
 def tree() -> set[Path]:
     """Files where a notebook of this repository could leave some by mistake."""
     found = [path for folder in ("notebooks", "dag_diffusion/assets") for path in (ROOT / folder).rglob("*")]
@@ -59,7 +69,7 @@ def tree() -> set[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs_from_an_empty_folder_and_leaves_nothing_elsewhere(path, tmp_path, monkeypatch):
+def test_notebook_runs_from_an_empty_folder_and_leaves_nothing_elsewhere(path, tmp_path, monkeypatch, warm_kernels):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     notebook, before = read(path), tree()
     for old, new in FEWER[path.name[0]].items():

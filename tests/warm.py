@@ -1,15 +1,17 @@
-"""The command line in processes that have its imports behind them: what a test asks of a command, without the wait.
+"""Python programs in processes that have their imports behind them, so that a test need not wait for those.
 
-A server imports torch, diffusers and the rest once; each command is forked from it.  Where a command starts
-interpreters of its own, as ``--num-processes`` does, they are forked from the command in the same way.
+A server imports torch, diffusers and the rest once; each program is forked from it.  Where a program starts
+interpreters of its own, as ``--num-processes`` does, they are forked from that program in the same way.
 """
 
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import runpy
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from multiprocessing import util
 from pathlib import Path
@@ -23,7 +25,7 @@ from accelerate import PartialState  # noqa: F401
 from torch.distributed.launcher import api  # noqa: F401
 
 from dag_diffusion import loading  # noqa: F401
-from dag_diffusion.cli import commands
+from dag_diffusion.cli import commands  # noqa: F401
 from dag_diffusion.generation import filling, tracking  # noqa: F401
 
 
@@ -38,16 +40,24 @@ def context() -> multiprocessing.context.ForkServerContext:
     return found
 
 
-class Command:
-    """``python -m dag_diffusion ARGUMENTS`` as ``subprocess.Popen`` would have it."""
+class Module:
+    """``python -m MODULE ARGUMENTS`` with the methods of ``subprocess.Popen``, in a session of its own."""
 
-    def __init__(self, *arguments: object, env: Mapping[str, str] | None = None) -> None:
+    stdin = stdout = stderr = None
+
+    def __init__(
+        self, module: str, *arguments: object, env: Mapping[str, str] | None = None, cwd: object = "."
+    ) -> None:
         self._folder = TemporaryDirectory()
         self._told = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
-        options = ([str(argument) for argument in arguments], dict(os.environ if env is None else env))
-        self._process = context().Process(target=_run, args=(*options, os.getcwd(), self._told))
+        words = [str(argument) for argument in arguments]
+        environment = dict(os.environ if env is None else env)
+        options = (module, words, environment, os.path.abspath(cwd), self._told)
+        self._process = context().Process(target=_run, args=options)
         self._process.start()
         self.pid = self._process.pid
+        while self.poll(timeout=0.001) is None and os.getsid(self.pid) != self.pid:
+            pass
 
     @property
     def returncode(self) -> int | None:
@@ -59,6 +69,7 @@ class Command:
         return self.returncode
 
     def wait(self) -> int:
+        """The exit code, once there is one."""
         self._process.join()
         return self.returncode
 
@@ -71,7 +82,15 @@ class Command:
         return self._told[0].read_text(), self._told[1].read_text()
 
 
-def _run(arguments: list[str], environment: dict[str, str], folder: str, told: list[Path]) -> None:
+class Command(Module):
+    """``dag-diffusion ARGUMENTS``."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__("dag_diffusion", *arguments)
+
+
+def _run(module: str, arguments: list[str], environment: dict[str, str], folder: str, told: list[Path]) -> None:
+    os.setsid()
     for number, path in enumerate(told, 1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
@@ -79,15 +98,18 @@ def _run(arguments: list[str], environment: dict[str, str], folder: str, told: l
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = [str(Path(commands.__file__).parents[1] / "__main__.py"), *arguments]
+    sys.argv[1:] = arguments
     util.spawnv_passfds = _fork_python
-    commands.run_command()
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def _fork_python(path: str, arguments: list[str], descriptors: list[int]) -> int:
     """In place of a new interpreter, to which ``multiprocessing`` gives its code by ``-c``, a fork of this one."""
     if pid := os.fork():
         return pid
+    for descriptor in {int(name) for name in os.listdir("/dev/fd")} - {0, 1, 2, *descriptors}:
+        with suppress(OSError):  # that of the listing itself
+            os.close(descriptor)
     try:
         exec(arguments[-1], {})  # noqa: S102 - multiprocessing's own
     except SystemExit:
