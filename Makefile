@@ -1,17 +1,24 @@
 VENV ?= .venv
 PYTHON ?= python3
+WORKERS ?= logical
 
-.PHONY: demo docs test types
+.PHONY: demo docs lint test types
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/dag-diffusion run --output runs/first
 
+# The checks run beside the tests, and show what they found after them.
 test: $(VENV)/.test
+	@$(MAKE) --no-print-directory --keep-going lint types > $(VENV)/checks.log 2>&1 & checks=$$!; \
+	$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder; tests=$$?; \
+	wait $$checks || { cat $(VENV)/checks.log; exit 1; }; \
+	exit $$tests
+
+lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest
+	$(VENV)/bin/lint-imports
 
 types: $(VENV)/.test
 	$(VENV)/bin/mypy
@@ -19,12 +26,13 @@ types: $(VENV)/.test
 docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
+# Bytecode is written when a module is first imported: most of what is installed never is.
 $(VENV)/.demo: setup.cfg
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -q -e .
+	$(VENV)/bin/pip install -q --no-compile -e .
 	touch $@
 
 $(VENV)/.test: setup.cfg
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -q -e ".[dev]"
+	$(VENV)/bin/pip install -q --no-compile -e ".[dev]"
 	touch $@ $(VENV)/.demo

@@ -3,14 +3,40 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # of torch, here and in what is started: as many processes as cores run tests
 
 import pytest
-from tiny import tiny_pipeline
+
+# What takes longest starts first, so that no worker of pytest-xdist is left with it when the others are done; each
+# module is one group, for its fixtures' sake, unless its tests say otherwise (pytest.mark.xdist_group).
+SLOWEST = ("test_faults", "test_notebooks", "test_processes", "test_scaling", "test_distillation", "test_embedded")
+
+
+def pytest_collection_modifyitems(items):
+    modules = [item.module.__name__.rpartition(".")[2] for item in items]
+    for item, module in zip(items, modules, strict=True):
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(module))
+    order = {module: place for place, module in enumerate(SLOWEST)}
+    places = {id(item): order.get(module, len(order)) for item, module in zip(items, modules, strict=True)}
+    items.sort(key=lambda item: places[id(item)])
 
 
 @pytest.fixture
 def pipeline():
+    from tiny import tiny_pipeline  # not above: the process that only hands out the tests needs no torch
+
     return tiny_pipeline()
+
+
+@pytest.fixture(scope="session")
+def saved_pipeline(tmp_path_factory):
+    """A tiny pipeline that the command line can load."""
+    from tiny import tiny_pipeline
+
+    folder = tmp_path_factory.mktemp("tiny pipeline")
+    tiny_pipeline().save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,7 +15,7 @@ from timm.data import ImageNetInfo
 from tiny import tiny_classifier, tiny_pipeline, tiny_transformer
 from typer.testing import CliRunner
 
-from dag_diffusion import read_pool
+from dag_diffusion import embedded, read_pool
 from dag_diffusion.cli.commands import app
 from dag_diffusion.data import class_folders as imagenet_subsets
 from dag_diffusion.data.class_folders import SUBSETS
@@ -27,7 +28,20 @@ from dag_diffusion.hub.cards import dataset_card
 from dag_diffusion.reporting.reproduction import commands_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+WHOLE_TEST = embedded.TEST
 TINY = DistillationConfig(ipc=1, pool_factor=2, network="convnet-2-w4", seeds=2, num_inference_steps=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_test_images(tmp_path_factory):
+    """20 real test images of each embedded class, since no test here asks how good an accuracy is."""
+    folder, images = tmp_path_factory.mktemp("test images"), Dataset.from_parquet(str(embedded.TEST))
+    labels = np.array(images["label"])
+    kept = np.concatenate([np.flatnonzero(labels == label)[:20] for label in range(10)])
+    images.select(kept).to_parquet(folder / "test.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded, "TEST", folder / "test.parquet")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -299,7 +313,8 @@ def test_reference_in_a_sum_of_targets_means_the_real_images(imagenet, tmp_path)
     assert target.targets[0].values(name).tolist() == pytest.approx(sorted(reference[name]))
 
 
-def test_classes_of_the_embedded_default_may_be_chosen():
+def test_classes_of_the_embedded_default_may_be_chosen(monkeypatch):
+    monkeypatch.setattr(embedded, "TEST", WHOLE_TEST)
     setup = load_setup(DistillationInputs(classes=("Bag", "Sandal")), "cpu")
     assert list(setup.class_names.values()) == ["Bag", "Sandal"]
     assert (len(setup.train), len(setup.test), setup.size, setup.channels) == (200, 2000, (32, 32), 1)

@@ -1,7 +1,5 @@
 """What may happen to a long run: kills at any moment, a full disk, a dead process, damaged files, polite stops."""
 
-import multiprocessing.forkserver
-import os
 import shutil
 import signal
 import subprocess
@@ -17,6 +15,7 @@ from killed import fill_and_count, fill_until_killed
 from PIL import Image
 from pools_on_disk import content
 from tiny import tiny_pipeline
+from warm import Command, context
 
 from dag_diffusion import PoolConfig, TargetDistribution, fill_pool
 
@@ -41,57 +40,37 @@ def whole(tmp_path_factory) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory) -> Path:
-    """A tiny pipeline that the command line can load."""
-    folder = tmp_path_factory.mktemp("tiny pipeline")
-    tiny_pipeline().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def long_pool(tmp_path_factory, saved) -> dict[str, bytes]:
+def long_pool(tmp_path_factory, saved_pipeline) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("long") / "pool"
-    assert generate(saved, folder).wait() == 0
+    assert generate(saved_pipeline, folder).wait() == 0
     return content(folder)
 
 
-def generate(saved: Path, pool: Path, *options: str) -> subprocess.Popen:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "dag_diffusion", "generate", str(pool), "--pipeline", str(saved), *LONG, *options]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+def generate(pipeline: Path, pool: Path, *options: str) -> Command:
+    return Command("generate", pool, "--pipeline", pipeline, *LONG, *options)
 
 
-def wait_for_images(process: subprocess.Popen, pool: Path) -> None:
-    while process.poll() is None and not list(pool.glob(".rows/*/*.jsonl")):
+def wait_for_images(run: Command, pool: Path) -> None:
+    while run.poll(timeout=0.005) is None and not list(pool.glob(".rows/*/*.jsonl")):
         pass
-    assert process.poll() is None
+    assert run.poll() is None
 
 
 @pytest.fixture(scope="module")
-def forkserver():
-    """Starts processes that have torch imported already, so that two dozen kills take seconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killed"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # Python 3.11 hands its server no sys.path
-        multiprocessing.forkserver.ensure_running()
-    return context
-
-
-@pytest.fixture(scope="module")
-def events(tmp_path_factory, forkserver) -> int:
+def events(tmp_path_factory) -> int:
     """How many times an uninterrupted run opens, renames, makes or removes something in its pool."""
     folder = tmp_path_factory.mktemp("counted")
-    process = forkserver.Process(target=fill_and_count, args=(folder / "pool", CONFIG, folder / "count"))
+    process = context().Process(target=fill_and_count, args=(folder / "pool", CONFIG, folder / "count"))
     process.start()
     process.join()
     return int((folder / "count").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", np.random.default_rng(0).random(KILLS))
-def test_pool_killed_at_a_random_file_operation_resumes_to_the_same_files(tmp_path, forkserver, events, whole, share):
+def test_pool_killed_at_a_random_file_operation_resumes_to_the_same_files(tmp_path, events, whole, share):
     pool = tmp_path / "pool"
-    process = forkserver.Process(target=fill_until_killed, args=(pool, CONFIG, int(share * events)))
+    process = context().Process(target=fill_until_killed, args=(pool, CONFIG, int(share * events)))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -99,9 +78,12 @@ def test_pool_killed_at_a_random_file_operation_resumes_to_the_same_files(tmp_pa
     assert content(pool) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("processes", "number"), [("1", signal.SIGTERM), ("2", signal.SIGTERM), ("2", signal.SIGHUP)])
-def test_stop_signal_lets_the_batch_be_finished_and_the_pool_resumes(tmp_path, saved, long_pool, processes, number):
-    run = generate(saved, tmp_path / "pool", "--num-processes", processes)
+def test_stop_signal_lets_the_batch_be_finished_and_the_pool_resumes(
+    tmp_path, saved_pipeline, long_pool, processes, number
+):
+    run = generate(saved_pipeline, tmp_path / "pool", "--num-processes", processes)
     wait_for_images(run, tmp_path / "pool")
     run.send_signal(number)
     said = run.communicate()[1]
@@ -109,43 +91,51 @@ def test_stop_signal_lets_the_batch_be_finished_and_the_pool_resumes(tmp_path, s
     assert "stopped as asked" in said
     assert "Traceback" not in said
     assert not list((tmp_path / "pool").rglob("*.partial"))
-    assert generate(saved, tmp_path / "pool", "--resume").wait() == 0
+    assert generate(saved_pipeline, tmp_path / "pool", "--resume").wait() == 0
     assert content(tmp_path / "pool") == long_pool
 
 
-def process_of_rank(run: subprocess.Popen, rank: str) -> psutil.Process:
-    (found,) = [p for p in psutil.Process(run.pid).children(recursive=True) if p.environ().get("RANK") == rank]
-    return found
+def process_of_rank(run: Command, rank: int) -> psutil.Process:
+    workers = [worker for server in psutil.Process(run.pid).children() for worker in server.children()]
+    assert len(workers) == 2
+    return sorted(workers, key=lambda worker: worker.pid)[rank]  # started in this order
 
 
-@pytest.mark.parametrize("rank", ["0", "1"])
-def test_process_that_is_killed_is_named_stops_the_others_and_the_pool_resumes(tmp_path, saved, long_pool, rank):
-    run = generate(saved, tmp_path / "pool", "--num-processes", "2")
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_process_that_is_killed_is_named_stops_the_others_and_the_pool_resumes(
+    tmp_path, saved_pipeline, long_pool, rank
+):
+    run = generate(saved_pipeline, tmp_path / "pool", "--num-processes", "2")
     wait_for_images(run, tmp_path / "pool")
     process_of_rank(run, rank).kill()
     said = [line for line in run.communicate()[1].splitlines() if line.strip()]
     assert run.returncode == 128 + signal.SIGKILL
     assert len(said) == 1, said
     assert f"process {rank} was killed by SIGKILL" in said[0]
-    assert generate(saved, tmp_path / "pool", "--resume").wait() == 0
+    assert generate(saved_pipeline, tmp_path / "pool", "--resume").wait() == 0
     assert content(tmp_path / "pool") == long_pool
 
 
-def test_one_process_that_is_told_to_stop_stops_all(tmp_path, saved):
-    run = generate(saved, tmp_path / "pool", "--num-processes", "2")
+@pytest.mark.slow
+def test_one_process_that_is_told_to_stop_stops_all(tmp_path, saved_pipeline):
+    run = generate(saved_pipeline, tmp_path / "pool", "--num-processes", "2")
     wait_for_images(run, tmp_path / "pool")
-    process_of_rank(run, "1").terminate()
+    process_of_rank(run, 1).terminate()
     said = run.communicate()[1]
     assert run.returncode == 128 + signal.SIGTERM
     assert said.count("stopped as asked") == 1
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 @unprivileged_mounts
-def test_full_disk_stops_in_a_line_and_the_pool_resumes_when_there_is_room(tmp_path, saved, long_pool):
+def test_full_disk_stops_in_a_line_and_the_pool_resumes_when_there_is_room(tmp_path, saved_pipeline, long_pool):
     disk = tmp_path / "small disk"
     disk.mkdir()
-    command = f"'{sys.executable}' -m dag_diffusion generate '{disk}/pool' --pipeline '{saved}' {' '.join(LONG)}"
+    command = (
+        f"'{sys.executable}' -m dag_diffusion generate '{disk}/pool' --pipeline '{saved_pipeline}' {' '.join(LONG)}"
+    )
     script = f"""
         mount -t tmpfs -o size=300k none '{disk}'
         {command}; echo "exit code $?" >&2
@@ -159,9 +149,10 @@ def test_full_disk_stops_in_a_line_and_the_pool_resumes_when_there_is_room(tmp_p
     assert content(tmp_path / "copy") == long_pool
 
 
+@pytest.mark.slow
 @unprivileged_mounts
-def test_read_only_disk_is_refused_in_a_line(tmp_path, saved):
-    command = f"'{sys.executable}' -m dag_diffusion generate '{tmp_path}/disk/pool' --pipeline '{saved}'"
+def test_read_only_disk_is_refused_in_a_line(tmp_path, saved_pipeline):
+    command = f"'{sys.executable}' -m dag_diffusion generate '{tmp_path}/disk/pool' --pipeline '{saved_pipeline}'"
     (tmp_path / "disk").mkdir()
     script = f"mount -t tmpfs -o ro none '{tmp_path}/disk'; {command}"
     run = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True)

@@ -19,7 +19,9 @@ from dag_diffusion.data.files import (
 )
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda v: st.lists(v, max_size=5) | st.dictionaries(st.text(), v, max_size=5),
+    max_leaves=8,
 )
 
 
@@ -37,7 +39,7 @@ def test_image_is_written_into_a_new_class_folder(tmp_path):
     assert [p.name for p in (tmp_path / "Ärmel kurz").iterdir()] == ["0.png"]
 
 
-@given(st.lists(st.dictionaries(st.text(), JSON)))
+@given(st.lists(st.dictionaries(st.text(), JSON, max_size=5), max_size=5))
 def test_rows_come_back_from_their_lines(rows):
     lines = json_lines(rows).decode().split("\n")
     assert [json.loads(line) for line in lines[:-1]] == rows

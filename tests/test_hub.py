@@ -217,6 +217,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_datasets_and_diffusers_read_what_was_pushed(hub, chosen, tmp_path):
     push(chosen, "me/small")
     push(tiny_pipeline(), "me/dit")

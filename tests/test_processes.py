@@ -4,11 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from pools_on_disk import content
-from tiny import tiny_pipeline
+from warm import Command
 
 from dag_diffusion.generation.processes import (
     fail_together,
@@ -22,50 +21,47 @@ from dag_diffusion.generation.processes import (
 SMALL = ["--images-per-class", "7", "--num-inference-steps", "2", "--batch-size", "2", "--quiet"]
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny pipeline")
-    tiny_pipeline().save_pretrained(folder)
-    return folder
+def start(*command: object) -> subprocess.Popen:
+    """Start a module in an interpreter of its own, as users do."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-m", *map(str, command)], **pipes, text=True)
 
 
-def run(*command: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-m", *map(str, command)], env=environment, capture_output=True, text=True)
-
-
-def test_any_way_to_start_any_number_of_processes_fills_the_same_pool(tmp_path, saved):
+@pytest.mark.slow
+def test_any_way_to_start_any_number_of_processes_fills_the_same_pool(tmp_path, saved_pipeline):
     generate = ["dag_diffusion", "generate"]
-    options = ["--pipeline", saved, *SMALL]
+    options = ["--pipeline", saved_pipeline, *SMALL]
     accelerate = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
     ports = ["--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    runs = {
-        "one": [*generate, tmp_path / "one", *options],
-        "three": [*generate, tmp_path / "three", *options, "--num-processes", "3"],
-        "accelerate": [*accelerate, *ports, "-m", *generate, tmp_path / "accelerate", *options],
-    }
-    for command in runs.values():
-        done = run(*command)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("21 images in") == 1
+    runs = [
+        Command("generate", tmp_path / "one", *options),
+        start(*generate, tmp_path / "three", *options, "--num-processes", "3"),
+        start(*accelerate, *ports, "-m", *generate, tmp_path / "accelerate", *options),
+    ]
+    for run in runs:
+        shown, told = run.communicate()
+        assert run.returncode == 0, told
+        assert shown.count("21 images in") == 1
     assert "3 process(es)" in (tmp_path / "three" / "generation.log").read_text()
     assert "2 process(es)" in (tmp_path / "accelerate" / "generation.log").read_text()
     assert content(tmp_path / "one") == content(tmp_path / "three") == content(tmp_path / "accelerate")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", [["--classes", "Hat"], ["--log-with", "tensorbord"], ["--target", "1.5"]])
-def test_mistake_is_told_once_however_many_processes_make_it(tmp_path, saved, mistake):
-    done = run(
-        "dag_diffusion", "generate", tmp_path / "pool", "--pipeline", saved, *SMALL, "--num-processes", "2", *mistake
-    )
-    assert done.returncode == 2
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, done.stderr
+def test_mistake_is_told_once_however_many_processes_make_it(tmp_path, saved_pipeline, mistake):
+    options = ["--pipeline", saved_pipeline, *SMALL, "--num-processes", "2", *mistake]
+    run = Command("generate", tmp_path / "pool", *options)
+    told = run.communicate()[1]
+    assert run.returncode == 2
+    lines = [line for line in told.splitlines() if line.strip()]
+    assert len(lines) == 1, told
     assert lines[0].startswith("error: ")
     assert not (tmp_path / "pool").exists()
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr("multiprocessing.forkserver.ensure_running", lambda: None)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     with pytest.raises(ValueError, match="this machine has 2"):
         launch(3, ["generate", "pool"])

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from accelerate.commands.launch import launch_command_parser
 from pools_on_disk import content
-from tiny import tiny_pipeline
 from typer.main import get_command
+from warm import Command
 
 from dag_diffusion.cli.commands import app
 
@@ -100,20 +100,18 @@ def submitted(cluster: Path, pool: Path, pipeline: Path, *more: str) -> subproce
         "SLURM_NNODES": "2",
         "SLURM_GPUS_ON_NODE": "1",
         "SLURM_JOB_ID": str(os.getpid()),
-        "OMP_NUM_THREADS": "1",
     }
     return subprocess.run(["bash", script, pool], env=environment, capture_output=True, text=True)
 
 
-def test_two_nodes_fill_the_pool_that_one_process_fills(tmp_path, cluster):
-    tiny_pipeline().save_pretrained(tmp_path / "tiny")
-    done = submitted(cluster, tmp_path / "two nodes", tmp_path / "tiny")
+@pytest.mark.slow
+def test_two_nodes_fill_the_pool_that_one_process_fills(tmp_path, cluster, saved_pipeline):
+    done = submitted(cluster, tmp_path / "two nodes", saved_pipeline)
     assert done.returncode == 0, done.stderr
     assert "requeue" not in (cluster / "asked").read_text()
     assert "2 process(es)" in (tmp_path / "two nodes" / "generation.log").read_text()
     small = ["--images-per-class", "7", "--num-inference-steps", "2", "--batch-size", "2", "--quiet"]
-    alone = [sys.executable, "-m", "dag_diffusion", "generate", tmp_path / "one", "--pipeline", tmp_path / "tiny"]
-    subprocess.run([*alone, *small], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert Command("generate", tmp_path / "one", "--pipeline", saved_pipeline, *small).wait() == 0
     assert content(tmp_path / "two nodes") == content(tmp_path / "one")
 
 

@@ -5,10 +5,13 @@ with stop_signal() as asked: ...        # SIGTERM sets ``asked`` instead of kill
 """
 
 import logging
+import multiprocessing.forkserver
 import os
+import runpy
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 
 SHUTDOWN_SECONDS = 600  # a batch may take so long after a SIGTERM to the launcher; torchrun's own 30 s are too short
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGHUP}
+PRELOADED = ["dag_diffusion.generation.filling", "dag_diffusion.pipelines.difficulty_guided", "dag_diffusion.loading"]
 
 
 class FailedElsewhereError(RuntimeError):
@@ -98,7 +103,7 @@ def stop_signal() -> Iterator[threading.Event]:
         yield asked
         return
     # who runs under nohup has SIGHUP ignored, and keeps it so
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    numbers = [n for n in STOP_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, lambda number, frame: asked.set()) for number in numbers}
     try:
         yield asked
@@ -129,6 +134,8 @@ def leave_process_group() -> None:
 def launch(num_processes: int, arguments: Sequence[str]) -> int:
     """Run ``dag-diffusion ARGUMENTS`` in several processes on this machine, one a GPU, or sharing the cores.
 
+    They are forked from a server that has imported torch and diffusers once for all of them.
+
     Returns:
         0, or the exit code of the first that failed, whereupon the others are stopped.
 
@@ -136,6 +143,9 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
         ValueError: there are not so many GPUs.
         KilledError: one was killed from outside, as for want of memory; the others are stopped too.
     """
+    # as many threads in each as there are cores would make them wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // num_processes)))
+    _start_server()
     import torch
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -144,8 +154,6 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
     gpus = torch.cuda.device_count()
     if 0 < gpus < num_processes:
         raise ValueError(f"{num_processes} processes need a GPU each, and this machine has {gpus}; ask for {gpus}")
-    # as many threads in each as there are cores would make them wait for each other
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // num_processes)))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -156,12 +164,13 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
         max_restarts=0,  # whoever wants that starts it with accelerate launch
         signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT",  # else workers outlive a closed terminal
         shutdown_timeout=SHUTDOWN_SECONDS,
+        start_method="forkserver",
     )
     for name in list(logging.root.manager.loggerDict):  # the process that failed has said why, in words for people
-        if name.startswith("torch.distributed.elastic"):
+        if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        elastic_launch(config, sys.executable)("-m", "dag_diffusion", *arguments)
+        elastic_launch(config, _run_command)(*arguments)
     except ChildFailedError as error:
         rank, first = error.get_first_failure()
         if first.exitcode > 0:
@@ -175,3 +184,32 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
     except SignalException as error:
         return 128 + error.sigval
     return 0
+
+
+def _start_server() -> None:
+    """Start the server that workers are forked from, while this process goes on with its own imports.
+
+    Signals to stop are blocked in it: it ends with the launcher, and whoever signals a whole group of processes, as
+    Slurm does, must not take it from under workers that finish a batch.
+    """
+    multiprocessing.forkserver.set_forkserver_preload(PRELOADED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _run_command(*arguments: str) -> None:
+    """What a worker does: ``python -m dag_diffusion ARGUMENTS``."""
+    os.setsid()  # so that Ctrl+C comes once, from the launcher, and not from the terminal too
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    sys.argv[1:] = arguments
+    try:
+        runpy.run_module("dag_diffusion", run_name="__main__", alter_sys=True)
+    except SystemExit as stopped:
+        if stopped.code:  # without a code it has to return, which is what the launcher waits for
+            raise
+    except Exception:  # the launcher, which gets it, says nothing
+        traceback.print_exc()
+        raise SystemExit(1) from None

@@ -1,0 +1,119 @@
+"""Python programs in processes that have their imports behind them, so that a test need not wait for those.
+
+A server imports torch, diffusers and the rest once; each program is forked from it.  Where a program starts
+interpreters of its own, as ``--num-processes`` does, they are forked from that program in the same way.
+"""
+
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import runpy
+import sys
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from multiprocessing import util
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import killed  # noqa: F401 - what else the tests run in such a process
+import pytest
+import transformers.models.auto.modeling_auto
+import transformers.models.resnet.modeling_resnet  # noqa: F401 - the tiny classifiers are of this kind
+from accelerate import PartialState  # noqa: F401
+from torch.distributed.launcher import api  # noqa: F401
+
+from dag_diffusion import loading  # noqa: F401
+from dag_diffusion.cli import commands  # noqa: F401
+from dag_diffusion.generation import filling, tracking  # noqa: F401
+
+
+@cache
+def context() -> multiprocessing.context.ForkServerContext:
+    """Where ``Process`` starts one that has imported what this module imports."""
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload([__name__])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # Python 3.11 hands its server no sys.path
+        multiprocessing.forkserver.ensure_running()
+    return found
+
+
+class Module:
+    """``python -m MODULE ARGUMENTS`` with the methods of ``subprocess.Popen``, in a session of its own."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(
+        self, module: str, *arguments: object, env: Mapping[str, str] | None = None, cwd: object = "."
+    ) -> None:
+        self._folder = TemporaryDirectory()
+        self._told = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
+        words = [str(argument) for argument in arguments]
+        environment = dict(os.environ if env is None else env)
+        options = (module, words, environment, os.path.abspath(cwd), self._told)
+        self._process = context().Process(target=_run, args=options)
+        self._process.start()
+        self.pid = self._process.pid
+        while self.poll(timeout=0.001) is None and os.getsid(self.pid) != self.pid:
+            pass
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self, timeout: float = 0.0) -> int | None:
+        """The exit code once it has ended, for which it has so many seconds."""
+        self._process.join(timeout)
+        return self.returncode
+
+    def wait(self) -> int:
+        """The exit code, once there is one."""
+        self._process.join()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def communicate(self) -> tuple[str, str]:
+        """Standard output and standard error."""
+        self.wait()
+        return self._told[0].read_text(), self._told[1].read_text()
+
+
+class Command(Module):
+    """``dag-diffusion ARGUMENTS``."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__("dag_diffusion", *arguments)
+
+
+def _run(module: str, arguments: list[str], environment: dict[str, str], folder: str, told: list[Path]) -> None:
+    os.setsid()
+    for number, path in enumerate(told, 1):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, number)
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv[1:] = arguments
+    util.spawnv_passfds = _fork_python
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _fork_python(path: str, arguments: list[str], descriptors: list[int]) -> int:
+    """In place of a new interpreter, to which ``multiprocessing`` gives its code by ``-c``, a fork of this one."""
+    if pid := os.fork():
+        return pid
+    for descriptor in {int(name) for name in os.listdir("/dev/fd")} - {0, 1, 2, *descriptors}:
+        with suppress(OSError):  # that of the listing itself
+            os.close(descriptor)
+    try:
+        exec(arguments[-1], {})  # noqa: S102 - multiprocessing's own
+    except SystemExit:
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)
