@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from dag_diffusion.sampling.paper_rule import divergence as stated_divergence
+from dag_diffusion.sampling.paper_rule import plain_search
 from dag_diffusion.sampling.scales import BINS, LogScale, RawScale, log_scale
 from dag_diffusion.sampling.threshold_search import search_thresholds as search
 
@@ -98,3 +100,11 @@ def test_transform_and_inverse_undo_each_other(low, high, at):
 def test_clipping_everything_is_refused():
     with pytest.raises(ValueError, match="cannot clip"):
         log_scale([0.1, 0.2], 1, 1)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(20, 40), st.floats(-4, 0), st.floats(1, 4), st.integers(0, 1000))
+def test_search_is_the_one_that_the_rule_states(count, mean, spread, seed):
+    values = 1 / (1 + np.exp(-np.random.default_rng(seed).normal(mean, spread, count)))
+    stated, found = plain_search(values, count // 2), search(values, count // 2)
+    assert found == stated or stated_divergence(values, *found) == pytest.approx(stated_divergence(values, *stated))

@@ -111,10 +111,18 @@ def subsample(
         from dag_diffusion.data.class_names import read_class_map
         from dag_diffusion.data.distilled_sets import require_apart, write_distilled_set
         from dag_diffusion.data.pools import PROVENANCE, read_pool, require_writable_target
-        from dag_diffusion.sampling.selection import BY_TARGET, SelectionRule
+        from dag_diffusion.sampling.selection import SelectionRule
         from dag_diffusion.sampling.subsampling import subsample as choose
 
-        rule = SelectionRule(method, search, clipping, scale, diversity, tolerance, evenly)
+        rule = SelectionRule(
+            method,
+            search=search,
+            clipping=clipping,
+            scale=scale,
+            diversity=diversity or None,
+            tolerance=tolerance,
+            evenly=evenly or None,
+        )
         folders = {n: output if len(set(ipc)) == 1 else output / f"ipc-{n}" for n in sorted(set(ipc))}
         for folder in folders.values():
             require_apart(pool, folder)
@@ -122,7 +130,7 @@ def subsample(
         if len(folders) > 1 and (output / PROVENANCE).exists():
             raise FileExistsError(f"{output} is itself a pool; choose a new folder for nested sets")
         images, names = read_pool(pool, scores=scores), None if class_map is None else read_class_map(class_map)
-        wanted = target_of(target, images, names, needed=rule.method in BY_TARGET)
+        wanted = target_of(target, images, names, needed=rule.needs_target)
         options: dict[str, Any] = {"target": wanted, "method": rule, "seed": seed}
         if rule.needs_features:
             with counter("features", len(images), quiet) as progress:
@@ -168,7 +176,7 @@ def show_target(
 
 def _how_near(chosen: "PoolSelection") -> str:
     """What a person wants to know of a selection: distance to the target, and what had to be filled up."""
-    from dag_diffusion.sampling.selection import FILLED
+    from dag_diffusion.sampling.rules import FILLED
 
     near, missing = "", int((chosen.bins == FILLED).sum()) if any(one.quotas for one in chosen.classes.values()) else 0
     if chosen.distance is not None:

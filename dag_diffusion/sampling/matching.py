@@ -11,6 +11,41 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from .coresets import SPREADS
+from .rules import Choice, ClassImages, Goal, TargetRule
+
+
+class Matching(TargetRule):
+    """Choose the images whose difficulties are nearest to the target.
+
+    Args:
+        diversity: a name of ``coresets.SPREADS``, by which nearly equal images are exchanged; None for the exact match.
+        tolerance: what nearly equal means, in difficulty.
+    """
+
+    options = ("diversity", "tolerance")
+
+    def __init__(self, diversity: str | None = None, tolerance: float = 0.01) -> None:
+        self.diversity, self.tolerance = diversity, tolerance
+
+    def choose(self, images: ClassImages, among: np.ndarray, goal: Goal, generator: np.random.Generator) -> Choice:
+        """Match, evenly over the groups if there are any, then exchange."""
+        difficulties, groups = images.difficulties[among], None if images.groups is None else images.groups[among]
+        if groups is None:
+            chosen = match(difficulties, goal.values, goal.ipc)
+        else:
+            chosen = match_evenly(difficulties, goal.values, goal.ipc, groups, generator)
+        if self.diversity is not None:
+            features = difficulties[:, None] if images.features is None else images.features[among]
+            chosen = diversify(
+                difficulties,
+                chosen,
+                features,
+                spread=self.diversity,
+                tolerance=self.tolerance,
+                generator=generator,
+                groups=groups,
+            )
+        return Choice(among[chosen], goal.scale.bins(difficulties[chosen]), goal.quotas())
 
 
 def slot_edges(values: np.ndarray, slots: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,31 +6,40 @@
 ``histogram`` is the rule of arXiv 2601.10090 (predecessor 2507.03331).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, overload
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import cache
+from typing import Any, Literal, overload
 
 import numpy as np
-from scipy.stats import wasserstein_distance
 
-from .coresets import SPREADS, herding, k_center
-from .matching import diversify, match, match_evenly
+from .coresets import SPREADS
+from .matching import Matching
+from .orders import AtRandom, Easiest, Hardest, Herding, KCenter
+from .paper_rule import Histogram
+from .rules import FILLED, Choice, ClassImages, Goal, GoalOf, Rule
 from .scales import BINS, RawScale, Scale, log_scale
-from .targets import TargetDistribution, as_target, even_levels
+from .targets import Target, TargetDistribution, as_target
 from .threshold_search import search_thresholds
 
-METHODS = ("histogram", "matching", "random", "easiest", "hardest", "k-center", "herding")
-BY_TARGET, BY_FEATURES = ("histogram", "matching"), ("k-center", "herding")
-FILLED = -1  # bin of an image that was drawn to fill up a bin that had too few, or by a method without bins
-Target = TargetDistribution | Mapping[str, Sequence[float]] | str | float
+RULES: dict[str, type[Rule]] = {
+    "histogram": Histogram,
+    "matching": Matching,
+    "random": AtRandom,
+    "easiest": Easiest,
+    "hardest": Hardest,
+    "k-center": KCenter,
+    "herding": Herding,
+}
+Method = Literal["matching", "histogram", "random", "easiest", "hardest", "k-center", "herding"]
 
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """How images are chosen; the method's name alone stands for one with the defaults.
+    """How images are chosen; the method's name alone stands for a rule with the defaults.
 
     Attributes:
-        method: one of ``METHODS``; ``matching`` trained better than the paper's ``histogram`` (docs/sampling.md).
+        method: a name of ``RULES``; ``matching`` trained better than the paper's ``histogram`` (docs/sampling.md).
             ``random``, ``easiest``, ``hardest``, ``k-center`` and ``herding`` are baselines.
         search: range of the threshold search: ``pool``, 0..n/2-1, which the authors' recorded thresholds need, or
             ``ipc``, 0..ipc/2-1, as in their released code.
@@ -38,22 +47,23 @@ class SelectionRule:
             pool's, as the paper does; ``values`` bins both by the pool's scale, so that both sides share the bins.
         scale: of the bins: ``log``, the paper's with searched thresholds, or ``raw``, the difficulty itself.
         diversity: of ``matching``: what to exchange nearly equal images by, ``k-center``, ``determinantal`` or
-            ``random``; empty for none, the exact match.
-        tolerance: of that, in difficulty: the greatest loss of Wasserstein-1 distance.
-        evenly: column of the metadata, such as ``mode``, of whose values equally many images are chosen; empty: none.
+            ``random``; None for the exact match.
+        tolerance: of ``diversity``: what nearly equal means, the greatest loss of Wasserstein-1 distance.
+        evenly: column of the metadata, such as ``mode``, of whose values equally many images are chosen.
     """
 
-    method: str = "matching"
-    search: str = "pool"
-    clipping: str = "counts"
-    scale: str = "log"
-    diversity: str = ""
+    method: Method = "matching"
+    _: KW_ONLY
+    search: Literal["pool", "ipc"] = "pool"
+    clipping: Literal["counts", "values"] = "counts"
+    scale: Literal["log", "raw"] = "log"
+    diversity: Literal["k-center", "determinantal", "random"] | None = None
     tolerance: float = 0.01
-    evenly: str = ""
+    evenly: str | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"there is no selection method {self.method!r}; choose one of {', '.join(METHODS)}")
+        if self.method not in RULES:
+            raise ValueError(f"there is no selection method {self.method!r}; choose one of {', '.join(RULES)}")
         if self.search not in ("pool", "ipc"):
             raise ValueError(
                 f"search is {self.search!r}; use 'pool' (as the paper's figures need) or 'ipc' (as its released code)"
@@ -62,10 +72,10 @@ class SelectionRule:
             raise ValueError(f"clipping is {self.clipping!r}; use 'counts' (as the paper) or 'values' (equal bins)")
         if self.scale not in ("log", "raw"):
             raise ValueError(f"scale is {self.scale!r}; use 'log' (as the paper) or 'raw' (the difficulty itself)")
-        if self.diversity not in ("", *SPREADS):
-            raise ValueError(f"diversity is {self.diversity!r}; use one of {', '.join(SPREADS)}, or leave it empty")
+        if self.diversity is not None and self.diversity not in SPREADS:
+            raise ValueError(f"diversity is {self.diversity!r}; use one of {', '.join(SPREADS)}, or None")
         if self.diversity and self.method != "matching":
-            raise ValueError(f"diversity belongs to matching, not to {self.method}; leave it empty, or match")
+            raise ValueError(f"diversity belongs to matching, not to {self.method}; leave it out, or match")
         if self.evenly and self.method == "histogram":
             raise ValueError(
                 f"the histogram rule draws by bins alone, so evenly={self.evenly!r} does not go with it; match"
@@ -76,10 +86,20 @@ class SelectionRule:
     @property
     def needs_features(self) -> bool:
         """Whether it looks at more than difficulties."""
-        return self.method in BY_FEATURES or self.diversity in ("k-center", "determinantal")
+        return RULES[self.method].by_features or self.diversity in ("k-center", "determinantal")
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether it follows a target."""
+        return RULES[self.method].by_target
+
+    def build(self) -> Rule:
+        """The rule itself, with its own options."""
+        kind = RULES[self.method]
+        return kind(**{name: getattr(self, name) for name in kind.options})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Selection:
     """What was chosen in one class, and how far it met the target.
 
@@ -109,18 +129,40 @@ class Selection:
 
 
 @overload
-def select(difficulties: Sequence[float] | np.ndarray, ipc: int, **options: Any) -> Selection: ...
+def select(
+    difficulties: Sequence[float] | np.ndarray,
+    ipc: int,
+    *,
+    target: Target | None = ...,
+    method: Method | SelectionRule = ...,
+    seed: int | Sequence[int] = ...,
+    class_name: str = ...,
+    names: Sequence[str] | np.ndarray | None = ...,
+    features: np.ndarray | None = ...,
+    groups: Sequence[Any] | np.ndarray | None = ...,
+) -> Selection: ...
 @overload
-def select(difficulties: Sequence[float] | np.ndarray, ipc: Sequence[int], **options: Any) -> dict[int, Selection]: ...
-def select(  # type: ignore[misc] # the overloads leave the options to this one
+def select(
+    difficulties: Sequence[float] | np.ndarray,
+    ipc: Sequence[int],
+    *,
+    target: Target | None = ...,
+    method: Method | SelectionRule = ...,
+    seed: int | Sequence[int] = ...,
+    class_name: str = ...,
+    names: Sequence[str] | np.ndarray | None = ...,
+    features: np.ndarray | None = ...,
+    groups: Sequence[Any] | np.ndarray | None = ...,
+) -> dict[int, Selection]: ...
+def select(
     difficulties: Sequence[float] | np.ndarray,
     ipc: int | Sequence[int],
     *,
     target: Target | None = None,
-    method: str | SelectionRule = "matching",
+    method: Method | SelectionRule = "matching",
     seed: int | Sequence[int] = 0,
     class_name: str = "",
-    names: Sequence[str] | None = None,
+    names: Sequence[str] | np.ndarray | None = None,
     features: np.ndarray | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
 ) -> Selection | dict[int, Selection]:
@@ -130,8 +172,8 @@ def select(  # type: ignore[misc] # the overloads leave the options to this one
         difficulties: ``(n,)`` in [0, 1], n >= ipc.
         ipc: images to keep, at least 1; several numbers give nested sets, each within the next larger one.
         target: needed by ``histogram`` and ``matching``; with others it only adds the distance.
-        method: a name of ``METHODS``, or a rule with options.
-        seed: of all draws.
+        method: a name of ``RULES``, or a rule with options.
+        seed: random seed of all draws.
         class_name: the class in the target's reference.
         names: of the images, so that the choice does not depend on their order; without them it goes by position.
         features: ``(n, dim)``, needed by ``k-center``, ``herding`` and those kinds of diversity.
@@ -151,8 +193,16 @@ def select(  # type: ignore[misc] # the overloads leave the options to this one
         raise ValueError(f"there are {len(values)} difficulties but {len(names)} names; give one name an image")
     order = np.arange(len(values)) if names is None else np.argsort(np.asarray(names, str), kind="stable")
     features = None if features is None else np.asarray(features)[order]
-    images = _Images(values[order], features, np.asarray(groups)[order] if rule.evenly else None, order)
-    found = dict(_nested(images, sizes[::-1], rule, wanted, class_name, np.random.default_rng(seed)))
+    images = ClassImages(
+        difficulties=values[order],
+        features=features,
+        groups=np.asarray(groups)[order] if rule.evenly else None,
+        positions=order,
+    )
+    goal_of, falling = _goals(images.difficulties, rule, wanted, class_name), sizes[::-1]
+    choices = rule.build().sets(images, falling, goal_of, np.random.default_rng(seed))
+    chosen = dict(zip(falling, choices, strict=True))
+    found = _ranked(images, chosen, goal_of, rule.needs_target)
     return {size: found[size] for size in sizes} if isinstance(ipc, Iterable) else found[sizes[0]]
 
 
@@ -185,7 +235,7 @@ def _require(
     groups: Sequence[Any] | np.ndarray | None,
     count: int,
 ) -> None:
-    if rule.method in BY_TARGET and target is None:
+    if rule.needs_target and target is None:
         raise ValueError(
             f"the {rule.method} rule needs a target: 'hill', TargetDistribution.from_reference(...), .beta(...), ..."
         )
@@ -206,123 +256,45 @@ def require_features(features: np.ndarray | None, count: int, rule: SelectionRul
         )
 
 
-@dataclass(frozen=True)
-class _Images:
-    """Of one class, in the order of their names; ``positions`` say where the caller has them."""
+def _goals(values: np.ndarray, rule: SelectionRule, target: TargetDistribution | None, class_name: str) -> GoalOf:
+    """What the target asks of a set of so many images; its thresholds are searched at most once for the whole pool."""
+    if target is None:
+        return lambda ipc: None
+    needs_bins = rule.needs_target or target.relative
 
-    difficulties: np.ndarray
-    features: np.ndarray | None
-    groups: np.ndarray | None
-    positions: np.ndarray
+    @cache
+    def thresholds(limit: int) -> tuple[int, int]:
+        return search_thresholds(values, limit)
 
+    def goal(ipc: int) -> Goal:
+        if rule.scale == "raw" or not needs_bins:
+            return Goal(target=target, class_name=class_name, ipc=ipc, scale=RawScale(), thresholds=None)
+        clipped = thresholds((len(values) if rule.search == "pool" else ipc) // 2)
+        scale = log_scale(values, *clipped)
+        return Goal(target=target, class_name=class_name, ipc=ipc, scale=scale, thresholds=clipped)
 
-def _nested(
-    images: _Images,
-    sizes: Sequence[int],
-    rule: SelectionRule,
-    target: TargetDistribution | None,
-    class_name: str,
-    generator: np.random.Generator,
-) -> Iterator[tuple[int, Selection]]:
-    """Selections from the largest to the smallest; those by a target choose within the next larger one."""
-    values, binned = images.difficulties, rule.method in BY_TARGET
-    kept = np.arange(len(values)) if binned else _order(images, max(sizes), rule.method, generator)
-    thresholds: tuple[int, ...] = ()
-    scale: Any = None  # there is one where there is a target
-    found = []
-    for ipc in sizes:
-        if target is not None and (scale is None or rule.search == "ipc"):
-            thresholds, scale = _scale_of(values, ipc, rule, binned or target.relative)
-        wanted: Any = None if target is None else target.values(class_name, scale, ipc)
-        bins, quotas = np.full(ipc, FILLED), np.zeros(0, np.int64)
-        if target is not None and rule.method == "histogram":
-            counts: Any = thresholds if rule.clipping == "counts" and thresholds else None
-            quotas = target.quotas(class_name, ipc, scale, counts)
-            chosen, bins = _draw(scale.bins(values[kept]), quotas, generator)
-            kept = kept[chosen]
-        elif target is not None and rule.method == "matching":
-            kept = kept[_match(images, kept, ipc, rule, wanted, generator)]
-            quotas, bins = target.quotas(class_name, ipc, scale), scale.bins(values[kept])
-        else:
-            kept = kept[:ipc]
-        distances: tuple[float | None, ...] = (None, None)
-        if wanted is not None:
-            nearest = (values[kept], np.quantile(wanted, even_levels(ipc), method="inverted_cdf"))
-            distances = tuple(float(wasserstein_distance(those, wanted)) for those in nearest)
-        described = (thresholds, scale) if binned else ((), None)
-        found.append((ipc, kept, bins, tuple(int(quota) for quota in quotas), *described, *distances))
-    yield from _ranked(images, found)
+    return goal
 
 
-def _scale_of(values: np.ndarray, ipc: int, rule: SelectionRule, needed: bool) -> tuple[tuple[int, ...], Scale]:
-    """Thresholds, if they have to be searched, and the scale of the bins."""
-    if rule.scale == "raw" or not needed:
-        return (), RawScale()
-    thresholds = search_thresholds(values, (len(values) if rule.search == "pool" else ipc) // 2)
-    return thresholds, log_scale(values, *thresholds)
-
-
-def _order(images: _Images, count: int, method: str, generator: np.random.Generator) -> np.ndarray:
-    """The first ``count`` images of a method that needs no target; fewer are its beginning."""
-    values, groups = images.difficulties, images.groups
-    length = count if groups is None else len(values)
-    if method == "random":
-        order = generator.permutation(len(values))[:length]
-    elif method in ("easiest", "hardest"):
-        order = np.argsort(values if method == "easiest" else -values, kind="stable")[:length]
-    else:
-        order = (k_center if method == "k-center" else herding)(np.asarray(images.features), length)
-    if groups is None:
-        return order
-    # the first of every group, then the second of every group, and so on
-    return order[np.argsort(_turns(groups[order]), kind="stable")][:count]
-
-
-def _turns(groups: np.ndarray) -> np.ndarray:
-    """How many of the same group stand before each, ``(n,)``."""
-    turns = np.empty(len(groups), np.int64)
-    for group in np.unique(groups):
-        members = np.flatnonzero(groups == group)
-        turns[members] = np.arange(len(members))
-    return turns
-
-
-def _draw(bins: np.ndarray, quotas: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Positions drawn, and the bin that each was drawn for."""
-    drawn = [
-        generator.permutation(np.flatnonzero(bins == number))[:quota]  # a bin with too few gives all it has
-        for number, quota in enumerate(quotas)
-    ]
-    chosen = np.concatenate(drawn)
-    rest = generator.permutation(np.setdiff1d(np.arange(len(bins)), chosen))[: quotas.sum() - len(chosen)]
-    labels = np.concatenate([np.repeat(np.arange(BINS), [len(d) for d in drawn]), np.full(len(rest), FILLED)])
-    return np.concatenate([chosen, rest]), labels
-
-
-def _match(
-    images: _Images,
-    kept: np.ndarray,
-    ipc: int,
-    rule: SelectionRule,
-    values: np.ndarray,
-    generator: np.random.Generator,
-) -> np.ndarray:
-    difficulties, groups = images.difficulties[kept], None if images.groups is None else images.groups[kept]
-    if groups is None:
-        chosen = match(difficulties, values, ipc)
-    else:
-        chosen = match_evenly(difficulties, values, ipc, groups, generator)
-    if not rule.diversity:
-        return chosen
-    features = difficulties[:, None] if images.features is None else images.features[kept]
-    options: dict[str, Any] = {"spread": rule.diversity, "tolerance": rule.tolerance, "groups": groups}
-    return diversify(difficulties, chosen, features, **options, generator=generator)
-
-
-def _ranked(images: _Images, found: Sequence[tuple]) -> Iterator[tuple[int, Selection]]:
-    """Each set in the order of ranks: whoever is in a smaller one comes first."""
-    smallest = {index: ipc for ipc, kept, *_ in found for index in kept.tolist()}  # the last, smallest one stays
-    for ipc, kept, bins, quotas, *described in found:
-        order = np.argsort([smallest[index] for index in kept.tolist()], kind="stable")
-        drawn = np.bincount(bins[bins != FILLED], minlength=BINS).tolist() if quotas else ()
-        yield ipc, Selection(images.positions[kept[order]], bins[order], quotas, tuple(drawn), *described)
+def _ranked(
+    images: ClassImages, found: Mapping[int, Choice], goal_of: Callable[[int], Goal | None], binned: bool
+) -> dict:
+    """Each set in the order of ranks: the members of a smaller set come first."""
+    smallest = {row: size for size, choice in found.items() for row in choice.chosen.tolist()}  # the last one stays
+    ranked = {}
+    for size, choice in found.items():
+        goal = goal_of(size)
+        order = np.argsort([smallest[row] for row in choice.chosen.tolist()], kind="stable")
+        distance, floor = (None, None) if goal is None else goal.distances(images.difficulties[choice.chosen])
+        drawn = np.bincount(choice.bins[choice.bins != FILLED], minlength=BINS).tolist() if len(choice.quotas) else ()
+        ranked[size] = Selection(
+            indices=images.positions[choice.chosen[order]],
+            bins=choice.bins[order],
+            quotas=tuple(choice.quotas.tolist()),
+            found=tuple(drawn),
+            thresholds=goal.thresholds or () if goal is not None and binned else (),
+            scale=goal.scale if goal is not None and binned else None,
+            distance=distance,
+            floor=floor,
+        )
+    return ranked

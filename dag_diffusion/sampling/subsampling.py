@@ -16,8 +16,8 @@ from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.pools import Pool, read_pool
 
 from .scales import LogScale
-from .selection import Selection, SelectionRule, Target, require_features, select, sizes_of
-from .targets import as_target
+from .selection import Method, Selection, SelectionRule, require_features, select, sizes_of
+from .targets import Target, as_target
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,39 @@ class PoolSelection:
 
 
 @overload
-def subsample(pool: Any, ipc: int, **options: Any) -> PoolSelection: ...
+def subsample(
+    pool: Pool | str | Path | Sequence[float] | np.ndarray,
+    ipc: int,
+    *,
+    target: Target | None = ...,
+    method: Method | SelectionRule = ...,
+    seed: int = ...,
+    labels: Sequence[int] | np.ndarray | None = ...,
+    class_names: Mapping[int, str] | None = ...,
+    features: np.ndarray | None = ...,
+    groups: Sequence[Any] | np.ndarray | None = ...,
+    skip_unscored: bool = ...,
+) -> PoolSelection: ...
 @overload
-def subsample(pool: Any, ipc: Sequence[int], **options: Any) -> dict[int, PoolSelection]: ...
-def subsample(  # type: ignore[misc] # the overloads leave the options to this one
+def subsample(
+    pool: Pool | str | Path | Sequence[float] | np.ndarray,
+    ipc: Sequence[int],
+    *,
+    target: Target | None = ...,
+    method: Method | SelectionRule = ...,
+    seed: int = ...,
+    labels: Sequence[int] | np.ndarray | None = ...,
+    class_names: Mapping[int, str] | None = ...,
+    features: np.ndarray | None = ...,
+    groups: Sequence[Any] | np.ndarray | None = ...,
+    skip_unscored: bool = ...,
+) -> dict[int, PoolSelection]: ...
+def subsample(
     pool: Pool | str | Path | Sequence[float] | np.ndarray,
     ipc: int | Sequence[int],
     *,
     target: Target | None = None,
-    method: str | SelectionRule = "matching",
+    method: Method | SelectionRule = "matching",
     seed: int = 0,
     labels: Sequence[int] | np.ndarray | None = None,
     class_names: Mapping[int, str] | None = None,
@@ -99,8 +123,8 @@ def subsample(  # type: ignore[misc] # the overloads leave the options to this o
         pool: from ``read_pool``, the path of one, or just difficulties ``(n,)`` in [0, 1].
         ipc: images per class; several numbers give nested sets.
         target: a ``TargetDistribution``, a preset's name, one difficulty, or {class name: reference difficulties}.
-        method: a name of ``METHODS``, or a ``SelectionRule`` with options.
-        seed: of all draws.
+        method: a name of ``RULES``, or a ``SelectionRule`` with options.
+        seed: random seed of all draws.
         labels, class_names: with plain difficulties: class of each image, and its name; one class without a name else.
         features: ``(n, dim)``, for methods that need them; see ``select``.
         groups: with plain difficulties and a rule with ``evenly``: group of each image; a pool's are in its metadata.

@@ -212,7 +212,6 @@ class Reference(TargetDistribution):
     name: str
 
     def values(self, class_name: str, scale: Scale | None = None, ipc: int | None = None) -> np.ndarray:
-        """Its own; see ``TargetDistribution``."""
         found = self.by_class.get(class_name, self.by_class.get(EVERY_CLASS))
         if found is None:
             raise ValueError(
@@ -221,7 +220,6 @@ class Reference(TargetDistribution):
         return found
 
     def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
-        """Its own; see ``TargetDistribution``."""
         if thresholds is not None and isinstance(scale, LogScale):
             values = self.values(class_name)
             if sum(thresholds) >= len(values):  # a reference smaller than the pool, of which nothing would be left
@@ -230,7 +228,6 @@ class Reference(TargetDistribution):
         return super().quotas(class_name, ipc, scale)
 
     def summary(self) -> dict[str, Any]:
-        """For the record."""
         return {"name": self.name, "reference": {k: [len(v), float(np.mean(v))] for k, v in self.by_class.items()}}
 
 
@@ -248,17 +245,14 @@ class Shape(TargetDistribution):
         return self.shares if ipc is None or ipc not in known else known[ipc]
 
     def values(self, class_name: str, scale: Scale, ipc: int | None = None) -> np.ndarray:
-        """Its own; see ``TargetDistribution``."""
         shares = self._shares(ipc)
         levels = np.concatenate([[0], np.cumsum(shares)]) / np.sum(shares)
         return scale.inverse(np.interp(even_levels(RESOLUTION), levels, np.arange(BINS + 1) / BINS))
 
     def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
-        """Its own; see ``TargetDistribution``."""
         return largest_remainder(np.array(self._shares(ipc)), ipc)
 
     def summary(self) -> dict[str, Any]:
-        """For the record."""
         return {"name": self.name, "shares": list(self.shares)}
 
 
@@ -271,11 +265,9 @@ class Curve(TargetDistribution):
     name: str
 
     def values(self, class_name: str, scale: Scale | None = None, ipc: int | None = None) -> np.ndarray:
-        """Its own; see ``TargetDistribution``."""
         return np.interp(even_levels(RESOLUTION if len(self.knots) > 1 else 1), self.levels, self.knots)
 
     def summary(self) -> dict[str, Any]:
-        """For the record."""
         few = slice(None, None, max(1, len(self.knots) // 20))
         return {"name": self.name, "levels": self.levels[few].tolist(), "difficulties": self.knots[few].tolist()}
 
@@ -298,7 +290,6 @@ class Mixture(TargetDistribution):
         return any(target.relative for target in self.targets)
 
     def values(self, class_name: str, scale: Scale, ipc: int | None = None) -> np.ndarray:
-        """Its own; see ``TargetDistribution``."""
         parts = [target.values(class_name, scale, ipc) for target in self.targets]
         weights = np.concatenate([np.full(len(p), w / len(p)) for w, p in zip(self.weights, parts, strict=True)])
         values = np.concatenate(parts)
@@ -307,7 +298,6 @@ class Mixture(TargetDistribution):
         return values[order][np.minimum(at, len(values) - 1)]
 
     def summary(self) -> dict[str, Any]:
-        """For the record."""
         return {"name": self.name, "parts": [target.summary() for target in self.targets]}
 
 
@@ -332,19 +322,19 @@ class PerClass(TargetDistribution):
         return self.targets[class_name]
 
     def values(self, class_name: str, scale: Scale, ipc: int | None = None) -> np.ndarray:
-        """Its own; see ``TargetDistribution``."""
         return self.of(class_name).values(class_name, scale, ipc)
 
     def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
-        """Its own; see ``TargetDistribution``."""
         return self.of(class_name).quotas(class_name, ipc, scale, thresholds)
 
     def summary(self) -> dict[str, Any]:
-        """For the record."""
         return {"name": self.name, "classes": {name: target.summary() for name, target in self.targets.items()}}
 
 
-def as_target(target: TargetDistribution | Mapping[str, Sequence[float]] | str | float) -> TargetDistribution:
+Target = TargetDistribution | Mapping[str, Sequence[float] | np.ndarray] | str | float
+
+
+def as_target(target: Target) -> TargetDistribution:
     """A target from the shortest way to say it: a preset's name, one difficulty, or a reference by class."""
     if isinstance(target, TargetDistribution):
         return target
