@@ -11,7 +11,7 @@ demo: $(VENV)/.demo
 # The checks run beside the tests, and show what they found after them.
 test: $(VENV)/.test
 	@$(MAKE) --no-print-directory --keep-going lint types > $(VENV)/checks.log 2>&1 & checks=$$!; \
-	$(VENV)/bin/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder; tests=$$?; \
+	$(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder; tests=$$?; \
 	wait $$checks || { cat $(VENV)/checks.log; exit 1; }; \
 	exit $$tests
 

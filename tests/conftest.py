@@ -7,19 +7,13 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of torch, here and in what is started: as
 
 import pytest
 
-# What takes longest starts first, so that no worker of pytest-xdist is left with it when the others are done; each
-# module is one group, for its fixtures' sake, unless its tests say otherwise (pytest.mark.xdist_group).
+# What takes longest starts first, so that no worker of pytest-xdist is left with it when the others are done.
 SLOWEST = ("test_faults", "test_notebooks", "test_processes", "test_scaling", "test_distillation", "test_embedded")
 
 
 def pytest_collection_modifyitems(items):
-    modules = [item.module.__name__.rpartition(".")[2] for item in items]
-    for item, module in zip(items, modules, strict=True):
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(module))
-    order = {module: place for place, module in enumerate(SLOWEST)}
-    places = {id(item): order.get(module, len(order)) for item, module in zip(items, modules, strict=True)}
-    items.sort(key=lambda item: places[id(item)])
+    order = {f"{module}.py": place for place, module in enumerate(SLOWEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture
