@@ -92,7 +92,7 @@ class Killed(BaseException):
 def kill_at(images: int):
     """A progress callback that lets so many images come and then kills the run."""
 
-    def tell(done, total):
+    def tell(stage, done, total):
         if done >= images:
             raise Killed
 
@@ -111,7 +111,7 @@ def test_interrupted_pool_resumes_to_the_same_files(tmp_path, pipeline):
         STEERED,
         batch_size=2,
         resume=True,
-        progress=lambda done, total: gather.append((done, total)),
+        progress=lambda stage, done, total: gather.append((done, total)),
     )
     assert gather[0][0] >= 4
     assert gather[-1] == (9, 9)
@@ -145,7 +145,7 @@ def test_resume_with_other_settings_says_which_differ(tmp_path, pipeline):
 
 
 def test_second_run_on_one_folder_is_refused(tmp_path, pipeline):
-    def start_another(done, total):
+    def start_another(stage, done, total):
         with pytest.raises(FileExistsError, match="another run"):
             fill_pool(pipeline, tmp_path / "pool", SMALL, resume=True)
 
@@ -310,7 +310,7 @@ def interrupted(pipeline, folder, config=SMALL):
     class StoppedHere(BaseException):
         pass
 
-    def stop(done, total):
+    def stop(stage, done, total):
         if done >= 4:
             raise StoppedHere
 

@@ -18,7 +18,7 @@ class StoppedHere(BaseException):
 
 
 def half_filled(pipeline, folder):
-    def stop(done, total):
+    def stop(stage, done, total):
         if done >= 4:
             raise StoppedHere
 

@@ -202,8 +202,8 @@ def test_progress_counts_every_image(tmp_path):
     write_images(tmp_path, {"Bag": 5})
     (tmp_path / "Bag/00001.png").write_bytes(b"no image")
     seen = []
-    score_pool(read_pool(tmp_path), tiny_classifier(), batch_size=2, on_error="skip", progress=seen.append)
-    assert seen == [2, 2, 1]
+    score_pool(read_pool(tmp_path), tiny_classifier(), batch_size=2, on_error="skip", progress=lambda *told: seen.append(told))
+    assert seen == [("images", done, 5) for done in (0, 2, 4, 5)]
 
 
 @given(count=st.integers(0, 40), batch_size=st.integers(1, 9))

@@ -204,7 +204,7 @@ def finish(folder: Path, jobs: Sequence[ImageJob], *, patience: float = 0.0) -> 
     deadline = time.monotonic() + patience
     while missing := _missing(rows := {row["file_name"]: row for row in rows_so_far(folder)}, jobs):
         if time.monotonic() >= deadline:
-            raise OSError(f"{len(missing)} images of {folder} are missing ({missing[0]}, ...); run it with --resume")
+            raise OSError(f"{len(missing)} images of {folder} are missing ({missing[0]}, ...); go on with resume=True")
         time.sleep(1)
     ordered = sorted((rows[job.file_name] for job in jobs), key=lambda row: (row["label"], row["file_name"]))
     write_atomically(folder / METADATA, json_lines(ordered))
