@@ -200,7 +200,9 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
     written = classes_written(inputs, pipeline, test)
     names = {label: pipeline.class_names[label] for label in written}
     evaluator = load_guide(inputs.evaluator or embedded.EVALUATOR, device=device)
-    owner = "the evaluator" if inputs.evaluator is not None else "the embedded evaluator (evaluator=... names another)"
+    owner = (
+        "the evaluator" if inputs.evaluator is not None else "the embedded evaluator (evaluator=FOLDER names another)"
+    )
     match_classes(names, class_names_of(evaluator), owner)
     pipeline.guide(pipeline.classifier, list(names))
     tests = real_images(test, names, written)

@@ -318,7 +318,9 @@ def test_scores_of_a_dataset_go_to_a_file_and_come_back(folder, tmp_path):
     images = [{"bytes": path.read_bytes(), "path": None} for path in sorted(folder.glob("*/*.png"))]
     kinds = Features(image=ImageFeature(), label=ClassLabel(names=["Bag", "T-shirt"]))
     Dataset.from_dict({"image": images, "label": [0] * 3 + [1] * 4}, kinds).to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(ValueError, match=r"--output scores\.jsonl and use them with --scores"):
+    with pytest.raises(
+        ValueError, match=r"destination='scores\.jsonl' and read the dataset with scores='scores\.jsonl'"
+    ):
         record(tmp_path / "x.parquet")
     record(tmp_path / "x.parquet", tmp_path / "s.jsonl")
     read = read_pool(tmp_path / "x.parquet", scores=tmp_path / "s.jsonl")
@@ -337,7 +339,7 @@ def test_scores_of_a_list_go_into_the_list(folder, tmp_path):
 def test_folder_that_cannot_be_written_is_known_before_scoring(folder, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # what a read-only folder says to anybody but root
     never_scored(monkeypatch)
-    with pytest.raises(PermissionError, match=r"--output scores\.jsonl .*--scores"):
+    with pytest.raises(PermissionError, match=r"destination='scores\.jsonl' .*scores='scores\.jsonl'"):
         record(folder)
 
 

@@ -91,8 +91,9 @@ def as_options(message: str, options: Collection[str]) -> str:
         if name not in options:
             return match[0]
         flag = f"--{name.replace('_', '-')}"
-        return flag if value == "True" else f"{flag} {value}"
+        return {"True": flag, "None": f"{flag} none"}.get(value, f"{flag} {value}")
 
+    message = message.replace("use_safetensors=None", "--trust-bin")
     message = re.sub(r"\b([a-z]\w*)=('[^']*'|\"[^\"]*\"|[\w./-]*\w)", option, message)
     return re.sub(rf"\b({'|'.join(FUNCTIONS)})\(\)", lambda match: f"dag-diffusion {FUNCTIONS[match[1]]}", message)
 

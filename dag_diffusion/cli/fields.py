@@ -115,7 +115,7 @@ def read_fields(module: str, name: str) -> Mapping[str, Field]:
 
 
 def _type(annotation: ast.expr, default: Any) -> type:
-    """The first type of ``str | None``, ``tuple[str, ...]`` and the like; where a name stands for others, by default."""
+    """The type in ``str | None``, ``tuple[str, ...]`` and the like; where a name stands for it, that of the default."""
     names = [part.id for part in ast.walk(annotation) if isinstance(part, ast.Name)]
     return next((TYPES[name] for name in names if name in TYPES), type(default) if default is not None else str)
 

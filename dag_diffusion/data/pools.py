@@ -143,7 +143,7 @@ def _read(source: "str | Path | Dataset") -> Pool:
         source = Path(source)
         if not source.exists():
             raise FileNotFoundError(
-                f"there is no pool at {source}; give a folder of class folders, or make one with `generate`"
+                f"there is no pool at {source}; give a folder of class folders, or make one by fill_pool()"
             )
         if not _is_table(source):
             return _read_folder(source)

@@ -286,11 +286,11 @@ def pool_status(folder: str | Path, *, verify: bool = False) -> PoolStatus:
     """
     folder = Path(folder)
     if not (folder / PROVENANCE).exists():
-        raise FileNotFoundError(f"{folder} is no pool that `generate` has begun, since it has no {PROVENANCE}")
+        raise FileNotFoundError(f"{folder} is no pool that fill_pool() has begun, since it has no {PROVENANCE}")
     record = read_json_object(folder / PROVENANCE)
     settings, classes = record.get("settings", {}), len(record.get("classes", {}))
     if not (isinstance(settings, dict) and "images_per_class" in settings):
-        raise ValueError(f"{folder} is a pool, but not of `generate`: its {PROVENANCE} names no settings")
+        raise ValueError(f"{folder} is a pool, but not of fill_pool(): its {PROVENANCE} names no settings")
     labels = settings.get("labels")
     classes = classes if labels is None else len(set(labels))
     finished = (folder / METADATA).exists() and not (folder / ROWS).exists()

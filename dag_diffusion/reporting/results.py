@@ -48,7 +48,7 @@ def read_results(paths: Sequence[Path], baseline: str | None = None) -> ShownRes
     records = [(path, read_json_object(path)) for path in paths]
     results = _with_distinct_names([result for path, record in records for result in _trainings(path, record)])
     if not results:
-        raise ValueError(f"{paths[0]} holds no training yet; wait for the first result of `evaluate`, or leave it out")
+        raise ValueError(f"{paths[0]} holds no training yet; wait for the first result of evaluate(), or leave it out")
     if baseline is not None and baseline not in {result.set for result in results}:
         names = ", ".join(dict.fromkeys(result.set for result in results))
         raise ValueError(f"no set of the results is called {baseline!r}; choose the baseline among {names}")
