@@ -115,7 +115,7 @@ def load_compared_sets(
     pools = {name: images for name, images in loaded.items() if names[name].startswith(RANDOM)}
     fixed = {name: images for name, images in loaded.items() if name not in pools}
     if ipc and not pools:
-        raise ValueError(f"ipc={ipc[0]} is for random sets, but no set is random; name one as random:FOLDER, or leave it out")
+        raise ValueError(f"ipc={ipc[0]} is for random sets, but there are none; name one as random:FOLDER, or leave it out")
     sizes = {name: _even_size(name, images) for name, images in fixed.items()} if pools else {}
     drawn_at = sorted(set(ipc) or set(sizes.values()))
     if pools and not drawn_at:
