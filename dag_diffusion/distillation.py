@@ -68,8 +68,8 @@ class DistillationConfig:
         protocol: how to train it: quick, classic or hard-label.  See ``list_protocols``.
         seeds: draws and trainings of each set, paired by seed.  The i-th uses the same seed for every set.
         seed: random seed of the pools.  The seeds of draws and trainings follow from it.
-        num_inference_steps: denoising steps.
-        guidance_scale: strength of classifier-free guidance, on above 1.
+        num_inference_steps: denoising steps; default: the pipeline's own.
+        guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
         mode_scale: strength of mode guidance.  See ``ModeGuidance``.
         inputs: models and real images.
     """

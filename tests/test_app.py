@@ -47,7 +47,7 @@ def answer_of(page):
 
 def test_images_are_those_of_a_pool_with_the_same_seed(pipeline, tmp_path):
     target = TargetDistribution.constant(0.7)
-    pool = fill_pool(pipeline, tmp_path / "pool", PoolConfig(2, labels=[1], target=target, seed=5, **QUICK))
+    pool = fill_pool(pipeline, tmp_path / "pool", PoolConfig(images_per_class=2, labels=[1], target=target, seed=5, **QUICK))
     drawn = draw(pipeline, 1, 0.7, seed=5, count=2, **QUICK)
     for index, image in enumerate(drawn.images):
         assert np.array_equal(np.asarray(image), np.asarray(pool.open(index)))

@@ -70,16 +70,16 @@ def build_app(
     pipeline: Any,
     *,
     evaluator: nn.Module | None = None,
-    guidance_scale: float = 1.5,
-    num_inference_steps: int = 20,
+    guidance_scale: float | None = None,
+    num_inference_steps: int | None = None,
 ) -> Any:
     """The page as ``gradio.Blocks``; ``launch`` starts it.
 
     Args:
         pipeline: a ``DifficultyGuidedPipeline`` with a classifier, on its device.
         evaluator: measures beside the guide.
-        guidance_scale: of classifier-free guidance, where its slider stands at first.
-        num_inference_steps: of every image.
+        guidance_scale: of classifier-free guidance, where its slider stands at first; None: the pipeline's own.
+        num_inference_steps: of every image; None: the pipeline's own.
 
     Raises:
         ValueError: gradio is missing, the pipeline has no classifier, or the evaluator lacks a class.
@@ -90,6 +90,10 @@ def build_app(
     names = distinct_names(pipeline.class_names)
     for scorer in [pipeline.classifier] + ([] if evaluator is None else [evaluator]):
         pipeline.guide(scorer, list(names))  # refuses now what would fail at the first look
+    if guidance_scale is None:
+        guidance_scale = pipeline.default_guidance_scale
+    if num_inference_steps is None:
+        num_inference_steps = pipeline.default_num_inference_steps
     respond = _responder(pipeline, evaluator, num_inference_steps)
     with gradio.Blocks(title="dag-diffusion", fill_width=True) as page:
         gradio.Markdown(INTRODUCTION.format(evaluator="." if evaluator is None else MEASURED_TOO))
@@ -228,8 +232,8 @@ def draw(
     target: float | None,
     *,
     evaluator: nn.Module | None = None,
-    guidance_scale: float = 1.5,
-    num_inference_steps: int = 20,
+    guidance_scale: float | None = None,
+    num_inference_steps: int | None = None,
     seed: int = 0,
     count: int = 4,
     progress: Progress | None = None,
@@ -249,7 +253,7 @@ def draw(
     if not 1 <= count <= MOST:
         raise ValueError(f"{count} images were asked for; the app draws 1 to {MOST} at a time, so choose one of these")
 
-    steps = Stage("steps", num_inference_steps, progress)
+    steps = Stage("steps", num_inference_steps or pipeline.default_num_inference_steps, progress)
 
     def count_step(pipe: Any, step: int, timestep: Any, given: dict) -> dict:
         steps()

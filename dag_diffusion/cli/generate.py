@@ -61,7 +61,7 @@ def generate(
     guidance: Annotated[
         list[str] | None,
         Option(
-            help="NAME=VALUE of GuidanceConfig, such as stop=0.8; may be given several times", rich_help_panel=STEERING
+            help="NAME=VALUE of GuidanceConfig, such as every=2; may be given several times", rich_help_panel=STEERING
         ),
     ] = None,
     modes: Annotated[

@@ -115,7 +115,9 @@ def load_compared_sets(
     pools = {name: images for name, images in loaded.items() if names[name].startswith(RANDOM)}
     fixed = {name: images for name, images in loaded.items() if name not in pools}
     if ipc and not pools:
-        raise ValueError(f"ipc={ipc[0]} is for random sets, but there are none; name one as random:FOLDER, or leave it out")
+        raise ValueError(
+            f"ipc={ipc[0]} is for random sets, but there are none; name one as random:FOLDER, or leave it out"
+        )
     sizes = {name: _even_size(name, images) for name, images in fixed.items()} if pools else {}
     drawn_at = sorted(set(ipc) or set(sizes.values()))
     if pools and not drawn_at:
@@ -175,9 +177,7 @@ def evaluate_folders(
     compared = load_compared_sets(sets, real, ipc=ipc, soft_labels=config.labels == "soft")
     everything = {} if full is None else {f"all of {full.name}": load_images(full, real)}
     name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
-    return run_evaluation(
-        compared, real, config, test_name=name, full=everything, output=output, progress=progress
-    )
+    return run_evaluation(compared, real, config, test_name=name, full=everything, output=output, progress=progress)
 
 
 def run_evaluation(
