@@ -9,7 +9,6 @@ evaluator, which did not.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from .generation.filling import BATCH_SIZE, fill_pool
 from .generation.modes import Modes
 from .generation.plan import PoolConfig
 from .guidance.mode_guidance import ModeGuidance
-from .progress import Progress, Stage
+from .progress import Progress, Stage, renamed
 from .reporting.report import write_report
 from .reporting.reproduction import command_of_run
 from .reporting.results import accuracy_drawings
@@ -63,12 +62,15 @@ class DistillationConfig:
     """One distillation, from noise to test accuracy, by default on what is embedded.
 
     Attributes:
-        ipc: images per class in the final sets, at most as many as there are real training images (embedded: 100).
+        ipc: images per class in the final sets.  At most as many as there are real training images (embedded: 100).
         pool_factor: pool size as a multiple of IPC; the paper advises 5.  So many images are drawn to each mode.
-        network, protocol: of the downstream training.
-        seeds: draws and trainings of each set, paired: the i-th uses the same seed for every set.
-        seed: random seed of the pools, from which those of the draws and trainings follow.
-        mode_scale: how strongly images are drawn to modes; see ``ModeGuidance``.
+        network: classifier to train on each set, such as convnet-3 or resnet-ap-10.  See ``list_networks``.
+        protocol: how to train it: quick, classic or hard-label.  See ``list_protocols``.
+        seeds: draws and trainings of each set, paired by seed.  The i-th uses the same seed for every set.
+        seed: random seed of the pools.  The seeds of draws and trainings follow from it.
+        num_inference_steps: denoising steps; default: the pipeline's own.
+        guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
+        mode_scale: strength of mode guidance.  See ``ModeGuidance``.
         inputs: models and real images.
     """
 
@@ -84,9 +86,9 @@ class DistillationConfig:
     inputs: DistillationInputs = field(default_factory=DistillationInputs)
 
     def __post_init__(self) -> None:
-        for name in ("ipc", "pool_factor", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name, least in {"ipc": 1, "pool_factor": 1, "seeds": 1, "seed": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.inputs.train is None and self.ipc > EMBEDDED_PER_CLASS:
             raise ValueError(
                 f"ipc is {self.ipc}, but there are only {EMBEDDED_PER_CLASS} real images a class to compare with; "
@@ -238,7 +240,7 @@ def fill_pools(
             batch_size=batch_size,
             resume=True,
             source=setup.pipeline_name,
-            progress=partial(progress, f"pool, {name}"),
+            progress=renamed(progress, f"pool, {name}"),
         )
         for name, pool in (("unguided", plain), ("DAG", guided))
     }

@@ -25,9 +25,9 @@ from .data.pools import Pool
 from .evaluation.labelled_images import LabelledImages, load_labelled_images
 from .generation.mode_search import find_pool_modes, merge_modes
 from .generation.modes import Modes
-from .loading import labels_named, load_guide, load_pipeline, precision_named
+from .loading import labels_of, load_guide, load_pipeline
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
-from .progress import Progress, Stage
+from .progress import Progress, renamed
 from .sampling.score_cache import score_and_record
 from .sampling.target_parser import reference_named, target_named
 from .sampling.targets import TargetDistribution
@@ -43,20 +43,24 @@ class DistillationInputs:
     """What a run works with.  None, or nothing, stands for the embedded default.
 
     Attributes:
-        pipeline, guide, evaluator: folders or Hub ids; without a guide, the pipeline's own.
-        train, test: real images, ``FOLDER/CLASS/IMAGE``, where CLASS may be an ImageNet synset.
-        classes: names, synsets or labels, in the order of the trained networks' labels; none for all of ``test``.
-        size: pixels a side for the trained networks; None: as the pipeline draws them.
-        channels: 1 or 3; None: as the test images have them.
-        target: text as ``target_parser`` reads it, where ``reference`` means the real training images; None: DGS
-            follows those, and no image is steered.
-        precision: of the pipeline and its guide; None: as saved.
-        split: what the test images are, for the record, such as ``ilsvrc``.
+        pipeline: folder or Hub id of a DiT pipeline; default: the embedded one.
+        classifier: folder or Hub id of the guide, which scores and steers; default: the pipeline's own.
+        evaluator: folder or Hub id of a classifier of another family that only measures; default: the embedded one.
+        train: real training images, such as train/n01440764/*.JPEG; default: embedded.
+        test: real test images, such as val/n01440764/*.JPEG; default: embedded.
+        classes: class name, ImageNet synset or label, or several with semicolons; default: all of the test images.
+            Their order is that of the trained networks' labels.
+        size: pixels per side for the trained networks; default: as the pipeline generates.
+        channels: 1 (grey) or 3; default: as the test images have them.
+        target: difficulties that DGS follows and images are steered to, as for generate; default: DGS follows the real
+            training images and no image is steered.  ``reference`` means those images.
+        precision: float32, bfloat16 or float16, of pipeline and guide; default: as saved.
+        split: split of the test images, for the record, such as ilsvrc or fastai.
         trust_bin: read .bin weights of a pipeline that has no safetensors.
     """
 
     pipeline: str | None = None
-    guide: str | None = None
+    classifier: str | None = None
     evaluator: str | None = None
     train: str | None = None
     test: str | None = None
@@ -72,15 +76,17 @@ class DistillationInputs:
         if (self.train is None) != (self.test is None):
             raise ValueError(
                 f"train is {self.train!r} and test {self.test!r}, but real images of both kinds are needed; give "
-                "--train and --test, or neither for Fashion-MNIST"
+                "train=FOLDER and test=FOLDER, or neither for Fashion-MNIST"
             )
         if self.channels not in (None, 1, 3):
             raise ValueError(
                 f"channels are {self.channels}, but images have 1 (grey) or 3; leave them out to take the test images'"
             )
-        if self.evaluator is not None and self.evaluator == self.guide:
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"size is {self.size} pixels, but must be at least 1; leave it out for the pipeline's own")
+        if self.evaluator is not None and self.evaluator == self.classifier:
             raise ValueError(
-                f"guide and evaluator are both {self.guide}, so that one would judge its own steering; "
+                f"classifier and evaluator are both {self.classifier}, so that one would judge its own steering; "
                 "give an evaluator of another family"
             )
 
@@ -128,7 +134,7 @@ class DistillationSetup:
     @property
     def scored(self) -> bool:
         """Whether the reference has to be scored, since the embedded one is of another guide or other images."""
-        given = (self.inputs.pipeline, self.inputs.guide, self.inputs.train)
+        given = (self.inputs.pipeline, self.inputs.classifier, self.inputs.train)
         return any(one is not None for one in given)
 
     @property
@@ -183,18 +189,20 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
                 f"there are no real images at {path}; give a folder such as {path}/n01440764/*.JPEG"
             )
     pipeline = load_pipeline(
-        inputs.pipeline or "",
-        inputs.guide or "",
-        device,
-        use_safetensors=None if inputs.trust_bin else True,
-        dtype=precision_named(inputs.precision or ""),
+        inputs.pipeline,
+        classifier=inputs.classifier,
+        device=device,
+        dtype=inputs.precision,
+        trust_bin=inputs.trust_bin,
     )
     if pipeline.classifier is None:
-        raise ValueError(f"{inputs.pipeline} has no classifier of its own; name one by --guide, of the same classes")
+        raise ValueError(f"{inputs.pipeline} has no classifier of its own; give a classifier of the same classes")
     written = classes_written(inputs, pipeline, test)
     names = {label: pipeline.class_names[label] for label in written}
-    evaluator = load_guide(inputs.evaluator or str(embedded.EVALUATOR), device)
-    owner = "the evaluator" if inputs.evaluator is not None else "the embedded evaluator (--evaluator names another)"
+    evaluator = load_guide(inputs.evaluator or embedded.EVALUATOR, device=device)
+    owner = (
+        "the evaluator" if inputs.evaluator is not None else "the embedded evaluator (evaluator=FOLDER names another)"
+    )
     match_classes(names, class_names_of(evaluator), owner)
     pipeline.guide(pipeline.classifier, list(names))
     tests = real_images(test, names, written)
@@ -221,7 +229,7 @@ def classes_written(inputs: DistillationInputs, pipeline: DifficultyGuidedPipeli
     """
     texts = [part.strip() for text in inputs.classes for part in text.split(";") if part.strip()]
     if texts:
-        pairs = [(label, text) for text in texts for label in labels_named(pipeline, text) or []]
+        pairs = [(label, text) for text in texts for label in labels_of(pipeline, text) or []]
     else:
         known = class_names_in(test)
         found = match_classes(known, pipeline.class_names, "the pipeline")
@@ -243,8 +251,8 @@ def reference_for(setup: DistillationSetup, output: Path, progress: Progress | N
     """
     if not setup.scored:
         return reference_named(None, setup.class_names)
-    name = setup.inputs.guide or f"classifier of {setup.pipeline_name}"
-    scored = Stage("real images scored", len(setup.train), progress)
+    name = setup.inputs.classifier or f"classifier of {setup.pipeline_name}"
+    scored = renamed(progress, "real images scored")
     score_and_record(setup.train, {name: setup.pipeline.classifier}, output / SCORES, progress=scored)
     return reference_named(output / SCORES, setup.class_names)
 
@@ -252,7 +260,7 @@ def reference_for(setup: DistillationSetup, output: Path, progress: Progress | N
 def target_for(setup: DistillationSetup, reference: Mapping[str, np.ndarray], output: Path) -> TargetDistribution:
     """The target that was asked for, or the reference itself."""
     if setup.inputs.target in (None, "reference"):
-        name = IN_SAMPLE if setup.scored else "reference"  # by which --target knows the embedded ones
+        name = IN_SAMPLE if setup.scored else "reference"  # by which targets know the embedded ones
         return TargetDistribution.from_reference(reference, name=name)
     text = setup.inputs.target
     if setup.scored:  # the word would mean the embedded images
@@ -268,7 +276,7 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
         of_class, of_all = MOST_ENCODED
         most = max(count, min(of_class, of_all // len(setup.class_names)))
         images = rows_of(setup.train, _some_of_each_class(setup.train, most))
-        encoded = Stage("real images encoded", len(images), progress)
+        encoded = renamed(progress, "real images encoded")
         found = find_pool_modes(setup.pipeline, images, count, batch_size=batch_size, progress=encoded)
         found.save(output / MODES)
     return Modes.load(output / MODES)

@@ -9,25 +9,90 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
 
 from . import embedded
-from .classifiers import refuse_pickles
+from .classifiers import load_classifier, refuse_pickles
 from .data.files import require_writable
+from .generation.processes import this_process
 from .guidance.probes import description_of
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 
-if TYPE_CHECKING:
-    import torch
+PRECISIONS = ("float32", "float16", "bfloat16")
+logger = logging.getLogger(__name__)
 
-    from .pipelines.difficulty_guided import DifficultyGuidedPipeline
+
+def load_pipeline(
+    name: str | Path | None = None,
+    *,
+    classifier: str | Path | None = None,
+    probe: str | Path | None = None,
+    device: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    trust_bin: bool = False,
+) -> DifficultyGuidedPipeline:
+    """A pipeline with its guide, on its device and without progress bars.
+
+    Args:
+        name: folder or Hub id of a DiT pipeline; None: the embedded one.
+        classifier: folder or Hub id of the guide; None: the pipeline's own.
+        probe: folder or Hub id, or ``"none"``; None: the pipeline's own, which another classifier makes useless.
+        device: None: the one that accelerate finds.
+        dtype: of all parts, as torch or by name; None keeps each as it was saved.
+        trust_bin: read .bin weights where there are no safetensors.
+
+    Raises:
+        ValueError: a part cannot be loaded, or there is no such device or precision.
+    """
+    hide_loading_bars()
+    device, precision = resolve_device(device), as_dtype(dtype)
+    options: dict[str, Any] = {}
+    if classifier is not None:
+        options["classifier"] = load_guide(classifier, device=device)
+    if probe not in (None, "none"):
+        options["probe"] = load_probe(probe)
+    elif classifier is not None or probe == "none":
+        options["probe"] = None
+    try:
+        pipeline = DifficultyGuidedPipeline.from_pretrained(
+            embedded.PIPELINE if name is None else name, use_safetensors=None if trust_bin else True, **options
+        )
+    except UnpicklingError as error:
+        raise ValueError(f"{name} has a .bin file that holds more than weights, so that it is not read") from error
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{name} cannot be loaded as a DiT pipeline ({error}); give its folder or Hub id") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return in_precision(pipeline, precision).to(device)
+
+
+def load_embedded_pipeline() -> DifficultyGuidedPipeline:
+    """The embedded default on the CPU, in float32, without progress bars."""
+    return load_pipeline(device="cpu")
+
+
+def load_guide(
+    name: str | Path | None = None, *, device: str | None = None, dtype: torch.dtype | str | None = None
+) -> nn.Module:
+    """A classifier on its device.
+
+    Args:
+        name: folder or Hub id; None: the embedded guide.
+        device: None: the one that accelerate finds.
+        dtype: as torch or by name; None: as it was saved.
+
+    Raises:
+        ValueError: it cannot be loaded, or there is no such device or precision.
+    """
+    hide_loading_bars()
+    device, precision = resolve_device(device), as_dtype(dtype)
+    return load_classifier(embedded.PIPELINE / "classifier" if name is None else name).to(device, precision)
 
 
 def hide_loading_bars() -> None:
@@ -41,52 +106,36 @@ def hide_loading_bars() -> None:
     hub.enable_progress_bars()
 
 
-def load_pipeline(
-    name: str,
-    classifier: str,
-    device: str,
-    *,
-    probe: str = "",
-    use_safetensors: bool | None = True,
-    dtype: "torch.dtype | None" = None,
-) -> Any:
-    """A pipeline with its guide on its device; the embedded one if no name is given.
+def resolve_device(device: str | None = None) -> str:
+    """The device, or the one that accelerate finds, tried out with one number.
 
-    Args:
-        probe: folder or Hub id, ``none``, or empty for the pipeline's own, which another classifier makes useless.
-        use_safetensors: True refuses .bin files, None falls back to them.
-        dtype: of all parts; None keeps each as it was saved.
+    Raises:
+        ValueError: it cannot be used here.
     """
-    from pickle import UnpicklingError  # of a .bin that holds more than weights
-
-    from safetensors import SafetensorError
-
-    from . import embedded
-    from .pipelines.difficulty_guided import DifficultyGuidedPipeline
-
-    hide_loading_bars()
-    device = device_named(device)
-    options = {"classifier": load_guide(classifier, device)} if classifier else {}
-    if probe not in ("", "none"):
-        options["probe"] = load_probe(probe)
-    elif classifier or probe == "none":
-        options["probe"] = None
+    found = str(this_process().device) if device is None else device
     try:
-        pipeline = DifficultyGuidedPipeline.from_pretrained(
-            name or embedded.PIPELINE, use_safetensors=use_safetensors, **options
-        )
-    except UnpicklingError as error:
-        raise ValueError(f"{name} has a .bin file that holds more than weights, so that it is not read") from error
-    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{name} cannot be loaded as a DiT pipeline ({error}); give its folder or Hub id") from error
-    pipeline.set_progress_bar_config(disable=True)
-    return in_precision(pipeline, dtype).to(device)
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"the device {found!r} cannot be used here ({reason}); use device='cpu'") from error
+    return found
 
 
-def in_precision(pipeline: Any, dtype: "torch.dtype | None") -> Any:
+def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """A precision by its name; one of torch, or None, stays.
+
+    Raises:
+        ValueError: there is no such precision.
+    """
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in PRECISIONS:
+        raise ValueError(f"there is no precision {dtype!r}; choose one of {', '.join(PRECISIONS)}, or leave it out")
+    return getattr(torch, dtype)
+
+
+def in_precision(pipeline: DifficultyGuidedPipeline, dtype: torch.dtype | None) -> DifficultyGuidedPipeline:
     """The pipeline in one precision; a VAE that asks for it stays in float32, since it overflows in float16."""
-    import torch
-
     if dtype is not None:
         pipeline.to(dtype)
         if dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
@@ -94,60 +143,12 @@ def in_precision(pipeline: Any, dtype: "torch.dtype | None") -> Any:
     return pipeline
 
 
-def device_named(name: str) -> str:
-    """The device of that name, or the one that accelerate finds, tried out with one number."""
-    import torch
-
-    from .generation.processes import this_process
-
-    device = name or str(this_process().device)
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"the device {device!r} is not to be had ({reason}); use --device cpu") from error
-    return device
-
-
-def load_guide(name: str, device: str, dtype: "torch.dtype | None" = None) -> Any:
-    """A classifier on its device, in its own precision or another; the embedded guide if no name is given."""
-    from . import embedded
-    from .classifiers import load_classifier
-
-    hide_loading_bars()
-    return load_classifier(name or embedded.PIPELINE / "classifier").to(device_named(device), dtype)
-
-
-def load_guides(names: Sequence[str], device: str, dtype: "torch.dtype | None" = None) -> list[Any]:
-    """Several classifiers on their device."""
-    return [load_guide(name, device, dtype) for name in names]
-
-
-def precision_named(name: str) -> Any:
-    """The torch dtype of that name; None for an empty one."""
-    import torch
-
-    if name not in ("", "float32", "float16", "bfloat16"):
-        raise ValueError(f"--precision {name!r} is none; choose float32, float16 or bfloat16, or leave it out")
-    return getattr(torch, name) if name else None
-
-
-def labels_named(pipeline: Any, classes: str) -> list[int] | None:
-    """Labels of "name; name; 3", or None for an empty text, which means all."""
+def labels_of(pipeline: DifficultyGuidedPipeline, classes: str | None) -> list[int] | None:
+    """Labels of ``"name; name; 3"``; None, which means all, for None."""
     if not classes:
         return None
     names = [name.strip() for name in classes.split(";") if name.strip()]
     return [int(name) if name.isdecimal() else pipeline.get_label_ids(name)[0] for name in names]
-
-
-def load_embedded_pipeline() -> DifficultyGuidedPipeline:
-    """The embedded default, in float32, quiet."""
-    pipeline = DifficultyGuidedPipeline.from_pretrained(embedded.PIPELINE)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-logger = logging.getLogger(__name__)
 
 
 def speed_up(
@@ -222,7 +223,7 @@ def require_no_other_files(folder: Path, *, overwrite: bool) -> None:
         return
     ours = _is_probe(folder)
     if not (ours and overwrite):
-        way = "give --overwrite to replace it" if ours else "choose an empty or new folder"
+        way = "give overwrite=True to replace it" if ours else "choose an empty or new folder"
         raise FileExistsError(f"{folder} holds {'a probe' if ours else 'something that is no probe'}; {way}")
 
 
@@ -259,5 +260,5 @@ def load_probe(folder: str | Path) -> nn.Module:
             raise ValueError("but another model")
         probe = ConvNextForImageClassification.from_pretrained(folder, config=config, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{folder} holds no probe ({error}); make one with `dag-diffusion train-probe`") from error
+        raise ValueError(f"{folder} holds no probe ({error}); make one with train_probe()") from error
     return probe.eval().requires_grad_(False)

@@ -139,7 +139,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 raise
             raise OSError(
                 f"{pretrained_model_name_or_path} has no safetensors weights for all of its parts ({error}); "
-                "a .bin is a pickle, which may run any program: use_safetensors=None (--trust-bin) if you trust it"
+                "a .bin is a pickle, which may run any program: use_safetensors=None if you trust it"
             ) from error
 
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, **options: Any) -> str:

@@ -47,7 +47,9 @@ def answer_of(page):
 
 def test_images_are_those_of_a_pool_with_the_same_seed(pipeline, tmp_path):
     target = TargetDistribution.constant(0.7)
-    pool = fill_pool(pipeline, tmp_path / "pool", PoolConfig(2, labels=[1], target=target, seed=5, **QUICK))
+    pool = fill_pool(
+        pipeline, tmp_path / "pool", PoolConfig(images_per_class=2, labels=[1], target=target, seed=5, **QUICK)
+    )
     drawn = draw(pipeline, 1, 0.7, seed=5, count=2, **QUICK)
     for index, image in enumerate(drawn.images):
         assert np.array_equal(np.asarray(image), np.asarray(pool.open(index)))
@@ -63,8 +65,8 @@ def test_evaluator_measures_what_is_shown(pipeline):
 
 def test_steps_are_told(pipeline):
     told = []
-    draw(pipeline, 0, None, count=1, on_step=lambda done, total: told.append((done, total)), **QUICK)
-    assert told == [(1, 2), (2, 2)]
+    draw(pipeline, 0, None, count=1, progress=lambda stage, done, total: told.append((done, total)), **QUICK)
+    assert told == [(0, 2), (1, 2), (2, 2)]
 
 
 @pytest.mark.parametrize("count", [0, MOST + 1])
@@ -123,7 +125,7 @@ def test_memory_that_does_not_suffice_is_told_and_other_faults_are_not_hidden(gr
 
 
 def test_pipeline_without_guide_and_evaluator_of_other_classes_are_refused(gradio, pipeline):
-    with pytest.raises(ValueError, match="--classifier"):
+    with pytest.raises(ValueError, match="give it a classifier"):
         app.build_app(tiny_pipeline(classifier=None))
     with pytest.raises(ValueError, match="no class called 'T-shirt'"):
         app.build_app(pipeline, evaluator=tiny_classifier({0: "tench", 1: "church", 2: "parachute"}))
@@ -153,7 +155,7 @@ def test_two_users_at_once_each_see_their_own_images(gradio, pipeline):
 def test_port_in_use_is_told(gradio, pipeline):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f"port {port} .*--port"):
+        with pytest.raises(OSError, match=f"port {port} .*another port"):
             app.launch(app.build_app(pipeline, **QUICK), host="127.0.0.1", port=port)
 
 

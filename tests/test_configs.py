@@ -133,7 +133,7 @@ def test_saved_selection_is_repeated_by_its_file(tmp_path, pool, call):
 def test_saved_pool_is_repeated_by_its_file(tmp_path, call):
     tiny_pipeline().save_pretrained(tmp_path / "pipeline")
     small = ["--images-per-class", 2, "--num-inference-steps", 2, "--guidance-scale", 1, "--quiet"]
-    steered = ["--pipeline", tmp_path / "pipeline", "--target", 0.5, "--guidance", "recurrence=2", "--classes", "Bag"]
+    steered = ["--pipeline", tmp_path / "pipeline", "--target", 0.5, "--guidance", "every=2", "--classes", "Bag"]
     made = call("generate", tmp_path / "first", *small, *steered, "--save-config", tmp_path / "c.yaml")
     assert made[0] == 0, made
     assert call("generate", tmp_path / "second", "--config", tmp_path / "c.yaml")[0] == 0

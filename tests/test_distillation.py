@@ -179,7 +179,7 @@ def imagenet(tmp_path_factory):
 
 
 def models(folder: Path, *, train="train", test="val"):
-    named = {"--pipeline": "dit", "--guide": "guide", "--evaluator": "evaluator", "--train": train, "--test": test}
+    named = {"--pipeline": "dit", "--classifier": "guide", "--evaluator": "evaluator", "--train": train, "--test": test}
     return [part for option, name in named.items() for part in (option, folder / name)]
 
 
@@ -188,7 +188,7 @@ def small_setup(folder: Path, **changes):
     return load_setup(DistillationInputs(**(inputs | {"classes": WOOF, "size": 16} | changes)), "cpu")
 
 
-PLACES = {"pipeline": "dit", "guide": "guide", "evaluator": "evaluator", "train": "train", "test": "val"}
+PLACES = {"pipeline": "dit", "classifier": "guide", "evaluator": "evaluator", "train": "train", "test": "val"}
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +331,7 @@ def test_settings_of_the_embedded_default_are_what_they_were():
 def run_mistakes(folder: Path) -> dict[str, tuple[list, str]]:
     classes = [part for synset in WOOF[:2] for part in ("--classes", synset)]
     return {
-        "training images alone": (["--train", folder / "train"], "give --train and --test"),
+        "training images alone": (["--train", folder / "train"], "give --train FOLDER and --test FOLDER"),
         "evaluator that steers": ([*models(folder), "--evaluator", folder / "guide"], "judge its own steering"),
         "no such folder": (models(folder, test="value"), "no real images at"),
         "images without class folders": (models(folder, test="val/n01440764"), "sort its images into folders"),
@@ -342,8 +342,8 @@ def run_mistakes(folder: Path) -> dict[str, tuple[list, str]]:
         "more than the real images": ([*models(folder), *classes, "--ipc", 4], "fewer than 4 images"),
         "network too deep": ([*models(folder), *classes, "--network", "convnet-6"], "depth"),
         "two channels": ([*models(folder), "--channels", 2], "channels are 2"),
-        "no guide": (models(folder)[:2] + models(folder)[4:], "--guide"),
-        "evaluator of other classes": (models(folder)[:4] + models(folder)[6:], "--evaluator names another"),
+        "no guide": (models(folder)[:2] + models(folder)[4:], "give a classifier of the same classes"),
+        "evaluator of other classes": (models(folder)[:4] + models(folder)[6:], "--evaluator FOLDER names another"),
     }
 
 

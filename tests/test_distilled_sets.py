@@ -397,7 +397,7 @@ def test_foreign_files_that_come_during_the_run_stay(tmp_path, pool, monkeypatch
 def test_set_that_comes_during_the_run_stays(tmp_path, pool, monkeypatch):
     write(pool, [4], tmp_path / "finished")
     while_copying(monkeypatch, lambda: (tmp_path / "finished").rename(tmp_path / "set"))
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         write(pool, [0, 1], tmp_path / "set")
     assert names(read_pool(tmp_path / "set")) == ["Bag/00002.png"]
 
@@ -444,7 +444,7 @@ def test_empty_current_folder_is_filled_and_stays_the_same(tmp_path, pool, monke
 
 def test_earlier_set_is_replaced_only_when_asked(tmp_path, pool):
     write(pool, [2], tmp_path / "set")
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         write(pool, [3], tmp_path / "set")
     again = write(pool, [3], tmp_path / "set", overwrite=True)
     assert names(again) == ["Bag/00001.png"]

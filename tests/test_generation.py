@@ -92,7 +92,7 @@ class Killed(BaseException):
 def kill_at(images: int):
     """A progress callback that lets so many images come and then kills the run."""
 
-    def tell(done, total):
+    def tell(stage, done, total):
         if done >= images:
             raise Killed
 
@@ -111,7 +111,7 @@ def test_interrupted_pool_resumes_to_the_same_files(tmp_path, pipeline):
         STEERED,
         batch_size=2,
         resume=True,
-        progress=lambda done, total: gather.append((done, total)),
+        progress=lambda stage, done, total: gather.append((done, total)),
     )
     assert gather[0][0] >= 4
     assert gather[-1] == (9, 9)
@@ -145,7 +145,7 @@ def test_resume_with_other_settings_says_which_differ(tmp_path, pipeline):
 
 
 def test_second_run_on_one_folder_is_refused(tmp_path, pipeline):
-    def start_another(done, total):
+    def start_another(stage, done, total):
         with pytest.raises(FileExistsError, match="another run"):
             fill_pool(pipeline, tmp_path / "pool", SMALL, resume=True)
 
@@ -154,7 +154,7 @@ def test_second_run_on_one_folder_is_refused(tmp_path, pipeline):
 
 def test_earlier_pool_is_kept_unless_overwriting_is_asked_for(tmp_path, pipeline):
     first = content(fill_pool(pipeline, tmp_path / "pool", SMALL).path)
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         fill_pool(pipeline, tmp_path / "pool", replace(SMALL, seed=1))
     assert content(tmp_path / "pool") == first
     fill_pool(pipeline, tmp_path / "pool", replace(SMALL, seed=1), overwrite=True)
@@ -300,7 +300,7 @@ def test_rows_that_a_network_disk_shows_late_are_waited_for(tmp_path, pipeline, 
 def test_rows_that_never_come_are_told_with_the_way_out(tmp_path, pipeline):
     fill_pool(pipeline, tmp_path / "pool", SMALL)
     (tmp_path / "pool" / "metadata.jsonl").unlink()
-    with pytest.raises(OSError, match="run it with --resume"):
+    with pytest.raises(OSError, match="go on with resume=True"):
         finish(tmp_path / "pool", plan(SMALL, pipeline.class_names))
 
 
@@ -310,7 +310,7 @@ def interrupted(pipeline, folder, config=SMALL):
     class StoppedHere(BaseException):
         pass
 
-    def stop(done, total):
+    def stop(stage, done, total):
         if done >= 4:
             raise StoppedHere
 
@@ -334,7 +334,7 @@ def test_row_of_another_plan_never_gets_into_a_pool(tmp_path, pipeline):
     run = tmp_path / "pool" / ROWS / "run"
     run.mkdir(parents=True)
     append_rows(run, 1, [{**pool.rows[0], "seed": 1}])
-    with pytest.raises(OSError, match="run it with --resume"):
+    with pytest.raises(OSError, match="go on with resume=True"):
         finish(tmp_path / "pool", plan(SMALL, pipeline.class_names))
 
 

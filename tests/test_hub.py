@@ -326,7 +326,7 @@ def test_card_that_was_edited_on_the_hub_is_kept(hub, chosen, tmp_path, caplog):
     hub.put("me/small", {"README.md": card.replace("## Limits", "## What I think of it").encode()})
     write_images(tmp_path / "other", {"door": 2, "tree": 1})
     assert call("push", tmp_path / "other", "me/small").exit_code == 0
-    assert "--replace-card" in caplog.text
+    assert "replace_card=True" in caplog.text
     kept = hub.files("me/small")["README.md"].decode()
     assert "## What I think of it" in kept
     assert "tree" in kept.split("---")[1]  # the names of the classes are those of the images

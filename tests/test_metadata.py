@@ -59,7 +59,9 @@ def test_rows_are_looked_at_one_by_one_only_when_something_is_wrong(tmp_path, mo
 
 def test_nan_counts_as_unscored(tmp_path):
     pool = Pool(tmp_path, rows_with([0.5, float("nan")]))
-    with pytest.raises(ValueError, match=r"1 of 2 images .*first: Bag/1\.png\); run `dag-diffusion score .*--scores"):
+    with pytest.raises(
+        ValueError, match=r"1 of 2 images .*first: Bag/1\.png\); run score_and_record\(\) .*scores=FILE"
+    ):
         _ = pool.difficulties
 
 
@@ -108,5 +110,8 @@ def test_scores_of_another_pool_are_refused(tmp_path, changes, message):
 
 def test_absent_scores_are_told_with_the_command_that_makes_them(tmp_path):
     pool, _ = scored(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no file of scores at .*none\.jsonl; .*score .*pool --output"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"no file of scores at .*none\.jsonl; .*score_and_record\(\) .*destination=.*none\.jsonl",
+    ):
         read_pool(pool, scores=tmp_path / "none.jsonl")

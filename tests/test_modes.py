@@ -146,9 +146,9 @@ def test_pool_is_encoded_in_the_order_of_its_rows(tmp_path):
     write_images(tmp_path, {"Bag": 3, "Hat": 2})
     pool, done = read_pool(tmp_path), []
     images = torch.stack([torch.from_numpy(np.array(pool.open(i)))[None] for i in range(5)]) / 255
-    latents = encode_pool(tiny_vae(), pool, size=16, batch_size=2, progress=done.append)
+    latents = encode_pool(tiny_vae(), pool, size=16, batch_size=2, progress=lambda *told: done.append(told))
     assert torch.allclose(latents, encode(tiny_vae(), images), atol=1e-6)
-    assert done == [2, 2, 1]
+    assert done == [("images", count, 5) for count in (0, 2, 4, 5)]
 
 
 def test_colour_images_of_any_size_are_fitted_to_the_vae(tmp_path):

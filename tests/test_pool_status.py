@@ -18,7 +18,7 @@ class StoppedHere(BaseException):
 
 
 def half_filled(pipeline, folder):
-    def stop(done, total):
+    def stop(stage, done, total):
         if done >= 4:
             raise StoppedHere
 
@@ -65,14 +65,14 @@ def test_missing_image_and_one_of_another_size_are_found(tmp_path, pipeline):
 
 
 def test_folder_that_generate_has_not_begun_is_refused(tmp_path, pipeline):
-    with pytest.raises(FileNotFoundError, match="no pool that `generate` has begun"):
+    with pytest.raises(FileNotFoundError, match=r"no pool that fill_pool\(\) has begun"):
         pool_status(tmp_path)
     pool = fill_pool(pipeline, tmp_path / "pool", replace(SMALL))
     chosen = subsample(pool, 1, method="random")
     write_distilled_set(
         pool, chosen.indices, tmp_path / "set", columns=chosen.columns, provenance={"selection": chosen.record}
     )
-    with pytest.raises(ValueError, match="not of `generate`"):
+    with pytest.raises(ValueError, match=r"not of fill_pool\(\)"):
         pool_status(tmp_path / "set")
 
 

@@ -264,7 +264,7 @@ def test_other_files_are_never_replaced(trained, tmp_path):
     with pytest.raises(FileExistsError, match="no probe"):
         require_no_other_files(tmp_path, overwrite=True)
     save_probe(trained[0].probe, tmp_path / "probe")
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True"):
         require_no_other_files(tmp_path / "probe", overwrite=False)
     require_no_other_files(tmp_path / "probe", overwrite=True)
 

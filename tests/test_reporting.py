@@ -356,7 +356,7 @@ def test_pool_without_scores_is_refused_and_the_old_report_kept(report, tmp_path
     pool = make_pool(tmp_path / "pool")
     for row in pool.rows:
         row["difficulty"] = None
-    with pytest.raises(ValueError, match="run `dag-diffusion score"):
+    with pytest.raises(ValueError, match=r"run score_and_record\(\)"):
         report(pool)
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["report.html"]
     assert (tmp_path / "out" / "report.html").read_text("utf-8") == old

@@ -31,11 +31,11 @@ class KilledError(Exception):
 
 
 def kill_after(batches: int):
-    seen = []
+    seen = {0}
 
-    def progress(count):
-        seen.extend([count] if count else [])
-        if len(seen) == batches:
+    def progress(stage, done, total):
+        seen.add(done)
+        if len(seen) > batches:
             raise KilledError
 
     return progress
@@ -68,8 +68,8 @@ def test_second_run_scores_nothing_and_changes_nothing(folder, monkeypatch):
     before = (folder / "metadata.jsonl").read_bytes()
     seen = []
     monkeypatch.setattr("dag_diffusion.data.pools.Pool.open", lambda pool, index: pytest.fail("an image was decoded"))
-    assert record(folder, progress=seen.append) == (0, 7, 0)
-    assert sum(seen) == 7
+    assert record(folder, progress=lambda *told: seen.append(told)) == (0, 7, 0)
+    assert seen[-1] == ("images", 7, 7)
     assert (folder / "metadata.jsonl").read_bytes() == before
 
 
@@ -282,7 +282,7 @@ def test_what_comes_into_the_metadata_during_the_run_stays(folder):
     path = folder / "metadata.jsonl"
     before = read_rows(path)
 
-    def edit(count):
+    def edit(stage, done, total):
         rows = [row | {"note": "added", "seed": 99} for row in before[1:]]
         path.write_bytes(json_lines([*rows, before[0] | {"file_name": "Bag/new.png", "difficulty": 0.5}]))
 
@@ -295,7 +295,7 @@ def test_what_comes_into_the_metadata_during_the_run_stays(folder):
 
 
 def test_metadata_that_vanishes_during_the_run_is_written_whole(folder):
-    record(folder, progress=lambda count: (folder / "metadata.jsonl").unlink(missing_ok=True))
+    record(folder, progress=lambda *told: (folder / "metadata.jsonl").unlink(missing_ok=True))
     assert len(read_pool(folder).difficulties) == 7
 
 
@@ -318,7 +318,9 @@ def test_scores_of_a_dataset_go_to_a_file_and_come_back(folder, tmp_path):
     images = [{"bytes": path.read_bytes(), "path": None} for path in sorted(folder.glob("*/*.png"))]
     kinds = Features(image=ImageFeature(), label=ClassLabel(names=["Bag", "T-shirt"]))
     Dataset.from_dict({"image": images, "label": [0] * 3 + [1] * 4}, kinds).to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(ValueError, match=r"--output scores\.jsonl and use them with --scores"):
+    with pytest.raises(
+        ValueError, match=r"destination='scores\.jsonl' and read the dataset with scores='scores\.jsonl'"
+    ):
         record(tmp_path / "x.parquet")
     record(tmp_path / "x.parquet", tmp_path / "s.jsonl")
     read = read_pool(tmp_path / "x.parquet", scores=tmp_path / "s.jsonl")
@@ -337,7 +339,7 @@ def test_scores_of_a_list_go_into_the_list(folder, tmp_path):
 def test_folder_that_cannot_be_written_is_known_before_scoring(folder, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)  # what a read-only folder says to anybody but root
     never_scored(monkeypatch)
-    with pytest.raises(PermissionError, match=r"--output scores\.jsonl .*--scores"):
+    with pytest.raises(PermissionError, match=r"destination='scores\.jsonl' .*scores='scores\.jsonl'"):
         record(folder)
 
 

@@ -172,7 +172,7 @@ def test_logits_that_are_not_finite_name_the_first_file(tmp_path):
     guide = tiny_classifier()
     with torch.no_grad():
         guide.classifier[-1].bias[1] = float("nan")
-    with pytest.raises(ValueError, match=r"Bag/00000\.png are not finite in float32; .*--precision float32"):
+    with pytest.raises(ValueError, match=r"Bag/00000\.png are not finite in float32; .*dtype=torch\.float32"):
         score_pool(read_pool(tmp_path), guide)
 
 
@@ -202,8 +202,10 @@ def test_progress_counts_every_image(tmp_path):
     write_images(tmp_path, {"Bag": 5})
     (tmp_path / "Bag/00001.png").write_bytes(b"no image")
     seen = []
-    score_pool(read_pool(tmp_path), tiny_classifier(), batch_size=2, on_error="skip", progress=seen.append)
-    assert seen == [2, 2, 1]
+    score_pool(
+        read_pool(tmp_path), tiny_classifier(), batch_size=2, on_error="skip", progress=lambda *told: seen.append(told)
+    )
+    assert seen == [("images", done, 5) for done in (0, 2, 4, 5)]
 
 
 @given(count=st.integers(0, 40), batch_size=st.integers(1, 9))

@@ -245,7 +245,7 @@ def test_images_without_difficulty_are_refused_or_left_out_as_asked(tmp_path):
     difficulties = {"Bag": [0.1, None, 0.3, 0.4], "Coat": [0.2, 0.3, 0.4, 0.5]}
     write_images(tmp_path, {"Bag": 4, "Coat": 4}, difficulty=lambda name, index: difficulties[name][index])
     pool = read_pool(tmp_path)
-    with pytest.raises(ValueError, match="dag-diffusion score"):
+    with pytest.raises(ValueError, match=r"score_and_record\(\)"):
         subsample(pool, 2, target="hill")
     chosen = subsample(pool, 3, target="hill", skip_unscored=True)
     assert {pool.rows[i]["difficulty"] for i in chosen.indices[:3]} == {0.1, 0.3, 0.4}
@@ -373,7 +373,7 @@ def test_two_classes_of_one_name_keep_their_own_targets():
 
 def test_unscored_pool_says_how_to_score_it_but_random_needs_no_scores(tmp_path):
     write_images(tmp_path, {"Bag": 3})
-    with pytest.raises(ValueError, match="dag-diffusion score"):
+    with pytest.raises(ValueError, match=r"score_and_record\(\)"):
         subsample(read_pool(tmp_path), 1, target="hill")
     assert len(subsample(read_pool(tmp_path), 2, method="random").indices) == 2
 

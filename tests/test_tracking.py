@@ -8,9 +8,9 @@ from dag_diffusion.generation.tracking import require_trackers, tracked
 
 def test_tensorboard_gets_a_point_for_each_look(tmp_path):
     with tracked(["tensorboard"], tmp_path / "curves", {"pool": "a"}) as track:
-        track(10, 40)  # of an earlier run
-        track(20, 40)
-        track(40, 40)
+        track("images", 10, 40)  # of an earlier run
+        track("images", 20, 40)
+        track("images", 40, 40)
     events = EventAccumulator(str(tmp_path / "curves" / "dag-diffusion")).Reload()
     assert [(point.step, point.value) for point in events.Scalars("images")] == [(10, 10), (20, 20), (40, 40)]
     speeds = [point.value for point in events.Scalars("images per second")]
@@ -20,7 +20,7 @@ def test_tensorboard_gets_a_point_for_each_look(tmp_path):
 
 def test_without_trackers_nothing_is_written(tmp_path):
     with tracked([], tmp_path / "curves", {}) as track:
-        track(1, 2)
+        track("images", 1, 2)
     assert not list(tmp_path.iterdir())
 
 

@@ -3,6 +3,6 @@
 
 def main() -> None:
     """Entry point of ``dag-diffusion``; nothing heavy is imported before a command runs."""
-    from .commands import main as run
+    from .commands import main as run_command
 
-    run()
+    run_command()

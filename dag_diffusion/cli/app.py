@@ -1,13 +1,9 @@
-"""A small web app: choose a class and how hard its images shall be, and see what steering changes.
+"""A small web app: choose a class and a target difficulty, and see what guidance changes.
 
-    noise(seed, i) -> image i without guidance  |  image i at d*, each with d by the guide and by an evaluator
+    seed, class, i -> noise -> image i without guidance  |  image i at d*, each with d by the guide and by an evaluator
 
 The noise is that of a pool with the same seed.  One request at a time has the pipeline, whose scheduler keeps the state
 of a run; the others wait in a queue.
-
-The images of one look in the app: drawn from the noise of a pool, measured, and laid out in a row of HTML.
-
-seed, class, i -> noise -> image i -> d by the guide, d by an evaluator -> a bar of that length below it
 """
 
 import os
@@ -26,6 +22,7 @@ from dag_diffusion.classifiers import mean_margin
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.images import as_eight_bit
 from dag_diffusion.generation.plan import image_seed
+from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.reporting.figures import PALETTE
 from dag_diffusion.reporting.thumbnails import data_uri
 
@@ -73,26 +70,30 @@ def build_app(
     pipeline: Any,
     *,
     evaluator: nn.Module | None = None,
-    guidance_scale: float = 1.5,
-    num_inference_steps: int = 20,
+    guidance_scale: float | None = None,
+    num_inference_steps: int | None = None,
 ) -> Any:
     """The page as ``gradio.Blocks``; ``launch`` starts it.
 
     Args:
         pipeline: a ``DifficultyGuidedPipeline`` with a classifier, on its device.
         evaluator: measures beside the guide.
-        guidance_scale: of classifier-free guidance, where its slider stands at first.
-        num_inference_steps: of every image.
+        guidance_scale: of classifier-free guidance, where its slider stands at first; None: the pipeline's own.
+        num_inference_steps: of every image; None: the pipeline's own.
 
     Raises:
         ValueError: gradio is missing, the pipeline has no classifier, or the evaluator lacks a class.
     """
     gradio = require_gradio()
     if pipeline.classifier is None:
-        raise ValueError("this pipeline has no guide to steer and to measure by; give a classifier (--classifier)")
+        raise ValueError("this pipeline has no guide to steer and to measure by; give it a classifier")
     names = distinct_names(pipeline.class_names)
     for scorer in [pipeline.classifier] + ([] if evaluator is None else [evaluator]):
         pipeline.guide(scorer, list(names))  # refuses now what would fail at the first look
+    if guidance_scale is None:
+        guidance_scale = pipeline.default_guidance_scale
+    if num_inference_steps is None:
+        num_inference_steps = pipeline.default_num_inference_steps
     respond = _responder(pipeline, evaluator, num_inference_steps)
     with gradio.Blocks(title="dag-diffusion", fill_width=True) as page:
         gradio.Markdown(INTRODUCTION.format(evaluator="." if evaluator is None else MEASURED_TOO))
@@ -157,11 +158,19 @@ def _responder(pipeline: Any, evaluator: nn.Module | None, steps: int) -> Callab
             before = unguided(label, guidance_scale, count, seed)
             yield before, gradio.skip()
 
-            def tell(done: int, total: int) -> None:
+            def advance(stage: str, done: int, total: int) -> None:
                 progress((done, total), desc="steered")
 
-            given: dict[str, Any] = {"guidance_scale": guidance_scale, "count": count, "seed": seed, "on_step": tell}
-            drawn = draw(pipeline, label, target, **given, **options)
+            drawn = draw(
+                pipeline,
+                label,
+                target,
+                guidance_scale=guidance_scale,
+                count=count,
+                seed=seed,
+                progress=advance,
+                **options,
+            )
             yield before, row_of_images(drawn, f"Steered to d* = {target:.2f}", names[label], target)
 
     return respond
@@ -189,7 +198,7 @@ def launch(page: Any, *, host: str | None = None, port: int | None = None, share
     except (OSError, ValueError) as error:
         raise OSError(
             f"the app cannot be served at {host or 'this machine'}, port {port or 'any'} ({str(error).split('.')[0]}); "
-            "give another by --port or --host"
+            "give another port or host"
         ) from error
     return public or local
 
@@ -223,11 +232,11 @@ def draw(
     target: float | None,
     *,
     evaluator: nn.Module | None = None,
-    guidance_scale: float = 1.5,
-    num_inference_steps: int = 20,
+    guidance_scale: float | None = None,
+    num_inference_steps: int | None = None,
     seed: int = 0,
     count: int = 4,
-    on_step: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Drawn:
     """``count`` images of one class, the first ones of a pool with this seed.
 
@@ -236,7 +245,7 @@ def draw(
         target: difficulty in [0, 1]; None draws without difficulty guidance.
         evaluator: another classifier that knows the class by name.
         guidance_scale, num_inference_steps: as of the pipeline.
-        on_step: called with the number of steps done and of all.
+        progress: called with stage, done and total.
 
     Raises:
         ValueError: as the pipeline does, or a count outside 1..``MOST``.
@@ -244,9 +253,10 @@ def draw(
     if not 1 <= count <= MOST:
         raise ValueError(f"{count} images were asked for; the app draws 1 to {MOST} at a time, so choose one of these")
 
-    def told(pipe: Any, step: int, timestep: Any, given: dict) -> dict:
-        if on_step is not None:
-            on_step(step + 1, num_inference_steps)
+    steps = Stage("steps", num_inference_steps or pipeline.default_num_inference_steps, progress)
+
+    def count_step(pipe: Any, step: int, timestep: Any, given: dict) -> dict:
+        steps()
         return {}
 
     output = pipeline(
@@ -255,7 +265,7 @@ def draw(
         guidance_scale=guidance_scale,
         num_inference_steps=num_inference_steps,
         generator=[torch.Generator().manual_seed(image_seed(seed, label, index)) for index in range(count)],
-        callback_on_step_end=told,
+        callback_on_step_end=count_step,
     )
     measured = None if evaluator is None else difficulties_by(evaluator, pipeline, output.images, label)
     return Drawn(output.images, output.difficulties.tolist(), measured)
@@ -280,13 +290,13 @@ def row_of_images(drawn: Drawn, title: str, alt: str, target: float | None = Non
         title, alt: plain text.
         target: marked on the guide's bars.
     """
-    judged = {"guide": drawn.by_guide} | ({} if drawn.by_evaluator is None else {"evaluator": drawn.by_evaluator})
-    means = ", ".join(f"{sum(values) / len(values):.2f} by the {name}" for name, values in judged.items())
+    measured = {"guide": drawn.by_guide} | ({} if drawn.by_evaluator is None else {"evaluator": drawn.by_evaluator})
+    means = ", ".join(f"{sum(values) / len(values):.2f} by the {name}" for name, values in measured.items())
     figures = []
     for i, image in enumerate(drawn.images):
         bars = "".join(
             _bar(name, values[i], target if name == "guide" else None, PALETTE[number][0])
-            for number, (name, values) in enumerate(judged.items())
+            for number, (name, values) in enumerate(measured.items())
         )
         small = " class='small'" if max(image.size) < SMALL else ""
         described = escape(f"{alt}, image {i + 1}", quote=True)

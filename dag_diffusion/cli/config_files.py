@@ -17,6 +17,9 @@ import typer
 from dag_diffusion.data.files import require_writable, write_atomically
 from dag_diffusion.generation.processes import is_main_process
 
+from .fields import set_signature
+from .options import FILES
+
 MARK = "# written by dag-diffusion"  # first words of a saved file, so that no other file is overwritten by one
 OWN = ("config", "save_config", "help")
 
@@ -39,10 +42,7 @@ def _with_config_options(function: Callable[..., None]) -> Callable[..., None]:
             save_config(path, context)
         function(**values)
 
-    given = inspect.signature(function)
-    wrapped: Any = command
-    wrapped.__signature__ = given.replace(parameters=[*given.parameters.values(), *own.values()])
-    command.__annotations__ = function.__annotations__ | _config_options.__annotations__
+    set_signature(command, [*inspect.signature(function).parameters.values(), *own.values()])
     return command
 
 
@@ -58,11 +58,18 @@ def _config_options(
     config: Annotated[
         Path | None,
         typer.Option(
-            "--config", callback=_load, is_eager=True, help="YAML file of options; those of the command line win"
+            "--config",
+            callback=_load,
+            is_eager=True,
+            help="YAML file of options; those of the command line win",
+            rich_help_panel=FILES,
         ),
     ] = None,
     save_config: Annotated[
-        Path | None, typer.Option("--save-config", help="write all options of this run to a file for --config")
+        Path | None,
+        typer.Option(
+            "--save-config", help="write all options of this run to a file for --config", rich_help_panel=FILES
+        ),
     ] = None,
 ) -> None:
     """The parameters that every command gets; typer reads them from here."""

@@ -5,11 +5,13 @@ Bars and errors go to standard error, so that a pipe gets results alone.
 
 import errno
 import logging
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,17 +19,31 @@ import typer
 if TYPE_CHECKING:
     from dag_diffusion.evaluation.tables import Table
     from dag_diffusion.generation.work_queue import PoolStatus
+    from dag_diffusion.progress import Progress
 
 
 QUIET_SECONDS = 600.0  # a batch of large images may take minutes; after ten, a run has most likely ended
 
 
+def report_user_errors(command: Callable[..., None], options: Collection[str] = ()) -> Callable[..., None]:
+    """The command, whose errors of the user become one line and exit code 2; ``options`` are names that it may say."""
+
+    @wraps(command)
+    def reported(**values: Any) -> None:
+        with user_errors(options):
+            command(**values)
+
+    return reported
+
+
 @contextmanager
-def user_errors() -> Iterator[None]:
+def user_errors(options: Collection[str] = ()) -> Iterator[None]:
     """Turn the library's errors, which are written for people, into one line and exit code 2."""
     from dag_diffusion.generation.processes import FailedElsewhereError, KilledError, StoppedError, is_main_process
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OptionsFormatter("%(levelname)s: %(message)s", options))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.captureWarnings(True)
     for noisy in ("py.warnings", "diffusers", "transformers", "httpx", "huggingface_hub", "torchao"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -37,16 +53,16 @@ def user_errors() -> Iterator[None]:
         message = printable(" ".join(str(error).split())) or type(error).__name__
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             message = "the disk is full; free some space and give the command again (generate: with --resume)"
-        typer.echo(f"error: {message}", err=True)
+        typer.echo(f"error: {as_options(message, options)}", err=True)
         raise typer.Exit(2) from None
     except FailedElsewhereError:
         raise typer.Exit(2) from None  # the process that failed has said why
     except KilledError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {as_options(str(error), options)}", err=True)
         raise typer.Exit(128 + error.signal) from None  # as shells say it
     except StoppedError as error:
         if is_main_process():
-            typer.echo(str(error), err=True)
+            typer.echo(as_options(str(error), options), err=True)
         raise typer.Exit(128 + signal.SIGTERM) from None
     except RuntimeError as error:
         if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
@@ -59,18 +75,52 @@ def user_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+FUNCTIONS = {"fill_pool": "generate", "score_and_record": "score", "train_probe": "train-probe", "evaluate": "evaluate"}
+ALIASES = {"dtype": "precision", "destination": "output"}  # what the library calls an option
+
+
+def as_options(message: str, options: Collection[str]) -> str:
+    """A message of the library in the words of the command line: ``resume=True`` is ``--resume``, and so on.
+
+    Args:
+        options: names of parameters that are options; others, such as fields of ``--guidance``, stay.
+    """
+
+    def option(match: re.Match) -> str:
+        name, value = ALIASES.get(match[1], match[1]), match[2].removeprefix("torch.").strip("'\"")
+        if name not in options:
+            return match[0]
+        flag = f"--{name.replace('_', '-')}"
+        return {"True": flag, "None": f"{flag} none"}.get(value, f"{flag} {value}")
+
+    message = message.replace("use_safetensors=None", "--trust-bin")
+    message = re.sub(r"\b([a-z]\w*)=('[^']*'|\"[^\"]*\"|[\w./-]*\w)", option, message)
+    return re.sub(rf"\b({'|'.join(FUNCTIONS)})\(\)", lambda match: f"dag-diffusion {FUNCTIONS[match[1]]}", message)
+
+
+class _OptionsFormatter(logging.Formatter):
+    """Warnings in the words of the command line."""
+
+    def __init__(self, pattern: str, options: Collection[str]) -> None:
+        super().__init__(pattern)
+        self.options = options
+
+    def format(self, record: logging.LogRecord) -> str:
+        return as_options(super().format(record), self.options)
+
+
 def printable(text: str) -> str:
     """A text whose control characters, which a file name may have and a terminal would obey, are shown instead."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 @contextmanager
-def stages(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar for each stage of a distillation, created when the stage begins."""
-    from rich.progress import Progress
+def stages(quiet: bool) -> Iterator["Progress"]:
+    """A progress bar for each stage, created when the stage begins."""
+    from rich.progress import Progress as Bars
 
     bars: dict[str, Any] = {}
-    with Progress(*_columns(), console=_console(), disable=quiet) as progress:
+    with Bars(*_columns(), console=_console(), disable=quiet) as progress:
 
         def update(stage: str, done: int, total: int) -> None:
             if stage not in bars:  # what an earlier run has done does not count as this one's speed
@@ -78,21 +128,6 @@ def stages(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
             progress.update(bars[stage], completed=done)
 
         yield update
-
-
-@contextmanager
-def counter(unit: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """One progress bar that adds up."""
-    done = 0
-    with stages(quiet) as progress:
-
-        def add(more: int) -> None:
-            nonlocal done
-            done = min(total, done + more)
-            progress(unit, done, total)
-
-        progress(unit, 0, total)
-        yield add
 
 
 def _columns() -> list[Any]:

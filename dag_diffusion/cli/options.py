@@ -1,17 +1,26 @@
-"""Options that several commands share: their types, limits and help."""
+"""Options that several commands share: their types, limits, help, and the group that they stand in."""
 
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
+MODELS, SPEED, FILES = "Models", "Speed and memory", "Files and progress"  # groups in the help
+
 PoolPath = Annotated[Path, Argument(help="folder of class folders, or of Dataset.save_to_disk, or a .parquet file")]
 Ipc = Annotated[int, Option(min=1, help="images per class in the final set")]
-Seed = Annotated[int, Option(min=0, help="of every random choice")]
-Quiet = Annotated[bool, Option("--quiet", help="no progress bars")]
-Overwrite = Annotated[bool, Option("--overwrite", help="replace an earlier pool or set in the output folder")]
-Pipeline = Annotated[str, Option(help="folder or Hub id of a DiT pipeline; default: the embedded one")]
-Classifier = Annotated[str, Option(help="folder or Hub id of an image classifier; default: the pipeline's own guide")]
+Seed = Annotated[int, Option(min=0, help="random seed")]
+Quiet = Annotated[bool, Option("--quiet", help="no progress bars", rich_help_panel=FILES)]
+Overwrite = Annotated[
+    bool, Option("--overwrite", help="replace what an earlier run wrote there, and nothing else", rich_help_panel=FILES)
+]
+Pipeline = Annotated[
+    str | None, Option(help="folder or Hub id of a DiT pipeline; default: the embedded one", rich_help_panel=MODELS)
+]
+Classifier = Annotated[
+    str | None,
+    Option(help="folder or Hub id of the guide, a classifier; default: the pipeline's own", rich_help_panel=MODELS),
+]
 Target = Annotated[
     str | None,
     Option(
@@ -20,24 +29,35 @@ Target = Annotated[
         "'0.7*reference + 0.3*hill'"
     ),
 ]
-Classes = Annotated[str, Option(help="class names or labels, separated by semicolons; default: all")]
-TrustBin = Annotated[bool, Option("--trust-bin", help="read .bin weights of a pipeline without safetensors")]
-Steps = Annotated[int | None, Option(min=1, help="denoising steps; default: the pipeline's own")]
-GuidanceScale = Annotated[
-    float | None, Option(help="scale of classifier-free guidance, on above 1; default: the pipeline's own")
+Classes = Annotated[str | None, Option(help="class names or labels, separated by semicolons; default: all")]
+TrustBin = Annotated[
+    bool, Option("--trust-bin", help="read .bin weights of a pipeline without safetensors", rich_help_panel=MODELS)
 ]
 ClassMap = Annotated[
-    Path | None, Option(help="JSON file of the pool's class names to the others', where no rule finds them")
+    Path | None,
+    Option(help="JSON file from the pool's class names to those of the classifier or target, where no rule finds them"),
 ]
 ScoresPath = Annotated[
     Path | None,
     Option("--scores", help="JSON lines that score --output wrote of the pool; default: its metadata"),
 ]
-Device = Annotated[str, Option(help="cpu, cuda, mps, ...; default: what accelerate finds")]
+Device = Annotated[
+    str | None, Option(help="cpu, cuda, mps, ...; default: what accelerate finds", rich_help_panel=SPEED)
+]
 Precision = Annotated[
-    str, Option(help="float32, float16 or bfloat16; default: float16 on CUDA, else the classifier's own")
+    str | None,
+    Option(
+        help="float32, float16 or bfloat16; default: float16 on CUDA, else the classifier's own", rich_help_panel=SPEED
+    ),
 ]
 PipelinePrecision = Annotated[
-    str, Option("--precision", help="float32, bfloat16 or float16; default: as the pipeline was saved")
+    str | None,
+    Option(
+        "--precision",
+        help="float32, bfloat16 or float16; default: as the pipeline was saved",
+        rich_help_panel=SPEED,
+    ),
 ]
-BatchSize = Annotated[int, Option(min=1, help="images at a time")]
+BatchSize = Annotated[
+    int, Option(min=1, help="images at a time; while generating, halved when out of memory", rich_help_panel=SPEED)
+]

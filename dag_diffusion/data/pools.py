@@ -84,8 +84,8 @@ class Pool:
             place = self.listing or self.path
             raise ValueError(
                 f"{len(missing)} of {len(self)} images in {place} have no difficulty (first: "
-                f"{self.rows[missing[0]]['file_name']}); run `dag-diffusion score {place}` first, or give its output "
-                "by --scores"
+                f"{self.rows[missing[0]]['file_name']}); run score_and_record() first, "
+                "or read its output with scores=FILE"
             )
         return self.known_difficulties
 
@@ -127,7 +127,7 @@ def read_pool(source: "str | Path | Dataset", *, scores: str | Path | None = Non
 
     Args:
         source: a folder, a ``.parquet`` file, a folder of ``Dataset.save_to_disk``, or a ``datasets.Dataset``.
-        scores: JSON lines, as ``score --output`` writes them, that difficulties are taken from instead of ``source``.
+        scores: JSON lines, as ``score_and_record`` writes them, that difficulties are taken from instead of ``source``.
 
     Raises:
         FileNotFoundError: there is nothing at ``source``, at ``scores``, or where a list says that its pool is.
@@ -143,7 +143,7 @@ def _read(source: "str | Path | Dataset") -> Pool:
         source = Path(source)
         if not source.exists():
             raise FileNotFoundError(
-                f"there is no pool at {source}; give a folder of class folders, or make one with `generate`"
+                f"there is no pool at {source}; give a folder of class folders, or make one by fill_pool()"
             )
         if not _is_table(source):
             return _read_folder(source)
@@ -179,7 +179,7 @@ def _read_folder(path: Path) -> Pool:
     if not listed and (path / SELECTED).exists():
         return _read_list(path, provenance)
     if not listed and (path / PROVENANCE).exists():
-        raise ValueError(f"the pool at {path} is not finished; go on with the same `generate` command and --resume")
+        raise ValueError(f"the pool at {path} is not finished; go on by fill_pool() with resume=True")
     rows = read_rows(path / METADATA) if listed else _rows_of_folders(path)
     if not rows:
         raise ValueError(f"{path} holds no images; expected {path}/CLASS/IMAGE.png, with or without a {METADATA}")
@@ -276,7 +276,7 @@ def require_writable_target(folder: Path, *, overwrite: bool = False) -> None:
             )
         if not overwrite:
             raise FileExistsError(
-                f"{folder} already holds a pool; add --overwrite to replace it, or choose another folder"
+                f"{folder} already holds a pool; add overwrite=True to replace it, or choose another folder"
             )
     require_writable(folder)
 

@@ -155,16 +155,14 @@ def with_scores(rows: Sequence[Row], scores: Path, pool: Path) -> list[Row]:
     """
     if not scores.is_file():
         raise FileNotFoundError(
-            f"there is no file of scores at {scores}; write one with `dag-diffusion score {pool} --output {scores}`"
+            f"there is no file of scores at {scores}; write it by score_and_record() with destination={str(scores)!r}"
         )
     found = {row["file_name"]: row for row in read_rows(scores)}
     joined = []
     for row in rows:
         name, scored = row["file_name"], found.get(row["file_name"])
         if scored is None:
-            raise ValueError(
-                f"{scores} lacks {name} of {pool}; score the pool again with --output, or give the scores of this pool"
-            )
+            raise ValueError(f"{scores} lacks {name} of {pool}; score the pool again, or give the scores of this pool")
         if scored["class_name"] != row["class_name"]:
             raise ValueError(
                 f"{scores} belongs to another pool: {name} is of the class {scored['class_name']} there and of "

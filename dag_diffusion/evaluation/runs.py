@@ -10,7 +10,7 @@ evaluation goes on after a kill; another one into the same file is refused.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dag_diffusion import embedded
 from dag_diffusion.data.pools import read_pool
+from dag_diffusion.progress import Progress, Stage
 
 from .comparisons import by_setting, setting_of, summarise
 from .dd_ranking import scores, without_augmentation
@@ -57,12 +59,13 @@ class EvaluationConfig:
     """How every set is evaluated.
 
     Attributes:
-        protocol: of the trainings: a name, see ``list_protocols``, or one of your own.
-        networks: names, see ``list_networks``.
+        protocol: how to train: classic, hard-label or quick.  See ``list_protocols``; or a ``Protocol`` of your own.
+        networks: network to train, such as convnet-3, convnet-6-w64, resnet-18, resnet-ap-10 or timm/NAME.  See
+            ``list_networks``.
         seeds: of the trainings and draws.
-        labels: ``hard``, or ``soft`` for those that a teacher has written into every set.
-        track_best: also test while training, and record the best.
-        without_augmentation: train everything a second time without augmentation, for the augmentation-robust score.
+        labels: hard, or soft for those that a teacher has written into every set; never in one table.
+        track_best: also test while training and report the best epoch, as papers do; slow.
+        without_augmentation: train a second time without augmentation, for the augmentation-robust score.
         device: of the trainings.
     """
 
@@ -112,16 +115,18 @@ def load_compared_sets(
     pools = {name: images for name, images in loaded.items() if names[name].startswith(RANDOM)}
     fixed = {name: images for name, images in loaded.items() if name not in pools}
     if ipc and not pools:
-        raise ValueError("--ipc says how many images to draw, but no set is drawn; name one as random:FOLDER")
+        raise ValueError(
+            f"ipc={ipc[0]} is for random sets, but there are none; name one as random:FOLDER, or leave it out"
+        )
     sizes = {name: _even_size(name, images) for name, images in fixed.items()} if pools else {}
     drawn_at = sorted(set(ipc) or set(sizes.values()))
     if pools and not drawn_at:
-        raise ValueError("only random draws are given, so that their IPC is open; add --ipc 10, or a distilled set")
+        raise ValueError("only random draws are given, so that their IPC is open; add ipc=10, or a distilled set")
     for name, size in sizes.items():
         if size not in drawn_at:
             raise ValueError(
                 f"{name} has {size} images a class, but random images are drawn at "
-                f"{' and '.join(map(str, drawn_at))}, which does not compare; add --ipc {size}, or leave --ipc out"
+                f"{' and '.join(map(str, drawn_at))}, which does not compare; add ipc={size}, or leave ipc out"
             )
     return _arrange(loaded, pools, sizes, drawn_at, soft_labels)
 
@@ -138,6 +143,43 @@ def load_images(path: Path, test: LabelledImages, *, soft_labels: bool = False) 
     )
 
 
+def evaluate_folders(
+    sets: Sequence[str],
+    config: EvaluationConfig,
+    *,
+    test: Path | None = None,
+    full: Path | None = None,
+    ipc: Sequence[int] = (),
+    size: int | None = None,
+    output: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[Result], list[Table]]:
+    """Read sets and real images, then ``run_evaluation``.
+
+    Args:
+        sets: as of ``load_compared_sets``.
+        test: real test images; None: those of Fashion-MNIST.
+        full: all real training images, for hard-label recovery.
+        ipc: images per class that random sets are drawn with; by default those of the other sets.
+        size: pixels per side to resize to; None: as the first test image.
+        output, progress: as of ``run_evaluation``.
+
+    Returns:
+        the results of these sets, networks and seeds, and the tables.
+
+    Raises:
+        ValueError: as ``load_compared_sets`` and ``run_evaluation``.
+    """
+    tests = read_pool(test or embedded.TEST)
+    first = tests.open(0)
+    height_and_width = (first.height, first.width) if size is None else (size, size)
+    real = load_labelled_images(tests, size=height_and_width, channels=1 if first.mode == "L" else 3)
+    compared = load_compared_sets(sets, real, ipc=ipc, soft_labels=config.labels == "soft")
+    everything = {} if full is None else {f"all of {full.name}": load_images(full, real)}
+    name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
+    return run_evaluation(compared, real, config, test_name=name, full=everything, output=output, progress=progress)
+
+
 def run_evaluation(
     sets: ComparedSets,
     test: LabelledImages,
@@ -146,14 +188,14 @@ def run_evaluation(
     test_name: str = "",
     full: Mapping[str, LabelledImages] = {},
     output: Path | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[list[Result], list[Table]]:
     """Train on all sets, or on what an earlier run into ``output`` left to do, and make the tables.
 
     Args:
         full: at most one name, and all real images, for hard-label recovery.
         output: JSON file that receives every result at once, with CSV beside it; a second run goes on.
-        progress: called with the number of trainings that are finished since the last call.
+        progress: called with stage, finished trainings and their total.
 
     Returns:
         the results of these sets, networks and seeds, and the tables.
@@ -163,7 +205,8 @@ def run_evaluation(
     """
     settings = _settings(sets, test, config, test_name, full)
     with nullcontext(None) if output is None else evaluation_record(output, settings) as record:
-        results = _train(_jobs(sets, config, full), test, config, test_name, record, progress or (lambda more: None))
+        finished = Stage("trainings", config.trainings(len(sets.sources), full=bool(full)), progress)
+        results = _train(_jobs(sets, config, full), test, config, test_name, record, finished)
     shown = _complete(results, config.seeds)
     tables = evaluation_tables(shown, sets.baselines)
     if sets.has_random and (full or config.without_augmentation):
@@ -265,7 +308,7 @@ def _train(
     config: EvaluationConfig,
     test_name: str,
     record: EvaluationRecord | None,
-    progress: Callable[[int], None],
+    finished: Stage,
 ) -> list[Result]:
     """Results of the jobs, new and recorded ones, and those of the same sets with the other kind of labels."""
     known = [] if record is None else list(record.results)
@@ -278,7 +321,7 @@ def _train(
             new += 1
             if record is not None:
                 record.add(result)
-            progress(1)
+            finished()
 
         found = evaluate(
             sources,
@@ -295,7 +338,7 @@ def _train(
             on_result=keep,
         )
         results += found
-        progress(len(found) - new)
+        finished(len(found) - new)
     names, seen = {name for sources, _, _ in jobs for name in sources}, {result.identity for result in results}
     return results + [
         result

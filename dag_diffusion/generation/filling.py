@@ -27,6 +27,7 @@ from torch import nn
 from dag_diffusion.data.files import differences, locked, write_image
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline, DifficultyGuidedPipelineOutput
+from dag_diffusion.progress import Progress
 
 from .plan import ImageJob, PoolConfig, plan
 from .processes import StoppedError, fail_together, gather, stop_signal, this_process
@@ -65,7 +66,7 @@ def fill_pool(
     overwrite: bool = False,
     source: str | None = None,
     extra_guides: Sequence[nn.Module] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Pool:
     """Generate a pool of images into ``folder``, resumable, under any number of processes.
 
@@ -79,7 +80,7 @@ def fill_pool(
         overwrite: replace an earlier pool.
         source: name of the pipeline, for the record; by default its own ``_name_or_path``.
         extra_guides: more classifiers that steer; see the pipeline.
-        progress: called in the first process with how many images all have written, and how many there will be.
+        progress: called in the first process with stage, images that all processes have written, and total.
 
     Returns:
         The finished pool.
@@ -177,7 +178,7 @@ def _fill(
     draw: Draw,
     batch_size: int,
     asked: threading.Event,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
     log: logging.Logger,
 ) -> None:
     """Draw what is missing, tell how far all processes have come, and finish the pool if nobody asks to stop."""
@@ -196,8 +197,8 @@ def _fill(
             raise
     stopped, count = any(gather(asked.is_set())), tell(last=True)
     if stopped:
-        way = "the same command and --resume" if count else "the same command"
-        raise StoppedError(f"stopped as asked, {count} of {len(jobs)} images are there; go on with {way}")
+        way = "go on with resume=True" if count else "start again"
+        raise StoppedError(f"stopped as asked, {count} of {len(jobs)} images are there; {way}")
     with fail_together():
         if state.is_main_process:
             finish(folder, jobs, patience=PATIENCE if state.num_processes > 1 else 0)
@@ -295,14 +296,14 @@ def _teller(
     run: Path,
     done: int,
     total: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
     log: logging.Logger | None,
 ) -> Callable[..., int]:
     """A function that counts what all processes have written, tells it, and from time to time logs it."""
     rows, begun = RowCount(run), time.monotonic()
     logged = begun
     if progress is not None:
-        progress(done, total)
+        progress("images", done, total)
 
     def tell(*, last: bool = False) -> int:
         nonlocal logged
@@ -310,7 +311,7 @@ def _teller(
             return done
         new, now = rows(), time.monotonic()
         if progress is not None:
-            progress(done + new, total)
+            progress("images", done + new, total)
         if log is not None and (last or now - logged >= LOG_SECONDS):
             rate, logged = new / (now - begun), now
             left = f", about {timedelta(seconds=round((total - done - new) / rate))} left" if rate and not last else ""

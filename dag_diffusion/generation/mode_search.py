@@ -8,7 +8,7 @@ reading of DAG (arXiv 2601.10090), whose own formula we have not seen.  Merging 
 the images, so that a file of 50 modes per class also serves 10 images per class.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from dag_diffusion.classifiers import Preprocessing
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.sampling.scales import BINS
 from dag_diffusion.sampling.scoring import prepared_image, read_ahead, score_pool
 from dag_diffusion.sampling.targets import Reference, TargetDistribution
@@ -49,14 +50,12 @@ def encode(vae: Any, images: Tensor, batch_size: int = 32) -> Tensor:
     return torch.cat([vae.encode(part).latent_dist.mean.float().cpu() for part in inputs]) * vae.config.scaling_factor
 
 
-def encode_pool(
-    vae: Any, pool: Pool, *, size: int, batch_size: int = 32, progress: Callable[[int], None] | None = None
-) -> Tensor:
+def encode_pool(vae: Any, pool: Pool, *, size: int, batch_size: int = 32, progress: Progress | None = None) -> Tensor:
     """Latents of every image of a pool, ``(images, channels, h, w)``, in the order of its rows; see ``encode``.
 
     Args:
         size: side in pixels that the pipeline generates; other images are resized (antialiased) and cropped to it.
-        progress: called with the number of images done in each batch.
+        progress: called with stage, done and total.
 
     Raises:
         UnreadableImageError: a file that is no readable image, named.
@@ -64,11 +63,10 @@ def encode_pool(
     channels = vae.config.in_channels
     fit = Preprocessing(size, size, channels, mean=(0.0,) * channels, std=(1.0,) * channels, crop=1.0)
 
-    latents = []
+    latents, encoded = [], Stage("images", len(pool), progress)
     for batch in read_ahead(partial(prepared_image, pool, preprocessing=fit), range(len(pool)), batch_size):
         latents.append(encode(vae, torch.cat([image for _, image in batch]), batch_size))
-        if progress is not None:
-            progress(len(batch))
+        encoded(len(batch))
     return torch.cat(latents)
 
 
@@ -144,7 +142,7 @@ def find_pool_modes(
     average: int = 1,
     seed: int = 0,
     batch_size: int = 32,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Modes:
     """Encode a folder of real images and find its modes, as ``find_modes``, or with a target by difficulty.
 
@@ -158,7 +156,7 @@ def find_pool_modes(
     scored = not np.isnan(real.known_difficulties).any()
     if target is not None and not scored and pipeline.classifier is None:
         raise ValueError(
-            "modes by difficulty need scores, and this pipeline has no guide; give --classifier to score by"
+            "modes by difficulty need scores, and this pipeline has no guide; load it with a classifier to score by"
         )
     latents = encode_pool(pipeline.vae, real, size=pipeline.image_size[0], batch_size=batch_size, progress=progress)
     names = real.class_names

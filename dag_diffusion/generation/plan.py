@@ -24,12 +24,12 @@ class PoolConfig:
     """What a pool holds.  Together with the pipeline it determines every image.
 
     Attributes:
-        images_per_class: pool size; the paper advises 5 x IPC.
+        images_per_class: images to generate for each class; the paper advises 5 x IPC.
         labels: the pipeline's labels to draw; None for all.
         target: difficulties to steer toward; None: no steering by difficulty.
-        seed: of the pool.
-        num_inference_steps, guidance_scale: denoising steps, and scale of classifier-free guidance; None for the
-            pipeline's own.
+        seed: random seed of the pool.
+        num_inference_steps: denoising steps; default: the pipeline's own.
+        guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
         difficulty_guidance: scale, window and trust region of the steering.
         modes: clusters of real images that each class's images are drawn to in turn.  If modes and images both have
             difficulties, the images with the hardest targets are drawn to the hardest modes.
@@ -49,6 +49,8 @@ class PoolConfig:
     def __post_init__(self) -> None:
         if self.labels is not None and not len(self.labels):
             raise ValueError("the list of labels is empty; name at least one class, or leave it out for all of them")
+        if self.seed < 0:
+            raise ValueError(f"the seed of a pool is {self.seed}, but must not be negative; give 0 or a larger number")
         if self.images_per_class < 1:
             raise ValueError(f"a pool of {self.images_per_class} images per class is empty; ask for at least 1")
 

@@ -38,9 +38,11 @@ class ProbeConfig:
     """How a probe is trained.
 
     Attributes:
-        trajectories: sampling runs; the last tenth of them is kept to measure on.
-        num_inference_steps, guidance_scale: of those runs, best as in later use; None for the pipeline's own.
-        training_steps, batch_size, learning_rate: of AdamW with one cycle of the rate.
+        trajectories: sampling runs to learn from.  The last tenth of them is kept to measure on.
+        num_inference_steps: denoising steps of those runs, best as in later use; default: the pipeline's own.
+        guidance_scale: strength of classifier-free guidance in those runs, on above 1; default: the pipeline's own.
+        training_steps: training steps of the probe.
+        batch_size, learning_rate: of the training by AdamW, with one cycle of the rate.
         hidden_sizes, depths: of the ConvNeXt; its patches are at least 2 wide and leave at most about
             8 x 8 positions, since it should cost little beside the denoiser.
         seed: random seed of the runs, the weights and the batches.

@@ -178,7 +178,7 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
         name = signal.Signals(-first.exitcode).name
         raise KilledError(
             f"process {rank} was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}; "
-            "the same command with --resume goes on",
+            "go on with resume=True",
             -first.exitcode,
         ) from None
     except SignalException as error:

@@ -5,10 +5,12 @@ POOL/generation.log   of process 0        POOL/generation-00003.log ...   of oth
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from dag_diffusion.progress import Progress
 
 
 def require_trackers(trackers: Sequence[str], folder: Path) -> None:
@@ -25,13 +27,13 @@ def require_trackers(trackers: Sequence[str], folder: Path) -> None:
         try:
             found = filter_trackers(name, str(folder))
         except ValueError as error:
-            raise ValueError(f"there is no tracker {name!r} for --log-with ({error})") from error
+            raise ValueError(f"there is no tracker {name!r} ({error})") from error
         if not found:
             raise ValueError(f"the package of the tracker {name!r} is not installed; install it, or leave it out")
 
 
 @contextmanager
-def tracked(trackers: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> Iterator[Callable[[int, int], None]]:
+def tracked(trackers: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> Iterator[Progress]:
     """A progress callback that logs how many images there are and how many come a second, step by step.
 
     Args:
@@ -40,7 +42,7 @@ def tracked(trackers: Sequence[str], folder: Path, settings: Mapping[str, Any]) 
         settings: a flat mapping that describes the run.
     """
     if not trackers:
-        yield lambda done, total: None
+        yield lambda stage, done, total: None
         return
     import torch
     from accelerate import Accelerator
@@ -50,7 +52,7 @@ def tracked(trackers: Sequence[str], folder: Path, settings: Mapping[str, Any]) 
     accelerator.init_trackers("dag-diffusion", config=dict(settings))
     begun, first = time.monotonic(), None
 
-    def log(done: int, total: int) -> None:
+    def log(stage: str, done: int, total: int) -> None:
         nonlocal first
         first, seconds = done if first is None else first, time.monotonic() - begun
         values = {"images": done, "share": done / total, "images per second": (done - first) / max(seconds, 1e-9)}

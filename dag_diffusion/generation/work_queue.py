@@ -204,7 +204,7 @@ def finish(folder: Path, jobs: Sequence[ImageJob], *, patience: float = 0.0) -> 
     deadline = time.monotonic() + patience
     while missing := _missing(rows := {row["file_name"]: row for row in rows_so_far(folder)}, jobs):
         if time.monotonic() >= deadline:
-            raise OSError(f"{len(missing)} images of {folder} are missing ({missing[0]}, ...); run it with --resume")
+            raise OSError(f"{len(missing)} images of {folder} are missing ({missing[0]}, ...); go on with resume=True")
         time.sleep(1)
     ordered = sorted((rows[job.file_name] for job in jobs), key=lambda row: (row["label"], row["file_name"]))
     write_atomically(folder / METADATA, json_lines(ordered))
@@ -286,11 +286,11 @@ def pool_status(folder: str | Path, *, verify: bool = False) -> PoolStatus:
     """
     folder = Path(folder)
     if not (folder / PROVENANCE).exists():
-        raise FileNotFoundError(f"{folder} is no pool that `generate` has begun, since it has no {PROVENANCE}")
+        raise FileNotFoundError(f"{folder} is no pool that fill_pool() has begun, since it has no {PROVENANCE}")
     record = read_json_object(folder / PROVENANCE)
     settings, classes = record.get("settings", {}), len(record.get("classes", {}))
     if not (isinstance(settings, dict) and "images_per_class" in settings):
-        raise ValueError(f"{folder} is a pool, but not of `generate`: its {PROVENANCE} names no settings")
+        raise ValueError(f"{folder} is a pool, but not of fill_pool(): its {PROVENANCE} names no settings")
     labels = settings.get("labels")
     classes = classes if labels is None else len(set(labels))
     finished = (folder / METADATA).exists() and not (folder / ROWS).exists()

@@ -32,7 +32,7 @@ class GuidanceConfig:
     The defaults are those that ``benchmarks/guidance.py`` found best; ``docs/guidance.md`` tells what else was tried.
 
     Attributes:
-        scale: 1 is the linearised hit of the target, so the number has a meaning; 0.5 goes half of the way each time.
+        scale: strength of difficulty guidance; 1 is the linearised hit of the target, 0.5 goes half of the way.
         start: from the first step on, since what is decided late only fools the guide; later is cheaper.
         stop: the last tenth is left to the denoiser; a shift after its last word would only fool the guide.
         every: guide one step in so many; without a probe, decoder and guide are the cost of guidance.

@@ -28,11 +28,12 @@ class ModeGuidance:
     """When and how strongly to draw images to modes.  ``start`` and ``stop`` are fractions of the steps.
 
     Attributes:
-        scale: of ``sigma_t * (mode - x0)``; 0.2 trained best of 0.1, 0.2 and 0.4 at 20 steps (docs/results.md).  The
-            pull adds up as the square root of the steps, so that MGD3's 0.1 at 50 steps is as strong as 0.16 at 20.
+        scale: strength of mode guidance.  It multiplies ``sigma_t * (mode - x0)``; 0.2 trained best of 0.1, 0.2 and 0.4
+            at 20 steps (docs/results.md).  The pull adds up as the square root of the steps, so that MGD3's 0.1 at 50
+            steps is as strong as 0.16 at 20.
         start: from the first step on, while the layout is open; published windows are in ``WINDOWS``.
         stop: the later half is left to the denoiser; a mode is a mean, and as blurred as one.
-        proportional: draw images to modes in proportion to cluster sizes instead of in turn; see ``allot``.
+        proportional: draw images to modes in proportion to their real images instead of in turn.  See ``allot``.
     """
 
     scale: float = 0.2

@@ -86,7 +86,7 @@ def require_probe_of(probe: Any, pipeline: "DifficultyGuidedPipeline", class_lab
     if differing:
         raise ValueError(
             f"the probe was trained for another {' and another '.join(differing)} than this pipeline's; "
-            "train one with `dag-diffusion train-probe`, or leave it out with probe=None"
+            "train one with train_probe(), or leave it out with probe=None"
         )
     if own.get("labels") is not None and (unseen := sorted(set(class_labels) - set(own["labels"]))):
         raise ValueError(

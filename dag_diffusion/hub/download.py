@@ -94,7 +94,7 @@ def _require_free_or_known(folder: Path, overwrite: bool) -> None:
         return require_free(folder, overwrite)
     if not overwrite:
         raise FileExistsError(
-            f"{folder} already holds a pipeline; add --overwrite to replace it, or choose another folder"
+            f"{folder} already holds a pipeline; add overwrite=True to replace it, or choose another folder"
         )
     own = {INDEX, CARD, PIPELINE_CODE, *read_json_object(folder / INDEX)}
     if strangers := sorted(path.name for path in folder.iterdir() if path.name not in own):
@@ -122,7 +122,7 @@ def _found(
     if not found and missing is not None:
         raise missing
     if len(found) > 1:
-        raise ValueError(f"{repo} is both a dataset and a model; say which by --repo-type dataset or --repo-type model")
+        raise ValueError(f"{repo} is both a dataset and a model; say which by repo_type='dataset' or repo_type='model'")
     return next(iter(found.items()))
 
 

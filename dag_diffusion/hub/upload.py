@@ -246,7 +246,7 @@ def _keep_edited_card(api: "HfApi", folder: Path, repo: str, kind: Kind, sha: st
     written = (folder / CARD).read_text("utf-8")
     if is_as_written(found) or found == written:
         return
-    logger.warning("the card of %s was edited and is kept; --replace-card overwrites it", repo)
+    logger.warning("the card of %s was edited and is kept; replace_card=True overwrites it", repo)
     (folder / CARD).unlink()
     write_atomically(folder / CARD, with_configs(found, written).encode())
 

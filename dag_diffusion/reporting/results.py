@@ -48,7 +48,7 @@ def read_results(paths: Sequence[Path], baseline: str | None = None) -> ShownRes
     records = [(path, read_json_object(path)) for path in paths]
     results = _with_distinct_names([result for path, record in records for result in _trainings(path, record)])
     if not results:
-        raise ValueError(f"{paths[0]} holds no training yet; wait for the first result of `evaluate`, or leave it out")
+        raise ValueError(f"{paths[0]} holds no training yet; wait for the first result of evaluate(), or leave it out")
     if baseline is not None and baseline not in {result.set for result in results}:
         names = ", ".join(dict.fromkeys(result.set for result in results))
         raise ValueError(f"no set of the results is called {baseline!r}; choose the baseline among {names}")
@@ -164,13 +164,11 @@ def _comparable(results: Sequence[Result], baseline: Baselines) -> tuple[list[Re
 def _trainings(path: Path, record: Mapping[str, Any]) -> list[Result]:
     rows = record.get("results")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path} holds no results of an evaluation; give the file that `evaluate --output` wrote")
+        raise ValueError(f"{path} holds no results of an evaluation; give the JSON file of an evaluation")
     try:
         results = results_of(rows)
     except ValueError as error:
-        raise ValueError(
-            f"{path} holds a row that is no training; give the file that `evaluate --output` wrote"
-        ) from error
+        raise ValueError(f"{path} holds a row that is no training; give the JSON file of an evaluation") from error
     for result in results:
         numbers = (result.accuracy, result.images_per_class)
         if not all(isinstance(n, Real) and not isinstance(n, bool) for n in numbers) or not 0 <= result.accuracy <= 1:

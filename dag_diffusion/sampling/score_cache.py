@@ -25,6 +25,7 @@ from dag_diffusion.data.files import held, json_lines, require_writable, write_a
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import METADATA, SELECTED, Row, read_rows
 from dag_diffusion.identity import digest_of
+from dag_diffusion.progress import Progress, Stage
 
 from .scoring import Scorer, read_ahead, require_options, scored_batches, scorers_of
 
@@ -54,7 +55,7 @@ def score_and_record(
     on_error: str = "raise",
     class_map: Mapping[str, str | int] | None = None,
     dtype: torch.dtype | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Recorded:
     """Write difficulty, difficulty_by and score_key of every image beside its other columns, reusing what is there.
 
@@ -82,10 +83,10 @@ def score_and_record(
         cache = _Cache(path)
         known = cache.fill(pool, earlier)
         keys: list[str | None] = []
+        finished = Stage("images", len(pool), progress)
         for hashed in read_ahead(_key_of(pool, scorers, measure), range(len(pool)), FILES):
             keys += [key for _, key in hashed]
-            if progress is not None:
-                progress(sum(key in known for _, key in hashed))
+            finished(sum(key in known for _, key in hashed))
         todo = [index for index, key in enumerate(keys) if key not in known]
         options: dict[str, Any] = {"measure": measure, "batch_size": batch_size, "on_error": on_error}
         for batch in scored_batches(pool, todo, scorers, **options):
@@ -93,8 +94,7 @@ def score_and_record(
             found = {key: value for key, value in scored if key is not None}
             cache.append(found)
             known |= found
-            if progress is not None:
-                progress(len(batch.seen))
+            finished(len(batch.seen))
         by = f"{measure} by {', '.join(classifiers)}"
         write_atomically(path, json_lines(_merged(pool, _columns(pool, keys, known, by), path, earlier)))
     skipped = [row["file_name"] for row, key in zip(pool.rows, keys, strict=True) if key not in known]
@@ -135,8 +135,8 @@ def _destination_of(pool: Pool, given: Path | None) -> Path:
         return pool.listing / SELECTED
     if pool.encoded is not None:
         raise ValueError(
-            f"{pool.path} is a dataset, in which no scores are written; write them with --output scores.jsonl and use "
-            "them with --scores scores.jsonl"
+            f"{pool.path} is a dataset, in which no scores are written; write them to destination='scores.jsonl' "
+            "and read the dataset with scores='scores.jsonl'"
         )
     return pool.path / METADATA
 
@@ -147,16 +147,14 @@ def _earlier_rows(pool: Pool, path: Path, *, own: bool) -> list[Row]:
     classes = {row["file_name"]: row["class_name"] for row in pool.rows}
     theirs = [classes[row["file_name"]] != row["class_name"] for row in rows if row["file_name"] in classes]
     if rows and not own and (not theirs or any(theirs)):
-        raise ValueError(
-            f"{path} holds rows of another pool than {pool.path}; give a file of its own with --output, or remove it"
-        )
+        raise ValueError(f"{path} holds rows of another pool than {pool.path}; give another destination, or remove it")
     return rows
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Keep other runs from scoring to the same file; refuse a folder that cannot be written before time is spent."""
-    way = "write the scores with --output scores.jsonl to a folder of your own, and use them with --scores scores.jsonl"
+    way = "write destination='scores.jsonl' in a folder of your own, and read the pool with scores='scores.jsonl'"
     require_writable(path.absolute().parent, way)
     path.parent.mkdir(parents=True, exist_ok=True)
     with held(path.with_name(f".{path.name}.lock"), path):

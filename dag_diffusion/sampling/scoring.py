@@ -26,6 +26,7 @@ from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.images import UnreadableImageError, as_eight_bit
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import LABEL_FREE, measure_named
+from dag_diffusion.progress import Progress, Stage
 
 logger = logging.getLogger(__name__)
 AHEAD = 2  # batches that are read before they are needed; more would only take memory
@@ -85,7 +86,7 @@ def score_pool(
     class_map: Mapping[str, str | int] | None = None,
     dtype: torch.dtype | None = None,
     features: bool = False,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Scores:
     """Difficulty of every image of a pool or of any folder of class folders.
 
@@ -98,7 +99,7 @@ def score_pool(
         class_map: the pool's class names to the classifier's names or labels, where no rule finds them.
         dtype: of the forward pass; None: float16 where float32 weights are on a CUDA device, else that of the weights.
         features: keep the input of the classifier's last layer too, as k-center and herding want it.
-        progress: called with the number of images done in each batch.
+        progress: called with stage, done and total.
 
     Raises:
         ValueError: a class that a classifier lacks, a classifier in training mode, an unknown measure, logits that are
@@ -112,14 +113,14 @@ def score_pool(
     batches = scored_batches(
         pool, range(len(pool)), scorers, measure=measure, batch_size=batch_size, on_error=on_error, features=features
     )
+    scored = Stage("images", len(pool), progress)
     difficulties, unread, kept = np.full(len(pool), np.nan), np.ones(len(pool), bool), None
     for batch in batches:
         difficulties[batch.read], unread[batch.read] = batch.values, False
         if features and batch.read:
             kept = np.full((len(pool), batch.features.shape[1]), np.nan, np.float32) if kept is None else kept
             kept[batch.read] = batch.features
-        if progress is not None:
-            progress(len(batch.seen))
+        scored(len(batch.seen))
     return Scores(difficulties, [pool.rows[i]["file_name"] for i in np.flatnonzero(unread)], kept)
 
 
@@ -293,5 +294,5 @@ def _require_finite(logits: Tensor, rows: Sequence[Mapping[str, Any]], precision
         name = rows[int(broken.int().argmax())]["file_name"]
         raise ValueError(
             f"the classifier's logits of {name} are not finite in {str(precision).removeprefix('torch.')}; "
-            "compute in float32 (--precision float32 or dtype=torch.float32), or check its weights"
+            "compute in float32 (dtype=torch.float32), or check its weights"
         )

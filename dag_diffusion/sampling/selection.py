@@ -39,17 +39,17 @@ class SelectionRule:
     """How images are chosen; the method's name alone stands for a rule with the defaults.
 
     Attributes:
-        method: a name of ``RULES``; ``matching`` trained better than the paper's ``histogram`` (docs/sampling.md).
-            ``random``, ``easiest``, ``hardest``, ``k-center`` and ``herding`` are baselines.
-        search: range of the threshold search: ``pool``, 0..n/2-1, which the authors' recorded thresholds need, or
-            ``ipc``, 0..ipc/2-1, as in their released code.
-        clipping: of ``histogram`` with a reference: ``counts`` clips as many of the reference's images as of the
-            pool's, as the paper does; ``values`` bins both by the pool's scale, so that both sides share the bins.
-        scale: of the bins: ``log``, the paper's with searched thresholds, or ``raw``, the difficulty itself.
-        diversity: of ``matching``: what to exchange nearly equal images by, ``k-center``, ``determinantal`` or
-            ``random``; None for the exact match.
-        tolerance: of ``diversity``: what nearly equal means, the greatest loss of Wasserstein-1 distance.
-        evenly: column of the metadata, such as ``mode``, of whose values equally many images are chosen.
+        method: matching (nearest in Wasserstein-1) or histogram (the paper's rule), which follow the target; to compare
+            with: random, easiest, hardest, k-center, herding.  ``matching`` trained better than the paper's rule
+            (docs/sampling.md).
+        search: range of the threshold search by histogram: pool or ipc.  ``pool`` is 0..n/2-1, which the authors'
+            recorded thresholds need, ``ipc`` is 0..ipc/2-1, as in their released code.
+        clipping: how histogram clips the reference: counts, as many images as of the pool, as the paper does; or
+            values, by those of the pool.  Then both sides share the bins.
+        scale: scale of histogram's ten bins: log, as the paper's, or raw, the difficulty itself.
+        diversity: how matching exchanges nearly equal images: k-center, determinantal or random; default: not at all.
+        tolerance: difficulty by which nearly equal images may differ.  It bounds the loss of Wasserstein-1 distance.
+        evenly: column of the metadata, such as mode, of whose values equally many images are chosen.
     """
 
     method: Method = "matching"

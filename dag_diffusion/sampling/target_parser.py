@@ -81,7 +81,7 @@ def _curve(word: str, numbers: str, text: str) -> TargetDistribution:
         return CURVES[word](*values)
     except TypeError as error:
         raise ValueError(
-            f"--target {text!r} has {len(values)} numbers, but {word} takes others; see {WORDS}"
+            f"the target {text!r} has {len(values)} numbers, but {word} takes others; see {WORDS}"
         ) from error
 
 
@@ -90,7 +90,7 @@ def _numbers(text: str, whole: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise ValueError(
-            f"--target {whole!r} is no folder, number or preset; choose {WORDS}, or a sum such as 0.5*hill + 0.5*0.2"
+            f"the target {whole!r} is no folder, number or preset; choose {WORDS}, or a sum such as 0.5*hill + 0.5*0.2"
         ) from error
 
 

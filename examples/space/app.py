@@ -4,14 +4,9 @@ from dag_diffusion import embedded
 from dag_diffusion.cli.app import build_app, launch
 from dag_diffusion.loading import load_guide, load_pipeline
 
-PIPELINE, CLASSIFIER, EVALUATOR = "", "", str(embedded.EVALUATOR)  # folders or Hub ids; empty: the embedded ones
+PIPELINE, CLASSIFIER, EVALUATOR = None, None, embedded.EVALUATOR  # folders or Hub ids; None: the embedded ones
 
-page = build_app(
-    load_pipeline(PIPELINE, CLASSIFIER, ""),
-    evaluator=load_guide(EVALUATOR, ""),
-    guidance_scale=1.5,
-    num_inference_steps=20,
-)
+page = build_app(load_pipeline(PIPELINE, classifier=CLASSIFIER), evaluator=load_guide(EVALUATOR))
 
 if __name__ == "__main__":
     launch(page)  # at the address and port that the Space's environment names
