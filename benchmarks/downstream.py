@@ -37,7 +37,6 @@ from dag_diffusion import (
     score_pool,
     subsample,
 )
-from dag_diffusion.data.class_folders import rows_of
 from dag_diffusion.data.files import write_atomically
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.distillation import STEERED_RULE
@@ -129,7 +128,7 @@ def real_latents(folder: Path, vae: nn.Module) -> tuple[Tensor, np.ndarray]:
     real, path = read_pool(folder / "real.parquet"), folder / "latents.safetensors"
     rows = first_of(real, 5000)
     if not path.exists():
-        latents = encode_pool(vae, rows_of(real, rows), size=32, batch_size=100)
+        latents = encode_pool(vae, real.select(rows), size=32, batch_size=100)
         write_atomically(path, as_safetensors({"latents": latents}))
     return load_file(path)["latents"], real.labels[rows]
 
@@ -176,7 +175,7 @@ def one_each(
     own = np.flatnonzero(groups == seed % (groups.max() + 1))
     options = {"target": target or reference(), "method": rule, "seed": seed}
     kept = None if features is None else features[own]
-    return subset(images, own[subsample(rows_of(pool, own), modes, features=kept, **options).indices])
+    return subset(images, own[subsample(pool.select(own), modes, features=kept, **options).indices])
 
 
 class Study:
@@ -199,7 +198,7 @@ class Study:
         """A pool, or the first images of each class, with the guide's difficulties and features."""
         if (name, count) not in self.loaded:
             whole = read_pool(self.folder / name)
-            pool = whole if count is None else rows_of(whole, first_of(whole, count))
+            pool = whole if count is None else whole.select(first_of(whole, count))
             scores = score_pool(pool, self.guide, features=True)
             rows = [{**row, "difficulty": float(d)} for row, d in zip(pool.rows, scores.difficulties, strict=True)]
             images = load_labelled_images(pool, **self.size, class_names=self.test.class_names)
@@ -299,7 +298,7 @@ def held_out(folder: Path, class_names: dict[int, str]) -> LabelledImages:
     """The last training images of each class, which no set here holds and by which choices are made."""
     whole = read_pool(folder / "real.parquet")
     last = [np.flatnonzero(whole.labels == label)[-HELD_OUT // 10 :] for label in whole.class_names]
-    return load_labelled_images(rows_of(whole, np.sort(np.concatenate(last))), **SIZE, class_names=class_names)
+    return load_labelled_images(whole.select(np.sort(np.concatenate(last))), **SIZE, class_names=class_names)
 
 
 def tune(folder: Path, options: argparse.Namespace) -> None:

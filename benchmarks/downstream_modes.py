@@ -31,7 +31,6 @@ from downstream import (
 from subsampling import reference_target as reference
 
 from dag_diffusion import PoolConfig, SelectionRule, embedded, fill_pool, read_pool
-from dag_diffusion.data.class_folders import rows_of
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labelled_images
 from dag_diffusion.generation.mode_search import find_difficulty_modes, find_modes
@@ -46,7 +45,7 @@ def found_modes(folder: Path, pipeline, real: Pool) -> tuple[dict[str, Modes], n
     names = {"class_names": real.class_names}
     with np.load(embedded.TRAIN_DIFFICULTIES) as recorded:
         difficulties = recorded["cross_fitted"].astype(np.float64)[rows]
-    few = first_of(rows_of(real, rows), 100)
+    few = first_of(real.select(rows), 100)
     found = {
         "plain": find_modes(latents, labels, 10, **names),
         "pooled": find_modes(latents, labels, 10, average=2, **names),
@@ -130,7 +129,7 @@ def main() -> None:
     pixels = ((decoded[:, :1] + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
     sets["decoded modes, no diffusion"] = LabelledImages(pixels, found["plain"].labels, test.class_names)
     sets["real images nearest to the modes"] = load_labelled_images(
-        rows_of(real, nearest), **SIZE, class_names=test.class_names
+        real.select(nearest), **SIZE, class_names=test.class_names
     )
     baseline = partial(Study(options.folder, 10, test).chosen, "unguided", "random", None, 50)
     run("modes-10", {BASELINE: baseline, **sets}, held_out(options.folder, test.class_names), options)

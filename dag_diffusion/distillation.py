@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from . import embedded
-from .data.distilled_sets import write_distilled_set
 from .data.files import differences, json_lines, locked, read_json_object, write_atomically, write_json
 from .data.pools import Pool, require_writable_target
 from .distillation_setup import DistillationInputs, DistillationSetup, load_setup, modes_for, reference_for, target_for
@@ -286,16 +285,8 @@ class Choice:
 def write_sets(choice: Choice, output: Path, *, seed: int) -> dict[str, Pool]:
     """Write every set, chosen with ``seed``, into a folder of its own in ``output``; the sets by name."""
     sets = {}
-    for name, (source, _) in SELECTIONS.items():
-        chosen = choice.select(name, seed)
-        sets[name] = write_distilled_set(
-            choice.pools[source],
-            chosen.indices.tolist(),
-            output / FOLDERS[name],
-            columns=chosen.columns,
-            provenance={"selection": chosen.record},
-            overwrite=True,
-        )
+    for name in SELECTIONS:
+        sets[name] = choice.select(name, seed).save(output / FOLDERS[name], overwrite=True)
     return sets
 
 

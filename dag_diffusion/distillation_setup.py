@@ -6,7 +6,6 @@ Real images are listed, those of the chosen classes alone, and each is decoded w
 """
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,7 +18,7 @@ from torch import nn
 
 from . import embedded
 from .classifiers import class_names_of
-from .data.class_folders import channels_of, class_names_in, real_images, rows_of, split_of, split_warning, subset_of
+from .data.class_folders import channels_of, class_names_in, real_images, split_of, split_warning, subset_of
 from .data.class_names import match_classes
 from .data.pools import Pool
 from .evaluation.labelled_images import LabelledImages, load_labelled_images
@@ -151,7 +150,7 @@ class DistillationSetup:
 
     def decode(self, pool: Pool, indices: Sequence[int] | np.ndarray | None = None) -> LabelledImages:
         """Some images of a pool, or all, in memory and with the labels of the trained networks."""
-        part = pool if indices is None else rows_of(pool, indices)
+        part = pool if indices is None else pool.select(indices)
         loaded = load_labelled_images(part, size=self.size, channels=self.channels)
         return LabelledImages(loaded.images, self.network_labels(part), self.network_class_names)
 
@@ -260,12 +259,9 @@ def reference_for(setup: DistillationSetup, output: Path, progress: Progress | N
 def target_for(setup: DistillationSetup, reference: Mapping[str, np.ndarray], output: Path) -> TargetDistribution:
     """The target that was asked for, or the reference itself."""
     if setup.inputs.target in (None, "reference"):
-        name = IN_SAMPLE if setup.scored else "reference"  # by which targets know the embedded ones
-        return TargetDistribution.from_reference(reference, name=name)
-    text = setup.inputs.target
-    if setup.scored:  # the word would mean the embedded images
-        text = re.sub(r"(?<![\w./-])reference(?![\w./-])", lambda _: str(output / SCORES), text)
-    return target_named(text, setup.class_names)
+        name, text = (IN_SAMPLE, None) if setup.scored else ("reference", "reference")
+        return TargetDistribution.from_reference(reference, name=name, text=text)
+    return target_named(setup.inputs.target, setup.class_names, reference=output / SCORES if setup.scored else None)
 
 
 def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: int, progress: Progress) -> Modes:
@@ -275,7 +271,7 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
     if not (output / MODES).exists():
         of_class, of_all = MOST_ENCODED
         most = max(count, min(of_class, of_all // len(setup.class_names)))
-        images = rows_of(setup.train, _some_of_each_class(setup.train, most))
+        images = setup.train.select(_some_of_each_class(setup.train, most))
         encoded = renamed(progress, "real images encoded")
         found = find_pool_modes(setup.pipeline, images, count, batch_size=batch_size, progress=encoded)
         found.save(output / MODES)

@@ -145,7 +145,9 @@ def test_paths_are_cut_down_wherever_a_record_has_them(text, told):
 def test_card_tells_what_it_is_and_how_to_make_it_again(hub, tmp_path):
     from dag_diffusion import PoolConfig, TargetDistribution, fill_pool
 
-    config = PoolConfig(2, num_inference_steps=2, guidance_scale=1.0, target=TargetDistribution.preset("hill"), seed=7)
+    config = PoolConfig(
+        images_per_class=2, num_inference_steps=2, guidance_scale=1.0, target=TargetDistribution.preset("hill"), seed=7
+    )
     fill_pool(tiny_pipeline(), tmp_path / "pool", config, source="me/tiny")
     made = call("subsample", tmp_path / "pool", tmp_path / "set", "--ipc", 1, "--target", "hill")
     assert made.exit_code == 0, made.output

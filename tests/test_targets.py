@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from dag_diffusion.sampling.scales import BINS, LogScale, RawScale
-from dag_diffusion.sampling.targets import PRESETS, TargetDistribution, as_target, largest_remainder
+from dag_diffusion.sampling.target_parser import as_target
+from dag_diffusion.sampling.targets import PRESETS, TargetDistribution, largest_remainder
 
 difficulties = arrays(float, st.integers(1, 60), elements=st.floats(0, 1))
 SCALE = LogScale(1e-3, 1.0)
@@ -117,15 +118,15 @@ def test_mixture_has_its_parts_in_their_shares(share):
 
 
 def test_target_is_made_from_the_shortest_way_to_say_it():
-    assert as_target("hill").name == "hill"
-    assert as_target(0.25).values("any", SCALE).tolist() == [0.25]
-    assert as_target({"Bag": [0.3, 0.1]}).values("Bag", SCALE).tolist() == [0.1, 0.3]
+    assert as_target("hill", {}).name == "hill"
+    assert as_target(0.25, {}).values("any", SCALE).tolist() == [0.25]
+    assert as_target({"Bag": [0.3, 0.1]}, {}).values("Bag", SCALE).tolist() == [0.1, 0.3]
     target = TargetDistribution.uniform()
-    assert as_target(target) is target
-    assert as_target(np.float32(0.5)).values("any", SCALE).tolist() == [0.5]
+    assert as_target(target, {}) is target
+    assert as_target(np.float32(0.5), {}).values("any", SCALE).tolist() == [0.5]
     for nothing in (None, True):
         with pytest.raises(TypeError, match="name of a preset"):
-            as_target(nothing)
+            as_target(nothing, {})
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def subsample(
     dag-diffusion subsample pool sets --ipc 10 --ipc 50 --method matching --diversity k-center --files link
     """
     from dag_diffusion.data.class_names import read_class_map
-    from dag_diffusion.data.distilled_sets import write_distilled_set
+    from dag_diffusion.data.distilled_sets import as_files
     from dag_diffusion.data.pools import read_pool
     from dag_diffusion.sampling.selection import SelectionRule
     from dag_diffusion.sampling.subsampling import subsample as choose
@@ -142,15 +142,7 @@ def subsample(
         seed=seed,
     )
     for size, one in chosen.items():
-        written = write_distilled_set(
-            images,
-            one.indices.tolist(),
-            folders[size],
-            columns=one.columns,
-            provenance={"selection": one.record},
-            overwrite=overwrite,
-            files=files,
-        )
+        written = one.save(folders[size], files=as_files(files), overwrite=overwrite)
         print(f"{len(written)} images in {folders[size]}{_distance_text(one)}")
 
 

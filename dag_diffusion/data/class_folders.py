@@ -12,15 +12,13 @@ The ids stand in the order of the field, which is that of the labels; ImageIDC a
 100, not of a sorted one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from .class_names import match_classes
 from .images import image_suffixes
-from .pools import PROVENANCE, ChosenImages, Pool, read_pool
+from .pools import PROVENANCE, Pool, read_pool
 from .rows import METADATA, SELECTED, Row
 
 NO_BARE_FOLDER = (METADATA, SELECTED, PROVENANCE, "state.json", "dataset_dict.json")
@@ -64,7 +62,7 @@ def real_images(path: Path, names: Mapping[int, str], written: Mapping[int, str]
     else:
         pool = read_pool(path)
     ours = {theirs: label for label, theirs in table.items()}
-    kept = rows_of(pool, [index for index, row in enumerate(pool.rows) if row["label"] in ours])
+    kept = pool.select([index for index, row in enumerate(pool.rows) if row["label"] in ours])
     rows = [row | {"label": ours[row["label"]], "class_name": names[ours[row["label"]]]} for row in kept.rows]
     return replace(kept, rows=rows)
 
@@ -78,13 +76,6 @@ def _listed(path: Path, label: int, name: str) -> list[Row]:
     if not found:
         raise ValueError(f"{path / name} holds no images; put those of the class there, or choose other classes")
     return [{"file_name": file, "label": label, "class_name": name} for file in found]
-
-
-def rows_of(pool: Pool, indices: Sequence[int] | np.ndarray) -> Pool:
-    """Some images of a pool, in the order given."""
-    chosen = [int(index) for index in indices]
-    encoded = None if pool.encoded is None else ChosenImages(pool.encoded, chosen)
-    return replace(pool, rows=[pool.rows[index] for index in chosen], encoded=encoded)
 
 
 def channels_of(pool: Pool) -> int:

@@ -14,14 +14,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .files import LOCK, held, json_lines, require_writable, write_atomically
 from .images import UnreadableImageError, suffix_of
-from .pools import PROVENANCE, ChosenImages, Pool, read_pool, require_writable_target, write_provenance
+from .pools import PROVENANCE, Pool, read_pool, require_writable_target, write_provenance
 from .rows import METADATA, SELECTED, Row, with_columns
 
-FILES = ("copy", "link", "list")
+Files = Literal["copy", "link", "list"]
+FILES = get_args(Files)
+
+
+def as_files(name: str) -> Files:
+    """One of ``FILES`` by its name; ValueError if there is none of that name."""
+    for known in FILES:
+        if name == known:
+            return known
+    raise ValueError(f"files is {name!r}; use 'copy', 'link' (hard links) or 'list' (rows without images)")
+
+
 OWN = ("file_name", "label", "class_name", "source")  # columns that say which image a row is
 
 
@@ -30,10 +41,10 @@ def write_distilled_set(
     indices: Sequence[int],
     folder: str | Path,
     *,
-    columns: Mapping[str, Sequence],
-    provenance: Mapping[str, Any],
+    columns: Mapping[str, Sequence] | None = None,
+    provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
-    files: str = "copy",
+    files: Files = "copy",
 ) -> Pool:
     """Write the chosen images of ``pool`` into a new folder of the same form.
 
@@ -61,17 +72,16 @@ def write_distilled_set(
     require_writable(folder.parent)
     require_free(folder, overwrite)
     indices = _checked(pool, indices, files)
-    added = _by_image(columns, len(indices))
+    added = _by_image(columns or {}, len(indices))
     with _replaced(folder, overwrite) as partial:
         placed = {index: _placed(pool, index, partial, files) for index in sorted(indices)}  # as a dataset is read
         rows = [with_columns(placed[index], more) for index, more in zip(indices, added, strict=True)]
         write_atomically(partial / (SELECTED if files == "list" else METADATA), json_lines(rows))
-        record = {**provenance, "pool": pool.provenance | {"path": _path_of(pool)}}
+        record = {**(provenance or {}), "pool": pool.provenance | {"path": _path_of(pool)}}
         write_provenance(partial, record)
     if files != "list":
         return read_pool(folder)
-    encoded = None if pool.encoded is None else ChosenImages(pool.encoded, indices)
-    return replace(pool, rows=rows, provenance=record, encoded=encoded, listing=folder)
+    return replace(pool.select(indices), rows=rows, provenance=record, listing=folder)
 
 
 def require_apart(pool: str | Path, folder: str | Path) -> None:
@@ -95,8 +105,7 @@ def _path_of(pool: Pool) -> str:
 
 
 def _checked(pool: Pool, indices: Sequence[int], files: str) -> list[int]:
-    if files not in FILES:
-        raise ValueError(f"files is {files!r}; use 'copy', 'link' (hard links) or 'list' (rows without images)")
+    as_files(files)
     if files == "link" and pool.encoded is not None:
         raise ValueError(f"{pool.path} is a dataset, whose images are no files that can be linked; use files='copy'")
     indices = [int(index) for index in indices]

@@ -89,6 +89,12 @@ class Pool:
             )
         return self.known_difficulties
 
+    def select(self, indices: Sequence[int] | np.ndarray) -> "Pool":
+        """Some images of the pool, in the order given; read when asked for, as those of the pool are."""
+        chosen = [int(index) for index in indices]
+        encoded = None if self.encoded is None else ChosenImages(self.encoded, chosen)
+        return replace(self, rows=[self.rows[index] for index in chosen], encoded=encoded)
+
     def open(self, index: int, before_decoding: Callable[[Image.Image], Any] | None = None) -> Image.Image:
         """The image of one row, decoded.
 

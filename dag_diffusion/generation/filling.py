@@ -92,8 +92,9 @@ def fill_pool(
         StoppedError: SIGTERM came; the batch that was being drawn is finished.
         FailedElsewhereError: another process failed, which raises why.
     """
-    config, folder, state = _with_numbers(config or PoolConfig(), pipeline), Path(folder), this_process()
+    folder, state = Path(folder), this_process()
     with fail_together():
+        config = _resolved(config or PoolConfig(), pipeline)
         jobs = plan(config, pipeline.class_names)
         _check(pipeline, config, jobs, extra_guides, batch_size)
         record = provenance_of(pipeline, config, source=source, extra_guides=extra_guides)
@@ -129,11 +130,11 @@ def _require_alike(record: Mapping[str, Any], batch_size: int) -> None:
             )
 
 
-def _with_numbers(config: PoolConfig, pipeline: DifficultyGuidedPipeline) -> PoolConfig:
-    """The configuration with the pipeline's own steps and guidance scale where it names none, for the record."""
+def _resolved(config: PoolConfig, pipeline: DifficultyGuidedPipeline) -> PoolConfig:
+    """The configuration as it will be recorded: a target for these classes, the pipeline's own numbers for None."""
     steps, scale = config.num_inference_steps, config.guidance_scale
     return replace(
-        config,
+        config.with_target(pipeline.class_names),
         num_inference_steps=pipeline.default_num_inference_steps if steps is None else steps,
         guidance_scale=pipeline.default_guidance_scale if scale is None else scale,
     )

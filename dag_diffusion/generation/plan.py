@@ -14,7 +14,8 @@ import numpy as np
 from dag_diffusion.data.class_names import folder_names
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
-from dag_diffusion.sampling.targets import TargetDistribution
+from dag_diffusion.sampling.target_parser import as_target
+from dag_diffusion.sampling.targets import Target
 
 from .modes import Modes, allot, match_modes
 
@@ -26,7 +27,8 @@ class PoolConfig:
     Attributes:
         images_per_class: images to generate for each class; the paper advises 5 x IPC.
         labels: the pipeline's labels to draw; None for all.
-        target: difficulties to steer toward; None: no steering by difficulty.
+        target: difficulties to steer toward, whatever ``as_target`` reads, such as 0.5, ``hill`` or ``reference``; None
+            for no difficulty guidance.
         seed: random seed of the pool.
         num_inference_steps: denoising steps; default: the pipeline's own.
         guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
@@ -38,7 +40,7 @@ class PoolConfig:
 
     images_per_class: int = 50
     labels: Sequence[int] | None = None
-    target: TargetDistribution | None = None
+    target: Target | None = None
     seed: int = 0
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
@@ -54,12 +56,17 @@ class PoolConfig:
         if self.images_per_class < 1:
             raise ValueError(f"a pool of {self.images_per_class} images per class is empty; ask for at least 1")
 
+    def with_target(self, class_names: Mapping[int, str]) -> "PoolConfig":
+        """The configuration with its target as a ``TargetDistribution`` for the classes that are drawn."""
+        names = {label: name for label, name in class_names.items() if self.labels is None or label in self.labels}
+        return self if self.target is None else replace(self, target=as_target(self.target, names))
+
     def settings(self) -> dict[str, Any]:
         """What must agree when a pool is resumed; JSON values only."""
         values = asdict(replace(self, target=None, modes=None))
         values["labels"] = None if self.labels is None else list(self.labels)
         values["modes"] = None if self.modes is None else self.modes.summary()
-        values["target"] = None if self.target is None else self.target.summary()
+        values["target"] = None if self.target is None else as_target(self.target, {}).summary()
         return values
 
 
@@ -99,7 +106,7 @@ def plan(config: PoolConfig, class_names: Mapping[int, str]) -> list[ImageJob]:
     labels = list(class_names) if config.labels is None else list(dict.fromkeys(config.labels))
     if unknown := [label for label in labels if label not in class_names]:
         raise ValueError(f"the pipeline has no label {unknown}; it has 0..{max(class_names)}")
-    folders = folder_names(class_names)
+    folders, config = folder_names(class_names), config.with_target(class_names)
     jobs = []
     for label in labels:
         targets = _shuffled_targets(config, class_names[label], label)
@@ -114,7 +121,7 @@ def plan(config: PoolConfig, class_names: Mapping[int, str]) -> list[ImageJob]:
 def _shuffled_targets(config: PoolConfig, class_name: str, label: int) -> list[float | None]:
     if config.target is None:
         return [None] * config.images_per_class
-    values = config.target.difficulties(class_name, config.images_per_class)
+    values = as_target(config.target, {label: class_name}).difficulties(class_name, config.images_per_class)
     # shuffled, so that the first images of a pool that is still growing follow the target too
     return np.random.default_rng([config.seed, label]).permutation(values).tolist()
 

@@ -21,7 +21,7 @@ from dag_diffusion.data.files import json_lines
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.provenance import GenerationRecord, SelectionRecord, generation_of, selection_of
 from dag_diffusion.data.rows import METADATA
-from dag_diffusion.reporting.reproduction import commands_of, target_text
+from dag_diffusion.reporting.reproduction import commands_of
 
 CARD = "README.md"
 SEAL = "<!-- card of dag-diffusion {}; edit it freely, an edited card is kept -->"
@@ -149,7 +149,7 @@ def _made(generation: GenerationRecord, selection: SelectionRecord) -> dict[str,
         rows = {"pipeline": generation.get("pipeline"), "guide": generation.get("guide")}
         target, modes, drawn = (settings.get(name) for name in ("target", "modes", "mode_guidance"))
         unsteered = "no difficulty" if modes else "nothing: unguided"
-        rows["steered to"] = unsteered if target is None else target_text(target)
+        rows["steered to"] = unsteered if target is None else (target.get("text") or "TARGET")
         if isinstance(modes, Mapping) and isinstance(drawn, Mapping):
             rows["drawn to"] = f"{modes.get('modes')} modes of real images, scale {drawn.get('scale')}"
         rows |= {name.replace("_", " "): settings.get(name) for name in SETTINGS}

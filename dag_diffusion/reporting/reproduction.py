@@ -43,7 +43,7 @@ def _generate(record: GenerationRecord) -> Iterator[Any]:
     if guide and guide != f"classifier of {source}":
         yield from ("--classifier", guide)
     if settings.get("target") is not None:
-        yield from ("--target", target_text(settings["target"]))
+        yield from ("--target", settings["target"].get("text") or "TARGET")
     if settings.get("labels") is not None:
         yield from ("--classes", ";".join(map(str, settings["labels"])))
     yield from ("--num-inference-steps", settings.get("num_inference_steps"))
@@ -87,31 +87,12 @@ def _subsample(selection: SelectionRecord) -> Iterator[Any]:
 
     yield from ("--ipc", selection.get("ipc"))
     if (target := selection.get("target")) is not None:
-        yield from ("--target", target_text(target))
+        yield from ("--target", target.get("text") or "TARGET")
     recorded: Record = selection
     for option in fields(SelectionRule):
         if option.name in recorded and recorded[option.name] != option.default:
             yield from (f"--{option.name}", recorded[option.name])
     yield from ("--seed", selection.get("seed"))
-
-
-def target_text(summary: Record) -> str:
-    """What ``--target`` takes for a recorded target; ``TARGET`` for one that no text names."""
-    from dag_diffusion.sampling.targets import PRESETS
-
-    name, shares = str(summary.get("name", "")), summary.get("shares")
-    knots: Any = summary.get("difficulties")
-    if name in PRESETS or name == "reference":
-        return name
-    if shares:
-        return ",".join(f"{share:g}" for share in shares)
-    if knots and len(knots) == 1:
-        return repr(knots[0])
-    if name.startswith("uniform("):
-        return f"quantiles:{knots[0]:g},{knots[-1]:g}"
-    if name.startswith("beta("):
-        return f"beta:{name[5:-1].replace(' ', '')}"
-    return "TARGET"
 
 
 def commands_for(pools: Sequence[tuple[Path, Pool]], others: Iterable[str] = ()) -> list[str]:

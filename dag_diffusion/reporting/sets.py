@@ -26,7 +26,7 @@ from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.provenance import ClassSelection, SelectionRecord, class_selections, selection_of
 from dag_diffusion.data.rows import Row
 from dag_diffusion.sampling.scales import LogScale, RawScale, Scale
-from dag_diffusion.sampling.targets import PRESETS, Curve, TargetDistribution
+from dag_diffusion.sampling.targets import TargetDistribution
 from dag_diffusion.sampling.threshold_search import searched_scale
 
 from .figures import GREY, INK, Series, set_color
@@ -149,17 +149,11 @@ def laid_over(target: TargetDistribution, one: ReportedSet) -> dict[str, np.ndar
 
 
 def _recorded(record: Any) -> TargetDistribution | None:
-    """The target of a record that holds all of it; a record that holds nonsense has none."""
-    known = record if isinstance(record, dict) else {}
+    """The target of a record that holds all of it."""
     try:
-        if known.get("shares"):
-            preset = known.get("name") in PRESETS  # of which some IPC have counts of their own
-            return TargetDistribution.preset(known["name"]) if preset else TargetDistribution.histogram(known["shares"])
-        levels, knots = np.array(known.get("levels"), np.float64), np.array(known.get("difficulties"), np.float64)
-    except (TypeError, ValueError):
+        return TargetDistribution.from_summary(record)
+    except ValueError:
         return None
-    usable = levels.ndim == 1 and levels.shape == knots.shape and len(levels) and ((knots >= 0) & (knots <= 1)).all()
-    return Curve(levels, knots, "target") if usable else None
 
 
 def _scale_of(row: ClassSelection) -> Scale | None:

@@ -19,7 +19,8 @@ from .orders import AtRandom, Easiest, Hardest, Herding, KCenter
 from .paper_rule import Histogram
 from .rules import FILLED, Choice, ClassImages, Goal, GoalOf, Rule
 from .scales import BINS, RawScale, Scale, log_scale
-from .targets import Target, TargetDistribution, as_target
+from .target_parser import as_target
+from .targets import Target, TargetDistribution
 from .threshold_search import search_thresholds
 
 RULES: dict[str, type[Rule]] = {
@@ -186,7 +187,7 @@ def select(
         ValueError: fewer images than ``ipc``, a difficulty outside [0, 1] or NaN, no target or features where needed.
     """
     rule = method if isinstance(method, SelectionRule) else SelectionRule(method)
-    sizes, wanted = sizes_of(ipc), None if target is None else as_target(target)
+    sizes, wanted = sizes_of(ipc), None if target is None else as_target(target, {0: class_name})
     values = _checked(difficulties, sizes)
     _require(rule, wanted, features, groups, len(values))
     if names is not None and len(names) != len(values):

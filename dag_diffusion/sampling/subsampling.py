@@ -13,14 +13,16 @@ import numpy as np
 
 from dag_diffusion import __version__
 from dag_diffusion.data.class_names import distinct_names
+from dag_diffusion.data.distilled_sets import Files, write_distilled_set
 from dag_diffusion.data.pools import Pool, read_pool
 
 from .scales import LogScale
 from .selection import Method, Selection, SelectionRule, require_features, select, sizes_of
-from .targets import Target, as_target
+from .target_parser import as_target
+from .targets import Target
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PoolSelection:
     """A whole pool subsampled.
 
@@ -30,6 +32,7 @@ class PoolSelection:
         classes: ``Selection`` of each class, by label; its indices count within the class.
         class_names: by label.
         settings: rule, target, IPC and seed, for the record; JSON values only.
+        pool: that was chosen from; None for plain difficulties.
     """
 
     indices: np.ndarray
@@ -38,6 +41,34 @@ class PoolSelection:
     classes: dict[int, Selection]
     class_names: dict[int, str]
     settings: dict[str, Any]
+    pool: Pool | None = None
+
+    def save(self, folder: str | Path, *, files: Files = "copy", overwrite: bool = False) -> Pool:
+        """Write the chosen images as a distilled set, with bins, ranks and the record of the selection.
+
+        Args:
+            folder: new, or with ``overwrite`` that of an earlier set.
+            files: ``copy``, ``link`` (hard links) or ``list`` (rows without images).
+
+        Returns:
+            The set, as ``read_pool`` reads it.
+
+        Raises:
+            ValueError: plain difficulties were chosen from, which have no images.
+            FileExistsError, OSError: as ``write_distilled_set``, which also takes other columns.
+        """
+        if self.pool is None:
+            raise ValueError("plain difficulties have no images to save; subsample a pool, or use the indices yourself")
+        record = {"selection": self.record}
+        return write_distilled_set(
+            self.pool,
+            self.indices.tolist(),
+            folder,
+            columns=self.columns,
+            provenance=record,
+            overwrite=overwrite,
+            files=files,
+        )
 
     @property
     def report(self) -> list[dict[str, Any]]:
@@ -65,12 +96,12 @@ class PoolSelection:
 
     @property
     def record(self) -> dict[str, Any]:
-        """How the set was chosen, for ``write_distilled_set(..., provenance={"selection": chosen.record})``."""
+        """How the set was chosen; JSON values only."""
         return {**self.settings, "classes": self.report}
 
     @property
     def columns(self) -> dict[str, list]:
-        """What ``write_distilled_set`` adds to the metadata."""
+        """What ``save`` adds to the metadata."""
         return {"bin": self.bins.tolist(), "rank": self.ranks.tolist()}
 
 
@@ -115,14 +146,15 @@ def subsample(
     groups: Sequence[Any] | np.ndarray | None = None,
     skip_unscored: bool = False,
 ) -> PoolSelection | dict[int, PoolSelection]:
-    """DGS on a scored pool: ``ipc`` images of every class.  Write them with ``write_distilled_set``.
+    """DGS on a scored pool: ``ipc`` images of every class.  Write them with ``save``.
 
     Each class draws from its own stream, (seed, label), so that one class does not change another.
 
     Args:
         pool: from ``read_pool``, the path of one, or just difficulties ``(n,)`` in [0, 1].
         ipc: images per class; several numbers give nested sets.
-        target: a ``TargetDistribution``, a preset's name, one difficulty, or {class name: reference difficulties}.
+        target: a ``TargetDistribution``, one difficulty, {class name: reference difficulties}, or a text such as
+            ``reference``, ``hill``, ``beta:0.3,3``, ``0.7*reference + 0.3*hill`` or a scored folder of real images.
         method: a name of ``RULES``, or a ``SelectionRule`` with options.
         seed: random seed of all draws.
         labels, class_names: with plain difficulties: class of each image, and its name; one class without a name else.
@@ -138,14 +170,15 @@ def subsample(
     """
     rule = method if isinstance(method, SelectionRule) else SelectionRule(method)
     pool = read_pool(pool) if isinstance(pool, str | Path) else pool
-    sizes, wanted = sizes_of(ipc), None if target is None else as_target(target)
+    sizes = sizes_of(ipc)
     if seed < 0:
         raise ValueError(f"seed is {seed}; give a whole number of at least 0")
     if isinstance(pool, Pool):
-        needed = wanted is not None or rule.method in ("easiest", "hardest") or skip_unscored
+        needed = target is not None or rule.method in ("easiest", "hardest") or skip_unscored
         images = _of_pool(pool, needed, skip_unscored, labels is None and class_names is None)
     else:
         images = _of_numbers(np.asarray(pool, np.float64), labels, class_names)
+    wanted = None if target is None else as_target(target, images.class_names)
     features = None if features is None else np.asarray(features)
     kept = _usable(images, features, rule, skip_unscored)
     told: Any = _column(pool, rule.evenly, kept) if rule.evenly and isinstance(pool, Pool) else groups
@@ -171,7 +204,12 @@ def subsample(
             parts[size].append((label, rows, chosen[size]))
     settings = {**asdict(rule), "target": None if wanted is None else wanted.summary(), "seed": seed}
     found = {
-        size: _gathered(part, images.class_names, {"version": __version__, **settings, "ipc": size})
+        size: _gathered(
+            part,
+            images.class_names,
+            {"version": __version__, **settings, "ipc": size},
+            pool if isinstance(pool, Pool) else None,
+        )
         for size, part in parts.items()
     }
     return found if isinstance(ipc, Iterable) else found[sizes[0]]
@@ -244,13 +282,17 @@ def _rows_by_label(images: _Images, kept: np.ndarray) -> Iterator[tuple[int, np.
 
 
 def _gathered(
-    parts: Sequence[tuple[int, np.ndarray, Selection]], class_names: dict[int, str], settings: dict[str, Any]
+    parts: Sequence[tuple[int, np.ndarray, Selection]],
+    class_names: dict[int, str],
+    settings: dict[str, Any],
+    pool: Pool | None,
 ) -> PoolSelection:
     return PoolSelection(
-        np.concatenate([rows[chosen.indices] for _, rows, chosen in parts]),
-        np.concatenate([chosen.bins for _, _, chosen in parts]),
-        np.concatenate([np.arange(len(chosen.indices)) for _, _, chosen in parts]),
-        {label: chosen for label, _, chosen in parts},
-        class_names,
-        settings,
+        indices=np.concatenate([rows[chosen.indices] for _, rows, chosen in parts]),
+        bins=np.concatenate([chosen.bins for _, _, chosen in parts]),
+        ranks=np.concatenate([np.arange(len(chosen.indices)) for _, _, chosen in parts]),
+        classes={label: chosen for label, _, chosen in parts},
+        class_names=class_names,
+        settings=settings,
+        pool=pool,
     )

@@ -1,4 +1,4 @@
-"""A target as a person writes it on the command line.
+"""A target from the shortest way to say it: a text, a number, difficulties of real images, or a target itself.
 
 reference | hill | uniform | beta:0.3,3 | quantiles:0,0.01,0.5 | 0.5 | ten numbers | FOLDER | FILE.jsonl | FILE.json
 0.7*reference + 0.3*hill
@@ -8,8 +8,9 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
+from numbers import Real
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from dag_diffusion.data.files import read_json_object
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.data.rows import read_rows
 
-from .targets import PRESETS, TargetDistribution
+from .targets import PRESETS, Target, TargetDistribution
 
 logger = logging.getLogger(__name__)
 CURVES: dict[str, Callable[..., TargetDistribution]] = {
@@ -30,12 +31,39 @@ CURVES: dict[str, Callable[..., TargetDistribution]] = {
 WORDS = ", ".join(["reference", *PRESETS, "uniform", "beta:0.3,3", "quantiles:0,0.01,0.5", "0.5", "ten numbers"])
 
 
+def as_target(target: Target, class_names: Mapping[int, str]) -> TargetDistribution:
+    """A target from whatever says it.
+
+    Args:
+        target: itself, a text for ``target_named``, one difficulty, or {class name: difficulties of real images}.
+        class_names: of the images that are to follow it.
+
+    Raises:
+        TypeError: it is something else.
+        ValueError: as ``target_named``.
+    """
+    if isinstance(target, TargetDistribution):
+        return target
+    if isinstance(target, str | Path):
+        return target_named(str(target), class_names)
+    if isinstance(target, Mapping):
+        return TargetDistribution.from_reference(target)
+    if isinstance(target, Real) and not isinstance(target, bool):
+        return TargetDistribution.constant(float(target))
+    raise TypeError(
+        f"a target cannot be made from {type(target).__name__}; give a TargetDistribution, the name of a preset "
+        f"({', '.join(PRESETS)}), a number in [0, 1], {{class name: difficulties}} of real images, "
+        f"or another text: {WORDS}"
+    )
+
+
 def target_named(
     text: str,
     class_names: Mapping[int, str],
     *,
     class_map: Mapping[str, str | int] | None = None,
     scored_by: str = "",
+    reference: Path | None = None,
 ) -> TargetDistribution:
     """The target that a text names; see the module.
 
@@ -44,6 +72,7 @@ def target_named(
             of {class name: text}, or a sum of such.
         class_names: of the images that shall follow it, matched with those of a reference by name.
         class_map: those names to the reference's, where no rule finds them.
+        reference: scored real images that the word ``reference`` means; by default the embedded ones.
         scored_by: ``difficulty_by`` of the images; a warning is given if the reference was scored by something else.
 
     Raises:
@@ -51,22 +80,31 @@ def target_named(
     """
     terms = [text] if os.path.exists(text) else re.split(r"(?<![0-9.][eE])\+", text)  # but not in 1e+0
     parts = [re.fullmatch(r"(?:([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?) *\* *)?(.*)", t.strip(), re.DOTALL) for t in terms]
-    options = {"class_map": class_map, "scored_by": scored_by}
-    targets = [_term(part[2], class_names, **options) for part in parts if part is not None]
+    found = [part for part in parts if part is not None]
+    named = partial(_term, class_names=class_names, class_map=class_map, scored_by=scored_by, reference=reference)
+    targets = [named(part[2]) for part in found]
     if len(targets) == 1:
         return targets[0]
-    return TargetDistribution.mixture(targets, [float(part[1] or 1) for part in parts if part is not None])
+    return TargetDistribution.mixture(targets, [float(part[1] or 1) for part in found])
 
 
-def _term(text: str, class_names: Mapping[int, str], **options: Any) -> TargetDistribution:
+def _term(
+    text: str,
+    *,
+    class_names: Mapping[int, str],
+    class_map: Mapping[str, str | int] | None,
+    scored_by: str,
+    reference: Path | None,
+) -> TargetDistribution:
     word, _, numbers = text.partition(":")
     if text in PRESETS:
         return TargetDistribution.preset(text)
     if text == "reference" or os.path.isdir(text) or text.endswith((".jsonl", ".parquet")):
-        path = None if text == "reference" else Path(text)
-        return TargetDistribution.from_reference(reference_named(path, class_names, **options), name=text)
+        path = reference if text == "reference" else Path(text)
+        known = reference_named(path, class_names, class_map=class_map, scored_by=scored_by)
+        return TargetDistribution.from_reference(known, name=text, text=text if path is None else str(path))
     if text.endswith(".json"):
-        return _per_class(Path(text), class_names, **options)
+        return _per_class(Path(text), class_names, class_map=class_map, scored_by=scored_by)
     if word in CURVES:
         return _curve(word, numbers, text)
     values = _numbers(text, text)

@@ -8,7 +8,6 @@ nothing but the shares of the bins, so that their difficulties depend on the sca
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -56,10 +55,12 @@ def even_levels(count: int) -> np.ndarray:
 class TargetDistribution(ABC):
     """The difficulties that are wanted, in each class.  Make one with a class method, ``as_target``, or by subclassing.
 
-    ``name`` says in a word what it is, for records and figures; ``relative`` whether its values depend on the scale.
+    ``name`` says in a word what it is, for records and figures; ``text`` what ``as_target`` reads it from, None if no
+    text says it; ``relative`` whether its values depend on the scale.
     """
 
     name: str
+    text: str | None = None
     relative: bool = False
 
     @abstractmethod
@@ -73,8 +74,34 @@ class TargetDistribution(ABC):
         """
 
     @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What tells it from others of its kind; JSON values only."""
+
     def summary(self) -> dict[str, Any]:
         """What tells one target from another, for the record; JSON values only."""
+        text = {} if self.text is None else {"text": self.text}
+        return {"name": self.name, **text, **self.facts()}
+
+    @staticmethod
+    def from_summary(summary: Mapping[str, Any]) -> "TargetDistribution":
+        """The target of a ``summary``.
+
+        Raises:
+            ValueError: it does not hold all of it, such as that of a reference, or it is no summary.
+        """
+        try:
+            if summary.get("shares"):
+                if summary.get("name") in PRESETS:  # which have counts of their own for some IPC
+                    return TargetDistribution.preset(summary["name"])
+                return TargetDistribution.histogram(summary["shares"], name=str(summary.get("name", "histogram")))
+            levels, knots = (np.array(summary.get(key), np.float64) for key in ("levels", "difficulties"))
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"the record of a target is damaged ({error}); name the target anew") from error
+        if not (
+            levels.ndim == 1 and levels.shape == knots.shape and len(levels) and ((knots >= 0) & (knots <= 1)).all()
+        ):
+            raise ValueError("the record of a target does not hold its difficulties; name the target anew")
+        return Curve(levels, knots, str(summary.get("name", "target")), summary.get("text"))
 
     def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
         """Images wanted in each bin of the scale, ``(10,)``, summing to ``ipc``.
@@ -93,12 +120,16 @@ class TargetDistribution(ABC):
 
     @staticmethod
     def from_reference(
-        difficulties: Mapping[str, Sequence[float] | np.ndarray] | Sequence[float] | np.ndarray, name: str = "reference"
+        difficulties: Mapping[str, Sequence[float] | np.ndarray] | Sequence[float] | np.ndarray,
+        name: str = "reference",
+        *,
+        text: str | None = None,
     ) -> "TargetDistribution":
         """Follow real images, best scored by a guide that was not trained on them.
 
         Args:
             difficulties: class name to ``(n,)`` in [0, 1], or one list for all classes.
+            text: what ``as_target`` reads it from, such as a folder.
 
         Raises:
             ValueError: a class is empty, or a difficulty is not in [0, 1].
@@ -108,7 +139,7 @@ class TargetDistribution(ABC):
         for key, values in checked.items():
             if not (len(values) and np.all((values >= 0) & (values <= 1))):
                 raise ValueError(f"reference difficulties of {key!r} must be a non-empty list in [0, 1] without NaN")
-        return Reference(checked, name)
+        return Reference(checked, name, text)
 
     @staticmethod
     def preset(name: str) -> "TargetDistribution":
@@ -145,7 +176,8 @@ class TargetDistribution(ABC):
     def quantiles(difficulties: Sequence[float], name: str = "quantiles") -> "TargetDistribution":
         """Difficulties at evenly spaced levels, from the easiest image's to the hardest's, straight between them."""
         values = _rising(difficulties)
-        return Curve(np.linspace(0, 1, len(values)), values, name)
+        text = f"quantiles:{','.join(f'{value:g}' for value in values)}"
+        return Curve(np.linspace(0, 1, len(values)), values, name, text)
 
     @staticmethod
     def uniform(low: float = 0.0, high: float = 1.0) -> "TargetDistribution":
@@ -162,14 +194,14 @@ class TargetDistribution(ABC):
                 f"a beta target needs two positive numbers, but got {a} and {b}; try 0.3 and 3, mostly easy"
             )
         levels = even_levels(RESOLUTION)
-        return Curve(levels, np.clip(beta.ppf(levels, a, b), 0, 1), f"beta({a:g}, {b:g})")
+        return Curve(levels, np.clip(beta.ppf(levels, a, b), 0, 1), f"beta({a:g}, {b:g})", f"beta:{a:g},{b:g}")
 
     @staticmethod
     def constant(difficulty: float) -> "TargetDistribution":
         """The same difficulty for every image, in [0, 1]."""
         if not 0 <= difficulty <= 1:
             raise ValueError(f"a target difficulty must lie in [0, 1], 0 easy and 1 hard, but is {difficulty}")
-        return Curve(np.array([0.0]), np.array([float(difficulty)]), f"{difficulty:g}")
+        return Curve(np.array([0.0]), np.array([float(difficulty)]), f"{difficulty:g}", repr(float(difficulty)))
 
     @staticmethod
     def mixture(
@@ -210,6 +242,7 @@ class Reference(TargetDistribution):
 
     by_class: Mapping[str, np.ndarray]
     name: str
+    text: str | None = None
 
     def values(self, class_name: str, scale: Scale | None = None, ipc: int | None = None) -> np.ndarray:
         found = self.by_class.get(class_name, self.by_class.get(EVERY_CLASS))
@@ -227,8 +260,8 @@ class Reference(TargetDistribution):
             scale = log_scale(values, *thresholds)
         return super().quotas(class_name, ipc, scale)
 
-    def summary(self) -> dict[str, Any]:
-        return {"name": self.name, "reference": {k: [len(v), float(np.mean(v))] for k, v in self.by_class.items()}}
+    def facts(self) -> dict[str, Any]:
+        return {"reference": {k: [len(v), float(np.mean(v))] for k, v in self.by_class.items()}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,6 +272,10 @@ class Shape(TargetDistribution):
     name: str
     counts: Mapping[int, tuple[int, ...]] | None = None
     relative = True
+
+    @property
+    def text(self) -> str:  # type: ignore[override] # a field in others
+        return self.name if self.name in PRESETS else ",".join(f"{share:g}" for share in self.shares)
 
     def _shares(self, ipc: int | None) -> tuple[float, ...]:
         known = self.counts or {}
@@ -252,8 +289,8 @@ class Shape(TargetDistribution):
     def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
         return largest_remainder(np.array(self._shares(ipc)), ipc)
 
-    def summary(self) -> dict[str, Any]:
-        return {"name": self.name, "shares": list(self.shares)}
+    def facts(self) -> dict[str, Any]:
+        return {"shares": list(self.shares)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,13 +300,14 @@ class Curve(TargetDistribution):
     levels: np.ndarray
     knots: np.ndarray
     name: str
+    text: str | None = None
 
     def values(self, class_name: str, scale: Scale | None = None, ipc: int | None = None) -> np.ndarray:
         return np.interp(even_levels(RESOLUTION if len(self.knots) > 1 else 1), self.levels, self.knots)
 
-    def summary(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         few = slice(None, None, max(1, len(self.knots) // 20))
-        return {"name": self.name, "levels": self.levels[few].tolist(), "difficulties": self.knots[few].tolist()}
+        return {"levels": self.levels[few].tolist(), "difficulties": self.knots[few].tolist()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,6 +323,13 @@ class Mixture(TargetDistribution):
         return " + ".join(f"{w:.3g}*{t.name}" for w, t in zip(self.weights, self.targets, strict=True))
 
     @property
+    def text(self) -> str | None:  # type: ignore[override]
+        texts = [target.text for target in self.targets]
+        if None in texts:
+            return None
+        return " + ".join(f"{weight:.6g}*{text}" for weight, text in zip(self.weights, texts, strict=True))
+
+    @property
     def relative(self) -> bool:  # type: ignore[override]
         """Whether a part is."""
         return any(target.relative for target in self.targets)
@@ -297,8 +342,8 @@ class Mixture(TargetDistribution):
         at = np.searchsorted(np.cumsum(weights[order]), even_levels(RESOLUTION))
         return values[order][np.minimum(at, len(values) - 1)]
 
-    def summary(self) -> dict[str, Any]:
-        return {"name": self.name, "parts": [target.summary() for target in self.targets]}
+    def facts(self) -> dict[str, Any]:
+        return {"parts": [target.summary() for target in self.targets]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,24 +372,8 @@ class PerClass(TargetDistribution):
     def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
         return self.of(class_name).quotas(class_name, ipc, scale, thresholds)
 
-    def summary(self) -> dict[str, Any]:
-        return {"name": self.name, "classes": {name: target.summary() for name, target in self.targets.items()}}
+    def facts(self) -> dict[str, Any]:
+        return {"classes": {name: target.summary() for name, target in self.targets.items()}}
 
 
 Target = TargetDistribution | Mapping[str, Sequence[float] | np.ndarray] | str | float
-
-
-def as_target(target: Target) -> TargetDistribution:
-    """A target from the shortest way to say it: a preset's name, one difficulty, or a reference by class."""
-    if isinstance(target, TargetDistribution):
-        return target
-    if isinstance(target, str):
-        return TargetDistribution.preset(target)
-    if isinstance(target, Mapping):
-        return TargetDistribution.from_reference(target)
-    if isinstance(target, Real) and not isinstance(target, bool):
-        return TargetDistribution.constant(float(target))
-    raise TypeError(
-        f"a target cannot be made from {type(target).__name__}; give a TargetDistribution, the name of a preset "
-        f"({', '.join(PRESETS)}), a number in [0, 1], or {{class name: difficulties}} of real images"
-    )

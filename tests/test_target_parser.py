@@ -4,10 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from tiny import write_images
+from tiny import tiny_classifier, tiny_pipeline, write_images
 
-from dag_diffusion import embedded
-from dag_diffusion.reporting.reproduction import target_text
+from dag_diffusion import PoolConfig, TargetDistribution, embedded, fill_pool, read_pool, subsample
 from dag_diffusion.sampling.scales import LogScale
 from dag_diffusion.sampling.target_parser import target_named
 
@@ -150,5 +149,57 @@ def test_class_without_embedded_reference_is_told_what_else_there_is():
 
 @pytest.mark.parametrize("text", ["hill", "reference", "0.25", "uniform:0.2,0.4", "beta:0.5,20", "0,0,0,0,0,0,0,0,0,1"])
 def test_recorded_target_can_be_asked_for_again(text):
-    again = target_text(target_named(text, NAMES).summary())
+    again = target_named(text, NAMES).text
     assert values_of(again).tolist() == pytest.approx(values_of(text).tolist())
+
+
+TEXTS = [0.5, "hill", "reference", "beta:0.3,3", "0.7*reference + 0.3*hill", TargetDistribution.uniform(0.2, 0.4)]
+
+
+@pytest.mark.parametrize("target", TEXTS, ids=str)
+def test_pool_and_selection_take_whatever_says_a_target(target, tmp_path):
+    pipeline = tiny_pipeline(id2label={0: "T-shirt", 1: "Bag", 2: "Coat"})
+    pipeline.register_modules(classifier=tiny_classifier({0: "T-shirt", 1: "Bag", 2: "Coat"}))
+    config = PoolConfig(images_per_class=2, target=target, num_inference_steps=2, guidance_scale=1.0)
+    pool = fill_pool(pipeline, tmp_path / "pool", config)
+    assert len(pool) == 6
+    assert all(0 <= row["target_difficulty"] <= 1 for row in pool.rows)
+    chosen = subsample(pool, 1, target=target)
+    assert chosen.distance is not None
+    assert chosen.settings["target"] == pool.provenance["settings"]["target"]
+
+
+def test_chosen_images_are_saved_with_bins_ranks_and_record(tmp_path):
+    write_images(tmp_path / "pool", {"Bag": 4, "Coat": 4}, difficulty=lambda name, index: (index + 0.5) / 4)
+    pool = read_pool(tmp_path / "pool")
+    chosen = subsample(pool, 2, target="hill")
+    saved = chosen.save(tmp_path / "set")
+    assert [row["source"] for row in saved.rows] == sorted(pool.rows[i]["file_name"] for i in chosen.indices)
+    assert all({"bin", "rank"} <= set(row) for row in saved.rows)
+    assert saved.provenance["selection"]["target"]["text"] == "hill"
+    with pytest.raises(ValueError, match="plain difficulties"):
+        subsample([0.1, 0.5], 1, target="hill").save(tmp_path / "numbers")
+
+
+def test_selected_part_of_a_pool_is_a_pool(tmp_path):
+    write_images(tmp_path / "pool", {"Bag": 4, "Coat": 4}, difficulty=lambda name, index: (index + 0.5) / 4)
+    pool = read_pool(tmp_path / "pool")
+    part = pool.select(np.array([3, 1]))
+    assert [row["file_name"] for row in part.rows] == [pool.rows[3]["file_name"], pool.rows[1]["file_name"]]
+    assert part.difficulties.tolist() == pool.difficulties[[3, 1]].tolist()
+    assert np.array_equal(np.asarray(part.open(0)), np.asarray(pool.open(3)))
+
+
+@pytest.mark.parametrize("text", ["hill", "0.25", "uniform:0.2,0.4", "beta:0.5,20", "1,0,0,0,0,0,0,0,0,1"])
+def test_target_comes_back_from_its_summary(text):
+    target = target_named(text, NAMES)
+    again = TargetDistribution.from_summary(json.loads(json.dumps(target.summary())))
+    assert again.text == target.text
+    found, wanted = (one.values("Bag", SCALE) for one in (again, target))
+    assert np.abs(np.quantile(found, [0.1, 0.5, 0.9]) - np.quantile(wanted, [0.1, 0.5, 0.9])).max() < 0.05
+
+
+@pytest.mark.parametrize("summary", [{}, {"reference": {"Bag": [3, 0.1]}}, {"levels": [0], "difficulties": [2]}, None])
+def test_summary_that_does_not_hold_the_target_is_refused(summary):
+    with pytest.raises(ValueError, match="name the target anew"):
+        TargetDistribution.from_summary(summary)
