@@ -31,7 +31,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def difficulty(logits: Tensor, labels: Tensor) -> Tensor:
-    """``1 - p(y | x)``, exact also near 0, where ``1 - softmax`` would round to 0; the measure ``confidence``.
+    """``1 - p(y | x)``, exact also near 0, where ``1 - softmax`` would round to 0; the measure ``error_probability``.
 
     Returns:
         ``(batch,)`` in [0, 1], float64 of float64 logits, else float32.
@@ -39,8 +39,8 @@ def difficulty(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.sigmoid(-margin(logits, labels))
 
 
-def rivalry(logits: Tensor, labels: Tensor) -> Tensor:
-    """The true class against its strongest rival, ``sigmoid(max_{j != y} z_j - z_y)``; the measure ``margin``.
+def rival_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The true class against its strongest rival, ``sigmoid(max_{j != y} z_j - z_y)``; the measure ``rival_margin``.
 
     1/2 is where the prediction flips, whatever the other classes get; of two classes it is ``difficulty``.  After the
     area under the margin of Pleiss et al. 2020 (arXiv 2001.10528), which is the plain logit gap: the sigmoid only
@@ -88,7 +88,12 @@ def _without(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 Measure = Callable[[Tensor, Tensor], Tensor]
-MEASURES: dict[str, Measure] = {"confidence": difficulty, "margin": rivalry, "entropy": entropy, "el2n": el2n}
+MEASURES: dict[str, Measure] = {
+    "error_probability": difficulty,
+    "rival_margin": rival_margin,
+    "entropy": entropy,
+    "el2n": el2n,
+}
 LABEL_FREE = ("entropy",)  # a classifier of other classes can tell it too
 
 
@@ -96,7 +101,7 @@ def measure_named(name: str) -> Measure:
     """A measure by its name in ``MEASURES``; ValueError if there is none."""
     if name not in MEASURES:
         raise ValueError(
-            f"there is no measure {name!r}; choose one of {', '.join(MEASURES)}, of which the paper's is confidence"
+            f"there is no measure {name!r}; choose one of {', '.join(MEASURES)}; error_probability is the paper's"
         )
     return MEASURES[name]
 

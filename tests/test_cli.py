@@ -137,7 +137,7 @@ def test_score_skips_unreadable_files_if_asked(tmp_path, saved_pipeline):
     assert "1 files skipped" in call(*options, "--on-error", "skip").stdout
     rows = read_pool(tmp_path / "pool").rows
     assert [row["difficulty"] is None for row in rows] == [False, False, True]
-    assert {row["difficulty_by"] for row in rows} == {f"confidence by {saved_pipeline / 'classifier'}"}
+    assert {row["difficulty_by"] for row in rows} == {f"error_probability by {saved_pipeline / 'classifier'}"}
 
 
 def test_score_takes_several_classifiers_a_measure_and_a_class_map_and_reuses_its_scores(tmp_path, saved_pipeline):
@@ -150,14 +150,14 @@ def test_score_takes_several_classifiers_a_measure_and_a_class_map_and_reuses_it
         "--classifier",
         tmp_path / "second",
         "--measure",
-        "margin",
+        "rival_margin",
     ]
     options += ["--class-map", tmp_path / "names.json", "--output", tmp_path / "scores.jsonl", "--quiet"]
     first, second = (call("score", tmp_path / "pool", *options).stdout.split(":")[-1] for _ in range(2))
     assert first == " 3 scored, 0 from the cache, 0 files skipped\n"
     assert second == " 0 scored, 3 from the cache, 0 files skipped\n"
     by = {row["difficulty_by"] for row in read_rows(tmp_path / "scores.jsonl")}
-    assert by == {f"margin by {saved_pipeline / 'classifier'}, {tmp_path / 'second'}"}
+    assert by == {f"rival_margin by {saved_pipeline / 'classifier'}, {tmp_path / 'second'}"}
 
 
 def test_score_in_a_precision_of_ones_own(tmp_path, saved_pipeline):
@@ -283,7 +283,10 @@ def mistakes(tmp_path, pipeline):
         "score empty": (["score", tmp_path / "empty", *guide], "no images"),
         "score other classes": (["score", tmp_path / "hats", *guide], "no class called 'Hat'"),
         "score with no classifier": (["score", tmp_path / "scored", "--classifier", tmp_path / "empty"], "classifier"),
-        "unknown measure": (["score", tmp_path / "scored", *guide, "--measure", "loss"], "choose one of confidence"),
+        "unknown measure": (
+            ["score", tmp_path / "scored", *guide, "--measure", "loss"],
+            "choose one of error_probability",
+        ),
         "unknown precision": (["score", tmp_path / "scored", *guide, "--precision", "int8"], "bfloat16"),
         "no such class map": (
             ["score", tmp_path / "scored", *guide, "--class-map", tmp_path / "no.json"],

@@ -24,8 +24,8 @@ def plain(name: str, logits: list[float], label: int) -> float:
     truth[label] = 1
     others = torch.cat([z[:label], z[label + 1 :]])
     return {
-        "confidence": lambda: p.sum() - p[label],
-        "margin": lambda: torch.sigmoid(-(z[label] - others.max())),
+        "error_probability": lambda: p.sum() - p[label],
+        "rival_margin": lambda: torch.sigmoid(-(z[label] - others.max())),
         "entropy": lambda: -(p * z.log_softmax(0)).sum() / log(len(logits)),
         "el2n": lambda: (p - truth).norm() / 2**0.5,
     }[name]().item()
@@ -49,7 +49,7 @@ def test_float32_keeps_relative_precision_near_zero(name, gap, rivals):
     assert value == pytest.approx(measured(name, [gap, *rivals], dtype=torch.float64), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["confidence", "margin", "el2n"])
+@pytest.mark.parametrize("name", ["error_probability", "rival_margin", "el2n"])
 @given(logits=logit_lists, data=st.data(), rise=st.floats(0, 10))
 def test_a_higher_logit_of_the_true_class_is_never_harder(name, logits, data, rise):
     label = data.draw(st.integers(0, len(logits) - 1))
@@ -58,8 +58,10 @@ def test_a_higher_logit_of_the_true_class_is_never_harder(name, logits, data, ri
 
 
 @given(st.floats(-30, 30), st.floats(-30, 30))
-def test_of_two_classes_margin_and_el2n_are_confidence(first, second):
-    values = [measured(name, [first, second], dtype=torch.float64) for name in ("confidence", "margin", "el2n")]
+def test_of_two_classes_rival_margin_and_el2n_are_error_probability(first, second):
+    values = [
+        measured(name, [first, second], dtype=torch.float64) for name in ("error_probability", "rival_margin", "el2n")
+    ]
     assert values == pytest.approx([values[0]] * 3, rel=1e-9)
 
 
@@ -70,14 +72,14 @@ def test_entropy_needs_no_label(logits, data):
 
 
 def test_margin_is_a_half_where_the_decision_flips():
-    assert measured("margin", [3.0, 3.0, 2.9, 2.9, 2.9]) == 0.5
-    assert measured("confidence", [3.0, 3.0, 2.9, 2.9, 2.9]) > 0.7
+    assert measured("rival_margin", [3.0, 3.0, 2.9, 2.9, 2.9]) == 0.5
+    assert measured("error_probability", [3.0, 3.0, 2.9, 2.9, 2.9]) > 0.7
 
 
 def test_extremes_of_each_measure():
     assert measured("entropy", [1.0] * 7) == pytest.approx(1)
     assert measured("el2n", [-40.0, 40.0, 0.0]) == pytest.approx(1)
-    assert measured("margin", [-40.0, 40.0, 0.0]) == pytest.approx(1)
+    assert measured("rival_margin", [-40.0, 40.0, 0.0]) == pytest.approx(1)
 
 
 @every_measure
@@ -88,7 +90,9 @@ def test_half_precision_logits_are_computed_in_full(name):
 
 
 def test_unknown_measure_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"no measure 'loss'; choose one of confidence, margin, entropy, el2n"):
+    with pytest.raises(
+        ValueError, match=r"no measure 'loss'; choose one of error_probability, rival_margin, entropy, el2n"
+    ):
         measure_named("loss")
 
 

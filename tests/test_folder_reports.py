@@ -64,9 +64,9 @@ def test_target_that_no_text_names_is_told_in_a_comment(pool):
 def test_scores_of_a_classifier_are_made_again_too(pool):
     images = read_pool(pool)
     for row in images.rows:
-        row["difficulty_by"] = "margin by timm/resnet50"
+        row["difficulty_by"] = "rival_margin by timm/resnet50"
     assert commands_for([(pool, images)])[1:] == [
-        shlex.join(["dag-diffusion", "score", str(pool), "--measure", "margin", "--classifier", "timm/resnet50"])
+        shlex.join(["dag-diffusion", "score", str(pool), "--measure", "rival_margin", "--classifier", "timm/resnet50"])
     ]
 
 

@@ -53,7 +53,7 @@ def test_rows_get_the_scores_and_keep_their_other_columns(folder):
     after = read_pool(folder)
     assert (done.path, done.scored, done.cached, done.skipped) == (folder / "metadata.jsonl", 7, 0, [])
     assert after.difficulties == pytest.approx(expected)
-    assert {row["difficulty_by"] for row in after.rows} == {"confidence by first"}
+    assert {row["difficulty_by"] for row in after.rows} == {"error_probability by first"}
     new = {"difficulty", "difficulty_by", "score_key"}
     assert [{k: v for k, v in row.items() if k not in new} for row in after.rows] == before.rows
 
@@ -102,7 +102,7 @@ CHANGES = {
     "statistics": {"guide": shifted_statistics},
     "class names": {"guide": lambda: tiny_classifier({0: "T-shirt", 1: "boot", 2: "Bag"})},
     "preprocessing": {"guide": lambda: with_preprocessing(mean=[0.4])},
-    "measure": {"measure": "margin"},
+    "measure": {"measure": "rival_margin"},
     "precision": {"dtype": torch.bfloat16},
 }
 

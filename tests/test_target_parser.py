@@ -48,7 +48,7 @@ def test_reference_scored_by_something_else_is_warned_of(tmp_path, caplog):
     (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     target_named(str(tmp_path), NAMES, scored_by="entropy by A")
     assert not caplog.records
-    target_named(str(tmp_path), NAMES, scored_by="confidence by B")
+    target_named(str(tmp_path), NAMES, scored_by="error_probability by B")
     assert "entropy by A" in caplog.text
 
 
@@ -71,7 +71,7 @@ def test_two_cranes_have_a_reference_each(tmp_path):
 
 
 def test_embedded_reference_is_of_its_own_guide_and_measure(caplog):
-    target_named("reference", NAMES, scored_by="confidence by embedded guide")
+    target_named("reference", NAMES, scored_by="error_probability by embedded guide")
     assert not caplog.records
     target_named("reference", NAMES, scored_by="entropy by embedded guide")
     assert "other scales" in caplog.text

@@ -42,8 +42,8 @@ def score(
         ),
     ] = None,
     measure: Annotated[
-        str, Option(help="confidence (the paper's, 1 - p of the class), margin, entropy or el2n")
-    ] = "confidence",
+        str, Option(help="error_probability (the paper's, 1 - p of the class), rival_margin, entropy or el2n")
+    ] = "error_probability",
     class_map: ClassMap = None,
     output: Annotated[Path | None, Option(help="JSON lines for the scores; default: POOL/metadata.jsonl")] = None,
     on_error: Annotated[str, Option(help="raise or skip at an unreadable image")] = "raise",
@@ -61,7 +61,7 @@ def score(
     Examples:  dag-diffusion score my_images/ --classifier timm/resnet50.tv_in1k
 
     dag-diffusion score my_images/ --classifier timm/resnet50.tv_in1k --classifier timm/regnety_016.tv2_in1k
-    --measure margin --class-map names.json --output scores.jsonl
+    --measure rival_margin --class-map names.json --output scores.jsonl
     """
     from dag_diffusion.data.class_names import read_class_map
     from dag_diffusion.data.pools import read_pool

@@ -154,7 +154,7 @@ def _score(path: Path, pool: Pool) -> list[str]:
     measure, _, names = by.partition(" by ")
     if not names:
         return []
-    parts = [PROGRAM, "score", str(path), *(["--measure", measure] if measure != "confidence" else [])]
+    parts = [PROGRAM, "score", str(path), *(["--measure", measure] if measure != "error_probability" else [])]
     for name in names.split(", "):
         parts += [] if name == "embedded guide" else ["--classifier", name]
     return [shlex.join(parts)]

@@ -50,7 +50,7 @@ def score_and_record(
     classifiers: Mapping[str, nn.Module],
     destination: Path | None = None,
     *,
-    measure: str = "confidence",
+    measure: str = "error_probability",
     batch_size: int | None = None,
     on_error: str = "raise",
     class_map: Mapping[str, str | int] | None = None,

@@ -80,7 +80,7 @@ def score_pool(
     pool: Pool,
     classifier: nn.Module | Sequence[nn.Module],
     *,
-    measure: str = "confidence",
+    measure: str = "error_probability",
     batch_size: int | None = None,
     on_error: str = "raise",
     class_map: Mapping[str, str | int] | None = None,
@@ -136,7 +136,7 @@ def scorers_of(
     classifiers: nn.Module | Sequence[nn.Module],
     class_map: Mapping[str, str | int] | None = None,
     dtype: torch.dtype | None = None,
-    measure: str = "confidence",
+    measure: str = "error_probability",
 ) -> list[Scorer]:
     """What each classifier needs to score a pool; ValueError if one cannot."""
     classifiers = [classifiers] if isinstance(classifiers, nn.Module) else classifiers
@@ -170,7 +170,7 @@ def scored_batches(
     indices: Iterable[int],
     scorers: Sequence[Scorer],
     *,
-    measure: str = "confidence",
+    measure: str = "error_probability",
     batch_size: int | None = None,
     on_error: str = "raise",
     features: bool = False,

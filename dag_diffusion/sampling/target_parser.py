@@ -193,6 +193,6 @@ def _embedded_reference(class_names: Mapping[int, str], scored_by: str) -> dict[
         raise ValueError(
             f"{error}; for other classes name a preset such as hill, or a scored folder of real images"
         ) from error
-    _warn_of_other_scores("(embedded)", {"confidence by embedded guide"}, scored_by)
+    _warn_of_other_scores("(embedded)", {"error_probability by embedded guide"}, scored_by)
     reference = embedded.training_difficulties(known)
     return {name: reference[known[table[label]]] for label, name in distinct_names(class_names).items()}
