@@ -1,48 +1,29 @@
-"""Figures of docs/results.md, from benchmarks/results: accuracy against IPC, and against a set's mean difficulty.
+"""Figures of docs/results from benchmarks/results: accuracy against IPC, and against the mean difficulty of a set.
 
-python benchmarks/downstream_figures.py figures FOLDER    # the folder of downstream.py, to score the sets again
-python benchmarks/downstream_figures.py tables            # every record
+python benchmarks/downstream_figures.py FOLDER    # the folder of downstream.py, to score the sets again
 """
 
 import argparse
-import json
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from downstream import BASELINE, Study, candidates, test_images
-from embedded import RESULTS
 from matplotlib import pyplot as plt
 from scipy import stats
+from tables import SIZES, accuracies
 
 from dag_diffusion import subsample
-from dag_diffusion.evaluation.comparisons import paired
 from dag_diffusion.reporting.figures import GREY, INK, PALETTE
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 LINES = {
     "random | real": ("random real images", GREY),
     BASELINE: ("random, unguided pool", INK),
-    "matching | unguided": ("DGS, matching", PALETTE[0][0]),
-    "histogram | unguided": ("DGS, the paper's rule", PALETTE[4][0]),
-    "drawn to modes": ("drawn to modes", PALETTE[2][0]),
-    "easiest of 5 | drawn to modes": ("drawn to modes, DGS: easiest of 5", PALETTE[3][0]),
+    "matching | unguided": ("matching, unguided pool", PALETTE[0][0]),
+    "histogram | unguided": ("the paper's rule, unguided pool", PALETTE[4][0]),
+    "drawn to modes": ("mode guidance, one image to each mode", PALETTE[2][0]),
+    "easiest of 5 | drawn to modes": ("mode guidance, easiest of five", PALETTE[3][0]),
 }
-
-
-def recorded(name: str) -> list[dict]:
-    path = RESULTS / f"downstream-{name}.json"
-    return json.loads(path.read_text("utf-8"))["results"] if path.exists() else []
-
-
-def accuracies(name: str, network: str = "convnet-3") -> dict[str, np.ndarray]:
-    """By set, in percent and in the order of the seeds that all sets have; empty if nothing was recorded."""
-    found = defaultdict(dict)
-    for row in recorded(name):
-        if row["network"] == network:
-            found[row["set"]][row["seed"]] = 100 * row["accuracy"]
-    shared = sorted(set.intersection(*map(set, found.values()))) if found else []
-    return {name: np.array([values[seed] for seed in shared]) for name, values in found.items()}
 
 
 def half_interval(values: np.ndarray) -> float:
@@ -55,24 +36,30 @@ def plain_axes(ylabel: str, xlabel: str) -> tuple[plt.Figure, plt.Axes]:
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#eeeeee")
+    axes.set_axisbelow(True)
     return figure, axes
+
+
+def draw_sizes(axes: plt.Axes, lines: dict[str, tuple[str, str]]) -> None:
+    """Accuracy against images per class, with the 95 % interval of each mean as a band."""
+    known = {int(size.split("-")[0]): accuracies(size) for size in SIZES}
+    for name, (label, color) in lines.items():
+        x = [ipc for ipc, sets in known.items() if name in sets]
+        mean = np.array([known[ipc][name].mean() for ipc in x])
+        band = np.array([half_interval(known[ipc][name]) for ipc in x])
+        axes.plot(x, mean, color=color, marker="o", ms=4, label=label)
+        axes.fill_between(x, mean - band, mean + band, color=color, alpha=0.15, lw=0)
+    axes.set_xscale("log")
+    axes.set_xticks(list(known), [str(ipc) for ipc in known])
+    axes.minorticks_off()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#eeeeee")
+    axes.set_axisbelow(True)
 
 
 def by_ipc() -> None:
     figure, axes = plain_axes("test accuracy, %", "images per class")
-    sizes = [ipc for ipc in (1, 10, 20, 50) if accuracies(f"{ipc}-quick")]
-    for name, (label, color) in LINES.items():
-        known = {ipc: accuracies(f"{ipc}-quick").get(name, np.zeros(0)) for ipc in sizes}
-        x = [ipc for ipc in sizes if len(known[ipc]) > 2]
-        if len(x) < 2:
-            continue
-        mean = np.array([known[ipc].mean() for ipc in x])
-        band = np.array([half_interval(known[ipc]) for ipc in x])
-        axes.plot(x, mean, color=color, marker="o", ms=4, label=label)
-        axes.fill_between(x, mean - band, mean + band, color=color, alpha=0.15, lw=0)
-    axes.set_xscale("log")
-    axes.set_xticks(sizes, [str(ipc) for ipc in sizes])
-    axes.minorticks_off()
+    draw_sizes(axes, LINES)
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(IMAGES / "accuracy_by_ipc.png", dpi=130)
 
@@ -97,29 +84,10 @@ def by_difficulty(folder: Path) -> None:
     figure.savefig(IMAGES / "accuracy_by_difficulty.png", dpi=130)
 
 
-def tables() -> None:
-    """Mean and deviation of every set, over the seeds that all have, and its paired difference to the random draw."""
-    for path in sorted(RESULTS.glob("downstream-*.json")):
-        name = path.stem.removeprefix("downstream-")
-        for network in sorted({row["network"] for row in recorded(name)}):
-            known = accuracies(name, network)
-            print(f"\n**{name}, {network}, {len(known[BASELINE])} seeds**\n")
-            print("| set | accuracy, % | against random, unguided (95 % interval) |\n| --- | --- | --- |")
-            for row, values in sorted(known.items(), key=lambda item: -item[1].mean()):
-                deviation = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
-                against = paired(values, known[BASELINE])
-                interval = "" if against.interval is None else " ({:+.1f} to {:+.1f})".format(*against.interval)
-                difference = "" if row == BASELINE else f"{against.difference:+.1f}{interval}"
-                print(f"| {row.replace(' | ', ' of ')} | {values.mean():.1f}{deviation} | {difference} |")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tables", "figures"])
     parser.add_argument("folder", type=Path, nargs="?", default=Path("runs/downstream"))
     options = parser.parse_args()
-    if options.what == "tables":
-        return tables()
     by_ipc()
     by_difficulty(options.folder)
 
