@@ -3,7 +3,7 @@
     python benchmarks/rule_figures.py    # docs/images/rule-NAME.png
 
 The pool is the 100 real shirts of the embedded reference, whose difficulties the guide knows.  Left every image by its
-difficulty and by the first principal component of the guide's features, the chosen ones marked; right the chosen images.
+difficulty and by the first principal component of the guide's features; right the chosen images.
 """
 
 from pathlib import Path
@@ -41,7 +41,13 @@ def main() -> None:
     for name, rule in RULES.items():
         given = target if rule.method in ("matching", "histogram") else None
         selection = subsample(
-            d, IPC, target=given, method=rule, labels=[label] * len(d), class_names={label: CLASS}, features=features[mine]
+            d,
+            IPC,
+            target=given,
+            method=rule,
+            labels=[label] * len(d),
+            class_names={label: CLASS},
+            features=features[mine],
         )
         chosen = sorted(selection.indices, key=lambda index: d[index])
         figure = Figure(figsize=(9, 2.0), dpi=110, facecolor="white")

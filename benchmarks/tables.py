@@ -3,7 +3,7 @@
     python benchmarks/tables.py                  # all tables
     python benchmarks/tables.py guidance-main    # one of them
 
-docs/hooks.py puts a table where a page says ``<!-- results: NAME -->``.  Under each table stands the command that measured it.
+docs/hooks.py puts a table where a page says ``<!-- results: NAME -->``.  Below each table stands its command.
 """
 
 import json
@@ -87,13 +87,18 @@ def results_of(name: str, network: str = "") -> list[dict]:
     return [row for row in load(f"downstream-{name}")["results"] if not network or row["network"] == network]
 
 
-def accuracies(name: str, network: str = "convnet-3") -> dict[str, np.ndarray]:
-    """By set, in percent and in the order of the seeds that all sets have."""
+def by_seed(name: str, network: str = "convnet-3") -> dict[str, dict[int, float]]:
+    """Accuracy in percent by set and seed, of the seeds that all sets have."""
     found: dict[str, dict[int, float]] = defaultdict(dict)
     for row in results_of(name, network):
         found[row["set"]][row["seed"]] = 100 * row["accuracy"]
     shared = sorted(set.intersection(*map(set, found.values()))) if found else []
-    return {name: np.array([values[seed] for seed in shared]) for name, values in found.items()}
+    return {name: {seed: values[seed] for seed in shared} for name, values in found.items()}
+
+
+def accuracies(name: str, network: str = "convnet-3") -> dict[str, np.ndarray]:
+    """The same as arrays."""
+    return {name: np.array(list(values.values())) for name, values in by_seed(name, network).items()}
 
 
 # -- cells
@@ -110,22 +115,30 @@ def source(*names: str) -> str:
     parts = []
     for name in names:
         record = load(name)
-        device = record.get("device") or record.get("settings", {}).get("device") or record.get("machine", {}).get("processor")
+        device = (
+            record.get("device")
+            or record.get("settings", {}).get("device")
+            or record.get("machine", {}).get("processor")
+        )
         command = record["command"] if record["command"].startswith("python") else f"python {record['command']}"
         if len(names) > 1:
             command = re.sub(r" --sets .*", " --sets ...", command)  # the record has all of it
-        of = f"{device or 'two cores of an AMD EPYC'}, torch {record['versions']['torch']}"
+        of = f"{device}, torch {record['versions']['torch']}"
         parts.append(f"`{command}` ({of}; `benchmarks/results/{name}.json`)")
     return "*Measured by " + ",\n".join(parts) + ".*"
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]], *records: str) -> str:
+    return f"{grid(heads, rows)}\n\n{source(*records)}"
 
 
 def spread(values: np.ndarray) -> str:
     return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
 
 
-def change(ours: np.ndarray, theirs: np.ndarray, scale: float = 1) -> str:
+def change(ours: np.ndarray, theirs: np.ndarray) -> str:
     """Mean paired difference and its 95 % interval."""
-    found = paired(ours * scale, theirs * scale)
+    found = paired(ours, theirs)
     return interval(found.difference, found.interval)
 
 
@@ -170,12 +183,19 @@ def study(name: str, network: str = "convnet-3") -> str:
         against = "" if one == BASELINE else change(known[one], base)
         p_value = None if one == BASELINE else next(p_values)
         rows.append([words(one), spread(known[one]), against, "" if p_value is None else _p(p_value)])
-    heads = ["set", f"accuracy, % ({seeds} seed{'s' * (seeds > 1)})", "against random, unguided (95 % interval)", "p, Holm"]
-    return f"{grid(heads, rows)}\n\n{source(f'downstream-{name}')}"
+    heads = [
+        "set",
+        f"accuracy, % ({seeds} seed{'s' * (seeds > 1)})",
+        "against random, unguided (95 % interval)",
+        "p, Holm",
+    ]
+    return table(heads, rows, f"downstream-{name}")
 
 
 def _p(value: float) -> str:
-    return "1" if value > 0.995 else f"{value:.2f}" if value > 0.095 else f"{value:.1g}" if value >= 1e-4 else "< 0.0001"
+    return (
+        "1" if value > 0.995 else f"{value:.2f}" if value > 0.095 else f"{value:.1g}" if value >= 1e-4 else "< 0.0001"
+    )
 
 
 def by_size() -> str:
@@ -187,7 +207,7 @@ def by_size() -> str:
     rows.append(["accuracy of random, unguided, %", *(spread(one[BASELINE]) for one in known.values())])
     rows.append(["seeds", *(str(len(one[BASELINE])) for one in known.values())])
     heads = ["against random images of an unguided pool", *(f"{size.split('-')[0]} a class" for size in SIZES)]
-    return f"{grid(heads, rows)}\n\n{source(*(f'downstream-{size}' for size in SIZES))}"
+    return table(heads, rows, *(f"downstream-{size}" for size in SIZES))
 
 
 def sizes() -> str:
@@ -196,7 +216,7 @@ def sizes() -> str:
     names = sorted({name for one in known.values() for name in one}, key=lambda n: (n not in known["20-quick"], n))
     rows = [[words(name), *(spread(one[name]) if name in one else "" for one in known.values())] for name in names]
     heads = ["accuracy, %", *(f"{size.split('-')[0]} a class" for size in known)]
-    return f"{grid(heads, rows)}\n\n{source(*(f'downstream-{size}' for size in known))}"
+    return table(heads, rows, *(f"downstream-{size}" for size in known))
 
 
 def networks() -> str:
@@ -207,8 +227,8 @@ def networks() -> str:
     rows = [[words(name), *row] for name, row in zip(names, cells, strict=True)]
     rows.append(["accuracy of random, unguided, %", *(spread(one[BASELINE]) for one in known.values())])
     rows.append(["seeds", *(str(len(one[BASELINE])) for one in known.values())])
-    table = grid(["against random, unguided (95 % interval)", *known], rows)
-    return f"{table}\n\n{source(*(f'downstream-{name}' for name, _ in NETWORKS.values()))}"
+    records = (f"downstream-{name}" for name, _ in NETWORKS.values())
+    return table(["against random, unguided (95 % interval)", *known], rows, *records)
 
 
 def classic() -> str:
@@ -221,21 +241,16 @@ def classic() -> str:
     rows.append([words(BASELINE), *(f"{one[BASELINE].mean():.1f}" for one in known.values())])
     rows += [["DC, as published", "70.5", "82.3", "83.6"], ["DSA, as published", "70.6", "84.6", "88.7"]]
     heads = [f"{size} a class ({len(one[BASELINE])} seeds)" for size, one in known.items()]
-    table = grid(["accuracy, %, and against random, unguided", *heads], rows)
-    return f"{table}\n\n{source(*(f'downstream-{size}-classic' for size in known))}"
+    records = (f"downstream-{size}-classic" for size in known)
+    return table(["accuracy, %, and against random, unguided", *heads], rows, *records)
 
 
 def pairs() -> str:
     """Differences between two sets, neither of which need be the baseline."""
     rows = []
-    for name, network, first, second in PAIRS:
-        rows_of = {one: {r["seed"]: r["accuracy"] for r in results_of(name, network) if r["set"] == one} for one in (first, second)}
+    for name, network, *sets in PAIRS:
         known = accuracies(name, network)
-        seeds = sorted(set(rows_of[first]) & set(rows_of[second]))
-        ours, theirs = known[first], known[second]
-        if len(ours) != len(seeds) and name == "10-quick-resnet-ap-10-convnet-3":
-            ours, theirs = (np.array([100 * rows_of[one][seed] for seed in seeds]) for one in (first, second))
-        rows.append([name, network, words(first), words(second), change(ours, theirs)])
+        rows.append([name, network, *map(words, sets), change(*(known[one] for one in sets))])
     return grid(["record", "network", "set", "against", "points (95 % interval)"], rows)
 
 
@@ -249,8 +264,13 @@ def quality(protocol: str) -> str:
         bounds = [100 * bound for bound in row["interval"]]
         against = interval(100 * row["difference"], bounds) if row["set"] != "real" else ""
         rows.append([words(row["set"]), f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}", against, sure])
-    heads = ["10 random images a class", "accuracy, %", "against real (95 % interval)", "evaluator gives the class more than 1/2"]
-    return f"{grid(heads, rows)}\n\n{source(f'embedded-quality-{protocol}')}"
+    heads = [
+        "10 random images a class",
+        "accuracy, %",
+        "against real (95 % interval)",
+        "evaluator gives the class more than 1/2",
+    ]
+    return table(heads, rows, f"embedded-quality-{protocol}")
 
 
 # -- guidance
@@ -269,12 +289,12 @@ METHOD_KEYS = {
 
 def methods(name: str) -> str:
     """Errors, rank correlations, naturalness and cost of every method of one record."""
-    keys = {key: head for key, head in METHOD_KEYS.items() if name == "main" or key != "cost"}  # one short run: too noisy
+    keys = {key: head for key, head in METHOD_KEYS.items() if name == "main" or key != "cost"}
     rows = [
         [method, *(mean_of(group, key, places) for key, (_, places) in keys.items())]
         for method, group in by_method(name).items()
     ]
-    return f"{grid(['method', *(head for head, _ in keys.values())], rows)}\n\n{source(f'guidance-{name}')}"
+    return table(["method", *(head for head, _ in keys.values())], rows, f"guidance-{name}")
 
 
 def by_method(name: str) -> dict[str, list[dict]]:
@@ -287,12 +307,12 @@ def by_method(name: str) -> dict[str, list[dict]]:
 def by_target() -> str:
     """Errors at each target difficulty, by who measured them."""
     rows, known = [], by_method("main")
-    default, real, attack = known["default: probe, last 2 decoded"], known["real, chosen by the guide"], known["post-hoc attack"]
+    default, real = known["default: probe, last 2 decoded"], known["real, chosen by the guide"]
     shown = [
         ("mean |d - d*|, by the guide that steered", default, "guide"),
         ("the same, by the evaluator", default, "evaluator"),
         ("real images chosen by the guide, by the evaluator", real, "evaluator"),
-        ("attack on finished images, by the evaluator", attack, "evaluator"),
+        ("attack on finished images, by the evaluator", known["post-hoc attack"], "evaluator"),
     ]
     for head, group, who in shown:
         errors = np.mean([row[f"{who}_errors"] for row in group], axis=0)
@@ -301,18 +321,18 @@ def by_target() -> str:
     means = np.mean([row["evaluator_means"] for row in default], axis=0)
     rows.append(["mean d, by the evaluator", *(f"{mean:.2f}" for mean in means), "", ""])
     targets = [f"{target}" for target in default[0]["targets"]]
-    return f"{grid(['d*', *targets, 'mean', 'Spearman'], rows)}\n\n{source('guidance-main')}"
+    return table(["d*", *targets, "mean", "Spearman"], rows, "guidance-main")
 
 
 def flop() -> str:
     gflop = load("guidance-cost")["gflop"]
     rows = [[part, f"{value:.2f}" if value < 1 else f"{value:.1f}"] for part, value in gflop.items()]
-    return f"{grid(['part, one image', 'GFLOP'], rows)}\n\n{source('guidance-cost')}"
+    return table(["part, one image", "GFLOP"], rows, "guidance-cost")
 
 
 def counted_cost() -> str:
     rows = [[form, f"{value:.3f}"] for form, value in load("guidance-cost")["ratios"].items()]
-    return f"{grid(['form of guidance', 'guided / unguided'], rows)}\n\n{source('guidance-cost')}"
+    return table(["form of guidance", "guided / unguided"], rows, "guidance-cost")
 
 
 def timed_cost() -> str:
@@ -325,7 +345,7 @@ def timed_cost() -> str:
         [form, f"{one['images_per_second']:.1f}", f"{one['cost']:.2f}", f"{one['peak_gib']:.1f}"]
         for form, one in shown.items()
     ]
-    return f"{grid(['form of guidance', 'images a second', 'guided / unguided', 'GiB at the peak'], rows)}\n\n{source('dit-xl')}"
+    return table(["form of guidance", "images a second", "guided / unguided", "GiB at the peak"], rows, "dit-xl")
 
 
 # -- sampling
@@ -334,15 +354,15 @@ def timed_cost() -> str:
 def distances() -> str:
     rows = load("subsampling-match")["rows"]
     columns = [(pool, ipc) for ipc in (10, 50) for pool in ("unguided", "guided")]
-    known = {(row["rule"], row["pool"], row["ipc"]): row for row in rows}
+    known = {(row["rule"], (row["pool"], row["ipc"])): row for row in rows}
     rules = list(dict.fromkeys(row["rule"] for row in rows))
-    least = [f"{known[rules[0], *column]['floor']:.4f} (0)" for column in columns]
+    least = [f"{known[rules[0], column]['floor']:.4f} (0)" for column in columns]
     lines = [["*the least there can be*", *least]]
     for rule in rules:
-        cells = [known[rule, *column] for column in columns]
+        cells = [known[rule, column] for column in columns]
         lines.append([rule, *(f"{one['distance']:.4f} ({one['to_quantiles']:.4f})" for one in cells)])
     heads = ["distance (to quantiles)", *(f"{pool}, IPC {ipc}" for pool, ipc in columns)]
-    return f"{grid(heads, lines)}\n\n{source('subsampling-match')}"
+    return table(heads, lines, "subsampling-match")
 
 
 def rules_in_training(ipc: int) -> str:
@@ -357,16 +377,24 @@ def rules_in_training(ipc: int) -> str:
             cells.append(f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}")
             cells.append("" if baseline else interval(100 * row["difference"], bounds))
         lines.append([rule, *cells])
-    pools = [head for pool in ("unguided", "guided") for head in (f"{pool} pool, accuracy, %", "against random, unguided")]
-    return f"{grid([f'{ipc} images a class by', *pools], lines)}\n\n{source(f'subsampling-downstream-{ipc}')}"
+    pools = [
+        head for pool in ("unguided", "guided") for head in (f"{pool} pool, accuracy, %", "against random, unguided")
+    ]
+    return table([f"{ipc} images a class by", *pools], lines, f"subsampling-downstream-{ipc}")
 
 
 def searches() -> str:
     rows = [
-        [f"{one['images']:,}", f"{one['pairs']:,}", _time(one["double_loop_s"]), _time(one["search_s"]), f"{one['ratio']:.0f}"]
+        [
+            f"{one['images']:,}",
+            f"{one['pairs']:,}",
+            _time(one["double_loop_s"]),
+            _time(one["search_s"]),
+            f"{one['ratio']:.0f}",
+        ]
         for one in load("subsampling-speed")["thresholds"]
     ]
-    return f"{grid(['pool of one class', 'pairs', 'double loop', 'search', 'ratio'], rows)}\n\n{source('subsampling-speed')}"
+    return table(["pool of one class", "pairs", "double loop", "search", "ratio"], rows, "subsampling-speed")
 
 
 def million() -> str:
@@ -376,21 +404,36 @@ def million() -> str:
         for one in record["million"]
     ]
     heads = ["a million images of 1,000 classes", "IPC", "seconds", "MiB at the peak", "of which before"]
-    return f"{grid(heads, rows)}\n\n{source('subsampling-speed')}"
+    return table(heads, rows, "subsampling-speed")
 
 
 def scoring() -> str:
     rows = []
     for what, one in load("scoring")["results"].items():
         speeds = [one[f"{kind}, images/s"] for kind in ("plain loop", "score_pool", "second record")]
-        rows.append([what, *(f"{speed:,.0f}" for speed in speeds), f"{one['gain']:.2f}", f"{one['largest difference']:.2g}"])
-    heads = ["images a second", "plain loop", "`score_pool`", "second run, nothing changed", "gain", "largest difference of d"]
-    return f"{grid(heads, rows)}\n\n{source('scoring')}"
+        rows.append(
+            [what, *(f"{speed:,.0f}" for speed in speeds), f"{one['gain']:.2f}", f"{one['largest difference']:.2g}"]
+        )
+    heads = [
+        "images a second",
+        "plain loop",
+        "`score_pool`",
+        "second run, nothing changed",
+        "gain",
+        "largest difference of d",
+    ]
+    return table(heads, rows, "scoring")
 
 
 def _time(seconds: float) -> str:
     milliseconds = 1000 * seconds
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.1f} ms"
+    return (
+        f"{seconds:.1f} s"
+        if seconds >= 1
+        else f"{milliseconds:.0f} ms"
+        if milliseconds >= 10
+        else f"{milliseconds:.1f} ms"
+    )
 
 
 # -- pools at scale
@@ -402,17 +445,21 @@ def loop() -> str:
         [name, f"{np.median(speeds):.1f}", f"{record['ratios'][name]:.1f}"]
         for name, speeds in record["images_per_second"].items()
     ]
-    return f"{grid(['', 'images a second', 'ratio'], rows)}\n\n{source('generation-loop')}"
+    return table(["", "images a second", "ratio"], rows, "generation-loop")
 
 
 def processes() -> str:
     record = load("generation-processes")
     rows = [
-        [f"{count} process{'es' * (count != '1')}, one thread each", f"{np.median(speeds):.1f}", ", ".join(map(str, speeds))]
+        [
+            f"{count} process{'es' * (count != '1')}, one thread each",
+            f"{np.median(speeds):.1f}",
+            ", ".join(map(str, speeds)),
+        ]
         for count, speeds in record["images_per_second"].items()
     ]
     rows.append(["two processes against twice one", f"{record['efficiency']:.2f}", ""])
-    return f"{grid(['guided pool', 'images a second, median', 'each turn'], rows)}\n\n{source('generation-processes')}"
+    return table(["guided pool", "images a second, median", "each turn"], rows, "generation-processes")
 
 
 def generation_options() -> str:
@@ -420,22 +467,30 @@ def generation_options() -> str:
     rows = []
     for name, ratio in record["ratios"].items():
         differ, first = record["pixels_that_differ"][name], record["seconds_of_first_batch"][name]
-        off = "none" if not differ["share"] else f"{differ['share']:.1g}, by {differ['most']}"
+        off = f"{_share(differ)}" + (f", by {differ['most']}" if differ["share"] else "")
         rows.append([name, f"{ratio:.2f}", off, f"{first:.0f} s", f"{record['difficulty_error'][name]:.3f}"])
-    heads = ["option", "images a second, ratio", "share of pixels that differ, by at most", "first batch", "mean abs(d - d*)"]
-    return f"{grid(heads, rows)}\n\n{source('generation-options')}"
+    heads = [
+        "option",
+        "images a second, ratio",
+        "share of pixels that differ, by at most",
+        "first batch",
+        "mean abs(d - d*)",
+    ]
+    return table(heads, rows, "generation-options")
 
 
 def same_pixels() -> str:
-    rows = [
-        [what, "none" if not one["share"] else f"{one['share']:.1g}", str(one["most"])]
-        for what, one in load("generation-same").items()
-        if isinstance(one, dict) and "share" in one
-    ]
     two = load("generation-processes")["pixels_that_differ"]
-    rows.insert(0, ["two processes, one thread each", "none" if not two["share"] else f"{two['share']:.1g}", str(two["most"])])
+    found = {"two processes, one thread each": two, **load("generation-same")}
+    rows = [
+        [what, _share(one), str(one["most"])] for what, one in found.items() if isinstance(one, dict) and "share" in one
+    ]
     heads = ["circumstance", "share of pixels that differ", "by at most, of 255"]
-    return f"{grid(heads, rows)}\n\n{source('generation-same', 'generation-processes')}"
+    return table(heads, rows, "generation-same", "generation-processes")
+
+
+def _share(pixels: dict) -> str:
+    return f"{pixels['share']:.1g}" if pixels["share"] else "none"
 
 
 def overhead() -> str:
@@ -445,7 +500,7 @@ def overhead() -> str:
         ["time besides the pipeline's own work, each turn", shares],
         ["images checked a second when a pool is resumed", f"{record['images_checked_per_second']:,.0f}"],
     ]
-    return f"{grid(['', ''], rows)}\n\n{source('generation-overhead')}"
+    return table(["", ""], rows, "generation-overhead")
 
 
 def on_gpu() -> str:
@@ -465,7 +520,7 @@ def on_gpu() -> str:
     for name, one in shown.items():
         speed, peak = (one, "") if isinstance(one, float) else (one["images_per_second"], one.get("peak_gib", ""))
         rows.append([name, f"{speed:.2f}" if speed < 1 else f"{speed:.1f}", f"{peak:.1f}" if peak else ""])
-    return f"{grid(['DiT-XL/2, unguided', 'images a second', 'GiB at the peak'], rows)}\n\n{source('dit-xl')}"
+    return table(["DiT-XL/2, unguided", "images a second", "GiB at the peak"], rows, "dit-xl")
 
 
 def imagenet() -> str:
@@ -475,18 +530,21 @@ def imagenet() -> str:
         cost = f"{record['tflop_an_image'][form]:.1f}"
         rows.append([form, cost, *(_hours(hours[count]) for count in ("1", "8", "64"))])
     heads = [f"{record['options']['images']:,} images", "TFLOP an image", "1 GPU", "8 GPUs", "64 GPUs"]
-    return f"{grid(heads, rows)}\n\n{source('scaling')}"
+    return table(heads, rows, "scaling")
 
 
 def storage() -> str:
     record = load("scaling")["storage"]
     png = record["png_bytes"]
     rows = [
-        ["one photograph at 256 px as PNG", f"{png['mean'] / 1000:.0f} kB ({png['least'] / 1000:.0f} to {png['most'] / 1000:.0f})"],
+        [
+            "one photograph at 256 px as PNG",
+            f"{png['mean'] / 1000:.0f} kB ({png['least'] / 1000:.0f} to {png['most'] / 1000:.0f})",
+        ],
         ["one row of metadata", f"{record['row_bytes']:.0f} bytes"],
         ["the pool", f"{record['pool_gigabytes']:.0f} GB in {record['files']:,} files"],
     ]
-    return f"{grid(['250,000 images', ''], rows)}\n\n{source('scaling')}"
+    return table(["250,000 images", ""], rows, "scaling")
 
 
 def _hours(hours: float) -> str:

@@ -1,4 +1,4 @@
-"""The site builds without the internet, says all once, and names no command, option or file that is not there."""
+"""The site builds without the internet, says all once, and names nothing that is not there."""
 
 import ast
 import importlib
@@ -47,25 +47,31 @@ def documented(site: Path) -> list[str]:
     return [line.split(" ")[0] for line in zlib.decompress(packed).decode().splitlines()]
 
 
-def home_of(name: str) -> str:
+ROOMS = ("", *sorted(path.parent.name for path in (ROOT / "dag_diffusion").glob("*/__init__.pyi")))
+
+
+def home_of(room: str, name: str) -> str:
     """Where a public name is defined, as the reference calls the place."""
-    value = getattr(dag_diffusion, name)
-    place = value.__name__ if inspect.ismodule(value) else f"{value.__module__}.{value.__qualname__}"
-    return place.removeprefix("dag_diffusion.") if place.startswith("dag_diffusion.pipelines") else place
+    package = importlib.import_module(f"dag_diffusion.{room}".rstrip("."))
+    value = getattr(package, name)
+    if inspect.ismodule(value):
+        return value.__name__
+    if not hasattr(value, "__qualname__"):  # a constant does not know its module
+        stub = Path(package.__file__).with_suffix(".pyi").read_text("utf-8")
+        return f"{package.__name__}.{re.search(rf'from .([a-z_.]+) import {name} as', stub)[1]}.{name}"
+    return f"{value.__module__}.{value.__qualname__}".replace("dag_diffusion.pipelines.", "pipelines.")
 
 
-def test_every_public_name_is_in_the_reference_once(site):
-    found = Counter(documented(site))
-    assert {name: found[home_of(name)] for name in dag_diffusion.__all__} == dict.fromkeys(dag_diffusion.__all__, 1)
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_public_name_is_in_the_reference_once(site, room):
+    found, names = Counter(documented(site)), importlib.import_module(f"dag_diffusion.{room}".rstrip(".")).__all__
+    assert {name: found[home_of(room, name)] for name in names} == dict.fromkeys(names, 1)
 
 
-def test_every_module_of_the_library_is_in_the_reference_once(site):
-    found = Counter(documented(site))
-    modules = {f"dag_diffusion.{path.stem}" for path in (ROOT / "dag_diffusion").glob("*.py")}
-    names = ("__init__", "__main__", "configs", "console", "inputs")  # with cli and cli_*: the command line's own
-    modules = {name for name in modules if not re.match(r"dag_diffusion\.cli(_|$)", name)}
-    asked = {*modules, "pipelines.difficulty_guided"} - {f"dag_diffusion.{name}" for name in names}
-    assert {name: found[name] for name in asked} == dict.fromkeys(asked, 1)
+def test_reference_has_a_page_for_every_room():
+    rooms = set(ROOMS) - {""} | {"package"}
+    marks = {re.search(r"<!-- public: (\w+) -->", text) for name, text in PAGES.items() if "docs/reference/" in name}
+    assert {mark[1] for mark in marks if mark} == rooms
 
 
 class Loaded(HTMLParser):
@@ -171,12 +177,69 @@ def parameters_in(docstring: str) -> set[str]:
     return {name.strip(" `*") for entry in entries for name in entry.split(",")}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "dag_diffusion").glob("*.py")), ids=lambda path: path.stem)
+MODULES = [*sorted((ROOT / "dag_diffusion").rglob("*.py")), ROOT / "pipelines" / "difficulty_guided.py"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_docstrings_speak_of_parameters_that_exist(path):
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)):
             given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
             assert parameters_in(text) <= {one.arg for one in given if one is not None}, f"{path.name}: {node.name}"
+
+
+# -- what the records say
+
+
+def tables():
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks" / "tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+RESULTS = {name: text for name, text in PAGES.items() if name.startswith("docs/results/")}
+SPREAD = r"\d ± \d|[+-]\d+\.\d \([+-]"  # mean ± deviation, or a difference with its interval
+NOT_IN_A_TABLE = {  # goals, settings, differences of two cells, and what a record holds outside its rows
+    "0.8", "0.9", "1.05", "1.15", "8.0", "91.5", "92.1", "99.0", "69.9", "4.9", "11.2", "0.015",
+    "0.01", "0.02", "0.03", "0.12", "0.13", "0.19", "0.001", "3.4", "3.5", "5.6", "7.5", "0.97", "1.6",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rendered():
+    made = tables()
+    return {name: made.rendered(name) for name in made.TABLES}
+
+
+def test_every_table_stands_on_the_site_and_every_record_in_a_table(rendered):
+    pages = [text for name, text in PAGES.items() if name.startswith("docs/")]
+    marked = Counter(mark for text in pages for mark in re.findall(r"<!-- results: (.+?) -->", text))
+    assert marked == Counter(list(rendered))
+    shown = "\n".join([*rendered.values(), *RESULTS.values()])
+    records = {path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")}
+    assert not {name for name in records if name not in shown}
+
+
+def test_every_rendered_table_names_its_command(rendered):
+    by_record = {"training, pairs of sets"}  # its rows name their records, whose tables name the commands
+    assert not [
+        name for name, text in rendered.items() if "*Measured by `python " not in text and name not in by_record
+    ]
+
+
+@pytest.mark.parametrize("page", [name for name in PAGES if name.startswith("docs/")])
+def test_no_measured_number_is_written_by_hand_in_a_table(page):
+    rows = [line for line in PAGES[page].splitlines() if line.startswith("|")]
+    assert not [row for row in rows if re.search(SPREAD, row)]
+    assert not ([row for row in rows if re.search(r"\d\.\d", row)] if page in RESULTS else [])
+
+
+@pytest.mark.parametrize("page", RESULTS)
+def test_numbers_of_the_text_are_those_of_the_tables(page, rendered):
+    text = re.sub(r"`[^`]*`|\]\([^)]*\)|\b\d{4}\.\d{5}\b", "", RESULTS[page])
+    known = set(re.findall(r"\d+\.\d+", "\n".join(rendered.values()))) | NOT_IN_A_TABLE
+    assert not set(re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", text)) - known
 
 
 # -- what belongs to a project

@@ -585,7 +585,7 @@ def test_parquet_and_listed_sets_are_shared_with_their_images(hub, pool, tmp_pat
 
 def test_code_of_the_page_runs(tmp_path, monkeypatch, datasets_cache):
     monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).parent.parent / "docs" / "hub.md").read_text("utf-8")
+    page = (Path(__file__).parent.parent / "docs" / "how-to" / "share.md").read_text("utf-8")
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
         exec(block, names)  # noqa: S102 - our own page

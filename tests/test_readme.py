@@ -1,22 +1,23 @@
-"""The README's code runs as printed; only sizes are made small, and what needs the Hub is given tiny stand-ins."""
+"""The code of the README and of the pages runs as printed; only sizes are small, and the Hub has tiny stand-ins."""
 
+import importlib.util
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny import tiny_classifier, tiny_pipeline, write_images
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-DOCS = {page.stem: page.read_text("utf-8") for page in sorted((ROOT / "docs").glob("*.md"))}
-GUIDANCE, SAMPLING = DOCS["guidance"], DOCS["sampling"]
-OWN_TEST = ("guidance", "sampling", "hub")  # that of hub stands in test_hub.py
-PAGES = {"README": README, **DOCS}
+DOCS = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in sorted((ROOT / "docs").rglob("*.md"))}
+OWN_TEST = ("docs/how-to/choose.md", "docs/how-to/share.md")  # the latter's stands in test_hub.py
+PAGES = {"README.md": README, **DOCS}
 ALL = "\n".join(PAGES.values())
 SMALLER = {
     "images_per_class=50": "images_per_class=3, num_inference_steps=2",
-    "ipc=10": "ipc=1",
-    "num_inference_steps=20": "num_inference_steps=2",
+    "ipc=10,": "ipc=1,",
+    "num_inference_steps=20": "num_inference_steps=8",
     "num_inference_steps=50": "num_inference_steps=2",
     "facebook/DiT-XL-2-256": "tiny-dit",
     "timm/resnet50.tv_in1k": "tiny-classifier",
@@ -26,45 +27,39 @@ SMALLER = {
 }
 
 
-def python_blocks(text: str) -> list[str]:
-    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    for old, new in SMALLER.items():
-        blocks = [block.replace(old, new) for block in blocks]
-    return blocks
+def run(text: str) -> dict:
+    """What the code of a page defines, block after block in one namespace."""
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        for old, new in SMALLER.items():
+            block = block.replace(old, new)
+        exec(block, names)  # noqa: S102 - our own page
+    return names
 
 
-def test_python_road_runs_from_pipeline_to_dataset(tmp_path, monkeypatch, datasets_cache):
+def test_code_of_the_readme_runs_from_a_pipeline_to_a_distilled_set(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny_pipeline().save_pretrained("tiny-dit")
     tiny_classifier().save_pretrained("tiny-classifier")
-    names: dict = {}
-    for block in python_blocks(README):
-        exec(block, names)  # noqa: S102 - our own README
-    assert len(names["data"]) == 10
-    assert names["data"].features["label"].names[5] == "Sandal"
+    run(README)
+    assert len((tmp_path / "distilled" / "metadata.jsonl").read_text().splitlines()) == 10
     assert (tmp_path / "dit-with-guide" / "classifier").is_dir()
 
 
-def test_code_of_the_guidance_page_runs():
-    names: dict = {}
-    for block in python_blocks(GUIDANCE):
-        exec(block.replace("num_inference_steps=2,", "num_inference_steps=8,"), names)  # noqa: S102 - our own page
-
-
-def test_code_of_the_sampling_page_runs():
-    names: dict = {}
-    for block in python_blocks(SAMPLING):
-        exec(block, names)  # noqa: S102 - our own page
+def test_code_of_the_page_on_choosing_runs_from_numbers_to_a_dataset(tmp_path, monkeypatch, datasets_cache):
+    monkeypatch.chdir(tmp_path)
+    names = run(DOCS["docs/how-to/choose.md"])
     assert set(names["nested"]) == {10, 50}
+    assert len(names["data"]) == 20
+    assert names["data"].features["label"].names[5] == "Sandal"
 
 
 @pytest.mark.parametrize("page", [name for name, text in DOCS.items() if "```python" in text and name not in OWN_TEST])
 def test_code_of_the_other_pages_runs(page, tmp_path, monkeypatch, datasets_cache):
     monkeypatch.chdir(tmp_path)
-    write_images(tmp_path / "pool", {"Bag": 3, "Coat": 3}, difficulty=lambda name, index: index / 3)
-    names: dict = {}
-    for block in python_blocks(DOCS[page]):
-        exec(block, names)  # noqa: S102 - our own page
+    for folder in ("pool", "distilled", "test_images"):
+        write_images(tmp_path / folder, {"Bag": 3, "Coat": 3}, difficulty=lambda name, index: index / 3)
+    run(DOCS[page])
 
 
 @pytest.mark.parametrize("text", PAGES.values(), ids=PAGES)
@@ -72,7 +67,7 @@ def test_no_placeholder_is_left(text):
     assert not re.findall(r"@[A-Z_]+@|TODO", text)
 
 
-@pytest.mark.parametrize("command", re.findall(r"^dag-diffusion ([\w-]+)", ALL, flags=re.MULTILINE))
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"^dag-diffusion ([\w-]+)", ALL, flags=re.MULTILINE))))
 def test_commands_exist(command):
     from dag_diffusion.cli.commands import app
 
@@ -80,9 +75,45 @@ def test_commands_exist(command):
 
 
 def test_files_that_are_named_exist():
-    for path in re.findall(r"`((?:dag_diffusion|benchmarks|examples|tests|docs)/[\w./-]+)`", ALL):
-        assert (ROOT / path).exists(), path
-    for path in re.findall(r"\]\((docs/[\w./-]+)\)", README):
-        assert (ROOT / path).exists(), path
-    for path in re.findall(r"\]\((images/[\w./-]+)\)", "\n".join(DOCS.values())):
-        assert (ROOT / "docs" / path).exists(), path
+    for path in re.findall(r"`((?:dag_diffusion|benchmarks|examples|tests|docs|notebooks)/[\w./-]+)`", ALL):
+        assert (ROOT / path.replace("NAME", "dit-xl").replace("downstream-dit-xl", "downstream-10-quick")).exists(), (
+            path
+        )
+    for name, text in PAGES.items():
+        for path in re.findall(r"\]\((?!https?:)([\w./-]+)", text):
+            made = re.search(r"docs/tutorials/\d_\w+\.md$", str(Path(name).parent / path))  # from the notebooks
+            assert made or (ROOT / name).parent.joinpath(path).exists(), f"{name}: {path}"
+
+
+def test_readme_fits_on_two_screens():
+    assert len(README.splitlines()) <= 130
+
+
+def test_readme_names_the_test_command():
+    assert "`make test`" in README
+    assert re.search(r"^test:", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
+
+
+def tables():
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks" / "tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_figures_of_the_readme_are_those_of_the_records():
+    made = tables()
+    known, main = made.accuracies("10-quick"), made.by_method("main")
+    default, real = main["default: probe, last 2 decoded"], main["real, chosen by the guide"]
+    gpu = made.load("dit-xl")["bfloat16, forms of guidance"]["probe, last 2 decoded (default)"]
+
+    def mean(rows, key):
+        return np.mean([row[key] for row in rows])
+
+    rows = dict(re.findall(r"^\| (control|accuracy|cost)[^|]*\| ([^|]*) \|", README, flags=re.MULTILINE))
+    found = {name: re.findall(r"\d+\.\d+", text) for name, text in rows.items()}
+    assert found == {
+        "control": [f"{mean(default, 'evaluator_error'):.3f}", f"{mean(real, 'evaluator_error'):.3f}"],
+        "accuracy": [f"{known[name].mean():.1f}" for name in (made.BEST, made.BASELINE, "random | real")],
+        "cost": [f"{mean(default, 'cost'):.2f}", f"{gpu['cost']:.2f}"],
+    }
