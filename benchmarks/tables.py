@@ -194,7 +194,7 @@ def study(name: str, network: str = "convnet-3") -> str:
 
 def _p(value: float) -> str:
     return (
-        "1" if value > 0.995 else f"{value:.2f}" if value > 0.095 else f"{value:.1g}" if value >= 1e-4 else "< 0.0001"
+        "1" if value > 0.995 else f"{value:.2f}" if value > 0.095 else f"{value:.2g}" if value >= 1e-4 else "< 0.0001"
     )
 
 
