@@ -83,7 +83,7 @@ def generate(
         int,
         Option(
             min=1,
-            help="processes on this machine, one per GPU; for several machines see docs/scaling.md",
+            help="processes on this machine, one per GPU; for several machines see docs/how-to/cluster.md",
             rich_help_panel=SPEED,
         ),
     ] = 1,

@@ -29,7 +29,7 @@ Draw = Callable[[tuple[int, ...]], Tensor]  # standard normal numbers of a shape
 class GuidanceConfig:
     """When and how strongly to steer.  ``start`` and ``stop`` are fractions of the steps, ``[start, stop)``.
 
-    The defaults are those that ``benchmarks/guidance.py`` found best; ``docs/guidance.md`` tells what else was tried.
+    The defaults are those that ``benchmarks/guidance.py`` found best; ``docs/results`` has what else was tried.
 
     Attributes:
         scale: strength of difficulty guidance; 1 is the linearised hit of the target, 0.5 goes half of the way.

@@ -29,7 +29,7 @@ class ModeGuidance:
 
     Attributes:
         scale: strength of mode guidance.  It multiplies ``sigma_t * (mode - x0)``; 0.2 trained best of 0.1, 0.2 and 0.4
-            at 20 steps (docs/results.md).  The pull adds up as the square root of the steps, so that MGD3's 0.1 at 50
+            at 20 steps (docs/results).  The pull adds up as the square root of the steps, so that MGD3's 0.1 at 50
             steps is as strong as 0.16 at 20.
         start: from the first step on, while the layout is open; published windows are in ``WINDOWS``.
         stop: the later half is left to the denoiser; a mode is a mean, and as blurred as one.

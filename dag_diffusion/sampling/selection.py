@@ -42,7 +42,7 @@ class SelectionRule:
     Attributes:
         method: matching (nearest in Wasserstein-1) or histogram (the paper's rule), which follow the target; to compare
             with: random, easiest, hardest, k-center, herding.  ``matching`` trained better than the paper's rule
-            (docs/sampling.md).
+            (docs/results).
         search: range of the threshold search by histogram: pool or ipc.  ``pool`` is 0..n/2-1, which the authors'
             recorded thresholds need, ``ipc`` is 0..ipc/2-1, as in their released code.
         clipping: how histogram clips the reference: counts, as many images as of the pool, as the paper does; or
