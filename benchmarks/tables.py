@@ -115,11 +115,8 @@ def source(*names: str) -> str:
     parts = []
     for name in names:
         record = load(name)
-        device = (
-            record.get("device")
-            or record.get("settings", {}).get("device")
-            or record.get("machine", {}).get("processor")
-        )
+        settings, machine = record.get("settings", {}), record.get("machine", {})
+        device = record.get("device") or settings.get("device") or machine.get("processor") or "CPU"  # the GPU, if any
         command = record["command"] if record["command"].startswith("python") else f"python {record['command']}"
         if len(names) > 1:
             command = re.sub(r" --sets .*", " --sets ...", command)  # the record has all of it
@@ -490,7 +487,7 @@ def same_pixels() -> str:
 
 
 def _share(pixels: dict) -> str:
-    return f"{pixels['share']:.1g}" if pixels["share"] else "none"
+    return f"{pixels['share']:.2g}" if pixels["share"] else "none"
 
 
 def overhead() -> str:

@@ -19,6 +19,7 @@ from typer.main import get_command
 
 import dag_diffusion
 from dag_diffusion.cli import commands as cli
+from dag_diffusion.difficulty import MEASURES
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -188,6 +189,11 @@ def test_docstrings_speak_of_parameters_that_exist(path):
             assert parameters_in(text) <= {one.arg for one in given if one is not None}, f"{path.name}: {node.name}"
 
 
+def test_page_on_difficulty_names_every_measure():
+    rows = re.findall(r"^\| `(\w+)` \|", PAGES["docs/concepts/difficulty.md"], flags=re.MULTILINE)
+    assert rows == list(MEASURES)
+
+
 # -- what the records say
 
 
@@ -219,6 +225,10 @@ def test_every_table_stands_on_the_site_and_every_record_in_a_table(rendered):
     shown = "\n".join([*rendered.values(), *RESULTS.values()])
     records = {path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")}
     assert not {name for name in records if name not in shown}
+
+
+def test_no_table_shows_a_value_that_is_not_there(rendered):
+    assert not [name for name, text in rendered.items() if re.search(r"\b(None|nan)\b", text)]
 
 
 def test_every_rendered_table_names_its_command(rendered):
