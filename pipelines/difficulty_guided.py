@@ -92,7 +92,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
             calls that name none; 4, as in `DiTPipeline`, if not given.  Saved with the pipeline.
         default_num_inference_steps (`int`, *optional*): denoising steps that suit it, likewise; 50 if not given.
 
-    Example:
+    Examples:
         >>> from dag_diffusion import DifficultyGuidedPipeline, embedded
         >>> pipeline = DifficultyGuidedPipeline.from_pretrained(embedded.PIPELINE)
         >>> output = pipeline(["Sandal", "Coat"], target_difficulty=[0.1, 0.5], generator=torch.manual_seed(0))

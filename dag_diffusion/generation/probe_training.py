@@ -299,7 +299,7 @@ def train_probe(
         ValueError: no guide, or one that lacks a class to be drawn.
         FloatingPointError: nothing of what was sampled is finite.
 
-    Example:
+    Examples:
         >>> probe, fidelity = train_probe(pipeline, [pipeline.classifier])
         >>> pipeline.register_modules(probe=probe)
     """

@@ -72,7 +72,7 @@ def score_and_record(
         FileExistsError: another run scores to the same destination.
         ValueError: see ``score_pool``; a destination that holds something else than rows of this pool.
 
-    Example:
+    Examples:
         >>> score_and_record(read_pool("my_images"), {"my guide": load_classifier("guide")})
     """
     path = _destination_of(pool, destination)

@@ -105,7 +105,7 @@ def score_pool(
         ValueError: a class that a classifier lacks, a classifier in training mode, an unknown measure, logits that are
             not finite; with ``on_error="raise"``, an unreadable image, named.
 
-    Example:
+    Examples:
         >>> score_pool(read_pool("my_images"), load_classifier("timm/resnet50.tv_in1k")).difficulties
     """
     require_options(measure, on_error)
