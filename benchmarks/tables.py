@@ -2,8 +2,10 @@
 
     python benchmarks/tables.py                  # all tables
     python benchmarks/tables.py guidance-main    # one of them
+    python benchmarks/tables.py > benchmarks/results/README.md    # after a record has changed
 
 docs/hooks.py puts a table where a page says ``<!-- results: NAME -->``.  Below each table stands its command.
+The README of the records is for readers on GitHub, where no hook runs.
 """
 
 import json
@@ -591,6 +593,11 @@ def rendered(name: str) -> str:
     return TABLES[name]()
 
 
+def page(names: Iterable[str] = TABLES) -> str:
+    """Tables under headings."""
+    made = "Made by `python benchmarks/tables.py > benchmarks/results/README.md`; not edited by hand."
+    return "\n\n".join(["# Every record as a table", made, *(f"## {name}\n\n{rendered(name)}" for name in names)])
+
+
 if __name__ == "__main__":
-    for one in sys.argv[1:] or TABLES:
-        print(f"\n**{one}**\n\n{rendered(one)}")
+    print(page(sys.argv[1:] or TABLES))

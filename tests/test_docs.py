@@ -227,6 +227,11 @@ def test_every_table_stands_on_the_site_and_every_record_in_a_table(rendered):
     assert not {name for name in records if name not in shown}
 
 
+def test_tables_for_readers_on_github_are_those_of_the_records():
+    kept = (ROOT / "benchmarks" / "results" / "README.md").read_text("utf-8")
+    assert kept == tables().page() + "\n", "run python benchmarks/tables.py > benchmarks/results/README.md"
+
+
 def test_no_table_shows_a_value_that_is_not_there(rendered):
     assert not [name for name, text in rendered.items() if re.search(r"\b(None|nan)\b", text)]
 
