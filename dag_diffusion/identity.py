@@ -30,7 +30,13 @@ def digest_of(model: nn.Module) -> str:
 @torch.no_grad()
 def sketch_of(model: nn.Module) -> list[float]:
     """Two numbers for each weight matrix, in the order of the parameters; see the module."""
-    return [number for matrix in model.parameters() if matrix.ndim > 1 for number in _projected(matrix)]
+    matrices = [matrix.flatten()[:PROJECTED].float() for matrix in model.parameters() if matrix.ndim > 1]
+    if not matrices:
+        return []
+    direction = 2**0.5 * torch.arange(PROJECTED, dtype=torch.float64).square().cos().float().to(matrices[0].device)
+    numbers = [_projected(matrix, direction[: len(matrix)].to(matrix.device)) for matrix in matrices]
+    found = torch.stack([one.to(direction.device) for one in numbers]).cpu()  # one wait for the device, not hundreds
+    return [round(number, 4) for number in found.flatten().tolist()]
 
 
 def is_same_model(sketch: Sequence[float], other: Sequence[float]) -> bool:
@@ -40,8 +46,6 @@ def is_same_model(sketch: Sequence[float], other: Sequence[float]) -> bool:
     )
 
 
-def _projected(matrix: Tensor) -> tuple[float, float]:
-    weights = matrix.flatten()[:PROJECTED].double().cpu()
-    direction = 2**0.5 * torch.arange(len(weights), dtype=torch.float64).square().cos()
+def _projected(weights: Tensor, direction: Tensor) -> Tensor:
     norm = weights.norm().clamp(min=1e-12)
-    return round(float(weights @ direction / norm), 4), round(float(norm.log()), 4)
+    return torch.stack([weights @ direction / norm, norm.log()])
