@@ -188,13 +188,13 @@ def _folders_of_sets(pool: Path, output: Path, sizes: list[int], *, overwrite: b
 
 def _target_of(text: str | None, images: "Pool", class_map: Any, *, needed: bool) -> "TargetDistribution | None":
     """The target that was asked for; else the reference, which a baseline does without where it does not fit."""
-    from dag_diffusion.sampling.target_parser import target_named
+    from dag_diffusion.sampling.target_parser import as_target
 
     if text is None and not needed and any(row.get("difficulty") is None for row in images.rows):
         return None
     try:
-        scored_by = str(images.rows[0].get("difficulty_by") or "")
-        return target_named(text or "reference", images.class_names, class_map=class_map, scored_by=scored_by)
+        scored_by = images.rows[0].get("difficulty_by")
+        return as_target(text or "reference", images.class_names, class_map=class_map, scored_by=scored_by)
     except ValueError:
         if needed or text is not None:
             raise

@@ -187,7 +187,10 @@ def select(
         ValueError: fewer images than ``ipc``, a difficulty outside [0, 1] or NaN, no target or features where needed.
     """
     rule = method if isinstance(method, SelectionRule) else SelectionRule(method)
-    sizes, wanted = sizes_of(ipc), None if target is None else as_target(target, {0: class_name})
+    sizes, wanted = (
+        sizes_of(ipc),
+        None if target is None else as_target(target, {0: class_name} if class_name else None),
+    )
     values = _checked(difficulties, sizes)
     _require(rule, wanted, features, groups, len(values))
     if names is not None and len(names) != len(values):

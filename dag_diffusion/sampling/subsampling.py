@@ -19,7 +19,7 @@ from dag_diffusion.data.pools import Pool, read_pool
 from .scales import LogScale
 from .selection import Method, Selection, SelectionRule, require_features, select, sizes_of
 from .target_parser import as_target
-from .targets import Target
+from .targets import Target, TargetDistribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +178,7 @@ def subsample(
         images = _of_pool(pool, needed, skip_unscored, labels is None and class_names is None)
     else:
         images = _of_numbers(np.asarray(pool, np.float64), labels, class_names)
-    wanted = None if target is None else as_target(target, images.class_names)
+    wanted = None if target is None else _target_of(target, pool, class_names)
     features = None if features is None else np.asarray(features)
     kept = _usable(images, features, rule, skip_unscored)
     told: Any = _column(pool, rule.evenly, kept) if rule.evenly and isinstance(pool, Pool) else groups
@@ -213,6 +213,13 @@ def subsample(
         for size, part in parts.items()
     }
     return found if isinstance(ipc, Iterable) else found[sizes[0]]
+
+
+def _target_of(target: Target, pool: Any, class_names: Mapping[int, str] | None) -> TargetDistribution:
+    if not isinstance(pool, Pool):
+        return as_target(target, class_names)
+    scored_by = next((row.get("difficulty_by") for row in pool.rows), None)
+    return as_target(target, pool.class_names, scored_by=scored_by)
 
 
 def _column(pool: Pool, name: str, kept: np.ndarray) -> list:
