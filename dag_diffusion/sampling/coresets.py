@@ -6,7 +6,7 @@ determinantal point process the one that adds most volume (greedy MAP of Chen et
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -75,6 +75,7 @@ class AtRandom:
         """Take an image."""
 
 
+Diversity = Literal["k-center", "determinantal", "random"]
 SPREADS: dict[str, Callable[[np.ndarray, np.random.Generator], Spread]] = {
     "k-center": FarthestFirst,
     "determinantal": Determinantal,

@@ -10,7 +10,7 @@ finds it.  Images that are nearly equal may then be exchanged so that the chosen
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from .coresets import SPREADS
+from .coresets import SPREADS, Diversity
 from .rules import Choice, ClassImages, Goal, TargetRule
 
 
@@ -24,7 +24,7 @@ class Matching(TargetRule):
 
     options = ("diversity", "tolerance")
 
-    def __init__(self, diversity: str | None = None, tolerance: float = 0.01) -> None:
+    def __init__(self, diversity: Diversity | None = None, tolerance: float = 0.01) -> None:
         self.diversity, self.tolerance = diversity, tolerance
 
     def choose(self, images: ClassImages, among: np.ndarray, goal: Goal, generator: np.random.Generator) -> Choice:
@@ -159,7 +159,7 @@ def diversify(
     chosen: np.ndarray,
     features: np.ndarray,
     *,
-    spread: str,
+    spread: Diversity,
     tolerance: float,
     generator: np.random.Generator,
     groups: np.ndarray | None = None,

@@ -9,6 +9,8 @@ h is the histogram of the difficulties, h_bt that of y, u the uniform one, each 
 the first step; ``threshold_search`` finds the same pair some hundred times sooner.  ``scales.log_scale`` is the second.
 """
 
+from typing import Literal
+
 import numpy as np
 
 from .rules import FILLED, Choice, ClassImages, Goal, TargetRule
@@ -49,7 +51,7 @@ class Histogram(TargetRule):
 
     options = ("clipping",)
 
-    def __init__(self, clipping: str = "counts") -> None:
+    def __init__(self, clipping: Literal["counts", "values"] = "counts") -> None:
         self.clipping = clipping
 
     def choose(self, images: ClassImages, among: np.ndarray, goal: Goal, generator: np.random.Generator) -> Choice:

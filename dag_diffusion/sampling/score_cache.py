@@ -24,10 +24,11 @@ from dag_diffusion.classifiers import class_names_of
 from dag_diffusion.data.files import held, json_lines, require_writable, write_atomically
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import METADATA, SELECTED, Row, read_rows
+from dag_diffusion.difficulty import MeasureName
 from dag_diffusion.identity import digest_of
 from dag_diffusion.progress import Progress, Stage
 
-from .scoring import Scorer, read_ahead, require_options, scored_batches, scorers_of
+from .scoring import OnError, Scorer, read_ahead, require_options, scored_batches, scorers_of
 
 logger = logging.getLogger(__name__)
 FORMAT = 1  # raise it when the same image and classifier come to another score, so that earlier ones are not kept
@@ -50,9 +51,9 @@ def score_and_record(
     classifiers: Mapping[str, nn.Module],
     destination: Path | None = None,
     *,
-    measure: str = "error_probability",
+    measure: MeasureName = "error_probability",
     batch_size: int | None = None,
-    on_error: str = "raise",
+    on_error: OnError = "raise",
     class_map: Mapping[str, str | int] | None = None,
     dtype: torch.dtype | None = None,
     progress: Progress | None = None,
@@ -88,8 +89,7 @@ def score_and_record(
             keys += [key for _, key in hashed]
             finished(sum(key in known for _, key in hashed))
         todo = [index for index, key in enumerate(keys) if key not in known]
-        options: dict[str, Any] = {"measure": measure, "batch_size": batch_size, "on_error": on_error}
-        for batch in scored_batches(pool, todo, scorers, **options):
+        for batch in scored_batches(pool, todo, scorers, measure=measure, batch_size=batch_size, on_error=on_error):
             scored = zip((keys[index] for index in batch.read), batch.values.tolist(), strict=True)
             found = {key: value for key, value in scored if key is not None}
             cache.append(found)
@@ -226,7 +226,7 @@ def _scorer_key(scorer: Scorer) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _key_of(pool: Pool, scorers: Sequence[Scorer], measure: str) -> Callable[[int], str | None]:
+def _key_of(pool: Pool, scorers: Sequence[Scorer], measure: MeasureName) -> Callable[[int], str | None]:
     """Keys of images by their row; None for a file that cannot be read, which scoring will complain about."""
     identities = [_scorer_key(scorer) for scorer in scorers]
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from .coresets import SPREADS
+from .coresets import SPREADS, Diversity
 from .matching import Matching
 from .orders import AtRandom, Easiest, Hardest, Herding, KCenter
 from .paper_rule import Histogram
@@ -58,7 +58,7 @@ class SelectionRule:
     search: Literal["pool", "ipc"] = "pool"
     clipping: Literal["counts", "values"] = "counts"
     scale: Literal["log", "raw"] = "log"
-    diversity: Literal["k-center", "determinantal", "random"] | None = None
+    diversity: Diversity | None = None
     tolerance: float = 0.01
     evenly: str | None = None
 
