@@ -216,7 +216,7 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
         size=pipeline.image_size[::-1] if inputs.size is None else (inputs.size, inputs.size),
         channels=channels_of(tests) if inputs.channels is None else inputs.channels,
     )
-    if inputs.train is not None and (warning := split_warning(setup.test_counts, inputs.split or "")):
+    if inputs.train is not None and (warning := split_warning(setup.test_counts, inputs.split)):
         logger.warning(warning)
     return setup
 

@@ -1,4 +1,4 @@
-"""Which images a pool shall hold: each has a name, and from its name alone its seed, its target and its mode.
+"""Which images a pool will hold: each has a name, and from its name alone its seed, its target and its mode.
 
     seed = f(pool seed, label, index)
 

@@ -20,6 +20,9 @@ class Matching(TargetRule):
     Args:
         diversity: a name of ``coresets.SPREADS``, by which nearly equal images are exchanged; None for the exact match.
         tolerance: what nearly equal means, in difficulty.
+
+    See Also:
+        ``paper_rule.Histogram``, the paper's rule.
     """
 
     options = ("diversity", "tolerance")
@@ -68,6 +71,13 @@ def match(difficulties: np.ndarray, values: np.ndarray, ipc: int) -> np.ndarray:
     Args:
         difficulties: ``(n,)`` of the images, n >= ipc; of equal ones the first is taken.
         values: ``(m,)`` equally likely target difficulties, rising.
+
+    See Also:
+        ``match_evenly``, for as many images of every group.
+
+    Examples:
+        >>> match(np.array([0.6, 0.02, 0.3, 0.9, 0.05]), values=np.array([0.0, 0.5, 1.0]), ipc=3).tolist()
+        [1, 0, 3]
     """
     order = np.argsort(difficulties, kind="stable")
     ordered = difficulties[order]

@@ -5,7 +5,7 @@
 A score belongs to its key, not to a file name: a moved file keeps it, a changed file or classifier gets a new one.
 The rows hold the scores of the last run.  A hidden file beside them, ``.metadata.jsonl.scores``, holds one line
 {score_key, difficulty} for every image and every scorer so far, so that a guide and an evaluator may score in turn.  It
-is a cache: nobody else reads it, a broken line is ignored, and whoever deletes it only loses time.
+is a cache: nothing else reads it, a broken line is ignored, and deleting it only costs time.
 """
 
 import hashlib
@@ -73,8 +73,12 @@ def score_and_record(
         FileExistsError: another run scores to the same destination.
         ValueError: see ``score_pool``; a destination that holds something else than rows of this pool.
 
+    See Also:
+        ``score_pool``, which returns the scores and writes nothing.
+
     Examples:
-        >>> score_and_record(read_pool("my_images"), {"my guide": load_classifier("guide")})
+        >>> guides = {"my guide": load_classifier("guide")}  # doctest: +SKIP
+        >>> score_and_record(read_pool("my_images"), guides)  # doctest: +SKIP
     """
     path = _destination_of(pool, destination)
     require_options(measure, on_error)  # before the files are read, which may take minutes
@@ -120,7 +124,7 @@ def _merged(
 ) -> list[dict[str, Any]]:
     """Rows of the destination as it is now, which another program may have changed meanwhile, with the new scores.
 
-    Images that it does not know are added, but for those whose rows it had ``earlier``: somebody removed them.
+    Images that it does not know are added, but for those whose rows it had ``earlier``, which were removed.
     """
     rows = read_rows(path) if path.exists() else []
     known = {row["file_name"] for row in (*rows, *(earlier if rows else []))}

@@ -106,8 +106,12 @@ def score_pool(
         ValueError: a class that a classifier lacks, a classifier in training mode, an unknown measure, logits that are
             not finite; with ``on_error="raise"``, an unreadable image, named.
 
+    See Also:
+        ``score_and_record``, which also writes the scores and skips what was scored before.
+
     Examples:
-        >>> score_pool(read_pool("my_images"), load_classifier("timm/resnet50.tv_in1k")).difficulties
+        >>> images = read_pool("my_images")  # doctest: +SKIP
+        >>> score_pool(images, load_classifier("timm/resnet50.tv_in1k")).difficulties  # doctest: +SKIP
     """
     require_options(measure, on_error)
     scorers = scorers_of(pool, classifier, class_map, dtype, measure)
@@ -227,7 +231,7 @@ def read_ahead(
             if not chunk or len(waiting) > AHEAD:
                 yield [(index, future.result()) for index, future in waiting.popleft()]
     finally:
-        threads.shutdown(cancel_futures=True)  # after an error nobody waits for what was read ahead
+        threads.shutdown(cancel_futures=True)  # after an error what was read ahead is not needed
 
 
 def fitted_image(pool: Pool, index: int, wanted: Iterable[Preprocessing]) -> dict[Preprocessing, Tensor]:

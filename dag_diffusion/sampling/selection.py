@@ -185,6 +185,19 @@ def select(
 
     Raises:
         ValueError: fewer images than ``ipc``, a difficulty outside [0, 1] or NaN, no target or features where needed.
+
+    See Also:
+        ``subsample``, which does this for every class of a pool; ``SelectionRule``, the options of each method.
+
+    Examples:
+        >>> difficulties = [0.01, 0.02, 0.05, 0.1, 0.3, 0.6, 0.9]
+        >>> select(difficulties, 3, target="uniform").indices.tolist()
+        [3, 5, 6]
+        >>> select(difficulties, 3, target="hill", method="histogram").quotas
+        (0, 0, 0, 1, 1, 1, 0, 0, 0, 0)
+        >>> nested = select(difficulties, [1, 3], method="hardest")
+        >>> {ipc: chosen.indices.tolist() for ipc, chosen in nested.items()}
+        {1: [6], 3: [6, 5, 4]}
     """
     rule = method if isinstance(method, SelectionRule) else SelectionRule(method)
     sizes, wanted = (

@@ -167,6 +167,16 @@ def subsample(
 
     Raises:
         ValueError: as ``select``, with the class named.
+
+    See Also:
+        ``select``, for one class; ``as_target``, for all that ``target`` may be; ``PoolSelection.save``.
+
+    Examples:
+        >>> difficulties, labels = [0.1, 0.2, 0.8, 0.3, 0.4, 0.9], [0, 0, 0, 1, 1, 1]
+        >>> chosen = subsample(difficulties, 1, target=0.8, labels=labels, class_names={0: "cat", 1: "dog"})
+        >>> chosen.indices.tolist(), round(chosen.distance, 3)
+        ([2, 5], 0.05)
+        >>> subsample("pool", ipc=10, target="reference").save("distilled")  # doctest: +SKIP
     """
     rule = method if isinstance(method, SelectionRule) else SelectionRule(method)
     pool = read_pool(pool) if isinstance(pool, str | Path) else pool
@@ -181,8 +191,8 @@ def subsample(
     wanted = None if target is None else _target_of(target, pool, class_names)
     features = None if features is None else np.asarray(features)
     kept = _usable(images, features, rule, skip_unscored)
-    told: Any = _column(pool, rule.evenly, kept) if rule.evenly and isinstance(pool, Pool) else groups
-    grouped = np.array(told, str) if rule.evenly else None
+    by_image: Any = _column(pool, rule.evenly, kept) if rule.evenly and isinstance(pool, Pool) else groups
+    grouped = np.array(by_image, str) if rule.evenly else None
     parts: dict[int, list] = {size: [] for size in sizes}
     for label, rows in _rows_by_label(images, kept):
         try:

@@ -40,7 +40,12 @@ PRESETS = {
 
 
 def largest_remainder(proportions: np.ndarray, total: int) -> np.ndarray:
-    """Whole numbers that sum to ``total``, nearest to ``proportions * total``; ties go to the easier bin."""
+    """Whole numbers that sum to ``total``, nearest to ``proportions * total``; ties go to the easier bin.
+
+    Examples:
+        >>> largest_remainder(np.array([0.5, 0.3, 0.2]), 7).tolist()
+        [4, 2, 1]
+    """
     exact = np.asarray(proportions, np.float64) / np.sum(proportions) * total
     counts = np.floor(exact).astype(int)
     by_remainder = np.argsort(-(exact - counts), kind="stable")
@@ -132,7 +137,12 @@ class TargetDistribution(ABC):
 
     @staticmethod
     def preset(name: str) -> "TargetDistribution":
-        """``hill``, ``ground``, ``slope`` or ``cliff`` of the paper's ablation, for any IPC."""
+        """``hill``, ``ground``, ``slope`` or ``cliff`` of the paper's ablation, for any IPC.
+
+        Examples:
+            >>> TargetDistribution.preset("hill").quotas("any", 20, LogScale(1e-3, 1.0)).tolist()
+            [1, 1, 1, 2, 5, 5, 2, 1, 1, 1]
+        """
         if name not in PRESETS:
             raise ValueError(
                 f"there is no target preset {name!r}; choose {', '.join(PRESETS)}, or make a TargetDistribution, such "
@@ -175,7 +185,12 @@ class TargetDistribution(ABC):
 
     @staticmethod
     def beta(a: float, b: float) -> "TargetDistribution":
-        """The beta distribution: mean ``a / (a + b)``, easy images prevail where a < b."""
+        """The beta distribution: mean ``a / (a + b)``, easy images prevail where a < b.
+
+        Examples:
+            >>> TargetDistribution.beta(0.3, 3).difficulties("any", 3).round(3).tolist()
+            [0.001, 0.027, 0.19]
+        """
         from scipy.stats import beta
 
         if not (0 < a < np.inf and 0 < b < np.inf):
