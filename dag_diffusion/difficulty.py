@@ -8,6 +8,7 @@ m and from q, the probabilities of the other classes among themselves: both stay
 
 from collections.abc import Callable
 from math import log, sqrt
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +89,7 @@ def _without(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 Measure = Callable[[Tensor, Tensor], Tensor]
+MeasureName = Literal["error_probability", "rival_margin", "entropy", "el2n"]
 MEASURES: dict[str, Measure] = {
     "error_probability": difficulty,
     "rival_margin": rival_margin,
@@ -97,13 +99,18 @@ MEASURES: dict[str, Measure] = {
 LABEL_FREE = ("entropy",)  # a classifier of other classes can tell it too
 
 
-def measure_named(name: str) -> Measure:
-    """A measure by its name in ``MEASURES``; ValueError if there is none."""
+def as_measure(name: str) -> MeasureName:
+    """The name itself, if it is that of a measure; else ValueError."""
     if name not in MEASURES:
         raise ValueError(
             f"there is no measure {name!r}; choose one of {', '.join(MEASURES)}; error_probability is the paper's"
         )
-    return MEASURES[name]
+    return cast(MeasureName, name)
+
+
+def measure_named(name: str) -> Measure:
+    """A measure by its name in ``MEASURES``; ValueError if there is none."""
+    return MEASURES[as_measure(name)]
 
 
 def difficulty_to_margin(values: Tensor) -> Tensor:

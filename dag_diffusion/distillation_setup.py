@@ -27,8 +27,9 @@ from .generation.modes import Modes
 from .loading import labels_of, load_guide, load_pipeline
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .progress import Progress, renamed
+from .sampling.references import reference_named
 from .sampling.score_cache import score_and_record
-from .sampling.target_parser import reference_named, target_named
+from .sampling.target_parser import as_target
 from .sampling.targets import TargetDistribution
 
 logger = logging.getLogger(__name__)
@@ -215,7 +216,7 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
         size=pipeline.image_size[::-1] if inputs.size is None else (inputs.size, inputs.size),
         channels=channels_of(tests) if inputs.channels is None else inputs.channels,
     )
-    if inputs.train is not None and (warning := split_warning(setup.test_counts, inputs.split or "")):
+    if inputs.train is not None and (warning := split_warning(setup.test_counts, inputs.split)):
         logger.warning(warning)
     return setup
 
@@ -258,10 +259,11 @@ def reference_for(setup: DistillationSetup, output: Path, progress: Progress | N
 
 def target_for(setup: DistillationSetup, reference: Mapping[str, np.ndarray], output: Path) -> TargetDistribution:
     """The target that was asked for, or the reference itself."""
-    if setup.inputs.target in (None, "reference"):
-        name, text = (IN_SAMPLE, None) if setup.scored else ("reference", "reference")
-        return TargetDistribution.from_reference(reference, name=name, text=text)
-    return target_named(setup.inputs.target, setup.class_names, reference=output / SCORES if setup.scored else None)
+    if setup.scored:
+        own = TargetDistribution.from_reference(reference, name=IN_SAMPLE, text=str(output / SCORES))
+    else:
+        own = TargetDistribution.from_reference(reference, text="reference")
+    return as_target(setup.inputs.target or "reference", setup.class_names, reference=own)
 
 
 def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: int, progress: Progress) -> Modes:

@@ -1,6 +1,7 @@
 """What every selection method must do, what the paper's rule does besides, and what nested sets are."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import wasserstein_distance
 from tiny import write_images
 
-from dag_diffusion import SelectionRule, TargetDistribution, read_pool, select, subsample, write_distilled_set
+from dag_diffusion import SelectionRule, TargetDistribution, embedded, read_pool, select, subsample, write_distilled_set
 from dag_diffusion.sampling.rules import FILLED
 from dag_diffusion.sampling.scales import BINS, LogScale, RawScale, log_scale
 from dag_diffusion.sampling.selection import RULES as METHODS
+from dag_diffusion.sampling.target_parser import as_target
 
 pools = arrays(float, st.integers(1, 60), elements=st.floats(0, 1))
 TARGETS = st.sampled_from(
@@ -231,6 +233,44 @@ def test_distilled_set_holds_the_chosen_images_with_bin_and_rank(tmp_path):
     assert sorted(row["rank"] for row in written.rows) == sorted([*range(5), *range(5)])
     for row in written.rows:
         assert (tmp_path / "set" / row["file_name"]).read_bytes() == (tmp_path / "pool" / row["file_name"]).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "target", [0.5, "beta:0.3,3", "0.7*reference + 0.3*hill", {"bag": 0.2, "Coat": [0.1]}], ids=str
+)
+def test_target_is_said_in_a_word_as_on_the_command_line(tmp_path, target):
+    pool = scored_pool(tmp_path)
+    chosen = subsample(pool, 5, target=target)
+    read = subsample(pool, 5, target=as_target(target, pool.class_names))
+    assert chosen.indices.tolist() == read.indices.tolist()
+    assert chosen.record == read.record
+
+
+def test_reference_of_another_measure_is_warned_of(tmp_path, caplog):
+    pool = scored_pool(tmp_path)
+    subsample(replace(pool, rows=[row | {"difficulty_by": "entropy by A"} for row in pool.rows]), 5, target="reference")
+    assert "other scales" in caplog.text
+
+
+def test_one_class_follows_the_reference_of_its_name():
+    values = np.random.default_rng(0).random(50)
+    reference = embedded.training_difficulties({0: "Coat"})
+    chosen = select(values, 5, target="reference", class_name="Coat")
+    assert chosen.indices.tolist() == select(values, 5, target=reference, class_name="Coat").indices.tolist()
+    with pytest.raises(ValueError, match="no class ''"):
+        select(values, 5, target="reference")
+
+
+def test_saved_sets_say_how_they_were_chosen_and_from_where(tmp_path):
+    pool = scored_pool(tmp_path / "pool")
+    chosen = subsample(pool, [2, 4], target="ground")
+    for size, one in chosen.items():
+        written = one.save(tmp_path / str(size), files="link")
+        assert written.provenance["selection"] == one.record
+        assert written.provenance["pool"]["path"] == str(pool.path)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        chosen[2].save(tmp_path / "2")
+    assert len(chosen[4].save(tmp_path / "2", overwrite=True, files="list")) == 8
 
 
 def test_several_ipc_give_one_selection_each(tmp_path):

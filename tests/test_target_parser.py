@@ -1,6 +1,7 @@
-"""Targets as a person writes them."""
+"""Targets from the shortest way to say them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,23 +9,23 @@ from tiny import tiny_classifier, tiny_pipeline, write_images
 
 from dag_diffusion import PoolConfig, TargetDistribution, embedded, fill_pool, read_pool, subsample
 from dag_diffusion.sampling.scales import LogScale
-from dag_diffusion.sampling.target_parser import target_named
+from dag_diffusion.sampling.target_parser import as_target, terms_of
 
 NAMES, SCALE = {0: "Bag", 4: "Coat"}, LogScale(1e-3, 1)
 
 
 def values_of(text, name="Bag"):
-    return target_named(text, NAMES).values(name, SCALE)
+    return as_target(text, NAMES).values(name, SCALE)
 
 
 def test_words_and_numbers_are_what_they_say():
-    assert target_named("cliff", NAMES).quotas("Bag", 50, SCALE)[0] == 20
+    assert as_target("cliff", NAMES).quotas("Bag", 50, SCALE)[0] == 20
     assert values_of("0.25").tolist() == [0.25]
     assert values_of("uniform")[[0, -1]] == pytest.approx([0, 1], abs=1e-3)
     assert values_of("uniform:0.2,0.4")[[0, -1]] == pytest.approx([0.2, 0.4], abs=1e-3)
     assert values_of("beta:2,2").mean() == pytest.approx(0.5, abs=1e-3)
     assert values_of("quantiles:0,0.1,1").max() > 0.99
-    assert target_named("0,0,0,0,0,0,0,0,0,1", NAMES).quotas("Bag", 7, SCALE)[9] == 7
+    assert as_target("0,0,0,0,0,0,0,0,0,1", NAMES).quotas("Bag", 7, SCALE)[9] == 7
     reference = embedded.training_difficulties({0: "Bag"})["Bag"]  # by the name of the class, not its number
     assert values_of("reference").mean() == pytest.approx(reference.mean())
 
@@ -46,9 +47,9 @@ def test_reference_scored_by_something_else_is_warned_of(tmp_path, caplog):
     rows = write_images(tmp_path, {"Bag": 2, "Coat": 2}, difficulty=lambda name, index: 0.5)
     rows = [row | {"difficulty_by": "entropy by A"} for row in rows]
     (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    target_named(str(tmp_path), NAMES, scored_by="entropy by A")
+    as_target(str(tmp_path), NAMES, scored_by="entropy by A")
     assert not caplog.records
-    target_named(str(tmp_path), NAMES, scored_by="error_probability by B")
+    as_target(str(tmp_path), NAMES, scored_by="error_probability by B")
     assert "entropy by A" in caplog.text
 
 
@@ -65,15 +66,15 @@ def test_two_cranes_have_a_reference_each(tmp_path):
         for label, d in ((134, 0.1), (517, 0.9))
     ]
     (tmp_path / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    target = target_named(str(tmp_path / "scores.jsonl"), {134: "crane", 517: "crane"})
+    target = as_target(str(tmp_path / "scores.jsonl"), {134: "crane", 517: "crane"})
     assert target.values("crane", SCALE).tolist() == [0.1]
     assert target.values("crane_517", SCALE).tolist() == [0.9]
 
 
 def test_embedded_reference_is_of_its_own_guide_and_measure(caplog):
-    target_named("reference", NAMES, scored_by="error_probability by embedded guide")
+    as_target("reference", NAMES, scored_by="error_probability by embedded guide")
     assert not caplog.records
-    target_named("reference", NAMES, scored_by="entropy by embedded guide")
+    as_target("reference", NAMES, scored_by="entropy by embedded guide")
     assert "other scales" in caplog.text
 
 
@@ -87,7 +88,7 @@ def test_long_texts_and_exponents_are_read():
 
 def test_file_gives_every_class_its_own(tmp_path):
     (tmp_path / "targets.json").write_text('{"coat": "0.9", "Bag": "0.1 + 0.3"}')
-    target = target_named(str(tmp_path / "targets.json"), NAMES)
+    target = as_target(str(tmp_path / "targets.json"), NAMES)
     assert target.values("Coat", SCALE).tolist() == [0.9]
     assert set(target.values("Bag", SCALE)) == {0.1, 0.3}
 
@@ -106,7 +107,7 @@ def test_file_gives_every_class_its_own(tmp_path):
 )
 def test_text_that_names_nothing_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
-        target_named(text, NAMES)
+        as_target(text, NAMES)
 
 
 def test_file_of_targets_knows_two_cranes_and_a_class_map(tmp_path):
@@ -118,10 +119,10 @@ def test_file_of_targets_knows_two_cranes_and_a_class_map(tmp_path):
     texts = {"crane_134": str(tmp_path / "scores.jsonl"), "crane_517": str(tmp_path / "scores.jsonl")}
     (tmp_path / "targets.json").write_text(json.dumps(texts | {"cat": str(tmp_path / "scores.jsonl")}))
     names = {0: "crane_134", 1: "crane_517", 2: "cat"}
-    target = target_named(str(tmp_path / "targets.json"), names, class_map={"cat": "feline"})
+    target = as_target(str(tmp_path / "targets.json"), names, class_map={"cat": "feline"})
     assert [target.values(name, SCALE).tolist() for name in names.values()] == [[0.1], [0.9], [0.5]]
     (tmp_path / "both.json").write_text(json.dumps({"crane": str(tmp_path / "scores.jsonl")}))
-    target = target_named(str(tmp_path / "both.json"), {134: "crane", 517: "crane"})
+    target = as_target(str(tmp_path / "both.json"), {134: "crane", 517: "crane"})
     assert target.values("crane", SCALE).tolist() == [0.1]
     assert target.values("crane_517", SCALE).tolist() == [0.9]
 
@@ -139,18 +140,83 @@ def test_file_of_targets_knows_two_cranes_and_a_class_map(tmp_path):
 def test_bad_file_of_targets_is_refused(tmp_path, content, message):
     (tmp_path / "targets.json").write_text(content)
     with pytest.raises(ValueError, match=message):
-        target_named(str(tmp_path / "targets.json"), NAMES)
+        as_target(str(tmp_path / "targets.json"), NAMES)
 
 
 def test_class_without_embedded_reference_is_told_what_else_there_is():
     with pytest.raises(ValueError, match="preset such as hill"):
-        target_named("reference", {0: "tench"})
+        as_target("reference", {0: "tench"})
 
 
-@pytest.mark.parametrize("text", ["hill", "reference", "0.25", "uniform:0.2,0.4", "beta:0.5,20", "0,0,0,0,0,0,0,0,0,1"])
-def test_recorded_target_can_be_asked_for_again(text):
-    again = target_named(text, NAMES).text
-    assert values_of(again).tolist() == pytest.approx(values_of(text).tolist())
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hill",
+        "reference",
+        "0.25",
+        "uniform:0.2,0.4",
+        "beta:0.5,20",
+        "0,0,0,0,0,0,0,0,0,1",
+        "quantiles:0,0.123456789,1",
+        "0.7*reference + 0.3*hill",
+        "slope+1e-3",
+        "beta:1e+0,3",
+    ],
+)
+def test_recorded_text_asks_for_the_same_target_again(text):
+    again = as_target(text, NAMES).summary()["text"]
+    assert values_of(again).tolist() == values_of(text).tolist()
+
+
+def test_recorded_text_of_a_file_is_its_path(tmp_path):
+    write_images(tmp_path / "real", {"Coat": 3, "Bag": 2}, difficulty=lambda name, index: index / 10)
+    (tmp_path / "targets.json").write_text('{"Coat": "hill", "Bag": "0.5"}')
+    for path in (tmp_path / "real", tmp_path / "targets.json"):
+        assert as_target(str(path), NAMES).text == str(path)
+        assert as_target(path, NAMES).values("Bag", SCALE).tolist() == values_of(str(path)).tolist()
+
+
+def test_sum_with_a_folder_that_is_called_like_a_sum_has_no_text(tmp_path):
+    write_images(tmp_path / "a*b", {"Bag": 2}, difficulty=lambda name, index: index / 10)
+    parts = [as_target(tmp_path / "a*b"), as_target(0.5)]
+    assert TargetDistribution.mixture(parts).text is None
+
+
+def test_without_class_names_real_images_have_their_own(tmp_path):
+    write_images(tmp_path, {"Coat": 3, "Bag": 2}, difficulty=lambda name, index: index / 10)
+    assert as_target(Path(tmp_path)).values("Coat", SCALE).tolist() == [0, 0.1, 0.2]
+    reference = embedded.training_difficulties({0: "Bag"})["Bag"]
+    assert as_target("reference").values("Bag", SCALE).tolist() == sorted(reference)
+
+
+def test_mapping_gives_every_class_a_target_or_real_difficulties():
+    target = as_target({"Bag": [0.3, 0.1], "coat": "0.5 + hill", "Hat": 0.9}, NAMES)
+    assert target.values("Bag", SCALE).tolist() == [0.1, 0.3]
+    assert target.values("Coat", SCALE).tolist() == values_of("0.5 + hill").tolist()
+
+
+def test_reference_means_the_real_images_that_are_given(tmp_path):
+    (tmp_path / "targets.json").write_text('{"Bag": "reference", "Coat": "0.5*reference + 0.5*0.1"}')
+    reference = TargetDistribution.from_reference([0.7, 0.8])
+    target = as_target(tmp_path / "targets.json", NAMES, reference=reference)
+    assert target.values("Bag", SCALE).tolist() == [0.7, 0.8]
+    assert set(target.values("Coat", SCALE)) == {0.1, 0.7, 0.8}
+    assert as_target("reference", NAMES, reference=reference) is reference
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("hill", [(1, "hill")]),
+        (" 0.7 * reference+hill ", [(0.7, "reference"), (1, "hill")]),
+        ("1e+0*beta:1e+0,3 + 2.5e-1*0.5", [(1, "beta:1e+0,3"), (0.25, "0.5")]),
+        ("0.5*a/b-c.jsonl + e+f", [(0.5, "a/b-c.jsonl"), (1, "e"), (1, "f")]),
+        ("a*b", [(1, "a*b")]),
+        ("hill +", [(1, "hill"), (1, "")]),
+    ],
+)
+def test_terms_of_a_sum(text, terms):
+    assert list(terms_of(text)) == terms
 
 
 TEXTS = [0.5, "hill", "reference", "beta:0.3,3", "0.7*reference + 0.3*hill", TargetDistribution.uniform(0.2, 0.4)]
@@ -192,7 +258,7 @@ def test_selected_part_of_a_pool_is_a_pool(tmp_path):
 
 @pytest.mark.parametrize("text", ["hill", "0.25", "uniform:0.2,0.4", "beta:0.5,20", "1,0,0,0,0,0,0,0,0,1"])
 def test_target_comes_back_from_its_summary(text):
-    target = target_named(text, NAMES)
+    target = as_target(text, NAMES)
     again = TargetDistribution.from_summary(json.loads(json.dumps(target.summary())))
     assert again.text == target.text
     found, wanted = (one.values("Bag", SCALE) for one in (again, target))

@@ -46,6 +46,33 @@ def test_target_is_recorded_in_json_and_only_a_shape_depends_on_the_scale(target
     assert moved == target.relative
 
 
+@pytest.mark.parametrize("target", [t for t in TARGETS if t.name != "reference"], ids=lambda target: target.name)
+def test_recorded_target_is_the_same(target):
+    again = TargetDistribution.from_summary(json.loads(json.dumps(target.summary())))
+    assert again.values("Bag", SCALE).tolist() == target.values("Bag", SCALE).tolist()
+    assert again.quotas("Bag", 20, SCALE).tolist() == target.quotas("Bag", 20, SCALE).tolist()
+    assert again.summary() == target.summary()
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (TargetDistribution.from_reference([0.5], text="real").summary(), r"as_target\('real'\)"),
+        (None, "is damaged"),
+        ({}, "is damaged"),
+        ({"text": 5}, "is damaged"),
+        ({"text": "/etc"}, "no folder, number or preset"),
+        ({"name": "a", "levels": [0, 1], "difficulties": [0.5]}, "no difficulties in"),
+        ({"name": "a", "levels": [0, 1], "difficulties": [0.5, 7]}, "no difficulties in"),
+        ({"parts": [{"text": "hill"}], "weights": ["a"]}, "could not convert"),
+        ({"classes": ["hill"]}, "is damaged"),
+    ],
+)
+def test_record_of_real_images_or_of_no_target_is_refused(record, message):
+    with pytest.raises(ValueError, match=message):
+        TargetDistribution.from_summary(record)
+
+
 @given(arrays(float, 10, elements=st.floats(0, 1)).filter(lambda a: a.sum() > 0), st.integers(0, 200))
 def test_quotas_sum_and_are_nearest_whole_numbers(shares, total):
     counts = largest_remainder(shares, total)
@@ -118,15 +145,15 @@ def test_mixture_has_its_parts_in_their_shares(share):
 
 
 def test_target_is_made_from_the_shortest_way_to_say_it():
-    assert as_target("hill", {}).name == "hill"
-    assert as_target(0.25, {}).values("any", SCALE).tolist() == [0.25]
-    assert as_target({"Bag": [0.3, 0.1]}, {}).values("Bag", SCALE).tolist() == [0.1, 0.3]
+    assert as_target("hill").name == "hill"
+    assert as_target(0.25).values("any", SCALE).tolist() == [0.25]
+    assert as_target({"Bag": [0.3, 0.1]}).values("Bag", SCALE).tolist() == [0.1, 0.3]
     target = TargetDistribution.uniform()
-    assert as_target(target, {}) is target
-    assert as_target(np.float32(0.5), {}).values("any", SCALE).tolist() == [0.5]
+    assert as_target(target) is target
+    assert as_target(np.float32(0.5)).values("any", SCALE).tolist() == [0.5]
     for nothing in (None, True):
         with pytest.raises(TypeError, match="name of a preset"):
-            as_target(nothing, {})
+            as_target(nothing)
 
 
 @pytest.mark.parametrize(

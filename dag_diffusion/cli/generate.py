@@ -157,7 +157,6 @@ def generate(
     from dag_diffusion.generation.tracking import require_trackers, tracked
     from dag_diffusion.guidance.mode_guidance import ModeGuidance
     from dag_diffusion.loading import labels_of, load_guide, load_pipeline, speed_up
-    from dag_diffusion.sampling.target_parser import target_named
 
     curves = Path(f"{output.resolve()}-curves")
     with fail_together():
@@ -173,7 +172,7 @@ def generate(
         settings = replace(
             settings,
             labels=labels_of(loaded, classes),
-            target=None if target is None else target_named(target, loaded.class_names),
+            target=target,
             modes=None if modes is None else load_modes(modes, loaded.class_names),
         )
         extra = [load_guide(name, device=device, dtype=precision) for name in extra_guide or []]

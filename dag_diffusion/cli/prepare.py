@@ -106,13 +106,13 @@ def find_modes(
     from dag_diffusion.data.pools import read_pool
     from dag_diffusion.generation.mode_search import find_pool_modes
     from dag_diffusion.loading import load_pipeline
-    from dag_diffusion.sampling.target_parser import target_named
+    from dag_diffusion.sampling.target_parser import as_target
 
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; give --overwrite to replace it")
     real = read_pool(images)
     loaded = load_pipeline(pipeline, classifier=classifier, device=device, trust_bin=trust_bin)
-    target = None if by_difficulty is None else target_named(by_difficulty, real.class_names)
+    target = None if by_difficulty is None else as_target(by_difficulty, real.class_names)
     with stages(quiet) as progress:
         modes = find_pool_modes(
             loaded,

@@ -65,8 +65,10 @@ def score(
     """
     from dag_diffusion.data.class_names import read_class_map
     from dag_diffusion.data.pools import read_pool
+    from dag_diffusion.difficulty import as_measure
     from dag_diffusion.loading import as_dtype, load_guide
     from dag_diffusion.sampling.score_cache import score_and_record
+    from dag_diffusion.sampling.scoring import as_on_error
 
     images = read_pool(pool)
     names, dtype = None if class_map is None else read_class_map(class_map), as_dtype(precision)
@@ -77,9 +79,9 @@ def score(
             images,
             guides,
             output,
-            measure=measure,
+            measure=as_measure(measure),
             batch_size=batch_size,
-            on_error=on_error,
+            on_error=as_on_error(on_error),
             class_map=names,
             dtype=dtype,
             progress=progress,
@@ -188,13 +190,13 @@ def _folders_of_sets(pool: Path, output: Path, sizes: list[int], *, overwrite: b
 
 def _target_of(text: str | None, images: "Pool", class_map: Any, *, needed: bool) -> "TargetDistribution | None":
     """The target that was asked for; else the reference, which a baseline does without where it does not fit."""
-    from dag_diffusion.sampling.target_parser import target_named
+    from dag_diffusion.sampling.target_parser import as_target
 
     if text is None and not needed and any(row.get("difficulty") is None for row in images.rows):
         return None
     try:
-        scored_by = str(images.rows[0].get("difficulty_by") or "")
-        return target_named(text or "reference", images.class_names, class_map=class_map, scored_by=scored_by)
+        scored_by = images.rows[0].get("difficulty_by")
+        return as_target(text or "reference", images.class_names, class_map=class_map, scored_by=scored_by)
     except ValueError:
         if needed or text is not None:
             raise
@@ -206,11 +208,11 @@ def _features(images: "Pool", classifier: str | None, device: str | None, skip: 
     from dag_diffusion.loading import load_guide
     from dag_diffusion.sampling.scoring import score_pool
 
-    guide, on_error = load_guide(classifier, device=device), "skip" if skip else "raise"
+    guide = load_guide(classifier, device=device)
     with stages(quiet) as progress:
         # entropy asks for no class, so that a classifier of other classes can tell images apart too
         return score_pool(
-            images, guide, measure="entropy", on_error=on_error, features=True, progress=progress
+            images, guide, measure="entropy", on_error="skip" if skip else "raise", features=True, progress=progress
         ).features
 
 

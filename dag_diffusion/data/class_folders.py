@@ -122,12 +122,12 @@ def split_of(counts: Mapping[str, int]) -> str:
     return "other"
 
 
-def split_warning(counts: Mapping[str, int], stated: str = "") -> str:
+def split_warning(counts: Mapping[str, int], stated: str | None = None) -> str:
     """One line on a test folder that is not what figures of the field are of; empty if there is nothing to say.
 
     Args:
         counts: class folder to number of test images.
-        stated: the split that the user believes it to be; empty if nothing was said.
+        stated: the split that the user believes it to be; None if the user did not say.
     """
     found, subset, total = split_of(counts), subset_of(counts), sum(counts.values())
     if found == "fastai":

@@ -88,7 +88,7 @@ def require_apart(pool: str | Path, folder: str | Path) -> None:
     """Check that a set in ``folder`` would neither replace its pool nor become a part of it.
 
     Args:
-        pool: where it is; the fingerprint that stands for a dataset in memory is no place and in nobody's way.
+        pool: where it is; the fingerprint that stands for a dataset in memory is no place and always apart.
 
     Raises:
         FileExistsError: ``folder`` is the pool, holds it or lies in it.
@@ -150,7 +150,7 @@ def require_not_current(folder: Path) -> None:
 def _is_current(folder: Path) -> bool:
     try:
         return Path.cwd().resolve().is_relative_to(folder)
-    except FileNotFoundError:  # somebody deleted the current folder
+    except FileNotFoundError:  # the current folder was deleted
         return False
 
 
@@ -161,7 +161,7 @@ def _replaced(folder: Path, overwrite: bool) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with held(folder.with_name(f".{folder.name}.lock"), folder):
         shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-        partial.mkdir()  # fails if somebody planted a link there to be followed
+        partial.mkdir()  # fails on a link that was planted there to be followed
         try:
             yield partial
             require_free(folder, overwrite)

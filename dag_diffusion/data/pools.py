@@ -39,7 +39,7 @@ class Pool:
     Attributes:
         path: the folder or parquet file that holds the images; for a ``datasets.Dataset`` its fingerprint.
         rows: one dictionary an image, sorted by label and file name, or in the order of a dataset; not to be changed.
-        provenance: what ``pool.json`` says; empty for a folder that somebody else made.
+        provenance: what ``pool.json`` says; empty for a folder that another program made.
         encoded: the bytes of each image, read when asked for, when they come from a dataset instead of a folder.
         listing: the folder of a set that only lists images, which are in ``path``.
     """
@@ -127,8 +127,8 @@ class Pool:
 def read_pool(source: "str | Path | Dataset", *, scores: str | Path | None = None) -> Pool:
     """Read a pool, a distilled set, a bare folder of class folders, or a Hugging Face dataset of images.
 
-    A folder without ``metadata.jsonl`` gets labels in the sorted order of its class folders; whoever compares them with
-    a classifier does so by name.  Images stay where they are until they are asked for.  Those of a set that only lists
+    A folder without ``metadata.jsonl`` gets labels in the sorted order of its class folders; compare them
+    with a classifier's by name.  Images stay where they are until they are asked for.  Those of a set that only lists
     them are opened in the pool that it names, wherever that is on this machine.
 
     Args:
@@ -168,7 +168,7 @@ class ChosenImages(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self._indices)
 
-    def __getitem__(self, index: int) -> bytes:  # type: ignore[override] # nobody asks for slices
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override] # no slices are asked for
         return self._images[self._indices[index]]
 
 

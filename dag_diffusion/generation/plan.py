@@ -1,4 +1,4 @@
-"""Which images a pool shall hold: each has a name, and from its name alone its seed, its target and its mode.
+"""Which images a pool will hold: each has a name, and from its name alone its seed, its target and its mode.
 
     seed = f(pool seed, label, index)
 
@@ -15,7 +15,7 @@ from dag_diffusion.data.class_names import folder_names
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.sampling.target_parser import as_target
-from dag_diffusion.sampling.targets import Target
+from dag_diffusion.sampling.targets import Target, TargetDistribution
 
 from .modes import Modes, allot, match_modes
 
@@ -66,7 +66,7 @@ class PoolConfig:
         values = asdict(replace(self, target=None, modes=None))
         values["labels"] = None if self.labels is None else list(self.labels)
         values["modes"] = None if self.modes is None else self.modes.summary()
-        values["target"] = None if self.target is None else as_target(self.target, {}).summary()
+        values["target"] = None if self.target is None else as_target(self.target).summary()
         return values
 
 
@@ -106,7 +106,7 @@ def plan(config: PoolConfig, class_names: Mapping[int, str]) -> list[ImageJob]:
     labels = list(class_names) if config.labels is None else list(dict.fromkeys(config.labels))
     if unknown := [label for label in labels if label not in class_names]:
         raise ValueError(f"the pipeline has no label {unknown}; it has 0..{max(class_names)}")
-    folders, config = folder_names(class_names), config.with_target(class_names)
+    folders, config = folder_names(class_names), config.with_target(class_names)  # read once, not for every class
     jobs = []
     for label in labels:
         targets = _shuffled_targets(config, class_names[label], label)
@@ -121,7 +121,8 @@ def plan(config: PoolConfig, class_names: Mapping[int, str]) -> list[ImageJob]:
 def _shuffled_targets(config: PoolConfig, class_name: str, label: int) -> list[float | None]:
     if config.target is None:
         return [None] * config.images_per_class
-    values = as_target(config.target, {label: class_name}).difficulties(class_name, config.images_per_class)
+    assert isinstance(config.target, TargetDistribution)  # plan has read it
+    values = config.target.difficulties(class_name, config.images_per_class)
     # shuffled, so that the first images of a pool that is still growing follow the target too
     return np.random.default_rng([config.seed, label]).permutation(values).tolist()
 

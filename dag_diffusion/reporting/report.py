@@ -16,7 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from dag_diffusion.data.files import write_atomically
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.evaluation.tables import Table
-from dag_diffusion.sampling.target_parser import reference_named, target_named
+from dag_diffusion.sampling.references import reference_named
+from dag_diffusion.sampling.target_parser import as_target
 
 from .difficulty_figures import class_axis, class_panel
 from .figures import HIGHEST, LOWEST, PALETTE, Drawing, Series, compared_series, plain, ridges, set_color, svg, themed
@@ -133,7 +134,7 @@ def report_folders(
         reference=_reference(reference, first.pool),
         pools=pools,
         selected=selected,
-        target=None if target is None else laid_over(target_named(target, first.pool.class_names), first),
+        target=None if target is None else laid_over(as_target(target, first.pool.class_names), first),
         tables=shown.tables,
         drawings=shown.drawings,
         provenance={one.name: one.pool.provenance for one in found},

@@ -1,3 +1,4 @@
+from .references import reference_named as reference_named
 from .score_cache import score_and_record as score_and_record
 from .scoring import score_pool as score_pool
 from .selection import Selection as Selection
@@ -5,6 +6,5 @@ from .selection import SelectionRule as SelectionRule
 from .selection import select as select
 from .subsampling import PoolSelection as PoolSelection
 from .subsampling import subsample as subsample
-from .target_parser import reference_named as reference_named
-from .target_parser import target_named as target_named
+from .target_parser import as_target as as_target
 from .targets import TargetDistribution as TargetDistribution

@@ -6,7 +6,7 @@ determinantal point process the one that adds most volume (greedy MAP of Chen et
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -32,11 +32,9 @@ class FarthestFirst:
         self.begun = False
 
     def gains(self) -> np.ndarray:
-        """``(n,)`` distances."""
         return self.nearest
 
     def add(self, index: int) -> None:
-        """Take an image."""
         distances = np.linalg.norm(self.features - self.features[index], axis=1)
         self.nearest, self.begun = np.minimum(self.nearest, distances) if self.begun else distances, True
 
@@ -50,11 +48,10 @@ class Determinantal:
         self.left, self.rows = np.ones(len(self.features)), np.empty((0, len(self.features)))
 
     def gains(self) -> np.ndarray:
-        """``(n,)`` in [0, 1]."""
         return self.left
 
     def add(self, index: int) -> None:
-        """Take an image: one more row of the Cholesky factor of the similarities."""
+        # one more row of the Cholesky factor of the similarities
         similar = np.exp(-np.square(self.features - self.features[index]).sum(1) / self.width)
         explained = self.rows.T @ self.rows[:, index]
         row = (similar - explained) / np.sqrt(max(self.left[index], RIDGE))
@@ -68,13 +65,13 @@ class AtRandom:
         self.drawn = generator.random(len(features))
 
     def gains(self) -> np.ndarray:
-        """``(n,)`` in [0, 1)."""
         return self.drawn
 
     def add(self, index: int) -> None:
-        """Take an image."""
+        pass  # the others add as much as before
 
 
+Diversity = Literal["k-center", "determinantal", "random"]
 SPREADS: dict[str, Callable[[np.ndarray, np.random.Generator], Spread]] = {
     "k-center": FarthestFirst,
     "determinantal": Determinantal,
@@ -83,7 +80,12 @@ SPREADS: dict[str, Callable[[np.ndarray, np.random.Generator], Spread]] = {
 
 
 def k_center(features: np.ndarray, count: int) -> np.ndarray:
-    """``(count,)`` positions, from the image nearest to the mean on, each next the farthest from those before."""
+    """``(count,)`` positions, from the image nearest to the mean on, each next the farthest from those before.
+
+    Examples:
+        >>> k_center(np.array([[0.0], [1], [5], [9]]), 3).tolist()
+        [2, 0, 3]
+    """
     state, taken = FarthestFirst(features), np.zeros(len(features), bool)
     order = []
     for _ in range(count):
@@ -97,6 +99,10 @@ def herding(features: np.ndarray, count: int) -> np.ndarray:
     """``(count,)`` positions, each next the one that brings the mean nearest to that of all.
 
     Features are brought to length 1 first, as in iCaRL.
+
+    Examples:
+        >>> herding(np.array([[1.0, 0], [0, 1], [1, 1]]), 2).tolist()
+        [2, 0]
     """
     features = np.asarray(features, np.float64)
     features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), RIDGE)

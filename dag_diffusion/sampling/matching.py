@@ -10,7 +10,7 @@ finds it.  Images that are nearly equal may then be exchanged so that the chosen
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from .coresets import SPREADS
+from .coresets import SPREADS, Diversity
 from .rules import Choice, ClassImages, Goal, TargetRule
 
 
@@ -20,11 +20,14 @@ class Matching(TargetRule):
     Args:
         diversity: a name of ``coresets.SPREADS``, by which nearly equal images are exchanged; None for the exact match.
         tolerance: what nearly equal means, in difficulty.
+
+    See Also:
+        ``paper_rule.Histogram``, the paper's rule.
     """
 
     options = ("diversity", "tolerance")
 
-    def __init__(self, diversity: str | None = None, tolerance: float = 0.01) -> None:
+    def __init__(self, diversity: Diversity | None = None, tolerance: float = 0.01) -> None:
         self.diversity, self.tolerance = diversity, tolerance
 
     def choose(self, images: ClassImages, among: np.ndarray, goal: Goal, generator: np.random.Generator) -> Choice:
@@ -68,6 +71,13 @@ def match(difficulties: np.ndarray, values: np.ndarray, ipc: int) -> np.ndarray:
     Args:
         difficulties: ``(n,)`` of the images, n >= ipc; of equal ones the first is taken.
         values: ``(m,)`` equally likely target difficulties, rising.
+
+    See Also:
+        ``match_evenly``, for as many images of every group.
+
+    Examples:
+        >>> match(np.array([0.6, 0.02, 0.3, 0.9, 0.05]), values=np.array([0.0, 0.5, 1.0]), ipc=3).tolist()
+        [1, 0, 3]
     """
     order = np.argsort(difficulties, kind="stable")
     ordered = difficulties[order]
@@ -159,7 +169,7 @@ def diversify(
     chosen: np.ndarray,
     features: np.ndarray,
     *,
-    spread: str,
+    spread: Diversity,
     tolerance: float,
     generator: np.random.Generator,
     groups: np.ndarray | None = None,

@@ -9,6 +9,8 @@ h is the histogram of the difficulties, h_bt that of y, u the uniform one, each 
 the first step; ``threshold_search`` finds the same pair some hundred times sooner.  ``scales.log_scale`` is the second.
 """
 
+from typing import Literal
+
 import numpy as np
 
 from .rules import FILLED, Choice, ClassImages, Goal, TargetRule
@@ -21,6 +23,13 @@ def plain_search(difficulties: np.ndarray, limit: int) -> tuple[int, int]:
     Args:
         difficulties: ``(n,)`` of one class of the pool.
         limit: half of the pool, as the authors' recorded thresholds need, or half of IPC, as in their released code.
+
+    See Also:
+        ``threshold_search.search_thresholds``, which finds the same pair by branch and bound.
+
+    Examples:
+        >>> plain_search(np.geomspace(1e-4, 1, 40), limit=20)
+        (14, 0)
     """
     pairs = [(b, t) for b in range(limit) for t in range(limit) if b + t < len(difficulties)]
     least = min(pairs, key=lambda pair: divergence(difficulties, *pair))  # the first of equals
@@ -45,11 +54,14 @@ class Histogram(TargetRule):
     Args:
         clipping: ``counts`` clips as many of a reference's images as of the pool's, as the paper does; ``values`` bins
             both by the pool's scale.
+
+    See Also:
+        ``matching.Matching``, which comes nearer to the target.
     """
 
     options = ("clipping",)
 
-    def __init__(self, clipping: str = "counts") -> None:
+    def __init__(self, clipping: Literal["counts", "values"] = "counts") -> None:
         self.clipping = clipping
 
     def choose(self, images: ClassImages, among: np.ndarray, goal: Goal, generator: np.random.Generator) -> Choice:
@@ -68,6 +80,11 @@ def draw(bins: np.ndarray, quotas: np.ndarray, generator: np.random.Generator) -
 
     Returns:
         Positions, ``(sum of the quotas,)``, and the bin that each was drawn for, ``FILLED`` for those that fill up.
+
+    Examples:
+        >>> chosen, drawn_for = draw(np.array([0, 0, 2]), np.array([1, 1] + [0] * 8), np.random.default_rng(0))
+        >>> drawn_for.tolist()  # no image is in bin 1
+        [0, -1]
     """
     drawn = [
         generator.permutation(np.flatnonzero(bins == number))[:quota]  # a bin with too few gives all it has

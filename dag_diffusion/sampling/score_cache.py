@@ -5,7 +5,7 @@
 A score belongs to its key, not to a file name: a moved file keeps it, a changed file or classifier gets a new one.
 The rows hold the scores of the last run.  A hidden file beside them, ``.metadata.jsonl.scores``, holds one line
 {score_key, difficulty} for every image and every scorer so far, so that a guide and an evaluator may score in turn.  It
-is a cache: nobody else reads it, a broken line is ignored, and whoever deletes it only loses time.
+is a cache: nothing else reads it, a broken line is ignored, and deleting it only costs time.
 """
 
 import hashlib
@@ -24,10 +24,11 @@ from dag_diffusion.classifiers import class_names_of
 from dag_diffusion.data.files import held, json_lines, require_writable, write_atomically
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import METADATA, SELECTED, Row, read_rows
+from dag_diffusion.difficulty import MeasureName
 from dag_diffusion.identity import digest_of
 from dag_diffusion.progress import Progress, Stage
 
-from .scoring import Scorer, read_ahead, require_options, scored_batches, scorers_of
+from .scoring import OnError, Scorer, read_ahead, require_options, scored_batches, scorers_of
 
 logger = logging.getLogger(__name__)
 FORMAT = 1  # raise it when the same image and classifier come to another score, so that earlier ones are not kept
@@ -50,9 +51,9 @@ def score_and_record(
     classifiers: Mapping[str, nn.Module],
     destination: Path | None = None,
     *,
-    measure: str = "error_probability",
+    measure: MeasureName = "error_probability",
     batch_size: int | None = None,
-    on_error: str = "raise",
+    on_error: OnError = "raise",
     class_map: Mapping[str, str | int] | None = None,
     dtype: torch.dtype | None = None,
     progress: Progress | None = None,
@@ -72,8 +73,12 @@ def score_and_record(
         FileExistsError: another run scores to the same destination.
         ValueError: see ``score_pool``; a destination that holds something else than rows of this pool.
 
+    See Also:
+        ``score_pool``, which returns the scores and writes nothing.
+
     Examples:
-        >>> score_and_record(read_pool("my_images"), {"my guide": load_classifier("guide")})
+        >>> guides = {"my guide": load_classifier("guide")}  # doctest: +SKIP
+        >>> score_and_record(read_pool("my_images"), guides)  # doctest: +SKIP
     """
     path = _destination_of(pool, destination)
     require_options(measure, on_error)  # before the files are read, which may take minutes
@@ -88,8 +93,7 @@ def score_and_record(
             keys += [key for _, key in hashed]
             finished(sum(key in known for _, key in hashed))
         todo = [index for index, key in enumerate(keys) if key not in known]
-        options: dict[str, Any] = {"measure": measure, "batch_size": batch_size, "on_error": on_error}
-        for batch in scored_batches(pool, todo, scorers, **options):
+        for batch in scored_batches(pool, todo, scorers, measure=measure, batch_size=batch_size, on_error=on_error):
             scored = zip((keys[index] for index in batch.read), batch.values.tolist(), strict=True)
             found = {key: value for key, value in scored if key is not None}
             cache.append(found)
@@ -120,7 +124,7 @@ def _merged(
 ) -> list[dict[str, Any]]:
     """Rows of the destination as it is now, which another program may have changed meanwhile, with the new scores.
 
-    Images that it does not know are added, but for those whose rows it had ``earlier``: somebody removed them.
+    Images that it does not know are added, but for those whose rows it had ``earlier``, which were removed.
     """
     rows = read_rows(path) if path.exists() else []
     known = {row["file_name"] for row in (*rows, *(earlier if rows else []))}
@@ -226,7 +230,7 @@ def _scorer_key(scorer: Scorer) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _key_of(pool: Pool, scorers: Sequence[Scorer], measure: str) -> Callable[[int], str | None]:
+def _key_of(pool: Pool, scorers: Sequence[Scorer], measure: MeasureName) -> Callable[[int], str | None]:
     """Keys of images by their row; None for a file that cannot be read, which scoring will complain about."""
     identities = [_scorer_key(scorer) for scorer in scorers]
 

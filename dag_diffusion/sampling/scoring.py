@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import numpy as np
 import torch
@@ -25,10 +25,11 @@ from dag_diffusion.classifiers import Preprocessing, class_names_of, prepared_lo
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.images import UnreadableImageError, as_eight_bit
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.difficulty import LABEL_FREE, measure_named
+from dag_diffusion.difficulty import LABEL_FREE, MeasureName, as_measure, measure_named
 from dag_diffusion.progress import Progress, Stage
 
 logger = logging.getLogger(__name__)
+OnError = Literal["raise", "skip"]  # at a file that is no readable image
 AHEAD = 2  # batches that are read before they are needed; more would only take memory
 LARGE = 16_000_000  # pixels from which on images are decoded one at a time, so that memory does not grow with threads
 ONE_LARGE_AT_A_TIME = threading.Lock()
@@ -80,9 +81,9 @@ def score_pool(
     pool: Pool,
     classifier: nn.Module | Sequence[nn.Module],
     *,
-    measure: str = "error_probability",
+    measure: MeasureName = "error_probability",
     batch_size: int | None = None,
-    on_error: str = "raise",
+    on_error: OnError = "raise",
     class_map: Mapping[str, str | int] | None = None,
     dtype: torch.dtype | None = None,
     features: bool = False,
@@ -105,8 +106,12 @@ def score_pool(
         ValueError: a class that a classifier lacks, a classifier in training mode, an unknown measure, logits that are
             not finite; with ``on_error="raise"``, an unreadable image, named.
 
+    See Also:
+        ``score_and_record``, which also writes the scores and skips what was scored before.
+
     Examples:
-        >>> score_pool(read_pool("my_images"), load_classifier("timm/resnet50.tv_in1k")).difficulties
+        >>> images = read_pool("my_images")  # doctest: +SKIP
+        >>> score_pool(images, load_classifier("timm/resnet50.tv_in1k")).difficulties  # doctest: +SKIP
     """
     require_options(measure, on_error)
     scorers = scorers_of(pool, classifier, class_map, dtype, measure)
@@ -126,9 +131,15 @@ def score_pool(
 
 def require_options(measure: str, on_error: str) -> None:
     """Refuse what would only be found wrong when the first image is scored."""
-    measure_named(measure)
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error is {on_error!r}; use 'raise' to stop at an unreadable image or 'skip' to go on")
+    as_measure(measure)
+    as_on_error(on_error)
+
+
+def as_on_error(name: str) -> OnError:
+    """The name itself, if it says what to do at an unreadable image; else ValueError."""
+    if name not in get_args(OnError):
+        raise ValueError(f"on_error is {name!r}; use 'raise' to stop at an unreadable image or 'skip' to go on")
+    return cast(OnError, name)
 
 
 def scorers_of(
@@ -136,7 +147,7 @@ def scorers_of(
     classifiers: nn.Module | Sequence[nn.Module],
     class_map: Mapping[str, str | int] | None = None,
     dtype: torch.dtype | None = None,
-    measure: str = "error_probability",
+    measure: MeasureName = "error_probability",
 ) -> list[Scorer]:
     """What each classifier needs to score a pool; ValueError if one cannot."""
     classifiers = [classifiers] if isinstance(classifiers, nn.Module) else classifiers
@@ -170,9 +181,9 @@ def scored_batches(
     indices: Iterable[int],
     scorers: Sequence[Scorer],
     *,
-    measure: str = "error_probability",
+    measure: MeasureName = "error_probability",
     batch_size: int | None = None,
-    on_error: str = "raise",
+    on_error: OnError = "raise",
     features: bool = False,
 ) -> Iterator[ScoredBatch]:
     """Score some rows of a pool, a batch at a time; arguments as of ``score_pool``."""
@@ -220,7 +231,7 @@ def read_ahead(
             if not chunk or len(waiting) > AHEAD:
                 yield [(index, future.result()) for index, future in waiting.popleft()]
     finally:
-        threads.shutdown(cancel_futures=True)  # after an error nobody waits for what was read ahead
+        threads.shutdown(cancel_futures=True)  # after an error what was read ahead is not needed
 
 
 def fitted_image(pool: Pool, index: int, wanted: Iterable[Preprocessing]) -> dict[Preprocessing, Tensor]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from .coresets import SPREADS
+from .coresets import SPREADS, Diversity
 from .matching import Matching
 from .orders import AtRandom, Easiest, Hardest, Herding, KCenter
 from .paper_rule import Histogram
@@ -58,7 +58,7 @@ class SelectionRule:
     search: Literal["pool", "ipc"] = "pool"
     clipping: Literal["counts", "values"] = "counts"
     scale: Literal["log", "raw"] = "log"
-    diversity: Literal["k-center", "determinantal", "random"] | None = None
+    diversity: Diversity | None = None
     tolerance: float = 0.01
     evenly: str | None = None
 
@@ -185,9 +185,25 @@ def select(
 
     Raises:
         ValueError: fewer images than ``ipc``, a difficulty outside [0, 1] or NaN, no target or features where needed.
+
+    See Also:
+        ``subsample``, which does this for every class of a pool; ``SelectionRule``, the options of each method.
+
+    Examples:
+        >>> difficulties = [0.01, 0.02, 0.05, 0.1, 0.3, 0.6, 0.9]
+        >>> select(difficulties, 3, target="uniform").indices.tolist()
+        [3, 5, 6]
+        >>> select(difficulties, 3, target="hill", method="histogram").quotas
+        (0, 0, 0, 1, 1, 1, 0, 0, 0, 0)
+        >>> nested = select(difficulties, [1, 3], method="hardest")
+        >>> {ipc: chosen.indices.tolist() for ipc, chosen in nested.items()}
+        {1: [6], 3: [6, 5, 4]}
     """
     rule = method if isinstance(method, SelectionRule) else SelectionRule(method)
-    sizes, wanted = sizes_of(ipc), None if target is None else as_target(target, {0: class_name})
+    sizes, wanted = (
+        sizes_of(ipc),
+        None if target is None else as_target(target, {0: class_name} if class_name else None),
+    )
     values = _checked(difficulties, sizes)
     _require(rule, wanted, features, groups, len(values))
     if names is not None and len(names) != len(values):

@@ -19,7 +19,7 @@ from dag_diffusion.data.pools import Pool, read_pool
 from .scales import LogScale
 from .selection import Method, Selection, SelectionRule, require_features, select, sizes_of
 from .target_parser import as_target
-from .targets import Target
+from .targets import Target, TargetDistribution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +167,16 @@ def subsample(
 
     Raises:
         ValueError: as ``select``, with the class named.
+
+    See Also:
+        ``select``, for one class; ``as_target``, for all that ``target`` may be; ``PoolSelection.save``.
+
+    Examples:
+        >>> difficulties, labels = [0.1, 0.2, 0.8, 0.3, 0.4, 0.9], [0, 0, 0, 1, 1, 1]
+        >>> chosen = subsample(difficulties, 1, target=0.8, labels=labels, class_names={0: "cat", 1: "dog"})
+        >>> chosen.indices.tolist(), round(chosen.distance, 3)
+        ([2, 5], 0.05)
+        >>> subsample("pool", ipc=10, target="reference").save("distilled")  # doctest: +SKIP
     """
     rule = method if isinstance(method, SelectionRule) else SelectionRule(method)
     pool = read_pool(pool) if isinstance(pool, str | Path) else pool
@@ -178,11 +188,11 @@ def subsample(
         images = _of_pool(pool, needed, skip_unscored, labels is None and class_names is None)
     else:
         images = _of_numbers(np.asarray(pool, np.float64), labels, class_names)
-    wanted = None if target is None else as_target(target, images.class_names)
+    wanted = None if target is None else _target_of(target, pool, class_names)
     features = None if features is None else np.asarray(features)
     kept = _usable(images, features, rule, skip_unscored)
-    told: Any = _column(pool, rule.evenly, kept) if rule.evenly and isinstance(pool, Pool) else groups
-    grouped = np.array(told, str) if rule.evenly else None
+    by_image: Any = _column(pool, rule.evenly, kept) if rule.evenly and isinstance(pool, Pool) else groups
+    grouped = np.array(by_image, str) if rule.evenly else None
     parts: dict[int, list] = {size: [] for size in sizes}
     for label, rows in _rows_by_label(images, kept):
         try:
@@ -213,6 +223,13 @@ def subsample(
         for size, part in parts.items()
     }
     return found if isinstance(ipc, Iterable) else found[sizes[0]]
+
+
+def _target_of(target: Target, pool: Any, class_names: Mapping[int, str] | None) -> TargetDistribution:
+    if not isinstance(pool, Pool):
+        return as_target(target, class_names)
+    scored_by = next((row.get("difficulty_by") for row in pool.rows), None)
+    return as_target(target, pool.class_names, scored_by=scored_by)
 
 
 def _column(pool: Pool, name: str, kept: np.ndarray) -> list:

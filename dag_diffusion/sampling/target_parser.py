@@ -1,198 +1,262 @@
-"""A target from the shortest way to say it: a text, a number, difficulties of real images, or a target itself.
+"""A target from the shortest way to say it, in Python as on the command line.
 
-reference | hill | uniform | beta:0.3,3 | quantiles:0,0.01,0.5 | 0.5 | ten numbers | FOLDER | FILE.jsonl | FILE.json
-0.7*reference + 0.3*hill
+    0.5   "hill"   "reference"   "beta:0.3,3"   "0.7*reference + 0.3*hill"   Path("scored_folder")   {"tench": "hill"}
+
+A text is a sum of terms, each a word with a weight or without.  Words are
+
+    reference | hill | uniform | beta:0.3,3 | quantiles:0,0.01,0.5 | 0.5 | ten numbers | FOLDER | FILE.jsonl | FILE.json
 """
 
-import logging
 import os
-import re
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from dag_diffusion import embedded
 from dag_diffusion.data.class_names import distinct_names, match_classes
 from dag_diffusion.data.files import read_json_object
-from dag_diffusion.data.pools import Pool, read_pool
-from dag_diffusion.data.rows import read_rows
 
-from .targets import PRESETS, Target, TargetDistribution
+from .references import reference_named
+from .targets import PRESETS, Curve, Target, TargetDistribution
 
-logger = logging.getLogger(__name__)
 CURVES: dict[str, Callable[..., TargetDistribution]] = {
     "uniform": TargetDistribution.uniform,
     "beta": TargetDistribution.beta,
     "quantiles": lambda *difficulties: TargetDistribution.quantiles(difficulties),
 }
 WORDS = ", ".join(["reference", *PRESETS, "uniform", "beta:0.3,3", "quantiles:0,0.01,0.5", "0.5", "ten numbers"])
+REFERENCE_FILES = (".jsonl", ".parquet")
 
 
-def as_target(target: Target, class_names: Mapping[int, str]) -> TargetDistribution:
-    """A target from whatever says it.
+@dataclass(frozen=True, kw_only=True)
+class _Images:
+    """The images that will follow the target; see ``as_target``."""
+
+    class_names: Mapping[int, str] | None
+    class_map: Mapping[str, str | int]
+    scored_by: str | None
+    reference: TargetDistribution | None
+
+
+def as_target(
+    target: Target,
+    class_names: Mapping[int, str] | None = None,
+    *,
+    class_map: Mapping[str, str | int] | None = None,
+    scored_by: str | None = None,
+    reference: TargetDistribution | None = None,
+) -> TargetDistribution:
+    """The target that is meant.
 
     Args:
-        target: itself, a text for ``target_named``, one difficulty, or {class name: difficulties of real images}.
-        class_names: of the images that are to follow it.
+        target: one of
+
+            - a number in [0, 1], the difficulty of every image;
+            - a text, see the module;
+            - the path of a scored folder or dataset of real images, of the JSON lines that ``score_and_record`` wrote
+              of one, or of a JSON file of {class name: text};
+            - {class name: difficulties of real images}, or {class name: target};
+            - a ``TargetDistribution``, which is returned as it is.
+        class_names: of the images that will follow it, matched with those of real images by name; default: the classes
+            that the real images have.
+        class_map: those names to the names of the real images' classes, where no rule finds them.
+        scored_by: ``difficulty_by`` of the images; a warning is given if the real images were scored by something else.
+        reference: what the word ``reference`` means; default: the embedded real images.
 
     Raises:
+        ValueError: it names nothing, or the real images lack a class.
         TypeError: it is something else.
-        ValueError: as ``target_named``.
+
+    Examples:
+        >>> as_target(0.5).name
+        '0.5'
+        >>> as_target("0.7*beta:0.3,3 + 0.3*hill").name
+        '0.7*beta(0.3, 3) + 0.3*hill'
+        >>> as_target({"Bag": [0.1, 0.2], "Coat": "hill"}).name
+        'per class'
     """
-    if isinstance(target, TargetDistribution):
-        return target
-    if isinstance(target, str | Path):
-        return target_named(str(target), class_names)
-    if isinstance(target, Mapping):
-        return TargetDistribution.from_reference(target)
-    if isinstance(target, Real) and not isinstance(target, bool):
-        return TargetDistribution.constant(float(target))
-    raise TypeError(
-        f"a target cannot be made from {type(target).__name__}; give a TargetDistribution, the name of a preset "
-        f"({', '.join(PRESETS)}), a number in [0, 1], {{class name: difficulties}} of real images, "
-        f"or another text: {WORDS}"
+    return _read(
+        target,
+        _Images(class_names=class_names, class_map=class_map or {}, scored_by=scored_by, reference=reference),
     )
 
 
-def target_named(
-    text: str,
-    class_names: Mapping[int, str],
-    *,
-    class_map: Mapping[str, str | int] | None = None,
-    scored_by: str = "",
-    reference: Path | None = None,
-) -> TargetDistribution:
-    """The target that a text names; see the module.
+def _read(target: Target, images: _Images) -> TargetDistribution:
+    if isinstance(target, TargetDistribution):
+        return target
+    if isinstance(target, str):
+        return _from_text(target, images)
+    if isinstance(target, os.PathLike):
+        return _from_path(Path(target), images)
+    if isinstance(target, Mapping):
+        return _from_mapping(target, images)
+    if isinstance(target, Real) and not isinstance(target, bool):
+        return TargetDistribution.constant(float(target))
+    raise TypeError(
+        f"a target cannot be made from {type(target).__name__}; give a TargetDistribution, a number in [0, 1], the "
+        f"name of a preset ({', '.join(PRESETS)}), another text such as 'reference', or {{class name: difficulties}}"
+    )
 
-    Args:
-        text: a word, numbers, a scored folder of real images or the JSON lines that ``score`` wrote of one, a JSON file
-            of {class name: text}, or a sum of such.
-        class_names: of the images that shall follow it, matched with those of a reference by name.
-        class_map: those names to the reference's, where no rule finds them.
-        reference: scored real images that the word ``reference`` means; by default the embedded ones.
-        scored_by: ``difficulty_by`` of the images; a warning is given if the reference was scored by something else.
 
-    Raises:
-        ValueError: it names nothing, or its reference lacks a class.
-    """
-    terms = [text] if os.path.exists(text) else re.split(r"(?<![0-9.][eE])\+", text)  # but not in 1e+0
-    parts = [re.fullmatch(r"(?:([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?) *\* *)?(.*)", t.strip(), re.DOTALL) for t in terms]
-    found = [part for part in parts if part is not None]
-    named = partial(_term, class_names=class_names, class_map=class_map, scored_by=scored_by, reference=reference)
-    targets = [named(part[2]) for part in found]
+def _from_text(text: str, images: _Images) -> TargetDistribution:
+    # a folder may be called like a sum
+    terms = [(1.0, text.strip())] if os.path.exists(text) else list(terms_of(text))
+    targets = [_from_word(word, images) for _, word in terms]
     if len(targets) == 1:
         return targets[0]
-    return TargetDistribution.mixture(targets, [float(part[1] or 1) for part in found])
+    return TargetDistribution.mixture(targets, [weight for weight, _ in terms])
 
 
-def _term(
-    text: str,
-    *,
-    class_names: Mapping[int, str],
-    class_map: Mapping[str, str | int] | None,
-    scored_by: str,
-    reference: Path | None,
-) -> TargetDistribution:
-    word, _, numbers = text.partition(":")
-    if text in PRESETS:
-        return TargetDistribution.preset(text)
-    if text == "reference" or os.path.isdir(text) or text.endswith((".jsonl", ".parquet")):
-        path = reference if text == "reference" else Path(text)
-        known = reference_named(path, class_names, class_map=class_map, scored_by=scored_by)
-        return TargetDistribution.from_reference(known, name=text, text=text if path is None else str(path))
-    if text.endswith(".json"):
-        return _per_class(Path(text), class_names, class_map=class_map, scored_by=scored_by)
-    if word in CURVES:
-        return _curve(word, numbers, text)
-    values = _numbers(text, text)
+def terms_of(text: str) -> Iterator[tuple[float, str]]:
+    """Weight and word of each term of a sum such as ``0.7*reference + hill``; without a weight it is 1."""
+    start = 0
+    for end in [*_plus_signs(text), len(text)]:
+        weight, star, word = text[start:end].partition("*")
+        try:
+            yield (float(weight), word.strip()) if star else (1.0, weight.strip())
+        except ValueError:  # the star belongs to the word
+            yield 1.0, text[start:end].strip()
+        start = end + 1
+
+
+def _plus_signs(text: str) -> Iterator[int]:
+    """Where the terms of a sum end; the sign of an exponent, as in 1e+0, is none of these."""
+    for at, sign in enumerate(text):
+        exponent = at >= 2 and text[at - 1] in "eE" and text[at - 2] in ".0123456789"
+        if sign == "+" and not exponent:
+            yield at
+
+
+def _from_word(word: str, images: _Images) -> TargetDistribution:
+    if word == "reference" and images.reference is not None:
+        return images.reference
+    if word == "reference":
+        difficulties = reference_named(None, images.class_names, scored_by=images.scored_by)
+        return TargetDistribution.from_reference(difficulties, text=word)
+    is_path = os.path.isdir(word) or word.endswith((*REFERENCE_FILES, ".json"))
+    return _from_path(Path(word), images) if is_path and word not in PRESETS else _from_plain_word(word)
+
+
+def _from_plain_word(word: str) -> TargetDistribution:
+    """The target of a word that needs no real images: a preset, a curve, or numbers."""
+    if word in PRESETS:
+        return TargetDistribution.preset(word)
+    curve, _, numbers = word.partition(":")
+    if curve in CURVES:
+        return _curve(curve, numbers, word)
+    values = _numbers(word, word)
     if len(values) == 1:
         return TargetDistribution.constant(values[0])
-    return TargetDistribution.histogram(values, name=text)
+    return TargetDistribution.histogram(values, name=word)
 
 
-def _curve(word: str, numbers: str, text: str) -> TargetDistribution:
-    values = _numbers(numbers, text) if numbers else []
+def _curve(name: str, numbers: str, word: str) -> TargetDistribution:
+    values = _numbers(numbers, word) if numbers else []
     try:
-        return CURVES[word](*values)
+        return CURVES[name](*values)
     except TypeError as error:
         raise ValueError(
-            f"the target {text!r} has {len(values)} numbers, but {word} takes others; see {WORDS}"
+            f"the target {word!r} has {len(values)} numbers, but {name} takes others; see {WORDS}"
         ) from error
 
 
-def _numbers(text: str, whole: str) -> list[float]:
+def _numbers(text: str, word: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise ValueError(
-            f"the target {whole!r} is no folder, number or preset; choose {WORDS}, or a sum such as 0.5*hill + 0.5*0.2"
+            f"the target {word!r} is no folder, number or preset; choose {WORDS}, or a sum such as 0.5*hill + 0.5*0.2"
         ) from error
 
 
-def _per_class(
-    path: Path, class_names: Mapping[int, str], *, class_map: Mapping[str, str | int] | None, scored_by: str
-) -> TargetDistribution:
-    texts, class_map = read_json_object(path), class_map or {}
-    if not texts or not all(isinstance(t, str) and not re.search(r"\.json(?!l)", t) for t in texts.values()):
+def _from_path(path: Path, images: _Images) -> TargetDistribution:
+    if path.suffix == ".json":
+        return _from_json(path, images)
+    difficulties = reference_named(path, images.class_names, class_map=images.class_map, scored_by=images.scored_by)
+    return TargetDistribution.from_reference(difficulties, name=str(path), text=str(path))
+
+
+def _from_json(path: Path, images: _Images) -> TargetDistribution:
+    texts = read_json_object(path)
+    if not texts or not all(isinstance(t, str) and not _names_json(t) for t in texts.values()):
         raise ValueError(
             f'{path} must say a target of each class, such as {{"tench": "hill", "church": "beta:0.3,3"}}, no JSON file'
         )
-    table = match_classes(class_names, dict(enumerate(texts)), f"the file of targets {path}")
-    asked, names = list(texts.values()), distinct_names(class_names)
-    by_text: dict[str, dict[int, str]] = {}  # so that a reference is read once for all classes that follow it
-    for label, name in names.items():
-        by_text.setdefault(asked[table[label]], {})[label] = name
-    targets: dict[str, TargetDistribution] = {}
-    for text, group in by_text.items():
-        own = {name: class_names[label] for label, name in group.items()}
-        group_map = {name: class_map[written] for name, written in own.items() if written in class_map}
-        target = target_named(text, group, class_map=group_map, scored_by=scored_by)
-        targets |= dict.fromkeys(group.values(), target)
-    return TargetDistribution.per_class(targets)
+    return _per_class(texts, f"the file of targets {path}", images, text=str(path))
 
 
-def reference_named(
-    path: Path | None,
-    class_names: Mapping[int, str],
-    *,
-    class_map: Mapping[str, str | int] | None = None,
-    scored_by: str = "",
-) -> dict[str, np.ndarray]:
-    """Difficulties of real images by class: of a scored folder or dataset, of a file of scores, or the embedded ones.
+def _names_json(text: str) -> bool:
+    return any(word.endswith(".json") for _, word in terms_of(text))
 
-    A class is called by its name in ``class_names``, or by one that tells it apart if two have the same.
+
+def _from_mapping(targets: Mapping[str, Any], images: _Images) -> TargetDistribution:
+    if any(_is_whole(one) for one in targets.values()):
+        return _per_class(targets, "the target", images)
+    return TargetDistribution.from_reference(targets)
+
+
+def _is_whole(target: Any) -> bool:
+    """Whether it says a target; else it is the difficulties of real images of one class."""
+    return isinstance(target, TargetDistribution | str | os.PathLike | Real)
+
+
+def _per_class(targets: Mapping[str, Any], owner: str, images: _Images, text: str | None = None) -> TargetDistribution:
+    names = dict(enumerate(targets)) if images.class_names is None else images.class_names
+    table, asked = match_classes(names, dict(enumerate(targets)), owner), list(targets.values())
+    groups: dict[str | int, dict[int, str]] = {}  # so that real images are read once for all classes that follow them
+    for label, name in distinct_names(names).items():
+        said = asked[table[label]]
+        groups.setdefault(said if isinstance(said, str) else table[label], {})[label] = name
+    made: dict[str, TargetDistribution] = {}
+    for key, group in groups.items():
+        one: Any = key if isinstance(key, str) else asked[key]
+        mapped = {name: images.class_map[names[i]] for i, name in group.items() if names[i] in images.class_map}
+        own = replace(images, class_names=group, class_map=mapped)
+        target = _read(one, own) if _is_whole(one) else TargetDistribution.from_reference(one)
+        made |= dict.fromkeys(group.values(), target)
+    return TargetDistribution.per_class(made, text=text)
+
+
+def recorded_target(summary: Mapping[str, Any]) -> TargetDistribution:
+    """The target that ``TargetDistribution.summary`` recorded.  No file is read, whatever the record says.
+
+    Raises:
+        ValueError: the record is that of no target, or of real images, whose difficulties it does not repeat.
     """
-    if path is None:
-        return _embedded_reference(class_names, scored_by)
-    pool = Pool(path, read_rows(path)) if path.suffix == ".jsonl" else read_pool(path)
-    table = match_classes(class_names, pool.class_names, f"the reference {path}", mapping=class_map)
-    difficulties, labels = pool.difficulties, pool.labels
-    _warn_of_other_scores(str(path), {str(row.get("difficulty_by") or "") for row in pool.rows}, scored_by)
-    return {name: difficulties[labels == table[label]] for label, name in distinct_names(class_names).items()}
-
-
-def _warn_of_other_scores(reference: str, found: set[str], scored_by: str) -> None:
-    others = found - {scored_by, ""}
-    if scored_by and others:
-        logger.warning(
-            "difficulties are %s, but those of the reference %s are %s: other scales",
-            scored_by,
-            reference,
-            "; ".join(sorted(others)),
-        )
-
-
-def _embedded_reference(class_names: Mapping[int, str], scored_by: str) -> dict[str, np.ndarray]:
-    known = dict(enumerate(embedded.CLASS_NAMES))
     try:
-        table = match_classes(class_names, known, "the embedded reference (Fashion-MNIST)")
-    except ValueError as error:
+        return _recorded(summary)
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{error}; for other classes name a preset such as hill, or a scored folder of real images"
+            f"the record of a target is damaged: {str(summary)[:60]!r}; name the target anew, or give its summary()"
         ) from error
-    _warn_of_other_scores("(embedded)", {"error_probability by embedded guide"}, scored_by)
-    reference = embedded.training_difficulties(known)
-    return {name: reference[known[table[label]]] for label, name in distinct_names(class_names).items()}
+
+
+def _recorded(summary: Mapping[str, Any]) -> TargetDistribution:
+    if "reference" in summary:
+        raise ValueError(
+            f"the record of the target {summary.get('name')!r} does not repeat how difficult its real images are; name "
+            f"the target anew: as_target({summary.get('text') or 'FOLDER'!r})"
+        )
+    if "parts" in summary:
+        return TargetDistribution.mixture([_recorded(part) for part in summary["parts"]], summary["weights"])
+    if "classes" in summary:
+        targets = {name: _recorded(one) for name, one in summary["classes"].items()}
+        return TargetDistribution.per_class(targets, text=summary.get("text"))
+    if summary.get("text") is not None:
+        return _from_plain_word(summary["text"])
+    if "shares" in summary:
+        return TargetDistribution.histogram(summary["shares"], name=str(summary["name"]))
+    return _recorded_curve(summary)
+
+
+def _recorded_curve(summary: Mapping[str, Any]) -> TargetDistribution:
+    levels, knots = (np.array(summary[name], np.float64) for name in ("levels", "difficulties"))
+    usable = levels.ndim == 1 and levels.shape == knots.shape and len(levels) > 0
+    if not (usable and ((levels >= 0) & (levels <= 1) & (knots >= 0) & (knots <= 1)).all()):
+        raise ValueError(
+            f"the record of the target {summary.get('name')!r} has no difficulties in [0, 1]; name the target anew"
+        )
+    return Curve(levels, knots, str(summary["name"]))

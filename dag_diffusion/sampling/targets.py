@@ -8,6 +8,7 @@ nothing but the shares of the bins, so that their difficulties depend on the sca
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,12 @@ PRESETS = {
 
 
 def largest_remainder(proportions: np.ndarray, total: int) -> np.ndarray:
-    """Whole numbers that sum to ``total``, nearest to ``proportions * total``; ties go to the easier bin."""
+    """Whole numbers that sum to ``total``, nearest to ``proportions * total``; ties go to the easier bin.
+
+    Examples:
+        >>> largest_remainder(np.array([0.5, 0.3, 0.2]), 7).tolist()
+        [4, 2, 1]
+    """
     exact = np.asarray(proportions, np.float64) / np.sum(proportions) * total
     counts = np.floor(exact).astype(int)
     by_remainder = np.argsort(-(exact - counts), kind="stable")
@@ -53,10 +59,12 @@ def even_levels(count: int) -> np.ndarray:
 
 
 class TargetDistribution(ABC):
-    """The difficulties that are wanted, in each class.  Make one with a class method, ``as_target``, or by subclassing.
+    """The difficulties that are wanted, in each class.  Make one with a static method, ``as_target``, or a subclass.
 
-    ``name`` says in a word what it is, for records and figures; ``text`` what ``as_target`` reads it from, None if no
-    text says it; ``relative`` whether its values depend on the scale.
+    Attributes:
+        name: what it is in a word, for figures.
+        text: what ``as_target`` and ``--target`` make the same target from; None if no text says it.
+        relative: whether its values depend on the scale.
     """
 
     name: str
@@ -74,34 +82,19 @@ class TargetDistribution(ABC):
         """
 
     @abstractmethod
-    def facts(self) -> dict[str, Any]:
-        """What tells it from others of its kind; JSON values only."""
-
     def summary(self) -> dict[str, Any]:
-        """What tells one target from another, for the record; JSON values only."""
-        text = {} if self.text is None else {"text": self.text}
-        return {"name": self.name, **text, **self.facts()}
+        """What tells one target from another, for the record; JSON values only, with ``name`` and ``text``."""
 
     @staticmethod
     def from_summary(summary: Mapping[str, Any]) -> "TargetDistribution":
-        """The target of a ``summary``.
+        """The target that ``summary`` recorded.
 
         Raises:
-            ValueError: it does not hold all of it, such as that of a reference, or it is no summary.
+            ValueError: the record is that of no target, or of real images, whose difficulties it does not repeat.
         """
-        try:
-            if summary.get("shares"):
-                if summary.get("name") in PRESETS:  # which have counts of their own for some IPC
-                    return TargetDistribution.preset(summary["name"])
-                return TargetDistribution.histogram(summary["shares"], name=str(summary.get("name", "histogram")))
-            levels, knots = (np.array(summary.get(key), np.float64) for key in ("levels", "difficulties"))
-        except (AttributeError, TypeError) as error:
-            raise ValueError(f"the record of a target is damaged ({error}); name the target anew") from error
-        if not (
-            levels.ndim == 1 and levels.shape == knots.shape and len(levels) and ((knots >= 0) & (knots <= 1)).all()
-        ):
-            raise ValueError("the record of a target does not hold its difficulties; name the target anew")
-        return Curve(levels, knots, str(summary.get("name", "target")), summary.get("text"))
+        from .target_parser import recorded_target  # which imports this module
+
+        return recorded_target(summary)
 
     def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
         """Images wanted in each bin of the scale, ``(10,)``, summing to ``ipc``.
@@ -129,7 +122,8 @@ class TargetDistribution(ABC):
 
         Args:
             difficulties: class name to ``(n,)`` in [0, 1], or one list for all classes.
-            text: what ``as_target`` reads it from, such as a folder.
+            name: for figures.
+            text: where ``as_target`` finds them again, such as a scored folder.
 
         Raises:
             ValueError: a class is empty, or a difficulty is not in [0, 1].
@@ -143,13 +137,18 @@ class TargetDistribution(ABC):
 
     @staticmethod
     def preset(name: str) -> "TargetDistribution":
-        """``hill``, ``ground``, ``slope`` or ``cliff`` of the paper's ablation, for any IPC."""
+        """``hill``, ``ground``, ``slope`` or ``cliff`` of the paper's ablation, for any IPC.
+
+        Examples:
+            >>> TargetDistribution.preset("hill").quotas("any", 20, LogScale(1e-3, 1.0)).tolist()
+            [1, 1, 1, 2, 5, 5, 2, 1, 1, 1]
+        """
         if name not in PRESETS:
             raise ValueError(
                 f"there is no target preset {name!r}; choose {', '.join(PRESETS)}, or make a TargetDistribution, such "
                 "as .histogram of ten numbers or .from_reference of real difficulties"
             )
-        return Shape(PRESETS[name][50], name, PRESETS[name])
+        return Shape(PRESETS[name][50], name, name, PRESETS[name])
 
     @staticmethod
     def histogram(
@@ -169,24 +168,29 @@ class TargetDistribution(ABC):
                 f"a target histogram needs {count} non-negative numbers, easiest bin first, but got {list(shares)}"
             )
         if edges is None:
-            return Shape(tuple(values.tolist()), name)
+            return Shape(tuple(values.tolist()), name, numbers_text(*values.tolist()))
         return Curve(np.concatenate([[0], np.cumsum(values)]) / values.sum(), _rising(edges), name)
 
     @staticmethod
     def quantiles(difficulties: Sequence[float], name: str = "quantiles") -> "TargetDistribution":
         """Difficulties at evenly spaced levels, from the easiest image's to the hardest's, straight between them."""
         values = _rising(difficulties)
-        text = f"quantiles:{','.join(f'{value:g}' for value in values)}"
-        return Curve(np.linspace(0, 1, len(values)), values, name, text)
+        return Curve(np.linspace(0, 1, len(values)), values, name, f"quantiles:{numbers_text(*values.tolist())}")
 
     @staticmethod
     def uniform(low: float = 0.0, high: float = 1.0) -> "TargetDistribution":
         """Every difficulty between two is equally likely."""
-        return TargetDistribution.quantiles([low, high], f"uniform({low:g}, {high:g})")
+        name, text = f"uniform({low:g}, {high:g})", f"uniform:{numbers_text(low, high)}"
+        return Curve(np.array([0.0, 1.0]), _rising([low, high]), name, text)
 
     @staticmethod
     def beta(a: float, b: float) -> "TargetDistribution":
-        """The beta distribution: mean ``a / (a + b)``, easy images prevail where a < b."""
+        """The beta distribution: mean ``a / (a + b)``, easy images prevail where a < b.
+
+        Examples:
+            >>> TargetDistribution.beta(0.3, 3).difficulties("any", 3).round(3).tolist()
+            [0.001, 0.027, 0.19]
+        """
         from scipy.stats import beta
 
         if not (0 < a < np.inf and 0 < b < np.inf):
@@ -194,14 +198,15 @@ class TargetDistribution(ABC):
                 f"a beta target needs two positive numbers, but got {a} and {b}; try 0.3 and 3, mostly easy"
             )
         levels = even_levels(RESOLUTION)
-        return Curve(levels, np.clip(beta.ppf(levels, a, b), 0, 1), f"beta({a:g}, {b:g})", f"beta:{a:g},{b:g}")
+        values = np.clip(beta.ppf(levels, a, b), 0, 1)
+        return Curve(levels, values, f"beta({a:g}, {b:g})", f"beta:{numbers_text(a, b)}")
 
     @staticmethod
     def constant(difficulty: float) -> "TargetDistribution":
         """The same difficulty for every image, in [0, 1]."""
         if not 0 <= difficulty <= 1:
             raise ValueError(f"a target difficulty must lie in [0, 1], 0 easy and 1 hard, but is {difficulty}")
-        return Curve(np.array([0.0]), np.array([float(difficulty)]), f"{difficulty:g}", repr(float(difficulty)))
+        return Curve(np.array([0.0]), np.array([float(difficulty)]), f"{difficulty:g}", numbers_text(difficulty))
 
     @staticmethod
     def mixture(
@@ -217,14 +222,25 @@ class TargetDistribution(ABC):
         return Mixture(tuple(targets), tuple((shares / shares.sum()).tolist()))
 
     @staticmethod
-    def per_class(targets: "Mapping[str, TargetDistribution]") -> "TargetDistribution":
-        """Another target for each class name."""
+    def per_class(targets: "Mapping[str, TargetDistribution]", *, text: str | None = None) -> "TargetDistribution":
+        """Another target for each class name.
+
+        Args:
+            text: where ``as_target`` finds them again, a JSON file.
+        """
         if not targets:
             raise ValueError("a target per class needs at least one class; give {class name: target, ...}")
-        return PerClass(dict(targets))
+        return PerClass(dict(targets), text)
 
 
+Target = TargetDistribution | Mapping[str, Any] | str | Path | float  # what ``target_parser.as_target`` reads
 EVERY_CLASS = ""  # key of a reference that all classes share
+
+
+def numbers_text(*numbers: float) -> str:
+    """Numbers as ``--target`` takes them, as short as they can be without loss."""
+    short = [f"{number:g}" for number in numbers]
+    return ",".join(s if float(s) == number else repr(float(number)) for s, number in zip(short, numbers, strict=True))
 
 
 def _rising(values: Sequence[float]) -> np.ndarray:
@@ -260,8 +276,9 @@ class Reference(TargetDistribution):
             scale = log_scale(values, *thresholds)
         return super().quotas(class_name, ipc, scale)
 
-    def facts(self) -> dict[str, Any]:
-        return {"reference": {k: [len(v), float(np.mean(v))] for k, v in self.by_class.items()}}
+    def summary(self) -> dict[str, Any]:
+        known = {name: [len(values), float(np.mean(values))] for name, values in self.by_class.items()}
+        return {"name": self.name, "text": self.text, "reference": known}
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,12 +287,9 @@ class Shape(TargetDistribution):
 
     shares: tuple[float, ...]
     name: str
+    text: str | None
     counts: Mapping[int, tuple[int, ...]] | None = None
     relative = True
-
-    @property
-    def text(self) -> str:  # type: ignore[override] # a field in others
-        return self.name if self.name in PRESETS else ",".join(f"{share:g}" for share in self.shares)
 
     def _shares(self, ipc: int | None) -> tuple[float, ...]:
         known = self.counts or {}
@@ -289,8 +303,8 @@ class Shape(TargetDistribution):
     def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
         return largest_remainder(np.array(self._shares(ipc)), ipc)
 
-    def facts(self) -> dict[str, Any]:
-        return {"shares": list(self.shares)}
+    def summary(self) -> dict[str, Any]:
+        return {"name": self.name, "text": self.text, "shares": list(self.shares)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,9 +319,11 @@ class Curve(TargetDistribution):
     def values(self, class_name: str, scale: Scale | None = None, ipc: int | None = None) -> np.ndarray:
         return np.interp(even_levels(RESOLUTION if len(self.knots) > 1 else 1), self.levels, self.knots)
 
-    def facts(self) -> dict[str, Any]:
-        few = slice(None, None, max(1, len(self.knots) // 20))
-        return {"levels": self.levels[few].tolist(), "difficulties": self.knots[few].tolist()}
+    def summary(self) -> dict[str, Any]:
+        known = {"name": self.name, "text": self.text}
+        if self.text is not None:  # which says all
+            return known
+        return known | {"levels": self.levels.tolist(), "difficulties": self.knots.tolist()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,10 +340,11 @@ class Mixture(TargetDistribution):
 
     @property
     def text(self) -> str | None:  # type: ignore[override]
+        """A sum of the texts of the parts; None where one has none, or would not be read back as one."""
         texts = [target.text for target in self.targets]
-        if None in texts:
+        if any(text is None or "+" in text or "*" in text for text in texts):
             return None
-        return " + ".join(f"{weight:.6g}*{text}" for weight, text in zip(self.weights, texts, strict=True))
+        return " + ".join(f"{numbers_text(w)}*{text}" for w, text in zip(self.weights, texts, strict=True))
 
     @property
     def relative(self) -> bool:  # type: ignore[override]
@@ -342,8 +359,9 @@ class Mixture(TargetDistribution):
         at = np.searchsorted(np.cumsum(weights[order]), even_levels(RESOLUTION))
         return values[order][np.minimum(at, len(values) - 1)]
 
-    def facts(self) -> dict[str, Any]:
-        return {"parts": [target.summary() for target in self.targets]}
+    def summary(self) -> dict[str, Any]:
+        parts = [target.summary() for target in self.targets]
+        return {"name": self.name, "text": self.text, "weights": list(self.weights), "parts": parts}
 
 
 @dataclass(frozen=True, eq=False)
@@ -351,6 +369,7 @@ class PerClass(TargetDistribution):
     """Another target for each class."""
 
     targets: Mapping[str, TargetDistribution]
+    text: str | None = None
     name: str = "per class"
 
     @property
@@ -372,8 +391,6 @@ class PerClass(TargetDistribution):
     def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
         return self.of(class_name).quotas(class_name, ipc, scale, thresholds)
 
-    def facts(self) -> dict[str, Any]:
-        return {"classes": {name: target.summary() for name, target in self.targets.items()}}
-
-
-Target = TargetDistribution | Mapping[str, Sequence[float] | np.ndarray] | str | float
+    def summary(self) -> dict[str, Any]:
+        classes = {name: target.summary() for name, target in self.targets.items()}
+        return {"name": self.name, "text": self.text, "classes": classes}

@@ -1,0 +1,73 @@
+"""Difficulties of real images by class, for a target to follow: of a scored folder, or the embedded ones."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from dag_diffusion import embedded
+from dag_diffusion.data.class_names import distinct_names, match_classes
+from dag_diffusion.data.pools import Pool, read_pool
+from dag_diffusion.data.rows import read_rows
+
+logger = logging.getLogger(__name__)
+EMBEDDED_SCORES = "error_probability by embedded guide"  # ``difficulty_by`` of the embedded reference
+
+
+def reference_named(
+    path: Path | None,
+    class_names: Mapping[int, str] | None = None,
+    *,
+    class_map: Mapping[str, str | int] | None = None,
+    scored_by: str | None = None,
+) -> dict[str, np.ndarray]:
+    """Difficulties of real images by class: of a scored folder or dataset, of a file of scores, or the embedded ones.
+
+    Args:
+        path: a scored folder or dataset, or the JSON lines that ``score_and_record`` wrote of one; None for the
+            embedded reference, which has the classes of Fashion-MNIST.
+        class_names: of the images that will follow it, matched with those of the reference by name; default: all
+            classes of the reference.
+        class_map: those names to the reference's, where no rule finds them.
+        scored_by: ``difficulty_by`` of the images; a warning is given if the reference was scored by something else.
+
+    Returns:
+        Class name to ``(n,)`` difficulties.  Classes of the same name are told apart as by ``distinct_names``.
+
+    Raises:
+        ValueError: the reference lacks a class, or an image of it has no difficulty.
+    """
+    if path is None:
+        return _embedded_reference(class_names, scored_by)
+    pool = Pool(path, read_rows(path)) if path.suffix == ".jsonl" else read_pool(path)
+    names = pool.class_names if class_names is None else class_names
+    table = match_classes(names, pool.class_names, f"the reference {path}", mapping=class_map)
+    difficulties, labels = pool.difficulties, pool.labels
+    _warn_of_other_scores(str(path), {str(row.get("difficulty_by") or "") for row in pool.rows}, scored_by)
+    return {name: difficulties[labels == table[label]] for label, name in distinct_names(names).items()}
+
+
+def _embedded_reference(class_names: Mapping[int, str] | None, scored_by: str | None) -> dict[str, np.ndarray]:
+    known = dict(enumerate(embedded.CLASS_NAMES))
+    names = known if class_names is None else class_names
+    try:
+        table = match_classes(names, known, "the embedded reference (Fashion-MNIST)")
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; for other classes name a preset such as hill, or a scored folder of real images"
+        ) from error
+    _warn_of_other_scores("(embedded)", {EMBEDDED_SCORES}, scored_by)
+    reference = embedded.training_difficulties(known)
+    return {name: reference[known[table[label]]] for label, name in distinct_names(names).items()}
+
+
+def _warn_of_other_scores(reference: str, found: set[str], scored_by: str | None) -> None:
+    others = found - {scored_by, ""}
+    if scored_by and others:
+        logger.warning(
+            "difficulties are %s, but those of the reference %s are %s: other scales",
+            scored_by,
+            reference,
+            "; ".join(sorted(others)),
+        )
