@@ -5,6 +5,9 @@ WORKERS ?= logical
 .PHONY: demo docs lint test types
 .DELETE_ON_ERROR:
 
+# What is installed is compiled when it is first imported, and kept: compiling all of it would take a minute longer.
+unexport PYTHONDONTWRITEBYTECODE
+
 demo: $(VENV)/.demo
 	$(VENV)/bin/dag-diffusion run --output runs/first
 
@@ -26,7 +29,6 @@ types: $(VENV)/.test
 docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
-# Bytecode is written when a module is first imported: most of what is installed never is.
 $(VENV)/.demo: setup.cfg
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q --no-compile -e .
