@@ -7,7 +7,7 @@ Weights are read from safetensors alone.
 
     guide/model.safetensors -> read        guide/pytorch_model.bin, guide.ckpt -> refused with a word why
 
-A pickle is a program that runs when it is read, so that whoever made the file could do anything.
+A pickle is a program that runs when it is read, so that the author of the file could do anything.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Classes matched by name, synset or class map, whoever named them; folders that a file system accepts."""
+"""Classes matched by name, synset or class map, wherever the names come from; folders that a file system accepts."""
 
 import json
 

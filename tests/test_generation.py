@@ -1,4 +1,4 @@
-"""Filling a pool: the same images whoever draws them, nothing lost or doubled by a kill, nothing overwritten."""
+"""Filling a pool: the same images from any process, nothing lost or doubled by a kill, nothing overwritten."""
 
 import json
 import shutil

@@ -26,9 +26,9 @@ from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.reporting.figures import PALETTE
 from dag_diffusion.reporting.thumbnails import data_uri
 
-WAITING = 20  # requests in the queue; whoever comes later is told so at once
+WAITING = 20  # requests in the queue; later ones are refused at once
 INTRODUCTION = """
-## How hard shall it be?
+## How hard should it be?
 Difficulty is `d = 1 - p(class | image)` under a classifier: 0 is an image that it is sure of, 1 one that it is sure is
 something else. Both rows start from the same noise. In the second, the *guide* steers every image to the difficulty you
 ask for{evaluator}

@@ -161,7 +161,7 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
         run_id="dag-diffusion",
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",  # any free port
-        max_restarts=0,  # whoever wants that starts it with accelerate launch
+        max_restarts=0,  # restarts are what accelerate launch is for
         signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT",  # else workers outlive a closed terminal
         shutdown_timeout=SHUTDOWN_SECONDS,
         start_method="forkserver",

@@ -1,4 +1,4 @@
-"""Probes: a small network on latents that foretells what the guides say, so that guidance needs no decoder.
+"""Probes: a small network on latents that predicts what the guides say, so that guidance needs no decoder.
 
     probe(x0, sqrt(a_t)) ~ log p(y | decode(x0))  for all classes at once,   g = d margin(probe) / dx0
 
@@ -32,7 +32,7 @@ def with_signal_rate(clean: Tensor, signal: Tensor) -> Tensor:
 
 
 def probe_margin(probe: Any, labels: Tensor, alpha: Tensor | float) -> MarginOf:
-    """The margin that the probe foretells, as a differentiable function of predicted clean samples.
+    """The margin that the probe predicts, as a differentiable function of predicted clean samples.
 
     Args:
         probe: from ``train_probe``.
