@@ -86,6 +86,10 @@ def test_long_texts_and_exponents_are_read():
     assert np.mean(values_of("slope+0.5") == 0.5) == pytest.approx(0.5, abs=2e-3)
 
 
+def test_weight_of_the_only_term_does_not_matter():
+    assert as_target("0.3*hill").summary() == as_target("hill").summary()
+
+
 def test_file_gives_every_class_its_own(tmp_path):
     (tmp_path / "targets.json").write_text('{"coat": "0.9", "Bag": "0.1 + 0.3"}')
     target = as_target(str(tmp_path / "targets.json"), NAMES)
@@ -102,6 +106,10 @@ def test_file_gives_every_class_its_own(tmp_path):
         ("1,2,3", "needs 10"),
         ("1.5", "0 easy and 1 hard"),
         ("0*hill + 1*0.5", "positive weight"),
+        ("0*hill", "positive weight"),
+        ("-1*hill", "positive weight"),
+        ("nan*hill", "positive weight"),
+        ("inf*hill", "positive weight"),
         ("hill +", "is no folder"),
     ],
 )

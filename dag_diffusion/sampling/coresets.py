@@ -20,7 +20,7 @@ class Spread(Protocol):
         """``(n,)``, larger is better."""
 
     def add(self, index: int) -> None:
-        """Take an image."""
+        """Count the image in this row among those taken."""
 
 
 class FarthestFirst:

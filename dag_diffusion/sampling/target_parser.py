@@ -7,6 +7,7 @@ A text is a sum of terms, each a word with a weight or without.  Words are
     reference | hill | uniform | beta:0.3,3 | quantiles:0,0.01,0.5 | 0.5 | ten numbers | FOLDER | FILE.jsonl | FILE.json
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -104,6 +105,12 @@ def _read(target: Target, images: _Images) -> TargetDistribution:
 def _from_text(text: str, images: _Images) -> TargetDistribution:
     # a folder may be called like a sum
     terms = [(1.0, text.strip())] if os.path.exists(text) else list(terms_of(text))
+    for weight, word in terms:
+        if not 0 < weight < math.inf:
+            raise ValueError(
+                f"the weight of {word!r} in the target {text!r} is {weight:g}; give a positive weight, such as "
+                "0.3 in 0.7*reference + 0.3*hill"
+            )
     targets = [_from_word(word, images) for _, word in terms]
     if len(targets) == 1:
         return targets[0]
