@@ -192,7 +192,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
     @property
     def default_num_inference_steps(self) -> int:
         """Denoising steps of calls that name none."""
-        return self.config.get("default_num_inference_steps") or DEFAULT_STEPS
+        own = self.config.get("default_num_inference_steps")
+        return DEFAULT_STEPS if own is None else own
 
     @property
     def null_class(self) -> int:

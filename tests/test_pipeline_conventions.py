@@ -196,6 +196,12 @@ def test_pipeline_without_numbers_of_its_own_has_those_of_dit_pipeline(pipeline)
     assert pipeline.default_num_inference_steps == usual["num_inference_steps"].default
 
 
+def test_number_of_steps_that_a_pipeline_carries_is_checked_like_any_other():
+    pipeline = tiny_pipeline(default_num_inference_steps=0)
+    with pytest.raises(ValueError, match="num_inference_steps is 0"):
+        pipeline([0])
+
+
 def test_pipeline_is_one_that_diffusers_loads_by_its_class_name(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
     assert DiffusionPipeline.load_config(tmp_path)["_class_name"] == "DifficultyGuidedPipeline"
