@@ -4,7 +4,6 @@
     python benchmarks/guidance.py options     # every option of the family against the default, 100 images a target
     python benchmarks/guidance.py cost        # DiT-XL/2 at 256 px, random weights: counted FLOP and one step on the CPU
     python benchmarks/guidance.py figure      # docs/images/control.png from the results of `main`
-    python benchmarks/guidance.py table       # the results as Markdown
 
 Every method starts from the same noise.  Errors are mean |d - d*|, by the guide that steers and by the evaluator, which
 never does.  ``real, chosen by the guide`` are the real test images whose difficulty by the guide is nearest to each
@@ -292,23 +291,6 @@ def load_rows(name: str) -> dict[str, list[dict]]:
     return rows
 
 
-def table() -> None:
-    heads = ["method", "guide", "rho", "evaluator", "rho", "Fréchet, matched", "all", "diversity", "cost"]
-    for name in ("main", "options"):
-        if not (RESULTS / f"guidance-{name}.json").exists():
-            continue
-        keys = SHOWN if name == "main" else SHOWN[:-1]  # one short run each: too noisy to time
-        print("\n| " + " | ".join(heads[: len(keys) + 1]) + " |\n|" + " --- |" * (len(keys) + 1))
-        for method, rows in load_rows(name).items():
-            cells = []
-            for key in keys:
-                values, places = [row[key] for row in rows], 3 if "error" in key else 2
-                spread = f" ± {np.std(values, ddof=1):.{places}f}" if len(values) > 1 and "error" in key else ""
-                mean = round(float(np.mean(values)), places) + 0.0  # rounding leaves a minus before zero
-                cells.append(f"{mean:.{places}f}{spread}" if any(values) else "-")
-            print(f"| {method} | " + " | ".join(cells) + " |")
-
-
 def figure(path: Path) -> None:
     """Achieved against asked difficulty, guide and evaluator side by side: means of three seeds, quartiles as bands."""
     from matplotlib.figure import Figure
@@ -430,7 +412,7 @@ def timed_steps(transformer: torch.nn.Module, pipeline: type) -> dict[str, float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["main", "options", "cost", "figure", "table"])
+    parser.add_argument("what", choices=["main", "options", "cost", "figure"])
     parser.add_argument("--images", type=int, help="for each target; 200 for main, 100 for options")
     parser.add_argument("--seeds", type=int, help="3 for main, 1 for options")
     parser.add_argument("--work", type=Path, default=Path("runs/embedded"), help="checkpoints of the other teachers")
@@ -442,10 +424,8 @@ def main() -> None:
         run("options", options.images or 100, options.seeds or 1, options.work, option_methods, options.only)
     elif options.what == "cost":
         cost()
-    elif options.what == "figure":
-        figure(Path("docs/images/control.png"))
     else:
-        table()
+        figure(Path("docs/images/control.png"))
 
 
 if __name__ == "__main__":

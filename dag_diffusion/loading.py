@@ -169,7 +169,7 @@ def speed_up(
         xformers: its attention instead of torch's, see ``use_xformers``.
 
     Raises:
-        ValueError: xformers is asked for and not to be had.
+        ValueError: xformers is asked for and does not work here; see ``use_xformers``.
     """
     if xformers:
         use_xformers(pipeline)

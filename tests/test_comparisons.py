@@ -1,5 +1,7 @@
 """Sums and comparisons of trainings: pairs by seed, intervals that cover, and no more false alarms than promised."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -152,19 +154,7 @@ class TestSummary:
             summarise(twice, "random")
 
     def test_the_same_name_with_soft_labels_is_another_row(self):
-        soft = [
-            Result(
-                set="dgs",
-                network="convnet-3",
-                protocol="short",
-                seed=seed,
-                images_per_class=10.0,
-                accuracy=0.9,
-                seconds=1.0,
-                labels="soft",
-            )
-            for seed in range(2)
-        ]
+        soft = [replace(one, labels="soft") for one in self.results("dgs", [0.9, 0.9])]
         rows = summarise(self.results("dgs", [0.5, 0.7]) + soft, "dgs")
         assert [(row.labels, row.mean) for row in rows] == [("hard", pytest.approx(0.6)), ("soft", pytest.approx(0.9))]
 
@@ -195,19 +185,7 @@ class TestSummary:
 
     def test_image_sets_are_counted_apart_from_trainings(self):
         fixed = self.results("dgs", [0.8] * 6)
-        drawn = [
-            Result(
-                set="random",
-                network="convnet-3",
-                protocol="short",
-                seed=seed,
-                images_per_class=10.0,
-                accuracy=0.7,
-                seconds=1.0,
-                draw=seed,
-            )
-            for seed in range(6)
-        ]
+        drawn = [replace(one, draw=one.seed) for one in self.results("random", [0.7] * 6)]
         assert [row.trainings for row in summarise(fixed + drawn, "random")] == ["1 x 6", "6 x 1"]
 
     def test_best_look_is_told_only_where_every_training_was_looked_at(self):

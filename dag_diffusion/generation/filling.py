@@ -94,9 +94,9 @@ def fill_pool(
     """
     folder, state = Path(folder), this_process()
     with fail_together():
-        config = _resolved(config or PoolConfig(), pipeline)
+        config = (config or PoolConfig()).with_target(pipeline.class_names)
         jobs = plan(config, pipeline.class_names)
-        _check(pipeline, config, jobs, extra_guides, batch_size)
+        config = _checked(pipeline, config, jobs, extra_guides, batch_size)
         record = provenance_of(pipeline, config, source=source, extra_guides=extra_guides)
     _require_alike(record, batch_size)
     with ExitStack() as leaving:
@@ -130,28 +130,18 @@ def _require_alike(record: Mapping[str, Any], batch_size: int) -> None:
             )
 
 
-def _resolved(config: PoolConfig, pipeline: DifficultyGuidedPipeline) -> PoolConfig:
-    """The configuration as it will be recorded: a target for these classes, the pipeline's own numbers for None."""
-    steps, scale = config.num_inference_steps, config.guidance_scale
-    return replace(
-        config.with_target(pipeline.class_names),
-        num_inference_steps=pipeline.default_num_inference_steps if steps is None else steps,
-        guidance_scale=pipeline.default_guidance_scale if scale is None else scale,
-    )
-
-
-def _check(
+def _checked(
     pipeline: DifficultyGuidedPipeline,
     config: PoolConfig,
     jobs: Sequence[ImageJob],
     extra_guides: Sequence[nn.Module],
     batch_size: int,
-) -> None:
-    """Whatever would stop the first batch stops the run before a file is touched."""
+) -> PoolConfig:
+    """The configuration with its numbers; what would stop the first batch stops the run before a file is touched."""
     if batch_size < 1:
         raise ValueError(f"the batch size is {batch_size}; draw at least 1 image at a time, such as {BATCH_SIZE}")
     labels = sorted({job.label for job in jobs})
-    pipeline.prepare_call(
+    call = pipeline.prepare_call(
         labels,
         None if config.target is None else 0.5,
         guidance_scale=config.guidance_scale,
@@ -161,6 +151,7 @@ def _check(
         modes=None if config.modes is None else config.modes.centres[:1].expand(len(labels), -1, -1, -1),
         mode_guidance=config.mode_guidance,
     )
+    return replace(config, num_inference_steps=call.num_steps, guidance_scale=call.guidance_scale)
 
 
 def _circumstances(pipeline: DifficultyGuidedPipeline, batch_size: int) -> str:

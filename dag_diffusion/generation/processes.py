@@ -189,8 +189,8 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
 def _start_server() -> None:
     """Start the server that workers are forked from, while this process goes on with its own imports.
 
-    Signals to stop are blocked in it: it ends with the launcher, and whoever signals a whole group of processes, as
-    Slurm does, must not take it from under workers that finish a batch.
+    Signals to stop are blocked in it: it ends with the launcher, and a signal to the whole group of processes, as Slurm
+    sends it, must not take it from under workers that finish a batch.
     """
     multiprocessing.forkserver.set_forkserver_preload(PRELOADED)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
