@@ -1,9 +1,6 @@
 """What may happen to a long run: kills at any moment, a full disk, a dead process, damaged files, polite stops."""
 
-import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from disks import generate_on_disk, unprivileged_mounts
 from killed import fill_and_count, fill_until_killed
 from PIL import Image
 from pools_on_disk import content
@@ -24,11 +22,6 @@ CONFIG = PoolConfig(
 )
 LONG = ["--images-per-class", "60", "--num-inference-steps", "2", "--batch-size", "2", "--quiet"]  # 90 batches
 KILLS = 24
-unprivileged_mounts = pytest.mark.skipif(
-    shutil.which("unshare") is None
-    or subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode != 0,
-    reason="needs Linux that lets a user mount a small disk in a namespace of his own",
-)
 
 
 @pytest.fixture(scope="module")
@@ -128,37 +121,33 @@ def test_one_process_that_is_told_to_stop_stops_all(tmp_path, saved_pipeline):
     assert "Traceback" not in said
 
 
+def generate_on(folder: Path, options: str, arguments: list[object], more_room: str | None = None) -> None:
+    words = [str(argument) for argument in arguments]
+    process = context().Process(target=generate_on_disk, args=(folder, options, words, more_room))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
 @pytest.mark.slow
 @unprivileged_mounts
 def test_full_disk_stops_in_a_line_and_the_pool_resumes_when_there_is_room(tmp_path, saved_pipeline, long_pool):
-    disk = tmp_path / "small disk"
-    disk.mkdir()
-    command = (
-        f"'{sys.executable}' -m dag_diffusion generate '{disk}/pool' --pipeline '{saved_pipeline}' {' '.join(LONG)}"
-    )
-    script = f"""
-        mount -t tmpfs -o size=300k none '{disk}'
-        {command}; echo "exit code $?" >&2
-        mount -o remount,size=20m '{disk}'
-        {command} --resume && cp -a '{disk}/pool' '{tmp_path}/copy'
-    """
-    run = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True)
-    assert "error: the disk is full" in run.stderr
-    assert "exit code 2" in run.stderr
-    assert "Traceback" not in run.stderr
+    generate_on(tmp_path, "size=300k", ["--pipeline", saved_pipeline, *LONG], more_room="size=20m")
+    told = (tmp_path / "stderr").read_text()
+    assert "error: the disk is full" in told
+    assert (tmp_path / "code").read_text() == "2"
+    assert "Traceback" not in told
     assert content(tmp_path / "copy") == long_pool
 
 
 @pytest.mark.slow
 @unprivileged_mounts
 def test_read_only_disk_is_refused_in_a_line(tmp_path, saved_pipeline):
-    command = f"'{sys.executable}' -m dag_diffusion generate '{tmp_path}/disk/pool' --pipeline '{saved_pipeline}'"
-    (tmp_path / "disk").mkdir()
-    script = f"mount -t tmpfs -o ro none '{tmp_path}/disk'; {command}"
-    run = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True)
-    assert run.returncode == 2
-    assert "cannot be written" in run.stderr
-    assert len(run.stderr.splitlines()) == 1
+    generate_on(tmp_path, "ro", ["--pipeline", saved_pipeline])
+    told = (tmp_path / "stderr").read_text()
+    assert (tmp_path / "code").read_text() == "2"
+    assert "cannot be written" in told
+    assert len(told.splitlines()) == 1
 
 
 def cut_off(path: Path) -> None:

@@ -2,12 +2,10 @@
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 from pools_on_disk import content
-from warm import Command
+from warm import Command, Module, interpreter
 
 from dag_diffusion.generation.processes import (
     fail_together,
@@ -21,27 +19,23 @@ from dag_diffusion.generation.processes import (
 SMALL = ["--images-per-class", "7", "--num-inference-steps", "2", "--batch-size", "2", "--quiet"]
 
 
-def start(*command: object) -> subprocess.Popen:
-    """Start a module in an interpreter of its own, as users do."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-m", *map(str, command)], **pipes, text=True)
-
-
 @pytest.mark.slow
 def test_any_way_to_start_any_number_of_processes_fills_the_same_pool(tmp_path, saved_pipeline):
-    generate = ["dag_diffusion", "generate"]
     options = ["--pipeline", saved_pipeline, *SMALL]
-    accelerate = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
     ports = ["--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    runs = [
-        Command("generate", tmp_path / "one", *options),
-        start(*generate, tmp_path / "three", *options, "--num-processes", "3"),
-        start(*accelerate, *ports, "-m", *generate, tmp_path / "accelerate", *options),
-    ]
-    for run in runs:
-        shown, told = run.communicate()
-        assert run.returncode == 0, told
-        assert shown.count("21 images in") == 1
+    generate = ["-m", "dag_diffusion", "generate", tmp_path / "accelerate"]
+    with interpreter(tmp_path) as python:
+        environment = os.environ | {"PYTHON_EXEC": str(python)}  # what torch's launcher starts
+        runs = [
+            Command("generate", tmp_path / "one", *options),
+            Command("generate", tmp_path / "three", *options, "--num-processes", "3"),
+            Module(*launch, *ports, *generate, *options, env=environment),
+        ]
+        for run in runs:
+            shown, told = run.communicate()
+            assert run.returncode == 0, told
+            assert shown.count("21 images in") == 1
     assert "3 process(es)" in (tmp_path / "three" / "generation.log").read_text()
     assert "2 process(es)" in (tmp_path / "accelerate" / "generation.log").read_text()
     assert content(tmp_path / "one") == content(tmp_path / "three") == content(tmp_path / "accelerate")

@@ -12,7 +12,7 @@ import yaml
 from accelerate.commands.launch import launch_command_parser
 from pools_on_disk import content
 from typer.main import get_command
-from warm import Command
+from warm import Command, interpreter
 
 from dag_diffusion.cli.commands import app
 
@@ -101,7 +101,10 @@ def submitted(cluster: Path, pool: Path, pipeline: Path, *more: str) -> subproce
         "SLURM_GPUS_ON_NODE": "1",
         "SLURM_JOB_ID": str(os.getpid()),
     }
-    return subprocess.run(["bash", script, pool], env=environment, capture_output=True, text=True)
+    with interpreter(cluster) as python:
+        program(cluster / "accelerate", f'exec "{python}" -m accelerate.commands.accelerate_cli "$@"')
+        environment |= {"PYTHON_EXEC": str(python)}  # what torch's launcher starts
+        return subprocess.run(["bash", script, pool], env=environment, capture_output=True, text=True)
 
 
 @pytest.mark.slow

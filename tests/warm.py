@@ -9,24 +9,40 @@ import multiprocessing.forkserver
 import os
 import runpy
 import sys
+import threading
 import traceback
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing import util
+from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import killed  # noqa: F401 - what else the tests run in such a process
+import disks  # noqa: F401 - what else the tests run in such a process
+import killed  # noqa: F401
 import pytest
 import transformers.models.auto.modeling_auto
 import transformers.models.resnet.modeling_resnet  # noqa: F401 - the tiny classifiers are of this kind
 from accelerate import PartialState  # noqa: F401
+from accelerate.commands import launch  # noqa: F401
 from torch.distributed.launcher import api  # noqa: F401
 
 from dag_diffusion import loading  # noqa: F401
 from dag_diffusion.cli import commands  # noqa: F401
 from dag_diffusion.generation import filling, tracking  # noqa: F401
+
+ASK = """
+import os, sys
+from multiprocessing.connection import Client
+
+with Client({address!r}) as server:
+    server.send((sys.argv[1:], dict(os.environ), os.getcwd()))
+    shown, told, code = server.recv()
+sys.stdout.write(shown)
+sys.stderr.write(told)
+sys.exit(code)
+"""
 
 
 @cache
@@ -53,7 +69,7 @@ class Module:
         words = [str(argument) for argument in arguments]
         environment = dict(os.environ if env is None else env)
         options = (module, words, environment, os.path.abspath(cwd), self._told)
-        self._process = context().Process(target=_run, args=options)
+        self._process = context().Process(target=run_module, args=options)
         self._process.start()
         self.pid = self._process.pid
         while self.poll(timeout=0.001) is None and os.getsid(self.pid) != self.pid:
@@ -89,7 +105,33 @@ class Command(Module):
         super().__init__("dag_diffusion", *arguments)
 
 
-def _run(module: str, arguments: list[str], environment: dict[str, str], folder: str, told: list[Path]) -> None:
+@contextmanager
+def interpreter(folder: Path) -> Iterator[Path]:
+    """A program that other programs start as ``python -m MODULE ARGUMENTS``, and that need not import anything."""
+    program, address = folder / "python", str(folder / "socket")
+    program.write_text(f"#!{sys.executable} -IS\n{ASK.format(address=address)}")
+    program.chmod(0o755)
+    with Listener(address) as listener:
+        threading.Thread(target=_answer_all, args=(listener,), daemon=True).start()
+        yield program
+
+
+def _answer_all(listener: Listener) -> None:
+    with suppress(OSError):  # closed
+        while True:
+            threading.Thread(target=_answer, args=(listener.accept(),), daemon=True).start()
+
+
+def _answer(asked: Connection) -> None:
+    with asked:
+        words, environment, folder = asked.recv()
+        module, *arguments = words[words.index("-m") + 1 :]
+        run = Module(module, *arguments, env=environment, cwd=folder)
+        asked.send((*run.communicate(), run.returncode))
+
+
+def run_module(module: str, arguments: list[str], environment: dict[str, str], folder: str, told: list[Path]) -> None:
+    """Become ``python -m MODULE ARGUMENTS`` in that environment and folder, with what it says going to two files."""
     os.setsid()
     for number, path in enumerate(told, 1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT)
