@@ -41,12 +41,12 @@ from .sampling.subsampling import PoolSelection, subsample
 from .sampling.targets import TargetDistribution
 
 REAL, UNGUIDED = "random real", "random, unguided pool"
-PAPER, DGS, DAG_DGS = "DGS, the paper's rule", "DGS, matching", "DAG + DGS"
-FOLDERS = {PAPER: "set-paper", DGS: "set-dgs", DAG_DGS: "set-dag-dgs"}
+PAPER, DGS, GUIDED_DGS = "DGS, the paper's rule", "DGS, matching", "DGS, guided pool"
+FOLDERS = {PAPER: "set-paper", DGS: "set-dgs", GUIDED_DGS: "set-guided"}
 SELECTIONS = {  # of each set: its pool, and the rule by which it is chosen
     PAPER: ("unguided", SelectionRule("histogram")),
     DGS: ("unguided", SelectionRule("matching", diversity="k-center")),
-    DAG_DGS: ("DAG", SelectionRule("easiest", evenly="mode")),
+    GUIDED_DGS: ("guided", SelectionRule("easiest", evenly="mode")),
 }
 # in place of the easiest, where the pool was steered
 STEERED_RULE = SelectionRule("matching", diversity="k-center", evenly="mode")
@@ -166,7 +166,7 @@ def _distill(
     )
     choice = Choice(
         pools=pools,
-        targets={"unguided": target, "DAG": steer_to},
+        targets={"unguided": target, "guided": steer_to},
         features={
             name: score_pool(one, setup.pipeline.classifier, features=True).features for name, one in pools.items()
         },
@@ -241,7 +241,7 @@ def fill_pools(
             source=setup.pipeline_name,
             progress=renamed(progress, f"pool, {name}"),
         )
-        for name, pool in (("unguided", plain), ("DAG", guided))
+        for name, pool in (("unguided", plain), ("guided", guided))
     }
 
 
@@ -263,7 +263,7 @@ class Choice:
 
     def rule(self, name: str) -> SelectionRule:
         """The rule of a set; that of images drawn to modes depends on whether they were steered."""
-        return STEERED_RULE if name == DAG_DGS and self.targets["DAG"] is not None else SELECTIONS[name][1]
+        return STEERED_RULE if name == GUIDED_DGS and self.targets["guided"] is not None else SELECTIONS[name][1]
 
     def is_seeded(self, name: str) -> bool:
         """Whether another seed makes another set."""

@@ -21,7 +21,7 @@ from dag_diffusion.data import class_folders as imagenet_subsets
 from dag_diffusion.data.class_folders import SUBSETS
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import read_rows
-from dag_diffusion.distillation import DAG_DGS, DGS, PAPER, REAL, UNGUIDED, DistillationConfig, distill
+from dag_diffusion.distillation import DGS, GUIDED_DGS, PAPER, REAL, UNGUIDED, DistillationConfig, distill
 from dag_diffusion.distillation_setup import DistillationInputs, load_setup, reference_for, target_for
 from dag_diffusion.evaluation.labelled_images import random_rows
 from dag_diffusion.hub.cards import dataset_card
@@ -54,51 +54,51 @@ def setup(tmp_path_factory):
 
 def test_distillation_leaves_pools_sets_results_and_a_report(setup):
     output, result, _ = setup
-    assert {len(read_pool(output / f"pool-{name}")) for name in ("unguided", "dag")} == {20}
-    assert {len(read_pool(output / f"set-{name}")) for name in ("paper", "dgs", "dag-dgs")} == {10}
+    assert {len(read_pool(output / f"pool-{name}")) for name in ("unguided", "guided")} == {20}
+    assert {len(read_pool(output / f"set-{name}")) for name in ("paper", "dgs", "guided")} == {10}
     assert result.report.read_text().startswith("<!")
     assert {r["set"] for r in json.loads((output / "results.json").read_text())["results"]} == {
         REAL,
         UNGUIDED,
         PAPER,
         DGS,
-        DAG_DGS,
+        GUIDED_DGS,
     }
 
 
 def test_every_stage_reports_progress_to_its_end(setup):
     ends = {stage: (done, total) for stage, done, total in setup[2]}
-    assert ends == {"pool, unguided": (20, 20), "pool, DAG": (20, 20), "training and testing": (10, 10)}
+    assert ends == {"pool, unguided": (20, 20), "pool, guided": (20, 20), "training and testing": (10, 10)}
 
 
 def test_easiest_image_of_each_mode_is_kept(setup):
-    pool, chosen = (read_pool(setup[0] / name) for name in ("pool-dag", "set-dag-dgs"))
+    pool, chosen = (read_pool(setup[0] / name) for name in ("pool-guided", "set-guided"))
     easiest = {
         label: min(row["difficulty"] for row in pool.rows if row["label"] == label) for label in pool.class_names
     }
     assert {row["label"]: row["difficulty"] for row in chosen.rows} == easiest  # one mode a class, one image kept
-    assert {r.draw for r in setup[1].results if r.set == DAG_DGS} == {None}  # of which no seed makes another set
+    assert {r.draw for r in setup[1].results if r.set == GUIDED_DGS} == {None}  # of which no seed makes another set
 
 
 def test_without_a_target_nothing_is_steered_and_no_control_is_claimed(setup):
     output, result, _ = setup
-    assert read_pool(output / "pool-dag").provenance["settings"]["target"] is None
+    assert read_pool(output / "pool-guided").provenance["settings"]["target"] is None
     assert result.control == []
     assert "that steered" not in result.report.read_text()
 
 
 def test_card_of_a_pool_tells_that_it_is_drawn_to_modes_and_not_steered(setup):
-    card = dataset_card(read_pool(setup[0] / "pool-dag"), "me/pool", title="Pool")
+    card = dataset_card(read_pool(setup[0] / "pool-guided"), "me/pool", title="Pool")
     assert "no difficulty" in card
     assert "10 modes of real images, scale 0.2" in card
 
 
 def test_commands_of_a_set_make_it_again(setup, tmp_path):
     output, _, _ = setup
-    for name in ("dgs", "dag-dgs"):
+    for name in ("dgs", "guided"):
         made = read_pool(output / f"set-{name}")
         command = shlex.split(commands_of(made.provenance)[-1])
-        source = output / ("pool-unguided" if name == "dgs" else "pool-dag")
+        source = output / ("pool-unguided" if name == "dgs" else "pool-guided")
         assert call(*command[1:2], source, tmp_path / name, *command[4:]).exit_code == 0
         again = read_pool(tmp_path / name)
         assert [row["seed"] for row in again.rows] == [row["seed"] for row in made.rows]
@@ -108,7 +108,7 @@ def test_one_difficulty_for_every_image_has_no_rank_correlation(tmp_path):
     config = replace(TINY, pool_factor=1, seeds=1, inputs=DistillationInputs(target="0.5"))
     result = distill(tmp_path / "same", config)
     assert [c.spearman for c in result.control] == [None] * 4
-    pairs = [("unguided", "guide"), ("unguided", "evaluator"), ("DAG", "guide"), ("DAG", "evaluator")]
+    pairs = [("unguided", "guide"), ("unguided", "evaluator"), ("guided", "guide"), ("guided", "evaluator")]
     assert [(c.pool, c.classifier) for c in result.control] == pairs
     assert "Control of the difficulty" in result.report.read_text()
     assert json.loads((tmp_path / "same" / "results.json").read_text())["control"][0]["spearman"] is None
@@ -202,7 +202,7 @@ def woof(imagenet):
 
 def test_example_runs_a_whole_distillation_on_folders_of_synsets(woof):
     output, _, result = woof
-    pools = [read_pool(output / f"pool-{name}") for name in ("unguided", "dag")]
+    pools = [read_pool(output / f"pool-{name}") for name in ("unguided", "guided")]
     assert [len(pool) for pool in pools] == [20, 20]
     assert set(pools[0].class_names) == {193, 182, 258, 162, 155, 167, 159, 273, 207, 229}
     assert pools[1].provenance["settings"]["guidance_scale"] == 4.0
@@ -229,7 +229,7 @@ def test_reference_is_the_guides_word_on_the_training_images_and_says_so(woof, i
 
 
 def test_dag_draws_to_modes_of_the_training_images(woof):
-    settings = read_pool(woof[0] / "pool-dag").provenance["settings"]
+    settings = read_pool(woof[0] / "pool-guided").provenance["settings"]
     assert settings["modes"]["modes"] == 10
     assert (woof[0] / "modes.safetensors").exists()
     assert read_pool(woof[0] / "pool-unguided").provenance["settings"]["modes"] is None
@@ -238,8 +238,8 @@ def test_dag_draws_to_modes_of_the_training_images(woof):
 def test_given_target_rules_every_set(setup, tmp_path):
     output = tmp_path / "hill"
     distill(output, replace(TINY, seeds=1, inputs=DistillationInputs(target="hill")))
-    assert read_pool(output / "pool-dag").provenance["settings"]["target"]["name"] == "hill"
-    targets = [read_pool(output / f"set-{name}").provenance["selection"]["target"] for name in ("dgs", "dag-dgs")]
+    assert read_pool(output / "pool-guided").provenance["settings"]["target"]["name"] == "hill"
+    targets = [read_pool(output / f"set-{name}").provenance["selection"]["target"] for name in ("dgs", "guided")]
     assert targets[0] == targets[1]
 
 

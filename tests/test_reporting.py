@@ -264,7 +264,7 @@ def test_dark_pages_are_provided_for(report):
 def test_accuracies_come_before_everything_else(report):
     rows = [
         ("random real", 0.7312, 5, None),
-        ("DAG + DGS", np.float32(0.5), 5, "[+5.5, +6.9]"),
+        ("DGS, guided pool", np.float32(0.5), 5, "[+5.5, +6.9]"),
         ("none", np.nan, 0, None),
     ]
     page = report(tables=[Table("Downstream accuracy", ("set", "mean", "n", "interval"), rows, note="five seeds")])
@@ -276,7 +276,7 @@ def test_accuracies_come_before_everything_else(report):
         "0.7312",
         "5",
         DASH,
-        "DAG + DGS",
+        "DGS, guided pool",
         "0.5",
         "5",
         "[+5.5, +6.9]",

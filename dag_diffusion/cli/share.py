@@ -34,7 +34,7 @@ def report(
 
     One file: accuracies, difficulty histograms, quotas, images by difficulty, and the commands to repeat it.
 
-    Examples:  dag-diffusion report runs/first/pool-dag runs/first/set-dag-dgs --output report.html
+    Examples:  dag-diffusion report runs/first/pool-guided runs/first/set-guided --output report.html
 
     dag-diffusion report pool distilled --results results.json
     """

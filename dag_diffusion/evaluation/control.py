@@ -27,13 +27,13 @@ class Control:
 
 
 def measure_control(pools: Mapping[str, Pool], evaluator: nn.Module) -> list[Control]:
-    """Difficulties of the pools ``unguided`` and ``DAG`` against the targets of ``DAG``; nothing if it has none.
+    """Difficulties of the pools ``unguided`` and ``guided`` against the targets of ``guided``; nothing if it has none.
 
     The i-th images of both pools share their seed, so the unguided pool shows how near to the targets chance comes.
     """
-    if any(row["target_difficulty"] is None for row in pools["DAG"].rows):
+    if any(row["target_difficulty"] is None for row in pools["guided"].rows):
         return []
-    target = np.array([row["target_difficulty"] for row in pools["DAG"].rows])
+    target = np.array([row["target_difficulty"] for row in pools["guided"].rows])
     return [
         _control_by(name, classifier, found, target)
         for name, pool in pools.items()

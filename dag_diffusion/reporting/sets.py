@@ -34,7 +34,7 @@ from .figures import GREY, INK, Series, set_color
 
 @dataclass(frozen=True)
 class ReportedSet:
-    """A pool or a distilled set to be shown, such as ``ReportedSet("DAG + DGS", pool, "10 of 200 images a class")``.
+    """A pool or a distilled set to be shown, ``ReportedSet("DGS, guided pool", pool, "10 of 200 a class")``.
 
     Attributes:
         note: below its name.
