@@ -4,6 +4,7 @@ The only place that knows the loop of diffusers; the maths is in ``dag_diffusion
 between schedulers in ``dag_diffusion.guidance.schedulers``.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -358,6 +359,9 @@ class DifficultyGuidedPipeline(DiTPipeline):
         ids = self._as_label_ids(class_labels, num_images_per_label)
         targets = _as_targets(target_difficulty, len(ids), num_images_per_label)
         num_steps = self.default_num_inference_steps if num_inference_steps is None else num_inference_steps
+        guidance_scale = self.default_guidance_scale if guidance_scale is None else guidance_scale
+        if not math.isfinite(guidance_scale):  # NaN would pass for off
+            raise ValueError(f"guidance_scale is {guidance_scale}; give a finite number, 1 or less to switch it off")
         self.check_inputs(ids, targets, output_type, num_steps, latents, generator, callback_tensors)
         others = self._other_guides(extra_guides, ids, targets is not None)
         own = [] if self.classifier is None else [self.guide(self.classifier, ids)]
@@ -377,7 +381,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         return PreparedCall(
             labels=labels,
             num_steps=num_steps,
-            guidance_scale=self.default_guidance_scale if guidance_scale is None else guidance_scale,
+            guidance_scale=guidance_scale,
             own=own,
             difficulty=steering,
             modes=None if modes is None else self._mode_pull(modes, mode_guidance, len(ids), num_steps),

@@ -462,6 +462,8 @@ def test_flat_classifier_gives_finite_images():
         ({"labels": [-1]}, r"0\.\.2"),
         ({"labels": []}, r"one or more"),
         ({"output_type": "jpeg"}, "choose one of pil, np, pt, latent"),
+        ({"guidance_scale": float("nan")}, "guidance_scale is nan"),
+        ({"guidance_scale": float("inf")}, "guidance_scale is inf"),
         ({"num_inference_steps": 0}, r"1\.\.1000"),
         ({"num_inference_steps": 1001}, r"1\.\.1000"),
         ({"num_images_per_label": 0}, "at least 1"),
