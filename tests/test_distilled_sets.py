@@ -433,7 +433,8 @@ def test_empty_current_folder_is_filled_and_stays_the_same(tmp_path, pool, monke
     (tmp_path / "set").mkdir()
     monkeypatch.chdir(tmp_path / "set")
     write(pool, [0, 2], ".")
-    assert sorted(os.listdir(".")) == ["Ankle boot", "Bag", "metadata.jsonl", "pool.json"]
+    expected = ["Ankle boot", "Bag", "README.md", "labels.json", "metadata.jsonl", "pool.json"]
+    assert sorted(os.listdir(".")) == expected
     with pytest.raises(FileExistsError, match="the current folder, which would be deleted"):
         write(pool, [1], ".", overwrite=True)
     monkeypatch.chdir("Bag")

@@ -13,6 +13,7 @@ from pools_on_disk import content
 from tiny import NAMES, tiny_classifier, tiny_pipeline, write_images
 
 from dag_diffusion import PoolConfig, TargetDistribution, fill_pool, score_and_record, score_pool
+from dag_diffusion.data.class_names import folder_names
 from dag_diffusion.data.pools import COLUMNS
 from dag_diffusion.generation.modes import Modes
 from dag_diffusion.generation.plan import image_seed, plan
@@ -38,10 +39,12 @@ def test_pool_has_every_image_with_its_row(tmp_path, pipeline):
     assert len(pool) == 9
     assert all(set(COLUMNS) == set(row) for row in pool.rows)
     assert [p.name for p in sorted((tmp_path / "pool").iterdir())] == [
-        "Ankle boot",
-        "Bag",
-        "T-shirt",
+        "0_T-shirt",
+        "1_Ankle-boot",
+        "2_Bag",
+        "README.md",
         "generation.log",
+        "labels.json",
         "metadata.jsonl",
         "pool.json",
     ]
@@ -368,3 +371,15 @@ def test_processes_of_other_settings_do_not_fill_one_pool(tmp_path, pipeline, mo
     with pytest.raises(ValueError, match="process 1 was started with other settings"):
         fill_pool(pipeline, tmp_path / "pool", SMALL)
     assert not (tmp_path / "pool").exists()
+
+
+def test_pool_that_an_earlier_version_began_goes_on_in_its_folders(tmp_path, pipeline, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr("dag_diffusion.generation.plan.class_folders", folder_names)
+        interrupted(pipeline, tmp_path / "pool")
+    again = fill_pool(pipeline, tmp_path / "pool", SMALL, batch_size=2, resume=True)
+    assert {row["file_name"].split("/")[0] for row in again.rows} == {"T-shirt", "Ankle boot", "Bag"}
+    whole = fill_pool(pipeline, tmp_path / "whole", SMALL, batch_size=2)
+    assert {path.name for path in whole.path.iterdir() if path.is_dir()} == {"0_T-shirt", "1_Ankle-boot", "2_Bag"}
+    pixels = [[pool.open(index).tobytes() for index in range(len(pool))] for pool in (again, whole)]
+    assert pixels[0] == pixels[1]

@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 
 from dag_diffusion import PoolConfig, embedded, fill_pool, pull, push, read_pool, subsample, write_distilled_set
 from dag_diffusion.cli.commands import app
+from dag_diffusion.data.dataset_cards import is_as_written
 from dag_diffusion.data.files import json_lines
 from dag_diffusion.evaluation.soft_labels import read_soft_labels, write_soft_labels
-from dag_diffusion.hub.cards import is_as_written
 from dag_diffusion.hub.staging import without_local_paths
 
 COUNTS = {"bullet train": 3, "test tube": 3, "Übung [1] 100%": 3}  # names that a split or a pattern might swallow
@@ -163,7 +163,7 @@ def test_card_tells_what_it_is_and_how_to_make_it_again(hub, tmp_path):
     assert "dag-diffusion subsample pool distilled --ipc 1 --target hill --seed 0" in card
     assert 'load_dataset("me/small", split="train")' in card
     assert "# Clothes bx/b of mine" in card
-    assert {"difficulty.png", "examples.png"} <= set(hub.files("me/small"))
+    assert {"difficulty.webp", "examples.webp"} <= set(hub.files("me/small"))
 
 
 def test_pipeline_comes_back_and_its_card_shows_our_class(hub, tmp_path):
@@ -265,7 +265,7 @@ def test_push_of_another_set_leaves_no_image_of_the_first(hub, chosen, pool, tmp
     push(tmp_path / "other", "me/small")
     files = set(hub.files("me/small"))
     assert {name for name in files if name.endswith(".png")} == {
-        "bullet train/00000.png", "door/00000.png", "door/00001.png", "docs/sketch.png",
+        "0_bullet~train/00000.png", "1_door/00000.png", "1_door/00001.png", "docs/sketch.png",
     }  # fmt: skip
     assert "LICENSE" in files
     assert "soft_labels.safetensors" not in files
@@ -311,7 +311,7 @@ def test_other_images_of_the_same_names_are_never_seen_beside_the_old_rows(hub, 
 
 def test_pull_that_was_cut_off_goes_on(hub, chosen, tmp_path):
     push(chosen, "me/small")
-    hub.fail = lambda method, path: 404 if method == "GET" and "test%20tube" in path else None
+    hub.fail = lambda method, path: 404 if method == "GET" and "test-tube" in path else None
     assert call("pull", "me/small", tmp_path / "back").exit_code == 2
     assert not (tmp_path / "back").exists()
     hub.fail = None
@@ -591,7 +591,7 @@ def test_code_of_the_page_runs(tmp_path, monkeypatch, datasets_cache):
         exec(block, names)  # noqa: S102 - our own page
     assert names["data"].features["label"].names == list(embedded.CLASS_NAMES)
     assert names["again"].probe is not None
-    assert (tmp_path / "look-first" / "difficulty.png").exists()
+    assert (tmp_path / "look-first" / "difficulty.webp").exists()
 
 
 @pytest.mark.parametrize("change", ["rows", "images"])

@@ -16,8 +16,10 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
+from .dataset_cards import CARD, describe
 from .files import LOCK, held, json_lines, require_writable, write_atomically
 from .images import UnreadableImageError, suffix_of
+from .layouts import placements
 from .pools import PROVENANCE, Pool, read_pool, require_writable_target, write_provenance
 from .rows import METADATA, SELECTED, Row, with_columns
 
@@ -73,12 +75,14 @@ def write_distilled_set(
     require_free(folder, overwrite)
     indices = _checked(pool, indices, files)
     added = _by_image(columns or {}, len(indices))
+    record = {**(provenance or {}), "pool": pool.provenance | {"path": _path_of(pool)}}
     with _replaced(folder, overwrite) as partial:
-        placed = {index: _placed(pool, index, partial, files) for index in sorted(indices)}  # as a dataset is read
+        placed = _all_placed(pool, sorted(indices), partial, files)  # in the order in which a dataset is read
         rows = [with_columns(placed[index], more) for index, more in zip(indices, added, strict=True)]
         write_atomically(partial / (SELECTED if files == "list" else METADATA), json_lines(rows))
-        record = {**(provenance or {}), "pool": pool.provenance | {"path": _path_of(pool)}}
         write_provenance(partial, record)
+        if files != "list":
+            describe(partial, rows, record, place=folder, earlier=_card_in(folder))
     if files != "list":
         return read_pool(folder)
     return replace(pool.select(indices), rows=rows, provenance=record, listing=folder)
@@ -202,31 +206,38 @@ def _fill(partial: Path, folder: Path) -> None:
         os.replace(path, folder / path.name)
 
 
-def _placed(pool: Pool, index: int, folder: Path, files: str) -> Row:
+def _card_in(folder: Path) -> str:
+    return (folder / CARD).read_text("utf-8", "replace") if (folder / CARD).is_file() else ""
+
+
+def _all_placed(pool: Pool, indices: Sequence[int], folder: Path, files: str) -> dict[int, Row]:
+    """Put images into the folder, under names that every loader reads rightly; the row of each."""
+    if files == "list":
+        return {index: with_columns(pool.rows[index], {"source": pool.rows[index]["file_name"]}) for index in indices}
+    places = placements([pool.rows[index] for index in indices], pool.class_names)
+    return {index: _placed(pool, index, folder, place, files) for index, place in zip(indices, places, strict=True)}
+
+
+def _placed(pool: Pool, index: int, folder: Path, place: str, files: str) -> Row:
     """Put one image into the folder; its row, in which an image that was no file before gets the right suffix."""
     name = pool.rows[index]["file_name"]
-    placed = name
-    if files != "list" and pool.encoded is not None:
-        placed = _written(pool, index, folder)
-    elif files != "list":
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copyfile if files == "copy" else _link)(pool.path / name, folder / name)
-    return with_columns(pool.rows[index], {"file_name": placed, "source": name})
+    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+    if pool.encoded is not None:
+        place = _written(pool, index, folder, place)
+    else:
+        (shutil.copyfile if files == "copy" else _link)(pool.path / name, folder / place)
+    return with_columns(pool.rows[index], {"file_name": place, "source": name})
 
 
-def _written(pool: Pool, index: int, folder: Path) -> str:
-    name = pool.rows[index]["file_name"]
+def _written(pool: Pool, index: int, folder: Path, place: str) -> str:
     data = b"" if pool.encoded is None else pool.encoded[index]
     try:
-        name = PurePath(name).with_suffix(suffix_of(data)).as_posix()
+        place = PurePath(place).with_suffix(suffix_of(data)).as_posix()
     except ValueError as error:
-        raise UnreadableImageError(
-            f"{pool.path / name} is not an image that can be copied ({error}); leave out its row"
-        ) from error
-    target = folder / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
-    return name
+        name = pool.path / pool.rows[index]["file_name"]
+        raise UnreadableImageError(f"{name} is not an image that can be copied ({error}); leave out its row") from error
+    (folder / place).write_bytes(data)
+    return place
 
 
 def _link(source: Path, target: Path) -> None:

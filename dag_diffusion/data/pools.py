@@ -1,6 +1,6 @@
 """A pool, or a distilled set, on disk: class folders of images, one metadata row an image, and where it came from.
 
-    POOL/T-shirt/00000.png ...   POOL/metadata.jsonl   POOL/pool.json
+    POOL/0_T-shirt/00000.png ...   POOL/metadata.jsonl   POOL/pool.json   POOL/labels.json   POOL/README.md
 
 The rows make it an ordinary Hugging Face ``imagefolder``.  Labels are read from them, never from the order of folders.
 A set may hold ``selected.jsonl`` and no images: its rows are images of the pool that its ``pool.json`` names.

@@ -42,6 +42,7 @@ from .work_queue import (
     claim,
     earlier_images,
     finish,
+    folders_begun,
     is_asked_to_stop,
     require_current,
     take_stock,
@@ -95,7 +96,7 @@ def fill_pool(
     folder, state = Path(folder), this_process()
     with fail_together():
         config = (config or PoolConfig()).with_target(pipeline.class_names)
-        jobs = plan(config, pipeline.class_names)
+        jobs = plan(config, pipeline.class_names, folders_begun(folder, pipeline.class_names) if resume else None)
         config = _checked(pipeline, config, jobs, extra_guides, batch_size)
         record = provenance_of(pipeline, config, source=source, extra_guides=extra_guides)
     _require_alike(record, batch_size)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dag_diffusion.data.class_names import folder_names
+from dag_diffusion.data.layouts import class_folders
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.sampling.target_parser import as_target
@@ -97,8 +97,13 @@ def image_seed(pool_seed: int, label: int, index: int) -> int:
     return int(word >> np.uint64(11))  # 53 bits: 32 clash within 250,000 images, 64 are not exact in every JSON reader
 
 
-def plan(config: PoolConfig, class_names: Mapping[int, str]) -> list[ImageJob]:
+def plan(
+    config: PoolConfig, class_names: Mapping[int, str], folders: Mapping[int, str] | None = None
+) -> list[ImageJob]:
     """Every image of the pool, classes interleaved so that any stretch of the list holds all of them.
+
+    Args:
+        folders: class folder of each label; by default those of ``class_folders``.
 
     Raises:
         ValueError: a label that the pipeline lacks, or a target without one of the classes.
@@ -106,7 +111,8 @@ def plan(config: PoolConfig, class_names: Mapping[int, str]) -> list[ImageJob]:
     labels = list(class_names) if config.labels is None else list(dict.fromkeys(config.labels))
     if unknown := [label for label in labels if label not in class_names]:
         raise ValueError(f"the pipeline has no label {unknown}; it has 0..{max(class_names)}")
-    folders, config = folder_names(class_names), config.with_target(class_names)  # read once, not for every class
+    folders = folders or class_folders(class_names)
+    config = config.with_target(class_names)  # read once, not for every class
     jobs = []
     for label in labels:
         targets = _shuffled_targets(config, class_names[label], label)

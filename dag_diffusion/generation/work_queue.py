@@ -25,7 +25,10 @@ from typing import Any
 
 from PIL import Image
 
+from dag_diffusion.data.class_names import folder_names
+from dag_diffusion.data.dataset_cards import CARD, describe
 from dag_diffusion.data.files import LOCK, json_lines, read_json_object, write_atomically
+from dag_diffusion.data.layouts import class_folders
 from dag_diffusion.data.pools import EARLIER, PROVENANCE, require_writable_target, write_provenance
 from dag_diffusion.data.rows import METADATA, Row, read_rows
 
@@ -59,6 +62,13 @@ def begin(folder: Path, provenance: Mapping[str, Any], *, resume: bool, overwrit
     for torn in folder.rglob(".*.partial"):
         torn.unlink(missing_ok=True)
     return anew
+
+
+def folders_begun(folder: Path, class_names: Mapping[int, str]) -> dict[int, str]:
+    """Class folder of each label in a pool to go on with, whose folders may have the plain names that once all had."""
+    plain, folders = folder_names(class_names), class_folders(class_names)
+    earlier = set(plain.values()) - set(folders.values())
+    return plain if any((folder / name).is_dir() for name in earlier) else folders
 
 
 def take_stock(folder: Path, jobs: Sequence[ImageJob], size: tuple[int, int]) -> tuple[int, Path]:
@@ -208,7 +218,9 @@ def finish(folder: Path, jobs: Sequence[ImageJob], *, patience: float = 0.0) -> 
         time.sleep(1)
     ordered = sorted((rows[job.file_name] for job in jobs), key=lambda row: (row["label"], row["file_name"]))
     write_atomically(folder / METADATA, json_lines(ordered))
+    cards = [path.read_text("utf-8", "replace") for path in (folder / CARD, folder / EARLIER / CARD) if path.is_file()]
     _remove([path for path in (folder / ROWS, folder / EARLIER) if path.exists()])
+    describe(folder, ordered, read_json_object(folder / PROVENANCE), earlier=next(iter(cards), ""))
 
 
 def _missing(rows: Mapping[str, Any], jobs: Sequence[ImageJob]) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, get_args
 
 from dag_diffusion.classifiers import PICKLES
+from dag_diffusion.data.dataset_cards import CARD, LABELS
 from dag_diffusion.data.distilled_sets import put_in_place, require_free, require_not_current
 from dag_diffusion.data.files import held, json_lines, read_json_object, require_writable, write_atomically, write_json
 from dag_diffusion.data.images import image_suffixes
@@ -22,9 +23,8 @@ from dag_diffusion.data.pools import PROVENANCE, read_pool
 from dag_diffusion.data.rows import METADATA, names_elsewhere
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS
 
-from .cards import CARD
 from .errors import plain_errors
-from .staging import EXAMPLES, HISTOGRAM, INDEX, PIPELINE_CODE, Kind
+from .staging import EARLIER_FIGURES, FIGURES, INDEX, PIPELINE_CODE, Kind
 from .upload import Shared, hub_api, require_name
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 CODE = (".py", ".pyc", ".so", ".sh", ".ipynb")
 TABLES = (".parquet", ".arrow", ".csv", ".tar", ".zip", ".gz")
 MOST_PATTERNS = 100  # names asked for one by one; more of them would take hours
-SET_FILES = (METADATA, PROVENANCE, SOFT_LABELS, CARD, HISTOGRAM, EXAMPLES)
+SET_FILES = (METADATA, PROVENANCE, SOFT_LABELS, CARD, LABELS, *FIGURES, *EARLIER_FIGURES)
 
 
 def pull(

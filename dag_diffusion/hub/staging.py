@@ -1,6 +1,6 @@
 """What is shared of a pool, distilled set or pipeline: checked, without paths of this machine, in a folder of its own.
 
-    SET -> images, metadata.jsonl, pool.json, soft_labels.safetensors, difficulty.png, examples.png, README.md
+    SET -> images, metadata.jsonl, labels.json, pool.json, soft_labels.safetensors, FIGURE.webp, README.md
     PIPELINE -> model_index.json, PART/{config.json, *.safetensors}, pipeline.py, README.md
 
 Nothing else goes along, and nothing goes before all of it has been looked at: ``datasets`` leaves out an image without
@@ -14,20 +14,27 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from PIL import Image
+
 from dag_diffusion.classifiers import PICKLES
+from dag_diffusion.data.dataset_cards import CARD, configs_in, is_as_written, with_configs, write_labels
 from dag_diffusion.data.files import json_lines, read_json_object, write_atomically, write_json
 from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of
+from dag_diffusion.data.layouts import placements
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
 from dag_diffusion.data.rows import METADATA, Row, with_columns
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, read_soft_labels, with_other_names
 
-from .cards import CARD, dataset_card, is_as_written, model_card, with_configs
+from .cards import dataset_card, model_card
 
 Kind = Literal["dataset", "model"]  # of a repository
 INDEX = "model_index.json"
-HISTOGRAM, EXAMPLES = "difficulty.png", "examples.png"
+# no PNG: timm takes one beside the class folders for an image of a class without name, and moves all labels by one
+FIGURES = HISTOGRAM, EXAMPLES = "difficulty.webp", "examples.webp"
+EARLIER_FIGURES = ("difficulty.png", "examples.png")
 PIPELINE_CODE = "pipeline.py"
 CODE = '''"""What ``DiffusionPipeline.from_pretrained(..., custom_pipeline=...)`` runs; it needs dag-diffusion."""
 
@@ -87,10 +94,12 @@ def gather_set(
     pool = read_pool(source)
     home = pool.listing or pool.path
     require_complete(pool)
-    rows = [_placed(pool, index, folder, copy) for index in range(len(pool))]
+    places = placements(pool.rows, pool.class_names)
+    rows = [_placed(pool, index, folder / place, folder, copy) for index, place in enumerate(places)]
     provenance = without_local_paths(pool.provenance) or UNKNOWN
     teacher = _gather_soft_labels(home, folder, pool, rows)
     write_json(folder / PROVENANCE, provenance)
+    write_labels(folder, rows)
     write_atomically(folder / METADATA, json_lines(rows))
     shared = Pool(folder, rows, provenance)
     figures = _draw(shared, folder)
@@ -103,7 +112,7 @@ def _write_card(source: Path, folder: Path, card: str) -> None:
     """Write the card, or the user's own beside the images, to which only what ``load_dataset`` needs is added."""
     path = source / CARD
     found = path.read_text("utf-8") if path.is_file() else ""
-    text = with_configs(found, card) if found and not is_as_written(found) else card
+    text = with_configs(found, configs_in(card)) if found and not is_as_written(found) else card
     write_atomically(folder / CARD, text.encode())
 
 
@@ -144,22 +153,20 @@ def _error_of(pool: Pool, index: int) -> UnreadableImageError | None:
     return None
 
 
-def _placed(pool: Pool, index: int, folder: Path, copy: bool) -> Row:
+def _placed(pool: Pool, index: int, target: Path, folder: Path, copy: bool) -> Row:
     """Put one image into the folder; its row."""
     row = pool.rows[index]
-    name = PurePath(row["file_name"]).as_posix()
     if pool.encoded is not None:
-        name = PurePath(name).with_suffix(suffix_of(pool.encoded[index])).as_posix()
-    target = folder / name
+        target = target.with_suffix(suffix_of(pool.encoded[index]))
     target.parent.mkdir(parents=True, exist_ok=True)
     if pool.encoded is not None:
         target.write_bytes(pool.encoded[index])
     elif copy:
-        shutil.copyfile(pool.path / name, target)
+        shutil.copyfile(pool.path / row["file_name"], target)
     else:
-        target.symlink_to((pool.path / name).resolve())
+        target.symlink_to((pool.path / row["file_name"]).resolve())
     by = {"difficulty_by": without_local_paths(row["difficulty_by"])} if "difficulty_by" in row else {}
-    return with_columns(row, {"file_name": name, **by})
+    return with_columns(row, {"file_name": target.relative_to(folder).as_posix(), **by})
 
 
 def _gather_soft_labels(home: Path, folder: Path, pool: Pool, rows: list[Row]) -> str | None:
@@ -182,9 +189,13 @@ def _draw(pool: Pool, folder: Path) -> list[str]:
     from dag_diffusion.reporting.sets import ReportedSet
 
     chosen = [ReportedSet(f"{len(pool):,} images", pool)]
-    save_histogram_png(folder / HISTOGRAM, reference={}, pools=[], selected=chosen)
     first = set(sorted(pool.class_names)[:MOST_CLASSES])
-    save_grid_png(folder / EXAMPLES, replace(pool, rows=[row for row in pool.rows if row["label"] in first]))
+    with TemporaryDirectory() as drawn:
+        histogram = save_histogram_png(Path(drawn, "1.png"), reference={}, pools=[], selected=chosen)
+        shown = replace(pool, rows=[row for row in pool.rows if row["label"] in first])
+        for name, png in ((HISTOGRAM, histogram), (EXAMPLES, save_grid_png(Path(drawn, "2.png"), shown))):
+            with Image.open(png) as figure:
+                figure.save(folder / name, lossless=True)
     return [HISTOGRAM, EXAMPLES]
 
 

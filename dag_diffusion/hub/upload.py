@@ -18,15 +18,15 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from dag_diffusion.data.dataset_cards import CARD, LABELS, configs_in, is_as_written, with_configs
 from dag_diffusion.data.files import held, require_writable, write_atomically
 from dag_diffusion.data.images import image_suffixes
 from dag_diffusion.data.pools import PROVENANCE
 from dag_diffusion.data.rows import METADATA, read_rows
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS
 
-from .cards import CARD, is_as_written, with_configs
 from .errors import plain_errors
-from .staging import EXAMPLES, HISTOGRAM, INDEX, PIPELINE_CODE, Kind, gather_pipeline, gather_set, kind_of
+from .staging import EARLIER_FIGURES, FIGURES, INDEX, PIPELINE_CODE, Kind, gather_pipeline, gather_set, kind_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 LAST = {"dataset": [METADATA, CARD], "model": [INDEX, CARD]}  # without them it is seen to be unfinished
 MARKS = {"dataset": PROVENANCE, "model": PIPELINE_CODE}  # a repository with such a file is one of ours
-FIGURES = (HISTOGRAM, EXAMPLES)
-EARLY = (*FIGURES, PROVENANCE)  # may be those of the new set while the rows are still those of the earlier one
+EARLY = (*FIGURES, LABELS, PROVENANCE)  # may be those of the new set while the rows are still those of the earlier one
 HOUSEKEEPING = (".gitattributes", ".gitignore", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt")
 MOST_FILES = 100_000  # that the Hub advises for a repository
 
@@ -248,7 +247,7 @@ def _keep_edited_card(api: "HfApi", folder: Path, repo: str, kind: Kind, sha: st
         return
     logger.warning("the card of %s was edited and is kept; replace_card=True overwrites it", repo)
     (folder / CARD).unlink()
-    write_atomically(folder / CARD, with_configs(found, written).encode())
+    write_atomically(folder / CARD, with_configs(found, configs_in(written)).encode())
 
 
 def _stale(api: "HfApi", repo: str, kind: Kind, there: Sequence[str], names: set[str], sha: str) -> list[str]:
@@ -260,7 +259,8 @@ def _stale(api: "HfApi", repo: str, kind: Kind, there: Sequence[str], names: set
         if METADATA in there:
             rows = read_rows(Path(api.hf_hub_download(repo, METADATA, repo_type=kind, revision=sha)))
             owned |= {PurePosixPath(row["file_name"]).parts[0] for row in rows}
-    gone = [name for name in (SOFT_LABELS, *FIGURES) if kind == "dataset" and name in there and name not in names]
+    optional = (SOFT_LABELS, *FIGURES, *EARLIER_FIGURES) if kind == "dataset" else ()
+    gone = [name for name in optional if name in there and name not in names]
     return gone + [
         name
         for name in there

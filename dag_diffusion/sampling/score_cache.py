@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from dag_diffusion.classifiers import class_names_of
+from dag_diffusion.data.dataset_cards import renew_card
 from dag_diffusion.data.files import held, json_lines, require_writable, write_atomically
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import METADATA, SELECTED, Row, read_rows
@@ -100,7 +101,10 @@ def score_and_record(
             known |= found
             finished(len(batch.seen))
         by = f"{measure} by {', '.join(classifiers)}"
-        write_atomically(path, json_lines(_merged(pool, _columns(pool, keys, known, by), path, earlier)))
+        rows = _merged(pool, _columns(pool, keys, known, by), path, earlier)
+        write_atomically(path, json_lines(rows))
+        if path == pool.path / METADATA:  # `datasets` would go on showing the rows before
+            renew_card(pool.path, cast(list[Row], rows), pool.provenance)
     skipped = [row["file_name"] for row, key in zip(pool.rows, keys, strict=True) if key not in known]
     return Recorded(path, len(todo) - len(skipped), len(pool) - len(todo), skipped)
 
