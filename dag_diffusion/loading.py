@@ -8,6 +8,7 @@
 import json
 import logging
 import os
+import re
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import nn
 
 from . import embedded
 from .classifiers import load_classifier, refuse_pickles
+from .data.class_names import labels_typed
 from .data.files import require_writable
 from .generation.processes import this_process
 from .guidance.probes import description_of
@@ -144,11 +146,17 @@ def in_precision(pipeline: DifficultyGuidedPipeline, dtype: torch.dtype | None) 
 
 
 def labels_of(pipeline: DifficultyGuidedPipeline, classes: str | None) -> list[int] | None:
-    """Labels of ``"name; name; 3"``; None, which means all, for None."""
+    """Labels of ``"name; name; 3"``, or with commas where no class is called so; None, which means all, for None.
+
+    Raises:
+        ValueError: there is no part, or one names no class of the pipeline, or two, where classes are called numbers.
+    """
     if not classes:
         return None
-    names = [name.strip() for name in classes.split(";") if name.strip()]
-    return [int(name) if name.isdecimal() else pipeline.get_label_ids(name)[0] for name in names]
+    if not pipeline.config.id2label:
+        words = [part.strip() for part in re.split("[;,]", classes) if part.strip()]
+        return [int(part) if part.isdecimal() else pipeline.get_label_ids(part)[0] for part in words]
+    return labels_typed(classes, pipeline.class_names, "the pipeline")
 
 
 def speed_up(

@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from dag_diffusion.classifiers import Guide, class_names_of, mean_margin, preprocessing_of
-from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.class_names import classes_named, match_classes
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.guided_step import ModePull, Steering, guided_step
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
@@ -209,10 +209,13 @@ class DifficultyGuidedPipeline(DiTPipeline):
         """
         if not self.config.id2label:
             raise ValueError("this pipeline has no class names; give numbers, or load it with id2label={0: '...', ...}")
-        wanted = dict(enumerate([label] if isinstance(label, str) else label))
-        # numbers below zero, so that no position is taken for a label when a name has several
-        found = match_classes({-1 - i: name for i, name in wanted.items()}, self.class_names, "the pipeline")
-        return [found[-1 - i] for i in wanted]
+        texts = [label] if isinstance(label, str) else list(label)
+        found = classes_named(texts, self.class_names, "the pipeline")
+        if several := [text for text, labels in zip(texts, found, strict=True) if len(labels) > 1]:
+            raise ValueError(
+                f"{several[0]!r} names several classes of the pipeline; give a list of names, {several[0].split(',')}"
+            )
+        return [labels[0] for labels in found]
 
     def check_inputs(
         self,

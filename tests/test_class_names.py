@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import NAMES
 
-from dag_diffusion.data.class_names import folder_names, match_classes, read_class_map
+from dag_diffusion.data.class_names import folder_names, labels_typed, match_classes, read_class_map
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +122,96 @@ def test_classifier_of_a_thousand_classes_without_names_takes_synsets_by_index()
         match_classes({0: "n03126707", 1: "n00007846"}, unnamed)
 
 
-def test_classifier_trained_on_the_same_synset_folders_takes_them_by_number():
-    assert match_classes({0: "n03126707", 1: "n01440764"}, {0: "LABEL_0", 1: "LABEL_1"}) == same(2)
+def test_place_of_a_folder_is_never_taken_for_a_label_of_a_classifier_without_names():
+    for folders in ({0: "n03126707", 1: "n01440764"}, {0: "cat", 1: "dog"}):
+        with pytest.raises(ValueError, match=r"2 classes without names, so that .* cannot be found; set its config"):
+            match_classes(folders, {0: "LABEL_0", 1: "LABEL_1"})
+
+
+@pytest.mark.parametrize("spelling", ["{}", "{:03d}", "LABEL_{}", "class {}", "class_{}"])
+def test_names_that_say_numbers_mean_those_of_a_classifier_without_names(spelling):
+    wanted = dict(enumerate(spelling.format(number) for number in (11, 3, 7)))
+    for unnamed in ({i: f"LABEL_{i}" for i in range(12)}, {i: str(i) for i in range(12)}):
+        assert match_classes(wanted, unnamed, places=True) == {0: 11, 1: 3, 2: 7}
+    with pytest.raises(ValueError, match=r"12 classes without names, 0 to 11, and none is '12'"):
+        match_classes({0: "12"}, {i: f"LABEL_{i}" for i in range(12)})
+
+
+def test_words_of_imagenet_mean_its_numbers_where_a_thousand_classes_have_no_names():
+    unnamed = {i: f"LABEL_{i}" for i in range(1000)}
+    assert match_classes({0: "church", 1: "garbage truck", 2: "Tinca tinca"}, unnamed) == {0: 497, 1: 569, 2: 0}
+    with pytest.raises(ValueError, match=r"without names and taken for ImageNet's, has no class called 'hat stand'"):
+        match_classes({0: "church", 1: "hat stand"}, unnamed)
+
+
+def test_one_name_written_in_several_ways_is_one_class():
+    known = {0: "café", 1: "aquarium fish", 2: "T-shirt/top", 3: "Straße", 4: "7"}
+    spellings = (
+        ("cafe\u0301", "Aquarium_Fish", "T-shirt_top", "STRASSE", "007"),
+        ("CAFÉ", "\uff41quarium fish", "t-shirt:TOP", "strasse", "7"),
+    )
+    for names in spellings:
+        assert match_classes(dict(enumerate(names)), known) == same(5)
+
+
+def test_numbered_folder_of_a_set_is_its_class():
+    folders = {0: "2_Bag", 1: "0_T-shirt", 2: "1_Ankle-boot"}
+    assert match_classes(folders, NAMES) == {0: 2, 1: 0, 2: 1}
+
+
+def test_two_names_of_one_class_are_refused_by_both_names():
+    with pytest.raises(ValueError, match=r"'boot' \(0\) and 'Ankle boot' \(1\) are both 'Ankle boot, boot' \(1\)"):
+        match_classes({0: "boot", 1: "Ankle boot"}, NAMES)
+    assert match_classes({0: "Sneaker", 1: "boot"}, NAMES, mapping={"Sneaker": "boot"}) == {0: 1, 1: 1}  # on purpose
+
+
+def test_two_classes_of_one_name_go_to_their_own(imagenet):
+    maillots = {638: "maillot", 639: "maillot"}
+    assert match_classes(maillots, imagenet) == {638: 638, 639: 639}
+    with pytest.raises(ValueError, match="several classes called 'maillot'"):  # the name says one, the label the other
+        match_classes({639: "maillot"}, imagenet)
+    cranes = {134: "crane", 517: "crane"}
+    assert match_classes(cranes, {0: "crane", 1: "crane_517"}, places=True) == {134: 0, 517: 1}
+    with pytest.raises(ValueError, match="are both 'crane'"):
+        match_classes(cranes, {0: "crane", 1: "dog"}, places=True)
+
+
+def test_numbers_of_a_pipeline_without_names_are_no_places_of_folders():
+    unnamed = {i: f"LABEL_{i}" for i in range(3)}
+    with pytest.raises(ValueError, match="no class called 'LABEL_0'"):
+        match_classes(unnamed, {0: "bag", 1: "boot", 2: "coat"}, "the folder", places=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("T-shirt,Bag", [0, 2]),
+        ("Ankle boot, boot; Bag", [1, 2]),
+        ("boot, Ankle boot", [1]),
+        ("2", [2]),
+        ("0,2;1;Bag", [0, 2, 1]),
+        ("12", [12]),
+    ],
+)
+def test_classes_that_are_typed_are_all_drawn(text, labels):
+    assert labels_typed(text, NAMES, "the pipeline") == labels
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("Bag, tote", "no class called 'tote'"), (" ; ", "name none"), ("hat", "no class called 'hat'")],
+)
+def test_classes_that_are_not_understood_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        labels_typed(text, NAMES, "the pipeline")
+
+
+def test_number_that_is_one_classes_label_and_anothers_name_is_refused_with_both_ways_out():
+    signs = {0: "30", 1: "50", 2: "0", 3: "80"}
+    with pytest.raises(ValueError, match="give '30' or '0_2'"):
+        labels_typed("0", signs, "the pipeline")
+    assert labels_typed("0_2; 30; 80; 3", signs, "the pipeline") == [2, 0, 3]
+    assert labels_typed("7", {7: "7"}, "the pipeline") == [7]
 
 
 def test_name_that_only_looks_like_a_synset_is_a_name():

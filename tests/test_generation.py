@@ -383,3 +383,15 @@ def test_pool_that_an_earlier_version_began_goes_on_in_its_folders(tmp_path, pip
     assert {path.name for path in whole.path.iterdir() if path.is_dir()} == {"0_T-shirt", "1_Ankle-boot", "2_Bag"}
     pixels = [[pool.open(index).tobytes() for index in range(len(pool))] for pool in (again, whole)]
     assert pixels[0] == pixels[1]
+
+
+@pytest.mark.parametrize("labels", [None, (0, 2), (2,), (2, 0)])
+def test_second_class_of_a_name_follows_its_own_reference_not_the_firsts(tmp_path, labels):
+    rows = [
+        {"file_name": f"{label}.png", "label": label, "class_name": name, "difficulty": difficulty}
+        for label, name, difficulty in ((0, "crane", 0.1), (1, "dog", 0.5), (2, "crane", 0.9))
+    ]
+    (tmp_path / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = PoolConfig(images_per_class=1, target=str(tmp_path / "scores.jsonl"), labels=labels)
+    asked = {job.label: job.target_difficulty for job in plan(config, {0: "crane", 1: "dog", 2: "crane"})}
+    assert asked == {label: {0: 0.1, 1: 0.5, 2: 0.9}[label] for label in labels or (0, 1, 2)}

@@ -277,3 +277,21 @@ def test_target_comes_back_from_its_summary(text):
 def test_summary_that_does_not_hold_the_target_is_refused(summary):
     with pytest.raises(ValueError, match="name the target anew"):
         TargetDistribution.from_summary(summary)
+
+
+def test_known_word_or_number_is_no_folder_whatever_lies_there(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    row = {"file_name": "Bag/0.png", "label": 0, "class_name": "Bag", "difficulty": 0.25}
+    for name in ("0.125", "uniform", "0.5*0.125+0.5*0.375", "own+words"):
+        (tmp_path / name / "Bag").mkdir(parents=True)
+        (tmp_path / name / "Bag" / "0.png").write_bytes(b"")
+        (tmp_path / name / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+    assert as_target("0.125").values("Bag", SCALE).tolist() == [0.125]
+    assert "one of this name, which is meant by ./0.125" in caplog.text
+    assert as_target("uniform").name == "uniform(0, 1)"
+    assert as_target("0.5*0.125+0.5*0.375").values("Bag", SCALE).max() == 0.375
+    folders = (Path("0.125"), "./0.125", "./0.5*0.125+0.5*0.375", "own+words")
+    for folder in folders:
+        target = as_target(folder)
+        assert target.values("Bag", SCALE).tolist() == [0.25]
+        assert as_target(target.text).values("Bag", SCALE).tolist() == [0.25]  # what is recorded means it again

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from dag_diffusion.classifiers import IMAGENET_MEAN, IMAGENET_STD
-from dag_diffusion.data.class_names import folder_names
+from dag_diffusion.data.class_names import matching_classes
 from dag_diffusion.data.images import as_eight_bit
 from dag_diffusion.data.pools import Pool
 
@@ -109,30 +109,23 @@ def _pixels(pool: Pool, index: int, size: tuple[int, int], channels: int) -> np.
 def relabelled(given: LabelledImages, class_names: Mapping[int, str], name: str = "the set") -> LabelledImages:
     """The same images with the labels that ``class_names`` gives to their classes, matched by name.
 
-    The name of a class folder stands for its class too: ``T-shirt_top`` is ``T-shirt/top``, and case does not count.
-    Columns of soft labels move along.
+    The rule is that of every command, see ``class_names.match_classes``; columns of soft labels move along.
 
     Raises:
         ValueError: the classes differ; ``name`` tells whose.
     """
-    # folder names are distinct where class names are not (ImageNet has two cranes)
-    ours, wanted = _keys(given.class_names), _keys(class_names)
-    if ours.keys() != wanted.keys():
-        missing = [class_names[wanted[key]] for key in sorted(wanted.keys() - ours.keys())]
-        foreign = [given.class_names[ours[key]] for key in sorted(ours.keys() - wanted.keys())]
+    table = matching_classes(given.class_names, class_names, "the test set", places=True)
+    if len(table) < max(len(given.class_names), len(class_names)):
+        missing = sorted(class_names[label] for label in class_names.keys() - set(table.values()))
+        foreign = sorted(given.class_names[label] for label in given.class_names.keys() - table.keys())
         raise ValueError(
             f"{name} has other classes than the test set: it lacks {missing} and has {foreign} besides; "
             "rename or add classes until both agree"
         )
-    table = {ours[key]: label for key, label in wanted.items()}
     labels = np.array([table[label] for label in given.labels.tolist()], np.int64)
     columns = np.argsort([table[label] for label in sorted(table)])
     soft = None if given.probabilities is None else given.probabilities[:, columns]
     return LabelledImages(given.images, labels, dict(class_names), probabilities=soft)
-
-
-def _keys(class_names: Mapping[int, str]) -> dict[str, int]:
-    return {folder.casefold(): label for label, folder in folder_names(class_names).items()}
 
 
 def normalise(images: np.ndarray | Tensor, normalisation: Normalisation | None = None) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dag_diffusion.classifiers import Preprocessing
+from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.sampling.scales import BINS
@@ -124,9 +125,9 @@ def find_difficulty_modes(
         raise ValueError(
             f"{scored} of {len(latents)} images have a difficulty in [0, 1]; score the others or leave them out"
         )
-    features, clusters = _features(latents, average), []
+    features, clusters, apart = _features(latents, average), [], distinct_names(class_names)
     for label, rows in _rows_by_class(labels, len(latents), per_class, class_names).items():
-        strata, counts = _strata(values[rows], per_class, target, class_names[label])
+        strata, counts = _strata(values[rows], per_class, target, apart[label])
         for stratum in np.flatnonzero(counts).tolist():
             found = _k_means(features, rows[strata == stratum], int(counts[stratum]), (seed, label, stratum))
             clusters += [(label, members) for members in found]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.layouts import class_folders
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
@@ -113,9 +114,10 @@ def plan(
         raise ValueError(f"the pipeline has no label {unknown}; it has 0..{max(class_names)}")
     folders = folders or class_folders(class_names)
     config = config.with_target(class_names)  # read once, not for every class
+    apart = distinct_names({label: name for label, name in class_names.items() if label in set(labels)})
     jobs = []
     for label in labels:
-        targets = _shuffled_targets(config, class_names[label], label)
+        targets = _shuffled_targets(config, apart[label], label)
         modes = _modes_of(config, label, targets)
         for index in range(config.images_per_class):
             file_name = f"{folders[label]}/{index:05d}.png"

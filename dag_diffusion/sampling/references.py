@@ -42,7 +42,7 @@ def reference_named(
         return _embedded_reference(class_names, scored_by)
     pool = Pool(path, read_rows(path)) if path.suffix == ".jsonl" else read_pool(path)
     names = pool.class_names if class_names is None else class_names
-    table = match_classes(names, pool.class_names, f"the reference {path}", mapping=class_map)
+    table = match_classes(names, pool.class_names, f"the reference {path}", mapping=class_map, places=True)
     difficulties, labels = pool.difficulties, pool.labels
     _warn_of_other_scores(str(path), {str(row.get("difficulty_by") or "") for row in pool.rows}, scored_by)
     return {name: difficulties[labels == table[label]] for label, name in distinct_names(names).items()}

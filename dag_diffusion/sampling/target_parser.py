@@ -5,12 +5,16 @@
 A text is a sum of terms, each a word with a weight or without.  Words are
 
     reference | hill | uniform | beta:0.3,3 | quantiles:0,0.01,0.5 | 0.5 | ten numbers | FOLDER | FILE.jsonl | FILE.json
+
+Known words and numbers win over folders, whatever lies where the command is run; ./0.5 is the folder called 0.5.
 """
 
+import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -19,10 +23,12 @@ import numpy as np
 
 from dag_diffusion.data.class_names import distinct_names, match_classes
 from dag_diffusion.data.files import read_json_object
+from dag_diffusion.data.rows import METADATA
 
 from .references import reference_named
 from .targets import PRESETS, Curve, Target, TargetDistribution
 
+logger = logging.getLogger(__name__)
 CURVES: dict[str, Callable[..., TargetDistribution]] = {
     "uniform": TargetDistribution.uniform,
     "beta": TargetDistribution.beta,
@@ -103,8 +109,9 @@ def _read(target: Target, images: _Images) -> TargetDistribution:
 
 
 def _from_text(text: str, images: _Images) -> TargetDistribution:
-    # a folder may be called like a sum
-    terms = [(1.0, text.strip())] if os.path.exists(text) else list(terms_of(text))
+    terms = list(terms_of(text))
+    if os.path.exists(text) and not _is_plain(terms):
+        terms = [(1.0, text.strip())]  # a folder may be called like a sum
     for weight, word in terms:
         if not 0 < weight < math.inf:
             raise ValueError(
@@ -138,13 +145,39 @@ def _plus_signs(text: str) -> Iterator[int]:
 
 
 def _from_word(word: str, images: _Images) -> TargetDistribution:
+    if is_plain_word(word):  # whatever lies in this folder, such as a pool that is called after its target
+        _tell_of_shadowed(word)
     if word == "reference" and images.reference is not None:
         return images.reference
     if word == "reference":
         difficulties = reference_named(None, images.class_names, scored_by=images.scored_by)
         return TargetDistribution.from_reference(difficulties, text=word)
-    is_path = os.path.isdir(word) or word.endswith((*REFERENCE_FILES, ".json"))
-    return _from_path(Path(word), images) if is_path and word not in PRESETS else _from_plain_word(word)
+    is_path = not is_plain_word(word) and (os.path.isdir(word) or word.endswith((*REFERENCE_FILES, ".json")))
+    return _from_path(Path(word), images) if is_path else _from_plain_word(word)
+
+
+def is_plain_word(word: str) -> bool:
+    """Whether a word means the same wherever it is said: a preset, a curve, numbers or ``reference``; no folder."""
+    if word == "reference" or word in PRESETS:
+        return True
+    curve, _, numbers = word.partition(":")
+    values = numbers if curve in CURVES else word
+    try:
+        return (curve in CURVES and not values) or all(math.isfinite(float(part)) for part in values.split(","))
+    except ValueError:
+        return False
+
+
+def _is_plain(terms: Iterable[tuple[float, str]]) -> bool:
+    return all(is_plain_word(word) for _, word in terms)
+
+
+@cache
+def _tell_of_shadowed(word: str) -> None:
+    if os.path.isfile(os.path.join(word, METADATA)):
+        logger.warning(
+            "the target %s is no folder, though there is one of this name, which is meant by ./%s", word, word
+        )
 
 
 def _from_plain_word(word: str) -> TargetDistribution:
@@ -183,7 +216,8 @@ def _from_path(path: Path, images: _Images) -> TargetDistribution:
     if path.suffix == ".json":
         return _from_json(path, images)
     difficulties = reference_named(path, images.class_names, class_map=images.class_map, scored_by=images.scored_by)
-    return TargetDistribution.from_reference(difficulties, name=str(path), text=str(path))
+    text = f"./{path}" if _is_plain(terms_of(str(path))) else str(path)
+    return TargetDistribution.from_reference(difficulties, name=str(path), text=text)
 
 
 def _from_json(path: Path, images: _Images) -> TargetDistribution:
@@ -212,7 +246,9 @@ def _is_whole(target: Any) -> bool:
 
 def _per_class(targets: Mapping[str, Any], owner: str, images: _Images, text: str | None = None) -> TargetDistribution:
     names = dict(enumerate(targets)) if images.class_names is None else images.class_names
-    table, asked = match_classes(names, dict(enumerate(targets)), owner), list(targets.values())
+    asked = list(targets.values())
+    shared = all(map(_is_whole, asked))  # else a second crane would follow the real images of the first
+    table = match_classes(names, dict(enumerate(targets)), owner, places=True, shared=shared)
     groups: dict[str | int, dict[int, str]] = {}  # so that real images are read once for all classes that follow them
     for label, name in distinct_names(names).items():
         said = asked[table[label]]
