@@ -7,6 +7,9 @@ of the other modules of this room.
 """
 
 import inspect
+import os
+import signal
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -15,6 +18,7 @@ from typer import Option
 
 from .config_files import add_config_options
 from .console import report_user_errors
+from .errors import line_of, show_traceback
 from .evaluate import evaluate
 from .fields import expand_fields
 from .generate import generate, status
@@ -69,9 +73,18 @@ def main() -> None:
 
     try:
         code = app(standalone_mode=False) or 0
+        sys.stdout.flush()
     except typer.TyperException as error:
         message = " ".join(error.format_message().split()).rstrip(".")
         typer.echo(f"error: {message}; --help shows what there is", err=True)
+        code = 2
+    except (KeyboardInterrupt, typer.Abort):  # before a command runs
+        code = 128 + signal.SIGINT
+    except BrokenPipeError:  # such as of `| head`, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the end
+        code = 128 + signal.SIGPIPE
+    except Exception as error:  # while options are read
+        typer.echo(f"{show_traceback(error)}error: {line_of(error)}", err=True)
         code = 2
     finally:
         leave_process_group()

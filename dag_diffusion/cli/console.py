@@ -3,7 +3,6 @@
 Bars and errors go to standard error, so that a pipe gets results alone.
 """
 
-import errno
 import logging
 import re
 import signal
@@ -15,6 +14,8 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from .errors import line_of, show_traceback
 
 if TYPE_CHECKING:
     from dag_diffusion.evaluation.tables import Table
@@ -38,7 +39,7 @@ def report_user_errors(command: Callable[..., None], options: Collection[str] = 
 
 @contextmanager
 def user_errors(options: Collection[str] = ()) -> Iterator[None]:
-    """Turn the library's errors, which are written for people, into one line and exit code 2."""
+    """Turn whatever is raised into one line and exit code 2; what stops a command from outside keeps its own code."""
     from dag_diffusion.generation.processes import FailedElsewhereError, KilledError, StoppedError, is_main_process
 
     handler = logging.StreamHandler(sys.stderr)
@@ -49,12 +50,8 @@ def user_errors(options: Collection[str] = ()) -> Iterator[None]:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         yield
-    except (ValueError, OSError, FloatingPointError) as error:
-        message = printable(" ".join(str(error).split())) or type(error).__name__
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            message = "the disk is full; free some space and give the command again (generate: with --resume)"
-        typer.echo(f"error: {as_options(message, options)}", err=True)
-        raise typer.Exit(2) from None
+    except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+        raise  # see commands.main
     except FailedElsewhereError:
         raise typer.Exit(2) from None  # the process that failed has said why
     except KilledError as error:
@@ -64,15 +61,13 @@ def user_errors(options: Collection[str] = ()) -> Iterator[None]:
         if is_main_process():
             typer.echo(as_options(str(error), options), err=True)
         raise typer.Exit(128 + signal.SIGTERM) from None
-    except RuntimeError as error:
-        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
-            raise
-        typer.echo("error: the device ran out of memory; give a smaller --batch-size", err=True)
-        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         if is_main_process():
             typer.echo("stopped; run, score and evaluate go on with the same command, generate with --resume", err=True)
         raise typer.Exit(130) from None
+    except Exception as error:
+        typer.echo(f"{show_traceback(error)}error: {as_options(line_of(error), options)}", err=True)
+        raise typer.Exit(2) from None
 
 
 FUNCTIONS = {"fill_pool": "generate", "score_and_record": "score", "train_probe": "train-probe", "evaluate": "evaluate"}
@@ -107,11 +102,6 @@ class _OptionsFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return as_options(super().format(record), self.options)
-
-
-def printable(text: str) -> str:
-    """A text whose control characters, which a file name may have and a terminal would obey, are shown instead."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 @contextmanager

@@ -1,0 +1,85 @@
+"""Whatever ends a command, as one line for people; ``DAG_DIFFUSION_DEBUG=1`` shows the traceback above it.
+
+    our ValueError, OSError -> its own words        another library's -> whose, what, and a way out if we know one
+    out of our own lines, of another kind -> a fault of ours, and how to see where
+
+Libraries raise what they like, such as ``SafetensorError``, ``zlib.error`` or ``KeyError``, so that none is listed as
+the only ones: what is not known by name still ends in a line.
+"""
+
+import errno
+import os
+import traceback
+from pathlib import Path
+
+DEBUG = "DAG_DIFFUSION_DEBUG"
+OURS = "dag_diffusion"
+WRITTEN_FOR_PEOPLE = (ValueError, OSError, FloatingPointError)  # what our own refusals are
+FULL = (errno.ENOSPC, errno.EDQUOT)
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
+ADVICE = {  # names of exception classes, since importing their libraries would take seconds
+    "SafetensorError": "a .safetensors file is broken or no such file; download it again, or save it anew",
+    "UnpicklingError": "a file of weights is broken or none; download it again, or save it as safetensors",
+    "BadZipFile": "a file of weights or an archive is broken; download it again, or save it anew",
+    "ModuleNotFoundError": "a package is missing; install it with pip",
+    "ImportError": "a package is missing or does not fit the others; install it again with pip",
+    "RecursionError": "a file is nested too deeply, or a link leads into itself; mend or remove it",
+    "DecompressionBombError": "an image is too large; shrink it, or remove it",
+    "UnidentifiedImageError": "a file is not an image; restore it, or remove it",
+    "error": "a file is broken; restore it, or remove it",  # zlib.error, struct.error
+}
+
+
+def line_of(error: Exception) -> str:
+    """What to tell of an exception, without control characters that a terminal would obey."""
+    return printable(" ".join(_told(error).split()))
+
+
+def show_traceback(error: BaseException) -> str:
+    """The traceback where it was asked for by ``DAG_DIFFUSION_DEBUG``, else nothing."""
+    return "".join(traceback.format_exception(error)) if os.environ.get(DEBUG, "0") not in ("", "0") else ""
+
+
+def printable(text: str) -> str:
+    """A text whose control characters, which a file name may have and a terminal would obey, are shown instead."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def _told(error: Exception) -> str:
+    kind, said = type(error).__name__, str(error).strip()
+    if getattr(error, "errno", None) in FULL:
+        return "the disk is full; free some space and give the command again (generate: with --resume)"
+    if is_out_of_memory(error):
+        return "the device ran out of memory; give a smaller --batch-size"
+    if isinstance(error, WRITTEN_FOR_PEOPLE) and kind not in ADVICE:
+        return said or kind
+    what = f"{kind}: {_shortened(said)}" if said else kind
+    if kind in ADVICE:
+        return f"{ADVICE[kind]} ({what}); {DEBUG}=1 shows where"
+    library = _raised_in(error)
+    if library == OURS:
+        return f"a fault of dag-diffusion ({what}), unless a file is broken; {DEBUG}=1 shows where, for a report"
+    return f"{library} cannot go on ({what}); check the files and options given, {DEBUG}=1 shows where"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory of the machine or the device did not suffice, by whichever library it was asked for."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in OUT_OF_MEMORY)
+
+
+def _shortened(text: str) -> str:
+    """The first line of a text, which may be a page of C++ frames."""
+    first = text.split("\n")[0]
+    return first if len(first) <= 300 else f"{first[:297]}..."
+
+
+def _raised_in(error: BaseException) -> str:
+    """The package of the innermost frame, such as ``torch``; of the standard library that which called it."""
+    found = OURS
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if "site-packages" in Path(frame.f_code.co_filename).parts or package == OURS:
+            found = package
+    return found

@@ -1,0 +1,101 @@
+"""Whatever is raised ends a command in one line and the exit code that shells expect."""
+
+import errno
+import os
+import struct
+import zlib
+
+import pytest
+import typer
+import yaml
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+
+from dag_diffusion.cli import commands
+from dag_diffusion.cli.console import user_errors
+from dag_diffusion.generation.processes import KilledError, StoppedError
+from dag_diffusion.progress import Stage
+
+
+def ended(capsys, work):
+    """Exit code of ``work`` as a command, and what it says on standard error."""
+    with pytest.raises(typer.Exit) as stopped, user_errors({"resume", "batch_size"}):
+        work()
+    return stopped.value.exit_code, capsys.readouterr().err
+
+
+def raising(error):
+    def work():
+        raise error
+
+    return work
+
+
+class UnheardOfError(Exception):
+    """Of a library that nobody has thought of."""
+
+
+ERRORS = [
+    KeyError("img_size"), IndexError("list index out of range"), TypeError("unsupported"), AssertionError(),
+    AttributeError("no attribute"), RecursionError("maximum recursion depth exceeded"), NotImplementedError("later"),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), SafetensorError("header too large"),
+    struct.error("unpack requires 4 bytes"), zlib.error("Error -3"), EOFError(), StopIteration(), OverflowError("int"),
+    ModuleNotFoundError("No module named 'webdataset'"), Image.DecompressionBombError("900000000 pixels"),
+    RuntimeError("shape\n  frame #0: 0x7f\n  frame #1: 0x7f"), MemoryError(), UnheardOfError("\x1b[2Jwiped"),
+    OSError(errno.ENOSPC, "No space left on device"), ValueError(), Exception(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_any_exception_ends_in_one_printable_line_and_exit_code_2(capsys, error):
+    code, said = ended(capsys, raising(error))
+    assert code == 2
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert said.removesuffix("\n").isprintable()
+    assert len(said) > len("error: \n")
+
+
+def test_line_tells_what_to_do_where_that_is_known(capsys, tmp_path):
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    assert "download it again" in ended(capsys, lambda: safe_open(tmp_path / "torn.safetensors", "pt"))[1]
+    assert "pip" in ended(capsys, lambda: __import__("no_such_package"))[1]
+    assert "--batch-size" in ended(capsys, raising(RuntimeError("DefaultCPUAllocator: can't allocate memory")))[1]
+
+
+def test_line_tells_whose_exception_it_is(capsys):
+    said = ended(capsys, lambda: yaml.safe_load(3))[1]
+    assert said.startswith("error: yaml cannot go on (AttributeError: ")
+    said = ended(capsys, lambda: Stage("images", 1, progress=3))[1]
+    assert said.startswith("error: a fault of dag-diffusion (TypeError: 'int' object is not callable)")
+
+
+def test_traceback_comes_above_the_line_when_it_is_asked_for(capsys, monkeypatch):
+    assert "Traceback" not in ended(capsys, raising(ValueError("wrong")))[1]
+    monkeypatch.setenv("DAG_DIFFUSION_DEBUG", "1")
+    said = ended(capsys, raising(ValueError("wrong")))[1]
+    assert said.startswith("Traceback")
+    assert said.endswith("\nerror: wrong\n")
+
+
+def test_what_stops_a_command_from_outside_keeps_its_own_code(capsys):
+    assert ended(capsys, raising(KeyboardInterrupt()))[0] == 130
+    assert ended(capsys, raising(StoppedError("stopped as asked")))[0] == 143
+    assert ended(capsys, raising(KilledError("killed", 9)))[0] == 137
+    assert ended(capsys, raising(typer.Exit(7)))[0] == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(KeyboardInterrupt(), 130), (typer.Abort(), 130), (BrokenPipeError(), 141), (KeyError("option"), 2)],
+    ids=lambda value: type(value).__name__,
+)
+def test_so_does_what_comes_before_or_after_a_command(monkeypatch, capfd, error, code):
+    monkeypatch.setattr(commands, "app", lambda **options: raising(error)())
+    kept = os.dup(1)
+    with pytest.raises(SystemExit) as stopped:
+        commands.main()
+    os.dup2(kept, 1)
+    os.close(kept)
+    assert stopped.value.code == code
+    assert "Traceback" not in capfd.readouterr().err
