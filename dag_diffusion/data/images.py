@@ -1,22 +1,39 @@
-"""Which files are images, and what a file of such bytes is called: whatever Pillow here can decode.
+"""Which files are images, what a file of such bytes is called, and how it is decoded: whatever Pillow here can.
+
+    file -> opened by its bytes -> decoded -> upright, by its EXIF data -> of a mode that converts -> eight bits
 
 Formats are asked of Pillow, not listed, so that one that a later Pillow or a plug-in learns is read as well.
 """
 
 import io
+import struct
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
-
-if TYPE_CHECKING:
-    pass
-
+from PIL import Image, UnidentifiedImageError
 
 # Pillow knows all but EPS by their first bytes and decodes none of them; an EPS is a program, for Ghostscript to run
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+PNG_START = b"\x89PNG\r\n\x1a\n"
+SEEN = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf"}  # chunks of a PNG that make what is seen
+GREY = ("1", "L", "LA", "La", "F")
+PLAIN = ("1", "L", "LA", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "I", "F")  # convert without fail
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by the orientation in EXIF data
+ORIENTED = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # records that Pillow reads it from
+MOST_FITTED = 64_000_000  # pixels when scaled to cover a square: of 224 pixels, one side 1,275 times the other
 SHOWN_AS = {"MPO": "JPEG"}  # two pictures of a stereo camera, the first of which is an ordinary JPEG
 
 # between one and two times its limit Pillow only warns; at the end of the list, so that a user's own filter comes first
@@ -45,9 +62,9 @@ def suffix_of(data: bytes) -> str:
         ValueError: it is no image that Pillow opens.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=image_formats()) as image:
+        with opened(data) as image:
             name = str(image.format)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow raises all of these
+    except Exception as error:  # see readable
         raise ValueError(f"it is not an image, or too large ({error}); remove its row") from error
     name = SHOWN_AS.get(name, name)
     own, registered = f".{name.lower()}", [s for s, n in Image.registered_extensions().items() if n == name]
@@ -58,15 +75,153 @@ class UnreadableImageError(ValueError):
     """A file that should be an image is none."""
 
 
+@contextmanager
+def readable(name: Path | str) -> Iterator[None]:
+    """Turn whatever Pillow raises at a broken file into an error that names it.
+
+    Its plug-ins raise what their parsers do, such as ``struct.error``, ``zlib.error``, KeyError and SyntaxError.
+
+    Raises:
+        UnreadableImageError: the file is missing, not an image, cut off, or too large to be one.
+    """
+    try:
+        yield
+    except (MemoryError, UnreadableImageError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableImageError(
+            f"{name} is too large: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which no program should "
+            "open unasked; shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        ) from error
+    except Exception as error:
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
+        raise UnreadableImageError(
+            f"{name} is not a readable image ({reason}); restore it, or remove the file and its row"
+        ) from error
+
+
+def opened(source: Path | bytes) -> Image.Image:
+    """An image of which only the header is read; by its bytes, not its name."""
+    try:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=image_formats())
+    except ValueError:
+        return Image.open(io.BytesIO(_without_words(source)), formats=image_formats())
+
+
+def decoded(source: Path | bytes, before_decoding: Callable[[Image.Image], Any] | None = None) -> Image.Image:
+    """An image, upright and of a mode that ``as_eight_bit`` converts; raises whatever Pillow does.
+
+    Args:
+        before_decoding: called with the image while only its header is read, such as to see how large it is.
+    """
+
+    def load(source: Path | bytes) -> Image.Image:
+        with opened(source) as image:
+            if before_decoding is not None:
+                before_decoding(image)
+            image.load()
+            return image
+
+    try:
+        image = load(source)
+    except ValueError as error:
+        if "PngImagePlugin" not in str(error) and "text chunks" not in str(error):
+            raise
+        before_decoding = None  # it has seen this header
+        image = load(_without_words(source))
+    return _convertible(upright(image))
+
+
+def _without_words(source: Path | bytes) -> bytes:
+    """A PNG without comments and colour profile, of which Pillow allows one megabyte each: the picture is whole.
+
+    Raises:
+        ValueError: it is no PNG, or cut off.
+    """
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    if not data.startswith(PNG_START):
+        raise UnidentifiedImageError("not an image")
+    kept, place = [PNG_START], len(PNG_START)
+    while place + 12 <= len(data):
+        (length,), kind = struct.unpack_from(">I", data, place), data[place + 4 : place + 8]
+        if kind in SEEN:
+            kept.append(data[place : place + 12 + length])
+        place += 12 + length
+    return b"".join(kept)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF data would have it turned; what else stands there, broken or not, is not touched."""
+    turn = UPRIGHT.get(_orientation(image))
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    for record in ORIENTED:  # else it would be turned once more
+        turned.info.pop(record, None)
+    return turned
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        found = image.getexif().get(0x0112, 1)
+    except Exception:  # a record that cannot be read turns nothing, as in every viewer
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def _convertible(image: Image.Image) -> Image.Image:
+    if image.mode == "P":  # its transparency may be an index or a table, which may not fit the palette
+        return image.convert("RGBA") if image.has_transparency_data else image
+    plain = image.mode in PLAIN or image.mode.startswith("I;16")
+    return image if plain else image.convert("RGB")
+
+
+class Header(NamedTuple):
+    """What the header of an image tells: pixels as it is shown, and whether it has no colours."""
+
+    height: int
+    width: int
+    grey: bool
+
+
+def header_of(source: Path | bytes) -> Header:
+    """Size and kind of an image that is not decoded; raises whatever Pillow does."""
+    with opened(source) as image:
+        turned = 5 <= _orientation(image) <= 8
+        width, height = image.size[::-1] if turned else image.size
+        return Header(height, width, image.mode in GREY or image.mode.startswith("I"))
+
+
+def fitted_pixels(image: Image.Image, edge: int) -> int:
+    """Pixels that an image has when it is scaled until its shorter side is ``edge``, as before a central crop.
+
+    Raises:
+        ValueError: they are too many for the memory of most machines; a strip is meant, small as its file may be.
+    """
+    short, long = sorted(image.size)
+    pixels = edge * edge * long // max(short, 1)
+    if pixels > MOST_FITTED:
+        raise ValueError(f"{image.width} x {image.height} pixels are too thin: {edge} high, they would be {pixels:,}")
+    return pixels
+
+
 def as_eight_bit(image: Image.Image, channels: int) -> np.ndarray:
     """Any image as ``(height, width, channels)`` uint8: grey, palette, 16-bit, CMYK and transparent ones included.
 
     Transparency is laid over white, as browsers and print do; a rotation in the EXIF data is applied.
     """
-    image = ImageOps.exif_transpose(image)
+    image = upright(image)
     if image.mode.startswith("I;16") or image.mode == "I":
-        image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).round().astype(np.uint8))
+        image = _sixteen_to_eight_bit(image)
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return array[..., None] if channels == 1 else array
+
+
+def _sixteen_to_eight_bit(image: Image.Image) -> Image.Image:
+    values, see_through = np.asarray(image, np.float64), image.info.get("transparency")
+    grey = (values / 257).clip(0, 255).round().astype(np.uint8)
+    if isinstance(see_through, int):
+        grey[values == see_through] = 255
+    return Image.fromarray(grey)

@@ -6,7 +6,6 @@ The rows make it an ordinary Hugging Face ``imagefolder``.  Labels are read from
 A set may hold ``selected.jsonl`` and no images: its rows are images of the pool that its ``pool.json`` names.
 """
 
-import io
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from .files import LOCK, read_json_object, require_writable, write_json
-from .images import UnreadableImageError, image_formats, image_suffixes
+from .images import decoded, image_suffixes, readable
 from .rows import METADATA, SELECTED, Row, difficulties_of, read_rows, require_inside, with_scores
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class Pool:
         return replace(self, rows=[self.rows[index] for index in chosen], encoded=encoded)
 
     def open(self, index: int, before_decoding: Callable[[Image.Image], Any] | None = None) -> Image.Image:
-        """The image of one row, decoded.
+        """The image of one row, decoded and turned upright by its EXIF data.
 
         Args:
             before_decoding: called with the image while only its header is read, such as to see how large it is.
@@ -105,23 +104,8 @@ class Pool:
             UnreadableImageError: the file is missing, not an image, cut off, or too large to be one; it is named.
         """
         name = self.path / self.rows[index]["file_name"]
-        try:
-            source = name if self.encoded is None else io.BytesIO(self.encoded[index])
-            with Image.open(source, formats=image_formats()) as image:
-                if before_decoding is not None:
-                    before_decoding(image)
-                image.load()
-                return image
-        except Image.DecompressionBombError as error:
-            raise UnreadableImageError(
-                f"{name} is too large: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which no program should "
-                "open unasked; shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
-            ) from error
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises all of these
-            reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
-            raise UnreadableImageError(
-                f"{name} is not a readable image ({reason}); restore it, or remove the file and its row"
-            ) from error
+        with readable(name):
+            return decoded(name if self.encoded is None else self.encoded[index], before_decoding)
 
 
 def read_pool(source: "str | Path | Dataset", *, scores: str | Path | None = None) -> Pool:

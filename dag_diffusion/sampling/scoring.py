@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from dag_diffusion.classifiers import Preprocessing, class_names_of, prepared_logits, preprocessing_of
 from dag_diffusion.data.class_names import match_classes
-from dag_diffusion.data.images import UnreadableImageError, as_eight_bit
+from dag_diffusion.data.images import UnreadableImageError, as_eight_bit, fitted_pixels
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import LABEL_FREE, MeasureName, as_measure, measure_named
 from dag_diffusion.progress import Progress, Stage
@@ -238,12 +238,14 @@ def fitted_image(pool: Pool, index: int, wanted: Iterable[Preprocessing]) -> dic
     """One image of a pool as each ``Preprocessing`` resizes and crops it, ``(1, channels, height, width)`` uint8.
 
     Raises:
-        UnreadableImageError: the file is no image.
+        UnreadableImageError: the file is no image, or so thin a strip that resizing it would fill the memory.
     """
+    wanted = list(wanted)
     with ExitStack() as held:
 
         def take_turns(image: Image.Image) -> None:
-            if image.width * image.height > LARGE:
+            fitted = max((fitted_pixels(image, max(each.height, each.width)) for each in wanted), default=0)
+            if max(image.width * image.height, fitted) > LARGE:
                 held.enter_context(ONE_LARGE_AT_A_TIME)
 
         image = pool.open(index, take_turns)
