@@ -1,5 +1,6 @@
 """Sharing: what is pushed comes back whole, by pull, by ``load_dataset`` and by ``from_pretrained``."""
 
+import io
 import json
 import os
 import re
@@ -619,3 +620,54 @@ def test_two_classes_of_one_name_and_missing_labels_are_told_apart(hub, tmp_path
     assert "'4': crane_4" in head
     assert "'2': LABEL_2" in head
     assert Path(pull("me/birds", tmp_path / "back").place).is_dir()
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+SPLITS = {"train/cat/0.png": b"", "train/dog/0.png": b"", "test/cat/0.png": b""}
+
+
+@pytest.mark.parametrize(
+    ("files", "outer"),
+    [
+        (SPLITS, "test, train"),
+        ({f"data/{name}": data for name, data in SPLITS.items()}, "data/test, data/train"),
+        ({"Training/cat/0.png": b"", "val_set/cat/0.png": b""}, "Training, val_set"),
+        ({"images/cat/0.png": b"", "images/dog/0.png": b""}, "images"),
+    ],
+)
+def test_folders_around_the_classes_are_taken_for_no_classes(hub, tmp_path, files, outer):
+    hub.put("me/splits", dict.fromkeys(files, png()))
+    with pytest.raises(ValueError, match=rf"classes in {outer}, which are no classes.*load_dataset\('me/splits'"):
+        pull("me/splits", tmp_path / "back")
+    for name in files:
+        (tmp_path / "local" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "local" / name).write_bytes(png())
+    with pytest.raises(ValueError, match=r"(?i)train|images"):
+        push(tmp_path / "local", "me/x", dry_run=tmp_path / "dry")
+    assert {path.name for path in tmp_path.iterdir()} <= {"local"}
+
+
+def test_class_called_like_a_split_stays_a_class_and_a_word_says_who_misreads_it(hub, tmp_path, caplog):
+    hub.put("me/vehicles", dict.fromkeys(["train/0.png", "bicycle/0.png", "bicycle/1.png"], png()))
+    back = read_pool(pull("me/vehicles", tmp_path / "back").place)
+    assert set(back.class_names.values()) == {"bicycle", "train"}
+    assert "`datasets` takes train/0.png for a split" in caplog.text
+
+
+def test_pictures_of_the_page_are_no_class(hub, tmp_path, caplog):
+    hub.put("me/pets", dict.fromkeys(["cat/0.png", "dog/0.png", "assets/banner.png", "docs/more/1.png"], png()))
+    back = read_pool(pull("me/pets", tmp_path / "back").place)
+    assert set(back.class_names.values()) == {"cat", "dog"}
+    assert "assets, docs" in caplog.text
+    assert not (tmp_path / "back/assets").exists()
+
+
+def test_rows_of_a_split_are_not_passed_over(hub, tmp_path):
+    hub.put("me/rows", {"train/0.png": png(), "train/metadata.jsonl": b"{}"})
+    with pytest.raises(ValueError, match=r"such as train/metadata\.jsonl"):
+        pull("me/rows", tmp_path / "back")

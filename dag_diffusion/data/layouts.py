@@ -12,7 +12,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +30,9 @@ RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # 
 LONGEST = 60  # letters of a class in a folder's name
 READ_BY_ALL = (".png", ".jpg", ".jpeg")  # timm reads no others
 SAMPLE = 50  # class folders that are looked into
+SPLIT_FOLDER = re.compile(rf"{SPLITS.pattern}([-_ .]?(set|split|data|images))?", re.IGNORECASE)
+WRAPPERS = {"data", "dataset", "datasets", "images", "imgs", "img", "photos", "pictures"}  # folders of class folders
+PAGES = {"assets", "doc", "docs", "figs", "figures", "media", "readme", "resources", "screenshots", "static"}
 
 
 def class_folders(class_names: Mapping[int, str]) -> dict[int, str]:
@@ -112,6 +115,25 @@ def _files(names: Sequence[PurePosixPath], labels: Sequence[int]) -> list[str]:
         files[place] = f"{numbers[labels[place]]:05d}{suffix}"
         numbers[labels[place]] += 1
     return files
+
+
+def folders_of_classes(names: Iterable[str]) -> list[str]:
+    """Folders that hold class folders instead of being classes, in a folder without rows; empty for a plain one.
+
+    These are splits such as ``train`` and ``val``, or one folder such as ``data`` around all others.  A folder called
+    ``train`` that holds images itself, or lies beside classes, is a class.
+
+    Args:
+        names: relative paths of its images, with forward slashes.
+    """
+    paths = [PurePosixPath(name) for name in names]
+    deep = {path.parts[0] for path in paths if len(path.parts) > 2}
+    tops = {path.parts[0] for path in paths if len(path.parts) > 1} - PAGES
+    if len(tops) == 1 and tops <= deep and next(iter(tops)).lower() in WRAPPERS:
+        (top,) = tops
+        inside = ["/".join(path.parts[1:]) for path in paths if len(path.parts) > 1 and path.parts[0] == top]
+        return [f"{top}/{name}" for name in folders_of_classes(inside)] or [top]
+    return sorted(tops) if tops & deep and all(map(SPLIT_FOLDER.fullmatch, tops)) else []
 
 
 def misreading(folder: Path, rows: Sequence[Row]) -> str:

@@ -15,10 +15,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, get_args
 
 from dag_diffusion.classifiers import PICKLES
-from dag_diffusion.data.dataset_cards import CARD, LABELS
+from dag_diffusion.data.dataset_cards import CARD, LABELS, write_labels
 from dag_diffusion.data.distilled_sets import put_in_place, require_free, require_not_current
 from dag_diffusion.data.files import held, json_lines, read_json_object, require_writable, write_atomically, write_json
 from dag_diffusion.data.images import image_suffixes
+from dag_diffusion.data.layouts import PAGES, folders_of_classes, misreading
 from dag_diffusion.data.pools import PROVENANCE, read_pool
 from dag_diffusion.data.rows import METADATA, names_elsewhere
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS
@@ -131,6 +132,7 @@ def _wanted(repo: str, kind: str, names: Sequence[str]) -> list[str]:
     if outside := [name for name in names if not PurePosixPath(name).parts or names_elsewhere(PurePosixPath(name))]:
         raise ValueError(f"{repo} has a file called {outside[0]!r}, which leads out of the folder; it is refused")
     wanted = [name for name in names if (_is_of_set if kind == "dataset" else _is_of_pipeline)(name)]
+    wanted = _without_pages(repo, wanted) if kind == "dataset" else wanted
     _warn_of(repo, names, PICKLES, "pickles, which may run any program when they are read")
     _warn_of(repo, names, CODE, "code, which runs only where you put it yourself")
     _require_set(repo, names, wanted) if kind == "dataset" else _require_pipeline(repo, names)
@@ -157,16 +159,42 @@ def _warn_of(repo: str, names: Sequence[str], suffixes: Sequence[str], what: str
 
 
 def _require_set(repo: str, names: Sequence[str], wanted: Sequence[str]) -> None:
-    images = [name for name in wanted if PurePosixPath(name).suffix.lower() in image_suffixes() and "/" in name]
-    tables = [name for name in names if PurePosixPath(name).suffix.lower() in TABLES]
-    if METADATA not in names and PROVENANCE in names:
+    if METADATA in names:
+        return
+    images = [name for name in wanted if _is_image(name) and "/" in name]
+    tables = [name for name in names if PurePosixPath(name).suffix.lower() in TABLES or _is_rows_of_split(name)]
+    if PROVENANCE in names:
         raise ValueError(f"{repo} is not complete, as when its push was cut off; its owner should push it again")
-    if METADATA not in names and (tables or not images):
+    way = f"load_dataset({repo!r}, split=...).save_to_disk(FOLDER)"
+    if tables or not images:
         seen = f"such as {tables[0]}, " if tables else ""
         raise ValueError(
-            f"{repo} is no folder of images ({seen}{len(images)} images); if `datasets` reads it, give "
-            f"load_dataset({repo!r}, split=...).save_to_disk(FOLDER) to the commands"
+            f"{repo} is no folder of images ({seen}{len(images)} images); if `datasets` reads it, give {way} to the "
+            "commands"
         )
+    if outer := folders_of_classes(images):
+        raise ValueError(
+            f"{repo} has its classes in {', '.join(outer)}, which are no classes themselves; give {way} to the commands"
+        )
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in image_suffixes()
+
+
+def _is_rows_of_split(name: str) -> bool:
+    """Whether it is ``train/metadata.jsonl``, from which alone the labels of a split are known."""
+    return "/" in name and PurePosixPath(name).name == METADATA
+
+
+def _without_pages(repo: str, names: Sequence[str]) -> list[str]:
+    """The files without those of folders whose pictures are for the page of a repository, and of no class."""
+    pages = sorted({top for name in names if "/" in name and (top := PurePosixPath(name).parts[0]) in PAGES})
+    classes = {PurePosixPath(name).parts[0] for name in names if "/" in name} - set(pages)
+    if METADATA in names or not pages or not classes:
+        return list(names)
+    logger.warning("not downloaded from %s: %s, whose images are of its page and no class", repo, ", ".join(pages))
+    return [name for name in names if PurePosixPath(name).parts[0] not in pages]
 
 
 def _require_pipeline(repo: str, names: Sequence[str]) -> None:
@@ -200,6 +228,9 @@ def _download(api: "HfApi", repo: str, kind: str, sha: str, wanted: Sequence[str
     for path in [path for path in folder.rglob("*") if not path.is_dir()]:
         if path.relative_to(folder).as_posix() not in names:
             path.unlink()
+    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):  # from the inside out
+        if not any(path.iterdir()):
+            path.rmdir()
 
 
 def _check(folder: Path, repo: str, kind: str, sha: str) -> None:
@@ -210,7 +241,11 @@ def _check(folder: Path, repo: str, kind: str, sha: str) -> None:
     try:
         if not (folder / METADATA).exists():  # a bare folder of class folders
             write_atomically(folder / METADATA, json_lines(read_pool(folder).rows))
-        provenance = read_pool(folder).provenance
+        pool = read_pool(folder)
     except ValueError as error:
         raise ValueError(f"{repo} is not a set as it should be: {str(error).replace(f'{folder}', repo)}") from error
-    write_json(folder / PROVENANCE, {**provenance, "hub": {"repo": repo, "revision": sha}})
+    if not (folder / LABELS).exists():
+        write_labels(folder, pool.rows)
+    if reason := misreading(folder, pool.rows):
+        logger.warning("%s is not read alike by all loaders: %s; `push` writes it in other names", repo, reason)
+    write_json(folder / PROVENANCE, {**pool.provenance, "hub": {"repo": repo, "revision": sha}})

@@ -23,7 +23,7 @@ from dag_diffusion.classifiers import PICKLES
 from dag_diffusion.data.dataset_cards import CARD, configs_in, is_as_written, with_configs, write_labels
 from dag_diffusion.data.files import json_lines, read_json_object, write_atomically, write_json
 from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of
-from dag_diffusion.data.layouts import placements
+from dag_diffusion.data.layouts import folders_of_classes, placements
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
 from dag_diffusion.data.rows import METADATA, Row, with_columns
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, read_soft_labels, with_other_names
@@ -93,6 +93,7 @@ def gather_set(
     """
     pool = read_pool(source)
     home = pool.listing or pool.path
+    require_class_folders(pool)
     require_complete(pool)
     places = placements(pool.rows, pool.class_names)
     rows = [_placed(pool, index, folder / place, folder, copy) for index, place in enumerate(places)]
@@ -114,6 +115,21 @@ def _write_card(source: Path, folder: Path, card: str) -> None:
     found = path.read_text("utf-8") if path.is_file() else ""
     text = with_configs(found, configs_in(card)) if found and not is_as_written(found) else card
     write_atomically(folder / CARD, text.encode())
+
+
+def require_class_folders(pool: Pool) -> None:
+    """Check that the folders of a pool without rows are classes.
+
+    Raises:
+        ValueError: they are splits, or hold the class folders.
+    """
+    if pool.encoded is not None or pool.listing is not None or (pool.path / METADATA).exists():
+        return
+    if outer := folders_of_classes(row["file_name"] for row in pool.rows):
+        raise ValueError(
+            f"{pool.path} has its classes in {', '.join(outer)}, which are no classes themselves; give one of them, "
+            f"such as {pool.path / outer[0]}"
+        )
 
 
 def require_complete(pool: Pool) -> None:
