@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from dag_diffusion import PoolConfig, embedded, fill_pool, pull, push, read_pool, subsample, write_distilled_set
 from dag_diffusion.cli.commands import app
-from dag_diffusion.data.dataset_cards import is_as_written
+from dag_diffusion.data.dataset_cards import is_as_written, renew_card
 from dag_diffusion.data.files import json_lines
 from dag_diffusion.evaluation.soft_labels import read_soft_labels, write_soft_labels
 from dag_diffusion.hub.staging import without_local_paths
@@ -671,3 +671,14 @@ def test_rows_of_a_split_are_not_passed_over(hub, tmp_path):
     hub.put("me/rows", {"train/0.png": png(), "train/metadata.jsonl": b"{}"})
     with pytest.raises(ValueError, match=r"such as train/metadata\.jsonl"):
         pull("me/rows", tmp_path / "back")
+
+
+def test_card_of_a_set_that_was_pulled_follows_new_scores(hub, chosen, tmp_path):
+    push(chosen, "me/small")
+    back = read_pool(pull("me/small", tmp_path / "back").place)
+    rows = [row | {"difficulty": 0.125} for row in back.rows]
+    (back.path / "metadata.jsonl").write_bytes(json_lines(rows))
+    renew_card(back.path, rows, back.provenance)
+    assert is_as_written((back.path / "README.md").read_text("utf-8"))
+    data = datasets.load_dataset(str(back.path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert set(data["difficulty"]) == {0.125}

@@ -3,11 +3,13 @@
 import json
 import os
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
 from datasets import disable_progress_bars, load_dataset
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from timm.data import create_dataset
 from torchvision.datasets import ImageFolder
@@ -16,12 +18,16 @@ from dag_diffusion import push, read_pool, write_distilled_set
 from dag_diffusion.data.class_names import folder_names
 from dag_diffusion.data.dataset_cards import describe, is_as_written, renew_card
 from dag_diffusion.data.files import json_lines
-from dag_diffusion.data.layouts import misreading
+from dag_diffusion.data.layouts import are_read_alike, class_folders, misreading, placements
 from dag_diffusion.generation.plan import PoolConfig, plan
 
 disable_progress_bars()
 DOCS = Path(__file__).parent.parent / "docs"
-NETTE = ("n01440764_10026.JPEG", "ILSVRC2012_val_00000293.JPEG")
+FILES = {
+    "ImageNette's files": ("n01440764_10026.JPEG", "ILSVRC2012_val_00000293.JPEG"),
+    "shards of a class data": ("photo-00000-of-00002.png", "photo-00001-of-00002.png"),
+    "nested folders": ("images/0.png", "images/1.png"),  # Tiny-ImageNet's
+}
 KINDS = {
     "in alphabetical order": ["Ankle boot", "Bag"],
     "in another order": ["T-shirt/top", "Trouser", "Pullover"],
@@ -30,6 +36,8 @@ KINDS = {
     "numbers": [str(number) for number in range(12)],
     "numbers with gaps": ["7", "3", "11"],
     "ImageNette's files": ["n01440764", "n02102040"],
+    "shards of a class data": ["data", "door"],
+    "nested folders": ["n01443537", "n01629819"],
     "one class": ["Bag"],
     "one class called train": ["train"],
     "differ in case": ["Cat", "cat", "CAT"],
@@ -56,7 +64,7 @@ def rows_with_images(folder: Path, files: dict[str, tuple[int, str]]) -> list[di
 def pool_of(folder: Path, kind: str) -> dict[int, tuple[int, str]]:
     """A pool whose folders are called like its classes; label and class name by grey level."""
     names = dict(enumerate(KINDS[kind]))
-    files = NETTE if "ImageNette" in kind else ("00000.png", "00001.png")
+    files = FILES.get(kind, ("00000.png", "00001.png"))
     folders = folder_names(names)
     found = {f"{folders[label]}/{file}": (label, name) for label, name in names.items() for file in files}
     rows_with_images(folder, found)
@@ -137,6 +145,24 @@ def test_the_docs_have_the_table(found):
         cells = [kind, shown, *("right" if ok else "wrong" for ok in ways.values())]
         lines.append(f"| {' | '.join(cells)} |")
     assert "\n".join(lines) in (DOCS / "how-to/load.md").read_text("utf-8")
+
+
+@given(st.dictionaries(st.integers(0, 10**6), st.text(), min_size=1))
+def test_folders_of_any_classes_are_read_alike(class_names):
+    assert are_read_alike(class_folders(class_names))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.text(), st.text()), min_size=1),
+)
+def test_images_of_any_names_get_places_of_their_own(found):
+    class_names = {label: folder for label, folder, _ in found}
+    rows = [{"label": label, "file_name": f"{folder}/{file}"} for label, folder, file in found]
+    places = [PurePosixPath(place) for place in placements(rows, class_names)]
+    assert len(set(places)) == len(places)
+    assert all(len(place.parts) == 2 for place in places)
+    assert are_read_alike({label: place.parts[0] for (label, *_), place in zip(found, places, strict=True)})
+    assert placements(rows, class_names) == list(map(str, places))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -83,8 +83,10 @@ def with_configs(edited: str, configs: Sequence[Mapping[str, Any]] | None) -> st
 
 
 def configs_in(card: str) -> list[dict[str, Any]] | None:
-    """The ``configs`` of a card that ``is_as_written``; None if it has none, as that of a pipeline."""
-    return yaml.safe_load(card.split("\n---\n")[0].removeprefix("---\n")).get("configs")
+    """The ``configs`` of a card; None if it has none, as that of a pipeline."""
+    from huggingface_hub import DatasetCard
+
+    return DatasetCard(card).data.get("configs")
 
 
 def configs_of(rows: Sequence[Row], provenance: Mapping[str, Any], contents: str) -> list[dict[str, Any]]:

@@ -26,7 +26,8 @@ SPLITS = re.compile(
     re.IGNORECASE,
 )
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._~'()+-]*(?<![ .])")  # the same on every disk, in every pattern and address
-RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # devices of Windows
+SHARD = re.compile(r"-\d{5}-of-\d{5}")  # in a folder ``data`` the part of a split of that name
+RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # devices of Windows
 LONGEST = 60  # letters of a class in a folder's name
 READ_BY_ALL = (".png", ".jpg", ".jpeg")  # timm reads no others
 SAMPLE = 50  # class folders that are looked into
@@ -60,12 +61,9 @@ def _ascii(name: str) -> str:
 def are_read_alike(folders: Mapping[int, str]) -> bool:
     """Whether every loader finds these classes, in the order of their labels."""
     ordered = [folders[label] for label in sorted(folders)]
-    natural = [_natural(name) for name in ordered]
-    return (
-        all(map(_is_plain, ordered))
-        and all(one < two for one, two in pairwise(ordered))
-        and all(one < two for one, two in pairwise(natural))
-    )
+    if not all(map(_is_plain, ordered)):
+        return False
+    return all(one < two and _natural(one) < _natural(two) for one, two in pairwise(ordered))
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -74,7 +72,11 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _is_plain(name: str) -> bool:
-    return bool(PLAIN.fullmatch(name)) and not SPLITS.search(name) and not RESERVED.match(name)
+    return bool(PLAIN.fullmatch(name)) and not any(one.search(name) for one in (SPLITS, SHARD, RESERVED))
+
+
+def _is_split(name: PurePosixPath) -> bool:
+    return any(map(SPLITS.search, name.parts)) or bool(SHARD.search(name.name))
 
 
 def placements(rows: Sequence[Row], class_names: Mapping[int, str]) -> list[str]:
@@ -145,7 +147,7 @@ def misreading(folder: Path, rows: Sequence[Row]) -> str:
     folders = _folders_of(names, [row["label"] for row in rows])
     if folders is None:
         return "its classes have no folder each, so that torchvision and timm take other folders for classes"
-    if split := next((str(name) for name in names if any(map(SPLITS.search, name.parts))), None):
+    if split := next((str(name) for name in names if _is_split(name)), None):
         return f"`datasets` takes {split} for a split of its own and may load nothing else"
     if not are_read_alike(folders):
         return "its folders are sorted otherwise than its labels, which torchvision, timm and keras number anew"
