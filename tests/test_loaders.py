@@ -239,3 +239,10 @@ def test_card_that_cannot_be_read_stays_as_it_is(tmp_path, caplog):
     write_distilled_set(read_pool(tmp_path / "pool"), [1], tmp_path / "set", overwrite=True)
     assert "YAML" in caplog.text
     assert (tmp_path / "set/README.md").read_text() == "---\n: [\n---\n"
+
+
+def test_images_without_suffix_get_that_of_their_contents(tmp_path):
+    rows_with_images(tmp_path / "pool", {"Bag/0": (0, "Bag"), "Bag/1": (0, "Bag")})
+    write_distilled_set(read_pool(tmp_path / "pool"), [0, 1], tmp_path / "set")
+    assert sorted(path.name for path in (tmp_path / "set/Bag").iterdir()) == ["0.png", "1.png"]
+    assert all(load(tmp_path / "set", str(tmp_path / "cache")) for load in WAYS.values())

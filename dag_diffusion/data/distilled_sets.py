@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 from .dataset_cards import CARD, describe
 from .files import LOCK, held, json_lines, require_writable, write_atomically
 from .images import UnreadableImageError, suffix_of
-from .layouts import placements
+from .layouts import placements, with_suffix
 from .pools import PROVENANCE, Pool, read_pool, require_writable_target, write_provenance
 from .rows import METADATA, SELECTED, Row, with_columns
 
@@ -225,6 +225,7 @@ def _placed(pool: Pool, index: int, folder: Path, place: str, files: str) -> Row
     if pool.encoded is not None:
         place = _written(pool, index, folder, place)
     else:
+        place = with_suffix(place, pool.path / name)
         (shutil.copyfile if files == "copy" else _link)(pool.path / name, folder / place)
     return with_columns(pool.rows[index], {"file_name": place, "source": name})
 

@@ -13,11 +13,12 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from .class_names import folder_names
-from .images import image_suffixes
+from .images import image_suffixes, suffix_of
 from .rows import Row
 
 # words that ``datasets`` makes a split of, and timm a root; whole words of a folder's or a file's name
@@ -117,6 +118,15 @@ def _files(names: Sequence[PurePosixPath], labels: Sequence[int]) -> list[str]:
         files[place] = f"{numbers[labels[place]]:05d}{suffix}"
         numbers[labels[place]] += 1
     return files
+
+
+def with_suffix(place: str, file: Path) -> str:
+    """The place of an image with its suffix, which is that of its contents if its name has none."""
+    if PurePosixPath(place).suffix:
+        return place
+    with suppress(ValueError):  # what is no image stays as it is
+        return place + suffix_of(file.read_bytes())
+    return place
 
 
 def folders_of_classes(names: Iterable[str]) -> list[str]:

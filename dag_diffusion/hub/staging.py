@@ -23,7 +23,7 @@ from dag_diffusion.classifiers import PICKLES
 from dag_diffusion.data.dataset_cards import CARD, configs_in, is_as_written, with_configs, write_labels
 from dag_diffusion.data.files import json_lines, read_json_object, write_atomically, write_json
 from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of
-from dag_diffusion.data.layouts import folders_of_classes, placements
+from dag_diffusion.data.layouts import folders_of_classes, placements, with_suffix
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
 from dag_diffusion.data.rows import METADATA, Row, with_columns
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, read_soft_labels, with_other_names
@@ -96,7 +96,7 @@ def gather_set(
     require_class_folders(pool)
     require_complete(pool)
     places = placements(pool.rows, pool.class_names)
-    rows = [_placed(pool, index, folder / place, folder, copy) for index, place in enumerate(places)]
+    rows = [_placed(pool, index, folder, place, copy) for index, place in enumerate(places)]
     provenance = without_local_paths(pool.provenance) or UNKNOWN
     teacher = _gather_soft_labels(home, folder, pool, rows)
     write_json(folder / PROVENANCE, provenance)
@@ -169,11 +169,13 @@ def _error_of(pool: Pool, index: int) -> UnreadableImageError | None:
     return None
 
 
-def _placed(pool: Pool, index: int, target: Path, folder: Path, copy: bool) -> Row:
+def _placed(pool: Pool, index: int, folder: Path, place: str, copy: bool) -> Row:
     """Put one image into the folder; its row."""
     row = pool.rows[index]
     if pool.encoded is not None:
-        target = target.with_suffix(suffix_of(pool.encoded[index]))
+        target = (folder / place).with_suffix(suffix_of(pool.encoded[index]))
+    else:
+        target = folder / with_suffix(place, pool.path / row["file_name"])
     target.parent.mkdir(parents=True, exist_ok=True)
     if pool.encoded is not None:
         target.write_bytes(pool.encoded[index])
