@@ -1,9 +1,14 @@
 """Files exist whole or not at all; JSON that others can read; one run at a time in a folder."""
 
 import json
+import math
 import os
+from enum import Enum
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -12,8 +17,10 @@ from dag_diffusion.data.files import (
     json_lines,
     locked,
     read_json_object,
+    recorded,
     require_writable,
     write_atomically,
+    write_config,
     write_image,
     write_json,
 )
@@ -47,12 +54,48 @@ def test_rows_come_back_from_their_lines(rows):
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_numbers_that_json_lacks_are_refused_and_leave_no_file(tmp_path, number):
+def test_rows_with_numbers_that_json_lacks_are_refused(number):
     with pytest.raises(ValueError, match="JSON"):
         json_lines([{"difficulty": number}])
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "x.json", number)
-    assert not list(tmp_path.iterdir())
+
+
+class Spacing(Enum):
+    LEADING = "leading"
+
+
+ODD = st.recursive(
+    JSON | st.floats() | st.sampled_from([np.int64(3), np.float32("-inf"), np.array([1.0, np.nan]), np.True_])
+    | st.sampled_from([Spacing.LEADING, Path("a/b"), torch.float32, {1, 2}, torch.tensor([1])]),
+    lambda v: st.lists(v, max_size=3) | st.tuples(v) | st.dictionaries(st.text() | st.integers(), v, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+def strict(text):
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@given(ODD)
+def test_any_record_is_json_for_every_reader_and_compares_equal_when_read(value):
+    text = json.dumps(recorded(value))
+    assert recorded(strict(text)) == strict(text) == json.loads(json.dumps(recorded(value)))
+
+
+def test_record_keeps_what_json_lacks_in_words(tmp_path):
+    value = {"clipped": -math.inf, "loss": math.nan, "spacing": Spacing.LEADING, "seed": np.int64(3), "at": Path("a/b")}
+    write_json(tmp_path / "x.json", value)
+    assert strict((tmp_path / "x.json").read_text()) == {
+        "clipped": "-Infinity", "loss": "NaN", "spacing": "leading", "seed": 3, "at": "a/b",
+    }  # fmt: skip
+
+
+def test_configuration_keeps_its_infinities_as_numbers(tmp_path):
+    value = {"clipped": -math.inf, "most": [math.inf, 1.5], "name": 'to "Infinity" -Infinity\\', "none": math.nan}
+    write_config(tmp_path / "x.json", value)
+    assert strict((tmp_path / "x.json").read_text()) == value | {"none": None}
 
 
 def test_json_object_comes_back(tmp_path):

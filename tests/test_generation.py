@@ -1,12 +1,14 @@
 """Filling a pool: the same images from any process, nothing lost or doubled by a kill, nothing overwritten."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from pools_on_disk import content
@@ -145,6 +147,17 @@ def test_resume_with_other_settings_says_which_differ(tmp_path, pipeline):
     fill_pool(pipeline, tmp_path / "pool", SMALL)
     with pytest.raises(ValueError, match=r"settings\.seed was 0 and is now 1"):
         fill_pool(pipeline, tmp_path / "pool", replace(SMALL, seed=1), resume=True)
+
+
+def test_solver_whose_settings_json_has_no_number_for_fills_and_resumes_a_pool(tmp_path, pipeline):
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    assert pipeline.scheduler.config.lambda_min_clipped == -math.inf
+    pool = fill_pool(pipeline, tmp_path / "pool", SMALL)
+    assert pool.provenance["scheduler"]["lambda_min_clipped"] == "-Infinity"
+    assert len(fill_pool(pipeline, tmp_path / "pool", SMALL, resume=True)) == 9
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config, lambda_min_clipped=-5.1)
+    with pytest.raises(ValueError, match=r"scheduler\.lambda_min_clipped was '-Infinity' and is now -5\.1"):
+        fill_pool(pipeline, tmp_path / "pool", SMALL, resume=True)
 
 
 def test_second_run_on_one_folder_is_refused(tmp_path, pipeline):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageFeature
+from diffusers import DPMSolverMultistepScheduler
 from huggingface_hub import constants
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 from PIL import Image
@@ -188,6 +190,16 @@ def test_pipeline_comes_back_and_its_card_shows_our_class(hub, tmp_path):
     assert again.class_names == NAMES
     assert again.classifier is not None
     assert not list((tmp_path / "back").rglob("*.py"))
+
+
+def test_infinite_settings_of_a_scheduler_are_strict_json_and_come_back(tmp_path):
+    pipeline = tiny_pipeline()
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    push(pipeline, "me/dit", dry_run=tmp_path / "sent")
+    for file in (tmp_path / "sent").rglob("*.json"):
+        json.loads(file.read_text(), parse_constant=pytest.fail)
+    again = DPMSolverMultistepScheduler.from_pretrained(tmp_path / "sent", subfolder="scheduler")
+    assert again.config.lambda_min_clipped == -math.inf
 
 
 def test_pipelines_own_method_ships_guide_code_and_card_and_takes_no_token(hub):

@@ -7,9 +7,12 @@ A rename within a folder happens at once or not, so that a kill or a full disk l
 
 import io
 import json
+import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN')  # and texts, whose words stay
+STRICT = {"Infinity": "1e999", "-Infinity": "-1e999", "NaN": "null"}
 LOCK = ".lock"  # in a folder while a run works on it
 
 
@@ -42,12 +47,45 @@ def write_image(path: Path, image: "Image.Image") -> None:
 
 def json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Rows as JSON lines, non-finite numbers refused since other readers reject them."""
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
+    return "".join(
+        json.dumps(row, ensure_ascii=False, allow_nan=False, default=recorded) + "\n" for row in rows
+    ).encode()
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, non-finite numbers refused."""
-    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    """Write a record as indented JSON that every reader takes; see ``recorded``."""
+    write_atomically(path, (json.dumps(recorded(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def recorded(value: Any) -> Any:
+    """A value as JSON has it, so that it compares equal when it is read again.
+
+    Infinities and NaN, which JSON lacks, become the words ``Infinity``, ``-Infinity`` and ``NaN``; numbers and arrays
+    of numpy plain ones; members of an Enum their values; whatever else is no JSON, such as a path, its text.
+    """
+    if isinstance(value, Enum):
+        return recorded(value.value)
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str | int | None) else str(key): recorded(one) for key, one in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(map(recorded, value), key=str)
+    if isinstance(value, list | tuple):
+        return [recorded(one) for one in value]
+    if hasattr(value, "tolist"):  # of numpy or torch, which are not imported for the sake of a question
+        return recorded(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(float(value))
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def write_config(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a model's configuration so that its own library reads the same numbers from it.
+
+    An infinity becomes ``1e999``: JSON by its grammar, and infinite to every reader that knows infinities, where
+    Python's own ``Infinity`` is none.  NaN, for which there is no such number, becomes null.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    write_atomically(path, (NUMBERS.sub(lambda found: STRICT.get(found[0], found[0]), text) + "\n").encode())
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

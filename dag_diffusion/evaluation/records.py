@@ -18,7 +18,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dag_diffusion.data.files import differences, held, read_json_object, require_writable, write_atomically, write_json
+from dag_diffusion.data.files import (
+    differences,
+    held,
+    read_json_object,
+    recorded,
+    require_writable,
+    write_atomically,
+    write_json,
+)
 
 from .comparisons import Row
 from .results import Result, results_of
@@ -78,7 +86,7 @@ def evaluation_record(path: Path, settings: Mapping[str, Any]) -> Iterator[Evalu
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with held(path.with_name(f".{path.name}.lock"), path):
-            yield EvaluationRecord(path, *_begun(path, json.loads(json.dumps(settings))))
+            yield EvaluationRecord(path, *_begun(path, json.loads(json.dumps(recorded(settings)))))
     finally:
         if new_folder and not any(path.parent.iterdir()):  # a mistake was found before the first training
             path.parent.rmdir()

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from dag_diffusion.data.files import differences
+from dag_diffusion.data.files import differences, recorded
 from dag_diffusion.identity import digest_of
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 
@@ -37,7 +37,7 @@ def provenance_of(
         extra_guides: as the pipeline takes them.
     """
     source = source or _path_of(pipeline) or type(pipeline).__name__
-    return {
+    record = {
         "format": FORMAT,
         "pipeline": source,
         "guide": _guide_name(pipeline, source),
@@ -49,6 +49,7 @@ def provenance_of(
         "versions": versions(),
         "extra_guides": [_name_and_digest(guide) for guide in extra_guides],
     }
+    return recorded(record)
 
 
 def versions() -> dict[str, str]:
@@ -63,7 +64,7 @@ def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder
         ValueError: it was not; up to five settings that differ are named.
     """
     keys = ("pipeline", "guide", *PARTS, "dtype", "scheduler", "settings", "classes")
-    before, after = ({k: json.loads(json.dumps(p.get(k))) for k in keys} for p in (old, new))
+    before, after = ({k: json.loads(json.dumps(recorded(p.get(k)))) for k in keys} for p in (old, new))
     differing = list(differences(before, after))
     if differing:
         raise ValueError(
@@ -94,4 +95,5 @@ def _path_of(pipeline: DifficultyGuidedPipeline) -> str | None:
 
 
 def _json_values(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in config.items() if not k.startswith("_") and isinstance(v, bool | int | float | str | None)}
+    plain = {name: recorded(value) for name, value in config.items() if not name.startswith("_")}
+    return {name: value for name, value in plain.items() if not isinstance(value, list | dict)}

@@ -21,7 +21,7 @@ from PIL import Image
 
 from dag_diffusion.classifiers import PICKLES
 from dag_diffusion.data.dataset_cards import CARD, configs_in, is_as_written, with_configs, write_labels
-from dag_diffusion.data.files import json_lines, read_json_object, write_atomically, write_json
+from dag_diffusion.data.files import json_lines, read_json_object, write_atomically, write_config, write_json
 from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of
 from dag_diffusion.data.layouts import folders_of_classes, placements, with_suffix
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
@@ -234,7 +234,7 @@ def gather_pipeline(
     parts = {name: kind[1] for name, kind in index.items() if name[:1] != "_" and _is_part(kind)}
     if strange := [name for name in parts if PurePath(name).name != name]:
         raise ValueError(f"{source / INDEX} names the part {strange[0]!r}, which is no folder in it; mend the name")
-    write_json(folder / INDEX, {**_without_origin(index), "_class_name": "DifficultyGuidedPipeline"})
+    write_config(folder / INDEX, {**_without_origin(index), "_class_name": "DifficultyGuidedPipeline"})
     table = [_gather_part(source / name, folder / name, kind, copy) for name, kind in parts.items()]
     write_atomically(folder / PIPELINE_CODE, CODE.encode())
     names = index.get("id2label") or {}
@@ -260,7 +260,7 @@ def _gather_part(source: Path, folder: Path, kind: str, copy: bool) -> dict[str,
         shutil.copyfile(file, folder / file.name) if copy else (folder / file.name).symlink_to(file.resolve())
     for file in files:
         if file.name in CONFIGS or file.name.endswith(".safetensors.index.json"):
-            write_json(folder / file.name, _without_origin(read_json_object(file)))
+            write_config(folder / file.name, _without_origin(read_json_object(file)))
     count = sum(map(_parameters, weights))
     return {"name": source.name, "kind": kind, "parameters": f"{count:,}" if count else ""}
 
