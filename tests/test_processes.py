@@ -2,12 +2,16 @@
 
 import os
 import signal
+import threading
 
 import pytest
+from accelerate import PartialState
 from pools_on_disk import content
 from warm import Command, Module, interpreter
 
+from dag_diffusion.cli.console import report_user_errors
 from dag_diffusion.generation.processes import (
+    MEETING,
     fail_together,
     is_main_process,
     is_started,
@@ -69,9 +73,52 @@ def test_process_alone_speaks_and_fails_by_its_own_error():
         raise KeyError("lost")
 
 
-def test_only_the_first_of_several_speaks(monkeypatch):
-    monkeypatch.setenv("RANK", "1")
+@pytest.fixture
+def launched(monkeypatch):
+    """The environment of the second process that torchrun starts."""
+    for name in MEETING:
+        monkeypatch.setenv(name, {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "WORLD_SIZE": "2"}.get(name, "1"))
+
+
+def test_only_the_first_of_several_speaks(launched):
+    assert is_started()
     assert not is_main_process()
+
+
+LEFT_BEHIND = [
+    {"PMI_SIZE": "4", "PMI_RANK": "1"},
+    {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "1"},
+    {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"},
+    {"LOCAL_RANK": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "1"},
+]
+
+
+@pytest.mark.parametrize("left", LEFT_BEHIND, ids=lambda left: next(iter(left)))
+def test_process_waits_for_nobody_whom_no_launcher_has_started(monkeypatch, left):
+    PartialState._reset_state()
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    try:
+        assert this_process().num_processes == 1
+        assert is_main_process()
+        assert all(os.environ[name] == value for name, value in left.items())  # others may need it
+    finally:
+        PartialState._reset_state()
+
+
+def test_command_that_shares_no_work_sees_nothing_of_a_launcher(launched):
+    seen = []
+    report_user_errors(lambda: seen.append(is_started()), shared=True)()
+    report_user_errors(lambda: seen.append(is_started()))()
+    assert seen == [True, False]
+
+
+def test_process_that_waits_says_for_whom(launched, monkeypatch):
+    monkeypatch.setattr("dag_diffusion.generation.processes.MEETING_SECONDS", 0.0)
+    told = threading.Event()
+    monkeypatch.setattr("dag_diffusion.generation.processes.logger.warning", lambda *text: told.set())
+    monkeypatch.setattr("accelerate.PartialState", lambda **options: told.wait(10))
+    assert this_process() is True
 
 
 def test_stop_signal_is_noted_and_the_former_handler_comes_back():

@@ -60,10 +60,12 @@ def options(
 COMMANDS: tuple[Callable[..., None], ...] = (
     run, generate, status, train_probe, find_modes, score, subsample, show_target, evaluate, report, serve, push, pull,
 )  # fmt: skip
+SHARED = ("generate",)  # commands that several processes may work on
 EXPANDED = {command.__name__: expand_fields(command) for command in COMMANDS}
 OPTION_NAMES = {name for command in EXPANDED.values() for name in inspect.signature(command).parameters}
 for name, command in EXPANDED.items():
-    app.command("app" if name == "serve" else None)(report_user_errors(command, OPTION_NAMES))
+    reported = report_user_errors(command, OPTION_NAMES, shared=name in SHARED)
+    app.command("app" if name == "serve" else None)(reported)
 add_config_options(app)
 
 

@@ -15,6 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from dag_diffusion.generation.processes import (
+    FailedElsewhereError,
+    KilledError,
+    StoppedError,
+    is_main_process,
+    work_alone,
+)
+
 from .errors import line_of, show_traceback
 
 if TYPE_CHECKING:
@@ -26,12 +34,21 @@ if TYPE_CHECKING:
 QUIET_SECONDS = 600.0  # a batch of large images may take minutes; after ten, a run has most likely ended
 
 
-def report_user_errors(command: Callable[..., None], options: Collection[str] = ()) -> Callable[..., None]:
-    """The command, whose errors of the user become one line and exit code 2; ``options`` are names that it may say."""
+def report_user_errors(
+    command: Callable[..., None], options: Collection[str] = (), *, shared: bool = False
+) -> Callable[..., None]:
+    """The command, whose errors become one line and exit code 2.
+
+    Args:
+        options: names of parameters that a message may say as options.
+        shared: several processes may work on it, as a launcher says in the environment; others see nothing of it.
+    """
 
     @wraps(command)
     def reported(**values: Any) -> None:
         with user_errors(options):
+            if not shared:
+                work_alone()
             command(**values)
 
     return reported
@@ -40,8 +57,6 @@ def report_user_errors(command: Callable[..., None], options: Collection[str] = 
 @contextmanager
 def user_errors(options: Collection[str] = ()) -> Iterator[None]:
     """Turn whatever is raised into one line and exit code 2; what stops a command from outside keeps its own code."""
-    from dag_diffusion.generation.processes import FailedElsewhereError, KilledError, StoppedError, is_main_process
-
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OptionsFormatter("%(levelname)s: %(message)s", options))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -21,8 +21,16 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
 
+logger = logging.getLogger(__name__)
+MEETING_SECONDS = 20.0  # after which a process says for whom it waits
 SHUTDOWN_SECONDS = 600  # a batch may take so long after a SIGTERM to the launcher; torchrun's own 30 s are too short
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGHUP}
+MEETING = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+LAUNCHED = (  # what accelerate takes for several processes, of torchrun, Open MPI, MPICH and MVAPICH
+    *MEETING, "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE",
+    "OMPI_COMM_WORLD_LOCAL_RANK", "PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS", "MPI_LOCALRANKID", "MV2_COMM_WORLD_SIZE",
+    "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_RANK",
+)  # fmt: skip
 PRELOADED = ["dag_diffusion.generation.filling", "dag_diffusion.pipelines.difficulty_guided", "dag_diffusion.loading"]
 
 
@@ -49,7 +57,32 @@ def this_process() -> "PartialState":
 
     # without this word accelerate takes each of several processes on CPUs for the only one; and the usual ten to thirty
     # minutes are too short for others to wait while the first looks through a large pool
-    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(hours=12))
+    with _told_if_nobody_comes() if is_started() else _without(LAUNCHED):
+        return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(hours=12))
+
+
+@contextmanager
+def _without(names: Sequence[str]) -> Iterator[None]:
+    """Keep variables out of the environment for a moment, in which accelerate looks at it."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+@contextmanager
+def _told_if_nobody_comes() -> Iterator[None]:
+    """Say for whom this process waits, if it does so for long."""
+    rank, count = (os.environ[name] for name in ("RANK", "WORLD_SIZE"))
+    text = "process %s of %s waits for the others at %s; start them, or unset WORLD_SIZE to work alone"
+    teller = threading.Timer(MEETING_SECONDS, logger.warning, (text, rank, count, os.environ["MASTER_ADDR"]))
+    teller.daemon = True
+    teller.start()
+    try:
+        yield
+    finally:
+        teller.cancel()
 
 
 @contextmanager
@@ -113,13 +146,23 @@ def stop_signal() -> Iterator[threading.Event]:
 
 
 def is_started() -> bool:
-    """Whether this process is one of several that accelerate, torchrun or ``launch`` has started."""
-    return "LOCAL_RANK" in os.environ
+    """Whether this process is one of several that accelerate, torchrun or ``launch`` has started.
+
+    They say who it is and where to meet.  Others leave a part of that behind, in a shell of srun, a notebook's machine
+    or a pod of Kubeflow, where nobody would come to the meeting.
+    """
+    return all(name in os.environ for name in MEETING)
+
+
+def work_alone() -> None:
+    """Forget what launchers left in the environment: a command that shares no work waits for nobody."""
+    for name in LAUNCHED:
+        os.environ.pop(name, None)
 
 
 def is_main_process() -> bool:
     """Whether this process, of all that were started, is the one to say what all would."""
-    return os.environ.get("RANK", "0") == "0"
+    return not is_started() or os.environ["RANK"] == "0"
 
 
 def leave_process_group() -> None:
