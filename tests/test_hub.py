@@ -677,6 +677,9 @@ def test_pictures_of_the_page_are_no_class(hub, tmp_path, caplog):
     assert set(back.class_names.values()) == {"cat", "dog"}
     assert "assets, docs" in caplog.text
     assert not (tmp_path / "back/assets").exists()
+    write_images(tmp_path / "local", {"cat": 1, "dog": 1, "assets": 1}, metadata=False)
+    with pytest.raises(ValueError, match="pictures in assets beside its classes; move them out"):
+        push(tmp_path / "local", "me/x", dry_run=tmp_path / "dry")
 
 
 def test_rows_of_a_split_are_not_passed_over(hub, tmp_path):

@@ -29,12 +29,25 @@ SPLITS = re.compile(
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._~'()+-]*(?<![ .])")  # the same on every disk, in every pattern and address
 SHARD = re.compile(r"-\d{5}-of-\d{5}")  # in a folder ``data`` the part of a split of that name
 RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # devices of Windows
-LONGEST = 60  # letters of a class in a folder's name
+LONGEST = 60  # letters of a class in a numbered folder's name
+MOST_LETTERS = 120  # of a name that is kept; file systems take 255 bytes, and paths on Windows 260 letters
 READ_BY_ALL = (".png", ".jpg", ".jpeg")  # timm reads no others
 SAMPLE = 50  # class folders that are looked into
 SPLIT_FOLDER = re.compile(rf"{SPLITS.pattern}([-_ .]?(set|split|data|images))?", re.IGNORECASE)
 WRAPPERS = {"data", "dataset", "datasets", "images", "imgs", "img", "photos", "pictures"}  # folders of class folders
-PAGES = {"assets", "doc", "docs", "figs", "figures", "media", "readme", "resources", "screenshots", "static"}
+PAGES = {
+    "assets",
+    "doc",
+    "docs",
+    "figs",
+    "figures",
+    "media",
+    "readme",
+    "resources",
+    "screenshots",
+    "static",
+    "thumbnails",
+}
 
 
 def class_folders(class_names: Mapping[int, str]) -> dict[int, str]:
@@ -73,7 +86,8 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _is_plain(name: str) -> bool:
-    return bool(PLAIN.fullmatch(name)) and not any(one.search(name) for one in (SPLITS, SHARD, RESERVED))
+    misread = any(one.search(name) for one in (SPLITS, SHARD, RESERVED))
+    return len(name) <= MOST_LETTERS and bool(PLAIN.fullmatch(name)) and not misread
 
 
 def _is_split(name: PurePosixPath) -> bool:

@@ -23,7 +23,7 @@ from dag_diffusion.classifiers import PICKLES
 from dag_diffusion.data.dataset_cards import CARD, configs_in, is_as_written, with_configs, write_labels
 from dag_diffusion.data.files import json_lines, read_json_object, write_atomically, write_config, write_json
 from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of
-from dag_diffusion.data.layouts import folders_of_classes, placements, with_suffix
+from dag_diffusion.data.layouts import PAGES, folders_of_classes, placements, with_suffix
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
 from dag_diffusion.data.rows import METADATA, Row, with_columns
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, read_soft_labels, with_other_names
@@ -121,7 +121,7 @@ def require_class_folders(pool: Pool) -> None:
     """Check that the folders of a pool without rows are classes.
 
     Raises:
-        ValueError: they are splits, or hold the class folders.
+        ValueError: they are splits, or hold the class folders; or one holds pictures of a page.
     """
     if pool.encoded is not None or pool.listing is not None or (pool.path / METADATA).exists():
         return
@@ -129,6 +129,12 @@ def require_class_folders(pool: Pool) -> None:
         raise ValueError(
             f"{pool.path} has its classes in {', '.join(outer)}, which are no classes themselves; give one of them, "
             f"such as {pool.path / outer[0]}"
+        )
+    tops = {PurePath(row["file_name"]).parts[0] for row in pool.rows}
+    if (pages := sorted(tops & PAGES)) and tops - PAGES:
+        raise ValueError(
+            f"{pool.path} has pictures in {', '.join(pages)} beside its classes; move them out, or, if they are of a "
+            f"class, write their rows to {METADATA}"
         )
 
 
