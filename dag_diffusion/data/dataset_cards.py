@@ -82,6 +82,12 @@ def with_configs(edited: str, configs: Sequence[Mapping[str, Any]] | None) -> st
     return sealed(str(card).rstrip().rpartition("\n")[0])
 
 
+def card_in(folder: Path) -> str:
+    """The card of a folder, empty if it has none; one that is a link might be any file of this machine."""
+    path = folder / CARD
+    return path.read_text("utf-8", "replace") if path.is_file() and not path.is_symlink() else ""
+
+
 def configs_in(card: str) -> list[dict[str, Any]] | None:
     """The ``configs`` of a card; None if it has none, as that of a pipeline."""
     from huggingface_hub import DatasetCard
@@ -203,8 +209,7 @@ def describe(
 
 def renew_card(folder: Path, rows: Sequence[Row], provenance: Mapping[str, Any]) -> None:
     """Bring a card up to date after rows have changed; a folder without a card of ours is left alone."""
-    path = folder / CARD
-    found = path.read_text("utf-8", "replace") if path.is_file() else ""
+    found = card_in(folder)
     if f"description: {CONTENTS}" in found:
         _write_card(folder, rows, provenance, folder, found, keep=True)
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
-from .dataset_cards import CARD, describe
+from .dataset_cards import card_in, describe
 from .files import LOCK, held, json_lines, require_writable, write_atomically
 from .images import UnreadableImageError, suffix_of
 from .layouts import placements, with_suffix
@@ -82,7 +82,7 @@ def write_distilled_set(
         write_atomically(partial / (SELECTED if files == "list" else METADATA), json_lines(rows))
         write_provenance(partial, record)
         if files != "list":
-            describe(partial, rows, record, place=folder, earlier=_card_in(folder))
+            describe(partial, rows, record, place=folder, earlier=card_in(folder))
     if files != "list":
         return read_pool(folder)
     return replace(pool.select(indices), rows=rows, provenance=record, listing=folder)
@@ -204,10 +204,6 @@ def _fill(partial: Path, folder: Path) -> None:
     last = (METADATA, SELECTED)  # a set with provenance and without rows is seen to be unfinished
     for path in sorted(partial.iterdir(), key=lambda path: (path.name in last, path.name != PROVENANCE)):
         os.replace(path, folder / path.name)
-
-
-def _card_in(folder: Path) -> str:
-    return (folder / CARD).read_text("utf-8", "replace") if (folder / CARD).is_file() else ""
 
 
 def _all_placed(pool: Pool, indices: Sequence[int], folder: Path, files: str) -> dict[int, Row]:

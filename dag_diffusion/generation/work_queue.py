@@ -26,7 +26,7 @@ from typing import Any
 from PIL import Image
 
 from dag_diffusion.data.class_names import folder_names
-from dag_diffusion.data.dataset_cards import CARD, describe
+from dag_diffusion.data.dataset_cards import card_in, describe
 from dag_diffusion.data.files import LOCK, json_lines, read_json_object, write_atomically
 from dag_diffusion.data.layouts import class_folders
 from dag_diffusion.data.pools import EARLIER, PROVENANCE, require_writable_target, write_provenance
@@ -218,9 +218,9 @@ def finish(folder: Path, jobs: Sequence[ImageJob], *, patience: float = 0.0) -> 
         time.sleep(1)
     ordered = sorted((rows[job.file_name] for job in jobs), key=lambda row: (row["label"], row["file_name"]))
     write_atomically(folder / METADATA, json_lines(ordered))
-    cards = [path.read_text("utf-8", "replace") for path in (folder / CARD, folder / EARLIER / CARD) if path.is_file()]
+    card = card_in(folder) or card_in(folder / EARLIER)
     _remove([path for path in (folder / ROWS, folder / EARLIER) if path.exists()])
-    describe(folder, ordered, read_json_object(folder / PROVENANCE), earlier=next(iter(cards), ""))
+    describe(folder, ordered, read_json_object(folder / PROVENANCE), earlier=card)
 
 
 def _missing(rows: Mapping[str, Any], jobs: Sequence[ImageJob]) -> list[str]:

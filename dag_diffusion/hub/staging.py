@@ -20,7 +20,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from dag_diffusion.classifiers import PICKLES
-from dag_diffusion.data.dataset_cards import CARD, configs_in, is_as_written, with_configs, write_labels
+from dag_diffusion.data.dataset_cards import CARD, card_in, configs_in, is_as_written, with_configs, write_labels
 from dag_diffusion.data.files import json_lines, read_json_object, write_atomically, write_config, write_json
 from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of
 from dag_diffusion.data.layouts import PAGES, folders_of_classes, placements, with_suffix
@@ -111,8 +111,7 @@ def gather_set(
 
 def _write_card(source: Path, folder: Path, card: str) -> None:
     """Write the card, or the user's own beside the images, to which only what ``load_dataset`` needs is added."""
-    path = source / CARD
-    found = path.read_text("utf-8") if path.is_file() else ""
+    found = card_in(source)
     text = with_configs(found, configs_in(card)) if found and not is_as_written(found) else card
     write_atomically(folder / CARD, text.encode())
 
