@@ -161,11 +161,11 @@ def test_several_columns_of_a_kind_are_named():
 def test_missing_column_is_told_with_what_there_is():
     with pytest.raises(ValueError, match=r"no Image column, but label \(int64\); .*cast_column"):
         read_pool(made({}).remove_columns("image"))
-    texts = Dataset.from_dict(
-        {"image": [None], "label": ["Bag"]}, Features(image=ImageFeature(), label=Value("string"))
+    shares = Dataset.from_dict(
+        {"image": [None], "label": [0.5]}, Features(image=ImageFeature(), label=Value("float32"))
     )
-    with pytest.raises(ValueError, match=r"no ClassLabel column.*label \(string\).*class_encode_column"):
-        read_pool(texts)
+    with pytest.raises(ValueError, match=r"no ClassLabel column.*label \(float32\).*class_encode_column"):
+        read_pool(shares)
 
 
 @pytest.mark.parametrize("labels", [[0, -1, 1], [0, None, 1]])

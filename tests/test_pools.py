@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny import write_images
 
-from dag_diffusion import read_pool
+from dag_diffusion import read_pool, score_and_record
 from dag_diffusion.data.files import json_lines
 from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import require_writable_target
@@ -128,10 +128,17 @@ def test_link_within_the_pool_is_followed(tmp_path):
     assert read_pool(tmp_path).open(1).size == (16, 16)
 
 
-def test_class_folder_that_is_a_link_out_of_the_pool_is_refused(tmp_path):
+def test_class_folder_that_is_a_link_is_followed_once_unless_rows_name_it(tmp_path):
     write_images(tmp_path / "elsewhere", {"Bag": 1}, metadata=False)
     write_images(tmp_path / "pool", {"Coat": 1}, metadata=False)
     (tmp_path / "pool" / "Bag").symlink_to(tmp_path / "elsewhere" / "Bag")
+    (tmp_path / "elsewhere" / "Bag" / "back").symlink_to(tmp_path / "elsewhere" / "Bag")
+    (tmp_path / "pool" / "Coat" / "up").symlink_to(tmp_path / "pool")
+    pool = read_pool(tmp_path / "pool")
+    assert [row["file_name"] for row in pool.rows] == ["Bag/00000.png", "Coat/00000.png"]
+    with pytest.raises(ValueError, match=r"leads out.*write scores to destination='scores\.jsonl'"):
+        score_and_record(pool, {})
+    (tmp_path / "pool" / "metadata.jsonl").write_bytes(json_lines(pool.rows))
     with pytest.raises(ValueError, match="leads out"):
         read_pool(tmp_path / "pool")
 
@@ -235,7 +242,7 @@ def test_no_warning_of_an_image_that_is_merely_large(tmp_path):
     write_images(tmp_path, {"Bag": 1})
     code = f"""
 from PIL import Image
-from dag_diffusion import read_pool
+from dag_diffusion import read_pool, score_and_record
 Image.MAX_IMAGE_PIXELS = 200
 print(read_pool({str(tmp_path)!r}).open(0).size)
 """

@@ -17,15 +17,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from .class_names import match_classes
-from .images import image_suffixes
 from .pools import PROVENANCE, Pool, read_pool
 from .rows import METADATA, SELECTED, Row
+from .sources.folders import class_folders_in, images_in, labels_by_name, listed_images
+from .sources.shards import shards_of
 
 NO_BARE_FOLDER = (METADATA, SELECTED, PROVENANCE, "state.json", "dataset_dict.json")
 
 
 def _is_bare(path: Path) -> bool:
-    return path.is_dir() and not any((path / name).exists() for name in NO_BARE_FOLDER)
+    if not path.is_dir() or any((path / name).exists() for name in NO_BARE_FOLDER):
+        return False
+    return shards_of(path) is None and listed_images(path) is None
 
 
 def class_names_in(path: Path) -> dict[int, str]:
@@ -36,10 +39,7 @@ def class_names_in(path: Path) -> dict[int, str]:
     """
     if not _is_bare(path):
         return read_pool(path).class_names
-    names = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not names:
-        raise ValueError(f"{path} has no class folders; sort its images into folders such as {path / 'n01440764'}")
-    return dict(enumerate(names))
+    return {label: name for name, label in labels_by_name(class_folders_in(path)).items()}
 
 
 def real_images(path: Path, names: Mapping[int, str], written: Mapping[int, str]) -> Pool:
@@ -53,26 +53,36 @@ def real_images(path: Path, names: Mapping[int, str], written: Mapping[int, str]
     Raises:
         ValueError: a class is missing or has no images.
     """
-    known = class_names_in(path)
-    by_name = {name: label for label, name in known.items()}
-    table = {label: by_name[text] for label, text in written.items() if text in by_name}
-    table |= match_classes({k: name for k, name in names.items() if k not in table}, known, f"the folder {path}")
-    if _is_bare(path):
-        pool = Pool(path, [row for theirs in sorted(table.values()) for row in _listed(path, theirs, known[theirs])])
-    else:
-        pool = read_pool(path)
+    bare = _is_bare(path)
+    folders = class_folders_in(path) if bare else {}
+    pool = None if bare else read_pool(path)
+    known = {label: name for name, label in labels_by_name(folders).items()} if pool is None else pool.class_names
+    table = _places_of(names, written, known, f"the folder {path}")
+    if pool is None:
+        listed = [row for theirs in sorted(table.values()) for row in _listed(path, theirs, known[theirs], folders)]
+        pool = Pool(path, listed)
     ours = {theirs: label for label, theirs in table.items()}
     kept = pool.select([index for index, row in enumerate(pool.rows) if row["label"] in ours])
     rows = [row | {"label": ours[row["label"]], "class_name": names[ours[row["label"]]]} for row in kept.rows]
     return replace(kept, rows=rows)
 
 
-def _listed(path: Path, label: int, name: str) -> list[Row]:
-    found = sorted(
-        file.relative_to(path).as_posix()
-        for file in (path / name).rglob("*")
-        if file.suffix.lower() in image_suffixes() and not file.name.startswith(".")
-    )
+def _places_of(
+    names: Mapping[int, str], written: Mapping[int, str], known: Mapping[int, str], owner: str
+) -> dict[int, int]:
+    """Labels of the pipeline to those of the folder, whose very names the user may have written."""
+    by_name = {name: label for label, name in known.items()}
+    table = {label: by_name[text] for label, text in written.items() if text in by_name}
+    table |= match_classes({k: name for k, name in names.items() if k not in table}, known, owner, places=True)
+    if len(set(table.values())) < len(table):
+        twice = next(theirs for theirs in table.values() if list(table.values()).count(theirs) > 1)
+        ours = [names[label] for label, theirs in table.items() if theirs == twice]
+        raise ValueError(f"{owner} has one class, {known[twice]!r}, for {' and '.join(ours)}; choose one of these")
+    return table
+
+
+def _listed(path: Path, label: int, name: str, folders: Mapping[str, str]) -> list[Row]:
+    found = sorted(images_in(path, folders[name]))
     if not found:
         raise ValueError(f"{path / name} holds no images; put those of the class there, or choose other classes")
     return [{"file_name": file, "label": label, "class_name": name} for file in found]

@@ -18,8 +18,19 @@ import numpy as np
 from PIL import Image
 
 from .files import LOCK, read_json_object, require_writable, write_json
-from .images import decoded, image_suffixes, readable
-from .rows import METADATA, SELECTED, Row, difficulties_of, read_rows, require_inside, with_scores
+from .images import decoded, readable
+from .rows import (
+    METADATA,
+    SELECTED,
+    Row,
+    difficulties_of,
+    read_rows,
+    require_distinct_classes,
+    require_inside,
+    with_scores,
+)
+from .sources.folders import images_in, rows_of_folder
+from .sources.shards import shards_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -111,9 +122,10 @@ class Pool:
 def read_pool(source: "str | Path | Dataset", *, scores: str | Path | None = None) -> Pool:
     """Read a pool, a distilled set, a bare folder of class folders, or a Hugging Face dataset of images.
 
-    A folder without ``metadata.jsonl`` gets labels in the sorted order of its class folders; compare them
-    with a classifier's by name.  Images stay where they are until they are asked for.  Those of a set that only lists
-    them are opened in the pool that it names, wherever that is on this machine.
+    A folder without ``metadata.jsonl`` gets labels by its class folders, see ``sources.folders``: numbers if all are
+    numbers, else their places in sorted order; compare them with a classifier's by name.  Images stay where they are
+    until they are asked for.  Those of a set that only lists them are opened in the pool that it names, wherever that
+    is on this machine.
 
     Args:
         source: a folder, a ``.parquet`` file, a folder of ``Dataset.save_to_disk``, or a ``datasets.Dataset``.
@@ -125,13 +137,14 @@ def read_pool(source: "str | Path | Dataset", *, scores: str | Path | None = Non
             list of a dataset that has no path; or ``scores`` lack an image, or belong to another pool.
     """
     pool = _read(source)
+    require_distinct_classes(pool.rows, pool.listing or pool.path)
     return pool if scores is None else replace(pool, rows=with_scores(pool.rows, Path(scores), pool.path))
 
 
 def _read(source: "str | Path | Dataset") -> Pool:
     if isinstance(source, str | os.PathLike):
         source = Path(source)
-        if not source.exists():
+        if not source.exists() and shards_of(source) is None:
             raise FileNotFoundError(
                 f"there is no pool at {source}; give a folder of class folders, or make one by fill_pool()"
             )
@@ -158,7 +171,11 @@ class ChosenImages(Sequence[bytes]):
 
 def _is_table(path: Path) -> bool:
     saved = all((path / name).exists() for name in ("state.json", "dataset_info.json"))
-    return saved or (path / "dataset_dict.json").exists() or (path.suffix.lower() == ".parquet" and path.is_file())
+    return saved or (path / "dataset_dict.json").exists() or (not _is_listed(path) and shards_of(path) is not None)
+
+
+def _is_listed(path: Path) -> bool:
+    return any((path / name).exists() for name in (METADATA, SELECTED, PROVENANCE))
 
 
 def _read_folder(path: Path) -> Pool:
@@ -170,13 +187,13 @@ def _read_folder(path: Path) -> Pool:
         return _read_list(path, provenance)
     if not listed and (path / PROVENANCE).exists():
         raise ValueError(f"the pool at {path} is not finished; go on by fill_pool() with resume=True")
-    rows = read_rows(path / METADATA) if listed else _rows_of_folders(path)
-    if not rows:
-        raise ValueError(f"{path} holds no images; expected {path}/CLASS/IMAGE.png, with or without a {METADATA}")
     if not listed:
-        _require_images_in_each(path, {row["class_name"] for row in rows})
+        return Pool(path, sorted(rows_of_folder(path), key=_by_label), provenance)
+    rows = read_rows(path / METADATA)
+    if not rows:
+        raise ValueError(f"{path / METADATA} lists no images; remove it, or write one row for each image")
     require_inside(path, rows, path / METADATA)
-    if listed and (extra := sum(1 for _ in _image_names(path)) - len(rows)) > 0:
+    if (extra := sum(1 for _ in _image_names(path)) - len(rows)) > 0:
         logger.warning("%d images in %s have no row in %s and are left out", extra, path, METADATA)
     return Pool(path, sorted(rows, key=_by_label), provenance)
 
@@ -221,33 +238,10 @@ def _pool_of_list(path: Path, provenance: Mapping[str, Any]) -> Path:
     return pool
 
 
-def _class_folders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _image_names(path: Path) -> Iterator[tuple[str, str]]:
-    """Class folder and name below ``path`` of every image in it that is not hidden; links to folders not followed."""
-    for top in _class_folders(path):
-        for place, folders, files in os.walk(top):
-            folders[:] = [name for name in folders if not name.startswith(".")]  # such as .ipynb_checkpoints
-            inside = Path(place).relative_to(path).as_posix()
-            for name in files:
-                if os.path.splitext(name)[1].lower() in image_suffixes() and not name.startswith("."):
-                    yield top.name, f"{inside}/{name}"
-
-
-def _rows_of_folders(path: Path) -> list[Row]:
-    labels = {folder.name: label for label, folder in enumerate(_class_folders(path))}
-    return [
-        {"file_name": name, "label": labels[folder], "class_name": folder}
-        for folder, name in sorted(_image_names(path))
-    ]
-
-
-def _require_images_in_each(path: Path, filled: set[str]) -> None:
-    empty = [folder.name for folder in _class_folders(path) if folder.name not in filled]
-    if empty:
-        raise ValueError(f"{path} has class folders without images: {', '.join(empty)}; fill or remove them")
+def _image_names(path: Path) -> Iterator[str]:
+    """Every image below ``path`` that is not hidden, also in folders of another class or of none."""
+    for folder in sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        yield from images_in(path, folder)
 
 
 def require_writable_target(folder: Path, *, overwrite: bool = False) -> None:

@@ -119,6 +119,29 @@ def require_inside(root: Path, rows: Sequence[Row], source: Path) -> None:
         seen.add(name.parts)
 
 
+def require_distinct_classes(rows: Sequence[Row], source: Path) -> None:
+    """Check that a label has one name, and a class one label, which rows of two pools put together often have not.
+
+    Raises:
+        ValueError: a label has two names, or images in one folder have one name and two labels.
+    """
+    names: dict[int, str] = {}
+    labels: dict[tuple[str, str], int] = {}  # a name alone may be that of two classes: ImageNet has two cranes
+    for row in rows:
+        label, name = row["label"], row["class_name"]
+        if names.setdefault(label, name) != name:
+            raise ValueError(
+                f"{source} calls the label {label} both {names[label]!r} and {name!r}, as rows of two joined pools "
+                "do; give each class a label of its own"
+            )
+        folder = row["file_name"].rpartition("/")[0]
+        if folder and labels.setdefault((folder, name), label) != label:
+            raise ValueError(
+                f"{source} gives {name!r} in {folder} the labels {labels[folder, name]} and {label}, as rows of two "
+                "pools put together do; give it one label"
+            )
+
+
 def names_elsewhere(name: PurePath) -> bool:
     """Whether a name alone leads out of its folder, on this system or on another, where a set may be read as well."""
     if name.anchor or ".." in name.parts:  # also one that comes back: a set is written to the names of its rows

@@ -1,4 +1,4 @@
-"""Images in a table: a ``datasets.Dataset``, its folder on disk or a parquet file.
+"""Images in a table: a ``datasets.Dataset``, its folder on disk, parquet files as on the Hub, or tars of webdataset.
 
     column of images -> bytes of one file when asked for        other columns -> one metadata row for each image
 
@@ -22,6 +22,11 @@ from pyarrow.parquet import ParquetFile
 from .class_names import folder_names
 from .files import read_json_object
 from .rows import Row
+from .sources.folders import labels_by_name
+from .sources.shards import TAR, shards_of
+from .sources.tars import read_tars
+
+IMAGES, LABELS = ("image", "img", "picture"), ("label", "labels", "class", "class_name", "category")  # of no type
 
 CANNOT_READ = (OSError, ValueError, KeyError, NotImplementedError)  # of pyarrow and datasets, for a file that is broken
 
@@ -30,8 +35,9 @@ def read_table(source: Path | Dataset) -> tuple[Path, list[Row], Sequence[bytes]
     """Path, metadata rows and encoded images of a dataset.
 
     Args:
-        source: a parquet file, written by ``datasets`` or with the columns ``image`` and ``label``; a folder of
-            ``Dataset.save_to_disk``; or a ``datasets.Dataset``, for whose path its fingerprint stands.
+        source: parquet files or tars, see ``sources.shards``, with the columns ``image`` and ``label``, a number or
+            a name, or such as ``datasets`` writes; a folder of ``Dataset.save_to_disk``; or a ``datasets.Dataset``, for
+            whose path its fingerprint stands.
 
     Raises:
         ValueError: it is none of them, is broken or has several splits, or its columns do not tell images and labels.
@@ -44,10 +50,12 @@ def read_table(source: Path | Dataset) -> tuple[Path, list[Row], Sequence[bytes]
         raise ValueError(
             f"a pool cannot be read from a {type(source).__name__}; give a path, or a datasets.Dataset, not streamed"
         )
+    if (shards := shards_of(source)) is not None:
+        return source, *(_of_tars(shards) if shards[0].suffix.lower() == TAR else _of_parquet(shards, source))
     if (source / "dataset_dict.json").exists():
         splits = sorted(path.parent.name for path in source.glob("*/dataset_info.json"))
         raise _several_splits(str(source), splits, f"{source}/{{}}")
-    return source, *(_of_folder(source) if source.is_dir() else _of_parquet(source))
+    return source, *_of_folder(source)
 
 
 def _of_folder(folder: Path) -> tuple[list[Row], Sequence[bytes]]:
@@ -70,15 +78,35 @@ def _require_own_files(folder: Path) -> None:
         raise ValueError(f"{folder / 'state.json'} names {outside[0]!r}, which leads out of {folder}; copy it there")
 
 
-def _of_parquet(path: Path) -> tuple[list[Row], Sequence[bytes]]:
-    try:
-        file = ParquetFile(path, memory_map=True)
-        features = Features.from_arrow_schema(file.schema_arrow)
-        table = file.read(columns=_plain_columns(features))  # not Dataset.from_parquet, which fills a cache at home
-    except CANNOT_READ as error:
-        raise _broken(path, error) from error
-    image, label = _columns_of(features, str(path))
-    return _rows_of(table, features[label], label, str(path)), _ParquetImages(file, image)
+def _of_parquet(paths: Sequence[Path], source: Path) -> tuple[list[Row], Sequence[bytes]]:
+    tables: list[pa.Table] = []
+    files: list[_ParquetImages] = []
+    known: tuple[str, str, Any] | None = None
+    for path in paths:
+        try:
+            file = ParquetFile(path, memory_map=True)
+            features = Features.from_arrow_schema(file.schema_arrow)
+            table = file.read(columns=_plain_columns(features))  # not Dataset.from_parquet, which fills a cache at home
+        except CANNOT_READ as error:
+            raise _broken(path, error) from error
+        image, label = _columns_of(features, str(path))
+        found = image, label, features[label]
+        if found != (known or found):
+            raise ValueError(f"{path} has other columns or classes than {paths[0]}; give files of one data set")
+        known = found
+        tables.append(table)
+        files.append(_ParquetImages(file, image))
+    assert known is not None  # shards_of gives at least one file
+    rows = _rows_of(pa.concat_tables(tables, promote_options="default"), known[2], known[1], str(source))
+    return rows, files[0] if len(files) == 1 else _Joined(files)
+
+
+def _of_tars(paths: Sequence[Path]) -> tuple[list[Row], Sequence[bytes]]:
+    classes, images = read_tars(paths)
+    numbered = all(number is not None for number, _ in classes)
+    by_name = labels_by_name({name for _, name in classes})
+    labels = [number if numbered and number is not None else by_name[name] for number, name in classes]
+    return _placed(labels, [name for _, name in classes], {}), images
 
 
 def _of_dataset(dataset: Dataset, name: str, *, follow_paths: bool) -> tuple[list[Row], Sequence[bytes]]:
@@ -93,11 +121,15 @@ def _columns_of(features: Features, name: str) -> tuple[str, str]:
     types = features.arrow_schema
     images = [column for column, kind in features.items() if isinstance(kind, ImageFeature)]
     labels = [column for column, kind in features.items() if isinstance(kind, ClassLabel)]
-    if not images and "image" in features and _holds_bytes(types.field("image").type):
-        images = ["image"]
-    if not labels and "label" in features and pa.types.is_integer(types.field("label").type):
-        labels = ["label"]
+    if not images:
+        images = [column for column in IMAGES if column in features and _holds_bytes(types.field(column).type)][:1]
+    if not labels:
+        labels = [column for column in LABELS if column in features and _tells_class(types.field(column).type)][:1]
     return _the_one(images, "Image", features, name), _the_one(labels, "ClassLabel", features, name)
+
+
+def _tells_class(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -132,31 +164,59 @@ def _rows_of(table: pa.Table, kind: Any, label: str, name: str) -> list[Row]:
     if len(table) == 0:
         raise ValueError(f"{name} holds no images; give a dataset with at least one row")
     coded, names = table[label], getattr(kind, "names", None)
+    if pa.types.is_string(coded.type) or pa.types.is_large_string(coded.type):
+        named = coded.to_pylist()
+        if any(not (one and one.strip()) for one in named):
+            raise ValueError(f"the column {label} of {name} lacks the class of some images; remove those rows")
+        by_name = labels_by_name(set(named))
+        return _placed([by_name[one] for one in named], named, _others(table, label))
     lowest, highest = pc.min_max(coded).as_py().values()
     if coded.null_count or lowest < 0 or (names and highest >= len(names)):
         raise ValueError(
             f"the column {label} of {name} must hold class labels from 0 on, but has missing ones, or others; "
             "remove the rows without a class"
         )
-    labels = coded.to_pylist()
-    columns = {column: _finite(table[column]).to_pylist() for column in table.column_names if column != label}
+    labels, columns = coded.to_pylist(), _others(table, label)
     own = columns.get("class_name") or [None]
     if names is None and all(isinstance(one, str) for one in own):  # a set of ours that went through `datasets`
         named = own
     else:
         named = [names[i] if names else str(i) for i in labels]
+    return _placed(labels, named, columns)
+
+
+def _others(table: pa.Table, label: str) -> dict[str, list]:
+    return {column: _finite(table[column]).to_pylist() for column in table.column_names if column != label}
+
+
+def _placed(labels: Sequence[int], named: Sequence[str], columns: Mapping[str, list]) -> list[Row]:
+    """Rows of images that are in no files yet: names without suffix, since those of a table may point anywhere."""
     folders = folder_names(dict(zip(labels, named, strict=True)))
-    # no suffix, as no such file exists yet; the names that a table gives its images may repeat, or point anywhere
     files = [f"{folders[of]}/{i:06d}" for i, of in enumerate(labels)]
-    columns = {"file_name": files, "label": labels, "class_name": named} | {
-        column: values for column, values in columns.items() if column not in ("file_name", "label", "class_name")
-    }
-    return [cast(Row, dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
+    every: dict[str, Sequence[Any]] = {"file_name": files, "label": labels, "class_name": named}
+    every |= {column: values for column, values in columns.items() if column not in every}
+    return [cast(Row, dict(zip(every, values, strict=True))) for values in zip(*every.values(), strict=True)]
 
 
 def _finite(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Missing numbers as pandas writes them, and infinities, as null; JSON has none."""
     return pc.if_else(pc.is_finite(column), column, None) if pa.types.is_floating(column.type) else column
+
+
+class _Joined(Sequence[bytes]):
+    """Images of several files, one after the other."""
+
+    def __init__(self, files: Sequence[Sequence[bytes]]) -> None:
+        self._files = files
+        self._starts = list(accumulate(map(len, files), initial=0))
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override] # slices are not needed
+        place = range(len(self))[index]
+        file = bisect_right(self._starts, place) - 1
+        return self._files[file][place - self._starts[file]]
 
 
 class _DatasetImages(Sequence[bytes]):

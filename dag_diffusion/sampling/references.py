@@ -9,7 +9,7 @@ import numpy as np
 from dag_diffusion import embedded
 from dag_diffusion.data.class_names import distinct_names, match_classes
 from dag_diffusion.data.pools import Pool, read_pool
-from dag_diffusion.data.rows import read_rows
+from dag_diffusion.data.rows import read_rows, require_distinct_classes
 
 logger = logging.getLogger(__name__)
 EMBEDDED_SCORES = "error_probability by embedded guide"  # ``difficulty_by`` of the embedded reference
@@ -40,7 +40,11 @@ def reference_named(
     """
     if path is None:
         return _embedded_reference(class_names, scored_by)
-    pool = Pool(path, read_rows(path)) if path.suffix == ".jsonl" else read_pool(path)
+    if path.suffix == ".jsonl":
+        pool = Pool(path, read_rows(path))
+        require_distinct_classes(pool.rows, path)
+    else:
+        pool = read_pool(path)
     names = pool.class_names if class_names is None else class_names
     table = match_classes(names, pool.class_names, f"the reference {path}", mapping=class_map, places=True)
     difficulties, labels = pool.difficulties, pool.labels

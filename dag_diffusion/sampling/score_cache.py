@@ -24,7 +24,7 @@ from dag_diffusion.classifiers import class_names_of
 from dag_diffusion.data.dataset_cards import renew_card
 from dag_diffusion.data.files import held, json_lines, require_writable, write_atomically
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.data.rows import METADATA, SELECTED, Row, read_rows
+from dag_diffusion.data.rows import METADATA, SELECTED, Row, read_rows, require_inside
 from dag_diffusion.difficulty import MeasureName
 from dag_diffusion.identity import digest_of
 from dag_diffusion.progress import Progress, Stage
@@ -146,6 +146,13 @@ def _destination_of(pool: Pool, given: Path | None) -> Path:
             f"{pool.path} is a dataset, in which no scores are written; write them to destination='scores.jsonl' "
             "and read the dataset with scores='scores.jsonl'"
         )
+    if not (pool.path / METADATA).exists():
+        try:
+            require_inside(pool.path, pool.rows, pool.path / METADATA)
+        except ValueError as error:  # a folder that is a link, which rows must not follow
+            raise ValueError(
+                f"{error}, or write scores to destination='scores.jsonl' and read the pool with scores='scores.jsonl'"
+            ) from error
     return pool.path / METADATA
 
 

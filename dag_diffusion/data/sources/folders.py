@@ -1,0 +1,224 @@
+"""Which class each image of a folder is of, where no rows say so: told by folders, or by a file beside the images.
+
+    CLASS/**/IMAGE   train/CLASS/IMAGE (the only split)   images/IMAGE + val_annotations.txt   IMAGE + labels.csv
+
+Decided by what the folders hold, not by names alone: ``train`` is a split if it holds class folders, and a class beside
+others if it holds images.  Where a folder may be read in two ways, it is refused with the folder to give instead.
+Labels are the numbers that all folders say, else places in the sorted list, which no model's labels are matched with.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dag_diffusion.data.images import image_suffixes
+from dag_diffusion.data.rows import METADATA, Row
+
+from .image_lists import listed_classes
+
+logger = logging.getLogger(__name__)
+SPLIT = re.compile(
+    r"(train|training|val|valid|validation|test|testing|dev|eval|evaluation)[-_ .]?(set|data|images|[0-9]+)?", re.I
+)
+CONTAINERS = {"images", "image", "imgs", "img", "jpegimages", "jpegs"}  # of images of one class, or of all
+NO_DATA = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}  # what programs leave behind
+DECORATION = {"assets", "asset", "docs", "doc", "figures", "figs", "media", "screenshots", "thumbnails", "static"}
+REPOSITORY = ("README.md", ".gitattributes", ".git")  # beside which DECORATION belongs to a page, not to the data
+SHOWN = 3
+
+
+def class_folders_in(path: Path) -> dict[str, str]:
+    """Class name to its folder below ``path``, sorted by name; no more is listed than tells what the folders are.
+
+    Raises:
+        ValueError: there are no class folders; or these are splits, domains or the like, and hold the classes.
+    """
+    tops = [_look_at(path, name) for name in _visible_folders(path)]
+    tops = [top for top in tops if not _is_decoration(path, top, tops)]
+    filled = [top for top in tops if top.holds_images]
+    if not filled:
+        _refuse_without_folders(path)
+    _refuse_splits(path, filled)
+    if len(filled) == 1 and _is_split(filled[0].name):  # all images there are
+        split = filled[0].name
+        return {name: f"{split}/{name}" for name in class_folders_in(path / split)}
+    _refuse_nested(path, filled)
+    if empty := [top.name for top in tops if not top.holds_images]:
+        raise ValueError(f"{path} has class folders without images: {', '.join(empty)}; fill or remove them")
+    return {top.name: top.name for top in filled}
+
+
+def images_in(path: Path, folder: str) -> Iterator[str]:
+    """Names below ``path`` of every image in one of its folders; hidden ones left out, links followed once."""
+    root = path.resolve()
+    seen = {_identity(place) for place in (root, *root.parents)}  # a link that leads back up is not followed
+    for place, folders, files in os.walk(path / folder, followlinks=True):
+        if _identity(place) in seen:
+            folders.clear()
+            continue
+        seen.add(_identity(place))
+        folders[:] = [name for name in folders if not name.startswith(".")]  # such as .ipynb_checkpoints
+        inside = Path(place).relative_to(path).as_posix()
+        for name in files:
+            if is_image_name(name):
+                yield f"{inside}/{name}"
+
+
+def _identity(place: str | Path) -> tuple[int, int]:
+    found = os.stat(place)
+    return found.st_dev, found.st_ino
+
+
+def rows_of_folder(path: Path) -> list[Row]:
+    """A row for each image of a folder that has none: of its class folders, or by a list of images beside them.
+
+    Raises:
+        ValueError: nothing tells the classes, see ``class_folders_in``.
+    """
+    if (listed := listed_images(path)) is not None:
+        return labelled_rows(listed)
+    folders = class_folders_in(path)
+    if loose := sum(map(is_image_name, _files_in(path))):
+        logger.warning("%d images in %s are in no class folder and are left out", loose, path)
+    return labelled_rows([(name, file) for name, folder in folders.items() for file in images_in(path, folder)])
+
+
+def listed_images(path: Path) -> list[tuple[str, str]] | None:
+    """Class and file name of images that lie in one folder with a list of their classes beside them; else None."""
+    return listed_classes(path, _flat_images(path))
+
+
+def labelled_rows(images: Iterable[tuple[str, str]]) -> list[Row]:
+    """Rows of images, given as class and file name, with labels by the names of their classes."""
+    images = sorted(images)
+    labels = labels_by_name({name for name, _ in images})
+    return [{"file_name": file, "label": labels[name], "class_name": name} for name, file in images]
+
+
+def labels_by_name(names: Iterable[str]) -> dict[str, int]:
+    """Name to label: the number, if every name is one ("0" to "11", "3, 7, 11"), else its place in the sorted list."""
+    ordered = sorted(names)
+    numbers = [int(name) for name in ordered if re.fullmatch("[0-9]{1,9}", name)]
+    if len(set(numbers)) == len(ordered):
+        return dict(zip(ordered, numbers, strict=True))
+    return {name: label for label, name in enumerate(ordered)}
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is an image by its suffix, and not hidden."""
+    return os.path.splitext(name)[1].lower() in image_suffixes() and not name.startswith(".")
+
+
+@dataclass(frozen=True)
+class _Top:
+    """A folder at the top: whether images lie in it, and which of its folders hold some, looked at only if none do."""
+
+    name: str
+    direct: bool
+    inner: Sequence[str] = ()
+
+    @property
+    def holds_images(self) -> bool:
+        return self.direct or bool(self.inner)
+
+    @property
+    def class_folders(self) -> list[str]:
+        return [name for name in self.inner if name.casefold() not in CONTAINERS]
+
+
+def _look_at(path: Path, name: str) -> _Top:
+    if any(map(is_image_name, _files_in(path / name))):
+        return _Top(name, direct=True)
+    return _Top(name, False, [one for one in _visible_folders(path / name) if any(images_in(path / name, one))])
+
+
+def _files_in(path: Path) -> Iterator[str]:
+    with os.scandir(path) as entries:
+        yield from (entry.name for entry in entries if entry.is_file())
+
+
+def _visible_folders(path: Path) -> list[str]:
+    with os.scandir(path) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith(".") and e.name not in NO_DATA)
+
+
+def _is_split(name: str) -> bool:
+    return SPLIT.fullmatch(name) is not None
+
+
+def _is_decoration(path: Path, top: _Top, tops: Sequence[_Top]) -> bool:
+    """Whether a folder belongs to the page of a repository, such as assets/banner.png beside its README."""
+    others = [other for other in tops if other.name.casefold() not in DECORATION and other.holds_images]
+    if top.name.casefold() not in DECORATION or not others or not any((path / name).exists() for name in REPOSITORY):
+        return False
+    if top.holds_images:
+        logger.warning(
+            "%s is left out, as a part of the page and no class; list its images to take it", path / top.name
+        )
+    return True
+
+
+def _flat_images(path: Path) -> list[str]:
+    """Images without class folders: directly in ``path``, or in its one folder ``images``."""
+    folders = _visible_folders(path)
+    if not folders:
+        return sorted(filter(is_image_name, _files_in(path)))
+    if len(folders) == 1 and folders[0].casefold() in CONTAINERS:
+        return sorted(f"{folders[0]}/{name}" for name in _files_in(path / folders[0]) if is_image_name(name))
+    return []
+
+
+def _refuse_without_folders(path: Path) -> None:
+    if flat := sum(map(is_image_name, _files_in(path))):
+        raise ValueError(
+            f"{path} holds {flat} images but no class folders; sort its images into folders such as "
+            f"{path / 'n01440764'}, or list their classes in labels.csv"
+        )
+    raise ValueError(f"{path} holds no images; expected {path}/CLASS/IMAGE.png, with or without a {METADATA}")
+
+
+def _refuse_splits(path: Path, filled: Sequence[_Top]) -> None:
+    named = [top for top in filled if _is_split(top.name)]
+    splits = [top for top in named if top.class_folders]
+    if len(named) == len(filled) and not splits:
+        raise ValueError(
+            f"{path} has {_listed(top.name for top in named)}, which hold images but no class folders; sort them into "
+            f"{path / named[0].name}/CLASS/, or list their classes in {METADATA}"
+        )
+    if splits and len(filled) > 1:
+        one = splits[0]
+        raise ValueError(
+            f"{path} has splits, {_listed(top.name for top in splits)}, which hold the classes "
+            f"{_listed(one.class_folders)}; give one of them: {path / one.name}"
+        )
+
+
+def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
+    """Refuse folders of class folders: one that wraps all, or several that hold the same, such as domains."""
+    if len(filled) == 1 and filled[0].inner and not filled[0].direct:
+        top = filled[0]
+        if len(top.inner) > 1 or any(map(_is_split, top.inner)):
+            raise ValueError(
+                f"{path} has one folder, {top.name}, which holds the folders {_listed(top.inner)}; give "
+                f"{path / top.name} if those are the classes, or list the images in {METADATA}"
+            )
+    if any(top.direct for top in filled):
+        return
+    holders: dict[str, list[str]] = {}
+    for top in filled:
+        for name in top.class_folders:
+            holders.setdefault(name, []).append(top.name)
+    if shared := [name for name in holders if len(holders[name]) > 1]:
+        first = holders[shared[0]]
+        raise ValueError(
+            f"{_listed(first)} in {path} all hold a folder {shared[0]}, as splits or domains do; give one of them, "
+            f"such as {path / first[0]}, or list the images in {METADATA}"
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -1,0 +1,90 @@
+"""Classes of images that lie in one folder, from a list beside them.
+
+    val_0.JPEG  n03444034  0 32 44 62        Tiny-ImageNet's val_annotations.txt
+    ILSVRC2012_val_00000001,n03995372 85 1   Kaggle's LOC_val_solution.csv
+    ILSVRC2012_val_00000001.JPEG 65          val.txt, with ImageNet's numbers in their usual order
+    n01751748                                one synset a line, in the order of the files
+    filename,label                           any .csv, .tsv or .txt that names the images first
+
+Lists of ILSVRC's own numbers, such as its ground_truth.txt, are not read: they follow another order than all models.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from dag_diffusion.data.imagenet_names import is_synset
+
+LISTS = (".csv", ".tsv", ".txt")
+CLASS_COLUMNS = ("class_name", "class", "label", "category", "synset", "wnid", "species", "breed")
+
+
+def listed_classes(path: Path, images: Sequence[str]) -> list[tuple[str, str]] | None:
+    """Class and file name of each image, by the one list in ``path`` or the folder above ``images``; None without one.
+
+    Args:
+        images: names below ``path``.
+
+    Raises:
+        ValueError: two lists name the images, or one lacks an image.
+    """
+    if not images:
+        return None
+    places = [path, path.parent] if path.name.casefold() == "images" else [path]
+    files = [file for place in places for file in sorted(place.iterdir()) if file.suffix.lower() in LISTS]
+    found = {file: classes for file in files if file.is_file() and (classes := _read(file, images))}
+    if len(found) > 1:
+        raise ValueError(
+            f"{' and '.join(str(file) for file in list(found)[:2])} both name the images in {path}; keep the one that "
+            "tells their classes"
+        )
+    for file, classes in found.items():
+        if missing := [name for name in images if name not in classes]:
+            raise ValueError(
+                f"{file} names no class of {missing[0]} and {len(missing) - 1} other images in {path}; add them, or "
+                "remove these images"
+            )
+        return [(classes[name], name) for name in images]
+    return None
+
+
+def _read(file: Path, images: Sequence[str]) -> dict[str, str]:
+    """File name to class of the images that a list names; empty if it is no such list."""
+    try:
+        lines = [line for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError):
+        return {}
+    if len(lines) == len(images) and all(map(is_synset, lines)):
+        return {name: line.strip() for name, line in zip(images, lines, strict=True)}
+    named = {PurePosixPath(name).name: name for name in images}
+    named |= {PurePosixPath(name).stem: name for name in images}
+    rows = [_fields(line, file.suffix.lower()) for line in lines]
+    column = _class_column(rows[0]) if rows and _base(rows[0][0]) not in named else 1
+    return {
+        named[_base(row[0])]: _class_in(row[column])
+        for row in rows
+        if len(row) > column and _base(row[0]) in named and row[column].strip()
+    }
+
+
+def _fields(line: str, suffix: str) -> list[str]:
+    if "\t" in line:
+        return line.split("\t")
+    if suffix == ".csv" or ("," in line and suffix == ".txt"):
+        return next(csv.reader([line], skipinitialspace=True))
+    return line.split(maxsplit=1)
+
+
+def _class_column(header: Sequence[str]) -> int:
+    names = [name.strip().casefold() for name in header]
+    return next((names.index(name) for name in CLASS_COLUMNS if name in names[1:]), 1)
+
+
+def _base(name: str) -> str:
+    return PurePosixPath(name.strip()).name
+
+
+def _class_in(text: str) -> str:
+    """The class in a field, without the box that may follow it."""
+    first, *rest = text.split()
+    return first if is_synset(first) or (rest and all(one.isdecimal() for one in (first, *rest))) else text.strip()

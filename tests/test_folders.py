@@ -1,0 +1,160 @@
+"""Folders of images as people have them: layouts that are understood, and those refused with the folder to give."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dag_diffusion import read_pool
+from dag_diffusion.data.class_folders import class_names_in, real_images
+from dag_diffusion.data.files import json_lines
+from dag_diffusion.data.sources.folders import labels_by_name
+
+
+def files(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"") if not name.endswith("/") else (root / name).mkdir()
+    return root
+
+
+def classes(root: Path) -> dict[str, str]:
+    """File name to class name."""
+    return {row["file_name"]: row["class_name"] for row in read_pool(root).rows}
+
+
+SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (SPLITS, "has splits, train, val, which hold the classes cat, dog; give one of them: {root}/train"),
+        ([f"dataset/{name}" for name in SPLITS], "holds the folders train, val; give {root}/dataset"),
+        ([name.replace("train", "Training").replace("val", "TEST") for name in SPLITS], "give one of them: {root}/T"),
+        ([name.replace("train", "train2017").replace("val", "val2017") for name in SPLITS], "{root}/train2017"),
+        (
+            [name.replace("train", "amazon").replace("val", "dslr") for name in SPLITS],
+            "hold a folder cat.*{root}/amazon",
+        ),
+        ([*SPLITS[:2], "bird/0.png"], "has splits, train, which hold the classes cat, dog"),
+        (["train/0.png", "test/0.png"], "test, train, which hold images but no class folders"),
+        (["images/cat/0.png", "images/dog/0.png", "meta/"], "give {root}/images if those are the classes"),
+        (["0.png", "1.png"], "holds 2 images but no class folders; sort its images into folders such as"),
+        (["cat/0.png", "dog/"], "without images: dog"),
+        (["cat/.0.png", "cat/notes.txt"], "holds no images"),
+        (["images/val_0.JPEG", "images/val_1.JPEG", "val_annotations.txt"], None),
+    ],
+)
+def test_folder_that_is_no_set_of_classes_is_refused_with_the_one_to_give(tmp_path, names, message):
+    files(tmp_path, *names)
+    if message is None:  # a list that lacks all images is none, and `images` no class
+        (tmp_path / "val_annotations.txt").write_text("val_0.JPEG\tn01440764\t0\t0\t9\t9\n")
+        message = "names no class of images/val_1.JPEG"
+    for read in (read_pool, class_names_in):
+        with pytest.raises(ValueError, match=message.format(root=tmp_path)):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train/0.png", "test/0.png", "bus/0.png"], {"train", "test", "bus"}),
+        (["bullet train/0.png", "test tube/0.png"], {"bullet train", "test tube"}),
+        (SPLITS[:2], {"cat", "dog"}),
+        (["cat/images/0.JPEG", "dog/images/0.JPEG", "cat/cat_boxes.txt"], {"cat", "dog"}),
+        (["train/cat/images/0.JPEG", "train/dog/images/0.JPEG"], {"cat", "dog"}),
+        (["cat/0.png", "dog/0.png", "assets/banner.png", "README.md"], {"cat", "dog"}),
+        (["cat/0.png", "dog/0.png", "assets/banner.png"], {"cat", "dog", "assets"}),
+        (["cat/0.png", "dog/0.png", "__MACOSX/cat/._0.png", ".ipynb_checkpoints/0.png"], {"cat", "dog"}),
+        (["cat/a/0.png", "cat/b/0.png", "dog/0.png"], {"cat", "dog"}),
+        (["cat/0.png"], {"cat"}),
+    ],
+)
+def test_class_folders_are_told_by_what_they_hold(tmp_path, names, expected):
+    assert set(classes(files(tmp_path, *names)).values()) == expected
+    assert set(class_names_in(tmp_path).values()) == expected
+
+
+def test_images_beside_the_class_folders_are_told(tmp_path, caplog):
+    assert len(read_pool(files(tmp_path, "cat/0.png", "0.png", "1.png"))) == 1
+    assert "2 images in" in caplog.text
+
+
+@pytest.mark.parametrize("names", [[str(i) for i in range(12)], ["3", "7", "11"], [f"{i:03d}" for i in (10, 9, 2)]])
+def test_folders_that_are_numbers_are_these_labels(tmp_path, names):
+    pool = read_pool(files(tmp_path, *(f"{name}/0.png" for name in names)))
+    assert pool.class_names == {int(name): name for name in names} == class_names_in(tmp_path)
+
+
+@given(st.sets(st.text("0123 ab", min_size=1, max_size=4), min_size=1, max_size=9))
+def test_labels_are_different_and_numbers_only_where_all_names_are(names):
+    labels = labels_by_name(names)
+    assert len(set(labels.values())) == len(names)
+    assert sorted(labels, key=labels.get) == sorted(names) or labels == {name: int(name) for name in names}
+
+
+LISTS = {
+    "val_annotations.txt": "val_1.JPEG\tn01443537\t0\t32\t44\t62\nval_0.JPEG\tn01440764\t5\t5\t9\t9\n",
+    "LOC_val_solution.csv": "ImageId,PredictionString\nval_0,n01440764 85 1 499 272\nval_1,n01443537 1 2 3 4",
+    "val.txt": "val_0.JPEG n01440764\nval_1.JPEG n01443537\n",
+    "imagenet_2012_validation_synset_labels.txt": "n01440764\nn01443537\n",
+    "labels.csv": "file,width,label\nval_0.JPEG,64,n01440764\nval_1.JPEG,64,n01443537\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("inside", ["", "images/"])
+def test_flat_images_have_the_classes_of_the_list_beside_them(tmp_path, name, inside):
+    files(tmp_path, f"{inside}val_0.JPEG", f"{inside}val_1.JPEG")
+    (tmp_path / name).write_text(LISTS[name])
+    expected = {f"{inside}val_0.JPEG": "n01440764", f"{inside}val_1.JPEG": "n01443537"}
+    assert classes(tmp_path) == expected
+    tests = real_images(tmp_path, {1: "goldfish"}, {1: "goldfish"})
+    assert [(row["file_name"], row["label"]) for row in tests.rows] == [(f"{inside}val_1.JPEG", 1)]
+
+
+def test_numbers_in_a_list_are_labels_and_words_may_have_spaces(tmp_path):
+    files(tmp_path / "a", "0.png", "1.png")
+    (tmp_path / "a/val.txt").write_text("0.png 65\n1.png 970\n")
+    assert read_pool(tmp_path / "a").class_names == {65: "65", 970: "970"}
+    files(tmp_path / "b", "0.png", "1.png")
+    (tmp_path / "b/labels.csv").write_text('id,breed\n0,"garbage truck"\n1,church\n')
+    assert set(classes(tmp_path / "b").values()) == {"garbage truck", "church"}
+
+
+def test_two_lists_of_the_same_images_are_refused(tmp_path):
+    files(tmp_path, "val_0.JPEG", "val_1.JPEG")
+    for name in ("val.txt", "labels.csv"):
+        (tmp_path / name).write_text(LISTS[name])
+    with pytest.raises(ValueError, match=r"labels\.csv and .*val\.txt both name the images"):
+        read_pool(tmp_path)
+
+
+def test_real_images_are_found_behind_links_and_in_an_only_split(tmp_path):
+    files(tmp_path, "store/n01440764/0.JPEG", "store/n01443537/images/0.JPEG")
+    (tmp_path / "val/train").mkdir(parents=True)
+    for name in ("n01440764", "n01443537"):
+        os.symlink(tmp_path / "store" / name, tmp_path / "val/train" / name)
+    found = real_images(tmp_path / "val", {0: "tench", 1: "goldfish"}, {0: "tench", 1: "n01443537"})
+    assert [row["file_name"] for row in found.rows] == ["train/n01440764/0.JPEG", "train/n01443537/images/0.JPEG"]
+
+
+def test_rows_of_two_pools_that_share_labels_are_refused(tmp_path):
+    def write(*rows):
+        named = [(f"{folder}/{i}.png", label, name) for i, (folder, label, name) in enumerate(rows)]
+        files(tmp_path, *(file for file, _, _ in named))
+        lines = [{"file_name": file, "label": label, "class_name": name} for file, label, name in named]
+        (tmp_path / "metadata.jsonl").write_bytes(json_lines(lines))
+        return tmp_path
+
+    with pytest.raises(ValueError, match=r"calls the label 0 both 'cat' and 'crane'.*a label of its own"):
+        read_pool(write(("cat", 0, "cat"), ("dog", 1, "dog"), ("crane", 0, "crane")))
+    with pytest.raises(ValueError, match="gives 'cat' in cat the labels 0 and 5"):
+        read_pool(write(("cat", 0, "cat"), ("cat", 5, "cat")))
+    assert read_pool(write(("crane", 134, "crane"), ("crane_517", 517, "crane"))).class_names == {
+        134: "crane",
+        517: "crane",
+    }
