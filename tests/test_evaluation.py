@@ -114,6 +114,30 @@ class TestEvaluate:
         first, second = run({"good": good, "permuted": permuted}, seeds=[0])
         assert first.accuracy == second.accuracy
 
+    @pytest.mark.parametrize("numbers", [[3, 497, 999], [-7, -1, 0], [0, 5, 10**12]])
+    @pytest.mark.parametrize("labels", ["hard", "soft"])
+    def test_accuracy_does_not_depend_on_what_numbers_classes_have(self, numbers, labels):
+        def renumbered(given):
+            soft = torch.eye(3)[given.labels]
+            names = {numbers[label]: name for label, name in NAMES.items()}
+            return [
+                LabelledImages(given.images, given.labels, NAMES, probabilities=soft),
+                LabelledImages(given.images, np.array(numbers)[given.labels], names, probabilities=soft),
+            ]
+
+        results = [
+            evaluate(
+                {"fixed": own, "drawn": RandomDraw(own, 2)},
+                test,
+                network="convnet-1-w4",
+                protocol=SHORT,
+                labels=labels,
+                seeds=[0, 1],
+            )
+            for own, test in zip(renumbered(draw(0)), renumbered(draw(1)), strict=True)
+        ]
+        assert same_but_for_time(results[0]) == same_but_for_time(results[1])
+
     def test_a_set_of_other_classes_is_refused_before_any_training(self):
         foreign = LabelledImages(draw(0).images, draw(0).labels, {**NAMES, 2: "middle"})
         results = []

@@ -166,12 +166,12 @@ def random_rows(labels: np.ndarray, ipc: int, seed: int, class_names: Mapping[in
     Raises:
         ValueError: a class has fewer images.
     """
-    chosen = []
+    chosen, places = [], {label: place for place, label in enumerate(sorted(class_names))}
     for label, name in class_names.items():
         rows = np.flatnonzero(labels == label)
         if len(rows) < ipc:
             raise ValueError(f"class {name!r} has {len(rows)} images, but {ipc} are to be drawn; lower ipc")
-        chosen.append(np.random.default_rng([seed, label]).permutation(rows)[:ipc])
+        chosen.append(np.random.default_rng([seed, places[label]]).permutation(rows)[:ipc])
     return np.concatenate(chosen)
 
 

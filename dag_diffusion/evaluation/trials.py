@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, cast, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -76,7 +77,7 @@ def evaluate(
         labels: ``hard``, or ``soft`` to learn the probabilities that come with the images.
         track_best: also test while training, up to about a hundred times, and record the best; with 10,000 test
             images that takes longer than the training itself.
-        num_classes: logits of the network; by default the largest label of ``test`` and one.
+        num_classes: logits of the network; by default one a class of ``test``, in the order of its labels.
         normalisation: the same for every set and the test images; by default to [-1, 1].
         test_name: what the results call the test images.
         known: results of an earlier run with the same images; those trainings are not repeated.
@@ -200,20 +201,24 @@ class _Conditions:
 
     def _targets(self, given: LabelledImages) -> Tensor:
         if self.labels == "hard":
-            return torch.as_tensor(given.labels)
+            return self._logit_of(given.labels)
         soft = torch.zeros(len(given), self.num_classes)  # a network may have more logits than there are classes
-        soft[:, sorted(given.class_names)] = torch.as_tensor(given.probabilities).float()
+        soft[:, : len(given.class_names)] = torch.as_tensor(given.probabilities).float()
         return soft
 
+    def _logit_of(self, labels: np.ndarray | Tensor) -> Tensor:
+        """The places of labels among all: a network has a logit for each class, whatever number the class has."""
+        return torch.as_tensor(np.searchsorted(sorted(self.test.class_names), np.asarray(labels)))
+
     def _test(self, network: nn.Module) -> float:
-        return accuracy(network, self.test_images, torch.as_tensor(self.test.labels))
+        return accuracy(network, self.test_images, self._logit_of(self.test.labels))
 
 
 def _logits(num_classes: int | None, test: LabelledImages) -> int:
-    needed = max(test.class_names) + 1
+    needed = len(test.class_names)
     if num_classes is not None and num_classes < needed:
         raise ValueError(
-            f"num_classes is {num_classes}, but the test set has labels up to {needed - 1}; "
+            f"num_classes is {num_classes}, but the test set has {needed} classes; "
             f"give at least {needed}, or leave it out"
         )
     return num_classes or needed
