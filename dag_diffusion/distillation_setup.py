@@ -18,9 +18,11 @@ from torch import nn
 
 from . import embedded
 from .classifiers import class_names_of
-from .data.class_folders import channels_of, class_names_in, real_images, split_of, split_warning, subset_of
+from .data.class_folders import class_names_in, real_images, split_of, split_warning, subset_of
 from .data.class_names import match_classes
+from .data.common_kind import channels_of
 from .data.pools import Pool
+from .data.shared_images import shared_images
 from .evaluation.labelled_images import LabelledImages, load_labelled_images
 from .generation.mode_search import find_pool_modes, merge_modes
 from .generation.modes import Modes
@@ -216,9 +218,21 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
         size=pipeline.image_size[::-1] if inputs.size is None else (inputs.size, inputs.size),
         channels=channels_of(tests) if inputs.channels is None else inputs.channels,
     )
-    if inputs.train is not None and (warning := split_warning(setup.test_counts, inputs.split)):
-        logger.warning(warning)
+    if inputs.train is not None:
+        _warn(setup)
     return setup
+
+
+def _warn(setup: DistillationSetup) -> None:
+    """Say what makes figures of these real images other than they seem."""
+    if warning := split_warning(setup.test_counts, setup.inputs.split):
+        logger.warning(warning)
+    if shared := shared_images(setup.test, setup.train):
+        logger.warning(
+            "%d of %d test images are training images too, so that accuracies say too much; give other test images",
+            shared,
+            len(setup.test),
+        )
 
 
 def classes_written(inputs: DistillationInputs, pipeline: DifficultyGuidedPipeline, test: Path) -> dict[int, str]:

@@ -156,7 +156,7 @@ def call(*arguments):
 
 def write_photographs(folder: Path, synsets, count: int) -> Path:
     """Colour JPEGs of several sizes, as ImageNet's folders hold them."""
-    generator = np.random.default_rng(len(synsets))
+    generator = np.random.default_rng([len(synsets), count])  # no test image is a training image
     for synset in synsets:
         (folder / synset).mkdir(parents=True)
         for index in range(count):
@@ -262,6 +262,13 @@ def test_split_of_fastai_is_warned_of_in_one_line_and_recorded(imagenet, monkeyp
     assert len(warnings) == 1
     assert "20 test images are fastai's split of ImageWoof" in warnings[0]
     assert setup.record()["split"] == {"stated": "ilsvrc", "found": "fastai"}
+
+
+def test_training_images_as_test_images_are_warned_of_in_one_line(imagenet, caplog):
+    small_setup(imagenet, test=str(imagenet / "train"))
+    warnings = [record.getMessage() for record in caplog.records if record.name.startswith("dag_diffusion")]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("30 of 30 test images are training images too")
 
 
 def test_labels_of_trained_networks_follow_the_order_of_the_classes(imagenet):

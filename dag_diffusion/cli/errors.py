@@ -50,7 +50,7 @@ def _told(error: Exception) -> str:
     if getattr(error, "errno", None) in FULL:
         return "the disk is full; free some space and give the command again (generate: with --resume)"
     if is_out_of_memory(error):
-        return "the device ran out of memory; give a smaller --batch-size"
+        return "the device ran out of memory; give a smaller --batch-size, or a smaller --size where there is one"
     if isinstance(error, WRITTEN_FOR_PEOPLE) and kind not in ADVICE:
         return said or kind
     what = f"{kind}: {_shortened(said)}" if said else kind

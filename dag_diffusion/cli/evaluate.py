@@ -36,7 +36,7 @@ def evaluate(
         ),
     ] = None,
     size: Annotated[
-        int | None, Option(min=1, help="pixels per side to resize to; default: as the first test image")
+        int | None, Option(min=1, help="pixels per side to resize to; default: as most test images")
     ] = None,
     config: Annotated[Values, Fields("evaluation.runs:EvaluationConfig", TRAINING, "Training")],
     seeds: Annotated[int, Option(min=1, help="trainings of each set, paired by seed", rich_help_panel="Training")] = 5,

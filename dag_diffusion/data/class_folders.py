@@ -88,12 +88,6 @@ def _listed(path: Path, label: int, name: str, folders: Mapping[str, str]) -> li
     return [{"file_name": file, "label": label, "class_name": name} for file in found]
 
 
-def channels_of(pool: Pool) -> int:
-    """1 if an image of every class is grey, else 3; among photographs a few are grey."""
-    first = {row["label"]: index for index, row in reversed(list(enumerate(pool.rows)))}
-    return 1 if all(pool.open(index).mode == "L" for index in first.values()) else 3
-
-
 SUBSETS = {
     "ImageNette": (
         "n01440764", "n02102040", "n02979186", "n03000684", "n03028079",

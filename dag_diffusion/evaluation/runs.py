@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dag_diffusion import embedded
+from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.pools import read_pool
 from dag_diffusion.progress import Progress, Stage
 
@@ -161,7 +162,7 @@ def evaluate_folders(
         test: real test images; None: those of Fashion-MNIST.
         full: all real training images, for hard-label recovery.
         ipc: images per class that random sets are drawn with; by default those of the other sets.
-        size: pixels per side to resize to; None: as the first test image.
+        size: pixels per side to resize to; None: as most test images, see ``data.common_kind``.
         output, progress: as of ``run_evaluation``.
 
     Returns:
@@ -171,9 +172,12 @@ def evaluate_folders(
         ValueError: as ``load_compared_sets`` and ``run_evaluation``.
     """
     tests = read_pool(test or embedded.TEST)
-    first = tests.open(0)
-    height_and_width = (first.height, first.width) if size is None else (size, size)
-    real = load_labelled_images(tests, size=height_and_width, channels=1 if first.mode == "L" else 3)
+    kind = common_kind(tests)
+    for mixture in (kind.mixed_colours, kind.mixed_sizes if size is None else ""):
+        if mixture:
+            logger.warning("test images: %s", mixture)
+    height_and_width = kind.size if size is None else (size, size)
+    real = load_labelled_images(tests, size=height_and_width, channels=kind.channels)
     compared = load_compared_sets(sets, real, ipc=ipc, soft_labels=config.labels == "soft")
     everything = {} if full is None else {f"all of {full.name}": load_images(full, real)}
     name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
