@@ -3,156 +3,109 @@
 A *guide* is a classifier whose difficulty steers; an *evaluator* one that never does.  Both are plain transformers
 models (timm ones through transformers' wrapper), since a pipeline keeps no other kind when it is saved.
 
-Weights are read from safetensors alone.
-
-    guide/model.safetensors -> read        guide/pytorch_model.bin, guide.ckpt -> refused with a word why
-
-A pickle is a program that runs when it is read, so that the author of the file could do anything.
+    files: the model's own transform, exactly          gradients: the same on tensors, see ``model_transforms``
 """
 
-import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as transforms
 
 from .difficulty import margin
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What a classifier expects of an image in [0, 1].
-
-    Attributes:
-        height, width: pixels that the classifier sees.
-        channels: 1 (grey) or 3.
-        mean, std: per channel, for values in [0, 1].
-        crop: the side of the central crop as a fraction of the resized image: 224 / 256 for the usual ImageNet recipe.
-        resample: ``bilinear`` or ``bicubic``.
-    """
-
-    height: int
-    width: int
-    channels: int = 3
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    crop: float = 0.875
-    resample: str = "bilinear"
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Resize, crop and normalise ``(batch, channels, height, width)``, uint8 or float in [0, 1]; differentiable."""
-        return self.normalised(self.fitted(images))
-
-    def fitted(self, images: Tensor) -> Tensor:
-        """Resize and crop alone, in the dtype of the images.
-
-        uint8 is resized as Pillow does it (rounded, so that a bicubic filter cannot leave the range), some ten times
-        faster than float and in a quarter of its memory.
-        """
-        images = _with_channels(images, self.channels)
-        return self._resized(images) if images.shape[-2:] != (self.height, self.width) or self.crop < 1 else images
-
-    def normalised(self, images: Tensor) -> Tensor:
-        """Subtract the mean and divide by the deviation; uint8 becomes float32 in [0, 1] first."""
-        images = images if images.is_floating_point() else images.float() / 255
-        mean, std = (images.new_tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        return (images - mean) / std
-
-    def _resized(self, images: Tensor) -> Tensor:
-        wanted = (round(self.height / self.crop), round(self.width / self.crop))
-        height, width = images.shape[-2:]
-        ratio = max(wanted[0] / height, wanted[1] / width)
-        size = [max(wanted[0], round(height * ratio)), max(wanted[1], round(width * ratio))]
-        resample = transforms.InterpolationMode(self.resample)
-        images = transforms.resize(images, size, interpolation=resample, antialias=True)
-        return transforms.center_crop(images, [self.height, self.width])
-
-    def as_fields(self) -> dict[str, Any]:
-        """For a model's configuration, which is JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+from .model_transforms import WAY_OUT, Library, ModelTransform, model_transform, settings_of, timm_settings
+from .preprocessing import Preprocessing
+from .weights import IncompleteWeightsError, load_whole, refuse_pickles
 
 
-def _with_channels(images: Tensor, channels: int) -> Tensor:
-    if images.shape[1] == channels:
-        return images
-    if channels == 3 and images.shape[1] == 1:
-        return images.expand(-1, 3, -1, -1)
-    if channels == 1 and images.shape[1] == 3:
-        return transforms.rgb_to_grayscale(images)
-    raise ValueError(
-        f"images have {images.shape[1]} channels and the classifier wants {channels}; only 1 and 3 convert"
-    )
-
-
-def preprocessing_of(classifier: nn.Module) -> Preprocessing:
+def preprocessing_of(classifier: nn.Module, *, revision: str | None = None) -> Preprocessing | ModelTransform:
     """How a classifier wants its images: from its own config, timm's ``pretrained_cfg``, or the processor beside it.
 
+    Args:
+        revision: of the processor on the Hub.
+
     Raises:
-        ValueError: none of them is known.  Set ``classifier.config.preprocessing`` then, a dictionary of the fields of
-            ``Preprocessing``; transformers saves it with the model.
+        ValueError: none of them is known, or what is known does not run or gives images of many sizes.  Set
+            ``classifier.config.preprocessing`` then, a dictionary of the fields of ``Preprocessing``; transformers
+            saves it with the model.
     """
     config: Any = classifier.config
     if (own := getattr(config, "preprocessing", None)) is not None:
         return _from_fields(own)
-    if timm := getattr(config, "pretrained_cfg", None):
-        channels, height, width = timm["input_size"]
-        crop, resample = timm.get("crop_pct", 0.875), timm.get("interpolation", "bilinear")
-        return Preprocessing(height, width, channels, tuple(timm["mean"]), tuple(timm["std"]), crop, resample)
-    return _from_image_processor(classifier)
+    if pretrained := getattr(config, "pretrained_cfg", None):
+        settings = timm_settings(pretrained, getattr(config, "model_args", None) or {})
+        return model_transform("timm", settings, settings["input_size"][0])
+    return _from_image_processor(classifier, revision)
 
 
-def _from_fields(fields: Mapping[str, Any]) -> Preprocessing:
+def _from_fields(fields: Mapping[str, Any]) -> Preprocessing | ModelTransform:
+    for library in get_args(Library):
+        if library in fields:
+            return model_transform(library, fields[library], fields["channels"])
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    return Preprocessing(**given)
+    try:
+        return Preprocessing(**given)
+    except TypeError as error:
+        known = ", ".join(field.name for field in dataclass_fields(Preprocessing))
+        raise ValueError(
+            f"config.preprocessing of the classifier is wrong ({error}); its fields are {known}"
+        ) from error
 
 
-def _from_image_processor(classifier: nn.Module) -> Preprocessing:
+def _from_image_processor(classifier: nn.Module, revision: str | None) -> ModelTransform:
     from transformers import AutoImageProcessor
 
     config: Any = classifier.config
     name = config._name_or_path
     try:
-        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False) if name else None
+        # whichever class transformers takes here, since that is what other users of the model run
+        processor = name and AutoImageProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError):
         processor = None
-    if processor is None:
+    if not processor:
         raise ValueError(
             f"the preprocessing of {type(classifier).__name__} is unknown: no image processor beside {name or 'it'}; "
-            "set classifier.config.preprocessing = {'height': 224, 'width': 224, 'channels': 3, ...}"
+            f"{WAY_OUT}"
         )
-    if getattr(processor, "do_flip_channel_order", False):
-        raise ValueError(
-            f"the image processor of {name} turns RGB into BGR, which is not supported; "
-            "set classifier.config.preprocessing yourself, or use another classifier"
-        )
-    size, crop = _size_of(processor.size), getattr(processor, "crop_size", None)
-    height, width = _size_of(crop) if crop and getattr(processor, "do_center_crop", False) else size
-    fraction = getattr(processor, "crop_pct", None) or height / size[0]
-    resample = "bicubic" if int(getattr(processor, "resample", 2) or 2) == 3 else "bilinear"
-    channels = getattr(classifier.config, "num_channels", 3)
-    normalises = getattr(processor, "do_normalize", True)
-    mean, std = (processor.image_mean, processor.image_std) if normalises else ([0.0], [1.0])
-    return Preprocessing(height, width, channels, tuple(mean), tuple(std), fraction, resample)
-
-
-def _size_of(size: Mapping[str, int]) -> tuple[int, int]:
-    edge = size.get("shortest_edge")
-    return (edge, edge) if edge else (size["height"], size["width"])
+    vision = getattr(config, "vision_config", config)
+    return model_transform("image_processor", settings_of(processor), getattr(vision, "num_channels", 3))
 
 
 def prepared_logits(classifier: nn.Module, prepared: Tensor) -> Tensor:
-    """Logits, ``(batch, classes)`` float32, of images that went through the classifier's ``Preprocessing`` already."""
+    """Logits, ``(batch, classes)`` float32, of images that went through the classifier's preprocessing already.
+
+    Raises:
+        ValueError: the classifier has a single logit, or another number of logits than of names.
+    """
     weight = next(classifier.parameters())
-    return classifier(prepared.to(weight.device, weight.dtype)).logits.float().to(prepared.device)
+    logits = classifier(prepared.to(weight.device, weight.dtype)).logits.float().to(prepared.device)
+    require_fitting(classifier, logits.shape[1])
+    return logits
 
 
-def image_logits(classifier: nn.Module, images: Tensor, preprocessing: Preprocessing | None = None) -> Tensor:
+def require_fitting(classifier: nn.Module, logits: int) -> None:
+    """Check that a classifier has a logit for each of several named classes; ValueError says what is wrong."""
+    named = len(class_names_of(classifier))
+    if logits != named:
+        raise ValueError(
+            f"the classifier gives {logits} logits and names {named} classes; "
+            "set its config.id2label to one name for each logit"
+        )
+    if logits < 2:
+        raise ValueError(
+            "the classifier has a single logit, whose softmax is 1 for every image, so that it measures nothing; "
+            "use a classifier with one logit for each of two or more classes"
+        )
+
+
+def image_logits(
+    classifier: nn.Module, images: Tensor, preprocessing: Preprocessing | ModelTransform | None = None
+) -> Tensor:
     """Logits of images in [0, 1]; differentiable with respect to them.
 
     Args:
@@ -174,49 +127,73 @@ def load_classifier(name: str | Path, *, revision: str | None = None) -> nn.Modu
         revision: branch, tag or commit on the Hub.
 
     Raises:
-        ValueError: it is no image classifier, has no safetensors weights, or needs code of its own to be run.
+        ValueError: it is no image classifier, has no safetensors weights, lacks some of them, has a single logit, or
+            needs code of its own to be run.
     """
-    from transformers import AutoModelForImageClassification
+    from transformers import AutoConfig, AutoModelForImageClassification
 
     refuse_pickles(name)
     # without trust_remote_code=False a terminal would be asked whether to run the repository's own code
-    options: dict[str, Any] = {"revision": revision, "use_safetensors": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
-        model = AutoModelForImageClassification.from_pretrained(str(name), **options)
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        config = _as_transformers_has_it(AutoConfig.from_pretrained(str(name), **options))
+        load = AutoModelForImageClassification.from_pretrained
+        model = load_whole(load, name, config=config, use_safetensors=True, **options)
+    except IncompleteWeightsError:
+        raise
+    except Exception as error:  # whatever transformers, timm or torch raise at a folder of another make
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
             f"{name} is not a transformers or timm image classifier with safetensors weights ({reason}); "
             "give a folder written by save_pretrained, or a Hub id such as timm/resnet50.tv_in1k"
         ) from error
+    require_fitting(model, len(class_names_of(model)))
+    keep_with_weights(model, revision)
     return model.eval()
 
 
-def class_names_of(classifier: nn.Module) -> dict[int, str]:
-    """Label to class name as the classifier has it, such as ``{0: "tench, Tinca tinca", ...}``."""
-    config: Any = classifier.config
-    return {int(k): v for k, v in sorted(config.id2label.items(), key=lambda item: int(item[0]))}
+def _as_transformers_has_it(config: Any) -> Any:
+    """A configuration that timm wrote: its ``model_args`` name the number of classes, which transformers gives too."""
+    if arguments := getattr(config, "model_args", None):
+        config.model_args = {key: value for key, value in arguments.items() if key not in {"num_classes", "pretrained"}}
+    return config
 
 
-PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+def keep_with_weights(classifier: nn.Module, revision: str | None = None) -> None:
+    """Write into a classifier's configuration what would be lost or permuted when it is saved elsewhere.
 
+    That is its preprocessing, if it is known, since the processor beside the weights stays behind; and the order of its
+    class names, which transformers saves for a timm model as they stand and not by label.
 
-def refuse_pickles(place: str | Path) -> None:
-    """Refuse a file that is a pickle by its name, or a folder whose weights come in no other form.
-
-    Whatever is not on this machine is left to who downloads it, and asks for safetensors alone.
-
-    Raises:
-        ValueError: it is one; the file is named.
+    Args:
+        revision: that the classifier was loaded from.
     """
-    place = Path(place)
-    files = sorted(place.iterdir()) if place.is_dir() else [place] * place.is_file()
-    pickles = [file for file in files if file.suffix.lower() in PICKLES]
-    if pickles and not any(".safetensors" in file.name for file in files):
-        raise ValueError(
-            f"{pickles[0]} is a pickle, which may run any program when it is read, and is refused; "
-            "save the weights as safetensors, such as by save_pretrained"
-        )
+    config: Any = classifier.config
+    if getattr(config, "id2label", None):
+        config.id2label = class_names_of(classifier)
+        if hasattr(config, "label_names"):  # of timm's own file, which transformers would write again as they were
+            config.label_names = list(config.id2label.values())
+    with suppress(ValueError):  # who only wants the logits needs none; whoever needs it is told
+        config.preprocessing = preprocessing_of(classifier, revision=revision).as_fields()
+
+
+def require_names_kept(classifier: nn.Module, folder: Path) -> None:
+    """Check that a classifier which was saved into a folder has its class names there; ValueError if not."""
+    from transformers import AutoConfig
+
+    kept = AutoConfig.from_pretrained(folder, trust_remote_code=False).id2label
+    for label, name in class_names_of(classifier).items():
+        if str(kept.get(label)) != name:
+            raise ValueError(
+                f"{folder} has been written with the class {label} as {kept.get(label)!r} where it is {name!r}; "
+                "give the classifier's config.id2label one name for each logit, by label from 0 on"
+            )
+
+
+def class_names_of(classifier: nn.Module) -> dict[int, str]:
+    """Label to class name as the classifier has it, such as ``{0: "tench, Tinca tinca", ...}``, by label."""
+    config: Any = classifier.config
+    return {int(k): str(v) for k, v in sorted((config.id2label or {}).items(), key=lambda item: int(item[0]))}
 
 
 @dataclass(frozen=True)
@@ -225,10 +202,20 @@ class Guide:
 
     classifier: nn.Module
     labels: Tensor
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | ModelTransform
 
 
 def mean_margin(guides: Sequence[Guide], images: Tensor) -> Tensor:
     """The guides' mean margin of images in [0, 1], ``(batch,)`` float32; differentiable."""
     each = [margin(image_logits(g.classifier, images, g.preprocessing), g.labels) for g in guides]
+    return torch.stack(each).mean(0)
+
+
+def picture_margin(guides: Sequence[Guide], pictures: Sequence[Image.Image]) -> Tensor:
+    """The guides' mean margin of pictures as a pool's files are scored, ``(batch,)`` float32; no gradient."""
+    each = []
+    for guide in guides:
+        batch = torch.cat([guide.preprocessing.read(picture) for picture in pictures]).contiguous()
+        prepared = guide.preprocessing.normalised(batch.to(guide.labels.device))
+        each.append(margin(prepared_logits(guide.classifier, prepared), guide.labels))
     return torch.stack(each).mean(0)

@@ -20,12 +20,13 @@ from safetensors import SafetensorError
 from torch import nn
 
 from . import embedded
-from .classifiers import load_classifier, refuse_pickles
+from .classifiers import load_classifier
 from .data.class_names import labels_typed
 from .data.files import require_writable
 from .generation.processes import this_process
 from .guidance.probes import description_of
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
+from .weights import IncompleteWeightsError, load_whole, refuse_pickles
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 logger = logging.getLogger(__name__)
@@ -66,6 +67,8 @@ def load_pipeline(
         pipeline = DifficultyGuidedPipeline.from_pretrained(
             embedded.PIPELINE if name is None else name, use_safetensors=None if trust_bin else True, **options
         )
+    except IncompleteWeightsError:
+        raise
     except UnpicklingError as error:
         raise ValueError(f"{name} has a .bin file that holds more than weights, so that it is not read") from error
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
@@ -266,7 +269,8 @@ def load_probe(folder: str | Path) -> nn.Module:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if description_of(vars(config)) is None:
             raise ValueError("but another model")
-        probe = ConvNextForImageClassification.from_pretrained(folder, config=config, use_safetensors=True)
+        load = ConvNextForImageClassification.from_pretrained
+        probe = load_whole(load, folder, config=config, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder} holds no probe ({error}); make one with train_probe()") from error
     return probe.eval().requires_grad_(False)

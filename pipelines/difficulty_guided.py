@@ -7,6 +7,8 @@ between schedulers in ``dag_diffusion.guidance.schedulers``.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,15 +28,26 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from dag_diffusion.classifiers import Guide, class_names_of, mean_margin, preprocessing_of
+from dag_diffusion.classifiers import (
+    Guide,
+    class_names_of,
+    keep_with_weights,
+    mean_margin,
+    picture_margin,
+    preprocessing_of,
+    require_names_kept,
+)
 from dag_diffusion.data.class_names import classes_named, match_classes
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.guided_step import ModePull, Steering, guided_step
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.guidance.probes import probe_margin, require_probe_of
 from dag_diffusion.guidance.schedulers import require_supported
+from dag_diffusion.guide_checks import require_same_measure
+from dag_diffusion.weights import require_same_tensors
 
 DEFAULT_GUIDANCE_SCALE, DEFAULT_STEPS = 4.0, 50  # those of `DiTPipeline`, for a pipeline that carries none of its own
+PARTS = ("transformer", "vae", "classifier", "probe", "guidance_vae")  # that have weights
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
@@ -126,15 +139,19 @@ class DifficultyGuidedPipeline(DiTPipeline):
             default_num_inference_steps=default_num_inference_steps,
         )
         if classifier is not None:
-            # the processor beside the weights is out of reach once the pipeline is saved elsewhere
-            classifier.config.preprocessing = preprocessing_of(classifier).as_fields()
+            preprocessing_of(classifier)  # refuses one whose images nobody can prepare
+            keep_with_weights(classifier)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> "DifficultyGuidedPipeline":
-        """As in diffusers, but from safetensors alone unless `use_safetensors=None` lets it fall back to .bin files."""
+        """As in diffusers, but from safetensors alone unless `use_safetensors=None` lets it fall back to .bin files.
+
+        Raises:
+            ValueError: a part lacks some of its weights, which would be made up at random, or holds NaN.
+        """
         kwargs.setdefault("use_safetensors", True)
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            pipeline = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except OSError as error:
             if "safetensors" not in str(error) or not kwargs["use_safetensors"]:
                 raise
@@ -142,6 +159,28 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 f"{pretrained_model_name_or_path} has no safetensors weights for all of its parts ({error}); "
                 "a .bin is a pickle, which may run any program: use_safetensors=None if you trust it"
             ) from error
+        if "quantization_config" not in kwargs:  # quantised weights are not those of the files
+            pipeline._require_whole({name for name in PARTS if name not in kwargs}, kwargs["use_safetensors"])
+        return pipeline
+
+    def _require_whole(self, read: Iterable[str], use_safetensors: bool | None) -> None:
+        """Refuse parts, of those that were read from files, that are not as they are there."""
+        for name in sorted(read):
+            if (part := getattr(self, name)) is not None:
+                load = partial(type(part).from_pretrained, use_safetensors=use_safetensors)
+                require_same_tensors(part, part.config._name_or_path, load)
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """As in diffusers, with the guide's preprocessing and class names, which come back as they are.
+
+        Raises:
+            ValueError: transformers has written other class names than the guide has.
+        """
+        if self.classifier is not None:
+            keep_with_weights(self.classifier)
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if self.classifier is not None:
+            require_names_kept(self.classifier, Path(save_directory) / "classifier")
 
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, **options: Any) -> str:
         """Share pipeline, guide, probe, ``pipeline.py`` and card; an edited card is kept.  See ``dag_diffusion.push``.
@@ -255,7 +294,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 "a target difficulty needs a classifier to steer by, and this pipeline has none; "
                 "load it with from_pretrained(..., classifier=load_classifier('...'))"
             )
-        for name in ("transformer", "vae", "classifier", "probe", "guidance_vae"):
+        for name in PARTS:
             if getattr(getattr(self, name), "training", False):
                 raise ValueError(
                     f"the {name} is in training mode, where it drops labels or units; call {name}.eval() first"
@@ -373,6 +412,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
         labels = torch.tensor(ids, device=self._execution_device)
         steering = None
         if targets is not None:
+            for guide in (*own, *others):
+                require_same_measure(guide.classifier, self.image_size[0])
             steering = Steering(
                 config=difficulty_guidance,
                 targets=targets.to(labels.device),
@@ -530,9 +571,9 @@ class DifficultyGuidedPipeline(DiTPipeline):
         pictures = self.numpy_to_pil(array) if output_type == "pil" else None
         difficulties = None
         if guide:
-            # measured on what is handed out: PIL images have 8 bits
-            seen = (images * 255).round() / 255 if output_type == "pil" else images
-            difficulties = torch.sigmoid(-mean_margin(guide, seen)).cpu()
+            # measured on what is handed out: PIL images have 8 bits and are read as their files will be
+            margins = mean_margin(guide, images) if pictures is None else picture_margin(guide, pictures)
+            difficulties = torch.sigmoid(-margins).cpu()
         return {"pil": pictures, "np": array, "pt": images}[output_type], difficulties
 
 

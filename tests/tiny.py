@@ -44,17 +44,17 @@ def tiny_vae() -> AutoencoderKL:
 def tiny_classifier(names: dict[int, str] | None = None, **changes) -> ResNetForImageClassification:
     names = NAMES if names is None else names
     torch.manual_seed(2)
-    config = ResNetConfig(
-        num_channels=1,
-        embedding_size=4,
-        hidden_sizes=[4],
-        depths=[1],
-        layer_type="basic",
-        id2label=names,
-        label2id={name: label for label, name in names.items()},
-        preprocessing=PREPROCESSING,
-        **changes,
-    )
+    options = {
+        "num_channels": 1,
+        "embedding_size": 4,
+        "hidden_sizes": [4],
+        "depths": [1],
+        "layer_type": "basic",
+        "id2label": names,
+        "label2id": {name: label for label, name in names.items()},
+        "preprocessing": PREPROCESSING,
+    }
+    config = ResNetConfig(**(options | changes))
     model = ResNetForImageClassification(config).eval()
     with torch.no_grad():
         model.classifier[-1].weight.mul_(20)  # a flat classifier gives no direction to steer in

@@ -18,9 +18,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from dag_diffusion.classifiers import mean_margin
+from dag_diffusion.classifiers import picture_margin
 from dag_diffusion.data.class_names import distinct_names
-from dag_diffusion.data.images import as_eight_bit
 from dag_diffusion.generation.plan import image_seed
 from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.reporting.figures import PALETTE
@@ -273,11 +272,9 @@ def draw(
 
 def difficulties_by(evaluator: nn.Module, pipeline: Any, images: list[Image.Image], label: int) -> list[float]:
     """What another classifier finds of 8-bit images of one of the pipeline's classes, each in [0, 1]."""
-    channels = 1 if images[0].mode == "L" else 3
-    pixels = torch.stack([torch.from_numpy(as_eight_bit(image, channels).copy()) for image in images])
     scorer = pipeline.guide(evaluator, [label] * len(images))
     with torch.inference_mode():
-        margins = mean_margin([scorer], pixels.permute(0, 3, 1, 2).float().to(scorer.labels.device) / 255)
+        margins = picture_margin([scorer], images)
     return torch.sigmoid(-margins).tolist()
 
 

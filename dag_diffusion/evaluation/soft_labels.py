@@ -15,11 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from dag_diffusion.classifiers import Preprocessing, class_names_of, prepared_logits, preprocessing_of
+from dag_diffusion.classifiers import class_names_of, prepared_logits, preprocessing_of
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.files import write_atomically
 from dag_diffusion.data.pools import Pool, read_pool
-from dag_diffusion.sampling.scoring import fitted_image, read_ahead
+from dag_diffusion.sampling.scoring import AnyPreprocessing, fitted_image, read_ahead
 
 SOFT_LABELS = "soft_labels.safetensors"
 BATCH_SIZE = 64
@@ -62,7 +62,7 @@ def teacher_logits(
     return logits if names is None else logits[:, [found[label] for label in sorted(names)]]
 
 
-def _fitted_batches(images: Pool | Tensor, preprocessing: Preprocessing, batch_size: int) -> Iterator[Tensor]:
+def _fitted_batches(images: Pool | Tensor, preprocessing: AnyPreprocessing, batch_size: int) -> Iterator[Tensor]:
     if isinstance(images, Tensor):
         yield from map(preprocessing.fitted, images.split(batch_size))
         return

@@ -1,6 +1,6 @@
 """Difficulties of whole folders: threads read and resize images while the classifiers look at earlier ones.
 
-    decode -> resize and crop (uint8, in threads, a few batches ahead) -> normalise -> logits -> measure -> mean
+    decode -> the model's own transform (in threads, a few batches ahead) -> logits -> measure -> mean
 
 Scores of images that a classifier was trained on crowd at 0: where the distribution matters, score out of sample.
 """
@@ -21,11 +21,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dag_diffusion.classifiers import Preprocessing, class_names_of, prepared_logits, preprocessing_of
+from dag_diffusion.classifiers import class_names_of, prepared_logits, preprocessing_of, require_fitting
 from dag_diffusion.data.class_names import match_classes
-from dag_diffusion.data.images import UnreadableImageError, as_eight_bit, fitted_pixels
+from dag_diffusion.data.images import UnreadableImageError, fitted_pixels
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import LABEL_FREE, MeasureName, as_measure, measure_named
+from dag_diffusion.model_transforms import ModelTransform
+from dag_diffusion.preprocessing import Preprocessing
 from dag_diffusion.progress import Progress, Stage
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ AHEAD = 2  # batches that are read before they are needed; more would only take 
 LARGE = 16_000_000  # pixels from which on images are decoded one at a time, so that memory does not grow with threads
 ONE_LARGE_AT_A_TIME = threading.Lock()
 Item = TypeVar("Item")
+AnyPreprocessing = Preprocessing | ModelTransform
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Scorer:
     """
 
     classifier: nn.Module
-    preprocessing: Preprocessing
+    preprocessing: AnyPreprocessing
     labels: dict[int, int]
     precision: torch.dtype
 
@@ -155,6 +158,8 @@ def scorers_of(
         raise ValueError("the list of classifiers is empty; give at least one, such as the pipeline's own classifier")
     if any(classifier.training for classifier in classifiers):
         raise ValueError("a classifier is in training mode, where scores depend on the batch; call classifier.eval()")
+    for classifier in classifiers:
+        require_fitting(classifier, len(class_names_of(classifier)))
     names = pool.class_names
 
     def labels_of(classifier: nn.Module) -> dict[int, int]:
@@ -189,7 +194,7 @@ def scored_batches(
     """Score some rows of a pool, a batch at a time; arguments as of ``score_pool``."""
     measured, wanted = measure_named(measure), {scorer.preprocessing for scorer in scorers}
 
-    def fitted(index: int) -> dict[Preprocessing, Tensor] | None:
+    def fitted(index: int) -> dict[AnyPreprocessing, Tensor] | None:
         try:
             return fitted_image(pool, index, wanted)
         except UnreadableImageError as error:
@@ -234,8 +239,8 @@ def read_ahead(
         threads.shutdown(cancel_futures=True)  # after an error what was read ahead is not needed
 
 
-def fitted_image(pool: Pool, index: int, wanted: Iterable[Preprocessing]) -> dict[Preprocessing, Tensor]:
-    """One image of a pool as each ``Preprocessing`` resizes and crops it, ``(1, channels, height, width)`` uint8.
+def fitted_image(pool: Pool, index: int, wanted: Iterable[AnyPreprocessing]) -> dict[AnyPreprocessing, Tensor]:
+    """One image of a pool as each preprocessing reads it, ``(1, channels, height, width)``, to be normalised.
 
     Raises:
         UnreadableImageError: the file is no image, or so thin a strip that resizing it would fill the memory.
@@ -249,22 +254,18 @@ def fitted_image(pool: Pool, index: int, wanted: Iterable[Preprocessing]) -> dic
                 held.enter_context(ONE_LARGE_AT_A_TIME)
 
         image = pool.open(index, take_turns)
-        return {each: each.fitted(_as_tensor(image, each.channels)) for each in wanted}
+        return {each: each.read(image) for each in wanted}
 
 
-def prepared_image(pool: Pool, index: int, preprocessing: Preprocessing) -> Tensor:
+def prepared_image(pool: Pool, index: int, preprocessing: AnyPreprocessing) -> Tensor:
     """One image of a pool as a model wants it, ``(1, channels, height, width)``; UnreadableImageError if it is none."""
     return preprocessing.normalised(fitted_image(pool, index, [preprocessing])[preprocessing])
-
-
-def _as_tensor(image: Image.Image, channels: int) -> Tensor:
-    return torch.from_numpy(as_eight_bit(image, channels).copy()).permute(2, 0, 1)[None]
 
 
 @torch.inference_mode()
 def _asked(
     scorer: Scorer,
-    images: Sequence[Mapping[Preprocessing, Tensor]],
+    images: Sequence[Mapping[AnyPreprocessing, Tensor]],
     rows: Sequence[Mapping[str, Any]],
     measured: Callable[[Tensor, Tensor], Tensor],
     features: bool,

@@ -1,0 +1,118 @@
+"""Whether a guide sees along its gradient what it sees of a file: both forms of its preprocessing on test images.
+
+    |d(own transform of a picture) - d(differentiable form)| <= 0.005    for every class, or the guide is refused
+
+Only squares of the pipeline's size count, since guidance sees no others; a difference on other shapes is told.
+"""
+
+import logging
+from collections.abc import Iterator
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from .classifiers import prepared_logits, preprocessing_of
+from .model_transforms import WAY_OUT, ModelTransform
+from .preprocessing import Preprocessing, eight_bit_tensor
+
+logger = logging.getLogger(__name__)
+TOLERANCE = 0.005  # of a difficulty
+DOUBT = 2.0  # log-odds of the first class against the second, at which a difficulty still tells what a guide sees
+AnyPreprocessing = Preprocessing | ModelTransform
+_CHECKED: WeakKeyDictionary[nn.Module, set[tuple[AnyPreprocessing, int]]] = WeakKeyDictionary()
+
+
+def require_same_measure(classifier: nn.Module, size: int) -> None:
+    """Check that a guide's difficulty of a square image is the one that its file has; once for each guide and size.
+
+    Args:
+        classifier: the guide, in evaluation mode.
+        size: side of the pipeline's images, in pixels.
+
+    Raises:
+        ValueError: the two differ by more than ``TOLERANCE``, which is told, or no gradient reaches the pixels.
+    """
+    preprocessing = preprocessing_of(classifier)
+    checked = _CHECKED.setdefault(classifier, set())
+    if (preprocessing, size) in checked:
+        return
+    if isinstance(preprocessing, ModelTransform) or (preprocessing.height, preprocessing.width) != (size, size):
+        _require_gradient(preprocessing, size)
+        _require_alike(classifier, preprocessing, size)
+    checked.add((preprocessing, size))
+
+
+def difference(classifier: nn.Module, preprocessing: AnyPreprocessing, picture: Image.Image) -> float:
+    """The largest difference of any class's difficulty between the two forms, for a picture, in [0, 1].
+
+    A guide that is sure finds 0 or 1 whatever it sees, so that it is also asked at a temperature at which it is in
+    doubt.
+    """
+    device = next(classifier.parameters()).device
+    images = eight_bit_tensor(picture, 1 if picture.mode == "L" else 3).to(device) / 255
+    with torch.no_grad():
+        forms = preprocessing.normalised(preprocessing.read(picture).to(device)), preprocessing(images)
+        own, other = (prepared_logits(classifier, form) for form in forms)
+    first, second = own.topk(2, dim=1).values[0]
+    temperatures = (1.0, max(1.0, float(first - second) / DOUBT))
+    return max(float(((own / t).softmax(1) - (other / t).softmax(1)).abs().max()) for t in temperatures)
+
+
+def pictures_of(size: int) -> Iterator[tuple[str, Image.Image]]:
+    """Pictures with slopes, edges, text-like strokes and noise: squares of a size, then other shapes, by name."""
+    shapes = {
+        "square": (size, size),
+        "grey": (size, size),
+        "wide": (3 * size // 2, size),
+        "tall": (size, 3 * size // 2),
+    }
+    for name, (width, height) in (shapes | {"small": (size // 2,) * 2, "large": (2 * size,) * 2}).items():
+        colour = Image.fromarray(_drawn(max(width, 2), max(height, 2)))
+        yield name, colour.convert("L") if name == "grey" else colour
+
+
+def _drawn(width: int, height: int) -> np.ndarray:
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [np.sin(6 * x / width + 1), np.cos(9 * y / height), np.sin(15 * (x + y) / (width + height))]
+    image = 127 + 110 * np.stack(waves, -1)
+    image[height // 4 : height // 2, width // 4 : width // 2] = 255
+    image[height // 2 :: 7, : width // 3] = 0
+    return (image + np.random.default_rng(0).normal(0, 6, image.shape)).clip(0, 255).astype(np.uint8)
+
+
+def _require_gradient(preprocessing: AnyPreprocessing, size: int) -> None:
+    with torch.enable_grad():
+        images = torch.zeros(1, preprocessing.channels, size, size, requires_grad=True)
+        try:
+            made: Tensor | None = preprocessing(images)
+        except Exception as error:  # whatever a library raises at tensors where it knows pictures
+            logger.debug("no differentiable form: %s", error)
+            made = None
+    if made is None or not made.requires_grad:
+        raise ValueError(
+            "no gradient goes through the guide's own image processor, so that it can score and not steer; "
+            f"choose another guide, or {WAY_OUT}"
+        )
+
+
+def _require_alike(classifier: nn.Module, preprocessing: AnyPreprocessing, size: int) -> None:
+    found: dict[str, float] = {}
+    for name, picture in pictures_of(size):
+        try:
+            found[name] = difference(classifier, preprocessing, picture)
+        except Exception:  # some of timm's steps take no tensors of other shapes, which guidance never has
+            if name in {"square", "grey"}:
+                raise
+            found[name] = 1.0
+    worst = max(found["square"], found["grey"])
+    if worst > TOLERANCE:
+        raise ValueError(
+            f"the guide cannot steer: along its gradient it finds {size}-pixel images up to {worst:.3f} harder or "
+            f"easier than its own preprocessing does (at most {TOLERANCE}); choose another guide, or {WAY_OUT}"
+        )
+    if others := {name: value for name, value in found.items() if value > TOLERANCE}:
+        shape = max(others, key=lambda name: others[name])
+        logger.warning("on %s images the guide's two forms differ by %.3f; guidance sees none", shape, others[shape])

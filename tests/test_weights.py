@@ -1,0 +1,112 @@
+"""Weights are read whole or refused; class names come back as they were saved."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import NAMES, tiny_classifier, tiny_pipeline
+from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
+
+from dag_diffusion.classifiers import class_names_of, load_classifier
+from dag_diffusion.loading import load_pipeline
+
+TIMM = {"input_size": [1, 16, 16], "mean": [0.5], "std": [0.5], "crop_pct": 1.0, "interpolation": "bilinear"}
+
+
+def edited(path, edit) -> None:
+    weights = load_file(path)
+    edit(weights)
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+EDITS = {
+    "lacks the weights classifier.1.bias": lambda weights: weights.pop("classifier.1.bias"),
+    r"another shape \(\(2, 4\) where": lambda weights: weights.update({"classifier.1.weight": torch.zeros(2, 4)}),
+    "hold NaN": lambda weights: weights["classifier.1.weight"].fill_(float("nan")),
+}
+
+
+@pytest.mark.parametrize("message", EDITS)
+def test_classifier_that_is_not_whole_is_refused(tmp_path, message):
+    tiny_classifier().save_pretrained(tmp_path)
+    edited(tmp_path / "model.safetensors", EDITS[message])
+    with pytest.raises(ValueError, match=message):
+        load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize("message", [message for message in EDITS if "shape" not in message])
+def test_pipeline_whose_guide_is_not_whole_is_refused(tmp_path, message):
+    tiny_pipeline().save_pretrained(tmp_path)
+    edited(tmp_path / "classifier/model.safetensors", EDITS[message])
+    with pytest.raises(ValueError, match=message):
+        load_pipeline(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae"])
+@pytest.mark.parametrize("low_cpu_mem_usage", [True, False])
+def test_pipeline_that_lacks_weights_is_refused_however_it_is_loaded(tmp_path, part, low_cpu_mem_usage):
+    from dag_diffusion import DifficultyGuidedPipeline
+
+    tiny_pipeline().save_pretrained(tmp_path)
+    path = tmp_path / part / "diffusion_pytorch_model.safetensors"
+    edited(path, lambda weights: weights.pop(max(weights)))
+    with pytest.raises(ValueError, match="lacks the weights"):
+        DifficultyGuidedPipeline.from_pretrained(tmp_path, low_cpu_mem_usage=low_cpu_mem_usage)
+
+
+def test_weights_without_a_place_are_told_and_do_no_harm(tmp_path, caplog):
+    tiny_classifier().save_pretrained(tmp_path)
+    edited(tmp_path / "model.safetensors", lambda weights: weights.update({"head.of.another.task": torch.ones(3)}))
+    load_classifier(tmp_path)
+    assert "head.of.another.task" in caplog.text
+
+
+def test_single_logit_is_refused(tmp_path):
+    tiny_classifier({0: "cat"}).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="single logit"):
+        load_classifier(tmp_path)
+
+
+def timm_classifier(names: dict[int, str], **changes):
+    config = TimmWrapperConfig(architecture="test_resnet", num_labels=len(names), pretrained_cfg=dict(TIMM), **changes)
+    config.model_args = {"in_chans": 1}
+    config.id2label, config.label2id = names, {name: label for label, name in names.items()}
+    return TimmWrapperForImageClassification(config).eval()
+
+
+UNSORTED = {2: NAMES[2], 0: NAMES[0], 1: NAMES[1]}
+
+
+def test_unsorted_class_names_of_a_timm_guide_survive_a_pipeline(tmp_path):
+    tiny_pipeline(classifier=timm_classifier(UNSORTED)).save_pretrained(tmp_path)
+    assert class_names_of(load_pipeline(tmp_path, device="cpu").classifier) == NAMES
+    assert class_names_of(load_classifier(tmp_path / "classifier")) == NAMES
+
+
+def test_new_class_names_replace_those_of_timms_own_file(tmp_path):
+    classifier = timm_classifier(UNSORTED)
+    classifier.config.label_names = ["old", "older", "oldest"]
+    tiny_pipeline(classifier=classifier).save_pretrained(tmp_path)
+    assert class_names_of(load_classifier(tmp_path / "classifier")) == NAMES
+
+
+def test_folder_that_timm_itself_writes_is_a_classifier(tmp_path):
+    import timm
+    from timm.models import save_for_hf
+
+    model = timm.create_model("test_resnet", num_classes=2, in_chans=1).eval()
+    save_for_hf(
+        model, tmp_path, model_config={"num_classes": 2, "label_names": ["cat", "dog"]}, safe_serialization=True
+    )
+    loaded, images = load_classifier(tmp_path), torch.rand(1, 1, 32, 32)
+    assert class_names_of(loaded) == {0: "cat", 1: "dog"}
+    with torch.no_grad():
+        assert torch.allclose(loaded(images).logits, model(images), atol=1e-6)
+
+
+def test_class_names_that_are_numbers_are_names(tmp_path):
+    tiny_classifier({0: "cat", 1: "dog"}).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"id2label": {"0": 0, "1": 1}}))
+    assert class_names_of(load_classifier(tmp_path)) == {0: "0", 1: "1"}
