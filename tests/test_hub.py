@@ -672,10 +672,13 @@ def test_class_called_like_a_split_stays_a_class_and_a_word_says_who_misreads_it
 
 
 def test_pictures_of_the_page_are_no_class(hub, tmp_path, caplog):
-    hub.put("me/pets", dict.fromkeys(["cat/0.png", "dog/0.png", "assets/banner.png", "docs/more/1.png"], png()))
+    hub.put(
+        "me/pets", dict.fromkeys(["cat/0.png", "dog/0.png", "assets/banner.png", "docs/more/1.png", "logo.png"], png())
+    )
     back = read_pool(pull("me/pets", tmp_path / "back").place)
     assert set(back.class_names.values()) == {"cat", "dog"}
-    assert "assets, docs" in caplog.text
+    assert "assets, docs, logo.png" in caplog.text
+    assert not (tmp_path / "back/logo.png").exists()
     assert not (tmp_path / "back/assets").exists()
     write_images(tmp_path / "local", {"cat": 1, "dog": 1, "assets": 1}, metadata=False)
     with pytest.raises(ValueError, match="pictures in assets beside its classes; move them out"):
@@ -697,3 +700,13 @@ def test_card_of_a_set_that_was_pulled_follows_new_scores(hub, chosen, tmp_path)
     assert is_as_written((back.path / "README.md").read_text("utf-8"))
     data = datasets.load_dataset(str(back.path), split="train", cache_dir=str(tmp_path / "cache"))
     assert set(data["difficulty"]) == {0.125}
+
+
+def test_figures_that_an_earlier_version_sent_as_png_stay_on_the_hub(hub, chosen, tmp_path, caplog):
+    push(chosen, "me/small")
+    hub.put("me/small", {"difficulty.png": png(), "examples.png": png()})
+    back = pull("me/small", tmp_path / "back").place
+    assert not set(os.listdir(back)) & {"difficulty.png", "examples.png"}
+    assert "not read alike" not in caplog.text
+    push(chosen, "me/small")
+    assert not set(hub.files("me/small")) & {"difficulty.png", "examples.png"}

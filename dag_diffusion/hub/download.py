@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 CODE = (".py", ".pyc", ".so", ".sh", ".ipynb")
 TABLES = (".parquet", ".arrow", ".csv", ".tar", ".zip", ".gz")
 MOST_PATTERNS = 100  # names asked for one by one; more of them would take hours
-SET_FILES = (METADATA, PROVENANCE, SOFT_LABELS, CARD, LABELS, *FIGURES, *EARLIER_FIGURES)
+SET_FILES = (METADATA, PROVENANCE, SOFT_LABELS, CARD, LABELS, *FIGURES)
 
 
 def pull(
@@ -188,12 +188,15 @@ def _is_rows_of_split(name: str) -> bool:
 
 
 def _without_pages(repo: str, names: Sequence[str]) -> list[str]:
-    """The files without those of folders whose pictures are for the page of a repository, and of no class."""
-    pages = sorted({top for name in names if "/" in name and (top := PurePosixPath(name).parts[0]) in PAGES})
-    classes = {PurePosixPath(name).parts[0] for name in names if "/" in name} - set(pages)
-    if METADATA in names or not pages or not classes:
-        return list(names)
-    logger.warning("not downloaded from %s: %s, whose images are of its page and no class", repo, ", ".join(pages))
+    """The files without pictures for the page of a repository, which readers of folders would take for a class's."""
+    if METADATA in names:  # its rows tell which images are the set's
+        return [name for name in names if name not in EARLIER_FIGURES]
+    pages = {name for name in names if "/" not in name and _is_image(name)}
+    tops = {PurePosixPath(name).parts[0] for name in names if "/" in name}
+    pages |= tops & PAGES if tops - PAGES else set()
+    if pages:
+        said = ", ".join(sorted(pages)[:5])
+        logger.warning("not downloaded from %s: %s, whose images are of its page and no class", repo, said)
     return [name for name in names if PurePosixPath(name).parts[0] not in pages]
 
 
