@@ -12,7 +12,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -33,21 +33,6 @@ LONGEST = 60  # letters of a class in a numbered folder's name
 MOST_LETTERS = 120  # of a name that is kept; file systems take 255 bytes, and paths on Windows 260 letters
 READ_BY_ALL = (".png", ".jpg", ".jpeg")  # timm reads no others
 SAMPLE = 50  # class folders that are looked into
-SPLIT_FOLDER = re.compile(rf"{SPLITS.pattern}([-_ .]?(set|split|data|images))?", re.IGNORECASE)
-WRAPPERS = {"data", "dataset", "datasets", "images", "imgs", "img", "photos", "pictures"}  # folders of class folders
-PAGES = {
-    "assets",
-    "doc",
-    "docs",
-    "figs",
-    "figures",
-    "media",
-    "readme",
-    "resources",
-    "screenshots",
-    "static",
-    "thumbnails",
-}
 
 
 def class_folders(class_names: Mapping[int, str]) -> dict[int, str]:
@@ -141,25 +126,6 @@ def with_suffix(place: str, file: Path) -> str:
     with suppress(ValueError):  # what is no image stays as it is
         return place + suffix_of(file.read_bytes())
     return place
-
-
-def folders_of_classes(names: Iterable[str]) -> list[str]:
-    """Folders that hold class folders instead of being classes, in a folder without rows; empty for a plain one.
-
-    These are splits such as ``train`` and ``val``, or one folder such as ``data`` around all others.  A folder called
-    ``train`` that holds images itself, or lies beside classes, is a class.
-
-    Args:
-        names: relative paths of its images, with forward slashes.
-    """
-    paths = [PurePosixPath(name) for name in names]
-    deep = {path.parts[0] for path in paths if len(path.parts) > 2}
-    tops = {path.parts[0] for path in paths if len(path.parts) > 1} - PAGES
-    if len(tops) == 1 and tops <= deep and next(iter(tops)).lower() in WRAPPERS:
-        (top,) = tops
-        inside = ["/".join(path.parts[1:]) for path in paths if len(path.parts) > 1 and path.parts[0] == top]
-        return [f"{top}/{name}" for name in folders_of_classes(inside)] or [top]
-    return sorted(tops) if tops & deep and all(map(SPLIT_FOLDER.fullmatch, tops)) else []
 
 
 def misreading(folder: Path, rows: Sequence[Row]) -> str:

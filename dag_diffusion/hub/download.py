@@ -18,9 +18,10 @@ from dag_diffusion.data.dataset_cards import CARD, LABELS, write_labels
 from dag_diffusion.data.distilled_sets import put_in_place, require_free, require_not_current
 from dag_diffusion.data.files import held, json_lines, read_json_object, require_writable, write_atomically, write_json
 from dag_diffusion.data.images import image_suffixes
-from dag_diffusion.data.layouts import PAGES, folders_of_classes, misreading
+from dag_diffusion.data.layouts import misreading
 from dag_diffusion.data.pools import PROVENANCE, read_pool
 from dag_diffusion.data.rows import METADATA, names_elsewhere
+from dag_diffusion.data.sources.folders import DECORATION, SPLIT
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS
 from dag_diffusion.weights import PICKLES
 
@@ -172,10 +173,21 @@ def _require_set(repo: str, names: Sequence[str], wanted: Sequence[str]) -> None
             f"{repo} is no folder of images ({seen}{len(images)} images); if `datasets` reads it, give {way} to the "
             "commands"
         )
-    if outer := folders_of_classes(images):
+    if outer := _folders_of_classes(images):
         raise ValueError(
             f"{repo} has its classes in {', '.join(outer)}, which are no classes themselves; give {way} to the commands"
         )
+
+
+def _folders_of_classes(names: Sequence[str]) -> list[str]:
+    """Splits, or a folder around all others, as ``read_pool`` refuses them; here before anything is downloaded."""
+    paths = [PurePosixPath(name) for name in names]
+    direct = {path.parts[0] for path in paths if len(path.parts) == 2}
+    inner = {path.parts[:2] for path in paths if len(path.parts) > 2 and path.parts[0] not in direct}
+    tops = sorted(direct | {top for top, _ in inner})
+    if len(tops) == 1:
+        return tops if len(inner) > 1 and not SPLIT.fullmatch(tops[0]) else []  # the only split is the set
+    return tops if inner and all(map(SPLIT.fullmatch, tops)) else []
 
 
 def _is_image(name: str) -> bool:
@@ -193,7 +205,8 @@ def _without_pages(repo: str, names: Sequence[str]) -> list[str]:
         return [name for name in names if name not in EARLIER_FIGURES]
     pages = {name for name in names if "/" not in name and _is_image(name)}
     tops = {PurePosixPath(name).parts[0] for name in names if "/" in name}
-    pages |= tops & PAGES if tops - PAGES else set()
+    decoration = {top for top in tops if top.casefold() in DECORATION}
+    pages |= decoration if tops - decoration else set()
     if pages:
         said = ", ".join(sorted(pages)[:5])
         logger.warning("not downloaded from %s: %s, whose images are of its page and no class", repo, said)

@@ -22,7 +22,7 @@ from PIL import Image
 from dag_diffusion.data.dataset_cards import CARD, card_in, configs_in, is_as_written, with_configs, write_labels
 from dag_diffusion.data.files import json_lines, read_json_object, write_atomically, write_config, write_json
 from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of
-from dag_diffusion.data.layouts import PAGES, folders_of_classes, placements, with_suffix
+from dag_diffusion.data.layouts import placements, with_suffix
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
 from dag_diffusion.data.rows import METADATA, Row, with_columns
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, read_soft_labels, with_other_names
@@ -93,7 +93,6 @@ def gather_set(
     """
     pool = read_pool(source)
     home = pool.listing or pool.path
-    require_class_folders(pool)
     require_complete(pool)
     places = placements(pool.rows, pool.class_names)
     rows = [_placed(pool, index, folder, place, copy) for index, place in enumerate(places)]
@@ -116,27 +115,6 @@ def _write_card(source: Path, folder: Path, card: str) -> None:
     write_atomically(folder / CARD, text.encode())
 
 
-def require_class_folders(pool: Pool) -> None:
-    """Check that the folders of a pool without rows are classes.
-
-    Raises:
-        ValueError: they are splits, or hold the class folders; or one holds pictures of a page.
-    """
-    if pool.encoded is not None or pool.listing is not None or (pool.path / METADATA).exists():
-        return
-    if outer := folders_of_classes(row["file_name"] for row in pool.rows):
-        raise ValueError(
-            f"{pool.path} has its classes in {', '.join(outer)}, which are no classes themselves; give one of them, "
-            f"such as {pool.path / outer[0]}"
-        )
-    tops = {PurePath(row["file_name"]).parts[0] for row in pool.rows}
-    if (pages := sorted(tops & PAGES)) and tops - PAGES:
-        raise ValueError(
-            f"{pool.path} has pictures in {', '.join(pages)} beside its classes; move them out, or, if they are of a "
-            f"class, write their rows to {METADATA}"
-        )
-
-
 def require_complete(pool: Pool) -> None:
     """Check that every image has a row and can be decoded; that every row has a file ``read_pool`` has checked.
 
@@ -144,7 +122,7 @@ def require_complete(pool: Pool) -> None:
         ValueError: an image has no row; it is named.
         UnreadableImageError: an image is torn; it is named.
     """
-    if pool.encoded is None and pool.listing is None:
+    if pool.encoded is None and pool.listing is None and (pool.path / METADATA).exists():
         named = {PurePath(row["file_name"]).as_posix() for row in pool.rows}
         if strangers := sorted(name for name in _images_below(pool.path) if name not in named):
             raise ValueError(
