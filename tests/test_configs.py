@@ -1,6 +1,7 @@
 """Options from a file: the command line wins, a mistake is one line and exit code 2, what was saved repeats the run."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from dag_diffusion import read_pool
 from dag_diffusion.cli import commands as cli
 from dag_diffusion.cli.config_files import add_config_options
+from dag_diffusion.cli.console import at_home
 
 
 @pytest.fixture
@@ -158,6 +160,51 @@ def test_saving_replaces_an_earlier_record_and_nothing_else(tmp_path, pool, call
         assert str(path) in errors
     assert yaml.safe_load(notes.read_text()) == {"mine": 1}
     assert not (tmp_path / "set").exists()
+
+
+def test_plain_words_and_numbers_are_taken_as_they_are_written(tmp_path):
+    seen, app = [], typer.Typer()
+
+    @app.command()
+    def command(words: list[str], text: str = "", other: str = "kept", flag: bool = False, off: bool = True) -> None:
+        seen.append((words, text, other, flag, off))
+
+    add_config_options(app)
+    text = "words: [no, 'yes', 010, 1e3, 2024-01-01]\ntext: off\nother: null\nflag: true\noff: no\n"
+    (tmp_path / "c.yaml").write_text(text)
+    result = CliRunner().invoke(app, ["--config", str(tmp_path / "c.yaml")])
+    assert result.exit_code == 0, result.output
+    assert seen == [(["no", "yes", "010", "1e3", "2024-01-01"], "off", "kept", True, False)]
+
+
+def test_home_is_found_in_a_file_and_behind_an_equals_sign(tmp_path, pool, call, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "c.yaml", pool="~/pool", output="~/set", ipc=[1], target="0.5", quiet=True)
+    code, _, errors = call("subsample", "--config=~/c.yaml", "--save-config=~/saved.yaml")
+    assert code == 0, errors
+    assert len(read_pool(tmp_path / "set")) == 2
+    assert (tmp_path / "saved.yaml").exists()
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("~/a", "/home/me/a"),
+        (Path("~/a"), Path("/home/me/a")),
+        (["random:~/a", "b"], ["random:/home/me/a", "b"]),
+        ("~", "/home/me"),
+        ("./~/a", "./~/a"),
+        ("a~b", "a~b"),
+        ("~nobody-of-that-name/a", "~nobody-of-that-name/a"),
+        (("~/a", 3), ("/home/me/a", 3)),
+        (None, None),
+    ],
+)
+def test_only_a_leading_tilde_is_home(monkeypatch, value, expected):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert at_home(value) == expected
 
 
 @pytest.mark.parametrize("name", get_command(cli.app).commands)

@@ -10,17 +10,19 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
 from dag_diffusion.data.files import require_writable, write_atomically
 from dag_diffusion.generation.processes import is_main_process
 
+from .console import at_home
 from .fields import set_signature
 from .options import FILES
 
 MARK = "# written by dag-diffusion"  # first words of a saved file, so that no other file is overwritten by one
+TAGS = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 OWN = ("config", "save_config", "help")
 
 
@@ -36,7 +38,7 @@ def _with_config_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def command(**values: Any) -> None:
-        context, path = values.pop("context"), values.pop("save_config")
+        context, path = values.pop("context"), at_home(values.pop("save_config"))
         values.pop("config")
         if path is not None and is_main_process():  # of several processes one writes
             save_config(path, context)
@@ -47,6 +49,7 @@ def _with_config_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _load(context: typer.Context, path: Path | None) -> Path | None:
+    path = at_home(path)
     if path is not None and not context.resilient_parsing:
         context.default_map = {**(context.default_map or {}), **read_config(path, context.command.params)}
     return path
@@ -111,8 +114,16 @@ def _by_key(parameters: Iterable[Any]) -> dict[str, Any]:
 def _mapping_in(path: Path) -> Mapping[Any, Any]:
     import yaml  # only for those who use it, so that --help stays quick
 
+    class AsTyped(yaml.SafeLoader):
+        """Plain values stay the texts that they are: a class called no is no False, and 010 no eight."""
+
+        yaml_implicit_resolvers: ClassVar = {
+            letter: [(tag, pattern) for tag, pattern in resolvers if tag in TAGS]
+            for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
     try:
-        found = yaml.safe_load(path.read_text("utf-8"))
+        found = yaml.load(path.read_text("utf-8"), AsTyped)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise typer.BadParameter(f"{path} cannot be read ({error.strerror}); give a YAML file of options") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # of the parser, of UTF-8, of endless nesting
@@ -132,14 +143,14 @@ def _nearest(key: str, known: Iterable[str]) -> str:
 
 
 def _as_typed(parameter: Any, value: Any, where: str) -> Any:
-    """The text, or list of texts, that would stand on the command line; only flags keep their true and false."""
+    """The text, or list of texts, that would stand on the command line; that of a flag is true or false."""
     if isinstance(value, dict):
         raise typer.BadParameter(f"{where} is a mapping, but an option has one value or a list; write it flat")
     if _repeatable(parameter):
         return [str(item) for item in (value if isinstance(value, list) else [value])]
     if isinstance(value, list):
         raise typer.BadParameter(f"{where} is a list, but this option is given once; write one value")
-    return value if getattr(parameter, "is_flag", False) and isinstance(value, bool) else str(value)
+    return str(value)
 
 
 def _repeatable(parameter: Any) -> bool:

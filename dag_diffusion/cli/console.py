@@ -4,6 +4,7 @@ Bars and errors go to standard error, so that a pipe gets results alone.
 """
 
 import logging
+import os
 import re
 import signal
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from dag_diffusion.progress import Progress
 
 
+HOME = re.compile(r"(random:|)(~[^/]*(?:/.*)?)", re.DOTALL)
 QUIET_SECONDS = 600.0  # a batch of large images may take minutes; after ten, a run has most likely ended
 
 
@@ -49,9 +52,18 @@ def report_user_errors(
         with user_errors(options):
             if not shared:
                 work_alone()
-            command(**values)
+            command(**{name: at_home(value) for name, value in values.items()})
 
     return reported
+
+
+def at_home(value: Any) -> Any:
+    """A path, or several, whose ``~`` no shell has expanded: in a file of options, in ``--output=~/set``."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(at_home, value))
+    if isinstance(value, str | Path) and (found := HOME.fullmatch(str(value))):
+        return type(value)(found[1] + os.path.expanduser(found[2]))
+    return value
 
 
 @contextmanager
