@@ -7,6 +7,7 @@ A pickle is a program that runs when it is read, so that the author of the file 
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import nn
 
 logger = logging.getLogger(__name__)
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+VARIANT = re.compile(r"[a-z_]+\.(\w+)(?:-\d+-of-\d+)?\.safetensors")  # model.fp16.safetensors
 SHOWN = 3  # names in an error; the others are counted
 
 
@@ -34,11 +36,20 @@ def load_whole(load: Callable[..., Any], name: str | Path, **options: Any) -> nn
     Raises:
         IncompleteWeightsError: a tensor is missing, of another shape, or holds what is no number; it is named.
     """
+    if variant := only_variant(Path(name)):
+        options.setdefault("variant", variant)
     # mismatches are told by us: the libraries' own error is a table of many lines
     model, report = load(str(name), output_loading_info=True, ignore_mismatched_sizes=True, **options)
     require_reported_whole(report, str(name))
     require_filled(model, str(name))
     return model
+
+
+def only_variant(folder: Path) -> str | None:
+    """The variant, such as ``fp16``, in which all weights in a folder come; None if there are plain ones, or none."""
+    found = [VARIANT.fullmatch(path.name) for path in folder.glob("*.safetensors")]
+    variants = {match[1] for match in found if match}
+    return variants.pop() if len(variants) == 1 and all(found) else None
 
 
 def require_reported_whole(report: Mapping[str, Any], name: str) -> None:

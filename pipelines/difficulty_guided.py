@@ -44,7 +44,7 @@ from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.guidance.probes import probe_margin, require_probe_of
 from dag_diffusion.guidance.schedulers import require_supported
 from dag_diffusion.guide_checks import require_same_measure
-from dag_diffusion.weights import require_same_tensors
+from dag_diffusion.weights import only_variant, require_same_tensors
 
 DEFAULT_GUIDANCE_SCALE, DEFAULT_STEPS = 4.0, 50  # those of `DiTPipeline`, for a pipeline that carries none of its own
 PARTS = ("transformer", "vae", "classifier", "probe", "guidance_vae")  # that have weights
@@ -150,6 +150,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
             ValueError: a part lacks some of its weights, which would be made up at random, or holds NaN.
         """
         kwargs.setdefault("use_safetensors", True)
+        if variant := only_variant(Path(str(pretrained_model_name_or_path), "transformer")):
+            kwargs.setdefault("variant", variant)  # there are no others
         try:
             pipeline = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except OSError as error:

@@ -10,6 +10,7 @@ from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
 from dag_diffusion.classifiers import class_names_of, load_classifier
 from dag_diffusion.loading import load_pipeline
+from dag_diffusion.weights import only_variant
 
 TIMM = {"input_size": [1, 16, 16], "mean": [0.5], "std": [0.5], "crop_pct": 1.0, "interpolation": "bilinear"}
 
@@ -110,3 +111,31 @@ def test_class_names_that_are_numbers_are_names(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"id2label": {"0": 0, "1": 1}}))
     assert class_names_of(load_classifier(tmp_path)) == {0: "0", 1: "1"}
+
+
+def test_weights_that_come_in_one_variant_alone_are_read(tmp_path):
+    whole = tiny_pipeline()
+    whole.save_pretrained(tmp_path, variant="fp16")
+    assert not list(tmp_path.rglob("*model.safetensors"))
+    again = load_pipeline(tmp_path, device="cpu")
+    for part in ("transformer", "vae", "classifier"):
+        ours, theirs = (getattr(one, part).state_dict() for one in (whole, again))
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert load_classifier(tmp_path / "classifier") is not None
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["model.fp16.safetensors"], "fp16"),
+        (["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"], "fp16"),
+        (["model.fp16.safetensors", "model.safetensors"], None),
+        (["model-00001-of-00002.safetensors"], None),
+        (["model.fp16.safetensors", "model.bf16.safetensors"], None),
+        ([], None),
+    ],
+)
+def test_variant_is_taken_where_there_is_no_other(tmp_path, names, expected):
+    for name in names:
+        (tmp_path / name).touch()
+    assert only_variant(tmp_path) == expected
