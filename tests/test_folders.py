@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from dag_diffusion import read_pool
 from dag_diffusion.data.class_folders import class_names_in, real_images
@@ -158,3 +159,35 @@ def test_rows_of_two_pools_that_share_labels_are_refused(tmp_path):
         134: "crane",
         517: "crane",
     }
+
+
+def test_what_programs_leave_in_class_folders_is_no_image_of_the_class(tmp_path):
+    left = ["cat/@eaDir/0.png/SYNOPHOTO_THUMB_XL.png", "dog/.thumbnails/0.png", "__MACOSX/cat/0.png", "#recycle/0.png"]
+    assert classes(files(tmp_path, "cat/0.png", "dog/0.png", *left)) == {"cat/0.png": "cat", "dog/0.png": "dog"}
+
+
+def test_image_without_a_suffix_is_told_and_a_text_is_not(tmp_path, caplog):
+    files(tmp_path, "cat/0.png", "dog/0.png", "dog/LICENSE")
+    assert len(classes(tmp_path)) == 2
+    assert caplog.text == ""
+    Image.new("L", (2, 2)).save(tmp_path / "cat" / "0001", "PNG")
+    assert len(classes(tmp_path)) == 2
+    assert "such as cat/0001, are images and are left out; rename them, such as to cat/0001.png" in caplog.text
+
+
+def test_name_in_another_encoding_is_refused_by_name(tmp_path):
+    files(tmp_path, "cat/0.png")
+    try:
+        (tmp_path / os.fsdecode(b"cat/caf\xe9.png")).write_bytes(b"")
+    except OSError:
+        pytest.skip("this disk takes UTF-8 alone")
+    with pytest.raises(ValueError, match=r"cat/caf\\udce9\.png is no UTF-8.*rename"):
+        read_pool(tmp_path)
+
+
+def test_images_that_came_after_the_rows_are_told_with_the_way_out(tmp_path, caplog):
+    files(tmp_path, "cat/0.png", "cat/1.png")
+    (tmp_path / "metadata.jsonl").write_bytes(json_lines([{"file_name": "cat/0.png", "label": 0, "class_name": "cat"}]))
+    assert len(read_pool(tmp_path)) == 1
+    assert "1 images in" in caplog.text
+    assert "remove that file to read all anew" in caplog.text

@@ -194,7 +194,8 @@ def _read_folder(path: Path) -> Pool:
         raise ValueError(f"{path / METADATA} lists no images; remove it, or write one row for each image")
     require_inside(path, rows, path / METADATA)
     if (extra := sum(1 for _ in _image_names(path)) - len(rows)) > 0:
-        logger.warning("%d images in %s have no row in %s and are left out", extra, path, METADATA)
+        text = "%d images in %s have no row in %s and are left out; add rows, or remove that file to read all anew"
+        logger.warning(text, extra, path, METADATA)
     return Pool(path, sorted(rows, key=_by_label), provenance)
 
 

@@ -25,6 +25,7 @@ from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suff
 from dag_diffusion.data.layouts import placements, with_suffix
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
 from dag_diffusion.data.rows import METADATA, Row, with_columns
+from dag_diffusion.data.sources.folders import NO_DATA
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, read_soft_labels, with_other_names
 from dag_diffusion.weights import PICKLES
 
@@ -137,7 +138,7 @@ def require_complete(pool: Pool) -> None:
 
 def _images_below(root: Path) -> Iterator[str]:
     for place, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in NO_DATA]
         for name in files:
             path = Path(place, name).relative_to(root)
             if len(path.parts) > 1 and path.suffix.lower() in image_suffixes() and not name.startswith("."):

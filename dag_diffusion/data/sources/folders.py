@@ -11,10 +11,11 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dag_diffusion.data.images import image_suffixes
+from dag_diffusion.data.images import header_of, image_suffixes
 from dag_diffusion.data.rows import METADATA, Row
 
 from .image_lists import listed_classes
@@ -24,7 +25,12 @@ SPLIT = re.compile(
     r"(train|training|val|valid|validation|test|testing|dev|eval|evaluation)[-_ .]?(set|data|images|[0-9]+)?", re.I
 )
 CONTAINERS = {"images", "image", "imgs", "img", "jpegimages", "jpegs"}  # of images of one class, or of all
-NO_DATA = {"__MACOSX", "@eaDir", "$RECYCLE.BIN"}  # what programs leave behind
+# what programs leave behind: archives of macOS, disks of Windows and Linux, thumbnails and bins of a NAS
+NO_DATA = {
+    "__MACOSX", "@eaDir", "@Recycle", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information",
+    "lost+found",
+}  # fmt: skip
+MOST_LOOKED_INTO = 100  # files without a suffix, to see whether they are images
 DECORATION = {"assets", "asset", "docs", "doc", "figures", "figs", "media", "screenshots", "thumbnails", "static"}
 REPOSITORY = ("README.md", ".gitattributes", ".git")  # beside which DECORATION belongs to a page, not to the data
 SHOWN = 3
@@ -53,6 +59,10 @@ def class_folders_in(path: Path) -> dict[str, str]:
 
 def images_in(path: Path, folder: str) -> Iterator[str]:
     """Names below ``path`` of every image in one of its folders; hidden ones left out, links followed once."""
+    return (name for name in _files_below(path, folder) if is_image_name(name.rpartition("/")[2]))
+
+
+def _files_below(path: Path, folder: str) -> Iterator[str]:
     root = path.resolve()
     seen = {_identity(place) for place in (root, *root.parents)}  # a link that leads back up is not followed
     for place, folders, files in os.walk(path / folder, followlinks=True):
@@ -60,11 +70,9 @@ def images_in(path: Path, folder: str) -> Iterator[str]:
             folders.clear()
             continue
         seen.add(_identity(place))
-        folders[:] = [name for name in folders if not name.startswith(".")]  # such as .ipynb_checkpoints
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in NO_DATA]
         inside = Path(place).relative_to(path).as_posix()
-        for name in files:
-            if is_image_name(name):
-                yield f"{inside}/{name}"
+        yield from (f"{inside}/{name}" for name in files)
 
 
 def _identity(place: str | Path) -> tuple[int, int]:
@@ -83,7 +91,33 @@ def rows_of_folder(path: Path) -> list[Row]:
     folders = class_folders_in(path)
     if loose := sum(map(is_image_name, _files_in(path))):
         logger.warning("%d images in %s are in no class folder and are left out", loose, path)
-    return labelled_rows([(name, file) for name, folder in folders.items() for file in images_in(path, folder)])
+    found = [(name, file) for name, folder in folders.items() for file in _files_below(path, folder)]
+    images = [(name, file) for name, file in found if is_image_name(file.rpartition("/")[2])]
+    _require_readable_names(path, [file for _, file in images])
+    _warn_of_images_without_suffix(path, [file for _, file in found if not os.path.splitext(file)[1]])
+    return labelled_rows(images)
+
+
+def _require_readable_names(path: Path, names: Sequence[str]) -> None:
+    """Refuse a name in another encoding than UTF-8, which no metadata can hold."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the name of {path}/{ascii(name)[1:-1]} is no UTF-8, as metadata has to be; rename the file or folder"
+            ) from error
+
+
+def _warn_of_images_without_suffix(path: Path, names: Sequence[str]) -> None:
+    images = []
+    for name in names[:MOST_LOOKED_INTO]:
+        with suppress(Exception):  # of Pillow, see images.readable: it is no image
+            header_of(path / name)
+            images.append(name)
+    if images:
+        text = "files in %s without a suffix, such as %s, are images and are left out; rename them, such as to %s.png"
+        logger.warning(text, path, images[0], images[0])
 
 
 def listed_images(path: Path) -> list[tuple[str, str]] | None:
