@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import typer
 
@@ -117,11 +117,10 @@ def _mapping_in(path: Path) -> Mapping[Any, Any]:
     class AsTyped(yaml.SafeLoader):
         """Plain values stay the texts that they are: a class called no is no False, and 010 no eight."""
 
-        yaml_implicit_resolvers: ClassVar = {
-            letter: [(tag, pattern) for tag, pattern in resolvers if tag in TAGS]
-            for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
-
+    AsTyped.yaml_implicit_resolvers = {
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag in TAGS]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
     try:
         found = yaml.load(path.read_text("utf-8"), AsTyped)  # noqa: S506 - a SafeLoader
     except OSError as error:
