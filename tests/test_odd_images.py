@@ -87,6 +87,46 @@ def test_every_mode_converts(mode):
     assert [as_eight_bit(image, channels).shape for channels in (1, 3)] == [(2, 3, 1), (2, 3, 3)]
 
 
+def tiff(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([[0, 100.0 / 255, 1]], np.float32),
+        np.array([[0, 100.2, 255]], np.float32),
+        np.array([[0, 25_700, 65_535]], np.float32),
+        np.array([[0, 25_700, 65_535]], np.int32),
+        np.array([[0, 25_700, 65_535]], np.uint16),
+        np.array([[0, 25_700, 65_535]], ">u2"),
+    ],
+    ids=lambda values: f"{values.dtype}-{values.max():g}",
+)
+def test_numbers_without_a_stated_white_have_the_range_that_they_fill(values):
+    assert as_eight_bit(decoded(tiff(values)), 1).ravel().tolist() == [0, 100, 255]
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [
+        (np.int32, [0, 200]),
+        (np.uint16, [0, 255]),
+        (np.int32, [-1, 9999]),
+        (np.float32, [0, 1]),
+        (np.float32, [0, np.nan]),
+        (np.int32, [0, 70_000]),
+    ],
+)
+def test_numbers_of_no_certain_range_are_refused_with_the_way_out(tmp_path, kind, numbers):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "0.tif").write_bytes(tiff(np.array([numbers], kind)))
+    with pytest.raises(UnreadableImageError, match=r"0\.tif is not a readable image \(values .* save it with 8 bits\)"):
+        read_pool(tmp_path).open(0)
+
+
 @pytest.mark.parametrize("error", [struct.error("x"), zlib.error("x"), KeyError(3), RecursionError(), SyntaxError("x")])
 def test_whatever_a_plug_in_raises_names_the_file(error):
     with pytest.raises(UnreadableImageError, match=r"cat/1\.png is not a readable image"), readable("cat/1.png"):

@@ -172,8 +172,37 @@ def _orientation(image: Image.Image) -> int:
 def _convertible(image: Image.Image) -> Image.Image:
     if image.mode == "P":  # its transparency may be an index or a table, which may not fit the palette
         return image.convert("RGBA") if image.has_transparency_data else image
-    plain = image.mode in PLAIN or image.mode.startswith("I;16")
-    return image if plain else image.convert("RGB")
+    if image.mode in ("I", "F"):
+        return _from_numbers(image)
+    if image.mode.startswith("I;16"):
+        _require_range(np.asarray(image))
+        return image
+    return image if image.mode in PLAIN else image.convert("RGB")
+
+
+def _from_numbers(image: Image.Image) -> Image.Image:
+    """An image of 32-bit integers or floats, whose file does not say what is white, as 8 bits.
+
+    Raises:
+        ValueError: its values tell no range: they are negative, not finite or too large, or may be of two ranges.
+    """
+    values = np.asarray(image, np.float64)
+    most = _require_range(values, fraction=image.mode == "F")
+    white = 65535
+    if image.mode == "F" and most <= 255:  # what 8 bits were turned into, or fractions
+        white = 255 if most > 1 else 1
+    return Image.fromarray((values * 255 / white).round().astype(np.uint8))
+
+
+def _require_range(values: np.ndarray, *, fraction: bool = False) -> float:
+    """The largest value, if all lie in 0..65535 and it tells the range: an image of 16 bits is not all but black."""
+    least, most = float(values.min()), float(values.max())
+    if not (least >= 0 and most <= 65535):  # NaN is neither
+        raise ValueError(f"values from {least:g} to {most:g} have no known white: save it with 8 bits")
+    whole = bool((values == np.floor(values)).all())
+    if (0 < most <= 1 and whole) if fraction else 0 < most <= 255:
+        raise ValueError(f"values that end at {most:g} may be of 8 or of more bits: save it with 8 bits")
+    return most
 
 
 class Header(NamedTuple):
@@ -211,8 +240,10 @@ def as_eight_bit(image: Image.Image, channels: int) -> np.ndarray:
     Transparency is laid over white, as browsers and print do; a rotation in the EXIF data is applied.
     """
     image = upright(image)
-    if image.mode.startswith("I;16") or image.mode == "I":
+    if image.mode.startswith("I;16"):
         image = _sixteen_to_eight_bit(image)
+    if image.mode in ("I", "F"):
+        image = _from_numbers(image)
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     array = np.asarray(image.convert("L" if channels == 1 else "RGB"))

@@ -1,0 +1,152 @@
+"""Data sets in several files: parquet as on the Hub, tars as webdataset writes them."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from dag_diffusion import read_pool
+from dag_diffusion.data.class_folders import class_names_in
+
+
+def png(grey: int, suffix: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4), grey).save(buffer, suffix)
+    return buffer.getvalue()
+
+
+def shard(path: Path, greys: list[int], labels: list, image: str = "image", label: str = "label") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = [{"bytes": png(grey), "path": None} for grey in greys]
+    pq.write_table(pa.table({image: images, label: labels}), path)
+    return path
+
+
+def tar(path: Path, members: dict[str, bytes | str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            data = content.encode() if isinstance(content, str) else content
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def seen(source) -> list[tuple[int, str, int]]:
+    """Label, class name and grey of each image."""
+    pool = read_pool(source)
+    greys = [pool.open(index).getpixel((0, 0)) for index in range(len(pool))]
+    return [(row["label"], row["class_name"], grey) for row, grey in zip(pool.rows, greys, strict=True)]
+
+
+class TestParquet:
+    def test_shards_of_one_split_are_one_set_and_words_are_classes(self, tmp_path):
+        shard(tmp_path / "data/train-00000-of-00002.parquet", [10, 20], ["dog", "cat"])
+        shard(tmp_path / "data/train-00001-of-00002.parquet", [30], ["owl"])
+        (tmp_path / "README.md").write_text("---\n---\n")
+        expected = [(1, "dog", 10), (0, "cat", 20), (2, "owl", 30)]
+        for source in (tmp_path, tmp_path / "data", str(tmp_path / "data/train-*.parquet")):
+            assert seen(source) == expected
+        assert class_names_in(tmp_path) == {0: "cat", 1: "dog", 2: "owl"}
+
+    def test_words_that_are_numbers_are_labels_and_other_column_names_are_understood(self, tmp_path):
+        shard(tmp_path / "a.parquet", [10, 20], ["10", "9"], image="img", label="class")
+        assert seen(tmp_path / "a.parquet") == [(10, "10", 10), (9, "9", 20)]
+
+    @pytest.mark.parametrize(
+        ("names", "message"),
+        [
+            (
+                ["data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"],
+                r"several names, test, train.*give one of them: .*data/test-",
+            ),
+            (["train/0000.parquet", "test/0000.parquet"], "tables in test, train, as of several splits"),
+        ],
+    )
+    def test_several_splits_are_refused_with_one_to_give(self, tmp_path, names, message):
+        for name in names:
+            shard(tmp_path / name, [10], [0])
+        with pytest.raises(ValueError, match=message):
+            read_pool(tmp_path)
+
+    def test_class_that_is_missing_or_of_another_kind_is_refused(self, tmp_path):
+        with pytest.raises(ValueError, match="lacks the class of some images"):
+            read_pool(shard(tmp_path / "a/0.parquet", [10, 20], ["cat", None]))
+        shard(tmp_path / "b/x-0.parquet", [10], ["cat"])
+        shard(tmp_path / "b/x-1.parquet", [10], [1])
+        with pytest.raises(ValueError, match="has other columns or classes than"):
+            read_pool(tmp_path / "b")
+
+
+class TestTars:
+    def test_samples_of_every_suffix_and_dotted_name_have_their_own_class(self, tmp_path):
+        members = {
+            "img.0001.png": png(10),
+            "img.0001.cls": "3\n",
+            "img.0002.jpg": png(20, "JPEG"),
+            "img.0002.cls": "7",
+            "deep/er.png": png(30),
+            "deep/er.json": json.dumps({"label": 11, "class_name": "owl", "caption": "an owl"}),
+            "._img.0001.png": b"junk",
+        }
+        expected = [(3, "3", 10), (7, "7", 20), (11, "owl", 30)]
+        assert seen(tar(tmp_path / "one.tar", members)) == expected
+
+    def test_folder_and_patterns_of_tars_are_one_set(self, tmp_path):
+        for number, name in enumerate(["dog", "cat"]):
+            tar(
+                tmp_path / f"shard-{number:06d}.tar",
+                {"0.png": png(10 + number), "0.txt": name, "1.png": png(5), "1.cls": name},
+            )
+        expected = [(1, "dog", 10), (1, "dog", 5), (0, "cat", 11), (0, "cat", 5)]
+        assert seen(tmp_path) == seen(tmp_path / "shard-*.tar") == expected
+        pytest.importorskip("webdataset")
+        assert seen(tmp_path / "shard-{000000..000001}.tar") == expected
+        with pytest.raises(FileNotFoundError, match=r"there is no file .*000002\.tar, which"):
+            read_pool(tmp_path / "shard-{000000..000002}.tar")
+
+    def test_what_webdataset_writes_is_read(self, tmp_path):
+        webdataset = pytest.importorskip("webdataset")
+        with webdataset.TarWriter(str(tmp_path / "a.tar")) as sink:
+            for number in range(3):
+                sink.write({"__key__": f"sample.{number}", "png": png(number), "cls": number})
+        assert seen(tmp_path / "a.tar") == [(0, "0", 0), (1, "1", 1), (2, "2", 2)]
+
+    @pytest.mark.parametrize(
+        ("members", "message"),
+        [
+            (
+                {"0.png": b"", "0.cls": "1", "1.png": b""},
+                r"1\.png in .*tar has no class; put one beside it as 1\.cls",
+            ),
+            ({"0.png": b"", "0.json": "{}"}, r"0\.png in .* has no class in 0\.json"),
+            ({"0.png": b"", "0.cls": "1", "0.json": '{"label": 2}'}, r"0\.cls .* says 1 and 0\.json 2"),
+            ({"0.png": b"", "0.jpg": b"", "0.cls": "1"}, r"the sample 0 .* has two images, 0\.png and 0\.jpg"),
+            ({"0.png": b"", "0.pyd": b""}, r"holds the pickle 0\.pyd"),
+            ({"0.png": b"", "0.cls": "1", "1.pickle": b""}, r"holds the pickle 1\.pickle"),
+            ({"0.png": b"", "0.json": "{"}, r"0\.json in .* tells no class"),
+            (
+                {f"{i}.{s}": f"photograph {i}" for i in range(6) for s in ("png", "txt")},
+                "captions and no classes",
+            ),
+            ({"0.cls": "1"}, "holds no images"),
+        ],
+    )
+    def test_sample_that_is_not_understood_is_named(self, tmp_path, members, message):
+        with pytest.raises(ValueError, match=message):
+            read_pool(tar(tmp_path / "a.tar", members))
+
+    def test_broken_or_packed_tar_is_refused(self, tmp_path):
+        whole = tar(tmp_path / "a.tar", {"0.cls": "1", "0.png": png(3) * 50}).read_bytes()
+        (tmp_path / "b.tar").write_bytes(whole[:2000])
+        (tmp_path / "c.tar").write_bytes(b"no tar at all" * 100)
+        (tmp_path / "d.tar.gz").write_bytes(b"")
+        for name, message in (("b.tar", "cut off|no plain tar"), ("c.tar", "no plain tar"), ("d.tar.gz", "is packed")):
+            with pytest.raises(ValueError, match=message):
+                read_pool(tmp_path / name)
