@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from dag_diffusion import read_pool
 from dag_diffusion.data.class_folders import class_names_in, real_images
 from dag_diffusion.data.files import json_lines
 from dag_diffusion.data.sources.folders import labels_by_name
+from dag_diffusion.hub.staging import gather_set
 
 
 def files(root: Path, *names: str) -> Path:
@@ -191,3 +194,65 @@ def test_images_that_came_after_the_rows_are_told_with_the_way_out(tmp_path, cap
     assert len(read_pool(tmp_path)) == 1
     assert "1 images in" in caplog.text
     assert "remove that file to read all anew" in caplog.text
+
+
+RECORDS = {
+    "metadata.csv": "file_name,label,difficulty\na/0.png,dog,0.5\nb/1.png,cat,\n",
+    "metadata.jsonl": '{"file_name": "a/0.png", "label": "dog", "difficulty": 0.5}\n'
+    '{"file_name": "b/1.png", "label": "cat"}\n',
+}
+
+
+@pytest.mark.parametrize("name", [*RECORDS, "metadata.parquet"])
+def test_rows_of_other_programs_tell_classes_by_number_word_or_folder(tmp_path, name):
+    files(tmp_path, "a/0.png", "b/1.png")
+    if name in RECORDS:
+        (tmp_path / name).write_text(RECORDS[name])
+    else:
+        rows = [{"file_name": "a/0.png", "label": "dog", "difficulty": 0.5}, {"file_name": "b/1.png", "label": "cat"}]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+    pool = read_pool(tmp_path)
+    assert [(row["file_name"], row["label"], row["class_name"]) for row in pool.rows] == [
+        ("b/1.png", 0, "cat"),
+        ("a/0.png", 1, "dog"),
+    ]
+    assert pool.known_difficulties[1] == 0.5
+    assert class_names_in(tmp_path) == {0: "cat", 1: "dog"}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("file_name,label\na/0.png,7\nb/1.png,3\n", {7: "a", 3: "b"}),
+        ("file_name,label\na/0.png,7\na/1.png,3\n", {7: "7", 3: "3"}),
+        ("file_name,label,class_name\na/0.png,7,owl\nb/1.png,3,cat\n", {7: "owl", 3: "cat"}),
+        ("file_name,caption\na/0.png,x\nb/1.png,y\n", {0: "a", 1: "b"}),
+    ],
+)
+def test_numbers_of_other_programs_are_labels(tmp_path, content, expected):
+    files(tmp_path, "a/0.png", "a/1.png", "b/1.png")
+    (tmp_path / "metadata.csv").write_text(content)
+    assert read_pool(tmp_path).class_names == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("image,label\na/0.png,7\n", "has no rows with a file_name"),
+        ("file_name,label\n0.png,\n", r"tells no class of 0\.png"),
+        ("file_name,label\n../../x.png,1\n", "leads out of"),
+        ("file_name,label\n", "lists no images"),
+    ],
+)
+def test_rows_of_other_programs_that_tell_nothing_are_refused(tmp_path, content, message):
+    files(tmp_path, "a/0.png", "0.png")
+    (tmp_path / "metadata.csv").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_pool(tmp_path)
+
+
+def test_images_behind_links_are_scored_elsewhere_and_not_pushed(tmp_path):
+    files(tmp_path, "store/cat/0.png", "pool/dog/0.png")
+    (tmp_path / "pool/cat").symlink_to(tmp_path / "store/cat")
+    with pytest.raises(ValueError, match="leads out of"):
+        gather_set(tmp_path / "pool", tmp_path / "new", "me/x", copy=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, load_dataset
 from datasets import Image as ImageFeature
-from tiny import PREPROCESSING, tiny_classifier, write_images
+from tiny import NAMES, PREPROCESSING, tiny_classifier, write_images
 
 from dag_diffusion import read_pool, score_and_record, score_pool, write_distilled_set
 from dag_diffusion.data.files import held, json_lines
@@ -374,3 +374,13 @@ def test_error_keeps_what_was_finished(folder):
         record(folder, batch_size=2)
     write_images(folder, {"Bag": 3, "T-shirt": 4}, metadata=False)
     assert record(folder) == (1, 6, 0)
+
+
+def test_rows_of_another_program_get_scores_class_names_and_keep_their_columns(tmp_path):
+    rows = write_images(tmp_path, {"T-shirt": 1, "Bag": 1}, metadata=False)
+    theirs = [{"file_name": row["file_name"], "label": row["class_name"], "caption": "x"} for row in rows]
+    (tmp_path / "metadata.jsonl").write_bytes(json_lines(theirs))
+    score_and_record(read_pool(tmp_path), {"tiny": tiny_classifier(NAMES)})
+    again = read_pool(tmp_path)
+    assert {(row["class_name"], row["caption"]) for row in again.rows} == {("T-shirt", "x"), ("Bag", "x")}
+    assert len(again.difficulties) == 2

@@ -64,7 +64,7 @@ class TestParquet:
         [
             (
                 ["data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"],
-                r"several names, test, train.*give one of them: .*data/test-",
+                r"names, test, train.*one of them: .*data/test-",
             ),
             (["train/0000.parquet", "test/0000.parquet"], "tables in test, train, as of several splits"),
         ],

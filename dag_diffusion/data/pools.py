@@ -30,6 +30,7 @@ from .rows import (
     with_scores,
 )
 from .sources.folders import images_in, rows_of_folder
+from .sources.records import records_file, rows_of_records
 from .sources.shards import shards_of
 
 if TYPE_CHECKING:
@@ -187,16 +188,33 @@ def _read_folder(path: Path) -> Pool:
         return _read_list(path, provenance)
     if not listed and (path / PROVENANCE).exists():
         raise ValueError(f"the pool at {path} is not finished; go on by fill_pool() with resume=True")
-    if not listed:
+    source = records_file(path)
+    if source is None:
         return Pool(path, sorted(rows_of_folder(path), key=_by_label), provenance)
-    rows = read_rows(path / METADATA)
+    rows = rows_in(source)
     if not rows:
-        raise ValueError(f"{path / METADATA} lists no images; remove it, or write one row for each image")
-    require_inside(path, rows, path / METADATA)
+        raise ValueError(f"{source} lists no images; remove it, or write one row for each image")
+    require_inside(path, rows, source)
     if (extra := sum(1 for _ in _image_names(path)) - len(rows)) > 0:
         text = "%d images in %s have no row in %s and are left out; add rows, or remove that file to read all anew"
-        logger.warning(text, extra, path, METADATA)
+        logger.warning(text, extra, path, source.name)
     return Pool(path, sorted(rows, key=_by_label), provenance)
+
+
+def rows_in(file: Path) -> list[Row]:
+    """Rows as ours are, or those of another program, none of which has a label and a class_name.
+
+    Raises:
+        ValueError: a line is no row; its number is named.
+    """
+    if file.suffix in (".csv", ".parquet"):
+        return rows_of_records(file)
+    try:
+        return read_rows(file)
+    except ValueError:
+        if b'"class_name"' in (data := file.read_bytes()) or not data.lstrip().startswith(b'{"file_name"'):
+            raise
+        return rows_of_records(file)
 
 
 def _by_label(row: Row) -> tuple[int, str]:

@@ -24,7 +24,7 @@ from dag_diffusion.data.files import json_lines, read_json_object, write_atomica
 from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of
 from dag_diffusion.data.layouts import placements, with_suffix
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
-from dag_diffusion.data.rows import METADATA, Row, with_columns
+from dag_diffusion.data.rows import METADATA, Row, require_inside, with_columns
 from dag_diffusion.data.sources.folders import NO_DATA
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, read_soft_labels, with_other_names
 from dag_diffusion.weights import PICKLES
@@ -94,6 +94,8 @@ def gather_set(
     """
     pool = read_pool(source)
     home = pool.listing or pool.path
+    if pool.encoded is None:  # folders without rows may hold links, which nothing else of this machine goes along by
+        require_inside(pool.path, pool.rows, pool.path)
     require_complete(pool)
     places = placements(pool.rows, pool.class_names)
     rows = [_placed(pool, index, folder, place, copy) for index, place in enumerate(places)]

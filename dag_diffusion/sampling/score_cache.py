@@ -23,8 +23,8 @@ from torch import nn
 from dag_diffusion.classifiers import class_names_of
 from dag_diffusion.data.dataset_cards import renew_card
 from dag_diffusion.data.files import held, json_lines, require_writable, write_atomically
-from dag_diffusion.data.pools import Pool
-from dag_diffusion.data.rows import METADATA, SELECTED, Row, read_rows, require_inside
+from dag_diffusion.data.pools import Pool, rows_in
+from dag_diffusion.data.rows import METADATA, SELECTED, Row, require_inside
 from dag_diffusion.difficulty import MeasureName
 from dag_diffusion.identity import digest_of
 from dag_diffusion.progress import Progress, Stage
@@ -130,7 +130,7 @@ def _merged(
 
     Images that it does not know are added, but for those whose rows it had ``earlier``, which were removed.
     """
-    rows = read_rows(path) if path.exists() else []
+    rows = rows_in(path) if path.exists() else []
     known = {row["file_name"] for row in (*rows, *(earlier if rows else []))}
     added = [row for row in pool.rows if row["file_name"] not in known]
     return [{**row, **columns.get(row["file_name"], {})} for row in (*rows, *added)]
@@ -158,7 +158,7 @@ def _destination_of(pool: Pool, given: Path | None) -> Path:
 
 def _earlier_rows(pool: Pool, path: Path, *, own: bool) -> list[Row]:
     """What the destination holds; rows of another pool in it are no reason to lose or to mix the two."""
-    rows = read_rows(path) if path.exists() else []
+    rows = rows_in(path) if path.exists() else []
     classes = {row["file_name"]: row["class_name"] for row in pool.rows}
     theirs = [classes[row["file_name"]] != row["class_name"] for row in rows if row["file_name"] in classes]
     if rows and not own and (not theirs or any(theirs)):

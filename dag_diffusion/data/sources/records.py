@@ -1,0 +1,98 @@
+"""Rows that another program wrote beside its images, as ``load_dataset("imagefolder")`` reads them.
+
+    metadata.csv | metadata.parquet | metadata.jsonl        file_name, and label or class_name, a number or a word
+
+A file without either has the classes of its folders.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+from dag_diffusion.data.rows import METADATA, Row
+
+from .folders import labels_by_name
+
+FILES = (METADATA, "metadata.csv", "metadata.parquet")
+OWN = ("file_name", "label", "class_name")
+
+
+def records_file(path: Path) -> Path | None:
+    """The file of a folder whose rows are another program's."""
+    return next((path / name for name in FILES if (path / name).is_file()), None)
+
+
+def rows_of_records(file: Path) -> list[Row]:
+    """Rows with labels and class names, the other columns as they are.
+
+    Raises:
+        ValueError: the file is broken, names no files, or nothing tells the classes.
+    """
+    try:
+        records = list(_records(file))
+        names = [str(PurePosixPath(str(record["file_name"]))) for record in records]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ValueError(f"{file} has no rows with a file_name ({error!r:.60}); mend or remove it") from error
+    classes = _classes(file, records, names)
+    others = [{key: value for key, value in record.items() if key not in OWN} for record in records]
+    return [
+        cast(Row, {"file_name": name, "label": label, "class_name": called, **other})
+        for name, (label, called), other in zip(names, classes, others, strict=True)
+    ]
+
+
+def _records(file: Path) -> Iterator[Mapping[str, Any]]:
+    if file.suffix == ".csv":
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            for record in csv.DictReader(opened):
+                yield {key: value if key in OWN else _value(value) for key, value in record.items() if key}
+    elif file.suffix == ".parquet":
+        from pyarrow.parquet import ParquetFile
+
+        yield from ParquetFile(file).read().to_pylist()
+    else:
+        yield from (json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip())
+
+
+def _value(text: str | None) -> float | str | None:
+    """A number of a CSV as one, nothing as None."""
+    for kind in (int, float):
+        try:
+            return kind(text or "")
+        except ValueError:
+            continue
+    return text or None
+
+
+def _classes(file: Path, records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[int, str]]:
+    told, called = ([record.get(column) for record in records] for column in ("label", "class_name"))
+    folders = [PurePosixPath(name).parts[0] if "/" in name else None for name in names]
+    numbers = [_number(one) for one in told]
+    if all(number is not None for number in numbers):
+        words = next(
+            (one for one in (called, folders) if _one_to_one(numbers, one)), [str(number) for number in numbers]
+        )
+        return [(int(number or 0), str(word)) for number, word in zip(numbers, words, strict=True)]
+    for words in (called, told, folders):
+        if all(isinstance(word, str) and word.strip() for word in words):
+            by_name = labels_by_name({str(word) for word in words})
+            return [(by_name[str(word)], str(word)) for word in words]
+    lacking = next((name for name, one in zip(names, told, strict=True) if one in (None, "")), names[:1])
+    raise ValueError(f"{file} tells no class of {lacking}; give every row a label, a number from 0 on or a name")
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdecimal():
+        return int(value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and value >= 0 else None
+
+
+def _one_to_one(numbers: Sequence[int | None], words: Sequence[Any]) -> bool:
+    """Whether each number has one word and each word one number."""
+    if not all(isinstance(word, str) and word.strip() for word in words):
+        return False
+    pairs = set(zip(numbers, words, strict=True))
+    return len(pairs) == len(set(numbers)) == len(set(words))
