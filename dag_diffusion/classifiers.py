@@ -22,6 +22,8 @@ from .model_transforms import WAY_OUT, Library, ModelTransform, model_transform,
 from .preprocessing import Preprocessing
 from .weights import IncompleteWeightsError, load_whole, refuse_pickles
 
+SHOWN = 80  # characters of another library's reason
+
 
 def preprocessing_of(classifier: nn.Module, *, revision: str | None = None) -> Preprocessing | ModelTransform:
     """How a classifier wants its images: from its own config, timm's ``pretrained_cfg``, or the processor beside it.
@@ -61,16 +63,16 @@ def _from_image_processor(classifier: nn.Module, revision: str | None) -> ModelT
     from transformers import AutoImageProcessor
 
     config: Any = classifier.config
-    name = config._name_or_path
+    name, reason = config._name_or_path, "made in memory"
     try:
         # whichever class transformers takes here, since that is what other users of the model run
         processor = name and AutoImageProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError):
-        processor = None
+    except Exception as error:  # whatever transformers raises at a file that is missing, broken or of another make
+        processor, reason = None, str(error).strip().split("\n")[0][:SHOWN]
     if not processor:
         raise ValueError(
-            f"the preprocessing of {type(classifier).__name__} is unknown: no image processor beside {name or 'it'}; "
-            f"{WAY_OUT}"
+            f"the preprocessing of {type(classifier).__name__} is unknown: no image processor beside {name or 'it'} "
+            f"({reason}); {WAY_OUT}"
         )
     vision = getattr(config, "vision_config", config)
     return model_transform("image_processor", settings_of(processor), getattr(vision, "num_channels", 3))
@@ -90,11 +92,16 @@ def prepared_logits(classifier: nn.Module, prepared: Tensor) -> Tensor:
 
 def require_fitting(classifier: nn.Module, logits: int) -> None:
     """Check that a classifier has a logit for each of several named classes; ValueError says what is wrong."""
-    named = len(class_names_of(classifier))
-    if logits != named:
+    named = class_names_of(classifier)
+    if len(named) != logits:
         raise ValueError(
-            f"the classifier gives {logits} logits and names {named} classes; "
+            f"the classifier gives {logits} logits and names {len(named)} classes; "
             "set its config.id2label to one name for each logit"
+        )
+    if beyond := [label for label in named if not 0 <= label < logits]:
+        raise ValueError(
+            f"the classifier names a class {beyond[0]} and its logits are 0 to {logits - 1}; "
+            "set its config.id2label to one name for each logit, from 0 on"
         )
     if logits < 2:
         raise ValueError(

@@ -139,3 +139,11 @@ def test_variant_is_taken_where_there_is_no_other(tmp_path, names, expected):
     for name in names:
         (tmp_path / name).touch()
     assert only_variant(tmp_path) == expected
+
+
+def test_names_of_labels_that_have_no_logit_are_refused(tmp_path):
+    tiny_classifier({0: "cat", 1: "dog"}).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"id2label": {"0": "cat", "2": "dog"}}))
+    with pytest.raises(ValueError, match="names a class 2"):
+        load_classifier(tmp_path)
