@@ -438,3 +438,10 @@ class TestRuns:
 def test_random_draws_need_no_set_to_be_compared_with():
     results = run({"random": RandomDraw(draw(0), 2)}, seeds=[3])
     assert (results[0].draw, results[0].images_per_class) == (3, 2)
+
+
+@pytest.mark.parametrize("text", ['{"format": "dag-diffusion evaluation 1"}', '{"settings": {}, "results": 3}', "[]"])
+def test_file_of_results_that_is_not_whole_is_refused_by_name(tmp_path, text):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(ValueError, match=r"r\.json"), evaluation_record(tmp_path / "r.json", {}):
+        pass

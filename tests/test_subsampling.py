@@ -223,6 +223,14 @@ def test_one_class_does_not_change_the_draw_of_another(tmp_path, method):
     assert [n for n in names[0] if n.startswith("Coat")] == names[1]
 
 
+@pytest.mark.parametrize("method", ["histogram", "random", "matching"])
+def test_labels_may_be_any_whole_numbers(tmp_path, method):
+    pool = scored_pool(tmp_path)
+    numbers = {0: -3, 1: 2**62}
+    other = replace(pool, rows=[{**row, "label": numbers[row["label"]]} for row in pool.rows])
+    assert len(subsample(other, 5, target="ground", method=method, seed=1).indices) == 10
+
+
 def test_distilled_set_holds_the_chosen_images_with_bin_and_rank(tmp_path):
     pool = scored_pool(tmp_path / "pool")
     chosen = subsample(pool, 5, target="ground")

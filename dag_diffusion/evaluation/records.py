@@ -96,7 +96,8 @@ def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[R
     if not path.exists():
         return settings, []
     earlier = read_json_object(path)
-    if earlier.get("format") != FORMAT:
+    whole = isinstance(earlier.get("settings"), dict) and isinstance(earlier.get("results"), list)
+    if earlier.get("format") != FORMAT or not whole:
         raise ValueError(f"{path} holds something else than results of an evaluation; choose another output file")
     merged, before, now = dict(settings), {}, {}
     for key, value in settings.items():

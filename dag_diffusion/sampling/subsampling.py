@@ -201,7 +201,7 @@ def subsample(
                 sizes,
                 target=wanted,
                 method=rule,
-                seed=(seed, label),
+                seed=(seed, label % 2**64),  # also of a label below 0, which numpy takes for no seed
                 class_name=images.class_names[label],
                 names=None if images.names is None else images.names[rows],
                 features=None if features is None else features[rows],
