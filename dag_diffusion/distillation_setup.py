@@ -17,7 +17,7 @@ import numpy as np
 from torch import nn
 
 from . import embedded
-from .classifiers import class_names_of
+from .classifiers.image_classifiers import class_names_of
 from .data.class_folders import class_names_in, real_images, split_of, split_warning, subset_of
 from .data.class_names import match_classes
 from .data.common_kind import channels_of

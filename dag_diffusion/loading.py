@@ -20,13 +20,13 @@ from safetensors import SafetensorError
 from torch import nn
 
 from . import embedded
-from .classifiers import load_classifier
+from .classifiers.image_classifiers import load_classifier
+from .classifiers.weights import IncompleteWeightsError, load_whole, refuse_pickles
 from .data.class_names import labels_typed
 from .data.files import require_writable
 from .generation.processes import this_process
 from .guidance.probes import description_of
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
-from .weights import IncompleteWeightsError, load_whole, refuse_pickles
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 logger = logging.getLogger(__name__)

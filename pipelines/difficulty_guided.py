@@ -28,7 +28,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from dag_diffusion.classifiers import (
+from dag_diffusion.classifiers.guide_checks import require_same_measure
+from dag_diffusion.classifiers.image_classifiers import (
     Guide,
     class_names_of,
     keep_with_weights,
@@ -37,14 +38,13 @@ from dag_diffusion.classifiers import (
     preprocessing_of,
     require_names_kept,
 )
+from dag_diffusion.classifiers.weights import only_variant, require_same_tensors
 from dag_diffusion.data.class_names import classes_named, match_classes
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.guided_step import ModePull, Steering, guided_step
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.guidance.probes import probe_margin, require_probe_of
 from dag_diffusion.guidance.schedulers import require_supported
-from dag_diffusion.guide_checks import require_same_measure
-from dag_diffusion.weights import only_variant, require_same_tensors
 
 DEFAULT_GUIDANCE_SCALE, DEFAULT_STEPS = 4.0, 50  # those of `DiTPipeline`, for a pipeline that carries none of its own
 PARTS = ("transformer", "vae", "classifier", "probe", "guidance_vae")  # that have weights

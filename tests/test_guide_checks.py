@@ -5,11 +5,11 @@ import torch
 from tiny import NAMES, tiny_classifier, tiny_pipeline
 from transformers import ViTImageProcessor, ViTImageProcessorPil
 
+from dag_diffusion.classifiers.guide_checks import require_same_measure
+from dag_diffusion.classifiers.model_transforms import ModelTransform, model_transform, settings_of, timm_settings
 from dag_diffusion.data.pools import read_pool
 from dag_diffusion.generation.filling import fill_pool
 from dag_diffusion.generation.plan import PoolConfig
-from dag_diffusion.guide_checks import require_same_measure
-from dag_diffusion.model_transforms import ModelTransform, model_transform, settings_of, timm_settings
 from dag_diffusion.sampling.scoring import score_pool
 from dag_diffusion.sampling.target_parser import as_target
 
@@ -57,14 +57,14 @@ def test_guide_that_differs_on_other_shapes_alone_steers_and_tells(caplog):
 
 def test_guide_is_compared_once_for_each_size(monkeypatch):
     classifier, seen = guide_with(bicubic(12)), []
-    monkeypatch.setattr("dag_diffusion.guide_checks.difference", lambda *given: seen.append(1) or 0.0)
+    monkeypatch.setattr("dag_diffusion.classifiers.guide_checks.difference", lambda *given: seen.append(1) or 0.0)
     for size in (16, 16, 20):
         require_same_measure(classifier, size)
     assert len(seen) == 12
 
 
 def test_embedded_kind_of_guide_that_resizes_nothing_needs_no_comparison(monkeypatch):
-    monkeypatch.setattr("dag_diffusion.guide_checks.difference", lambda *given: pytest.fail("compared"))
+    monkeypatch.setattr("dag_diffusion.classifiers.guide_checks.difference", lambda *given: pytest.fail("compared"))
     require_same_measure(tiny_classifier(), 16)
 
 

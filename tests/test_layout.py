@@ -43,9 +43,19 @@ def rooms() -> list[Path]:
     return [PACKAGE, *(path.parent for path in sorted(PACKAGE.glob("*/__init__.py")))]
 
 
-def test_there_are_eight_rooms():
+def test_there_are_nine_rooms():
     names = {path.name for path in rooms()[1:]}
-    assert names == {"cli", "data", "evaluation", "generation", "guidance", "hub", "reporting", "sampling"}
+    assert names == {
+        "classifiers",
+        "cli",
+        "data",
+        "evaluation",
+        "generation",
+        "guidance",
+        "hub",
+        "reporting",
+        "sampling",
+    }
 
 
 @pytest.mark.parametrize("room", rooms(), ids=lambda path: path.name)

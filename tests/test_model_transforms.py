@@ -15,9 +15,9 @@ from tiny import tiny_classifier
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
-from dag_diffusion.guide_checks import TOLERANCE, difference, pictures_of
-from dag_diffusion.model_transforms import ModelTransform, model_transform, settings_of, timm_settings
-from dag_diffusion.preprocessing import eight_bit_tensor
+from dag_diffusion.classifiers.guide_checks import TOLERANCE, difference, pictures_of
+from dag_diffusion.classifiers.model_transforms import ModelTransform, model_transform, settings_of, timm_settings
+from dag_diffusion.classifiers.preprocessing import eight_bit_tensor
 
 # they give patches, numbers of clusters, several crops, or images of many sizes, which no batch holds
 REFUSED = {"Gemma3ImageProcessor", "ImageGPTImageProcessor", "Siglip2ImageProcessor", "TextNetImageProcessor"}

@@ -9,8 +9,8 @@ from tiny import NAMES, tiny_classifier, tiny_pipeline
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
 from dag_diffusion.classifiers import class_names_of, load_classifier
+from dag_diffusion.classifiers.weights import only_variant
 from dag_diffusion.loading import load_pipeline
-from dag_diffusion.weights import only_variant
 
 TIMM = {"input_size": [1, 16, 16], "mean": [0.5], "std": [0.5], "crop_pct": 1.0, "interpolation": "bilinear"}
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from dag_diffusion.classifiers import picture_margin
+from dag_diffusion.classifiers.image_classifiers import picture_margin
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.generation.plan import image_seed
 from dag_diffusion.progress import Progress, Stage

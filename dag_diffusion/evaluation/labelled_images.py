@@ -14,10 +14,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from dag_diffusion.classifiers.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from dag_diffusion.data.class_names import matching_classes
 from dag_diffusion.data.images import as_eight_bit
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 from .augmentations import Normalisation
 

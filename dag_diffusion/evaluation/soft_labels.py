@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from dag_diffusion.classifiers import class_names_of, prepared_logits, preprocessing_of
+from dag_diffusion.classifiers.image_classifiers import class_names_of, prepared_logits, preprocessing_of
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.files import write_atomically
 from dag_diffusion.data.pools import Pool, read_pool

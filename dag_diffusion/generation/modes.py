@@ -16,10 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as as_safetensors
 from torch import Tensor
 
+from dag_diffusion.classifiers.weights import refuse_pickles
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.files import write_atomically
 from dag_diffusion.sampling.targets import largest_remainder
-from dag_diffusion.weights import refuse_pickles
 
 FORMAT = "dag-diffusion modes 1"
 ALLOTMENT = 0x6D6F6465  # a random stream of its own, since a pool shuffles its targets by (seed, label) too

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dag_diffusion.classifiers import class_names_of, image_logits, preprocessing_of
+from dag_diffusion.classifiers.image_classifiers import class_names_of, image_logits, preprocessing_of
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import margin
 from dag_diffusion.guidance.probes import REST, describe, with_signal_rate

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, get_args
 
+from dag_diffusion.classifiers.weights import PICKLES
 from dag_diffusion.data.dataset_cards import CARD, LABELS, write_labels
 from dag_diffusion.data.distilled_sets import put_in_place, require_free, require_not_current
 from dag_diffusion.data.files import held, json_lines, read_json_object, require_writable, write_atomically, write_json
@@ -23,7 +24,6 @@ from dag_diffusion.data.pools import PROVENANCE, read_pool
 from dag_diffusion.data.rows import METADATA, names_elsewhere
 from dag_diffusion.data.sources.folders import DECORATION, SPLIT
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS
-from dag_diffusion.weights import PICKLES
 
 from .errors import plain_errors
 from .staging import EARLIER_FIGURES, FIGURES, INDEX, PIPELINE_CODE, Kind

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from dag_diffusion.classifiers.weights import PICKLES
 from dag_diffusion.data.dataset_cards import CARD, card_in, configs_in, is_as_written, with_configs, write_labels
 from dag_diffusion.data.files import json_lines, read_json_object, write_atomically, write_config, write_json
 from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of
@@ -27,7 +28,6 @@ from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
 from dag_diffusion.data.rows import METADATA, Row, require_inside, with_columns
 from dag_diffusion.data.sources.folders import NO_DATA
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, read_soft_labels, with_other_names
-from dag_diffusion.weights import PICKLES
 
 from .cards import dataset_card, model_card
 

@@ -20,7 +20,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from dag_diffusion.classifiers import class_names_of
+from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.dataset_cards import renew_card
 from dag_diffusion.data.files import held, json_lines, require_writable, write_atomically
 from dag_diffusion.data.pools import Pool, rows_in

@@ -21,13 +21,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dag_diffusion.classifiers import class_names_of, prepared_logits, preprocessing_of, require_fitting
+from dag_diffusion.classifiers.image_classifiers import (
+    class_names_of,
+    prepared_logits,
+    preprocessing_of,
+    require_fitting,
+)
+from dag_diffusion.classifiers.model_transforms import ModelTransform
+from dag_diffusion.classifiers.preprocessing import Preprocessing
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.images import UnreadableImageError, fitted_pixels
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import LABEL_FREE, MeasureName, as_measure, measure_named
-from dag_diffusion.model_transforms import ModelTransform
-from dag_diffusion.preprocessing import Preprocessing
 from dag_diffusion.progress import Progress, Stage
 
 logger = logging.getLogger(__name__)

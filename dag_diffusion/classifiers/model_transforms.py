@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
-from .data.images import as_eight_bit
+from dag_diffusion.data.images import as_eight_bit
+
 from .preprocessing import OnTensors, as_pictures, with_channels
 
 Library = Literal["image_processor", "timm"]

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .difficulty import margin
+from dag_diffusion.difficulty import margin
+
 from .model_transforms import WAY_OUT, Library, ModelTransform, model_transform, settings_of, timm_settings
 from .preprocessing import Preprocessing
 from .weights import IncompleteWeightsError, load_whole, refuse_pickles

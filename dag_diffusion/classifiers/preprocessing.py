@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from .data.images import as_eight_bit
+from dag_diffusion.data.images import as_eight_bit
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 OnTensors = Callable[[Tensor], Tensor]  # (batch, channels, height, width), levels in 0..255

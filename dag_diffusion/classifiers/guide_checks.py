@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .classifiers import prepared_logits, preprocessing_of
+from .image_classifiers import prepared_logits, preprocessing_of
 from .model_transforms import WAY_OUT, ModelTransform
 from .preprocessing import Preprocessing, eight_bit_tensor
 
