@@ -122,7 +122,7 @@ def _mapping_in(path: Path) -> Mapping[Any, Any]:
         for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     try:
-        found = yaml.load(path.read_text("utf-8"), AsTyped)  # noqa: S506 - a SafeLoader
+        found = AsTyped(path.read_text("utf-8")).get_single_data()
     except OSError as error:
         raise typer.BadParameter(f"{path} cannot be read ({error.strerror}); give a YAML file of options") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # of the parser, of UTF-8, of endless nesting
