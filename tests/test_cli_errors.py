@@ -85,6 +85,16 @@ def test_what_stops_a_command_from_outside_keeps_its_own_code(capsys):
     assert ended(capsys, raising(typer.Exit(7)))[0] == 7
 
 
+def test_reader_that_has_gone_is_no_error(capfd):
+    kept = os.dup(1)
+    with pytest.raises(typer.Exit) as stopped, user_errors():
+        raise BrokenPipeError
+    os.dup2(kept, 1)
+    os.close(kept)
+    assert stopped.value.exit_code == 141
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [(KeyboardInterrupt(), 130), (typer.Abort(), 130), (BrokenPipeError(), 141), (KeyError("option"), 2)],

@@ -7,7 +7,6 @@ of the other modules of this room.
 """
 
 import inspect
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typer import Option
 
 from .config_files import add_config_options
 from .console import report_user_errors
-from .errors import line_of, show_traceback
+from .errors import leave_to_nobody, line_of, show_traceback
 from .evaluate import evaluate
 from .fields import expand_fields
 from .generate import generate, status
@@ -82,9 +81,8 @@ def main() -> None:
         code = 2
     except (KeyboardInterrupt, typer.Abort):  # before a command runs
         code = 128 + signal.SIGINT
-    except BrokenPipeError:  # such as of `| head`, which has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the end
-        code = 128 + signal.SIGPIPE
+    except BrokenPipeError:
+        code = leave_to_nobody()
     except Exception as error:  # while options are read
         typer.echo(f"{show_traceback(error)}error: {line_of(error)}", err=True)
         code = 2

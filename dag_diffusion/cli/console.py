@@ -25,7 +25,7 @@ from dag_diffusion.generation.processes import (
     work_alone,
 )
 
-from .errors import line_of, show_traceback
+from .errors import leave_to_nobody, line_of, show_traceback
 
 if TYPE_CHECKING:
     from dag_diffusion.evaluation.tables import Table
@@ -77,8 +77,11 @@ def user_errors(options: Collection[str] = ()) -> Iterator[None]:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
         yield
-    except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+        sys.stdout.flush()
+    except (typer.Exit, typer.Abort, typer.TyperException):
         raise  # see commands.main
+    except BrokenPipeError:
+        raise typer.Exit(leave_to_nobody()) from None
     except FailedElsewhereError:
         raise typer.Exit(2) from None  # the process that failed has said why
     except KilledError as error:

@@ -9,6 +9,8 @@ the only ones: what is not known by name still ends in a line.
 
 import errno
 import os
+import signal
+import sys
 import traceback
 from pathlib import Path
 
@@ -38,6 +40,12 @@ def line_of(error: Exception) -> str:
 def show_traceback(error: BaseException) -> str:
     """The traceback where it was asked for by ``DAG_DIFFUSION_DEBUG``, else nothing."""
     return "".join(traceback.format_exception(error)) if os.environ.get(DEBUG, "0") not in ("", "0") else ""
+
+
+def leave_to_nobody() -> int:
+    """Let what is still to be written vanish, since its reader has gone, as `| head` does; the exit code for that."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
 
 
 def printable(text: str) -> str:
