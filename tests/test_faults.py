@@ -20,7 +20,7 @@ from dag_diffusion import PoolConfig, TargetDistribution, fill_pool
 CONFIG = PoolConfig(
     images_per_class=3, num_inference_steps=2, guidance_scale=1.0, target=TargetDistribution.preset("ground")
 )
-LONG = ["--images-per-class", "60", "--num-inference-steps", "2", "--batch-size", "2", "--quiet"]  # 90 batches
+LONG = ["--images-per-class", "75", "--num-inference-steps", "2", "--batch-size", "2", "--quiet"]  # 113 batches
 KILLS = 24
 
 

@@ -10,6 +10,7 @@ from pools_on_disk import content
 from warm import Command, Module, interpreter
 
 from dag_diffusion.cli.console import report_user_errors
+from dag_diffusion.generation import processes
 from dag_diffusion.generation.processes import (
     MEETING,
     fail_together,
@@ -119,6 +120,21 @@ def test_process_that_waits_says_for_whom(launched, monkeypatch):
     monkeypatch.setattr("dag_diffusion.generation.processes.logger.warning", lambda *text: told.set())
     monkeypatch.setattr("accelerate.PartialState", lambda **options: told.wait(10))
     assert this_process() is True
+
+
+def test_worker_that_is_stopped_after_its_last_batch_ends_at_once(monkeypatch):
+    def command(*_, **__):
+        with stop_signal():
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(processes.runpy, "run_module", command)
+    monkeypatch.setattr(processes.os, "setsid", lambda: None)
+    monkeypatch.setattr(processes.sys, "argv", ["dag-diffusion"])
+    monkeypatch.setattr(processes, "_STOPS", [])
+    with pytest.raises(SystemExit) as ended:
+        processes._run_command("generate", "pool")
+    assert ended.value.code == 128 + signal.SIGTERM
 
 
 def test_stop_signal_is_noted_and_the_former_handler_comes_back():

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 MEETING_SECONDS = 20.0  # after which a process says for whom it waits
 SHUTDOWN_SECONDS = 600  # a batch may take so long after a SIGTERM to the launcher; torchrun's own 30 s are too short
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGHUP}
+_STOPS: list[int] = []  # those that this process was sent while it put them off
 MEETING = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 LAUNCHED = (  # what accelerate takes for several processes, of torchrun, Open MPI, MPICH and MVAPICH
     *MEETING, "LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE",
@@ -137,7 +138,12 @@ def stop_signal() -> Iterator[threading.Event]:
         return
     # who runs under nohup has SIGHUP ignored, and keeps it so
     numbers = [n for n in STOP_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, lambda number, frame: asked.set()) for number in numbers}
+
+    def note(number: int, frame: object) -> None:
+        _STOPS.append(number)
+        asked.set()
+
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield asked
     finally:
@@ -256,3 +262,5 @@ def _run_command(*arguments: str) -> None:
     except Exception:  # the launcher, which gets it, says nothing
         traceback.print_exc()
         raise SystemExit(1) from None
+    if _STOPS:  # after the last batch: the launcher, which sent it, waits for the end and takes no result any more
+        raise SystemExit(128 + _STOPS[-1])
