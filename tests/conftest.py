@@ -6,6 +6,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # of torch, here and in what is started: as many processes as cores run tests
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # no test is a matter of time
+settings.load_profile("untimed")
 
 # What takes longest starts first, so that no worker of pytest-xdist is left with it when the others are done.
 SLOWEST = ("test_faults", "test_notebooks", "test_processes", "test_scaling", "test_distillation", "test_embedded")

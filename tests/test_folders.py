@@ -175,7 +175,7 @@ def test_image_without_a_suffix_is_told_and_a_text_is_not(tmp_path, caplog):
     assert caplog.text == ""
     Image.new("L", (2, 2)).save(tmp_path / "cat" / "0001", "PNG")
     assert len(classes(tmp_path)) == 2
-    assert "such as cat/0001, are images and are left out; rename them, such as to cat/0001.png" in caplog.text
+    assert "such as cat/0001, are images and are left out" in caplog.text
 
 
 def test_name_in_another_encoding_is_refused_by_name(tmp_path):
@@ -256,3 +256,13 @@ def test_images_behind_links_are_scored_elsewhere_and_not_pushed(tmp_path):
     (tmp_path / "pool/cat").symlink_to(tmp_path / "store/cat")
     with pytest.raises(ValueError, match="leads out of"):
         gather_set(tmp_path / "pool", tmp_path / "new", "me/x", copy=True)
+
+
+def test_photographs_that_pillow_cannot_read_are_told(tmp_path, caplog):
+    (tmp_path / "cat").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "cat" / "a.png")
+    (tmp_path / "cat" / "b.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "cat" / "notes.txt").write_text("cat")
+    assert len(read_pool(tmp_path)) == 1
+    assert "cat/b.heic" in caplog.text
+    assert "notes" not in caplog.text

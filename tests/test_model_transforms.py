@@ -159,3 +159,15 @@ def test_grey_timm_model_with_the_statistics_of_colours_gets_their_mean():
 def test_processor_that_transformers_lacks_is_named():
     with pytest.raises(ValueError, match="no image processor TokenizerOfNothing"):
         model_transform("image_processor", {"image_processor_type": "TokenizerOfNothing"}, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ({"img_size": [96, 64]}, (96, 64)),
+        ({"img_size": 96}, (96, 96)),
+        ({"img_size": [96, 96], "dynamic_img_size": True}, (16, 16)),
+    ],
+)
+def test_size_of_a_timm_model_as_timm_itself_writes_it(arguments, wanted):
+    assert timm_settings({"input_size": [3, 16, 16]}, arguments)["input_size"] == (3, *wanted)

@@ -161,3 +161,15 @@ def test_strip_is_named_before_its_memory_is_asked_for(tmp_path):
     classifier.config.preprocessing = {**classifier.config.preprocessing, "height": 224, "width": 224}
     with pytest.raises(UnreadableImageError, match=r"cat/strip\.png .*too thin"):
         score_pool(read_pool(tmp_path), classifier)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_tiff_whose_zero_is_white_is_no_negative(tmp_path, kind):
+    grey = np.linspace(0, 255, 64).round().astype(np.uint8).reshape(8, 8)
+    stored = ((255 - grey.astype(int)) * (257 if kind is np.uint16 else 1)).astype(kind)
+    Image.fromarray(stored).save(tmp_path / "x.tif")
+    data = (tmp_path / "x.tif").read_bytes()
+    entry = struct.pack("<HHI", 262, 3, 1)  # PhotometricInterpretation
+    place = data.index(entry) + len(entry)
+    (tmp_path / "x.tif").write_bytes(data[:place] + b"\0\0" + data[place + 2 :])
+    assert np.array_equal(as_eight_bit(decoded(tmp_path / "x.tif"), 1)[..., 0], grey)

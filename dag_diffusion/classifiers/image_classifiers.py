@@ -47,9 +47,11 @@ def preprocessing_of(classifier: nn.Module, *, revision: str | None = None) -> P
 
 
 def _from_fields(fields: Mapping[str, Any]) -> Preprocessing | ModelTransform:
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"config.preprocessing of the classifier is {str(fields)[:SHOWN]!r} and no fields; {WAY_OUT}")
     for library in get_args(Library):
         if library in fields:
-            return model_transform(library, fields[library], fields["channels"])
+            return model_transform(library, fields[library], fields.get("channels", 3))
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     try:
         return Preprocessing(**given)

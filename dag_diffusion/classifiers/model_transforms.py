@@ -141,8 +141,11 @@ def timm_settings(pretrained: Mapping[str, Any], model_args: Mapping[str, Any]) 
     """What timm makes of a model's ``pretrained_cfg`` and of the arguments that it was made with."""
     from timm.data import resolve_data_config
 
-    side = model_args.get("img_size")
-    found = resolve_data_config(pretrained_cfg=dict(pretrained), args={"img_size": side} if side else {})
+    any_size = model_args.get("dynamic_img_size") or model_args.get("strict_img_size") is False  # as timm decides it
+    side = None if any_size else model_args.get("img_size")
+    found = resolve_data_config(pretrained_cfg=dict(pretrained), args={})
+    if side:  # timm itself writes [height, width]
+        found["input_size"] = (found["input_size"][0], *(side if isinstance(side, list | tuple) else (side, side)))
     channels = model_args.get("in_chans") or pretrained.get("input_size", found["input_size"])[0]
     found["input_size"] = (channels, *found["input_size"][1:])
     for name in ("mean", "std"):  # as timm does it for a grey model with the statistics of colours

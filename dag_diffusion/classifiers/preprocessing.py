@@ -6,10 +6,12 @@
 other model run.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -40,6 +42,23 @@ class Preprocessing:
     std: tuple[float, ...] = IMAGENET_STD
     crop: float = 0.875
     resample: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        wrong = {
+            "height": not _whole(self.height),
+            "width": not _whole(self.width),
+            "channels": self.channels not in (1, 3),
+            "mean": not _numbers(self.mean, self.channels),
+            "std": not _numbers(self.std, self.channels) or np.min(self.std) <= 0,
+            "crop": not _numbers((self.crop,), 1) or not 0 < self.crop <= 1,
+            "resample": self.resample not in ("bilinear", "bicubic"),
+        }
+        if found := [name for name, is_wrong in wrong.items() if is_wrong]:
+            raise ValueError(
+                f"the classifier's preprocessing has {found[0]} {getattr(self, found[0])!r}; it takes height and width "
+                "as whole numbers, channels 1 or 3, a mean and std above 0 for each channel, crop in (0, 1], and "
+                "resample 'bilinear' or 'bicubic'"
+            )
 
     def __call__(self, images: Tensor) -> Tensor:
         """Resize, crop and normalise ``(batch, channels, height, width)``, uint8 or float in [0, 1]; differentiable."""
@@ -80,6 +99,17 @@ class Preprocessing:
     def as_fields(self) -> dict[str, Any]:
         """For a model's configuration, which is JSON."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _numbers(values: Any, count: int) -> bool:
+    values = values if isinstance(values, tuple) else (values,)
+    return len(values) in (1, count) and all(
+        isinstance(value, int | float) and math.isfinite(value) for value in values
+    )
 
 
 def eight_bit_tensor(image: Image.Image, channels: int) -> Tensor:

@@ -120,8 +120,10 @@ def decoded(source: Path | bytes, before_decoding: Callable[[Image.Image], Any] 
             if before_decoding is not None:
                 before_decoding(image)
             image.load()
+            negative.append(image.mode[0] in "IF" and dict(getattr(image, "tag_v2", {})).get(262) == 0)
             return image
 
+    negative: list[bool] = []  # a TIFF whose 0 is white, which Pillow turns for 8 bits alone
     try:
         image = load(source)
     except ValueError as error:
@@ -129,7 +131,10 @@ def decoded(source: Path | bytes, before_decoding: Callable[[Image.Image], Any] 
             raise
         before_decoding = None  # it has seen this header
         image = load(_without_words(source))
-    return _convertible(upright(image))
+    made = _convertible(upright(image))
+    if not negative[-1]:
+        return made
+    return Image.fromarray(np.iinfo(np.asarray(made).dtype).max - np.asarray(made))
 
 
 def _without_words(source: Path | bytes) -> bytes:

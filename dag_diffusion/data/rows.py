@@ -86,7 +86,10 @@ def read_rows(path: Path, *, growing: bool = False) -> list[Row]:
 def _row(row: Row) -> Row:
     if not (isinstance(row["file_name"], str) and isinstance(row["class_name"], str)):
         raise TypeError("file_name and class_name must be text")
-    return {**row, "label": int(row["label"])}
+    label = int(row["label"])
+    if float(row["label"]) != label:
+        raise ValueError(f"the label {row['label']!r:.40} is no whole number")
+    return {**row, "label": label}
 
 
 def with_columns(row: Row, columns: Mapping[str, Any]) -> Row:

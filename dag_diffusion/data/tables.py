@@ -86,7 +86,8 @@ def _of_parquet(paths: Sequence[Path], source: Path) -> tuple[list[Row], Sequenc
         try:
             file = ParquetFile(path, memory_map=True)
             features = Features.from_arrow_schema(file.schema_arrow)
-            table = file.read(columns=_plain_columns(features))  # not Dataset.from_parquet, which fills a cache at home
+            # not Dataset.from_parquet, which fills a cache at home
+            table = _decoded(file.read(columns=_plain_columns(features)))
         except CANNOT_READ as error:
             raise _broken(path, error) from error
         image, label = _columns_of(features, str(path))
@@ -99,6 +100,14 @@ def _of_parquet(paths: Sequence[Path], source: Path) -> tuple[list[Row], Sequenc
     assert known is not None  # shards_of gives at least one file
     rows = _rows_of(pa.concat_tables(tables, promote_options="default"), known[2], known[1], str(source))
     return rows, files[0] if len(files) == 1 else _Joined(files)
+
+
+def _decoded(table: pa.Table) -> pa.Table:
+    """Categories, as pandas writes them, as the texts that they stand for."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(place, field.name, table[place].cast(field.type.value_type))
+    return table
 
 
 def _of_tars(paths: Sequence[Path]) -> tuple[list[Row], Sequence[bytes]]:
@@ -178,6 +187,8 @@ def _rows_of(table: pa.Table, kind: Any, label: str, name: str) -> list[Row]:
         )
     labels, columns = coded.to_pylist(), _others(table, label)
     own = columns.get("class_name") or [None]
+    if names is None and any(own) and not all(own):
+        raise ValueError(f"the column class_name of {name} lacks the class of some images; fill it, or remove it")
     if names is None and all(isinstance(one, str) for one in own):  # a set of ours that went through `datasets`
         named = own
     else:

@@ -8,6 +8,7 @@ Labels are the numbers that all folders say, else places in the sorted list, whi
 """
 
 import logging
+import mimetypes
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -94,7 +95,8 @@ def rows_of_folder(path: Path) -> list[Row]:
     found = [(name, file) for name, folder in folders.items() for file in _files_below(path, folder)]
     images = [(name, file) for name, file in found if is_image_name(file.rpartition("/")[2])]
     _require_readable_names(path, [file for _, file in images])
-    _warn_of_images_without_suffix(path, [file for _, file in found if not os.path.splitext(file)[1]])
+    taken = {file for _, file in images}
+    _warn_of_left_out(path, [f for _, f in found if f not in taken and not f.rpartition("/")[2].startswith(".")])
     return labelled_rows(images)
 
 
@@ -109,15 +111,17 @@ def _require_readable_names(path: Path, names: Sequence[str]) -> None:
             ) from error
 
 
-def _warn_of_images_without_suffix(path: Path, names: Sequence[str]) -> None:
-    images = []
-    for name in names[:MOST_LOOKED_INTO]:
+def _warn_of_left_out(path: Path, names: Sequence[str]) -> None:
+    """Tell of files that are images by their bytes or by their name, such as HEIC, and are not taken."""
+    images = [name for name in names if (mimetypes.guess_type(name)[0] or "").startswith("image/")]
+    for name in [name for name in names if name not in set(images)][:MOST_LOOKED_INTO]:
         with suppress(Exception):  # of Pillow, see images.readable: it is no image
             header_of(path / name)
             images.append(name)
     if images:
-        text = "files in %s without a suffix, such as %s, are images and are left out; rename them, such as to %s.png"
-        logger.warning(text, path, images[0], images[0])
+        text = "%d files in %s, such as %s, are images and are left out, since their suffix is none that is read; "
+        text += "save them as PNG or JPEG, or give them the suffix that they should have"
+        logger.warning(text, len(images), path, images[0])
 
 
 def listed_images(path: Path) -> list[tuple[str, str]] | None:
@@ -239,6 +243,17 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
                 f"{path} has one folder, {top.name}, which holds the folders {_listed(top.inner)}; give "
                 f"{path / top.name} if those are the classes, or list the images in {METADATA}"
             )
+    if len(filled) == 1 and filled[0].direct and filled[0].name.casefold() in CONTAINERS:
+        raise ValueError(
+            f"{path / filled[0].name} holds images but no class folders, and {path} no list of their classes; "
+            f"sort them into {path}/CLASS/, or list them in {path / METADATA}"
+        )
+    if twice := [top for top in filled if not top.direct and [*map(str.casefold, top.inner)] == [top.name.casefold()]]:
+        name = twice[0].name
+        raise ValueError(
+            f"{_listed(top.name for top in twice)} in {path} hold nothing but a folder of the same name, as unpacked "
+            f"archives do; give {path / name / name} if it holds the classes"
+        )
     if any(top.direct for top in filled):
         return
     holders: dict[str, list[str]] = {}

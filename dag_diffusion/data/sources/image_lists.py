@@ -59,12 +59,22 @@ def _read(file: Path, images: Sequence[str]) -> dict[str, str]:
     named = {PurePosixPath(name).name: name for name in images}
     named |= {PurePosixPath(name).stem: name for name in images}
     rows = [_fields(line, file.suffix.lower()) for line in lines]
-    column = _class_column(rows[0]) if rows and _base(rows[0][0]) not in named else 1
-    return {
-        named[_base(row[0])]: _class_in(row[column])
-        for row in rows
-        if len(row) > column and _base(row[0]) in named and row[column].strip()
-    }
+    header = rows[0] if rows and _base(rows[0][0]) not in named else []
+    column = _class_column(header)
+    found: dict[str, str] = {}
+    for row in rows:
+        if len(row) > (column or 0) and _base(row[0]) in named:
+            if column is None:
+                raise ValueError(
+                    f"{file} names images, but none of its columns {', '.join(header)} is called "
+                    f"{', '.join(CLASS_COLUMNS)}; keep the name of the image and one column of classes"
+                )
+            image, told = named[_base(row[0])], _class_in(row[column])
+            if told and found.setdefault(image, told) != told:
+                raise ValueError(
+                    f"{file} calls {row[0]} both {found[image]!r} and {told!r}; keep one row and class for each image"
+                )
+    return found
 
 
 def _fields(line: str, suffix: str) -> list[str]:
@@ -75,9 +85,9 @@ def _fields(line: str, suffix: str) -> list[str]:
     return line.split(maxsplit=1)
 
 
-def _class_column(header: Sequence[str]) -> int:
+def _class_column(header: Sequence[str]) -> int | None:
     names = [name.strip().casefold() for name in header]
-    return next((names.index(name) for name in CLASS_COLUMNS if name in names[1:]), 1)
+    return next((names.index(name) for name in CLASS_COLUMNS if name in names[1:]), 1 if len(names) <= 2 else None)
 
 
 def _base(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from dag_diffusion.data.rows import METADATA, Row
 
-from .folders import labels_by_name
+from .folders import CONTAINERS, labels_by_name
 
 FILES = (METADATA, "metadata.csv", "metadata.parquet")
 OWN = ("file_name", "label", "class_name")
@@ -68,19 +68,35 @@ def _value(text: str | None) -> float | str | None:
 
 def _classes(file: Path, records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[int, str]]:
     told, called = ([record.get(column) for record in records] for column in ("label", "class_name"))
+    told, called = ([one.strip() if isinstance(one, str) else one for one in column] for column in (told, called))
     folders = [PurePosixPath(name).parts[0] if "/" in name else None for name in names]
+    if all(str(folder).casefold() in CONTAINERS for folder in folders):
+        folders = [None]  # of images of every class
     numbers = [_number(one) for one in told]
     if all(number is not None for number in numbers):
-        words = next(
-            (one for one in (called, folders) if _one_to_one(numbers, one)), [str(number) for number in numbers]
-        )
+        words = folders if _one_to_one(numbers, folders) else [str(number) for number in numbers]
+        if any(called):  # two names of one label are refused by require_distinct_classes
+            words = called
+            _require_all(file, "class_name", names, words)
         return [(int(number or 0), str(word)) for number, word in zip(numbers, words, strict=True)]
-    for words in (called, told, folders):
+    for column, words in (("class_name", called), ("label", told), (None, folders)):
+        if column and any(word not in (None, "") for word in words):  # never folders instead of what some rows lack
+            _require_all(file, column, names, words)
         if all(isinstance(word, str) and word.strip() for word in words):
             by_name = labels_by_name({str(word) for word in words})
             return [(by_name[str(word)], str(word)) for word in words]
     lacking = next((name for name, one in zip(names, told, strict=True) if one in (None, "")), names[:1])
     raise ValueError(f"{file} tells no class of {lacking}; give every row a label, a number from 0 on or a name")
+
+
+def _require_all(file: Path, column: str, names: Sequence[str], words: Sequence[Any]) -> None:
+    """Check that a column that tells the classes of some images tells, in words, those of all."""
+    for name, word in zip(names, words, strict=True):
+        if not (isinstance(word, str) and word):
+            raise ValueError(
+                f"{file} gives {name} the {column} {word!r:.40}; give every row a name, or a whole number from 0 on as "
+                "its label, or remove the row"
+            )
 
 
 def _number(value: Any) -> int | None:
