@@ -154,9 +154,9 @@ def labels_of(pipeline: DifficultyGuidedPipeline, classes: str | None) -> list[i
     Raises:
         ValueError: there is no part, or one names no class of the pipeline, or two, where classes are called numbers.
     """
-    if not classes:
+    if classes is None:
         return None
-    if not pipeline.config.id2label:
+    if not pipeline.config.id2label and classes.strip(" ;,"):
         words = [part.strip() for part in re.split("[;,]", classes) if part.strip()]
         return [int(part) if part.isdecimal() else pipeline.get_label_ids(part)[0] for part in words]
     return labels_typed(classes, pipeline.class_names, "the pipeline")

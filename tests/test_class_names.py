@@ -199,7 +199,12 @@ def test_classes_that_are_typed_are_all_drawn(text, labels):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("Bag, tote", "no class called 'tote'"), (" ; ", "name none"), ("hat", "no class called 'hat'")],
+    [
+        ("Bag, tote", "no class called 'tote'"),
+        (" ; ", "name none"),
+        ("", "name none"),
+        ("hat", "no class called 'hat'"),
+    ],
 )
 def test_classes_that_are_not_understood_are_refused(text, message):
     with pytest.raises(ValueError, match=message):

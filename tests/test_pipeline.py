@@ -551,6 +551,8 @@ def test_classifier_with_the_same_classes_in_another_order_is_matched_by_name():
         (DPMSolverMultistepScheduler(variance_type="learned_range"), "variance_type='fixed_small'"),
         (DDPMScheduler(clip_sample=False, variance_type="learned_range"), "variance_type='fixed_small'"),
         (DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True), "flow_prediction"),
+        (DDIMScheduler(clip_sample=False, beta_end=float("nan")), "no share of signal"),
+        (DDPMScheduler(clip_sample=False, beta_start=-0.1), "no share of signal"),
     ],
 )
 def test_scheduler_that_would_go_wrong_is_refused(scheduler, message):

@@ -23,7 +23,8 @@ def require_supported(scheduler: Any, transformer: Any) -> None:
         transformer: configuration of the denoiser.
 
     Raises:
-        ValueError: another kind, pixel clipping, flow sigmas, or a learned variance that does not fit; with a way out.
+        ValueError: another kind, pixel clipping, flow sigmas, betas that are none, or a learned variance that does not
+            fit; with a way out.
     """
     name, config = type(scheduler).__name__, scheduler.config
     if not any(_is(scheduler, name) for name in SCHEDULERS):
@@ -41,6 +42,12 @@ def require_supported(scheduler: Any, transformer: Any) -> None:
     if config.prediction_type not in ("epsilon", "v_prediction", "sample") or config.get("use_flow_sigmas", False):
         raise ValueError(
             f"{name} has prediction_type {config.prediction_type!r} or flow sigmas; use epsilon, v_prediction or sample"
+        )
+    signal = scheduler.alphas_cumprod
+    if not bool(((signal >= 0) & (signal <= 1)).all()):  # NaN is neither
+        raise ValueError(
+            f"{name} has betas that leave no share of signal in [0, 1], such as NaN or below 0; "
+            "mend beta_start, beta_end or trained_betas of its configuration"
         )
     _require_fitting_variance(scheduler, transformer)
 
