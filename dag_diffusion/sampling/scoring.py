@@ -231,7 +231,9 @@ def read_ahead(
     """``(index, read(index))`` in batches and in order, read by threads ``AHEAD`` batches before they are asked for."""
     remaining = iter(indices)
     waiting: deque[list[tuple[int, Future[Item]]]] = deque()
-    threads = ThreadPoolExecutor(min(16, os.cpu_count() or 1))
+    # one torch thread in each reader, since teams of them on every core would slow the classifier down by a third
+    before = torch.get_num_threads()
+    threads = ThreadPoolExecutor(min(16, os.cpu_count() or 1), initializer=torch.set_num_threads, initargs=(1,))
     try:
         while True:
             if chunk := list(islice(remaining, batch_size)):
@@ -242,6 +244,7 @@ def read_ahead(
                 yield [(index, future.result()) for index, future in waiting.popleft()]
     finally:
         threads.shutdown(cancel_futures=True)  # after an error what was read ahead is not needed
+        torch.set_num_threads(before)  # of threads to come, which would get what readers got
 
 
 def fitted_image(pool: Pool, index: int, wanted: Iterable[AnyPreprocessing]) -> dict[AnyPreprocessing, Tensor]:
