@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 PNG_START = b"\x89PNG\r\n\x1a\n"
 SEEN = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf"}  # chunks of a PNG that make what is seen
+PHOTOMETRIC = 262  # the tag of a TIFF that says which value is white
 GREY = ("1", "L", "LA", "La", "F")
 PLAIN = ("1", "L", "LA", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "I", "F")  # convert without fail
 UPRIGHT = {
@@ -120,10 +121,8 @@ def decoded(source: Path | bytes, before_decoding: Callable[[Image.Image], Any] 
             if before_decoding is not None:
                 before_decoding(image)
             image.load()
-            negative.append(image.mode[0] in "IF" and dict(getattr(image, "tag_v2", {})).get(262) == 0)
             return image
 
-    negative: list[bool] = []  # a TIFF whose 0 is white, which Pillow turns for 8 bits alone
     try:
         image = load(source)
     except ValueError as error:
@@ -132,7 +131,8 @@ def decoded(source: Path | bytes, before_decoding: Callable[[Image.Image], Any] 
         before_decoding = None  # it has seen this header
         image = load(_without_words(source))
     made = _convertible(upright(image))
-    if not negative[-1]:
+    # a TIFF whose 0 is white, which Pillow turns for 8 bits alone
+    if image.mode[0] not in "IF" or dict(getattr(image, "tag_v2", {})).get(PHOTOMETRIC) != 0:
         return made
     return Image.fromarray(np.iinfo(np.asarray(made).dtype).max - np.asarray(made))
 

@@ -31,7 +31,7 @@ NO_DATA = {
     "__MACOSX", "@eaDir", "@Recycle", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information",
     "lost+found",
 }  # fmt: skip
-MOST_LOOKED_INTO = 100  # files without a suffix, to see whether they are images
+MOST_LOOKED_INTO = 100  # files whose names do not tell whether they are images
 DECORATION = {"assets", "asset", "docs", "doc", "figures", "figs", "media", "screenshots", "thumbnails", "static"}
 REPOSITORY = ("README.md", ".gitattributes", ".git")  # beside which DECORATION belongs to a page, not to the data
 SHOWN = 3
@@ -114,7 +114,8 @@ def _require_readable_names(path: Path, names: Sequence[str]) -> None:
 def _warn_of_left_out(path: Path, names: Sequence[str]) -> None:
     """Tell of files that are images by their bytes or by their name, such as HEIC, and are not taken."""
     images = [name for name in names if (mimetypes.guess_type(name)[0] or "").startswith("image/")]
-    for name in [name for name in names if name not in set(images)][:MOST_LOOKED_INTO]:
+    named = set(images)
+    for name in [name for name in names if name not in named][:MOST_LOOKED_INTO]:
         with suppress(Exception):  # of Pillow, see images.readable: it is no image
             header_of(path / name)
             images.append(name)
