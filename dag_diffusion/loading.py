@@ -24,9 +24,9 @@ from .classifiers.image_classifiers import load_classifier
 from .classifiers.weights import IncompleteWeightsError, load_whole, refuse_pickles
 from .data.class_names import labels_typed
 from .data.files import require_writable
-from .generation.processes import this_process
 from .guidance.probes import description_of
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
+from .processes import this_process
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from dag_diffusion.cli import commands
 from dag_diffusion.cli.console import user_errors
-from dag_diffusion.generation.processes import KilledError, StoppedError
+from dag_diffusion.processes import KilledError, StoppedError
 from dag_diffusion.progress import Stage
 
 

@@ -9,9 +9,9 @@ from accelerate import PartialState
 from pools_on_disk import content
 from warm import Command, Module, interpreter
 
+from dag_diffusion import processes
 from dag_diffusion.cli.console import report_user_errors
-from dag_diffusion.generation import processes
-from dag_diffusion.generation.processes import (
+from dag_diffusion.processes import (
     MEETING,
     fail_together,
     is_main_process,
@@ -115,9 +115,9 @@ def test_command_that_shares_no_work_sees_nothing_of_a_launcher(launched):
 
 
 def test_process_that_waits_says_for_whom(launched, monkeypatch):
-    monkeypatch.setattr("dag_diffusion.generation.processes.MEETING_SECONDS", 0.0)
+    monkeypatch.setattr("dag_diffusion.processes.MEETING_SECONDS", 0.0)
     told = threading.Event()
-    monkeypatch.setattr("dag_diffusion.generation.processes.logger.warning", lambda *text: told.set())
+    monkeypatch.setattr("dag_diffusion.processes.logger.warning", lambda *text: told.set())
     monkeypatch.setattr("accelerate.PartialState", lambda **options: told.wait(10))
     assert this_process() is True
 

@@ -70,7 +70,10 @@ add_config_options(app)
 
 def main() -> None:
     """Run what the command line asks for.  A wrong option too is one line and exit code 2."""
-    from dag_diffusion.generation.processes import leave_process_group
+    from dag_diffusion.memory import keep_freed_memory
+    from dag_diffusion.processes import leave_process_group
+
+    keep_freed_memory()
 
     try:
         code = app(standalone_mode=False) or 0

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from dag_diffusion.data.files import require_writable, write_atomically
-from dag_diffusion.generation.processes import is_main_process
+from dag_diffusion.processes import is_main_process
 
 from .console import at_home
 from .fields import set_signature

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dag_diffusion.generation.processes import (
+from dag_diffusion.processes import (
     FailedElsewhereError,
     KilledError,
     StoppedError,

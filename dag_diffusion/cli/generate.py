@@ -142,7 +142,7 @@ def generate(
     --classifier timm/resnet50.tv_in1k --target 0.5 --classes "tench;church" --resume
     """
     from dag_diffusion.data.pools import require_writable_target
-    from dag_diffusion.generation.processes import fail_together, is_main_process, is_started, launch
+    from dag_diffusion.processes import fail_together, is_main_process, is_started, launch
 
     if not resume and is_main_process():
         require_writable_target(output, overwrite=overwrite)  # before the model is loaded, which may take minutes

@@ -27,10 +27,10 @@ from torch import nn
 from dag_diffusion.data.files import differences, locked, write_image
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline, DifficultyGuidedPipelineOutput
+from dag_diffusion.processes import StoppedError, fail_together, gather, stop_signal, this_process
 from dag_diffusion.progress import Progress
 
 from .plan import ImageJob, PoolConfig, plan
-from .processes import StoppedError, fail_together, gather, stop_signal, this_process
 from .provenance import provenance_of
 from .tracking import run_log
 from .work_queue import (

@@ -1,0 +1,12 @@
+"""What the processor at hand computes fast."""
+
+import torch
+
+
+def has_bfloat16(device: str | torch.device = "cpu") -> bool:
+    """Whether a device multiplies in bfloat16 by instructions of its own; by emulation it is slower than float32."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = torch.cpu.get_capabilities() if kind == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}
+    return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
