@@ -148,7 +148,9 @@ def distill(
     output, config = Path(output), config or DistillationConfig()
     _check_output(output, config)
     with locked(output):
+        loaded = Stage("models and real images", 1, progress)
         setup = load_setup(config.inputs, device)
+        loaded()
         _check_setup(setup, config)
         write_json(output / SETTINGS, config.settings())
         return _distill(setup, output, config, device, batch_size, progress or (lambda stage, done, total: None))

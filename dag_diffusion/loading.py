@@ -26,7 +26,7 @@ from .data.class_names import labels_typed
 from .data.files import require_writable
 from .guidance.probes import description_of
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
-from .processes import this_process
+from .processes import resolve_device
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 logger = logging.getLogger(__name__)
@@ -109,21 +109,6 @@ def hide_loading_bars() -> None:
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     hub.enable_progress_bars()
-
-
-def resolve_device(device: str | None = None) -> str:
-    """The device, or the one that accelerate finds, tried out with one number.
-
-    Raises:
-        ValueError: it cannot be used here.
-    """
-    found = str(this_process().device) if device is None else device
-    try:
-        torch.zeros(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"the device {found!r} cannot be used here ({reason}); use device='cpu'") from error
-    return found
 
 
 def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

@@ -62,6 +62,23 @@ def this_process() -> "PartialState":
         return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(hours=12))
 
 
+def resolve_device(device: str | None = None) -> str:
+    """The device, or the one that accelerate finds, tried out with one number.
+
+    Raises:
+        ValueError: it cannot be used here.
+    """
+    import torch
+
+    found = str(this_process().device) if device is None else device
+    try:
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"the device {found!r} cannot be used here ({reason}); use device='cpu'") from error
+    return found
+
+
 @contextmanager
 def _without(names: Sequence[str]) -> Iterator[None]:
     """Keep variables out of the environment for a moment, in which accelerate looks at it."""

@@ -18,3 +18,9 @@ def test_guidance_imports_torch_and_nothing_that_reads_files():
     ours = {name for name in loaded if name.startswith("dag_diffusion")}
     assert ours - ALLOWED == {"dag_diffusion.guidance", *names}
     assert not {name.split(".")[0] for name in loaded} & HEAVY
+
+
+def test_evaluation_needs_no_generator_and_none_of_its_libraries():
+    code = "import sys, dag_diffusion.evaluation.runs, dag_diffusion.processes; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {name.split(".")[0] for name in loaded} & {"datasets", "diffusers", "scipy", "sklearn", "transformers"}

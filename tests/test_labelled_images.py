@@ -98,6 +98,11 @@ class TestLoading:
         Image.fromarray(wide).save(tmp_path / "a" / "0.png")
         assert (load_labelled_images(read_pool(tmp_path), size=(8, 8), channels=1).images == 200).all()
 
+    def test_reading_is_followed_from_nothing_to_the_last_image(self, tmp_path):
+        pool, told = write_folder(tmp_path, draw(0), ("left", "right", "middle")), []
+        load_labelled_images(pool, size=(8, 8), channels=1, progress=lambda *seen: told.append(seen))
+        assert [told[0], told[-1]] == [("images read", 0, 18), ("images read", 18, 18)]
+
     @pytest.mark.parametrize("damage", [lambda data: b"no image", lambda data: data[: len(data) // 2]])
     def test_an_unreadable_image_is_named(self, tmp_path, damage):
         pool = write_folder(tmp_path, draw(0), ("left", "right", "top_bottom"))

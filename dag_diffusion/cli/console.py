@@ -135,6 +135,18 @@ class _OptionsFormatter(logging.Formatter):
 
 
 @contextmanager
+def loading(what: str, quiet: bool) -> Iterator[None]:
+    """A bar in a terminal while something is loaded, which takes seconds that cannot be counted; then it is gone."""
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns, console = (TextColumn("{task.description:<22}"), BarColumn(), TimeElapsedColumn()), _console()
+    with Bars(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bars:
+        bars.add_task(f"loading {what}", total=None)
+        yield
+
+
+@contextmanager
 def stages(quiet: bool) -> Iterator["Progress"]:
     """A progress bar for each stage, created when the stage begins."""
     from rich.progress import Progress as Bars

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from .console import show_table, stages
+from .console import loading, show_table, stages
 from .fields import Fields, Values
 from .options import FILES, Device, Quiet, Seed
 
@@ -57,9 +57,10 @@ def evaluate(
 
     dag-diffusion evaluate random:pool distilled --network convnet-3 --network resnet-ap-10 --output results.json
     """
-    from dag_diffusion.evaluation.runs import EvaluationConfig, evaluate_folders
-    from dag_diffusion.evaluation.training import derived_seeds
-    from dag_diffusion.loading import resolve_device
+    with loading("libraries", quiet):
+        from dag_diffusion.evaluation.runs import EvaluationConfig, evaluate_folders
+        from dag_diffusion.evaluation.training import derived_seeds
+        from dag_diffusion.processes import resolve_device
 
     networks = tuple(dict.fromkeys(config.pop("networks")))
     settings = EvaluationConfig(

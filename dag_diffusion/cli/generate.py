@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Exit, Option
 
-from .console import stages, status_lines
+from .console import loading, stages, status_lines
 from .fields import Fields, Values, read_fields
 from .options import (
     FILES,
@@ -151,12 +151,13 @@ def generate(
 
     from dataclasses import replace
 
-    from dag_diffusion.generation.filling import fill_pool
-    from dag_diffusion.generation.modes import load_modes
-    from dag_diffusion.generation.plan import PoolConfig
-    from dag_diffusion.generation.tracking import require_trackers, tracked
-    from dag_diffusion.guidance.mode_guidance import ModeGuidance
-    from dag_diffusion.loading import labels_of, load_guide, load_pipeline, speed_up
+    with loading("libraries", quiet or not is_main_process()):
+        from dag_diffusion.generation.filling import fill_pool
+        from dag_diffusion.generation.modes import load_modes
+        from dag_diffusion.generation.plan import PoolConfig
+        from dag_diffusion.generation.tracking import require_trackers, tracked
+        from dag_diffusion.guidance.mode_guidance import ModeGuidance
+        from dag_diffusion.loading import labels_of, load_guide, load_pipeline, speed_up
 
     curves = Path(f"{output.resolve()}-curves")
     with fail_together():

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from .console import stages
+from .console import loading, stages
 from .fields import Fields, Values
 from .options import (
     MODELS,
@@ -55,8 +55,9 @@ def train_probe(
     Example: dag-diffusion train-probe probe --pipeline facebook/DiT-XL-2-256
     --classifier timm/resnet50.tv_in1k --classifier timm/regnety_016.tv2_in1k --classes "tench;church"
     """
-    from dag_diffusion.generation import probe_training as probes
-    from dag_diffusion.loading import labels_of, load_guide, load_pipeline, require_no_other_files, save_probe
+    with loading("libraries", quiet):
+        from dag_diffusion.generation import probe_training as probes
+        from dag_diffusion.loading import labels_of, load_guide, load_pipeline, require_no_other_files, save_probe
 
     require_no_other_files(output, overwrite=overwrite)
     settings = probes.ProbeConfig(**config)
@@ -103,10 +104,11 @@ def find_modes(
 
     dag-diffusion find-modes real_images/ hard-modes.safetensors --per-class 10 --by-difficulty cliff
     """
-    from dag_diffusion.data.pools import read_pool
-    from dag_diffusion.generation.mode_search import find_pool_modes
-    from dag_diffusion.loading import load_pipeline
-    from dag_diffusion.sampling.target_parser import as_target
+    with loading("libraries", quiet):
+        from dag_diffusion.data.pools import read_pool
+        from dag_diffusion.generation.mode_search import find_pool_modes
+        from dag_diffusion.loading import load_pipeline
+        from dag_diffusion.sampling.target_parser import as_target
 
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; give --overwrite to replace it")

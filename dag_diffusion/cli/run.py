@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-from .console import show_table, stages
+from .console import loading, show_table, stages
 from .fields import Fields, Values
 from .options import BatchSize, Device, Quiet
 
@@ -37,11 +37,13 @@ def run(
 
     dag-diffusion run --config examples/imagewoof.yaml --train ILSVRC/train --test ILSVRC/val --output runs/woof
     """
-    from dag_diffusion.distillation import UNGUIDED, DistillationConfig, distill
-    from dag_diffusion.distillation_setup import DistillationInputs
-    from dag_diffusion.evaluation.control import control_table
-    from dag_diffusion.evaluation.tables import accuracy_table
-    from dag_diffusion.loading import hide_loading_bars, resolve_device
+    with loading("libraries", quiet):
+        from dag_diffusion.distillation import UNGUIDED, DistillationConfig, distill
+        from dag_diffusion.distillation_setup import DistillationInputs
+        from dag_diffusion.evaluation.control import control_table
+        from dag_diffusion.evaluation.tables import accuracy_table
+        from dag_diffusion.loading import hide_loading_bars
+        from dag_diffusion.processes import resolve_device
 
     hide_loading_bars()
     settings = DistillationConfig(**config, inputs=DistillationInputs(**inputs))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from .console import stages
+from .console import loading, stages
 from .fields import Fields, Values
 from .options import (
     FILES,
@@ -63,12 +63,13 @@ def score(
     dag-diffusion score my_images/ --classifier timm/resnet50.tv_in1k --classifier timm/regnety_016.tv2_in1k
     --measure rival_margin --class-map names.json --output scores.jsonl
     """
-    from dag_diffusion.data.class_names import read_class_map
-    from dag_diffusion.data.pools import read_pool
-    from dag_diffusion.difficulty import as_measure
-    from dag_diffusion.loading import as_dtype, load_guide
-    from dag_diffusion.sampling.score_cache import score_and_record
-    from dag_diffusion.sampling.scoring import as_on_error
+    with loading("libraries", quiet):
+        from dag_diffusion.data.class_names import read_class_map
+        from dag_diffusion.data.pools import read_pool
+        from dag_diffusion.difficulty import as_measure
+        from dag_diffusion.loading import as_dtype, load_guide
+        from dag_diffusion.sampling.score_cache import score_and_record
+        from dag_diffusion.sampling.scoring import as_on_error
 
     images = read_pool(pool)
     names, dtype = None if class_map is None else read_class_map(class_map), as_dtype(precision)

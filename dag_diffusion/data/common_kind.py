@@ -8,13 +8,15 @@ One image says nothing of the others: among photographs a few are grey, and one 
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median_low
 
 from .images import Header, header_of, readable
 from .pools import Pool
+
+STRETCH = 256  # images that a thread looks at in one go, so that a million of them are not a million tasks in memory
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,18 @@ def common_kind(pool: Pool) -> CommonKind:
     Raises:
         UnreadableImageError: a file is no image; it is named.
     """
+    stretches = [range(first, min(first + STRETCH, len(pool))) for first in range(0, len(pool), STRETCH)]
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
-        return _kind_of(list(threads.map(lambda index: _header(pool, index), range(len(pool)))))
+        return _kind_of(sum(threads.map(lambda stretch: _headers(pool, stretch), stretches), Counter()))
 
 
 def channels_of(pool: Pool) -> int:
     """1 if every image is grey, else 3."""
     return common_kind(pool).channels
+
+
+def _headers(pool: Pool, stretch: Iterable[int]) -> Counter[Header]:
+    return Counter(_header(pool, index) for index in stretch)
 
 
 def _header(pool: Pool, index: int) -> Header:
@@ -76,17 +83,20 @@ def _header(pool: Pool, index: int) -> Header:
         return header_of(name if pool.encoded is None else pool.encoded[index])
 
 
-def _kind_of(headers: Sequence[Header]) -> CommonKind:
-    counts = Counter((header.height, header.width) for header in headers)
+def _kind_of(headers: Iterable[Header] | Counter[Header]) -> CommonKind:
+    seen, counts = Counter(headers), Counter[tuple[int, int]]()
+    images = seen.total()
+    for header, count in seen.items():
+        counts[header.height, header.width] += count
     size, most = max(counts.items(), key=lambda item: (item[1], item[0]))
-    if 2 * most < len(headers):
-        side = median_low(min(header.height, header.width) for header in headers)
+    if 2 * most < images:
+        side = median_low(min(header.height, header.width) for header in seen.elements())
         size = (side, side)
-    grey = sum(header.grey for header in headers)
+    grey = sum(count for header, count in seen.items() if header.grey)
     return CommonKind(
         size=size,
-        channels=1 if grey == len(headers) else 3,
-        images=len(headers),
+        channels=1 if grey == images else 3,
+        images=images,
         sizes=len(counts),
         of_that_size=counts[size],
         grey=grey,

@@ -18,8 +18,11 @@ from dag_diffusion.classifiers.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from dag_diffusion.data.class_names import matching_classes
 from dag_diffusion.data.images import as_eight_bit
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.progress import Progress, Stage
 
 from .augmentations import Normalisation
+
+REPORTED = 100  # images that are read between two calls of progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +77,7 @@ def load_labelled_images(
     channels: int,
     class_names: Mapping[int, str] | None = None,
     soft_labels: bool = False,
+    progress: Progress | None = None,
 ) -> LabelledImages:
     """Decode a pool or distilled set into memory, at one size.
 
@@ -82,12 +86,17 @@ def load_labelled_images(
         channels: 1 (grey) or 3.
         class_names: those of the test set, whose labels the images then get by name; None keeps the pool's.
         soft_labels: also read what a teacher said of each image, see ``soft_labels.read_soft_labels``.
+        progress: called with stage, done and total.
 
     Raises:
         ValueError: an image is unreadable, the classes are not those of ``class_names``, or soft labels do not fit.
         FileNotFoundError: there are no soft labels.
     """
-    pixels = np.stack([_pixels(pool, index, size, channels) for index in range(len(pool))])
+    pixels, read = np.empty((len(pool), *size, channels), np.uint8), Stage("images read", len(pool), progress)
+    for index in range(len(pool)):
+        pixels[index] = _pixels(pool, index, size, channels)
+        if (index + 1) % REPORTED == 0 or index + 1 == len(pool):
+            read(index + 1 - read.done)
     probabilities = None
     if soft_labels:
         from .soft_labels import read_soft_labels

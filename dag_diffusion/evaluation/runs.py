@@ -21,7 +21,7 @@ import numpy as np
 from dag_diffusion import embedded
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.pools import read_pool
-from dag_diffusion.progress import Progress, Stage
+from dag_diffusion.progress import Progress, Stage, renamed
 
 from .comparisons import by_setting, setting_of, summarise
 from .dd_ranking import scores, without_augmentation
@@ -172,12 +172,15 @@ def evaluate_folders(
         ValueError: as ``load_compared_sets`` and ``run_evaluation``.
     """
     tests = read_pool(test or embedded.TEST)
+    Stage("test images read", len(tests), progress)  # their headers first
     kind = common_kind(tests)
     for mixture in (kind.mixed_colours, kind.mixed_sizes if size is None else ""):
         if mixture:
             logger.warning("test images: %s", mixture)
     height_and_width = kind.size if size is None else (size, size)
-    real = load_labelled_images(tests, size=height_and_width, channels=kind.channels)
+    real = load_labelled_images(
+        tests, size=height_and_width, channels=kind.channels, progress=renamed(progress, "test images read")
+    )
     compared = load_compared_sets(sets, real, ipc=ipc, soft_labels=config.labels == "soft")
     everything = {} if full is None else {f"all of {full.name}": load_images(full, real)}
     name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"

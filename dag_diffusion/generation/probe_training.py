@@ -21,7 +21,7 @@ from dag_diffusion.classifiers.image_classifiers import class_names_of, image_lo
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import margin
 from dag_diffusion.guidance.probes import REST, describe, with_signal_rate
-from dag_diffusion.progress import Progress
+from dag_diffusion.progress import Progress, Stage
 
 if TYPE_CHECKING:
     from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
@@ -166,6 +166,7 @@ def collect(
     components = pipeline.components | {"classifier": guides[0], "probe": None}
     steering = type(pipeline)(**components, id2label=pipeline.config.id2label)
     steering.set_progress_bar_config(disable=True)
+    drawn = Stage("trajectories", config.trajectories, progress)
     for first in range(0, config.trajectories, batch_size):
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + first)
         count = min(batch_size, config.trajectories - first)
@@ -200,8 +201,7 @@ def collect(
             callback_on_step_end_tensor_inputs=["clean", "signal_rate"],
             extra_guides=() if unguided else guides[1:],
         )
-        if progress is not None:
-            progress("trajectories", first + count, config.trajectories)
+        drawn(count)
     return Trajectories.concatenate(parts)
 
 
