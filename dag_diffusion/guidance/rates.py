@@ -1,0 +1,248 @@
+"""Rates of diffusers' schedulers: how much of a sample is signal and how much noise, before a call and after it.
+
+    x = a x0 + s e   now,   x' = a' x0 + s' e'   when ``scheduler.step`` returns
+
+    cumulative     a^2 + s^2 = 1 by timestep        DDIM, DDPM, PNDM, LCM, TCD
+    exploding      a = 1, s = sigma                 Euler, Heun, LMS, KDPM2
+    preserving     s / a = sigma, a^2 + s^2 = 1     DPM-Solver, UniPC, DEIS, SA-Solver
+    flow           a = 1 - sigma, s = sigma         flow matching, and the solvers above with flow sigmas
+    angles         a = d cos t, s = d sin t         SCM, where d is ``sigma_data``
+
+Schedulers are known by the names of their classes: importing diffusers takes seconds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import cos, sin
+from typing import Any, Literal, NamedTuple
+
+CLIPPING = ("clip_sample", "thresholding")
+MOST_KEPT = 0.999  # share of the sample in what a call returns, with which it still moves
+
+
+class Rates(NamedTuple):
+    """Shares of signal and noise of the sample that a call is given, and of the one that it returns."""
+
+    signal: float
+    noise: float
+    next_signal: float
+    next_noise: float
+
+
+@dataclass(frozen=True)
+class Family:
+    """Schedulers that are alike.
+
+    Attributes:
+        rates: of a scheduler at a timestep, before its call.
+        placement: where a shift of x0 is kept.  In the returned ``sample``, where the next call starts from it; in the
+            ``answer``, where a solver makes its next sample of what it remembers and would lose the other; in a
+            ``longer answer`` where that solver follows an answer by less than its whole step.
+    """
+
+    rates: Callable[[Any, Any], Rates]
+    placement: Literal["sample", "answer", "longer answer"] = "sample"
+
+
+def rates_of(scheduler: Any, timestep: Any) -> Rates:
+    """Rates of the next call of ``scheduler.step``; nothing is changed by asking.
+
+    Args:
+        scheduler: one that ``require_family`` accepts, after ``set_timesteps``.
+        timestep: that the call will be given, a number or a tensor.
+    """
+    return family_of(scheduler).rates(scheduler, timestep)
+
+
+def ends_step(scheduler: Any, rates: Rates) -> bool:
+    """Whether the next call ends a step.  Some solvers call several times, and forget a shift that came between."""
+    if _name(scheduler) == "PNDMScheduler":
+        return scheduler.counter % 4 == 3 if _starts_by_runge_kutta(scheduler) else not _is_repeated(scheduler, 0)
+    return not getattr(scheduler, "state_in_first_order", False) or scheduler.order == 1 or rates.next_noise == 0
+
+
+def count_steps(scheduler: Any, calls: int) -> int:
+    """How many of so many calls end a step; see ``ends_step``."""
+    if _name(scheduler) == "PNDMScheduler":
+        return calls - (1 if scheduler.config.skip_prk_steps else 9)
+    return -(-calls // scheduler.order)
+
+
+def gain_of(scheduler: Any, rates: Rates) -> float:
+    """By how much to lengthen a shift that is kept in the answer, so that the returned sample moves by ``a'`` times it.
+
+    A solver keeps the sample x that it is given, so that an answer moves its result by only ``a' (1 - k)``, where
+    ``k = (a s') / (a' s)`` is the share of x in it.  A call that stays at its level, as the last one does in some
+    configurations, moves nothing.
+    """
+    if family_of(scheduler).placement != "longer answer":
+        return 1.0
+    kept = (rates.signal * rates.next_noise) / (rates.next_signal * rates.noise)
+    return 1 / (1 - kept) if kept < MOST_KEPT else 1.0
+
+
+def family_of(scheduler: Any) -> Family:
+    """The family of a scheduler; ValueError with the list of known ones if it has none."""
+    if (name := _name(scheduler)) is None:
+        raise ValueError(
+            f"{type(scheduler).__name__} is not supported, since its rates of signal and noise are not known; "
+            f"use one of {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[name]
+
+
+def require_family(scheduler: Any) -> None:
+    """Refuse a scheduler that would go wrong without a word.
+
+    Raises:
+        ValueError: an unknown family, clipping that is meant for pixels, or a prediction that does not fit its rates.
+    """
+    family, name, config = family_of(scheduler), type(scheduler).__name__, scheduler.config
+    for option in CLIPPING:
+        if config.get(option, False):
+            raise ValueError(
+                f"{name} has {option}=True, which is for pixels and would clip latents; "
+                f"use pipeline.scheduler = {name}.from_config(pipeline.scheduler.config, {option}=False)"
+            )
+    if config.get("invert_sigmas", False):
+        raise ValueError(f"{name} has invert_sigmas=True, where noise and signal change places; use it without")
+    if family.rates is _preserving and prediction_of(scheduler) == "flow_prediction" and not _has_flow(config):
+        raise ValueError(
+            f"{name} has prediction_type 'flow_prediction' without flow sigmas, so that its rates contradict each "
+            f"other; use {name}.from_config(pipeline.scheduler.config, use_flow_sigmas=True)"
+        )
+
+
+def prediction_of(scheduler: Any) -> str:
+    """What the denoiser predicts: epsilon, v_prediction, sample, flow_prediction or trigflow."""
+    rates = family_of(scheduler).rates
+    if rates is _flow:
+        return "flow_prediction"
+    kind = "trigflow" if rates is _angles else scheduler.config.prediction_type
+    return "sample" if kind == "original_sample" else kind
+
+
+# -- families
+
+
+def _cumulative(scheduler: Any, timestep: Any) -> Rates:
+    now, after = _signal(scheduler, int(timestep)), _signal(scheduler, _following(scheduler, timestep))
+    return Rates(now**0.5, (1 - now) ** 0.5, after**0.5, (1 - after) ** 0.5)
+
+
+def _signal(scheduler: Any, timestep: int | None) -> float:
+    """Cumulative signal rate at a timestep, behind the last one if it is negative; of a clean sample if it is None."""
+    if timestep is None:
+        return 1.0
+    if timestep < 0:
+        return float(getattr(scheduler, "final_alpha_cumprod", 1.0))
+    return float(scheduler.alphas_cumprod[timestep])
+
+
+def _following(scheduler: Any, timestep: Any) -> int | None:
+    """The timestep of the sample that the call returns; None if it is clean."""
+    name, t = _name(scheduler), int(timestep)
+    if name in ("DDPMScheduler", "DDPMParallelScheduler"):
+        return int(scheduler.previous_timestep(t))
+    if name in ("LCMScheduler", "TCDScheduler"):
+        index = _index(scheduler, timestep) + 1
+        if index < len(scheduler.timesteps):
+            return int(scheduler.timesteps[index])
+        return None if name == "LCMScheduler" else 0
+    stride = scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+    if name == "PNDMScheduler" and _starts_by_runge_kutta(scheduler):
+        stride = 0 if scheduler.counter % 2 else stride // 2
+    elif name == "PNDMScheduler" and _is_repeated(scheduler, 1):
+        stride = 0
+    return t - stride
+
+
+def _starts_by_runge_kutta(scheduler: Any) -> bool:
+    """Whether PNDM is in its first steps, of four calls each, unless it was told to skip them."""
+    return not scheduler.config.skip_prk_steps and scheduler.counter < len(scheduler.prk_timesteps)
+
+
+def _is_repeated(scheduler: Any, counter: int) -> bool:
+    """Whether PNDM is at this call of its first step, which without Runge-Kutta has two."""
+    return scheduler.config.skip_prk_steps and scheduler.counter == counter
+
+
+def _exploding(scheduler: Any, timestep: Any) -> Rates:
+    now, after = _sigmas(scheduler, timestep)
+    return Rates(1.0, now, 1.0, after)
+
+
+def _preserving(scheduler: Any, timestep: Any) -> Rates:
+    if _has_flow(scheduler.config):
+        return _flow(scheduler, timestep)
+    sigmas = _sigmas(scheduler, timestep)
+    now, after = ((1 + sigma**2) ** -0.5 for sigma in sigmas)
+    return Rates(now, sigmas[0] * now, after, sigmas[1] * after)
+
+
+def _flow(scheduler: Any, timestep: Any) -> Rates:
+    now, after = _sigmas(scheduler, timestep)
+    return Rates(1 - now, now, 1 - after, after)
+
+
+def _angles(scheduler: Any, timestep: Any) -> Rates:
+    index, data = _index(scheduler, timestep), scheduler.config.sigma_data
+    now, after = (float(scheduler.timesteps[i]) for i in (index, index + 1))
+    return Rates(data * cos(now), data * sin(now), data * cos(after), data * sin(after))
+
+
+def _sigmas(scheduler: Any, timestep: Any) -> tuple[float, float]:
+    """Noise levels now and after the call; solvers of the second order call twice between two levels."""
+    index, levels = _index(scheduler, timestep), scheduler.sigmas
+    between = getattr(scheduler, "sigmas_interpol", None)
+    first = between is None or scheduler.state_in_first_order
+    if between is None:
+        pair = levels[index], levels[index if not getattr(scheduler, "state_in_first_order", True) else index + 1]
+    elif _name(scheduler) == "KDPM2AncestralDiscreteScheduler":
+        pair = (levels[index], between[index]) if first else (between[index - 1], levels[index])
+    else:
+        pair = (levels[index], between[index + 1]) if first else (between[index], levels[index])
+    return float(pair[0]), float(pair[1])
+
+
+def _index(scheduler: Any, timestep: Any) -> int:
+    """Place of the call in the schedule: with flow sigmas, timesteps are cut to integers and tell it only roughly."""
+    for known in (scheduler.step_index, scheduler.begin_index):
+        if known is not None:
+            return known
+    return scheduler.index_for_timestep(timestep)
+
+
+def _has_flow(config: Any) -> bool:
+    return bool(config.get("use_flow_sigmas", False))
+
+
+def _name(scheduler: Any) -> str | None:
+    """The name in ``FAMILIES`` of a scheduler's class or of the nearest one that it is derived from."""
+    return next((kind.__name__ for kind in type(scheduler).__mro__ if kind.__name__ in FAMILIES), None)
+
+
+FAMILIES: dict[str, Family] = {
+    "DDIMScheduler": Family(_cumulative),
+    "DDIMParallelScheduler": Family(_cumulative),
+    "DDPMScheduler": Family(_cumulative),
+    "DDPMParallelScheduler": Family(_cumulative),
+    "PNDMScheduler": Family(_cumulative),
+    "LCMScheduler": Family(_cumulative),
+    "TCDScheduler": Family(_cumulative),
+    "EulerDiscreteScheduler": Family(_exploding),
+    "EulerAncestralDiscreteScheduler": Family(_exploding),
+    "LMSDiscreteScheduler": Family(_exploding),
+    "HeunDiscreteScheduler": Family(_exploding),
+    "KDPM2DiscreteScheduler": Family(_exploding),
+    "KDPM2AncestralDiscreteScheduler": Family(_exploding),
+    "DPMSolverMultistepScheduler": Family(_preserving),
+    "DPMSolverSinglestepScheduler": Family(_preserving, "longer answer"),
+    "UniPCMultistepScheduler": Family(_preserving, "longer answer"),
+    "DEISMultistepScheduler": Family(_preserving),
+    "SASolverScheduler": Family(_preserving, "answer"),
+    "FlowMatchEulerDiscreteScheduler": Family(_flow),
+    "FlowMatchHeunDiscreteScheduler": Family(_flow),
+    "FlowMatchLCMScheduler": Family(_flow),
+    "SCMScheduler": Family(_angles, "answer"),
+}
