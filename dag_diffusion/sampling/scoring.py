@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, TypeVar, cast, get_args
@@ -21,12 +21,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dag_diffusion.classifiers.image_classifiers import (
-    class_names_of,
-    prepared_logits,
-    preprocessing_of,
-    require_fitting,
-)
+from dag_diffusion.classifiers.frozen_networks import AskedNetwork, asked, frozen
+from dag_diffusion.classifiers.image_classifiers import class_names_of, preprocessing_of, require_fitting
 from dag_diffusion.classifiers.model_transforms import ModelTransform
 from dag_diffusion.classifiers.preprocessing import Preprocessing
 from dag_diffusion.data.class_names import match_classes
@@ -40,7 +36,8 @@ OnError = Literal["raise", "skip"]  # at a file that is no readable image
 AHEAD = 2  # batches that are read before they are needed; more would only take memory
 LARGE = 16_000_000  # pixels from which on images are decoded one at a time, so that memory does not grow with threads
 ONE_LARGE_AT_A_TIME = threading.Lock()
-Item = TypeVar("Item")
+FROZEN_FROM = 400 * 224**2  # pixels to score from which on freezing a network pays for its one or two seconds
+Given, Item = TypeVar("Given"), TypeVar("Item")
 AnyPreprocessing = Preprocessing | ModelTransform
 
 
@@ -195,9 +192,19 @@ def scored_batches(
     batch_size: int | None = None,
     on_error: OnError = "raise",
     features: bool = False,
+    expected: int = 0,
 ) -> Iterator[ScoredBatch]:
-    """Score some rows of a pool, a batch at a time; arguments as of ``score_pool``."""
+    """Score some rows of a pool, a batch at a time and in order; arguments as of ``score_pool``.
+
+    On a CPU each thread takes a batch of its own from its files to its values, since networks divide few images badly
+    among cores; elsewhere threads read and the device computes.
+
+    Args:
+        indices: rows, taken as they are needed.
+        expected: about how many they are; many are worth a network that is frozen for them.
+    """
     measured, wanted = measure_named(measure), {scorer.preprocessing for scorer in scorers}
+    size = batch_size or batch_size_for(scorers)
 
     def fitted(index: int) -> dict[AnyPreprocessing, Tensor] | None:
         try:
@@ -208,21 +215,81 @@ def scored_batches(
             logger.warning("skipped: %s", error)
             return None
 
-    for batch in read_ahead(fitted, indices, batch_size or _batch_size(scorers)):
-        images = {index: image for index, image in batch if image is not None}
-        values, kept = torch.empty(0), torch.empty(0)
-        if images:
-            rows = [pool.rows[index] for index in images]
-            asked = [_asked(scorer, list(images.values()), rows, measured, features) for scorer in scorers]
-            values, kept = torch.stack([value for value, _ in asked]).mean(0), asked[0][1]
-        yield ScoredBatch([index for index, _ in batch], list(images), values.numpy(), kept.numpy())
+    with ExitStack() as asking:
+        networks = [asking.enter_context(asked(scorer.classifier, features)) for scorer in scorers]
+        if all(map(_may_freeze, scorers)):
+            networks = [_network_for(n, s, size, expected) for n, s in zip(networks, scorers, strict=True)]
+
+        def scored(batch: Sequence[tuple[int, dict[AnyPreprocessing, Tensor] | None]]) -> ScoredBatch:
+            images = {index: image for index, image in batch if image is not None}
+            values, kept = torch.empty(0), torch.empty(0)
+            if images:
+                rows = [pool.rows[index] for index in images]
+                answers = [
+                    _answers(scorer, network, list(images.values()), rows, measured)
+                    for scorer, network in zip(scorers, networks, strict=True)
+                ]
+                values, kept = torch.stack([value for value, _ in answers]).mean(0), answers[0][1]
+            return ScoredBatch([index for index, _ in batch], list(images), values.numpy(), kept.numpy())
+
+        if _on_cpu(scorers):
+            each = lambda batch: scored([(index, fitted(index)) for index in batch])  # noqa: E731
+            yield from in_threads(each, batches_of(indices, size), torch.get_num_threads(), ahead=AHEAD)
+        else:
+            yield from map(scored, read_ahead(fitted, indices, size))
 
 
-def _batch_size(scorers: Sequence[Scorer]) -> int:
-    """Few images on a CPU, where 4 of 224 pixels are twice as fast as 64: their activations stay in its cache."""
+def batch_size_for(scorers: Sequence[Scorer]) -> int:
+    """Few images on a CPU, where 2 of 224 pixels in each thread leave their activations in its cache."""
     pixels = max(scorer.preprocessing.height * scorer.preprocessing.width for scorer in scorers)
-    at_once = 4 if next(scorers[0].classifier.parameters()).device.type == "cpu" else 256
-    return min(max(at_once * 224**2 // pixels, 1), 512)
+    return min(max((2 if _on_cpu(scorers) else 256) * 224**2 // pixels, 1), 512)
+
+
+def _on_cpu(scorers: Sequence[Scorer]) -> bool:
+    return all(next(scorer.classifier.parameters()).device.type == "cpu" for scorer in scorers)
+
+
+def _may_freeze(scorer: Scorer) -> bool:
+    weight = next(scorer.classifier.parameters())
+    return weight.device.type == "cpu" and weight.dtype == scorer.precision == torch.float32
+
+
+def _network_for(network: AskedNetwork, scorer: Scorer, batch_size: int, expected: int) -> AskedNetwork:
+    """The network as it is, or frozen for full batches where those pay for it.
+
+    By a fixed number of pixels and not by the clock, so that all processes and runs round alike.
+    """
+    wanted = scorer.preprocessing
+    if expected * wanted.height * wanted.width < FROZEN_FROM:
+        return network
+    shape = (batch_size, wanted.channels, wanted.height, wanted.width)
+    quick = frozen(network, shape)
+    return lambda images: quick(images) if images.shape == shape else network(images)
+
+
+def batches_of(indices: Iterable[int], size: int) -> Iterator[list[int]]:
+    """Indices in lists of a size, the last one shorter; taken as they are needed."""
+    remaining = iter(indices)
+    while batch := list(islice(remaining, size)):
+        yield batch
+
+
+def in_threads(work: Callable[[Given], Item], parts: Iterable[Given], threads: int, *, ahead: int) -> Iterator[Item]:
+    """``work(part)`` of each part in order, done by threads, ``ahead`` parts more than there are threads at most."""
+    waiting: deque[Future[Item]] = deque()
+    # one torch thread in each, since teams of them on every core would slow each other down
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        for part in parts:
+            waiting.append(pool.submit(work, part))
+            if len(waiting) >= threads + ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error what was done ahead is not needed
+        torch.set_num_threads(before)  # of threads to come, which would get what these got
 
 
 def read_ahead(
@@ -271,43 +338,22 @@ def prepared_image(pool: Pool, index: int, preprocessing: AnyPreprocessing) -> T
 
 
 @torch.inference_mode()
-def _asked(
+def _answers(
     scorer: Scorer,
+    network: AskedNetwork,
     images: Sequence[Mapping[AnyPreprocessing, Tensor]],
     rows: Sequence[Mapping[str, Any]],
     measured: Callable[[Tensor, Tensor], Tensor],
-    features: bool,
 ) -> tuple[Tensor, Tensor]:
     """Values ``(batch,)`` float64 and features ``(batch, dim)`` float32, if asked for, both on the CPU."""
     weight = next(scorer.classifier.parameters())
     batch = torch.cat([image[scorer.preprocessing] for image in images]).to(weight.device)
     batch = scorer.preprocessing.normalised(batch).contiguous(memory_format=torch.channels_last)  # faster convolutions
-    precise = torch.autocast(weight.device.type, scorer.precision, enabled=scorer.precision != weight.dtype)
-    with precise, _inputs_of(_head(scorer.classifier) if features else None) as inputs:
-        logits = prepared_logits(scorer.classifier, batch)
+    with torch.autocast(weight.device.type, scorer.precision, enabled=scorer.precision != weight.dtype):
+        logits, *kept = network(batch.to(weight.dtype))
     _require_finite(logits, rows, scorer.precision)
     labels = torch.tensor([scorer.labels[row["label"]] for row in rows], device=logits.device)
-    kept = (inputs[-1] if inputs else logits).flatten(1).float().cpu()
-    return measured(logits, labels).double().cpu(), kept
-
-
-@contextmanager
-def _inputs_of(layer: nn.Module | None) -> Iterator[list[Tensor]]:
-    """What a layer is given while the context lasts."""
-    inputs: list[Tensor] = []
-    hook = None if layer is None else layer.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
-    try:
-        yield inputs
-    finally:
-        if hook is not None:
-            hook.remove()
-
-
-def _head(classifier: nn.Module) -> nn.Module | None:
-    """The last linear layer that has an output for each class; None where another layer gives the logits."""
-    classes = len(class_names_of(classifier))
-    linear = [m for m in classifier.modules() if isinstance(m, nn.Linear) and m.out_features == classes]
-    return linear[-1] if linear else None
+    return measured(logits, labels).double().cpu(), kept[0].flatten(1).float().cpu() if kept else torch.empty(0)
 
 
 def _require_finite(logits: Tensor, rows: Sequence[Mapping[str, Any]], precision: torch.dtype) -> None:

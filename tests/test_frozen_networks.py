@@ -1,0 +1,83 @@
+"""Networks frozen for many batches: the same answers, and those that cannot be frozen as they were."""
+
+import pytest
+import torch
+from tiny import tiny_classifier, write_images
+from torch import nn
+
+from dag_diffusion import read_pool, score_pool
+from dag_diffusion.classifiers.frozen_networks import asked, frozen
+from dag_diffusion.sampling import scoring
+
+SHAPE = (2, 1, 16, 16)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(SHAPE).contiguous(memory_format=torch.channels_last)
+
+
+def used(guide):
+    """A guide whose batch norms have seen images."""
+    guide.train()
+    with torch.no_grad():
+        for _ in range(3):
+            guide(torch.randn(8, 1, 16, 16) * 2 + 1)
+    return guide.eval()
+
+
+@pytest.mark.parametrize("features", [False, True])
+def test_frozen_network_gives_the_same_answers(images, features):
+    with asked(used(tiny_classifier()), features) as network, torch.inference_mode():
+        quick = frozen(network, SHAPE)
+        assert quick is not network
+        for expected, found in zip(network(images), quick(images), strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+class Unseen(nn.Module):
+    """What differs from call to call is no constant."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, images):
+        self.calls += 1
+        return (images.mean((1, 2, 3)) * self.calls,)
+
+
+class Untraceable(nn.Module):
+    def forward(self, images):
+        if torch.jit.is_tracing():
+            raise RuntimeError("no trace of this")
+        return (images.mean((1, 2, 3)),)
+
+
+@pytest.mark.parametrize("kind", [Unseen, Untraceable])
+def test_network_that_cannot_be_frozen_is_used_as_it_is(kind):
+    network = kind().eval()
+    assert frozen(network, SHAPE) is network
+
+
+def test_difficulties_of_a_frozen_guide_are_the_same(tmp_path, monkeypatch):
+    write_images(tmp_path, {"Bag": 5, "T-shirt": 4})
+    pool, guide = read_pool(tmp_path), used(tiny_classifier())
+    frozen_for = []
+    monkeypatch.setattr(scoring, "frozen", lambda network, shape: frozen_for.append(shape) or frozen(network, shape))
+    before = score_pool(pool, guide, batch_size=2, features=True)
+    assert not frozen_for  # so few images do not pay for it
+    monkeypatch.setattr(scoring, "FROZEN_FROM", 0)
+    after = score_pool(pool, guide, batch_size=2, features=True)
+    assert frozen_for == [SHAPE]
+    assert after.difficulties == pytest.approx(before.difficulties, abs=1e-5)
+    assert after.features == pytest.approx(before.features, abs=1e-4)
+
+
+def test_features_of_threads_are_not_mixed(tmp_path, monkeypatch):
+    write_images(tmp_path, {"Bag": 40})
+    pool, guide = read_pool(tmp_path), tiny_classifier()
+    one = score_pool(pool, guide, batch_size=1, features=True).features
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    many = score_pool(pool, guide, batch_size=1, features=True).features
+    assert (one == many).all()
