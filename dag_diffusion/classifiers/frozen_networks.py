@@ -32,7 +32,7 @@ class _Asked(nn.Module):
 
     def forward(self, prepared: Tensor) -> tuple[Tensor, ...]:
         if torch.jit.is_tracing():  # what is checked on the way was checked before
-            logits = self.classifier(prepared).logits.float()
+            logits: Tensor = self.classifier(prepared).logits.float()
         else:
             logits = prepared_logits(self.classifier, prepared)
         return (logits,) if self.kept is None else (logits, getattr(self.kept, "features", logits))
@@ -44,9 +44,12 @@ def asked(classifier: nn.Module, features: bool = False) -> Iterator[nn.Module]:
 
     Features are the input of its last linear layer that has an output for each class, else the logits.
     """
-    kept = threading.local() if features else None
-    layer = _head(classifier) if features else None
-    hook = layer and layer.register_forward_pre_hook(lambda module, given: setattr(kept, "features", given[0]))
+    kept, layer = (threading.local(), _head(classifier)) if features else (None, None)
+
+    def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        setattr(kept, "features", given[0])  # noqa: B010 - of this thread alone
+
+    hook = None if layer is None else layer.register_forward_pre_hook(keep)
     try:
         yield _Asked(classifier, kept).eval()
     finally:

@@ -18,6 +18,7 @@ from .options import (
     Classes,
     Classifier,
     Device,
+    NumProcesses,
     Overwrite,
     Pipeline,
     PipelinePrecision,
@@ -79,14 +80,7 @@ def generate(
     batch_size: BatchSize = 50,
     precision: PipelinePrecision = None,
     device: Device = None,
-    num_processes: Annotated[
-        int,
-        Option(
-            min=1,
-            help="processes on this machine, one per GPU; for several machines see docs/how-to/cluster.md",
-            rich_help_panel=SPEED,
-        ),
-    ] = 1,
+    num_processes: NumProcesses = 1,
     compiled: Annotated[
         bool,
         Option(

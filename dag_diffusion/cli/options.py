@@ -61,3 +61,11 @@ PipelinePrecision = Annotated[
 BatchSize = Annotated[
     int, Option(min=1, help="images at a time; while generating, halved when out of memory", rich_help_panel=SPEED)
 ]
+NumProcesses = Annotated[
+    int,
+    Option(
+        min=1,
+        help="processes on this machine, one per GPU; for several machines see docs/how-to/cluster.md",
+        rich_help_panel=SPEED,
+    ),
+]

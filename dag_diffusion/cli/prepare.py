@@ -1,9 +1,10 @@
 """``dag-diffusion train-probe`` and ``find-modes``: what guidance needs beforehand."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from .console import loading, stages
 from .fields import Fields, Values
@@ -13,6 +14,7 @@ from .options import (
     Classes,
     Classifier,
     Device,
+    NumProcesses,
     Overwrite,
     Pipeline,
     PoolPath,
@@ -45,6 +47,7 @@ def train_probe(
     trust_bin: TrustBin = False,
     batch_size: BatchSize = 50,
     device: Device = None,
+    num_processes: NumProcesses = 1,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -55,26 +58,33 @@ def train_probe(
     Example: dag-diffusion train-probe probe --pipeline facebook/DiT-XL-2-256
     --classifier timm/resnet50.tv_in1k --classifier timm/regnety_016.tv2_in1k --classes "tench;church"
     """
-    with loading("libraries", quiet):
+    from dag_diffusion.processes import fail_together, is_main_process, is_started, launch
+
+    if num_processes > 1 and not is_started():
+        raise Exit(launch(num_processes, sys.argv[1:]))
+    with loading("libraries", quiet or not is_main_process()):
         from dag_diffusion.generation import probe_training as probes
         from dag_diffusion.loading import labels_of, load_guide, load_pipeline, require_no_other_files, save_probe
 
-    require_no_other_files(output, overwrite=overwrite)
-    settings = probes.ProbeConfig(**config)
-    loaded = load_pipeline(pipeline, device=device, trust_bin=trust_bin)
-    guides = [load_guide(name, device=device) for name in classifier or []]
-    if not guides and loaded.classifier is not None:
-        guides = [loaded.classifier]
-    labels = labels_of(loaded, classes)
-    with stages(quiet) as progress:
+    with fail_together():
+        if is_main_process():
+            require_no_other_files(output, overwrite=overwrite)
+        settings = probes.ProbeConfig(**config)
+        loaded = load_pipeline(pipeline, device=device, trust_bin=trust_bin)
+        guides = [load_guide(name, device=device) for name in classifier or []]
+        if not guides and loaded.classifier is not None:
+            guides = [loaded.classifier]
+        labels = labels_of(loaded, classes)
+    with stages(quiet or not is_main_process()) as progress:
         probe, fidelity = probes.train_probe(
             loaded, guides, settings, labels=labels, batch_size=batch_size, progress=progress
         )
-    save_probe(probe, output)
-    print(
-        f"probe in {output}; on runs that it has not seen, mean |d - d of the guides| = "
-        f"{fidelity.difficulty_error:.3f}, rank correlation of the margins {fidelity.correlation:.2f}"
-    )
+    if is_main_process():
+        save_probe(probe, output)
+        print(
+            f"probe in {output}; on runs that it has not seen, mean |d - d of the guides| = "
+            f"{fidelity.difficulty_error:.3f}, rank correlation of the margins {fidelity.correlation:.2f}"
+        )
 
 
 def find_modes(
@@ -93,6 +103,7 @@ def find_modes(
     trust_bin: TrustBin = False,
     batch_size: BatchSize = 32,
     device: Device = None,
+    num_processes: NumProcesses = 1,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -104,18 +115,23 @@ def find_modes(
 
     dag-diffusion find-modes real_images/ hard-modes.safetensors --per-class 10 --by-difficulty cliff
     """
-    with loading("libraries", quiet):
+    from dag_diffusion.processes import fail_together, is_main_process, is_started, launch
+
+    if is_main_process() and output.exists() and not overwrite:
+        raise FileExistsError(f"{output} exists; give --overwrite to replace it")
+    if num_processes > 1 and not is_started():
+        raise Exit(launch(num_processes, sys.argv[1:]))
+    with loading("libraries", quiet or not is_main_process()):
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.generation.mode_search import find_pool_modes
         from dag_diffusion.loading import load_pipeline
         from dag_diffusion.sampling.target_parser import as_target
 
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists; give --overwrite to replace it")
-    real = read_pool(images)
-    loaded = load_pipeline(pipeline, classifier=classifier, device=device, trust_bin=trust_bin)
-    target = None if by_difficulty is None else as_target(by_difficulty, real.class_names)
-    with stages(quiet) as progress:
+    with fail_together():
+        real = read_pool(images)
+        loaded = load_pipeline(pipeline, classifier=classifier, device=device, trust_bin=trust_bin)
+        target = None if by_difficulty is None else as_target(by_difficulty, real.class_names)
+    with stages(quiet or not is_main_process()) as progress:
         modes = find_pool_modes(
             loaded,
             real,
@@ -126,5 +142,6 @@ def find_modes(
             batch_size=batch_size,
             progress=progress,
         )
-    modes.save(output)
-    print(f"{len(modes.labels)} modes of {len(modes.class_names)} classes in {output}")
+    if is_main_process():
+        modes.save(output)
+        print(f"{len(modes.labels)} modes of {len(modes.class_names)} classes in {output}")

@@ -1,9 +1,10 @@
 """``dag-diffusion score``, ``subsample`` and ``show-target``: DGS."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from .console import loading, stages
 from .fields import Fields, Values
@@ -14,6 +15,7 @@ from .options import (
     ClassMap,
     Device,
     Ipc,
+    NumProcesses,
     Overwrite,
     PoolPath,
     Precision,
@@ -52,6 +54,7 @@ def score(
     ] = None,
     precision: Precision = None,
     device: Device = None,
+    num_processes: NumProcesses = 1,
     quiet: Quiet = False,
 ) -> None:
     """Measure the difficulty of every image.
@@ -61,9 +64,13 @@ def score(
     Examples:  dag-diffusion score my_images/ --classifier timm/resnet50.tv_in1k
 
     dag-diffusion score my_images/ --classifier timm/resnet50.tv_in1k --classifier timm/regnety_016.tv2_in1k
-    --measure rival_margin --class-map names.json --output scores.jsonl
+    --measure rival_margin --class-map names.json --output scores.jsonl --num-processes 2
     """
-    with loading("libraries", quiet):
+    from dag_diffusion.processes import fail_together, is_main_process, is_started, launch
+
+    if num_processes > 1 and not is_started():
+        raise Exit(launch(num_processes, sys.argv[1:]))
+    with loading("libraries", quiet or not is_main_process()):
         from dag_diffusion.data.class_names import read_class_map
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.difficulty import as_measure
@@ -71,26 +78,29 @@ def score(
         from dag_diffusion.sampling.score_cache import score_and_record
         from dag_diffusion.sampling.scoring import as_on_error
 
-    images = read_pool(pool)
-    names, dtype = None if class_map is None else read_class_map(class_map), as_dtype(precision)
-    given: list[str | None] = [*classifier] if classifier else [None]
-    guides = {name or "embedded guide": load_guide(name, device=device) for name in given}
-    with stages(quiet) as progress:
+    with fail_together():
+        images = read_pool(pool)
+        names, dtype = None if class_map is None else read_class_map(class_map), as_dtype(precision)
+        given: list[str | None] = [*classifier] if classifier else [None]
+        guides = {name or "embedded guide": load_guide(name, device=device) for name in given}
+        measured, unreadable = as_measure(measure), as_on_error(on_error)
+    with stages(quiet or not is_main_process()) as progress:
         done = score_and_record(
             images,
             guides,
             output,
-            measure=as_measure(measure),
+            measure=measured,
             batch_size=batch_size,
-            on_error=as_on_error(on_error),
+            on_error=unreadable,
             class_map=names,
             dtype=dtype,
             progress=progress,
         )
-    print(
-        f"{done.scored + done.cached} difficulties in {done.path}: {done.scored} scored, "
-        f"{done.cached} from the cache, {len(done.skipped)} files skipped"
-    )
+    if is_main_process():
+        print(
+            f"{done.scored + done.cached} difficulties in {done.path}: {done.scored} scored, "
+            f"{done.cached} from the cache, {len(done.skipped)} files skipped"
+        )
 
 
 def subsample(

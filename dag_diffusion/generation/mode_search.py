@@ -21,11 +21,13 @@ from torch.nn import functional as F
 from dag_diffusion.classifiers.preprocessing import Preprocessing
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.progress import Progress, Stage
+from dag_diffusion.processes import fail_together, gather, this_process
+from dag_diffusion.progress import Progress
 from dag_diffusion.sampling.scales import BINS
 from dag_diffusion.sampling.scoring import prepared_image, read_ahead, score_pool
 from dag_diffusion.sampling.targets import Reference, TargetDistribution
 from dag_diffusion.sampling.threshold_search import searched_scale
+from dag_diffusion.turns import Turns
 
 from .modes import Modes
 
@@ -56,7 +58,9 @@ def encode_pool(vae: Any, pool: Pool, *, size: int, batch_size: int = 32, progre
 
     Args:
         size: side in pixels that the pipeline generates; other images are resized (antialiased) and cropped to it.
-        progress: called with stage, done and total.
+        progress: called with stage, done and total; of several processes in the first.
+
+    Under ``accelerate launch`` every process has to call it; they share the images, and each gets all latents.
 
     Raises:
         UnreadableImageError: a file that is no readable image, named.
@@ -64,11 +68,14 @@ def encode_pool(vae: Any, pool: Pool, *, size: int, batch_size: int = 32, progre
     channels = vae.config.in_channels
     fit = Preprocessing(size, size, channels, mean=(0.0,) * channels, std=(1.0,) * channels, crop=1.0)
 
-    latents, encoded = [], Stage("images", len(pool), progress)
-    for batch in read_ahead(partial(prepared_image, pool, preprocessing=fit), range(len(pool)), batch_size):
-        latents.append(encode(vae, torch.cat([image for _, image in batch]), batch_size))
-        encoded(len(batch))
-    return torch.cat(latents)
+    latents, turns = dict[int, Tensor](), Turns("images", len(pool), progress)
+    with turns.together():
+        mine = turns.take(range(len(pool)), batch_size)
+        for batch in read_ahead(partial(prepared_image, pool, preprocessing=fit), mine, batch_size):
+            latents[batch[0][0]] = encode(vae, torch.cat([image for _, image in batch]), batch_size)
+            turns.report(len(batch))
+    found = {first: part for parts in gather(latents) for first, part in parts.items()}
+    return torch.cat([found[first] for first in sorted(found)])
 
 
 def find_modes(
@@ -147,6 +154,8 @@ def find_pool_modes(
 ) -> Modes:
     """Encode a folder of real images and find its modes, as ``find_modes``, or with a target by difficulty.
 
+    Under ``accelerate launch`` every process has to call it; they share the images, and each returns the same.
+
     Args:
         pipeline: whose VAE encodes, and whose guide scores images that have no difficulty yet.
         target: as for ``find_difficulty_modes``; None: difficulties are not considered.
@@ -154,21 +163,27 @@ def find_pool_modes(
     Raises:
         ValueError: as the two functions; or images would have to be scored and the pipeline has no guide.
     """
-    scored = not np.isnan(real.known_difficulties).any()
-    if target is not None and not scored and pipeline.classifier is None:
-        raise ValueError(
-            "modes by difficulty need scores, and this pipeline has no guide; load it with a classifier to score by"
-        )
-    latents = encode_pool(pipeline.vae, real, size=pipeline.image_size[0], batch_size=batch_size, progress=progress)
-    names = real.class_names
-    if target is None:
-        modes = find_modes(latents, real.labels, per_class, class_names=names, average=average, seed=seed)
-    else:
+    with fail_together():
+        scored = not np.isnan(real.known_difficulties).any()
+        if target is not None and not scored and pipeline.classifier is None:
+            raise ValueError(
+                "modes by difficulty need scores, and this pipeline has no guide; load it with a classifier to score by"
+            )
+    size, names = pipeline.image_size[0], real.class_names
+    latents = encode_pool(pipeline.vae, real, size=size, batch_size=batch_size, progress=progress)
+    values = None
+    if target is not None:
         values = real.difficulties if scored else score_pool(real, pipeline.classifier).difficulties
-        modes = find_difficulty_modes(
-            latents, real.labels, values, per_class, target, class_names=names, average=average, seed=seed
-        )
-    return replace(modes, vae=str(pipeline.config.get("_name_or_path") or "embedded default"))
+    options: dict[str, Any] = {"class_names": names, "average": average, "seed": seed}
+    modes = None
+    with fail_together():
+        if this_process().is_main_process:  # the others would come to the same, each with threads of its own
+            if target is None or values is None:
+                modes = find_modes(latents, real.labels, per_class, **options)
+            else:
+                modes = find_difficulty_modes(latents, real.labels, values, per_class, target, **options)
+    found: Modes = gather(modes)[0]
+    return replace(found, vae=str(pipeline.config.get("_name_or_path") or "embedded default"))
 
 
 def merge_modes(modes: Modes, per_class: int, *, seed: int = 0) -> Modes:

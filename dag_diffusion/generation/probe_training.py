@@ -21,7 +21,9 @@ from dag_diffusion.classifiers.image_classifiers import class_names_of, image_lo
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import margin
 from dag_diffusion.guidance.probes import REST, describe, with_signal_rate
-from dag_diffusion.progress import Progress, Stage
+from dag_diffusion.processes import fail_together, gather, this_process
+from dag_diffusion.progress import Progress
+from dag_diffusion.turns import Turns
 
 if TYPE_CHECKING:
     from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
@@ -146,6 +148,8 @@ def collect(
 ) -> Trajectories:
     """Sample with the pipeline and let the guides judge every predicted clean sample.
 
+    Several processes share the runs, each with all components, and each gets all trajectories.
+
     Args:
         pipeline: one that can steer; its own probe, if it has one, is left out.
         guides: classifiers that know the pipeline's classes by name; all of them steer.
@@ -161,21 +165,21 @@ def collect(
             len(allowed),
             ENOUGH_RUNS,
         )
-    parts: list[Trajectories] = []
+    drawn: dict[int, list[Trajectories]] = {}
     columns = [_columns(pipeline, guide, allowed.tolist()) for guide in guides]
     components = pipeline.components | {"classifier": guides[0], "probe": None}
     steering = type(pipeline)(**components, id2label=pipeline.config.id2label)
     steering.set_progress_bar_config(disable=True)
-    drawn = Stage("trajectories", config.trajectories, progress)
-    for first in range(0, config.trajectories, batch_size):
+    turns = Turns("trajectories", config.trajectories, progress)
+
+    def draw(first: int) -> list[Trajectories]:
+        parts: list[Trajectories] = []
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + first)
         count = min(batch_size, config.trajectories - first)
         chosen = allowed[torch.randint(len(allowed), (count,), generator=generator)]
         targets = torch.rand(count, generator=generator)
 
-        def keep(
-            steered: Any, step: int, timestep: Any, tensors: dict, chosen: Tensor = chosen, first: int = first
-        ) -> dict:
+        def keep(steered: Any, step: int, timestep: Any, tensors: dict) -> dict:
             margins, log_probabilities = _judge(steered, guides, columns, tensors["clean"], chosen)
             found = Trajectories(
                 clean=tensors["clean"].half().cpu(),
@@ -201,8 +205,14 @@ def collect(
             callback_on_step_end_tensor_inputs=["clean", "signal_rate"],
             extra_guides=() if unguided else guides[1:],
         )
-        drawn(count)
-    return Trajectories.concatenate(parts)
+        turns.report(count)
+        return parts
+
+    with turns.together():
+        for first in turns.take(range(0, config.trajectories, batch_size), 1):
+            drawn[first] = draw(first)
+    found = {first: parts for share in gather(drawn) for first, parts in share.items()}
+    return Trajectories.concatenate([part for first in sorted(found) for part in found[first]])
 
 
 def _columns(pipeline: "DifficultyGuidedPipeline", guide: nn.Module, labels: Sequence[int]) -> dict[int, int]:
@@ -288,6 +298,9 @@ def train_probe(
 ) -> tuple[nn.Module, Fidelity]:
     """A probe of one or several guides for a pipeline: collect trajectories, train, measure on a tenth of them.
 
+    Under ``accelerate launch`` every process has to call it.  They share the sampling, the first trains, and each
+    returns the same probe.
+
     Args:
         pipeline: whose latents it reads.
         guides: the first is the pipeline's guide; more of them make the gradient point at what classifiers share.
@@ -304,16 +317,27 @@ def train_probe(
         >>> pipeline.register_modules(probe=probe)
     """
     config = config or ProbeConfig()
-    if not guides:
-        raise ValueError("a probe needs at least one classifier to learn from, such as pipeline.classifier; got none")
+    with fail_together():
+        if not guides:
+            raise ValueError("a probe needs at least one classifier to learn from, such as pipeline.classifier")
     found = collect(pipeline, guides, config, labels=labels, batch_size=batch_size, progress=progress)
+    probe, measured = build_probe(pipeline, config).to(pipeline.device), None
+    probe.config.probe = describe(pipeline, guides, labels)
+    is_main_process = this_process().is_main_process
+    with fail_together():
+        if is_main_process:
+            measured = _fit_and_measure(probe, found, config, progress)
+    state, measured = gather((probe.cpu().state_dict(), measured) if is_main_process else None)[0]
+    probe.load_state_dict(state)
+    return probe.to(pipeline.device).eval().requires_grad_(False), measured
+
+
+def _fit_and_measure(probe: nn.Module, found: Trajectories, config: ProbeConfig, progress: Progress | None) -> Fidelity:
     unseen = found.run >= config.trajectories - config.trajectories // 10
     if not (unseen.any() and (~unseen).any()):
         raise FloatingPointError(
             "a probe cannot learn, since no sample of the runs has finite logits by the guides; "
             "keep the transformer, the VAE and the classifiers in float32 or bfloat16"
         )
-    probe = build_probe(pipeline, config).to(pipeline.device)
-    probe.config.probe = describe(pipeline, guides, labels)
     fit(probe, found[~unseen], config, progress)
-    return probe, fidelity(probe, found[unseen])
+    return fidelity(probe, found[unseen])

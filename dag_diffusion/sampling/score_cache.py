@@ -12,8 +12,9 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,9 +28,11 @@ from dag_diffusion.data.pools import Pool, rows_in
 from dag_diffusion.data.rows import METADATA, SELECTED, Row, require_inside
 from dag_diffusion.difficulty import MeasureName
 from dag_diffusion.identity import digest_of
-from dag_diffusion.progress import Progress, Stage
+from dag_diffusion.processes import StoppedError, fail_together, gather, stop_signal, this_process
+from dag_diffusion.progress import Progress
+from dag_diffusion.turns import Turns
 
-from .scoring import OnError, Scorer, read_ahead, require_options, scored_batches, scorers_of
+from .scoring import OnError, Scorer, batch_size_for, read_ahead, require_options, scored_batches, scorers_of
 
 logger = logging.getLogger(__name__)
 FORMAT = 1  # raise it when the same image and classifier come to another score, so that earlier ones are not kept
@@ -62,7 +65,8 @@ def score_and_record(
     """Write difficulty, difficulty_by and score_key of every image beside its other columns, reusing what is there.
 
     Finished batches go to a file beside the destination, from which the same call goes on after a kill.  Whatever else
-    has come into the destination when the last batch is done stays in it.
+    has come into the destination when the last batch is done stays in it.  Under ``accelerate launch`` every process
+    has to call it; they share the images, the first writes the rows, and each returns the same.
 
     Args:
         classifiers: what to call each in ``difficulty_by``, and the classifier; the rest as of ``score_pool``.
@@ -72,6 +76,8 @@ def score_and_record(
     Raises:
         PermissionError: the folder of the destination cannot be written.
         FileExistsError: another run scores to the same destination.
+        StoppedError: SIGTERM came; what is scored is kept.
+        FailedElsewhereError: another process failed, which raises why.
         ValueError: see ``score_pool``; a destination that holds something else than rows of this pool.
 
     See Also:
@@ -81,32 +87,89 @@ def score_and_record(
         >>> guides = {"my guide": load_classifier("guide")}  # doctest: +SKIP
         >>> score_and_record(read_pool("my_images"), guides)  # doctest: +SKIP
     """
-    path = _destination_of(pool, destination)
-    require_options(measure, on_error)  # before the files are read, which may take minutes
-    scorers = scorers_of(pool, list(classifiers.values()), class_map, dtype, measure)
-    with _alone(path):
-        earlier = _earlier_rows(pool, path, own=destination is None)
-        cache = _Cache(path)
-        known = cache.fill(pool, earlier)
-        keys: list[str | None] = []
-        finished = Stage("images", len(pool), progress)
-        for hashed in read_ahead(_key_of(pool, scorers, measure), range(len(pool)), FILES):
-            keys += [key for _, key in hashed]
-            finished(sum(key in known for _, key in hashed))
-        todo = [index for index, key in enumerate(keys) if key not in known]
-        for batch in scored_batches(pool, todo, scorers, measure=measure, batch_size=batch_size, on_error=on_error):
-            scored = zip((keys[index] for index in batch.read), batch.values.tolist(), strict=True)
-            found = {key: value for key, value in scored if key is not None}
-            cache.append(found)
-            known |= found
-            finished(len(batch.seen))
-        by = f"{measure} by {', '.join(classifiers)}"
-        rows = _merged(pool, _columns(pool, keys, known, by), path, earlier)
-        write_atomically(path, json_lines(rows))
-        if path == pool.path / METADATA:  # `datasets` would go on showing the rows before
-            renew_card(pool.path, cast(list[Row], rows), pool.provenance)
-    skipped = [row["file_name"] for row, key in zip(pool.rows, keys, strict=True) if key not in known]
-    return Recorded(path, len(todo) - len(skipped), len(pool) - len(todo), skipped)
+    state, by = this_process(), f"{measure} by {', '.join(classifiers)}"
+    with fail_together():
+        path = _destination_of(pool, destination)
+        require_options(measure, on_error)  # before the files are read, which may take minutes
+        scorers = scorers_of(pool, list(classifiers.values()), class_map, dtype, measure)
+        size, identities = batch_size or batch_size_for(scorers), [_scorer_key(scorer) for scorer in scorers]
+        _require_alike([len(pool), measure, identities, size])
+    cache = _Cache(path, state.process_index)
+    with ExitStack() as leaving:
+        earlier, known = [], dict[str, float]()
+        with fail_together():
+            if state.is_main_process:
+                leaving.enter_context(_alone(path))
+                earlier = _earlier_rows(pool, path, own=destination is None)
+                known = cache.fill(pool, earlier)
+        asked, turns = leaving.enter_context(stop_signal()), Turns("images", len(pool), progress)
+        keys = _keys_of_all(pool, _key_of(pool, scorers, identities, measure), known, turns)
+        todo = gather([index for index, key in enumerate(keys) if key not in known] if state.is_main_process else [])[0]
+        found, seen = dict[str, float](), 0
+        with turns.together():
+            for batch in scored_batches(
+                pool,
+                turns.take(todo, size, asked),
+                scorers,
+                measure=measure,
+                batch_size=size,
+                on_error=on_error,
+                expected=len(todo),
+            ):
+                scored = zip((keys[index] for index in batch.read), batch.values.tolist(), strict=True)
+                new = {key: value for key, value in scored if key is not None}
+                cache.append(new)
+                found |= new
+                seen += len(batch.seen)
+                turns.report(len(batch.seen))
+        others, left = gather(found)[1:], len(todo) - sum(gather(seen))
+        done = None
+        with fail_together():
+            if state.is_main_process:
+                cache.take_over(others)
+                known = known | found | {key: value for other in others for key, value in other.items()}
+            if state.is_main_process and not left:
+                _write(pool, _columns(pool, keys, known, by), path, earlier)
+                skipped = [row["file_name"] for row, key in zip(pool.rows, keys, strict=True) if key not in known]
+                done = Recorded(path, len(todo) - len(skipped), len(pool) - len(todo), skipped)
+    if left:
+        raise StoppedError(
+            f"stopped as asked, {left} images are still to be scored; the same command goes on with them"
+        )
+    return cast(Recorded, gather(done)[0])
+
+
+def _require_alike(circumstances: Sequence[Any]) -> None:
+    """Processes of other settings, started by hand on another machine, would leave images out."""
+    first, *rest = gather(list(circumstances))
+    if differing := [number for number, other in enumerate(rest, 1) if other != first]:
+        raise ValueError(
+            f"process {differing[0]} was started with another pool, measure, classifier or batch size than process 0; "
+            "start all with the same command"
+        )
+
+
+def _keys_of_all(
+    pool: Pool, key_of: Callable[[int], str | None], known: Mapping[str, float], turns: Turns
+) -> list[str | None]:
+    """Keys of all images, each process having read the files of its share; what is known already is reported."""
+    state, mine = this_process(), list[str | None]()
+    first, end = (len(pool) * (state.process_index + place) // state.num_processes for place in (0, 1))
+    with fail_together():
+        for hashed in read_ahead(key_of, range(first, end), FILES):
+            mine += [key for _, key in hashed]
+            turns.report(sum(key in known for _, key in hashed))
+    _, *others = shares = gather(mine)
+    if others:  # of which only the first process knows what is known
+        turns.report(sum(key in known for share in others for key in share))
+    return [key for share in shares for key in share]
+
+
+def _write(pool: Pool, columns: Mapping[str, Mapping[str, Any]], path: Path, earlier: Sequence[Row]) -> None:
+    rows = _merged(pool, columns, path, earlier)
+    write_atomically(path, json_lines(rows))
+    if path == pool.path / METADATA:  # `datasets` would go on showing the rows before
+        renew_card(pool.path, cast(list[Row], rows), pool.provenance)
 
 
 def _columns(
@@ -179,13 +242,17 @@ def _alone(path: Path) -> Iterator[None]:
 class _Cache:
     """The file of all scores beside a destination.  One that cannot be read or written costs time and no result."""
 
-    def __init__(self, destination: Path) -> None:
+    def __init__(self, destination: Path, process: int = 0) -> None:
         self.path, self.writable = _cache_of(destination), True
+        if process:  # in a part of its own, since lines of several programs tear each other on a network disk
+            self.path = self.path.with_name(f"{self.path.name}.{process}")
 
     def fill(self, pool: Pool, rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         """Scores by key, of the pool, of an earlier destination and of earlier runs; all are then in the file."""
-        mine, own = _scores_in(_lines_of(self.path)), _scores_in(_lines_of(_cache_of(pool.path / METADATA)))
+        own = _scores_in(_lines_of(_cache_of(pool.path / METADATA)))
         known = _scores_in([*pool.rows, *rows])
+        self.take_over([_scores_in(_lines_of(part)) for part in self._parts()])  # of a run that was killed
+        mine = _scores_in(_lines_of(self.path))
         self.append({key: value for key, value in known.items() if key not in mine})  # their rows may be overwritten
         return known | own | mine
 
@@ -202,6 +269,17 @@ class _Cache:
         except (PermissionError, IsADirectoryError) as error:  # not a full disk, on which the metadata too would fail
             self.writable = False
             logger.warning("%s cannot be written (%s); a run that is killed will begin anew", self.path, error)
+
+    def take_over(self, parts: Sequence[Mapping[str, float]]) -> None:
+        """Keep what other processes have found, and remove the files where they wrote it."""
+        for part in parts:
+            self.append(part)
+        if self.writable:
+            for path in self._parts():
+                path.unlink(missing_ok=True)
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.path.parent.glob(f"{escape(self.path.name)}.[0-9]*"))
 
 
 def _cache_of(destination: Path) -> Path:
@@ -241,9 +319,10 @@ def _scorer_key(scorer: Scorer) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _key_of(pool: Pool, scorers: Sequence[Scorer], measure: MeasureName) -> Callable[[int], str | None]:
+def _key_of(
+    pool: Pool, scorers: Sequence[Scorer], identities: Sequence[str], measure: MeasureName
+) -> Callable[[int], str | None]:
     """Keys of images by their row; None for a file that cannot be read, which scoring will complain about."""
-    identities = [_scorer_key(scorer) for scorer in scorers]
 
     def key(index: int) -> str | None:
         label = pool.rows[index]["label"]

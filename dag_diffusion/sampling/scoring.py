@@ -29,7 +29,9 @@ from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.images import UnreadableImageError, fitted_pixels
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import LABEL_FREE, MeasureName, as_measure, measure_named
-from dag_diffusion.progress import Progress, Stage
+from dag_diffusion.processes import gather, this_process
+from dag_diffusion.progress import Progress
+from dag_diffusion.turns import Turns
 
 logger = logging.getLogger(__name__)
 OnError = Literal["raise", "skip"]  # at a file that is no readable image
@@ -37,7 +39,8 @@ AHEAD = 2  # batches that are read before they are needed; more would only take 
 LARGE = 16_000_000  # pixels from which on images are decoded one at a time, so that memory does not grow with threads
 ONE_LARGE_AT_A_TIME = threading.Lock()
 FROZEN_FROM = 400 * 224**2  # pixels to score from which on freezing a network pays for its one or two seconds
-Given, Item = TypeVar("Given"), TypeVar("Item")
+Item = TypeVar("Item")
+Given = TypeVar("Given")
 AnyPreprocessing = Preprocessing | ModelTransform
 
 
@@ -105,9 +108,12 @@ def score_pool(
         class_map: the pool's class names to the classifier's names or labels, where no rule finds them.
         dtype: of the forward pass; None: float16 where float32 weights are on a CUDA device, else that of the weights.
         features: keep the input of the classifier's last layer too, as k-center and herding want it.
-        progress: called with stage, done and total.
+        progress: called with stage, done and total; of several processes in the first.
+
+    Under ``accelerate launch`` every process has to call it; they share the images, and each gets all scores.
 
     Raises:
+        FailedElsewhereError: another process failed, which raises why.
         ValueError: a class that a classifier lacks, a classifier in training mode, an unknown measure, logits that are
             not finite; with ``on_error="raise"``, an unreadable image, named.
 
@@ -120,18 +126,38 @@ def score_pool(
     """
     require_options(measure, on_error)
     scorers = scorers_of(pool, classifier, class_map, dtype, measure)
-    batches = scored_batches(
-        pool, range(len(pool)), scorers, measure=measure, batch_size=batch_size, on_error=on_error, features=features
-    )
-    scored = Stage("images", len(pool), progress)
-    difficulties, unread, kept = np.full(len(pool), np.nan), np.ones(len(pool), bool), None
-    for batch in batches:
-        difficulties[batch.read], unread[batch.read] = batch.values, False
-        if features and batch.read:
-            kept = np.full((len(pool), batch.features.shape[1]), np.nan, np.float32) if kept is None else kept
-            kept[batch.read] = batch.features
-        scored(len(batch.seen))
-    return Scores(difficulties, [pool.rows[i]["file_name"] for i in np.flatnonzero(unread)], kept)
+    size = batch_size or batch_size_for(scorers)
+    difficulties, kept = np.full(len(pool), np.nan), None
+    turns = Turns("images", len(pool), progress)
+    with turns.together():
+        for batch in scored_batches(
+            pool,
+            turns.take(range(len(pool)), size),
+            scorers,
+            measure=measure,
+            batch_size=size,
+            on_error=on_error,
+            features=features,
+            expected=len(pool),
+        ):
+            difficulties[batch.read] = batch.values
+            if features and batch.read:
+                kept = np.full((len(pool), batch.features.shape[1]), np.nan, np.float32) if kept is None else kept
+                kept[batch.read] = batch.features
+            turns.report(len(batch.seen))
+    return _of_all(pool, difficulties, kept)
+
+
+def _of_all(pool: Pool, difficulties: np.ndarray, kept: np.ndarray | None) -> Scores:
+    """The scores of all processes, each of which has those of some images and NaN for the others."""
+    if this_process().num_processes > 1:
+        mine = np.flatnonzero(~np.isnan(difficulties))
+        for rows, values, features in gather((mine, difficulties[mine], None if kept is None else kept[mine])):
+            difficulties[rows] = values
+            if features is not None:
+                kept = np.full((len(pool), features.shape[1]), np.nan, np.float32) if kept is None else kept
+                kept[rows] = features
+    return Scores(difficulties, [pool.rows[i]["file_name"] for i in np.flatnonzero(np.isnan(difficulties))], kept)
 
 
 def require_options(measure: str, on_error: str) -> None:
@@ -216,9 +242,10 @@ def scored_batches(
             return None
 
     with ExitStack() as asking:
-        networks = [asking.enter_context(asked(scorer.classifier, features)) for scorer in scorers]
-        if all(map(_may_freeze, scorers)):
-            networks = [_network_for(n, s, size, expected) for n, s in zip(networks, scorers, strict=True)]
+        networks = [
+            _network_for(asking.enter_context(asked(scorer.classifier, features)), scorer, size, expected)
+            for scorer in scorers
+        ]
 
         def scored(batch: Sequence[tuple[int, dict[AnyPreprocessing, Tensor] | None]]) -> ScoredBatch:
             images = {index: image for index, image in batch if image is not None}
@@ -249,18 +276,14 @@ def _on_cpu(scorers: Sequence[Scorer]) -> bool:
     return all(next(scorer.classifier.parameters()).device.type == "cpu" for scorer in scorers)
 
 
-def _may_freeze(scorer: Scorer) -> bool:
-    weight = next(scorer.classifier.parameters())
-    return weight.device.type == "cpu" and weight.dtype == scorer.precision == torch.float32
-
-
-def _network_for(network: AskedNetwork, scorer: Scorer, batch_size: int, expected: int) -> AskedNetwork:
-    """The network as it is, or frozen for full batches where those pay for it.
+def _network_for(network: nn.Module, scorer: Scorer, batch_size: int, expected: int) -> AskedNetwork:
+    """The network as it is, or on a CPU frozen for full batches where these are enough to pay for it.
 
     By a fixed number of pixels and not by the clock, so that all processes and runs round alike.
     """
-    wanted = scorer.preprocessing
-    if expected * wanted.height * wanted.width < FROZEN_FROM:
+    wanted, weight = scorer.preprocessing, next(scorer.classifier.parameters())
+    plain = weight.device.type == "cpu" and weight.dtype == scorer.precision == torch.float32
+    if not plain or expected * wanted.height * wanted.width < FROZEN_FROM:
         return network
     shape = (batch_size, wanted.channels, wanted.height, wanted.width)
     quick = frozen(network, shape)
