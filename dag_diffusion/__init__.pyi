@@ -17,6 +17,8 @@ from .hub.download import pull as pull
 from .hub.upload import push as push
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline as DifficultyGuidedPipeline
 from .pipelines.difficulty_guided import DifficultyGuidedPipelineOutput as DifficultyGuidedPipelineOutput
+from .pipelines.steering import Steered as Steered
+from .pipelines.steering import steer as steer
 from .reporting.difficulty_figures import save_target_png as save_target_png
 from .reporting.report import write_report as write_report
 from .sampling.score_cache import score_and_record as score_and_record

@@ -178,7 +178,7 @@ def parameters_in(docstring: str) -> set[str]:
     return {name.strip(" `*") for entry in entries for name in entry.split(",")}
 
 
-MODULES = [*sorted((ROOT / "dag_diffusion").rglob("*.py")), ROOT / "pipelines" / "difficulty_guided.py"]
+MODULES = [*sorted((ROOT / "dag_diffusion").rglob("*.py")), *sorted((ROOT / "pipelines").glob("[!_]*.py"))]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from text_pipelines import made, stable_diffusion_xl
 from tiny import tiny_classifier, tiny_pipeline, write_images
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 DOCS = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in sorted((ROOT / "docs").rglob("*.md"))}
-OWN_TEST = ("docs/how-to/choose.md", "docs/how-to/share.md")  # the latter's stands in test_hub.py
+OWN_TEST = ("docs/how-to/choose.md", "docs/how-to/share.md", "docs/how-to/steer.md")  # the second's is in test_hub.py
 PAGES = {"README.md": README, **DOCS}
 ALL = "\n".join(PAGES.values())
 SMALLER = {
@@ -20,6 +21,7 @@ SMALLER = {
     "num_inference_steps=20": "num_inference_steps=8",
     "num_inference_steps=50": "num_inference_steps=2",
     "facebook/DiT-XL-2-256": "tiny-dit",
+    "stabilityai/stable-diffusion-xl-base-1.0": "tiny-xl",
     "timm/resnet50.tv_in1k": "tiny-classifier",
     '"tench", "church"': '"Bag", "boot"',
     "torch.bfloat16": "torch.float32",
@@ -52,6 +54,14 @@ def test_code_of_the_page_on_choosing_runs_from_numbers_to_a_dataset(tmp_path, m
     assert set(names["nested"]) == {10, 50}
     assert len(names["data"]) == 20
     assert names["data"].features["label"].names[5] == "Sandal"
+
+
+def test_code_of_the_page_on_steering_runs_also_for_a_pipeline_of_prompts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made(stable_diffusion_xl).save_pretrained("tiny-xl")
+    tiny_classifier().save_pretrained("tiny-classifier")
+    names = run(DOCS["docs/how-to/steer.md"])
+    assert names["steered"].measure(names["images"]).shape == (2,)
 
 
 @pytest.mark.parametrize("page", [name for name, text in DOCS.items() if "```python" in text and name not in OWN_TEST])

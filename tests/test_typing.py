@@ -21,7 +21,12 @@ ignore_missing_imports = true
 [mypy-{OTHERS}]
 follow_imports = skip
 """
-UNCHECKED = {"DifficultyGuidedPipeline", "DifficultyGuidedPipelineOutput"}  # a checkout has them in another folder
+UNCHECKED = {
+    "DifficultyGuidedPipeline",
+    "DifficultyGuidedPipelineOutput",
+    "Steered",
+    "steer",
+}  # in another folder of a checkout
 WRONG = {
     'subsample("pool", 10, methd="matching")': 'argument "methd"',
     'subsample("pool", 10, method="nearest")': 'No overload variant of "subsample"',

@@ -1,0 +1,341 @@
+"""``steer``: difficulty guidance inside any diffusers pipeline with a latent VAE, whose own loop stays as it is.
+
+    with steer(pipeline, guide, class_labels=["tench", "church"], target_difficulty=[0.2, 0.7]) as steered:
+        images = pipeline(["a photo of a tench", "a photo of a church"]).images
+    steered.measure(images)
+
+Every such pipeline hands its answers, after classifier-free guidance, to ``scheduler.step``.  That call is guided: the
+maths is in ``dag_diffusion.guidance``, and what differs between schedulers in ``dag_diffusion.guidance.rates``.
+"""
+
+import inspect
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import partial, wraps
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dag_diffusion.classifiers.guide_checks import require_same_measure
+from dag_diffusion.classifiers.image_classifiers import (
+    Guide,
+    class_names_of,
+    mean_margin,
+    picture_margin,
+    preprocessing_of,
+)
+from dag_diffusion.data.class_names import classes_named, match_classes
+from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
+from dag_diffusion.guidance.guided_step import Steering
+from dag_diffusion.guidance.rates import Rates, count_steps, ends_step, rates_of, require_family
+from dag_diffusion.guidance.restating import guided_call
+
+logger = logging.getLogger(__name__)
+DECODERS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "AutoencoderKLQwenImage")  # whose latents are known
+_TAKING = Lock()  # a scheduler is steered once, whichever threads ask
+
+
+@contextmanager
+def steer(
+    pipeline: Any,
+    guide: nn.Module | Sequence[nn.Module],
+    class_labels: int | str | Sequence[int | str],
+    target_difficulty: float | Sequence[float] | Tensor | None = None,
+    *,
+    config: GuidanceConfig = GuidanceConfig(),  # noqa: B008 - frozen
+    guidance_vae: Any = None,
+) -> "Iterator[Steered]":
+    r"""Steer what a pipeline draws inside the block toward target difficulties; afterwards it is as it was.
+
+    The pipeline's scheduler is steered, and with it every pipeline that shares the object.  Schedulers that draw fresh
+    noise to the end miss the target by what the noise adds after the guided steps.
+
+    Args:
+        pipeline: any text-to-image, image-to-image or class-conditional pipeline with a `vae` and a `scheduler`.
+        guide: the classifier that steers and measures, or several; the first measures, their mean margin steers.
+        class_labels: labels or names of the guide's classes, one for all images or one for each, in the order of the
+            images: with `num_images_per_prompt`, those of the first prompt come first.
+        target_difficulty: in [0, 1], one for all or one for each image; None steers nothing and changes no bit.
+        config: window and trust region; `class_direction` and `decoded_steps` have no meaning here.
+        guidance_vae: a cheaper decoder of the same latents for gradients only, such as an `AutoencoderTiny`.
+
+    Yields:
+        What is steered; its `measure` tells how hard images are.
+
+    Raises:
+        ValueError: a pipeline, scheduler or decoder that is not known; one that is steered already; a guide in training
+            mode or without a class; targets outside [0, 1]; in the pipeline's call, another number of images than of
+            labels or targets, or no step in the window.
+
+    Examples:
+        >>> with steer(pipeline, guide, class_labels="church", target_difficulty=0.7) as steered:  # doctest: +SKIP
+        ...     images = pipeline("a photo of a church", num_images_per_prompt=4).images
+        >>> steered.measure(images)  # doctest: +SKIP
+    """
+    _require_known(pipeline)
+    decoder = _decoder(pipeline.vae if guidance_vae is None else guidance_vae)
+    guides = [guide] if isinstance(guide, nn.Module) else list(guide)
+    steered = Steered(pipeline, decoder, guides, class_labels, target_difficulty, config)
+    with _guided_calls(pipeline.scheduler, steered), _seen_size(pipeline, steered):
+        yield steered
+        steered.finish()
+
+
+class Steered:
+    """What ``steer`` has made of its arguments; ``measure`` is what users call."""
+
+    def __init__(
+        self,
+        pipeline: Any,
+        decoder: Any,
+        guides: Sequence[nn.Module],
+        class_labels: int | str | Sequence[int | str],
+        target_difficulty: float | Sequence[float] | Tensor | None,
+        config: GuidanceConfig,
+    ) -> None:
+        self.pipeline, self.scheduler, self.decoder = pipeline, pipeline.scheduler, decoder
+        self.guides, self.config = list(guides), config
+        self.size: tuple[int, int] | None = None  # (height, width) in pixels, which packed latents do not tell
+        with torch.inference_mode(False):  # autograd cannot keep tensors that were made in inference mode
+            self.labels, self.targets = _labels_of(self.guides, class_labels), _targets_of(target_difficulty)
+        self._run: Steering | None = None
+        self._step = self._guided = 0
+
+    def measure(self, images: Any) -> Tensor:
+        """Difficulties of images by the first guide, as ``dag-diffusion score`` finds them.
+
+        Args:
+            images: what the pipeline has returned as such: PIL images, an array ``(n, height, width, channels)`` or a
+                tensor ``(n, channels, height, width)`` in [0, 1].
+
+        Returns:
+            ``(n,)`` float32 in [0, 1].
+        """
+        with torch.no_grad():
+            if not isinstance(images, Tensor | np.ndarray):
+                device = next(self.guides[0].parameters()).device
+                return torch.sigmoid(-picture_margin(self._guides(len(images), device)[:1], images)).cpu()
+            pixels = torch.as_tensor(images).float()
+            pixels = pixels.permute(0, 3, 1, 2) if isinstance(images, np.ndarray) else pixels
+            return torch.sigmoid(-mean_margin(self._guides(len(pixels), pixels.device)[:1], pixels)).cpu()
+
+    def begin(self) -> None:
+        """A run of the pipeline begins."""
+        self.finish(warn_idle=False)
+        self._run, self._step = None, 0
+
+    def finish(self, warn_idle: bool = True) -> None:
+        """Say what was wrong with the guide in the run that has ended, or that nothing was steered at all."""
+        if self._run is not None:
+            self._run.warn()
+        if warn_idle and self.targets is not None and not self._guided:
+            logger.warning(
+                "no step was steered: %s did not draw with the scheduler that it had when steer began",
+                type(self.pipeline).__name__,
+            )
+
+    def call(
+        self, step: Callable[..., Any], answer: Tensor, timestep: Any, sample: Tensor, *args: Any, **kw: Any
+    ) -> Any:
+        """One call of the scheduler's step, guided if the window says so."""
+        if self.targets is None or not ends_step(self.scheduler, rates_of(self.scheduler, timestep)):
+            return step(answer, timestep, sample, *args, **kw)
+        number, self._step = self._step, self._step + 1
+        if self._run is None:
+            self._run = self._prepare(sample)
+        run = self._run
+        if number not in run.steps:
+            return step(answer, timestep, sample, *args, **kw)
+        self._guided += 1
+
+        def shift_of(clean: Tensor, rates: Rates) -> Tensor:
+            signal, noise = rates.signal**2, rates.noise**2
+            with torch.inference_mode(False), torch.no_grad():
+                return run.shift(clean.clone(), torch.tensor(signal / (signal + noise)), number, None)
+
+        return guided_call(step, self.scheduler, answer, timestep, sample, shift_of, *args, **kw)
+
+    def decode(self, clean: Tensor) -> Tensor:
+        """Latents as the loop has them to images in about [0, 1], not clipped, differentiable."""
+        if clean.ndim == 3:
+            assert self.size is not None
+            clean = self.pipeline._unpack_latents(clean, *self.size, self.pipeline.vae_scale_factor)
+        images = self.decoder.decode(unscaled(clean, self.decoder.config).to(self.decoder.dtype), return_dict=False)[0]
+        return (images[:, :, 0] if images.ndim == 5 else images) / 2 + 0.5
+
+    def _prepare(self, sample: Tensor) -> Steering:
+        """What a run is steered by, once its first call tells how many images there are."""
+        if sample.ndim not in (3, 4) or (sample.ndim == 3 and self.size is None):
+            raise ValueError(
+                f"the latents of {type(self.pipeline).__name__} have shape {tuple(sample.shape)}, which is not known "
+                "here; steer a pipeline that draws single images, such as StableDiffusionPipeline"
+            )
+        assert self.targets is not None
+        if len(self.targets) not in (1, len(sample)):
+            raise ValueError(
+                f"got {len(self.targets)} target difficulties for {len(sample)} images; give one for all or for each"
+            )
+        calls = getattr(self.pipeline, "num_timesteps", None) or len(self.scheduler.timesteps)
+        guides = self._guides(len(sample), sample.device)
+        draw = torch.Generator().manual_seed(0)
+
+        def margin_of(clean: Tensor) -> Tensor:
+            images = self.decode(clean)
+            for guide in guides:
+                require_same_measure(guide.classifier, min(images.shape[2:]))
+            return mean_margin(guides, images)
+
+        with torch.inference_mode(False):
+            return Steering(
+                config=self.config,
+                targets=self.targets.expand(len(sample)).to(sample.device),
+                num_steps=count_steps(self.scheduler, calls),
+                decoded=margin_of,
+                draw=lambda shape: torch.randn(shape, generator=draw),
+            )
+
+    def _guides(self, count: int, device: torch.device) -> list[Guide]:
+        if len(self.labels[0]) not in (1, count):
+            raise ValueError(
+                f"got {len(self.labels[0])} class labels for {count} images; give one for all or one for each image, "
+                "in the order of the images (with num_images_per_prompt, those of the first prompt come first)"
+            )
+        with torch.inference_mode(False):
+            each = [labels.expand(count).to(device) for labels in self.labels]
+        pairs = zip(self.guides, each, strict=True)
+        return [Guide(classifier, labels, preprocessing_of(classifier)) for classifier, labels in pairs]
+
+
+def unscaled(latents: Tensor, config: Any) -> Tensor:
+    """Latents of a pipeline's loop as its VAE decodes them: by scale and shift, or by statistics of the channels."""
+    scale, shift = config.get("scaling_factor") or 1.0, config.get("shift_factor") or 0.0
+    mean, deviation = config.get("latents_mean"), config.get("latents_std")
+    if mean is None or deviation is None:
+        return latents / scale + shift
+    mean, deviation = (latents.new_tensor(v).view(1, -1, *[1] * (latents.ndim - 2)) for v in (mean, deviation))
+    return latents * deviation / scale + mean
+
+
+def _require_known(pipeline: Any) -> None:
+    name = type(pipeline).__name__
+    for part in ("vae", "scheduler"):
+        if getattr(pipeline, part, None) is None:
+            raise ValueError(
+                f"{name} has no {part}; steer needs a pipeline that draws latents by a scheduler and decodes them"
+            )
+    if any(kind.__name__ == "DiTPipeline" for kind in type(pipeline).__mro__):
+        raise ValueError(
+            f"{name} doubles its latents, which steer would guide twice; use DifficultyGuidedPipeline of the same parts"
+        )
+    require_family(pipeline.scheduler)
+
+
+def _decoder(vae: Any) -> Any:
+    """The decoder for gradients: the VAE itself, or a copy in full precision where half precision overflows."""
+    if type(vae).__name__ not in DECODERS:
+        raise ValueError(
+            f"the latents of {type(vae).__name__} are not known here, only those of {', '.join(DECODERS)}; "
+            "video and pixel pipelines cannot be steered"
+        )
+    if vae.training:
+        raise ValueError(f"the {type(vae).__name__} is in training mode; call its eval() first")
+    overflows = vae.dtype == torch.float16 and vae.config.get("force_upcast", False)
+    return deepcopy(vae).float() if overflows else vae
+
+
+def _labels_of(guides: Sequence[nn.Module], class_labels: int | str | Sequence[int | str]) -> list[Tensor]:
+    """For each guide its own labels, ``(n,)``, of classes that are named as the first guide has them."""
+    for guide in guides:
+        if guide.training:
+            raise ValueError(f"a {type(guide).__name__} that should steer is in training mode; call its eval() first")
+    if not guides:
+        raise ValueError("steer needs a guide; give a classifier, such as load_classifier('microsoft/resnet-50')")
+    given = [class_labels] if isinstance(class_labels, int | str) else list(class_labels)
+    names, labels = class_names_of(guides[0]), []
+    for one in given:
+        found = classes_named([one], names, "the guide")[0] if isinstance(one, str) else [int(one)]
+        if len(found) != 1 or found[0] not in names:
+            raise ValueError(f"class label {one!r} is no single class of the guide, which has {len(names)} from 0 on")
+        labels += found
+    if not labels:
+        raise ValueError("steer needs class labels; give one for all images, or one for each")
+    asked = {label: names[label] for label in labels}
+    tables = [match_classes(asked, class_names_of(guide), "the classifier") for guide in guides[1:]]
+    return [torch.tensor([table[label] for label in labels]) for table in ({i: i for i in asked}, *tables)]
+
+
+def _targets_of(target: float | Sequence[float] | Tensor | None) -> Tensor | None:
+    if target is None:
+        return None
+    values = torch.as_tensor(target, dtype=torch.float32).reshape(-1).clone()
+    if not len(values) or not all(math.isfinite(v) and 0 <= v <= 1 for v in values.tolist()):
+        raise ValueError(f"target difficulties must lie in [0, 1], 0 easy and 1 hard, but got {values.tolist()[:5]}")
+    return values
+
+
+@contextmanager
+def _guided_calls(scheduler: Any, steered: Steered) -> Iterator[None]:
+    """Let a scheduler's calls go through ``steered``.
+
+    Its class changes for the time, and not an attribute: pipelines ask for the signature of the step, and a deep copy
+    or a pickle of the scheduler is a plain one.
+    """
+    plain: Any = type(scheduler)
+
+    @wraps(plain.step)
+    def step(self: Any, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
+        own = partial(plain.step, self)
+        call = partial(steered.call, own) if self is scheduler else own
+        return call(model_output, timestep, sample, *args, **kwargs)
+
+    @wraps(plain.set_timesteps)
+    def set_timesteps(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self is scheduler:
+            steered.begin()
+        return plain.set_timesteps(self, *args, **kwargs)
+
+    def reduce(self: Any, protocol: Any) -> Any:
+        return object.__new__, (plain,), *plain.__reduce_ex__(self, protocol)[2:]
+
+    names = {name: getattr(plain, name) for name in ("__module__", "__qualname__", "__doc__")}
+    body = names | {"step": step, "set_timesteps": set_timesteps, "__reduce_ex__": reduce, "is_steered": True}
+    with _TAKING:
+        if getattr(scheduler, "is_steered", False):
+            raise ValueError(
+                f"this {plain.__name__} is steered already; leave the other block first, or give the pipeline a "
+                "scheduler of its own by from_config(pipeline.scheduler.config)"
+            )
+        scheduler.__class__ = type(plain.__name__, (plain,), body)
+    try:
+        yield
+    finally:
+        scheduler.__class__ = plain
+
+
+@contextmanager
+def _seen_size(pipeline: Any, steered: Steered) -> Iterator[None]:
+    """Note the height and width of the images where latents are packed and do not tell them."""
+    known = ("latents", "height", "width", "vae_scale_factor")
+    unpack = getattr(pipeline, "_unpack_latents", None)
+    if unpack is None or tuple(inspect.signature(unpack).parameters) != known:
+        yield
+        return
+    prepare = pipeline.prepare_latents
+
+    @wraps(prepare)
+    def prepare_latents(*args: Any, **kwargs: Any) -> Any:
+        given = inspect.signature(prepare).bind(*args, **kwargs).arguments
+        steered.size = given["height"], given["width"]
+        return prepare(*args, **kwargs)
+
+    pipeline.prepare_latents = prepare_latents
+    try:
+        yield
+    finally:
+        del pipeline.prepare_latents
