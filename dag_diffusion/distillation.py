@@ -231,6 +231,7 @@ def fill_pools(
         seed=config.seed,
         num_inference_steps=config.num_inference_steps,
         guidance_scale=config.guidance_scale,
+        precision="float32" if setup.inputs.precision == "float32" else "auto",
     )
     guided = replace(plain, target=target, modes=modes, mode_guidance=ModeGuidance(scale=config.mode_scale))
     return {

@@ -6,6 +6,7 @@ between schedulers in ``dag_diffusion.guidance.schedulers``.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -73,6 +74,7 @@ class PreparedCall:
     Attributes:
         labels: ``(n,)`` ids of the classes, on the device.
         num_steps, guidance_scale: denoising steps, and scale of classifier-free guidance.
+        predict: the denoiser's prediction at a step, of latents and timestep, and its change by the class.
         own: the pipeline's guide, which measures the images; empty without one.
         difficulty, modes: what the images are guided by, if they are.
     """
@@ -80,6 +82,7 @@ class PreparedCall:
     labels: Tensor
     num_steps: int
     guidance_scale: float
+    predict: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor | None]]
     own: Sequence[Guide]
     difficulty: Steering | None
     modes: ModePull | None
@@ -351,21 +354,26 @@ class DifficultyGuidedPipeline(DiTPipeline):
             return latents.to(device, dtype)
         return randn_tensor(self._latent_shape(batch), generator=generator, device=device, dtype=dtype)
 
-    def predict(self, latents: Tensor, timestep: Tensor, class_labels: Tensor) -> tuple[Tensor, Tensor | None]:
+    def predict(
+        self, latents: Tensor, timestep: Tensor, class_labels: Tensor, *, classifier_free: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
         """The denoiser's prediction with classifier-free guidance; learned variance channels stay if it has them.
+
+        Args:
+            classifier_free: False leaves classifier-free guidance out, whatever its scale.
 
         Returns:
             The prediction, and how it changes with the class (conditional minus unconditional), None without
             classifier-free guidance.
         """
-        guided = self.do_classifier_free_guidance
+        guided = self.do_classifier_free_guidance and classifier_free
         doubled = torch.cat([latents, latents]) if guided else latents
         nulls = torch.full_like(class_labels, self.null_class)
         output = self.transformer(
             self.scheduler.scale_model_input(doubled, timestep),
             timestep=timestep.to(latents.device).expand(len(doubled)),
             class_labels=torch.cat([class_labels, nulls]) if guided else class_labels,
-        ).sample
+        ).sample.to(latents.dtype)
         if not guided:
             return output, None
         channels = latents.shape[1]
@@ -377,6 +385,16 @@ class DifficultyGuidedPipeline(DiTPipeline):
         """Latents to images in about [0, 1], not clipped, differentiable, by `guidance_vae` if there is one."""
         vae = self.vae if self.guidance_vae is None else self.guidance_vae
         return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample / 2 + 0.5
+
+    def _computing_in(self, dtype: torch.dtype | None, *, enabled: bool = True) -> AbstractContextManager:
+        """Where networks with float32 weights compute in `dtype`; None leaves it to the caller.
+
+        Not `enabled`, around a whole call, it computes as ever and keeps the weights that are cast within, which else
+        would be cast anew at every step.
+        """
+        if dtype in (None, torch.float32):
+            return nullcontext()
+        return torch.autocast(self._execution_device.type, dtype, enabled=enabled)
 
     def prepare_call(
         self,
@@ -395,6 +413,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
         extra_guides: Sequence[PreTrainedModel] = (),
         modes: Tensor | None = None,
         mode_guidance: ModeGuidance = ModeGuidance(),  # noqa: B008 - frozen
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        network_dtype: torch.dtype | None = None,
     ) -> PreparedCall:
         """Check what a call is given and make of it what the steps need; arguments and errors as of `__call__`.
 
@@ -412,6 +432,22 @@ class DifficultyGuidedPipeline(DiTPipeline):
         if difficulty_guidance_scale is not None:
             difficulty_guidance = replace(difficulty_guidance, scale=difficulty_guidance_scale)
         labels = torch.tensor(ids, device=self._execution_device)
+
+        classifier_free_steps = _interval_steps(guidance_interval, num_steps)
+
+        def predict(step: int, latents: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor | None]:
+            with self._computing_in(network_dtype):
+                return self.predict(latents, timestep, labels, classifier_free=step in classifier_free_steps)
+
+        def decoded_margin(clean: Tensor) -> Tensor:
+            with self._computing_in(network_dtype):
+                images = self.decode_for_guidance(clean)
+            return mean_margin([*own, *others], images)  # the guides themselves, which measure, in full
+
+        def probed_margin(alpha: Tensor, clean: Tensor) -> Tensor:
+            with self._computing_in(network_dtype):
+                return probe_margin(self.probe, labels, alpha)(clean)
+
         steering = None
         if targets is not None:
             for guide in (*own, *others):
@@ -420,14 +456,15 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 config=difficulty_guidance,
                 targets=targets.to(labels.device),
                 num_steps=num_steps,
-                decoded=lambda clean: mean_margin([*own, *others], self.decode_for_guidance(clean)),
-                probed=None if self.probe is None else lambda alpha: probe_margin(self.probe, labels, alpha),
+                decoded=decoded_margin,
+                probed=None if self.probe is None else lambda alpha: partial(probed_margin, alpha),
                 draw=lambda shape: randn_tensor(shape, generator=generator, device=labels.device, dtype=torch.float32),
             )
         return PreparedCall(
             labels=labels,
             num_steps=num_steps,
             guidance_scale=guidance_scale,
+            predict=predict,
             own=own,
             difficulty=steering,
             modes=None if modes is None else self._mode_pull(modes, mode_guidance, len(ids), num_steps),
@@ -458,6 +495,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
         extra_guides: Sequence[PreTrainedModel] = (),
         modes: Tensor | None = None,
         mode_guidance: ModeGuidance = ModeGuidance(),  # noqa: B008 - frozen
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        network_dtype: torch.dtype | None = None,
         return_dict: bool = True,
     ) -> DifficultyGuidedPipelineOutput | tuple:
         r"""Generate images of the given classes, each as hard as asked.
@@ -483,11 +522,15 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 `decoded_steps`.
             modes: latents `(n, channels, height, width)` that each image is drawn to; see `find_modes`.
             mode_guidance: window and strength of mode guidance.
+            guidance_interval: `(start, stop)` of classifier-free guidance as fractions of the steps, after Kynkäänniemi
+                et al. (2024); steps outside cost half, and their difficulty guidance has no class direction.
+            network_dtype: what transformer, VAE and probe compute in if their weights are float32, such as
+                `torch.bfloat16`; latents, scheduler and guidance stay in float32.  None: as their weights.
             return_dict: False gives the tuple `(images, difficulties)`.
 
         Raises:
             ValueError: what `check_inputs` refuses; a target outside [0, 1], NaN, or of another length; a classifier
-                without one of the classes.
+                without one of the classes; an interval without a step.
         """
         # 1. check the inputs and prepare labels, guides and latents
         call = self.prepare_call(
@@ -505,34 +548,37 @@ class DifficultyGuidedPipeline(DiTPipeline):
             extra_guides=extra_guides,
             modes=modes,
             mode_guidance=mode_guidance,
+            guidance_interval=guidance_interval,
+            network_dtype=network_dtype,
         )
         self._guidance_scale, self._num_timesteps, self._interrupt = call.guidance_scale, call.num_steps, False
         z = self.prepare_latents(len(call.labels), generator, latents)
 
         # 2. denoise, guided where the windows say so
         self.scheduler.set_timesteps(call.num_steps, device=z.device)
-        for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
-            if self.interrupt:
-                continue
-            z, clean, signal_rate = guided_step(
-                z,
-                timestep,
-                step,
-                predict=lambda z, t: self.predict(z, t, call.labels),
-                scheduler=self.scheduler,
-                difficulty=call.difficulty,
-                modes=call.modes,
-                generator=generator,
-            )
-            if callback_on_step_end is not None:
-                known = {"latents": z, "clean": clean, "signal_rate": signal_rate}
-                given = {name: known[name] for name in callback_on_step_end_tensor_inputs}
-                z = callback_on_step_end(self, step, timestep, given).get("latents", z)
+        with self._computing_in(network_dtype, enabled=False):
+            for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
+                if self.interrupt:
+                    continue
+                z, clean, signal_rate = guided_step(
+                    z,
+                    timestep,
+                    step,
+                    predict=partial(call.predict, step),
+                    scheduler=self.scheduler,
+                    difficulty=call.difficulty,
+                    modes=call.modes,
+                    generator=generator,
+                )
+                if callback_on_step_end is not None:
+                    known = {"latents": z, "clean": clean, "signal_rate": signal_rate}
+                    given = {name: known[name] for name in callback_on_step_end_tensor_inputs}
+                    z = callback_on_step_end(self, step, timestep, given).get("latents", z)
         if call.difficulty is not None:
             call.difficulty.warn()
 
         # 3. decode and measure
-        images, difficulties = self._finish(z, call.own, output_type)
+        images, difficulties = self._finish(z, call.own, output_type, network_dtype)
         self.maybe_free_model_hooks()
         if not return_dict:
             return images, difficulties
@@ -558,11 +604,15 @@ class DifficultyGuidedPipeline(DiTPipeline):
         labels = torch.tensor([table[label] for label in class_labels], device=self._execution_device)
         return Guide(classifier, labels, preprocessing_of(classifier))
 
-    def _finish(self, latents: Tensor, guide: Sequence[Guide], output_type: str) -> tuple[Any, Tensor | None]:
+    def _finish(
+        self, latents: Tensor, guide: Sequence[Guide], output_type: str, network_dtype: torch.dtype | None
+    ) -> tuple[Any, Tensor | None]:
         if output_type == "latent":
             return latents, None
         # DiTPipeline's own order of operations, since (1 / s) * z and z / s differ in the last bit
-        decoded = self.vae.decode(1 / self.vae.config.scaling_factor * latents.to(self.vae.dtype)).sample
+        with self._computing_in(network_dtype):
+            decoded = self.vae.decode(1 / self.vae.config.scaling_factor * latents.to(self.vae.dtype)).sample
+        decoded = decoded if network_dtype is None else decoded.float()  # 8 bits of a pixel want more than bfloat16
         images = (decoded / 2 + 0.5).clamp(0, 1).float()
         if broken := int((~torch.isfinite(images)).flatten(1).any(1).sum()):
             raise FloatingPointError(
@@ -577,6 +627,21 @@ class DifficultyGuidedPipeline(DiTPipeline):
             margins = mean_margin(guide, images) if pictures is None else picture_margin(guide, pictures)
             difficulties = torch.sigmoid(-margins).cpu()
         return {"pil": pictures, "np": array, "pt": images}[output_type], difficulties
+
+
+def _interval_steps(interval: tuple[float, float], num_steps: int) -> range:
+    """Steps of classifier-free guidance, ``[start, stop)`` in fractions of all."""
+    try:
+        start, stop = interval
+        steps = range(int(start * num_steps), int(stop * num_steps)) if 0 <= start < stop <= 1 else range(0)
+    except (TypeError, ValueError):
+        steps = range(0)
+    if not steps:
+        raise ValueError(
+            f"guidance_interval {interval} holds none of {num_steps} steps; give (start, stop) as fractions of them, "
+            "0 <= start < stop <= 1, or guidance_scale=1 for no classifier-free guidance"
+        )
+    return steps
 
 
 def _flattened(labels: Any) -> list[Any]:

@@ -1,11 +1,15 @@
 """Options for speed: they change how images are computed, not which; one that does nothing says so."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from tiny import tiny_pipeline
 
-from dag_diffusion import PoolConfig, TargetDistribution, fill_pool
+from dag_diffusion import PoolConfig, TargetDistribution, fill_pool, score_pool
+from dag_diffusion.generation.precision import agreed_precision
 from dag_diffusion.loading import in_precision, speed_up
 
 CONFIG = PoolConfig(images_per_class=3, num_inference_steps=4, target=TargetDistribution.constant(0.5))
@@ -73,3 +77,88 @@ def test_half_precision_steers_and_is_recorded(tmp_path, pipeline):
     assert np.isfinite(pool.difficulties).all()
     with pytest.raises(ValueError, match="dtype was 'bfloat16' and is now 'float32'"):
         fill_pool(tiny_pipeline(), tmp_path / "pool", CONFIG, resume=True)
+
+
+@pytest.fixture
+def bfloat16_here(monkeypatch):
+    """A function that says whether this processor has bfloat16."""
+    return lambda has: monkeypatch.setattr("dag_diffusion.generation.precision.has_bfloat16", lambda device: has)
+
+
+def dtypes_of(pipeline):
+    """Where the precisions of what each network gives and the scheduler gets are noted from now on."""
+    seen, step = {}, pipeline.scheduler.step
+    for name, part in (("transformer", pipeline.transformer), ("vae", pipeline.vae.decoder)):
+        seen[name] = noted = set()
+        part.register_forward_hook(lambda _, __, out, noted=noted: noted.add(out[0].dtype))
+    seen["scheduler"] = noted = set()
+
+    def watched(output, timestep, latents, **options):
+        noted.update({output.dtype, latents.dtype})
+        return step(output, timestep, latents, **options)
+
+    pipeline.scheduler.step = watched
+    return seen
+
+
+@pytest.mark.parametrize(("has", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_networks_alone_compute_in_what_the_processor_has(tmp_path, pipeline, bfloat16_here, has, expected):
+    bfloat16_here(has)
+    seen = dtypes_of(pipeline)
+    pool = fill_pool(pipeline, tmp_path / "pool", CONFIG)
+    assert seen == {"transformer": {expected}, "vae": {expected}, "scheduler": {torch.float32}}
+    assert pool.provenance["settings"]["precision"] == str(expected).removeprefix("torch.")
+    assert pool.provenance["dtype"] == "float32"  # of the weights
+
+
+def test_difficulty_of_a_bfloat16_pool_is_that_of_its_files_in_float32(tmp_path, pipeline):
+    pool = fill_pool(pipeline, tmp_path / "pool", replace(CONFIG, precision="bfloat16"))
+    assert np.allclose(score_pool(pool, pipeline.classifier).difficulties, pool.difficulties, atol=1e-6)
+
+
+def test_float32_pool_has_the_bits_of_the_pipeline(tmp_path, pipeline, bfloat16_here):
+    bfloat16_here(True)
+    pool = fill_pool(pipeline, tmp_path / "pool", replace(CONFIG, precision="float32"))
+    rows = pool.rows
+    again = pipeline(
+        [row["label"] for row in rows],
+        [row["target_difficulty"] for row in rows],
+        num_inference_steps=4,
+        generator=[torch.Generator().manual_seed(row["seed"]) for row in rows],
+    )
+    assert all(np.array_equal(image, pool.open(index)) for index, image in enumerate(again.images))
+
+
+@pytest.mark.parametrize("begun", ["float32", "bfloat16", None])
+def test_pool_goes_on_in_the_precision_that_it_was_begun_in(tmp_path, pipeline, bfloat16_here, begun):
+    pool = fill_pool(pipeline, tmp_path / "pool", replace(CONFIG, precision=begun or "float32"))
+    if begun is None:  # of a version that drew in float32 and did not say so
+        record = dict(pool.provenance)
+        record["settings"] = {
+            k: v for k, v in record["settings"].items() if k not in ("precision", "guidance_interval")
+        }
+        (tmp_path / "pool" / "pool.json").write_text(json.dumps(record))
+    bfloat16_here(begun != "bfloat16")
+    pixels, missing = np.asarray(pool.open(0)), tmp_path / "pool" / pool.rows[0]["file_name"]
+    missing.unlink()
+    again = fill_pool(pipeline, tmp_path / "pool", CONFIG, resume=True)
+    assert np.array_equal(again.open(0), pixels)
+    other = "float32" if begun == "bfloat16" else "bfloat16"
+    with pytest.raises(ValueError, match=f"precision was '{begun or 'float32'}' and is now '{other}'"):
+        fill_pool(pipeline, tmp_path / "pool", replace(CONFIG, precision=other), resume=True)
+
+
+def test_first_process_decides_for_those_with_other_processors(tmp_path, pipeline, bfloat16_here, monkeypatch):
+    bfloat16_here(False)
+    monkeypatch.setattr("dag_diffusion.generation.precision.gather", lambda own: ["bfloat16", own])
+    assert agreed_precision("auto", pipeline) == "bfloat16"
+    assert agreed_precision("float32", pipeline) == "float32"  # which fill_pool compares with the others
+
+
+def test_weights_that_are_too_coarse_for_a_precision_are_refused(tmp_path, pipeline):
+    in_precision(pipeline, torch.bfloat16)
+    with pytest.raises(ValueError, match=r"weights are bfloat16.*dtype='float32'"):
+        fill_pool(pipeline, tmp_path / "pool", replace(CONFIG, precision="float32"))
+    with pytest.raises(ValueError, match="no precision 'int8'"):
+        replace(CONFIG, precision="int8")
+    assert not (tmp_path / "pool").exists()

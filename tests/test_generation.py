@@ -379,8 +379,10 @@ def test_row_cut_off_within_a_letter_is_drawn_again(tmp_path):
 
 
 def test_processes_of_other_settings_do_not_fill_one_pool(tmp_path, pipeline, monkeypatch):
-    other = {"settings": {"seed": 8}, "batch_size": 50}
-    monkeypatch.setattr("dag_diffusion.generation.filling.gather", lambda value: [value, value | other])
+    def gather(value):
+        return [value, value | {"settings": {"seed": 8}, "batch_size": 50} if isinstance(value, dict) else value]
+
+    monkeypatch.setattr("dag_diffusion.generation.filling.gather", gather)
     with pytest.raises(ValueError, match="process 1 was started with other settings"):
         fill_pool(pipeline, tmp_path / "pool", SMALL)
     assert not (tmp_path / "pool").exists()

@@ -435,6 +435,28 @@ def test_components_are_left_as_they_were(pipeline):
         assert not module.training
 
 
+def test_classifier_free_guidance_costs_nothing_outside_of_its_interval(pipeline):
+    rows = []
+    pipeline.transformer.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    draw(pipeline, guidance_scale=3.0, guidance_interval=(0.25, 0.75))
+    assert rows == [2, 4, 4, 2]
+
+
+def test_interval_of_all_steps_is_plain_classifier_free_guidance(pipeline):
+    whole = draw(pipeline, guidance_scale=3.0, guidance_interval=(0.0, 1.0)).images
+    part = draw(pipeline, guidance_scale=3.0, guidance_interval=(0.5, 1.0)).images
+    assert np.array_equal(whole, draw(pipeline, guidance_scale=3.0).images)
+    assert not np.array_equal(whole, part)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_networks_in_half_precision_draw_nearly_the_same_and_leave_the_weights(pipeline, dtype):
+    options = {"guidance_scale": 2.0, "target_difficulty": 0.5}
+    full, half = (draw(pipeline, **options, network_dtype=kind).images for kind in (None, dtype))
+    assert 0 < np.abs(full - half).mean() < 0.02
+    assert np.array_equal(full, draw(pipeline, **options, network_dtype=torch.float32).images)
+
+
 def test_half_precision_stays_finite():
     pipeline = tiny_pipeline().to(torch.bfloat16)
     output = draw(pipeline, target_difficulty=[0.1, 0.9])
@@ -472,6 +494,9 @@ def test_flat_classifier_gives_finite_images():
         ({"latents": torch.zeros(1, 4, 8, 8)}, r"need \(2, 4, 8, 8\)"),
         ({"callback_on_step_end_tensor_inputs": ["prompt_embeds"]}, "prompt_embeds"),
         ({"target_difficulty": 0.5, "difficulty_guidance_scale": 0.0}, "positive, finite scale"),
+        ({"guidance_interval": (0.5, 0.5)}, "guidance_interval"),
+        ({"guidance_interval": (0.1, 0.2)}, f"none of {STEPS} steps"),
+        ({"guidance_interval": 0.5}, "guidance_interval"),
         ({"modes": torch.zeros(1, 4, 8, 8)}, r"one each, \(2, 4, 8, 8\)"),
     ],
 )

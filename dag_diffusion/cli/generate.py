@@ -73,6 +73,10 @@ def generate(
         Values,
         Fields("guidance.mode_guidance:ModeGuidance", {"scale": "mode_scale", "proportional": "modes_by_size"}, MODES),
     ],
+    guidance_interval: Annotated[
+        str,
+        Option(help="START,STOP of classifier-free guidance as fractions of the steps; those outside cost half"),
+    ] = "0,1",
     mode_window: Annotated[
         str | None,
         Option(help="mgd3, igd or lgd, as published; default: the first half of the steps", rich_help_panel=MODES),
@@ -160,6 +164,8 @@ def generate(
             **config,
             difficulty_guidance=parse_guidance(guidance or [], **steering),
             mode_guidance=ModeGuidance(**mode_guidance, **mode_window_named(mode_window)),
+            guidance_interval=parse_interval(guidance_interval),
+            precision="float32" if precision == "float32" else "auto",
         )
         loaded = load_pipeline(
             pipeline, classifier=classifier, probe=probe, device=device, dtype=precision, trust_bin=trust_bin
@@ -238,6 +244,21 @@ def parse_guidance(settings: Sequence[str], **values: float) -> "GuidanceConfig"
             kind = known[name].type.__name__
             raise ValueError(f"--guidance {name} needs a value of type {kind}, but got {text!r}") from error
     return GuidanceConfig(**(values | given))
+
+
+def parse_interval(text: str) -> tuple[float, float]:
+    """``(start, stop)`` of a text such as ``0.2,0.8``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        start, stop = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(
+            f"--guidance-interval is {text!r}; write START,STOP as fractions of the steps, such as 0.2,0.8"
+        ) from error
+    return start, stop
 
 
 def mode_window_named(name: str | None) -> Values:

@@ -54,7 +54,7 @@ PipelinePrecision = Annotated[
     str | None,
     Option(
         "--precision",
-        help="float32, bfloat16 or float16; default: as the pipeline was saved",
+        help="float32, bfloat16 or float16; default: weights as saved, pools drawn in bfloat16 if the processor has it",
         rich_help_panel=SPEED,
     ),
 ]

@@ -31,6 +31,7 @@ from dag_diffusion.processes import StoppedError, fail_together, gather, stop_si
 from dag_diffusion.progress import Progress
 
 from .plan import ImageJob, PoolConfig, plan
+from .precision import agreed_precision, network_dtype
 from .provenance import provenance_of
 from .tracking import run_log
 from .work_queue import (
@@ -89,13 +90,16 @@ def fill_pool(
     Raises:
         FileExistsError: the folder holds something else, or a pool while neither ``resume`` nor ``overwrite`` is given,
             or another run works on it.
-        ValueError: the settings of a resumed pool differ (the message says which), or bad settings.
+        ValueError: the settings of a resumed pool differ (the message says which), or bad settings, such as a
+            precision that the pipeline's weights are too coarse for.
         StoppedError: SIGTERM came; the batch that was being drawn is finished.
         FailedElsewhereError: another process failed, which raises why.
     """
     folder, state = Path(folder), this_process()
+    config = config or PoolConfig()
+    precision = agreed_precision(config.precision, pipeline, folder if resume else None)
     with fail_together():
-        config = (config or PoolConfig()).with_target(pipeline.class_names)
+        config = replace(config, precision=precision).with_target(pipeline.class_names)
         jobs = plan(config, pipeline.class_names, folders_begun(folder, pipeline.class_names) if resume else None)
         config = _checked(pipeline, config, jobs, extra_guides, batch_size)
         record = provenance_of(pipeline, config, source=source, extra_guides=extra_guides)
@@ -112,9 +116,11 @@ def fill_pool(
         with fail_together():
             if state.is_main_process:
                 done, run = take_stock(folder, jobs, pipeline.image_size)
-                log.info("%d of %d images are there; %s", done, len(jobs), _circumstances(pipeline, batch_size))
+                circumstances = _circumstances(pipeline, config.precision, batch_size)
+                log.info("%d of %d images are there; %s", done, len(jobs), circumstances)
         run = folder / ROWS / gather(run and run.name)[0]
-        draw = partial(_draw, partial(pipeline, extra_guides=tuple(extra_guides)), config)
+        alike = {"extra_guides": tuple(extra_guides), "network_dtype": network_dtype(config.precision, pipeline)}
+        draw = partial(_draw, partial(pipeline, **alike), config)
         _fill(run, jobs, draw, batch_size, asked, progress if state.is_main_process else None, log)
     return read_pool(folder)
 
@@ -151,17 +157,18 @@ def _checked(
         extra_guides=extra_guides,
         modes=None if config.modes is None else config.modes.centres[:1].expand(len(labels), -1, -1, -1),
         mode_guidance=config.mode_guidance,
+        guidance_interval=config.guidance_interval,
     )
     return replace(config, num_inference_steps=call.num_steps, guidance_scale=call.guidance_scale)
 
 
-def _circumstances(pipeline: DifficultyGuidedPipeline, batch_size: int) -> str:
+def _circumstances(pipeline: DifficultyGuidedPipeline, precision: str, batch_size: int) -> str:
     """What a pool's speed and last bits depend on and its settings do not tell."""
     device = pipeline.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return (
         f"{this_process().num_processes} process(es) on {device.type} ({name}), {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}, batch size {batch_size}"
+        f"{precision}, torch {torch.__version__}, batch size {batch_size}"
     )
 
 
@@ -252,6 +259,7 @@ def _draw(
         difficulty_guidance=config.difficulty_guidance,
         modes=None if config.modes is None else config.modes.centres[[job.mode for job in jobs]],
         mode_guidance=config.mode_guidance,
+        guidance_interval=config.guidance_interval,
     )
     measured = [None] * len(jobs) if output.difficulties is None else output.difficulties.tolist()
     return list(zip(jobs, output.images, measured, strict=True))

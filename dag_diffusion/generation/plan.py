@@ -20,6 +20,8 @@ from dag_diffusion.sampling.targets import Target, TargetDistribution
 
 from .modes import Modes, allot, match_modes
 
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig:
@@ -33,6 +35,11 @@ class PoolConfig:
         seed: random seed of the pool.
         num_inference_steps: denoising steps; default: the pipeline's own.
         guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
+        guidance_interval: ``(start, stop)`` of classifier-free guidance as fractions of the steps; those outside cost
+            half.
+        precision: what transformer, VAE and probe compute in, one of ``PRECISIONS``, if their weights are float32:
+            ``auto`` is bfloat16 on a processor that has it, and in a pool to go on with what that was begun in.
+            Latents, scheduler and measured difficulties are float32 in any case.
         difficulty_guidance: scale, window and trust region of the steering.
         modes: clusters of real images that each class's images are drawn to in turn.  If modes and images both have
             difficulties, the images with the hardest targets are drawn to the hardest modes.
@@ -45,6 +52,8 @@ class PoolConfig:
     seed: int = 0
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    precision: str = "auto"
     difficulty_guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     modes: Modes | None = None
     mode_guidance: ModeGuidance = field(default_factory=ModeGuidance)
@@ -56,6 +65,8 @@ class PoolConfig:
             raise ValueError(f"the seed of a pool is {self.seed}, but must not be negative; give 0 or a larger number")
         if self.images_per_class < 1:
             raise ValueError(f"a pool of {self.images_per_class} images per class is empty; ask for at least 1")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"a pool has no precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
 
     def with_target(self, class_names: Mapping[int, str]) -> "PoolConfig":
         """The configuration with its target as a ``TargetDistribution`` for the classes that are drawn."""

@@ -65,11 +65,20 @@ def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder
     """
     keys = ("pipeline", "guide", *PARTS, "dtype", "scheduler", "settings", "classes")
     before, after = ({k: json.loads(json.dumps(recorded(p.get(k)))) for k in keys} for p in (old, new))
+    if isinstance(before["settings"], dict):  # of a pool from before these were recorded
+        before["settings"] = {"precision": precision_of(old), "guidance_interval": [0.0, 1.0]} | before["settings"]
     differing = list(differences(before, after))
     if differing:
         raise ValueError(
             f"{folder} was begun with other settings: {'; '.join(differing[:5])}; give the same ones, or another folder"
         )
+
+
+def precision_of(record: Mapping[str, Any]) -> str:
+    """What the networks of a pool compute in, by its record; once that was always what their weights were in."""
+    settings = record.get("settings")
+    own = settings.get("precision") if isinstance(settings, dict) else None
+    return str(own or record.get("dtype") or "float32")
 
 
 def _models_of(pipeline: DifficultyGuidedPipeline) -> dict[str, nn.Module | None]:

@@ -52,9 +52,12 @@ def _generate(record: GenerationRecord) -> Iterator[Any]:
     yield from _modes(settings)
     for name in (one[0] for one in record.get("extra_guides") or []):
         yield from ("--extra-guide", name)
-    if record.get("dtype") not in (None, "float32"):
-        yield from ("--precision", record["dtype"])
+    if (start_stop := settings.get("guidance_interval", [0.0, 1.0])) != [0.0, 1.0]:
+        yield from ("--guidance-interval", ",".join(map(str, start_stop)))
     yield from ("--seed", settings.get("seed"))
+    dtype, networks = record.get("dtype", "float32"), settings.get("precision", "float32")
+    if dtype != "float32" or networks == "float32":  # bfloat16 on float32 weights is what the processor decides
+        yield from ("--precision", dtype)
 
 
 def _guidance(given: Record, *, steered: bool) -> Iterator[Any]:
