@@ -21,6 +21,7 @@ from torch import nn
 from dag_diffusion.classifiers.image_classifiers import picture_margin
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.generation.plan import image_seed
+from dag_diffusion.generation.precision import agreed_precision, network_dtype
 from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.reporting.figures import PALETTE
 from dag_diffusion.reporting.thumbnails import data_uri
@@ -71,6 +72,7 @@ def build_app(
     evaluator: nn.Module | None = None,
     guidance_scale: float | None = None,
     num_inference_steps: int | None = None,
+    precision: str = "auto",
 ) -> Any:
     """The page as ``gradio.Blocks``; ``launch`` starts it.
 
@@ -79,6 +81,7 @@ def build_app(
         evaluator: measures beside the guide.
         guidance_scale: of classifier-free guidance, where its slider stands at first; None: the pipeline's own.
         num_inference_steps: of every image; None: the pipeline's own.
+        precision: as of ``PoolConfig``.
 
     Raises:
         ValueError: gradio is missing, the pipeline has no classifier, or the evaluator lacks a class.
@@ -93,7 +96,7 @@ def build_app(
         guidance_scale = pipeline.default_guidance_scale
     if num_inference_steps is None:
         num_inference_steps = pipeline.default_num_inference_steps
-    respond = _responder(pipeline, evaluator, num_inference_steps)
+    respond = _responder(pipeline, evaluator, num_inference_steps, precision)
     with gradio.Blocks(title="dag-diffusion", fill_width=True) as page:
         gradio.Markdown(INTRODUCTION.format(evaluator="." if evaluator is None else MEASURED_TOO))
         with gradio.Row():
@@ -132,10 +135,12 @@ def _settled(control: Any) -> Any:
     return control.release if hasattr(control, "release") else control.change
 
 
-def _responder(pipeline: Any, evaluator: nn.Module | None, steps: int) -> Callable[..., Iterator[tuple]]:
+def _responder(
+    pipeline: Any, evaluator: nn.Module | None, steps: int, precision: str
+) -> Callable[..., Iterator[tuple]]:
     """What answers a look: first the unguided images, drawn once for all difficulties, then the steered ones."""
     gradio, names = require_gradio(), distinct_names(pipeline.class_names)
-    options: dict[str, Any] = {"evaluator": evaluator, "num_inference_steps": steps}
+    options: dict[str, Any] = {"evaluator": evaluator, "num_inference_steps": steps, "precision": precision}
 
     @lru_cache(maxsize=64)
     def unguided(label: int, guidance_scale: float, count: int, seed: int) -> str:
@@ -235,6 +240,7 @@ def draw(
     num_inference_steps: int | None = None,
     seed: int = 0,
     count: int = 4,
+    precision: str = "auto",
     progress: Progress | None = None,
 ) -> Drawn:
     """``count`` images of one class, the first ones of a pool with this seed.
@@ -244,6 +250,7 @@ def draw(
         target: difficulty in [0, 1]; None draws without difficulty guidance.
         evaluator: another classifier that knows the class by name.
         guidance_scale, num_inference_steps: as of the pipeline.
+        precision: as of ``PoolConfig``.
         progress: called with stage, done and total.
 
     Raises:
@@ -265,6 +272,7 @@ def draw(
         num_inference_steps=num_inference_steps,
         generator=[torch.Generator().manual_seed(image_seed(seed, label, index)) for index in range(count)],
         callback_on_step_end=count_step,
+        network_dtype=network_dtype(agreed_precision(precision, pipeline), pipeline),
     )
     measured = None if evaluator is None else difficulties_by(evaluator, pipeline, output.images, label)
     return Drawn(output.images, output.difficulties.tolist(), measured)

@@ -81,7 +81,8 @@ def serve(
     loaded = load_pipeline(pipeline, classifier=classifier, device=device, dtype=precision, trust_bin=trust_bin)
     scorer = evaluator or (embedded.EVALUATOR if pipeline is None else None)
     measuring = None if scorer is None else load_guide(scorer, device=device, dtype=precision)
-    page = build_app(loaded, evaluator=measuring, **config)
+    drawn_in = "float32" if precision == "float32" else "auto"
+    page = build_app(loaded, evaluator=measuring, precision=drawn_in, **config)
     print(f"app: {launch(page, host=host, port=port, share=share)} (Ctrl+C stops it)", flush=True)
     page.block_thread()
 
