@@ -17,6 +17,7 @@ from dag_diffusion.guidance.difficulty_guidance import (
     warn_of_trouble,
     within_trust_region,
 )
+from dag_diffusion.guidance.guided_step import Steering
 
 difficulties = st.floats(0.001, 0.999)
 FREE = GuidanceConfig(max_norm=1e6)  # a trust region that never binds
@@ -69,6 +70,21 @@ def test_one_broken_sample_does_not_spoil_its_neighbours_and_is_told(caplog):
     assert shift.delta[0].any()
     assert not shift.delta[1].any()
     assert "not finite for 1 of 2 images" in caplog.text
+
+
+def test_steering_asks_for_deterministic_convolutions_and_leaves_the_rest_as_it_was(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    seen = []
+
+    def margin_of(clean):
+        seen.append(torch.backends.cudnn.deterministic)
+        return clean.sum(1)
+
+    targets, config = torch.tensor([0.5, 0.5]), GuidanceConfig()
+    steering = Steering(config=config, targets=targets, num_steps=4, decoded=margin_of, draw=torch.randn)
+    steering.shift(torch.ones(2, 3), torch.tensor(0.5), 1, None)
+    assert seen == [True]
+    assert not torch.backends.cudnn.deterministic
 
 
 @given(st.floats(0.01, 1), st.sampled_from(["epsilon", "v_prediction", "sample"]))

@@ -8,7 +8,8 @@
 ``delta`` is difficulty guidance, the pull to a mode is mode guidance; a run may have either, both or none.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -79,6 +80,17 @@ def guided_step(
     return GuidedStep(z, x0, torch.as_tensor(a_t))
 
 
+@contextmanager
+def _deterministic_convolutions() -> Iterator[None]:
+    """On a GPU the fastest gradient of a convolution adds up in another order each time, and so would the images."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
+
+
 @dataclass(kw_only=True, eq=False)
 class Steering:
     """What the images of one run are steered by toward their target difficulties.
@@ -112,7 +124,8 @@ class Steering:
         if self.config.smoothing or self.config.samples > 1:
             deviation = self.config.smoothing * (1 - alpha).sqrt()
             margin_of = smoothed(margin_of, deviation, self.config.samples, self.draw)
-        found = difficulty_shift(clean, margin_of, self.targets, self.config, class_direction=by_class)
+        with _deterministic_convolutions():
+            found = difficulty_shift(clean, margin_of, self.targets, self.config, class_direction=by_class)
         self._broken.append(found.broken)
         if not probed:
             self._flat.append(found.flat)
