@@ -5,8 +5,8 @@
     python benchmarks/scoring.py resnet50 --rounds 2 --more          # two rounds more in the same record
 
 lite0 and resnet50: 500 x 375 JPEGs, crops of scikit-image's photographs, with EfficientNet-Lite0 and with a ResNet-50
-of random weights.  Each round is a new process that runs the plain loop first, as a script does, and then scores for the
-first time, as the command line does; its seconds hold the freezing of the network, which is told apart, so that the
+of random weights.  Each round is a new process that runs the plain loop first, as a script does, and then scores for
+the first time, as the command line does; its seconds hold the freezing of the network, which is told apart, so that the
 gain at 3,000 photographs is computed from both.  embedded: the embedded reference images and guide, where both ways
 take turns in one process.  processes: one process of one thread against two, after loading; with Lite0.
 
@@ -80,7 +80,7 @@ def main() -> None:
             results[title] = MEASURED[what](folder, options.images, options.rounds, earlier)
             shown = ((key, value) for key, value in results[title].items() if not isinstance(value, list | dict))
             print(f"{title}: {', '.join(f'{key} {value:.4g}' for key, value in shown)}", flush=True)
-    record("scoring", {"results": results})
+    record("scoring", {"command": "python benchmarks/scoring.py", "results": results})
 
 
 def against_plain_loop(name: str, folder: Path, images: int, rounds: int, earlier: list[dict]) -> dict:
@@ -108,7 +108,7 @@ def against_plain_loop(name: str, folder: Path, images: int, rounds: int, earlie
 def first_time(classifier: str, pool: str) -> dict[str, float]:
     """Seconds of a plain loop and of a first and a second recorded run, in this process, after loading."""
     images, network, seconds = read_pool(pool), load_classifier(classifier), []
-    scoring.FROZEN_FROM = 0  # as for thousands of images
+    scoring.FROZEN_FROM = 1  # as for thousands of images
     scoring.frozen = lambda *given: timed(seconds, lambda: frozen(*given))
     times: dict[str, list[float]] = {"plain loop": [], "first record": [], "second record": []}
     plain = timed(times["plain loop"], lambda: one_by_one(images, network))

@@ -410,7 +410,7 @@ def scoring() -> str:
     rows = []
     for what, one in load("scoring")["results"].items():
         if "ratio" in one:
-            continue
+            continue  # of processes; the page says it in words
         speeds = [one[f"{kind}, images/s"] for kind in ("plain loop", "first record", "second record")]
         rows.append(
             [what, *(f"{speed:,.0f}" for speed in speeds), f"{one['gain']:.2f}", f"{one['largest difference']:.2g}"]

@@ -38,7 +38,7 @@ OnError = Literal["raise", "skip"]  # at a file that is no readable image
 AHEAD = 2  # batches that are read before they are needed; more would only take memory
 LARGE = 16_000_000  # pixels from which on images are decoded one at a time, so that memory does not grow with threads
 ONE_LARGE_AT_A_TIME = threading.Lock()
-FROZEN_FROM = 400 * 224**2  # pixels to score from which on freezing a network pays for its one or two seconds
+FROZEN_FROM = 200 * 224**2  # pixels to score from which on freezing a network pays for its second
 Item = TypeVar("Item")
 Given = TypeVar("Given")
 AnyPreprocessing = Preprocessing | ModelTransform
@@ -261,7 +261,7 @@ def scored_batches(
 
         if _on_cpu(scorers):
             each = lambda batch: scored([(index, fitted(index)) for index in batch])  # noqa: E731
-            yield from in_threads(each, batches_of(indices, size), torch.get_num_threads(), ahead=AHEAD)
+            yield from in_threads(each, batches_of(indices, size), torch.get_num_threads())
         else:
             yield from map(scored, read_ahead(fitted, indices, size))
 
@@ -297,8 +297,8 @@ def batches_of(indices: Iterable[int], size: int) -> Iterator[list[int]]:
         yield batch
 
 
-def in_threads(work: Callable[[Given], Item], parts: Iterable[Given], threads: int, *, ahead: int) -> Iterator[Item]:
-    """``work(part)`` of each part in order, done by threads, ``ahead`` parts more than there are threads at most."""
+def in_threads(work: Callable[[Given], Item], parts: Iterable[Given], threads: int) -> Iterator[Item]:
+    """``work(part)`` of each part in order, done by threads; only one part waits, so that others may take the last."""
     waiting: deque[Future[Item]] = deque()
     # one torch thread in each, since teams of them on every core would slow each other down
     before = torch.get_num_threads()
@@ -306,7 +306,7 @@ def in_threads(work: Callable[[Given], Item], parts: Iterable[Given], threads: i
     try:
         for part in parts:
             waiting.append(pool.submit(work, part))
-            if len(waiting) >= threads + ahead:
+            if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
