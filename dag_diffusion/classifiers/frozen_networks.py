@@ -2,8 +2,8 @@
 
     network(images) -> traced once on noise -> constants folded, layouts chosen -> the same logits within rounding
 
-It is as fast as ``torch.compile`` makes it, after one or two seconds instead of half a minute and without a compiler of
-C++, and it runs in many threads at once, since it holds no lock of Python.
+It takes a second where ``torch.compile`` takes half a minute and a compiler of C++.  It runs in many threads at once,
+since it holds no lock of Python.
 """
 
 import logging
