@@ -15,13 +15,14 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
 
 logger = logging.getLogger(__name__)
+Item = TypeVar("Item")
 MEETING_SECONDS = 20.0  # after which a process says for whom it waits
 SHUTDOWN_SECONDS = 600  # a batch may take so long after a SIGTERM to the launcher; torchrun's own 30 s are too short
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGHUP}
@@ -110,6 +111,9 @@ def fail_together() -> Iterator[None]:
     Raises:
         FailedElsewhereError: in all but the first of the processes that failed, which raises its own error.
     """
+    if not is_started():
+        yield
+        return
     state = this_process()
     failure: Exception | None = None
     try:
@@ -133,14 +137,23 @@ def gather(value: Any) -> list[Any]:
     Raises:
         FailedElsewhereError: one is gone.
     """
+    if not is_started():
+        return [value]
     from accelerate.utils import gather_object
 
-    if this_process().num_processes == 1:
-        return [value]
+    this_process()
     try:
         return gather_object([value])
     except RuntimeError as gone:
         raise FailedElsewhereError("another process is gone, so that this one ends too") from gone
+
+
+def share_of_this_process(work: Sequence[Item]) -> Sequence[Item]:
+    """Every n-th piece of work, of n processes, so that each does its part and all of it is done."""
+    if not is_started():
+        return work
+    state = this_process()
+    return work[state.process_index :: state.num_processes]
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from dag_diffusion.evaluation.soft_labels import write_soft_labels
 from dag_diffusion.evaluation.training import train
 from dag_diffusion.evaluation.trials import accuracy, evaluate
 
-SHORT = Protocol("short", epochs=8, batch_size=6, learning_rate=0.05)
+SHORT = Protocol("short", epochs=8, batch_size=6, learning_rate=0.05, precision="float32")
 
 
 def run(sets, **options):
@@ -200,7 +200,7 @@ class TestEvaluate:
 
     def test_headline_is_the_last_epoch_and_the_best_look_stands_beside_it(self, monkeypatch):
         seen = iter([0.25, 0.75, 0.5])
-        monkeypatch.setattr("dag_diffusion.evaluation.trials.accuracy", lambda *arguments: next(seen))
+        monkeypatch.setattr("dag_diffusion.evaluation.trials.accuracy", lambda *arguments, **options: next(seen))
         result = run({"good": draw(0)}, protocol=Protocol("short", epochs=3, batch_size=6), track_best=True, seeds=[0])[
             0
         ]

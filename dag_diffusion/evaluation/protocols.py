@@ -12,11 +12,15 @@ but it was chosen on those very subsets; other data and sizes are untested.
 """
 
 import math
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import pairwise
 
+import torch
+
+from dag_diffusion.processor import has_bfloat16
+
 SCHEDULES = ("steps", "cosine")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Protocol:
         color_jitter: strength of random brightness, contrast and saturation, in [0, 1]; three channels only; 0: none.
         lighting: deviation of random noise along the main colours of natural images; three channels only; 0: none.
         cutmix: both parameters of the Beta law of the area that a batch keeps when boxes are exchanged; 0: none.
-        precision: ``float32``, or ``bfloat16`` (autocast), faster only on hardware that computes in it.
+        precision: of convolutions and linear layers; weights and losses are float32.  ``auto`` is bfloat16 on CPUs with
+            instructions for it, faster and as accurate within the noise (docs/results/speed), and float32 elsewhere.
     """
 
     name: str
@@ -54,7 +59,7 @@ class Protocol:
     color_jitter: float = 0.0
     lighting: float = 0.0
     cutmix: float = 0.0
-    precision: str = "float32"
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         for field, holds, expected in self._rules():
@@ -92,6 +97,16 @@ class Protocol:
         if isinstance(self.epochs, int):
             return self.epochs
         return next(epochs for most, epochs in self.epochs if most is None or ipc <= most)
+
+    def on(self, device: str | torch.device) -> "Protocol":
+        """The same with ``float32`` or ``bfloat16`` in the place of ``auto``, as the device computes fast.
+
+        On a GPU small networks wait for kernels to start, not for multiplications, so that it keeps float32.
+        """
+        if self.precision != "auto":
+            return self
+        fast = torch.device(device).type == "cpu" and has_bfloat16(device)
+        return replace(self, precision="bfloat16" if fast else "float32")
 
     def rate_factor(self, progress: float) -> float:
         """What multiplies the learning rate when the fraction ``progress`` of the training, in [0, 1], is over."""

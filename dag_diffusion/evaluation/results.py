@@ -18,6 +18,7 @@ class Result:
         epochs: of the training, None in records that do not say.
         best: the largest accuracy of all looks at the test set while training, None without such looks.  The test set
             chose that epoch, so it is too high, and the higher the more looks.
+        precision: in which the network computed, ``float32`` or ``bfloat16``.
     """
 
     set: str
@@ -32,11 +33,12 @@ class Result:
     test: str = ""
     epochs: int | None = None
     best: float | None = None
+    precision: str = "float32"
 
     @property
-    def identity(self) -> tuple[str, str, str, str, str, int]:
+    def identity(self) -> tuple[str, str, str, str, str, str, int]:
         """What no two trainings of one evaluation share."""
-        return self.set, self.network, self.protocol, self.labels, self.test, self.seed
+        return self.set, self.network, self.protocol, self.precision, self.labels, self.test, self.seed
 
 
 def results_of(rows: Iterable[Mapping[str, Any]]) -> list[Result]:

@@ -8,6 +8,7 @@ A protocol says how long and how fast, see ``protocols``.  Labels are hard, or a
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .augmentations import Normalisation, cropped, cutmixed, flipped, recoloured, shifted
+from .compilation import Forward, computing_in, plain
 from .protocols import Protocol
 
 MOST_LOOKS = 100  # at the test set while training, as the field has it
@@ -34,6 +36,7 @@ def train(
     seed: int,
     epochs: int | None = None,
     normalisation: Normalisation | None = None,
+    forward: Forward = plain,
     track_best: Callable[[int, nn.Module], None] | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> nn.Module:
@@ -47,6 +50,7 @@ def train(
         epochs: None: the protocol's for so many images per class, counting the classes that occur (for probabilities,
             as the likeliest of an image), so that sets of soft labels had better say it.
         normalisation: how the images were normalised, see ``evaluation.normalise``; only colours depend on it.
+        forward: how the network's logits are computed, see ``compilation``.
         track_best: called with the number of epochs done and the network, in evaluation mode, about ``MOST_LOOKS``
             times and after the last epoch; what it does changes no random draw.
         progress: called after each epoch with the number of epochs done and their last mean loss.
@@ -56,6 +60,7 @@ def train(
         FloatingPointError: the loss is no longer finite.
     """
     _check_data(images, labels)
+    protocol = protocol.on(images.device)
     epochs = protocol.epochs_for(_images_per_class(labels)) if epochs is None else _at_least_one(epochs)
     generator = torch.Generator().manual_seed(seed)
     normalisation = normalisation or Normalisation()
@@ -70,7 +75,7 @@ def train(
         # the same draws in the same order whatever the images, so that seeds pair sets of equal size
         for batch in torch.randperm(len(images), generator=generator).to(images.device).split(protocol.batch_size):
             inputs = _augment(images[batch], protocol, generator, normalisation)
-            losses.append(_descend(network, optimizer, inputs, labels[batch], protocol, generator))
+            losses.append(_descend(partial(forward, network), optimizer, inputs, labels[batch], protocol, generator))
             schedule.step()
         loss = _require_finite(torch.stack(losses).mean().item(), epoch, protocol)
         if track_best is not None and (epoch % max(1, epochs // MOST_LOOKS) == 0 or epoch == epochs):
@@ -100,7 +105,7 @@ def _augment(images: Tensor, protocol: Protocol, generator: torch.Generator, nor
 
 
 def _descend(
-    network: nn.Module,
+    network: Callable[[Tensor], Tensor],
     optimizer: torch.optim.Optimizer,
     images: Tensor,
     labels: Tensor,
@@ -110,7 +115,7 @@ def _descend(
     partners, share = None, 1.0
     if protocol.cutmix > 0:
         images, partners, share = cutmixed(images, protocol.cutmix, generator)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=protocol.precision == "bfloat16"):
+    with computing_in(protocol.precision, images.device):
         logits = network(images)
     loss = F.cross_entropy(logits.float(), labels)
     if partners is not None:

@@ -8,19 +8,22 @@ difference between two sets is the images'.  ``comparisons`` pairs the results b
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypedDict, cast, get_args
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, TypedDict, cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dag_diffusion.processes import fail_together, gather, share_of_this_process
+
 from .augmentations import Normalisation
+from .compilation import Forward, computing_in, forward_for, plain
 from .labelled_images import LabelledImages, normalise, relabelled
 from .networks import build_network, seeded_network
 from .protocols import Protocol, as_protocol
 from .results import Result
-from .training import train
+from .training import MOST_LOOKS, train
 
 Source = LabelledImages | Callable[[int], LabelledImages]
 Labels = Literal["hard", "soft"]  # classes, or a teacher's probabilities
@@ -33,7 +36,15 @@ def as_labels(labels: str) -> Labels:
     return cast(Labels, labels)
 
 
-def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None = None) -> float:
+def accuracy(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    batch_size: int | None = None,
+    *,
+    forward: Forward = plain,
+    precision: str = "float32",
+) -> float:
     """Fraction of images whose largest logit is that of their label; the network is left in evaluation mode.
 
     Args:
@@ -41,12 +52,15 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor, batch_size: int
         labels: ``(n,)`` int64.
         batch_size: by default 20 on a CPU, where memory for larger activations is freed and allocated again at every
             layer (half the speed at 500), and 500 elsewhere.
+        forward: how the network's logits are computed, see ``compilation``.
+        precision: ``float32`` or ``bfloat16``, in which the network computes.
     """
     network.eval()
     device = next(network.parameters()).device
     batch_size = batch_size or (20 if device.type == "cpu" else 500)
-    with torch.inference_mode():
-        guesses = torch.cat([network(batch.to(device)).argmax(1).cpu() for batch in images.split(batch_size)])
+    with torch.inference_mode(), computing_in(precision, device):
+        batches = (batch.to(device) for batch in images.split(batch_size))
+        guesses = torch.cat([forward(network, batch).argmax(1).cpu() for batch in batches])
     return (guesses == labels.cpu()).double().mean().item()
 
 
@@ -68,6 +82,8 @@ def evaluate(
 ) -> list[Result]:
     """Train each network on each set from scratch, once for each seed, and test it after its last epoch.
 
+    Several processes, as accelerate starts them, divide the trainings among them, and each returns all results.
+
     Args:
         sets: name to images, or to a function that draws the images of one seed, as a random baseline should:
             ``labelled_images.RandomDraw``.  The field's loaders take the first files by name instead.
@@ -80,8 +96,10 @@ def evaluate(
         num_classes: logits of the network; by default one a class of ``test``, in the order of its labels.
         normalisation: the same for every set and the test images; by default to [-1, 1].
         test_name: what the results call the test images.
-        known: results of an earlier run with the same images; those trainings are not repeated.
-        on_result: called after each new training, so that nothing is lost when a long evaluation is stopped.
+        known: results of an earlier run with the same images; those trainings are not repeated, and the others are in
+            the same precision unless the protocol says which.
+        on_result: called after each new training, in the process that did it, so that nothing is lost when a long
+            evaluation is stopped.
 
     Returns:
         all sets of the first seed, each on all networks, then all of the second, and so on.
@@ -90,9 +108,11 @@ def evaluate(
         ValueError: a set has other classes or another image size than ``test``, or no soft labels where they are
             asked for, or there is no such network or protocol.
         FloatingPointError: a training diverged.
+        FailedElsewhereError: another process failed, which raises why.
     """
-    networks = [network] if isinstance(network, str) else list(network)
-    protocol, normalisation = as_protocol(protocol), normalisation or Normalisation()
+    networks, seeds = [network] if isinstance(network, str) else list(network), list(seeds)
+    known, normalisation = list(known), normalisation or Normalisation()
+    protocol = _settled(as_protocol(protocol), known, device)
     conditions = _Conditions(
         test=test,
         test_images=normalise(test.images, normalisation),
@@ -109,21 +129,40 @@ def evaluate(
     for name in networks:
         build_network(name, **conditions.shape)  # refuses a name or size now
     earlier = {result.identity: result for result in known if result.best is not None or not track_best}
-    results = []
-    for seed in seeds:
-        for name, source in ready.items():
-            given = source
-            for architecture in networks:
-                done = earlier.get((name, architecture, protocol.name, labels, test_name, seed))
-                if done is None:
-                    if callable(given):
-                        given = conditions.prepare(given(seed), name)
-                    draw = seed if callable(source) else None
-                    done = conditions.trial(given, name, network=architecture, seed=seed, draw=draw)
-                    if on_result is not None:
-                        on_result(done)
-                results.append(done)
-    return results
+
+    def identity(training: _Training) -> tuple:
+        name, architecture, seed = training
+        return name, architecture, protocol.name, protocol.precision, labels, test_name, seed
+
+    plan = [_Training(name, architecture, seed) for seed in seeds for name in ready for architecture in networks]
+    missing = [training for training in plan if identity(training) not in earlier]
+    # each process has its part of the trainings of each network, of which one may take longer than all others
+    mine = set(share_of_this_process(sorted(missing, key=lambda training: networks.index(training.network))))
+    done: dict[_Training, Result] = {}
+    with fail_together():
+        for training in (one for one in missing if one in mine):
+            done[training] = conditions.trial(ready, training, len(seeds))
+            if on_result is not None:
+                on_result(done[training])
+    done = {training: result for part in gather(done) for training, result in part.items()}
+    return [done[training] if training in done else earlier[identity(training)] for training in plan]
+
+
+class _Training(NamedTuple):
+    """One training of an evaluation."""
+
+    set: str
+    network: str
+    seed: int
+
+
+def _settled(protocol: Protocol, known: Sequence[Result], device: str | torch.device) -> Protocol:
+    """The protocol in one precision for all: that of the known results, or the one that suits all processes."""
+    before = {result.precision for result in known if result.protocol == protocol.name}
+    if protocol.precision == "auto" and len(before) == 1:
+        return replace(protocol, precision=before.pop())
+    found = set(gather(protocol.on(device).precision))
+    return replace(protocol, precision=found.pop() if len(found) == 1 else "float32")
 
 
 class _Shape(TypedDict):
@@ -147,6 +186,8 @@ class _Conditions:
     normalisation: Normalisation
     device: str | torch.device
     test_name: str
+    forwards: dict[str, Forward] = field(default_factory=dict)  # by network
+    drawn: dict[tuple[str, int], LabelledImages] = field(default_factory=dict)  # the last draw, by set and seed
 
     @property
     def shape(self) -> _Shape:
@@ -166,27 +207,30 @@ class _Conditions:
             )
         return relabelled(given, self.test.class_names, name)
 
-    def trial(self, given: LabelledImages, name: str, *, network: str, seed: int, draw: int | None) -> Result:
-        started = time.perf_counter()
-        fresh = seeded_network(network, seed=seed, **self.shape)
+    def trial(self, sets: Mapping[str, Source], training: _Training, seeds: int) -> Result:
+        """Train and test once; ``seeds`` is how often each set is trained on."""
+        started, seed = time.perf_counter(), training.seed
+        given, draw = self._images(sets, training)
+        fresh = seeded_network(training.network, seed=seed, **self.shape)
         images = normalise(given.images, self.normalisation).to(self.device)
-        targets = self._targets(given).to(self.device)
         epochs = self.protocol.epochs_for(given.per_class)
+        forward = self._forward(fresh, images, training.network, len(sets) * seeds, epochs)
         seen: list[float] = []
         trained = train(
             fresh,
             images,
-            targets,
+            self._targets(given).to(self.device),
             self.protocol,
             seed=seed,
             epochs=epochs,
             normalisation=self.normalisation,
-            track_best=(lambda epoch, learner: seen.append(self._test(learner))) if self.track_best else None,
+            forward=forward,
+            track_best=(lambda epoch, learner: seen.append(self._test(learner, forward))) if self.track_best else None,
         )
-        last = seen[-1] if seen else self._test(trained)  # the last look comes after the last epoch
+        last = seen[-1] if seen else self._test(trained, forward)  # the last look comes after the last epoch
         return Result(
-            set=name,
-            network=network,
+            set=training.set,
+            network=training.network,
             protocol=self.protocol.name,
             seed=seed,
             images_per_class=given.per_class,
@@ -197,7 +241,31 @@ class _Conditions:
             test=self.test_name,
             epochs=epochs,
             best=max(seen) if seen else None,
+            precision=self.protocol.precision,
         )
+
+    def _images(self, sets: Mapping[str, Source], training: _Training) -> tuple[LabelledImages, int | None]:
+        """The images of a training, and the seed with which they were drawn, if they were."""
+        source, key = sets[training.set], (training.set, training.seed)
+        if not callable(source):
+            return source, None
+        if key not in self.drawn:
+            self.drawn.clear()
+            self.drawn[key] = self.prepare(source(training.seed), training.set)
+        return self.drawn[key], training.seed
+
+    def _forward(self, network: nn.Module, images: Tensor, name: str, trainings: int, epochs: int) -> Forward:
+        """How the network computes, chosen at its first training by the work of all, as if all sets were like this."""
+        if name not in self.forwards:
+            looks = min(epochs, MOST_LOOKS) if self.track_best else 1
+            self.forwards[name] = forward_for(
+                network,
+                images[: self.protocol.batch_size],
+                self.protocol.precision,
+                trained=trainings * epochs * len(images),
+                tested=trainings * looks * len(self.test),
+            )
+        return self.forwards[name]
 
     def _targets(self, given: LabelledImages) -> Tensor:
         if self.labels == "hard":
@@ -210,8 +278,9 @@ class _Conditions:
         """The places of labels among all: a network has a logit for each class, whatever number the class has."""
         return torch.as_tensor(np.searchsorted(sorted(self.test.class_names), np.asarray(labels)))
 
-    def _test(self, network: nn.Module) -> float:
-        return accuracy(network, self.test_images, self._logit_of(self.test.labels))
+    def _test(self, network: nn.Module, forward: Forward) -> float:
+        labels = self._logit_of(self.test.labels)
+        return accuracy(network, self.test_images, labels, forward=forward, precision=self.protocol.precision)
 
 
 def _logits(num_classes: int | None, test: LabelledImages) -> int:
