@@ -196,9 +196,14 @@ def work_alone() -> None:
         os.environ.pop(name, None)
 
 
+def rank() -> int:
+    """Which of all processes that were started this one is, from 0 on."""
+    return int(os.environ["RANK"]) if is_started() else 0
+
+
 def is_main_process() -> bool:
     """Whether this process, of all that were started, is the one to say what all would."""
-    return not is_started() or os.environ["RANK"] == "0"
+    return rank() == 0
 
 
 def leave_process_group() -> None:

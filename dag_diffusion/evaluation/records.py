@@ -2,7 +2,9 @@
 
     results.json -> results.csv (a row a training), results-summary.csv (a row a set and network)
 
-A second evaluation into the same file goes on, and is refused where it would mix what does not compare.
+A second evaluation into the same file goes on, and is refused where it would mix what does not compare.  Of several
+processes the first writes the file; each other appends to ``.results.json.PROCESS`` beside it, which the first, or the
+next evaluation, takes in.
 """
 
 import csv
@@ -21,6 +23,7 @@ from typing import Any
 from dag_diffusion.data.files import (
     differences,
     held,
+    json_lines,
     read_json_object,
     recorded,
     require_writable,
@@ -29,6 +32,7 @@ from dag_diffusion.data.files import (
 )
 
 from .comparisons import Row
+from .protocols import PRECISIONS
 from .results import Result, results_of
 
 FORMAT = "dag-diffusion evaluation 1"
@@ -46,9 +50,10 @@ class EvaluationRecord:
     def __init__(self, path: Path, settings: Mapping[str, Any], results: Sequence[Result]) -> None:
         self.path, self.settings, self.results = path, dict(settings), list(results)
 
-    def add(self, result: Result) -> None:
-        """Keep one more training, on disk before this returns; it takes the place of one with the same set and seed."""
-        self.results = [known for known in self.results if known.identity != result.identity] + [result]
+    def add(self, *results: Result) -> None:
+        """Keep more trainings, on disk before this returns; one takes the place of one with the same set and seed."""
+        new = {result.identity: result for result in results}
+        self.results = [known for known in self.results if known.identity not in new] + list(new.values())
         self.write()
 
     def write(self) -> None:
@@ -64,6 +69,34 @@ class EvaluationRecord:
         write_json(self.path, value)
         names = [field.name for field in fields(Result)]
         write_atomically(self.path.with_suffix(".csv"), csv_of(names, map(asdict, self.results)))
+
+
+def part_of(path: Path, process: int) -> Path:
+    """The file of one of several processes, beside the record at ``path``."""
+    return path.with_name(f".{path.name}.{process}")
+
+
+def append_result(path: Path, result: Result) -> None:
+    """Keep one more training in the file of a process."""
+    with path.open("ab") as file:
+        file.write(json_lines([asdict(result)]))
+
+
+def parts_left(path: Path) -> list[Result]:
+    """Results in the files of processes beside the record at ``path``, which an evaluation left that was killed."""
+    lines = [line for part in _parts(path) for line in part.read_text("utf-8").splitlines(keepends=True)]
+    return results_of(json.loads(line) for line in lines if line.endswith("\n"))  # a kill may have torn the last one
+
+
+def _parts(path: Path) -> list[Path]:
+    return [part for part in path.parent.glob(f".{path.name}.*") if part.suffix[1:].isdigit()]
+
+
+def begun_precision(path: Path) -> set[str]:
+    """The precision of the evaluation that was begun at ``path``, if one was."""
+    settings = read_json_object(path).get("settings") if path.exists() else None
+    protocol = settings.get("protocol") if isinstance(settings, dict) else None
+    return {protocol["precision"]} if isinstance(protocol, dict) and protocol.get("precision") in PRECISIONS else set()
 
 
 @contextmanager
@@ -86,7 +119,14 @@ def evaluation_record(path: Path, settings: Mapping[str, Any]) -> Iterator[Evalu
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with held(path.with_name(f".{path.name}.lock"), path):
-            yield EvaluationRecord(path, *_begun(path, json.loads(json.dumps(recorded(settings)))))
+            record = EvaluationRecord(path, *_begun(path, json.loads(json.dumps(recorded(settings)))))
+            if left := parts_left(path):
+                record.add(*left)
+            for part in _parts(path):
+                part.unlink()
+            yield record
+            for part in _parts(path):  # what they hold has been added; after an error they wait for the next evaluation
+                part.unlink()
     finally:
         if new_folder and not any(path.parent.iterdir()):  # a mistake was found before the first training
             path.parent.rmdir()

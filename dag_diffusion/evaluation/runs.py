@@ -5,14 +5,15 @@
 
     results.json: begun -> one more training -> ... -> finished
 
+Several processes, as accelerate starts them, divide the trainings; the first writes the record and makes the tables.
 A set is compared with the random draw of its own IPC, or with the first set where there is no random draw.  The same
 evaluation goes on after a kill; another one into the same file is refused.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import KW_ONLY, asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,16 +22,24 @@ import numpy as np
 from dag_diffusion import embedded
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.pools import read_pool
+from dag_diffusion.processes import fail_together, gather, is_main_process, rank
 from dag_diffusion.progress import Progress, Stage, renamed
 
 from .comparisons import by_setting, setting_of, summarise
 from .dd_ranking import scores, without_augmentation
 from .labelled_images import LabelledImages, RandomDraw, digest, fingerprints, load_labelled_images, usual_normalisation
 from .protocols import Protocol, as_protocol
-from .records import EvaluationRecord, evaluation_record, write_summary
+from .records import (
+    EvaluationRecord,
+    append_result,
+    begun_precision,
+    evaluation_record,
+    part_of,
+    write_summary,
+)
 from .results import Result
 from .tables import Table, evaluation_tables, ranking_table
-from .trials import Labels, Source, as_labels, evaluate
+from .trials import Labels, Source, as_labels, evaluate, settled
 
 logger = logging.getLogger(__name__)
 RANDOM = "random:"
@@ -67,6 +76,8 @@ class EvaluationConfig:
         labels: hard, or soft for those that a teacher has written into every set; never in one table.
         track_best: also test while training and report the best epoch, as papers do; slow.
         without_augmentation: train a second time without augmentation, for the augmentation-robust score.
+        precision: auto, float32 or bfloat16; default: the protocol's own.  ``auto`` is bfloat16 on CPUs with
+            instructions for it, and what an evaluation was begun in where it goes on.
         device: of the trainings.
     """
 
@@ -77,16 +88,25 @@ class EvaluationConfig:
     labels: Labels = "hard"
     track_best: bool = False
     without_augmentation: bool = False
+    precision: str | None = None
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        as_protocol(self.protocol)
         as_labels(self.labels)
+        _ = self.protocols  # refuses a protocol or precision that there is not
+
+    def settled(self, output: Path | None) -> "EvaluationConfig":
+        """The same in one precision: that which the evaluation in ``output`` was begun in, or what suits the device."""
+        begun = set() if output is None else begun_precision(output)
+        protocol = settled(self.protocols[0], begun, self.device)
+        return replace(self, precision=protocol.precision)
 
     @property
     def protocols(self) -> list[Protocol]:
         """The protocol, and the same without augmentation if that is asked for."""
         augmented = as_protocol(self.protocol)
+        if self.precision is not None:
+            augmented = replace(augmented, precision=self.precision)
         return [augmented, *([without_augmentation(augmented)] if self.without_augmentation else [])]
 
     def trainings(self, sets: int, *, full: bool) -> int:
@@ -171,20 +191,24 @@ def evaluate_folders(
     Raises:
         ValueError: as ``load_compared_sets`` and ``run_evaluation``.
     """
-    tests = read_pool(test or embedded.TEST)
+    with fail_together():
+        real = _real_test_images(test, size, progress)
+        compared = load_compared_sets(sets, real, ipc=ipc, soft_labels=config.labels == "soft")
+        everything = {} if full is None else {f"all of {full.name}": load_images(full, real)}
+    name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
+    return run_evaluation(compared, real, config, test_name=name, full=everything, output=output, progress=progress)
+
+
+def _real_test_images(path: Path | None, size: int | None, progress: Progress | None) -> LabelledImages:
+    tests = read_pool(path or embedded.TEST)
     Stage("test images read", len(tests), progress)  # their headers first
     kind = common_kind(tests)
     for mixture in (kind.mixed_colours, kind.mixed_sizes if size is None else ""):
-        if mixture:
+        if mixture and is_main_process():
             logger.warning("test images: %s", mixture)
     height_and_width = kind.size if size is None else (size, size)
-    real = load_labelled_images(
-        tests, size=height_and_width, channels=kind.channels, progress=renamed(progress, "test images read")
-    )
-    compared = load_compared_sets(sets, real, ipc=ipc, soft_labels=config.labels == "soft")
-    everything = {} if full is None else {f"all of {full.name}": load_images(full, real)}
-    name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
-    return run_evaluation(compared, real, config, test_name=name, full=everything, output=output, progress=progress)
+    told = renamed(progress, "test images read")
+    return load_labelled_images(tests, size=height_and_width, channels=kind.channels, progress=told)
 
 
 def run_evaluation(
@@ -210,15 +234,20 @@ def run_evaluation(
     Raises:
         ValueError: ``output`` holds an evaluation of other images or another protocol; or see ``evaluate``.
     """
-    settings = _settings(sets, test, config, test_name, full)
-    with nullcontext(None) if output is None else evaluation_record(output, settings) as record:
-        finished = Stage("trainings", config.trainings(len(sets.sources), full=bool(full)), progress)
-        results = _train(_jobs(sets, config, full), test, config, test_name, record, finished)
+    with ExitStack() as leaving:
+        record = None
+        with fail_together():
+            config = config.settled(output)
+            if output is not None and is_main_process():
+                settings = _settings(sets, test, config, test_name, full)
+                record = leaving.enter_context(evaluation_record(output, settings))
+        keep = _Keeper(output, record, config.trainings(len(sets.sources), full=bool(full)), progress)
+        results = _train(_jobs(sets, config, full), test, config, test_name, keep)
     shown = _complete(results, config.seeds)
     tables = evaluation_tables(shown, sets.baselines)
     if sets.has_random and (full or config.without_augmentation):
         tables.append(ranking_table(scores(shown, sets.baselines, full=next(iter(full), None))))
-    if output is not None:
+    if output is not None and is_main_process():
         groups = by_setting(shown).values()  # as the tables have them, so that Holm's correction counts the same
         write_summary(output, [row for own in groups for row in summarise(own, sets.baselines)])
     return shown, tables
@@ -290,7 +319,7 @@ def _settings(
 ) -> dict[str, Any]:
     return {
         "test": {"name": test_name, "size": list(test.images.shape), "digest": digest(test)},
-        "protocol": asdict(as_protocol(config.protocol)),
+        "protocol": asdict(config.protocols[0]),
         "sets": {**sets.digests, **{name: digest(images) for name, images in full.items()}},
         "soft_labels": sets.soft_digests,
     }
@@ -309,27 +338,43 @@ def _jobs(sets: ComparedSets, config: EvaluationConfig, full: Mapping[str, Label
     return [*jobs, _Job(full, config.protocols[0], "hard")] if full else jobs
 
 
+class _Keeper:
+    """Keeps each training on disk at once, in the record or the file of this process, and tells how many there are."""
+
+    def __init__(
+        self, output: Path | None, record: EvaluationRecord | None, trainings: int, progress: Progress | None
+    ) -> None:
+        self.record, self.own = record, None if output is None else part_of(output, rank())
+        self.finished = Stage("trainings", trainings, progress if is_main_process() else None)
+        self.known: list[Result] = gather([] if record is None else record.results)[0]
+        self._told = 0
+
+    def add(self, result: Result) -> None:
+        """Keep a training that this process has just done."""
+        if self.record is not None:
+            self.record.add(result)
+        elif self.own is not None:
+            append_result(self.own, result)
+        self._tell(1)
+
+    def add_all(self, results: Sequence[Result], before: int) -> None:
+        """Take in those that other processes did; ``before`` counts the trainings of earlier calls."""
+        if self.record is not None:
+            there = {result.identity for result in self.record.results}
+            self.record.add(*(result for result in results if result.identity not in there))
+        self._tell(before + len(results) - self._told)
+
+    def _tell(self, more: int) -> None:
+        self._told += more
+        self.finished(more)
+
+
 def _train(
-    jobs: Sequence[_Job],
-    test: LabelledImages,
-    config: EvaluationConfig,
-    test_name: str,
-    record: EvaluationRecord | None,
-    finished: Stage,
+    jobs: Sequence[_Job], test: LabelledImages, config: EvaluationConfig, test_name: str, keep: _Keeper
 ) -> list[Result]:
     """Results of the jobs, new and recorded ones, and those of the same sets with the other kind of labels."""
-    known = [] if record is None else list(record.results)
     results: list[Result] = []
     for sources, protocol, labels in jobs:
-        new = 0
-
-        def keep(result: Result) -> None:
-            nonlocal new
-            new += 1
-            if record is not None:
-                record.add(result)
-            finished()
-
         found = evaluate(
             sources,
             test,
@@ -341,15 +386,15 @@ def _train(
             normalisation=usual_normalisation(test.images.shape[-1]),
             device=config.device,
             test_name=test_name,
-            known=known,
-            on_result=keep,
+            known=keep.known,
+            on_result=keep.add,
         )
+        keep.add_all(found, len(results))
         results += found
-        finished(len(found) - new)
     names, seen = {name for sources, _, _ in jobs for name in sources}, {result.identity for result in results}
     return results + [
         result
-        for result in known
+        for result in keep.known
         if result.identity not in seen and result.set in names and result.network in config.networks
     ]
 

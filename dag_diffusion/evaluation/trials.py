@@ -7,7 +7,7 @@ difference between two sets is the images'.  ``comparisons`` pairs the results b
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypedDict, cast, get_args
 
@@ -112,7 +112,8 @@ def evaluate(
     """
     networks, seeds = [network] if isinstance(network, str) else list(network), list(seeds)
     known, normalisation = list(known), normalisation or Normalisation()
-    protocol = _settled(as_protocol(protocol), known, device)
+    protocol = as_protocol(protocol)
+    protocol = settled(protocol, {result.precision for result in known if result.protocol == protocol.name}, device)
     conditions = _Conditions(
         test=test,
         test_images=normalise(test.images, normalisation),
@@ -156,11 +157,15 @@ class _Training(NamedTuple):
     seed: int
 
 
-def _settled(protocol: Protocol, known: Sequence[Result], device: str | torch.device) -> Protocol:
-    """The protocol in one precision for all: that of the known results, or the one that suits all processes."""
-    before = {result.precision for result in known if result.protocol == protocol.name}
+def settled(protocol: Protocol, before: Collection[str], device: str | torch.device) -> Protocol:
+    """The protocol in one precision for all trainings that compare.
+
+    Args:
+        before: precisions of earlier trainings; ``auto`` goes on in theirs, if they agree, and is else what suits the
+            devices of all processes.
+    """
     if protocol.precision == "auto" and len(before) == 1:
-        return replace(protocol, precision=before.pop())
+        return replace(protocol, precision=next(iter(before)))
     found = set(gather(protocol.on(device).precision))
     return replace(protocol, precision=found.pop() if len(found) == 1 else "float32")
 
