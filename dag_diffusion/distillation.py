@@ -3,11 +3,12 @@
 Five sets are compared at the same IPC: random real images, random ones of an unguided pool, DGS on that pool by the
 paper's rule and by matching, and DGS on a guided pool, whose images were drawn to modes of the real ones and, where a
 target is given, steered to its difficulties.  Control is then measured by the guide, which steered, and by an
-evaluator, which did not.
+evaluator, which did not.  Several processes, as accelerate starts them, divide images and trainings among them; the
+first writes sets and report.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from .evaluation.control import Control, control_table, measure_control
 from .evaluation.labelled_images import random_rows, usual_normalisation
 from .evaluation.networks import build_network
 from .evaluation.protocols import as_protocol
-from .evaluation.results import Result, results_of
+from .evaluation.records import append_result, part_of, parts_of, results_in
+from .evaluation.results import Result
 from .evaluation.tables import accuracy_table
 from .evaluation.training import derived_seeds
 from .evaluation.trials import Source, evaluate
@@ -30,6 +32,7 @@ from .generation.filling import BATCH_SIZE, fill_pool
 from .generation.modes import Modes
 from .generation.plan import PoolConfig
 from .guidance.mode_guidance import ModeGuidance
+from .processes import fail_together, gather, is_main_process, rank
 from .progress import Progress, Stage, renamed
 from .reporting.report import write_report
 from .reporting.reproduction import command_of_run
@@ -146,26 +149,29 @@ def distill(
         ValueError: it holds a run with other settings; or see ``distillation_setup.load_setup``.
     """
     output, config = Path(output), config or DistillationConfig()
-    _check_output(output, config)
-    with locked(output):
-        loaded = Stage("models and real images", 1, progress)
-        setup = load_setup(config.inputs, device)
-        loaded()
-        _check_setup(setup, config)
-        write_json(output / SETTINGS, config.settings())
+    with ExitStack() as leaving:
+        with fail_together():
+            if is_main_process():
+                _check_output(output, config)
+                leaving.enter_context(locked(output))
+            loaded = Stage("models and real images", 1, progress)
+            setup = load_setup(config.inputs, device)
+            loaded()
+            _check_setup(setup, config)
+            if is_main_process():
+                write_json(output / SETTINGS, config.settings())
         return _distill(setup, output, config, device, batch_size, progress or (lambda stage, done, total: None))
 
 
 def _distill(
     setup: DistillationSetup, output: Path, config: DistillationConfig, device: str, batch_size: int, progress: Progress
 ) -> DistillationResult:
-    reference = reference_for(setup, output, progress)
+    told = progress if is_main_process() else lambda stage, done, total: None
+    reference = reference_for(setup, output, told)
     target = target_for(setup, reference, output)
-    modes = modes_for(setup, output, config.ipc, batch_size, progress)
+    modes = modes_for(setup, output, config.ipc, batch_size, told)
     steer_to = target if setup.inputs.target is not None else None
-    pools = fill_pools(
-        setup, output, config=config, modes=modes, target=steer_to, batch_size=batch_size, progress=progress
-    )
+    pools = fill_pools(setup, output, config=config, modes=modes, target=steer_to, batch_size=batch_size, progress=told)
     choice = Choice(
         pools=pools,
         targets={"unguided": target, "guided": steer_to},
@@ -174,13 +180,16 @@ def _distill(
         },
         ipc=config.ipc,
     )
-    sets = write_sets(choice, output, seed=config.seed)
+    with fail_together():
+        sets = write_sets(choice, output, seed=config.seed) if is_main_process() else {}
     control = measure_control(pools, setup.evaluator)
-    results = train_and_test(choice, setup, output, config=config, device=device, progress=progress)
+    results = train_and_test(choice, setup, output, config=config, device=device, progress=told)
     note = accuracy_note(config, len(setup.test), setup.split)
-    report = _report(setup, output, config, reference, pools, sets, control, results, note)
-    write_json(output / RESULTS, _record(setup, config, results, control))
-    return DistillationResult(results=results, control=control, report=report, config=config, note=note)
+    with fail_together():
+        if is_main_process():
+            _report(setup, output, config, reference, pools, sets, control, results, note)
+            write_json(output / RESULTS, _record(setup, config, results, control))
+    return DistillationResult(results=results, control=control, report=output / REPORT, config=config, note=note)
 
 
 def _check_output(output: Path, config: DistillationConfig) -> None:
@@ -319,34 +328,43 @@ def train_and_test(
         UNGUIDED: at_random(choice.pools["unguided"]),
         **{name: chosen(name) for name in SELECTIONS},
     }
-    known = _finished_trainings(output)
+    with fail_together():
+        known = _finished_trainings(output / TRAININGS) if is_main_process() else []
+    known = gather(known)[0]
     finished = Stage("training and testing", len(sets) * config.seeds, progress)
     finished(len(known))
-    return evaluate(
+    protocol = as_protocol(config.protocol)
+    results = evaluate(
         sets,
         setup.decode(setup.test),
         network=config.network,
-        protocol=config.protocol,
+        protocol=replace(protocol, precision="float32") if config.inputs.precision == "float32" else protocol,
         seeds=derived_seeds(config.seed, config.seeds),
         normalisation=usual_normalisation(setup.channels),
         device=device,
         known=known,
-        on_result=_keeper(output, known, finished),
+        on_result=_keeper(output, finished),
     )
+    finished(finished.total - finished.done)  # by other processes
+    return results
 
 
-def _finished_trainings(output: Path) -> list[Result]:
-    path = output / TRAININGS
-    return results_of(map(json.loads, path.read_text("utf-8").splitlines())) if path.exists() else []
+def _finished_trainings(path: Path) -> list[Result]:
+    """The trainings that the processes of an earlier run have kept, now all in one file."""
+    parts = parts_of(path)
+    found = results_in([*([path] if path.exists() else []), *parts])
+    if found:
+        write_atomically(path, json_lines(map(asdict, found)))
+    for part in parts:
+        part.unlink()
+    return found
 
 
-def _keeper(output: Path, known: Sequence[Result], finished: Stage) -> Callable[[Result], None]:
-    """A function that adds one more training to ``trainings.jsonl``, whole or not at all."""
-    results = list(known)
+def _keeper(output: Path, finished: Stage) -> Callable[[Result], None]:
+    """A function that adds one more training to the file of this process."""
 
     def keep(result: Result) -> None:
-        results.append(result)
-        write_atomically(output / TRAININGS, json_lines(map(asdict, results)))
+        append_result(part_of(output / TRAININGS, rank()), result)
         finished()
 
     return keep

@@ -28,6 +28,7 @@ from .generation.mode_search import find_pool_modes, merge_modes
 from .generation.modes import Modes
 from .loading import labels_of, load_guide, load_pipeline
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
+from .processes import fail_together, gather, is_main_process
 from .progress import Progress, renamed
 from .sampling.references import reference_named
 from .sampling.score_cache import score_and_record
@@ -284,13 +285,15 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
     """Clusters of the real training images, ``count`` of each class: the embedded ones, or found once and kept."""
     if setup.inputs.pipeline is None and setup.inputs.train is None:
         return merge_modes(Modes.load(embedded.MODES), count)
-    if not (output / MODES).exists():
+    if not gather((output / MODES).exists())[0]:
         of_class, of_all = MOST_ENCODED
         most = max(count, min(of_class, of_all // len(setup.class_names)))
         images = setup.train.select(_some_of_each_class(setup.train, most))
         encoded = renamed(progress, "real images encoded")
         found = find_pool_modes(setup.pipeline, images, count, batch_size=batch_size, progress=encoded)
-        found.save(output / MODES)
+        with fail_together():
+            if is_main_process():
+                found.save(output / MODES)
     return Modes.load(output / MODES)
 
 

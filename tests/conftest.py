@@ -3,6 +3,7 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["DAG_DIFFUSION_NUM_PROCESSES"] = "1"  # unless a test asks for more
 os.environ["OMP_NUM_THREADS"] = "1"  # of torch, here and in what is started: as many processes as cores run tests
 
 import pytest

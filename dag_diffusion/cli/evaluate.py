@@ -7,7 +7,8 @@ from typer import Argument, Option
 
 from .console import loading, show_table, stages
 from .fields import Fields, Values
-from .options import FILES, Device, Quiet, Seed
+from .launching import launch_several
+from .options import FILES, Device, ProcessesUnasked, Quiet, Seed
 
 TRAINING = {
     "networks": "network",
@@ -15,6 +16,7 @@ TRAINING = {
     "labels": "labels",
     "track_best": "track_best",
     "without_augmentation": "without_augmentation",
+    "precision": "precision",
 }
 
 
@@ -42,6 +44,7 @@ def evaluate(
     seeds: Annotated[int, Option(min=1, help="trainings of each set, paired by seed", rich_help_panel="Training")] = 5,
     seed: Seed = 0,
     device: Device = None,
+    num_processes: ProcessesUnasked = None,
     output: Annotated[
         Path | None,
         Option(
@@ -57,6 +60,10 @@ def evaluate(
 
     dag-diffusion evaluate random:pool distilled --network convnet-3 --network resnet-ap-10 --output results.json
     """
+    from dag_diffusion.processes import is_main_process
+
+    launch_several(num_processes, device, trainings=len(sets) * seeds)
+    quiet = quiet or not is_main_process()
     with loading("libraries", quiet):
         from dag_diffusion.evaluation.runs import EvaluationConfig, evaluate_folders
         from dag_diffusion.evaluation.training import derived_seeds
@@ -70,5 +77,5 @@ def evaluate(
         _, tables = evaluate_folders(
             sets, settings, test=test, full=full, ipc=ipc or (), size=size, output=output, progress=progress
         )
-    for table in tables:
+    for table in tables if is_main_process() else []:
         show_table(table)

@@ -69,3 +69,14 @@ NumProcesses = Annotated[
         rich_help_panel=SPEED,
     ),
 ]
+ProcessesUnasked = Annotated[
+    int | None,
+    Option(
+        "--num-processes",
+        min=1,
+        envvar="DAG_DIFFUSION_NUM_PROCESSES",
+        help="processes on this machine; default: on a CPU one per core, up to 4, and else 1; for several machines see "
+        "docs/how-to/cluster.md",
+        rich_help_panel=SPEED,
+    ),
+]

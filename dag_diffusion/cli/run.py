@@ -7,7 +7,8 @@ from typer import Option
 
 from .console import loading, show_table, stages
 from .fields import Fields, Values
-from .options import BatchSize, Device, Quiet
+from .launching import launch_several
+from .options import BatchSize, Device, ProcessesUnasked, Quiet
 
 EXPERIMENT = [
     "ipc", "pool_factor", "network", "protocol", "seeds", "num_inference_steps", "guidance_scale", "mode_scale", "seed",
@@ -25,6 +26,7 @@ def run(
     inputs: Annotated[Values, Fields("distillation_setup:DistillationInputs", INPUTS, "Models and images")],
     batch_size: BatchSize = 50,
     device: Device = None,
+    num_processes: ProcessesUnasked = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a distillation experiment.
@@ -37,6 +39,10 @@ def run(
 
     dag-diffusion run --config examples/imagewoof.yaml --train ILSVRC/train --test ILSVRC/val --output runs/woof
     """
+    from dag_diffusion.processes import is_main_process
+
+    launch_several(num_processes, device, trainings=5 * config["seeds"])
+    quiet = quiet or not is_main_process()
     with loading("libraries", quiet):
         from dag_diffusion.distillation import UNGUIDED, DistillationConfig, distill
         from dag_diffusion.distillation_setup import DistillationInputs
@@ -49,6 +55,8 @@ def run(
     settings = DistillationConfig(**config, inputs=DistillationInputs(**inputs))
     with stages(quiet) as progress:
         result = distill(output, settings, device=resolve_device(device), batch_size=batch_size, progress=progress)
+    if not is_main_process():
+        return
     show_table(accuracy_table(result.results, baseline=UNGUIDED, note=result.note))
     if result.control:
         show_table(control_table(result.control))

@@ -72,23 +72,24 @@ class EvaluationRecord:
 
 
 def part_of(path: Path, process: int) -> Path:
-    """The file of one of several processes, beside the record at ``path``."""
-    return path.with_name(f".{path.name}.{process}")
+    """The file of one of several processes, beside the one at ``path``, which the first of them writes."""
+    return path.with_name(f".{path.name}.{process}") if process else path
 
 
 def append_result(path: Path, result: Result) -> None:
-    """Keep one more training in the file of a process."""
+    """Keep one more training in a file of JSON lines, on disk before this returns."""
     with path.open("ab") as file:
         file.write(json_lines([asdict(result)]))
 
 
-def parts_left(path: Path) -> list[Result]:
-    """Results in the files of processes beside the record at ``path``, which an evaluation left that was killed."""
-    lines = [line for part in _parts(path) for line in part.read_text("utf-8").splitlines(keepends=True)]
+def results_in(paths: Iterable[Path]) -> list[Result]:
+    """Results in files of JSON lines."""
+    lines = [line for path in paths for line in path.read_text("utf-8").splitlines(keepends=True)]
     return results_of(json.loads(line) for line in lines if line.endswith("\n"))  # a kill may have torn the last one
 
 
-def _parts(path: Path) -> list[Path]:
+def parts_of(path: Path) -> list[Path]:
+    """The files of all processes but the first, beside the one at ``path``."""
     return [part for part in path.parent.glob(f".{path.name}.*") if part.suffix[1:].isdigit()]
 
 
@@ -120,16 +121,19 @@ def evaluation_record(path: Path, settings: Mapping[str, Any]) -> Iterator[Evalu
     try:
         with held(path.with_name(f".{path.name}.lock"), path):
             record = EvaluationRecord(path, *_begun(path, json.loads(json.dumps(recorded(settings)))))
-            if left := parts_left(path):
+            if left := results_in(parts_of(path)):
                 record.add(*left)
-            for part in _parts(path):
-                part.unlink()
+            _remove_parts(path)
             yield record
-            for part in _parts(path):  # what they hold has been added; after an error they wait for the next evaluation
-                part.unlink()
+            _remove_parts(path)  # what they hold has been added; after an error they wait for the next evaluation
     finally:
         if new_folder and not any(path.parent.iterdir()):  # a mistake was found before the first training
             path.parent.rmdir()
+
+
+def _remove_parts(path: Path) -> None:
+    for part in parts_of(path):
+        part.unlink()
 
 
 def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[Result]]:

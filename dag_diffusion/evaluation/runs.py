@@ -11,7 +11,7 @@ evaluation goes on after a kill; another one into the same file is refused.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
@@ -95,9 +95,8 @@ class EvaluationConfig:
         as_labels(self.labels)
         _ = self.protocols  # refuses a protocol or precision that there is not
 
-    def settled(self, output: Path | None) -> "EvaluationConfig":
-        """The same in one precision: that which the evaluation in ``output`` was begun in, or what suits the device."""
-        begun = set() if output is None else begun_precision(output)
+    def settled(self, begun: Collection[str]) -> "EvaluationConfig":
+        """The same in one precision: that in which an evaluation was ``begun``, or what suits the device."""
         protocol = settled(self.protocols[0], begun, self.device)
         return replace(self, precision=protocol.precision)
 
@@ -237,7 +236,9 @@ def run_evaluation(
     with ExitStack() as leaving:
         record = None
         with fail_together():
-            config = config.settled(output)
+            begun = begun_precision(output) if output is not None else set()
+        config = config.settled(begun)
+        with fail_together():
             if output is not None and is_main_process():
                 settings = _settings(sets, test, config, test_name, full)
                 record = leaving.enter_context(evaluation_record(output, settings))

@@ -125,10 +125,13 @@ def evaluate(
         device=device,
         test_name=test_name,
     )
-    # a set that does not fit is refused now, not after hours of training the others
-    ready = {name: source if callable(source) else conditions.prepare(source, name) for name, source in sets.items()}
-    for name in networks:
-        build_network(name, **conditions.shape)  # refuses a name or size now
+    with fail_together():
+        # a set that does not fit is refused now, not after hours of training the others
+        ready = {
+            name: source if callable(source) else conditions.prepare(source, name) for name, source in sets.items()
+        }
+        for name in networks:
+            build_network(name, **conditions.shape)  # refuses a name or size now
     earlier = {result.identity: result for result in known if result.best is not None or not track_best}
 
     def identity(training: _Training) -> tuple:
