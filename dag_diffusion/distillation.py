@@ -7,9 +7,10 @@ evaluator, which did not.  Several processes, as accelerate starts them, divide 
 first writes sets and report.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -331,10 +332,8 @@ def train_and_test(
     with fail_together():
         known = _finished_trainings(output / TRAININGS) if is_main_process() else []
     known = gather(known)[0]
-    finished = Stage("training and testing", len(sets) * config.seeds, progress)
-    finished(len(known))
     protocol = as_protocol(config.protocol)
-    results = evaluate(
+    return evaluate(
         sets,
         setup.decode(setup.test),
         network=config.network,
@@ -343,10 +342,9 @@ def train_and_test(
         normalisation=usual_normalisation(setup.channels),
         device=device,
         known=known,
-        on_result=_keeper(output, finished),
+        on_result=partial(append_result, part_of(output / TRAININGS, rank())),
+        progress=renamed(progress, "training and testing"),
     )
-    finished(finished.total - finished.done)  # by other processes
-    return results
 
 
 def _finished_trainings(path: Path) -> list[Result]:
@@ -358,16 +356,6 @@ def _finished_trainings(path: Path) -> list[Result]:
     for part in parts:
         part.unlink()
     return found
-
-
-def _keeper(output: Path, finished: Stage) -> Callable[[Result], None]:
-    """A function that adds one more training to the file of this process."""
-
-    def keep(result: Result) -> None:
-        append_result(part_of(output / TRAININGS, rank()), result)
-        finished()
-
-    return keep
 
 
 def accuracy_note(config: DistillationConfig, test_images: int, split: str | None = None) -> str:

@@ -15,14 +15,13 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
 
 logger = logging.getLogger(__name__)
-Item = TypeVar("Item")
 MEETING_SECONDS = 20.0  # after which a process says for whom it waits
 SHUTDOWN_SECONDS = 600  # a batch may take so long after a SIGTERM to the launcher; torchrun's own 30 s are too short
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGHUP}
@@ -146,14 +145,6 @@ def gather(value: Any) -> list[Any]:
         return gather_object([value])
     except RuntimeError as gone:
         raise FailedElsewhereError("another process is gone, so that this one ends too") from gone
-
-
-def share_of_this_process(work: Sequence[Item]) -> Sequence[Item]:
-    """Every n-th piece of work, of n processes, so that each does its part and all of it is done."""
-    if not is_started():
-        return work
-    state = this_process()
-    return work[state.process_index :: state.num_processes]
 
 
 @contextmanager

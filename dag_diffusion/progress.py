@@ -23,6 +23,14 @@ class Stage:
         if self.progress is not None:
             self.progress(self.name, self.done, self.total)
 
+    def after(self, before: int) -> Progress:
+        """A progress for one of several calls that make up this stage, of which ``before`` are done."""
+
+        def tell(stage: str, done: int, total: int) -> None:
+            self(before + done - self.done)
+
+        return tell
+
 
 def renamed(progress: Progress | None, stage: str) -> Progress | None:
     """A progress that reports a call's only stage under another name, where several calls share one display."""

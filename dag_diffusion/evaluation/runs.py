@@ -225,7 +225,7 @@ def run_evaluation(
     Args:
         full: at most one name, and all real images, for hard-label recovery.
         output: JSON file that receives every result at once, with CSV beside it; a second run goes on.
-        progress: called with stage, finished trainings and their total.
+        progress: called in the first process with stage, trainings that all have finished, and their total.
 
     Returns:
         the results of these sets, networks and seeds, and the tables.
@@ -242,8 +242,9 @@ def run_evaluation(
             if output is not None and is_main_process():
                 settings = _settings(sets, test, config, test_name, full)
                 record = leaving.enter_context(evaluation_record(output, settings))
-        keep = _Keeper(output, record, config.trainings(len(sets.sources), full=bool(full)), progress)
-        results = _train(_jobs(sets, config, full), test, config, test_name, keep)
+        finished = Stage("trainings", config.trainings(len(sets.sources), full=bool(full)), progress)
+        jobs, keep = _jobs(sets, config, full), _Keeper(output, record)
+        results = _train(jobs, test, config, test_name, keep, finished)
     shown = _complete(results, config.seeds)
     tables = evaluation_tables(shown, sets.baselines)
     if sets.has_random and (full or config.without_augmentation):
@@ -340,15 +341,11 @@ def _jobs(sets: ComparedSets, config: EvaluationConfig, full: Mapping[str, Label
 
 
 class _Keeper:
-    """Keeps each training on disk at once, in the record or the file of this process, and tells how many there are."""
+    """Keeps each training on disk at once, in the record or in the file of this process."""
 
-    def __init__(
-        self, output: Path | None, record: EvaluationRecord | None, trainings: int, progress: Progress | None
-    ) -> None:
+    def __init__(self, output: Path | None, record: EvaluationRecord | None) -> None:
         self.record, self.own = record, None if output is None else part_of(output, rank())
-        self.finished = Stage("trainings", trainings, progress if is_main_process() else None)
         self.known: list[Result] = gather([] if record is None else record.results)[0]
-        self._told = 0
 
     def add(self, result: Result) -> None:
         """Keep a training that this process has just done."""
@@ -356,22 +353,21 @@ class _Keeper:
             self.record.add(result)
         elif self.own is not None:
             append_result(self.own, result)
-        self._tell(1)
 
-    def add_all(self, results: Sequence[Result], before: int) -> None:
-        """Take in those that other processes did; ``before`` counts the trainings of earlier calls."""
+    def add_others(self, results: Sequence[Result]) -> None:
+        """Take those into the record that other processes did."""
         if self.record is not None:
             there = {result.identity for result in self.record.results}
             self.record.add(*(result for result in results if result.identity not in there))
-        self._tell(before + len(results) - self._told)
-
-    def _tell(self, more: int) -> None:
-        self._told += more
-        self.finished(more)
 
 
 def _train(
-    jobs: Sequence[_Job], test: LabelledImages, config: EvaluationConfig, test_name: str, keep: _Keeper
+    jobs: Sequence[_Job],
+    test: LabelledImages,
+    config: EvaluationConfig,
+    test_name: str,
+    keep: _Keeper,
+    finished: Stage,
 ) -> list[Result]:
     """Results of the jobs, new and recorded ones, and those of the same sets with the other kind of labels."""
     results: list[Result] = []
@@ -389,8 +385,9 @@ def _train(
             test_name=test_name,
             known=keep.known,
             on_result=keep.add,
+            progress=finished.after(len(results)),
         )
-        keep.add_all(found, len(results))
+        keep.add_others(found)
         results += found
     names, seen = {name for sources, _, _ in jobs for name in sources}, {result.identity for result in results}
     return results + [

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dag_diffusion.processes import fail_together, gather, share_of_this_process
+from dag_diffusion.processes import fail_together, gather, is_main_process
+from dag_diffusion.progress import Progress
+from dag_diffusion.turns import Turns
 
 from .augmentations import Normalisation
 from .compilation import Forward, computing_in, forward_for, plain
@@ -79,6 +81,7 @@ def evaluate(
     test_name: str = "",
     known: Iterable[Result] = (),
     on_result: Callable[[Result], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Result]:
     """Train each network on each set from scratch, once for each seed, and test it after its last epoch.
 
@@ -100,6 +103,7 @@ def evaluate(
             the same precision unless the protocol says which.
         on_result: called after each new training, in the process that did it, so that nothing is lost when a long
             evaluation is stopped.
+        progress: called in the first process with "trainings", how many all processes have done, and total.
 
     Returns:
         all sets of the first seed, each on all networks, then all of the second, and so on.
@@ -140,14 +144,15 @@ def evaluate(
 
     plan = [_Training(name, architecture, seed) for seed in seeds for name in ready for architecture in networks]
     missing = [training for training in plan if identity(training) not in earlier]
-    # each process has its part of the trainings of each network, of which one may take longer than all others
-    mine = set(share_of_this_process(sorted(missing, key=lambda training: networks.index(training.network))))
+    turns = Turns("trainings", len(plan), progress)
+    turns.report(len(plan) - len(missing) if is_main_process() else 0)
     done: dict[_Training, Result] = {}
-    with fail_together():
-        for training in (one for one in missing if one in mine):
+    with turns.together():
+        for training in turns.take(missing, 1):
             done[training] = conditions.trial(ready, training, len(seeds))
             if on_result is not None:
                 on_result(done[training])
+            turns.report(1)
     done = {training: result for part in gather(done) for training, result in part.items()}
     return [done[training] if training in done else earlier[identity(training)] for training in plan]
 
