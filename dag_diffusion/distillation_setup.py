@@ -57,7 +57,8 @@ class DistillationInputs:
         channels: 1 (grey) or 3; default: as the test images have them.
         target: difficulties that DGS follows and images are steered to, as for generate; default: DGS follows the real
             training images and no image is steered.  ``reference`` means those images.
-        precision: float32, bfloat16 or float16, of pipeline and guide; default: as saved.
+        precision: float32, bfloat16 or float16, of pipeline and guide; default: as saved.  With float32 the trained
+            networks compute in it too, else as their protocol says.
         split: split of the test images, for the record, such as ilsvrc or fastai.
         trust_bin: read .bin weights of a pipeline that has no safetensors.
     """

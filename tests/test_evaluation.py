@@ -10,6 +10,7 @@ import pytest
 import torch
 from edged_images import NAMES, draw, write_folder
 from typer.testing import CliRunner
+from warm import Command
 
 from dag_diffusion.cli.commands import app
 from dag_diffusion.data.pools import read_pool
@@ -218,6 +219,14 @@ class TestEvaluate:
         assert new == []
         run({"good": draw(0)}, known=known, on_result=new.append, track_best=True)
         assert len(new) == 2
+
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_trainings_that_compare_are_in_one_precision(self, precision):
+        auto = dataclasses.replace(SHORT, precision="auto")
+        known = run({"good": draw(0)}, protocol=dataclasses.replace(SHORT, precision=precision), seeds=[0])
+        both = run({"good": draw(0)}, protocol=auto, known=known, seeds=[0, 1])
+        assert [result.precision for result in both] == [precision] * 2
+        assert both[0] == known[0]
 
     def test_records_of_earlier_versions_are_known_again(self):
         old = {"set": "good", "network": "convnet-1-w4", "protocol": "short", "seed": 0}
@@ -445,3 +454,30 @@ def test_file_of_results_that_is_not_whole_is_refused_by_name(tmp_path, text):
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(ValueError, match=r"r\.json"), evaluation_record(tmp_path / "r.json", {}):
         pass
+
+
+@pytest.mark.slow
+def test_two_processes_come_to_the_results_of_one_and_take_in_what_a_kill_left(folders, tmp_path):
+    def evaluated(name, processes):
+        done = Command(
+            "evaluate", folders / "good", folders / "wrong", "--test", folders / "test", "--network", "convnet-1-w4",
+            "--protocol", "quick", "--seeds", "2", "--output", tmp_path / name, "--num-processes", processes, "--quiet",
+        )  # fmt: skip
+        shown = done.communicate()
+        assert done.returncode == 0, shown[1]
+        return shown[0], {row["set"] + str(row["seed"]): row["accuracy"] for row in results(tmp_path / name)}
+
+    def results(path):
+        return json.loads(path.read_text())["results"]
+
+    alone = evaluated("one.json", 1)
+    assert evaluated("two.json", 2) == alone
+    # the second process was killed while it wrote its second training, the first before it took in any
+    record = json.loads((tmp_path / "two.json").read_text())
+    first, second, *_ = record["results"]
+    (tmp_path / "two.json").write_text(json.dumps(record | {"results": []}))
+    first["accuracy"] = 0.123
+    (tmp_path / ".two.json.1").write_text(f"{json.dumps(first)}\n{json.dumps(second)[:50]}")
+    again = evaluated("two.json", 1)[1]
+    assert again == alone[1] | {first["set"] + str(first["seed"]): 0.123}
+    assert not list(tmp_path.glob(".two.json.1"))

@@ -112,3 +112,11 @@ def test_a_protocol_refuses_what_makes_no_sense_and_names_the_field(field, value
 def test_no_images_need_no_epochs(ipc):
     with pytest.raises(ValueError, match="images per class; epochs follow from a number above 0"):
         SHORT.epochs_for(ipc)
+
+
+@pytest.mark.parametrize(("has", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_is_what_the_processor_computes_fast(monkeypatch, has, expected):
+    monkeypatch.setattr("dag_diffusion.evaluation.protocols.has_bfloat16", lambda device: has)
+    assert PROTOCOLS["quick"].on("cpu").precision == expected
+    assert PROTOCOLS["quick"].on("cuda").precision == "float32"
+    assert dataclasses.replace(PROTOCOLS["quick"], precision="float32").on("cpu").precision == "float32"
