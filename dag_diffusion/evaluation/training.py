@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dag_diffusion.classifiers.compiled_networks import Forward, computing_in, plain
+
 from .augmentations import Normalisation, cropped, cutmixed, flipped, recoloured, shifted
-from .compilation import Forward, computing_in, plain
 from .protocols import Protocol
 
 MOST_LOOKS = 100  # at the test set while training, as the field has it
@@ -50,7 +51,7 @@ def train(
         epochs: None: the protocol's for so many images per class, counting the classes that occur (for probabilities,
             as the likeliest of an image), so that sets of soft labels had better say it.
         normalisation: how the images were normalised, see ``evaluation.normalise``; only colours depend on it.
-        forward: how the network's logits are computed, see ``compilation``.
+        forward: how the network's logits are computed, see ``classifiers.compiled_networks``.
         track_best: called with the number of epochs done and the network, in evaluation mode, about ``MOST_LOOKS``
             times and after the last epoch; what it does changes no random draw.
         progress: called after each epoch with the number of epochs done and their last mean loss.

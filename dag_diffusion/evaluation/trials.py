@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dag_diffusion.classifiers.compiled_networks import Forward, computing_in, forward_for, plain
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.turns import Turns
 
 from .augmentations import Normalisation
-from .compilation import Forward, computing_in, forward_for, plain
 from .labelled_images import LabelledImages, normalise, relabelled
 from .networks import build_network, seeded_network
 from .protocols import Protocol, as_protocol
@@ -54,7 +54,7 @@ def accuracy(
         labels: ``(n,)`` int64.
         batch_size: by default 20 on a CPU, where memory for larger activations is freed and allocated again at every
             layer (half the speed at 500), and 500 elsewhere.
-        forward: how the network's logits are computed, see ``compilation``.
+        forward: how the network's logits are computed, see ``classifiers.compiled_networks``.
         precision: ``float32`` or ``bfloat16``, in which the network computes.
     """
     network.eval()

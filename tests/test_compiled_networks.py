@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dag_diffusion.evaluation import compilation
-from dag_diffusion.evaluation.compilation import flop_of, forward_for, plain
+from dag_diffusion.classifiers import compiled_networks
+from dag_diffusion.classifiers.compiled_networks import flop_of, forward_for, plain
 from dag_diffusion.evaluation.networks import seeded_network
 
 IMAGES = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -29,7 +29,9 @@ def test_work_for_another_device_is_not_compiled(network):
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
 def test_compiled_logits_are_the_networks_own(monkeypatch, network, batch):
-    monkeypatch.setattr(compilation.torch, "compile", lambda forward: torch._dynamo.optimize("aot_eager")(forward))
+    monkeypatch.setattr(
+        compiled_networks.torch, "compile", lambda forward: torch._dynamo.optimize("aot_eager")(forward)
+    )
     forward = forward_for(network, IMAGES, "float32", trained=10**12, tested=0)
     assert forward is not plain
     other = seeded_network("convnet-1-w4", seed=1, channels=1, size=(8, 8), num_classes=2)
@@ -44,5 +46,5 @@ def test_without_a_compiler_the_network_is_used_as_it_is(monkeypatch, network):
 
         return call
 
-    monkeypatch.setattr(compilation.torch, "compile", broken)
+    monkeypatch.setattr(compiled_networks.torch, "compile", broken)
     assert forward_for(network, IMAGES, "float32", trained=10**12, tested=0) is plain
