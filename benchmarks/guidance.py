@@ -2,6 +2,7 @@
 
     python benchmarks/guidance.py main        # methods and baselines, 200 images a target, 3 seeds
     python benchmarks/guidance.py options     # every option of the family against the default, 100 images a target
+    python benchmarks/guidance.py fast        # bfloat16, intervals of classifier-free guidance, fewer steps
     python benchmarks/guidance.py cost        # DiT-XL/2 at 256 px, random weights: counted FLOP and one step on the CPU
     python benchmarks/guidance.py figure      # docs/images/control.png from the results of `main`
 
@@ -94,14 +95,12 @@ class Bench:
                 count[label] = count.get(label, -1) + 1
                 generators.append(torch.Generator().manual_seed(image_seed(seed, label, count[label])))
             per_image = {k: v[start : start + BATCH] for k, v in options.items() if k == "modes"}
+            usual = {"guidance_scale": GUIDANCE_SCALE, "num_inference_steps": STEPS, "output_type": "pt"}
             output = self.pipeline(
                 chosen,
                 self.targets[start : start + BATCH] if guided else None,
-                guidance_scale=GUIDANCE_SCALE,
-                num_inference_steps=STEPS,
                 generator=generators,
-                output_type="pt",
-                **(options | per_image),
+                **(usual | options | per_image),
             )
             images.append((output.images * 255).round().byte())
         return torch.cat(images)
@@ -231,6 +230,20 @@ def option_methods(bench: Bench, others: dict) -> dict[str, Method]:
     if others:
         methods["decoder, 5 guides"] = lambda s: bench.draw(s, probed=False, extra_guides=tuple(others.values()))
     return methods
+
+
+def fast_methods(bench: Bench, others: dict) -> dict[str, Method]:
+    def quick(**options) -> Method:
+        return lambda s: bench.draw(s, network_dtype=torch.bfloat16, **options)
+
+    return {
+        "float32": lambda s: bench.draw(s),
+        "bfloat16": quick(),
+        "bfloat16, interval 0 to 0.5": quick(guidance_interval=(0.0, 0.5)),
+        "bfloat16, interval 0.25 to 0.75": quick(guidance_interval=(0.25, 0.75)),
+        "bfloat16, interval 0.5 to 1": quick(guidance_interval=(0.5, 1.0)),
+        "bfloat16, 15 steps": quick(num_inference_steps=15),
+    }
 
 
 def drawn(bench: Bench, method: Method, seed: int) -> tuple[Tensor, float]:
@@ -412,14 +425,16 @@ def timed_steps(transformer: torch.nn.Module, pipeline: type) -> dict[str, float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["main", "options", "cost", "figure"])
-    parser.add_argument("--images", type=int, help="for each target; 200 for main, 100 for options")
+    parser.add_argument("what", choices=["main", "options", "fast", "cost", "figure"])
+    parser.add_argument("--images", type=int, help="for each target; 200 for main and fast, 100 for options")
     parser.add_argument("--seeds", type=int, help="3 for main, 1 for options")
     parser.add_argument("--work", type=Path, default=Path("runs/embedded"), help="checkpoints of the other teachers")
     parser.add_argument("--only", default="", help="measure again only the methods whose name holds this text")
     options = parser.parse_args()
     if options.what == "main":
         run("main", options.images or 200, options.seeds or 3, options.work, main_methods, options.only)
+    elif options.what == "fast":
+        run("fast", options.images or 200, options.seeds or 1, options.work, fast_methods, options.only)
     elif options.what == "options":
         run("options", options.images or 100, options.seeds or 1, options.work, option_methods, options.only)
     elif options.what == "cost":

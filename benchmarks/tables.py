@@ -576,6 +576,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "embedded-quality-classic": partial(quality, "classic"),
     "guidance-main": partial(methods, "main"),
     "guidance-options": partial(methods, "options"),
+    "guidance-fast": partial(methods, "fast"),
     "guidance-main, by target": by_target,
     "guidance-cost, parts": flop,
     "guidance-cost, forms": counted_cost,

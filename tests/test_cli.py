@@ -278,6 +278,7 @@ def mistakes(tmp_path, pipeline):
         "unknown class": (["generate", tmp_path / "p", "--pipeline", pipeline, "--classes", "Bags"], "nearest"),
         "target of 2": (["generate", tmp_path / "p", "--pipeline", pipeline, "--target", "2"], "[0, 1]"),
         "target of a word": (["generate", tmp_path / "p", "--pipeline", pipeline, "--target", "valley"], "hill"),
+        "interval of a word": (["generate", tmp_path / "p", "--guidance-interval", "late"], "such as 0.2,0.8"),
         "no such pipeline": (["generate", tmp_path / "p", "--pipeline", tmp_path / "no"], "cannot be loaded"),
         "score nothing": (["score", tmp_path / "absent", *guide], "no pool at"),
         "score empty": (["score", tmp_path / "empty", *guide], "no images"),
