@@ -4,6 +4,7 @@
     python benchmarks/generation.py processes   # one process against two, one thread each
     python benchmarks/generation.py overhead    # share of a run that is not drawing; checks of a pool to resume
     python benchmarks/generation.py options     # batch sizes, precision, torch.compile, memory layout, sliced decoding
+    python benchmarks/generation.py networks    # bfloat16 and intervals of classifier-free guidance
     python benchmarks/generation.py same        # which circumstances change how many bits of the images
     python benchmarks/generation.py kills       # kill -9 of all processes at random moments, then --resume
 
@@ -34,6 +35,7 @@ from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.generation.plan import ImageJob, plan
 from dag_diffusion.generation.work_queue import damaged_images
 from dag_diffusion.loading import in_precision, load_embedded_pipeline, speed_up
+from dag_diffusion.memory import keep_freed_memory
 
 GENERATE = [sys.executable, "-m", "dag_diffusion", "generate"]
 STEERED = TargetDistribution.preset("ground")
@@ -170,6 +172,24 @@ def options(arguments: argparse.Namespace, folder: Path) -> dict:
     }
 
 
+def networks(arguments: argparse.Namespace, folder: Path) -> dict:
+    """Rates by what the networks compute in and where classifier-free guidance is on, in turn."""
+    keep_freed_memory()  # as the command line does
+    tried = {
+        f"{precision}, {steps}": {"precision": precision, "guidance_interval": interval}
+        for precision in ("float32", "bfloat16")
+        for steps, interval in (("all steps", (0.0, 1.0)), ("first half", (0.0, 0.5)))
+    }
+    rates, pipeline = {name: [] for name in tried}, load_embedded_pipeline()
+    fill_pool(pipeline, folder / "warm", PoolConfig(images_per_class=5, target="reference"))
+    for turn in range(arguments.repeats):
+        for name, how in tried.items():
+            config = PoolConfig(images_per_class=arguments.images // 10, target="reference", **how)
+            rates[name].append(arguments.images / seconds_of(fill_pool, pipeline, folder / f"{name} {turn}", config))
+    plain = rates["float32, all steps"]
+    return {"images_per_second": rates, "ratios": {name: ratio(found, plain) for name, found in rates.items()}}
+
+
 def same(arguments: argparse.Namespace, folder: Path) -> dict:
     """Pools of one plan drawn in other circumstances, compared pixel by pixel."""
     pools, threads, pipeline = {}, torch.get_num_threads(), load_embedded_pipeline()
@@ -217,7 +237,7 @@ def files(pool: Path) -> dict[str, bytes]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    tasks = {task.__name__: task for task in (loop, processes, overhead, options, same, kills)}
+    tasks = {task.__name__: task for task in (loop, processes, overhead, options, networks, same, kills)}
     parser.add_argument("what", choices=tasks)
     parser.add_argument("--images", type=int, default=500, help="of each pool, over ten classes")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each")

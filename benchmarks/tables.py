@@ -472,6 +472,16 @@ def processes() -> str:
     return table(["guided pool", "images a second, median", "each turn"], rows, "generation-processes")
 
 
+def generation_networks() -> str:
+    record = load("generation-networks")
+    rows = [
+        [name, f"{np.median(speeds):.1f}", f"{record['ratios'][name]:.2f}", ", ".join(f"{one:.1f}" for one in speeds)]
+        for name, speeds in record["images_per_second"].items()
+    ]
+    heads = ["networks, classifier-free guidance", "images a second, median", "ratio", "each turn"]
+    return table(heads, rows, "generation-networks")
+
+
 def generation_options() -> str:
     record = load("generation-options")
     rows = []
@@ -591,6 +601,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scoring, processes": scoring_processes,
     "generation-loop": loop,
     "generation-processes": processes,
+    "generation-networks": generation_networks,
     "generation-options": generation_options,
     "generation-same": same_pixels,
     "generation-overhead": overhead,
