@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dag_diffusion.data.files import (
+    json_line,
     json_lines,
     locked,
     read_json_object,
@@ -38,6 +39,15 @@ def test_failed_write_leaves_the_old_file_whole(tmp_path):
     with pytest.raises(TypeError):
         write_atomically(path, "not bytes")  # fails after the temporary file was opened, as a full disk does
     assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_file_of_parts_fails_as_a_whole_at_the_last_of_them(tmp_path):
+    path, rows = tmp_path / "file", [{"difficulty": 0.5}, {"difficulty": math.nan}]
+    write_atomically(path, map(json_line, rows[:1]))
+    with pytest.raises(ValueError, match="JSON"):
+        write_atomically(path, map(json_line, rows))
+    assert path.read_bytes() == json_lines(rows[:1])
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 

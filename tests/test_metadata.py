@@ -26,6 +26,14 @@ def test_numbers_that_json_lacks_are_null_wherever_they_stand(tmp_path):
     json_lines([row])
 
 
+def test_rows_share_the_words_that_they_have_in_common(tmp_path):
+    line = f'{{{ROW}, "difficulty_by": "error_probability by guide", "mine": 1}}\n'
+    (tmp_path / "x.jsonl").write_text(line * 2)
+    first, second = read_rows(tmp_path / "x.jsonl")
+    assert all(one is other for one, other in zip(first, second, strict=True))
+    assert all(first[name] is second[name] for name in ("class_name", "difficulty_by"))
+
+
 @pytest.mark.parametrize("line", ['{"file_name": "0.png", "label": NaN, "class_name": "Bag"}', "[" * 1_000_000])
 def test_line_that_is_no_row_is_named(tmp_path, line):
     (tmp_path / "x.jsonl").write_text(f"{{{ROW}}}\n{line}\n")

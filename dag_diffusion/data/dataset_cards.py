@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from .class_names import distinct_names
-from .files import json_lines, write_atomically, write_json
+from .files import json_line, write_atomically, write_json
 from .layouts import misreading
 from .provenance import generation_of
 from .rows import METADATA, Row
@@ -123,7 +123,9 @@ def _data_files(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def contents_of(rows: Sequence[Row], folder: Path, more: str = "") -> str:
     """A hash of rows and images, and of what else tells sets apart."""
-    found = hashlib.sha256(json_lines(rows))
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(json_line(row))
     found.update(more.encode())
     for path in (folder / row["file_name"] for row in rows):
         if path.is_file():  # one that is gone is for others to notice

@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
 from .dataset_cards import card_in, describe
-from .files import LOCK, held, json_lines, require_writable, write_atomically
+from .files import LOCK, held, json_line, require_writable, write_atomically
 from .images import UnreadableImageError, suffix_of
 from .layouts import placements, with_suffix
 from .pools import PROVENANCE, Pool, read_pool, require_writable_target, write_provenance
@@ -79,7 +79,7 @@ def write_distilled_set(
     with _replaced(folder, overwrite) as partial:
         placed = _all_placed(pool, sorted(indices), partial, files)  # in the order in which a dataset is read
         rows = [with_columns(placed[index], more) for index, more in zip(indices, added, strict=True)]
-        write_atomically(partial / (SELECTED if files == "list" else METADATA), json_lines(rows))
+        write_atomically(partial / (SELECTED if files == "list" else METADATA), map(json_line, rows))
         write_provenance(partial, record)
         if files != "list":
             describe(partial, rows, record, place=folder, earlier=card_in(folder))

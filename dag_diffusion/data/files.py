@@ -25,14 +25,18 @@ STRICT = {"Infinity": "1e999", "-Infinity": "-1e999", "NaN": "null"}
 LOCK = ".lock"  # in a folder while a run works on it
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a kill or a full disk leaves the old one or none, never half of the new one."""
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write a file so that a kill or a full disk leaves the old one or none, never half of the new one.
+
+    Args:
+        data: whole, or in parts, of which one at a time is in memory.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.unlink(missing_ok=True)  # of a run that was killed, or a link that was planted to be followed
         with partial.open("xb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -47,9 +51,12 @@ def write_image(path: Path, image: "Image.Image") -> None:
 
 def json_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Rows as JSON lines, non-finite numbers refused since other readers reject them."""
-    return "".join(
-        json.dumps(row, ensure_ascii=False, allow_nan=False, default=recorded) + "\n" for row in rows
-    ).encode()
+    return b"".join(map(json_line, rows))
+
+
+def json_line(row: Mapping[str, Any]) -> bytes:
+    """One of them; a file of many is written line by line, ``write_atomically(path, map(json_line, rows))``."""
+    return (json.dumps(row, ensure_ascii=False, allow_nan=False, default=recorded) + "\n").encode()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -27,7 +27,7 @@ from PIL import Image
 
 from dag_diffusion.data.class_names import folder_names
 from dag_diffusion.data.dataset_cards import card_in, describe
-from dag_diffusion.data.files import LOCK, json_lines, read_json_object, write_atomically
+from dag_diffusion.data.files import LOCK, json_line, json_lines, read_json_object, write_atomically
 from dag_diffusion.data.layouts import class_folders
 from dag_diffusion.data.pools import EARLIER, PROVENANCE, require_writable_target, write_provenance
 from dag_diffusion.data.rows import METADATA, Row, read_rows
@@ -217,7 +217,7 @@ def finish(folder: Path, jobs: Sequence[ImageJob], *, patience: float = 0.0) -> 
             raise OSError(f"{len(missing)} images of {folder} are missing ({missing[0]}, ...); go on with resume=True")
         time.sleep(1)
     ordered = sorted((rows[job.file_name] for job in jobs), key=lambda row: (row["label"], row["file_name"]))
-    write_atomically(folder / METADATA, json_lines(ordered))
+    write_atomically(folder / METADATA, map(json_line, ordered))
     card = card_in(folder) or card_in(folder / EARLIER)
     _remove([path for path in (folder / ROWS, folder / EARLIER) if path.exists()])
     describe(folder, ordered, read_json_object(folder / PROVENANCE), earlier=card)

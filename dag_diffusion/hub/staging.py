@@ -21,7 +21,7 @@ from PIL import Image
 
 from dag_diffusion.classifiers.weights import PICKLES
 from dag_diffusion.data.dataset_cards import CARD, card_in, configs_in, is_as_written, with_configs, write_labels
-from dag_diffusion.data.files import json_lines, read_json_object, write_atomically, write_config, write_json
+from dag_diffusion.data.files import json_line, read_json_object, write_atomically, write_config, write_json
 from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of
 from dag_diffusion.data.layouts import placements, with_suffix
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
@@ -103,7 +103,7 @@ def gather_set(
     teacher = _gather_soft_labels(home, folder, pool, rows)
     write_json(folder / PROVENANCE, provenance)
     write_labels(folder, rows)
-    write_atomically(folder / METADATA, json_lines(rows))
+    write_atomically(folder / METADATA, map(json_line, rows))
     shared = Pool(folder, rows, provenance)
     figures = _draw(shared, folder)
     title = title or home.stem.replace("-", " ").replace("_", " ")

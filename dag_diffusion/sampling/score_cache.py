@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -23,9 +23,9 @@ from torch import nn
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.dataset_cards import renew_card
-from dag_diffusion.data.files import held, json_lines, require_writable, write_atomically
+from dag_diffusion.data.files import held, json_line, json_lines, require_writable, write_atomically
 from dag_diffusion.data.pools import Pool, rows_in
-from dag_diffusion.data.rows import METADATA, SELECTED, Row, require_inside
+from dag_diffusion.data.rows import METADATA, SELECTED, Row, require_inside, with_columns
 from dag_diffusion.difficulty import MeasureName
 from dag_diffusion.identity import digest_of
 from dag_diffusion.processes import StoppedError, fail_together, gather, stop_signal, this_process
@@ -129,7 +129,7 @@ def score_and_record(
                 cache.take_over(others)
                 known = known | found | {key: value for other in others for key, value in other.items()}
             if state.is_main_process and not left:
-                _write(pool, _columns(pool, keys, known, by), path, earlier)
+                _write(pool, keys, known, by, path, earlier)
                 skipped = [row["file_name"] for row, key in zip(pool.rows, keys, strict=True) if key not in known]
                 done = Recorded(path, len(todo) - len(skipped), len(pool) - len(todo), skipped)
     if left:
@@ -165,38 +165,36 @@ def _keys_of_all(
     return [key for share in shares for key in share]
 
 
-def _write(pool: Pool, columns: Mapping[str, Mapping[str, Any]], path: Path, earlier: Sequence[Row]) -> None:
-    rows = _merged(pool, columns, path, earlier)
-    write_atomically(path, json_lines(rows))
+def _write(
+    pool: Pool, keys: Sequence[str | None], known: Mapping[str, float], by: str, path: Path, earlier: Sequence[Row]
+) -> None:
+    rows = _merged(pool, keys, known, by, path, earlier)
+    write_atomically(path, map(json_line, rows))
     if path == pool.path / METADATA:  # `datasets` would go on showing the rows before
-        renew_card(pool.path, cast(list[Row], rows), pool.provenance)
-
-
-def _columns(
-    pool: Pool, keys: Sequence[str | None], known: Mapping[str, float], by: str
-) -> dict[str, dict[str, float | str | None]]:
-    """The columns to write, by file name; a skipped file has no key, so that the next run tries it again."""
-    return {
-        row["file_name"]: {
-            "difficulty": None if key is None else known.get(key),
-            "difficulty_by": by,
-            "score_key": key if key in known else None,
-        }
-        for row, key in zip(pool.rows, keys, strict=True)
-    }
+        renew_card(pool.path, rows, pool.provenance)
 
 
 def _merged(
-    pool: Pool, columns: Mapping[str, Mapping[str, Any]], path: Path, earlier: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+    pool: Pool, keys: Sequence[str | None], known: Mapping[str, float], by: str, path: Path, earlier: Sequence[Row]
+) -> list[Row]:
     """Rows of the destination as it is now, which another program may have changed meanwhile, with the new scores.
 
     Images that it does not know are added, but for those whose rows it had ``earlier``, which were removed.
     """
     rows = rows_in(path) if path.exists() else []
-    known = {row["file_name"] for row in (*rows, *(earlier if rows else []))}
-    added = [row for row in pool.rows if row["file_name"] not in known]
-    return [{**row, **columns.get(row["file_name"], {})} for row in (*rows, *added)]
+    there = {row["file_name"] for row in (*rows, *(earlier if rows else []))}
+    rows += [row for row in pool.rows if row["file_name"] not in there]
+    key_of = {row["file_name"]: key for row, key in zip(pool.rows, keys, strict=True)}
+
+    def scored(row: Row) -> Row:
+        if (name := row["file_name"]) not in key_of:
+            return row
+        key = key_of[name] if key_of[name] in known else None  # none of a skipped file, so that it is tried again
+        return with_columns(
+            row, {"difficulty": None if key is None else known[key], "difficulty_by": by, "score_key": key}
+        )
+
+    return [scored(row) for row in rows]
 
 
 def _destination_of(pool: Pool, given: Path | None) -> Path:
@@ -287,15 +285,10 @@ def _cache_of(destination: Path) -> Path:
 
 
 def _lines_of(path: Path) -> Iterator[Any]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:  # there is none, or it cannot be read
-        return
-    for line in lines:
-        try:
-            yield json.loads(line)
-        except (ValueError, RecursionError):  # blank, cut off by a kill, or broken
-            continue
+    with suppress(OSError), path.open("rb") as lines:  # there is none, or it cannot be read
+        for line in lines:
+            with suppress(ValueError, RecursionError):  # blank, cut off by a kill, or broken
+                yield json.loads(line)
 
 
 def _scores_in(rows: Iterable[Any]) -> dict[str, float]:
