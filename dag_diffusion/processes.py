@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -210,10 +210,13 @@ def leave_process_group() -> None:
             distributed.destroy_process_group()
 
 
-def launch(num_processes: int, arguments: Sequence[str]) -> int:
+def launch(num_processes: int, arguments: Sequence[str], warming: AbstractContextManager[None] | None = None) -> int:
     """Run ``dag-diffusion ARGUMENTS`` in several processes on this machine, one a GPU, or sharing the cores.
 
     They are forked from a server that has imported torch and diffusers once for all of them.
+
+    Args:
+        warming: what lasts until they can be forked, which takes seconds, and ends before the first of them speaks.
 
     Returns:
         0, or the exit code of the first that failed, whereupon the others are stopped.
@@ -222,17 +225,18 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
         ValueError: there are not so many GPUs.
         KilledError: one was killed from outside, as for want of memory; the others are stopped too.
     """
-    # as many threads in each as there are cores would make them wait for each other
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // num_processes)))
-    _start_server()
-    import torch
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    with warming or nullcontext():
+        start_server(num_processes)
+        os.environ.setdefault("OMP_NUM_THREADS", threads_of_each(num_processes))
+        import torch
+        from torch.distributed.elastic.multiprocessing.api import SignalException
+        from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    gpus = torch.cuda.device_count()
-    if 0 < gpus < num_processes:
-        raise ValueError(f"{num_processes} processes need a GPU each, and this machine has {gpus}; ask for {gpus}")
+        gpus = torch.cuda.device_count()
+        if 0 < gpus < num_processes:
+            raise ValueError(f"{num_processes} processes need a GPU each, and this machine has {gpus}; ask for {gpus}")
+        _await_server()
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -265,18 +269,33 @@ def launch(num_processes: int, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _start_server() -> None:
-    """Start the server that workers are forked from, while this process goes on with its own imports.
+def threads_of_each(num_processes: int) -> str:
+    """As many threads in each of several processes as there are cores would make them wait for each other."""
+    return str(max(1, len(os.sched_getaffinity(0)) // num_processes))
+
+
+def start_server(num_processes: int) -> None:
+    """Start the server that ``launch`` forks workers from, while this process goes on with its own imports.
 
     Signals to stop are blocked in it: it ends with the launcher, and a signal to the whole group of processes, as Slurm
     sends it, must not take it from under workers that finish a batch.
     """
     multiprocessing.forkserver.set_forkserver_preload(PRELOADED)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    before, own = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS), "OMP_NUM_THREADS" in os.environ
+    os.environ.setdefault("OMP_NUM_THREADS", threads_of_each(num_processes))  # which torch reads when it is imported
     try:
         multiprocessing.forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if not own:
+            del os.environ["OMP_NUM_THREADS"]
+
+
+def _await_server() -> None:
+    """Wait until the server has imported everything: only then it forks the first process, here one without work."""
+    first = multiprocessing.get_context("forkserver").Process(target=int)
+    first.start()
+    first.join()
 
 
 def _run_command(*arguments: str) -> None:

@@ -62,7 +62,7 @@ def evaluate(
     """
     from dag_diffusion.processes import is_main_process
 
-    launch_several(num_processes, device, trainings=len(sets) * seeds)
+    launch_several(num_processes, device, trainings=len(sets) * seeds, quiet=quiet)
     quiet = quiet or not is_main_process()
     with loading("libraries", quiet):
         from dag_diffusion.evaluation.runs import EvaluationConfig, evaluate_folders

@@ -145,7 +145,7 @@ def generate(
     if not resume and is_main_process():
         require_writable_target(output, overwrite=overwrite)  # before the model is loaded, which may take minutes
     if num_processes > 1 and not is_started():
-        raise Exit(launch(num_processes, sys.argv[1:]))
+        raise Exit(launch(num_processes, sys.argv[1:], loading("libraries", quiet)))
 
     from dataclasses import replace
 

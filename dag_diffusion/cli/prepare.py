@@ -61,7 +61,7 @@ def train_probe(
     from dag_diffusion.processes import fail_together, is_main_process, is_started, launch
 
     if num_processes > 1 and not is_started():
-        raise Exit(launch(num_processes, sys.argv[1:]))
+        raise Exit(launch(num_processes, sys.argv[1:], loading("libraries", quiet)))
     with loading("libraries", quiet or not is_main_process()):
         from dag_diffusion.generation import probe_training as probes
         from dag_diffusion.loading import labels_of, load_guide, load_pipeline, require_no_other_files, save_probe
@@ -120,7 +120,7 @@ def find_modes(
     if is_main_process() and output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; give --overwrite to replace it")
     if num_processes > 1 and not is_started():
-        raise Exit(launch(num_processes, sys.argv[1:]))
+        raise Exit(launch(num_processes, sys.argv[1:], loading("libraries", quiet)))
     with loading("libraries", quiet or not is_main_process()):
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.generation.mode_search import find_pool_modes

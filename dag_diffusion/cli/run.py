@@ -41,7 +41,7 @@ def run(
     """
     from dag_diffusion.processes import is_main_process
 
-    launch_several(num_processes, device, trainings=5 * config["seeds"])
+    launch_several(num_processes, device, trainings=5 * config["seeds"], quiet=quiet)
     quiet = quiet or not is_main_process()
     with loading("libraries", quiet):
         from dag_diffusion.distillation import UNGUIDED, DistillationConfig, distill

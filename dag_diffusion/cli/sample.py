@@ -69,7 +69,7 @@ def score(
     from dag_diffusion.processes import fail_together, is_main_process, is_started, launch
 
     if num_processes > 1 and not is_started():
-        raise Exit(launch(num_processes, sys.argv[1:]))
+        raise Exit(launch(num_processes, sys.argv[1:], loading("libraries", quiet)))
     with loading("libraries", quiet or not is_main_process()):
         from dag_diffusion.data.class_names import read_class_map
         from dag_diffusion.data.pools import read_pool
