@@ -24,14 +24,14 @@ from .evaluation.control import Control, control_table, measure_control
 from .evaluation.labelled_images import random_rows, usual_normalisation
 from .evaluation.networks import build_network
 from .evaluation.protocols import as_protocol
-from .evaluation.records import append_result, part_of, parts_of, results_in
+from .evaluation.records import append_result, part_of, parts_of, remove_parts, results_in
 from .evaluation.results import Result
 from .evaluation.tables import accuracy_table
 from .evaluation.training import derived_seeds
 from .evaluation.trials import Source, evaluate
 from .generation.filling import BATCH_SIZE, fill_pool
 from .generation.modes import Modes
-from .generation.plan import PoolConfig
+from .generation.plan import PoolConfig, networks_precision
 from .guidance.mode_guidance import ModeGuidance
 from .processes import fail_together, gather, is_main_process, rank
 from .progress import Progress, Stage, renamed
@@ -167,12 +167,13 @@ def distill(
 def _distill(
     setup: DistillationSetup, output: Path, config: DistillationConfig, device: str, batch_size: int, progress: Progress
 ) -> DistillationResult:
-    told = progress if is_main_process() else lambda stage, done, total: None
-    reference = reference_for(setup, output, told)
+    reference = reference_for(setup, output, progress)
     target = target_for(setup, reference, output)
-    modes = modes_for(setup, output, config.ipc, batch_size, told)
+    modes = modes_for(setup, output, config.ipc, batch_size, progress)
     steer_to = target if setup.inputs.target is not None else None
-    pools = fill_pools(setup, output, config=config, modes=modes, target=steer_to, batch_size=batch_size, progress=told)
+    pools = fill_pools(
+        setup, output, config=config, modes=modes, target=steer_to, batch_size=batch_size, progress=progress
+    )
     choice = Choice(
         pools=pools,
         targets={"unguided": target, "guided": steer_to},
@@ -184,7 +185,7 @@ def _distill(
     with fail_together():
         sets = write_sets(choice, output, seed=config.seed) if is_main_process() else {}
     control = measure_control(pools, setup.evaluator)
-    results = train_and_test(choice, setup, output, config=config, device=device, progress=told)
+    results = train_and_test(choice, setup, output, config=config, device=device, progress=progress)
     note = accuracy_note(config, len(setup.test), setup.split)
     with fail_together():
         if is_main_process():
@@ -241,7 +242,7 @@ def fill_pools(
         seed=config.seed,
         num_inference_steps=config.num_inference_steps,
         guidance_scale=config.guidance_scale,
-        precision="float32" if setup.inputs.precision == "float32" else "auto",
+        precision=networks_precision(setup.inputs.precision),
     )
     guided = replace(plain, target=target, modes=modes, mode_guidance=ModeGuidance(scale=config.mode_scale))
     return {
@@ -332,12 +333,11 @@ def train_and_test(
     with fail_together():
         known = _finished_trainings(output / TRAININGS) if is_main_process() else []
     known = gather(known)[0]
-    protocol = as_protocol(config.protocol)
     return evaluate(
         sets,
         setup.decode(setup.test),
         network=config.network,
-        protocol=replace(protocol, precision="float32") if config.inputs.precision == "float32" else protocol,
+        protocol=replace(as_protocol(config.protocol), precision=networks_precision(config.inputs.precision)),
         seeds=derived_seeds(config.seed, config.seeds),
         normalisation=usual_normalisation(setup.channels),
         device=device,
@@ -349,12 +349,10 @@ def train_and_test(
 
 def _finished_trainings(path: Path) -> list[Result]:
     """The trainings that the processes of an earlier run have kept, now all in one file."""
-    parts = parts_of(path)
-    found = results_in([*([path] if path.exists() else []), *parts])
+    found = results_in([*([path] if path.exists() else []), *parts_of(path)])
     if found:
         write_atomically(path, json_lines(map(asdict, found)))
-    for part in parts:
-        part.unlink()
+    remove_parts(path)
     return found
 
 

@@ -481,3 +481,9 @@ def test_two_processes_come_to_the_results_of_one_and_take_in_what_a_kill_left(f
     again = evaluated("two.json", 1)[1]
     assert again == alone[1] | {first["set"] + str(first["seed"]): 0.123}
     assert not list(tmp_path.glob(".two.json.1"))
+
+
+def test_results_beside_an_earlier_table_are_refused_for_their_suffix(folders, tmp_path):
+    (tmp_path / "results.csv").write_text("set,network\n")
+    result = command(folders, "@good", options=["--output", tmp_path / "results.csv"])
+    assert (result.exit_code, "go to a .json file" in result.output) == (2, True)

@@ -40,6 +40,13 @@ def flop_of(network: nn.Module, image: Tensor) -> int:
     return counter.get_total_flops()
 
 
+def _flop_if_known(network: nn.Module, image: Tensor) -> int:
+    try:
+        return flop_of(network, image)
+    except RuntimeError:  # a network that has to see values, which are not there while nothing is computed
+        return 0
+
+
 def forward_for(network: nn.Module, images: Tensor, precision: str, *, trained: int, tested: int) -> Forward:
     """The faster of ``plain`` and a compiled one for so much work; networks of the same build share what is compiled.
 
@@ -49,7 +56,7 @@ def forward_for(network: nn.Module, images: Tensor, precision: str, *, trained: 
         precision: ``float32`` or ``bfloat16``, in which it will compute.
         trained, tested: passes of images in all.
     """
-    if images.device.type != "cpu" or flop_of(network, images[:1]) * (3 * trained + tested) < PAYING:
+    if images.device.type != "cpu" or _flop_if_known(network, images[:1]) * (3 * trained + tested) < PAYING:
         return plain
     torch._dynamo.config.recompile_limit = NETWORKS  # beyond which it would go on without compiling
     compiled = torch.compile(plain)

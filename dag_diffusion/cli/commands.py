@@ -59,14 +59,8 @@ def options(
 COMMANDS: tuple[Callable[..., None], ...] = (
     run, generate, status, train_probe, find_modes, score, subsample, show_target, evaluate, report, serve, push, pull,
 )  # fmt: skip
-SHARED = (
-    "evaluate",
-    "find_modes",
-    "generate",
-    "run",
-    "score",
-    "train_probe",
-)  # commands that several processes may work on
+# commands that several processes may work on
+SHARED = ("evaluate", "find_modes", "generate", "run", "score", "train_probe")
 EXPANDED = {command.__name__: expand_fields(command) for command in COMMANDS}
 OPTION_NAMES = {name for command in EXPANDED.values() for name in inspect.signature(command).parameters}
 for name, command in EXPANDED.items():

@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 from .console import loading, show_table, stages
 from .fields import Fields, Values
-from .launching import launch_several
+from .launching import launch_several, processes_for
 from .options import FILES, Device, ProcessesUnasked, Quiet, Seed
 
 TRAINING = {
@@ -60,14 +60,12 @@ def evaluate(
 
     dag-diffusion evaluate random:pool distilled --network convnet-3 --network resnet-ap-10 --output results.json
     """
-    from dag_diffusion.processes import is_main_process
-
-    launch_several(num_processes, device, trainings=len(sets) * seeds, quiet=quiet)
-    quiet = quiet or not is_main_process()
+    trainings = len(sets) * len(config["networks"]) * seeds
+    quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
         from dag_diffusion.evaluation.runs import EvaluationConfig, evaluate_folders
         from dag_diffusion.evaluation.training import derived_seeds
-        from dag_diffusion.processes import resolve_device
+        from dag_diffusion.processes import is_main_process, resolve_device
 
     networks = tuple(dict.fromkeys(config.pop("networks")))
     settings = EvaluationConfig(

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Exit, Option
+from typer import Argument, Option
 
 from .console import loading, stages, status_lines
 from .fields import Fields, Values, read_fields
+from .launching import launch_several
 from .options import (
     FILES,
     MODELS,
@@ -140,19 +141,18 @@ def generate(
     --classifier timm/resnet50.tv_in1k --target 0.5 --classes "tench;church" --resume
     """
     from dag_diffusion.data.pools import require_writable_target
-    from dag_diffusion.processes import fail_together, is_main_process, is_started, launch
+    from dag_diffusion.processes import fail_together, is_main_process
 
     if not resume and is_main_process():
         require_writable_target(output, overwrite=overwrite)  # before the model is loaded, which may take minutes
-    if num_processes > 1 and not is_started():
-        raise Exit(launch(num_processes, sys.argv[1:], loading("libraries", quiet)))
+    quiet = launch_several(num_processes, quiet)
 
     from dataclasses import replace
 
-    with loading("libraries", quiet or not is_main_process()):
+    with loading("libraries", quiet):
         from dag_diffusion.generation.filling import fill_pool
         from dag_diffusion.generation.modes import load_modes
-        from dag_diffusion.generation.plan import PoolConfig
+        from dag_diffusion.generation.plan import PoolConfig, networks_precision
         from dag_diffusion.generation.tracking import require_trackers, tracked
         from dag_diffusion.guidance.mode_guidance import ModeGuidance
         from dag_diffusion.loading import labels_of, load_guide, load_pipeline, speed_up
@@ -165,7 +165,7 @@ def generate(
             difficulty_guidance=parse_guidance(guidance or [], **steering),
             mode_guidance=ModeGuidance(**mode_guidance, **mode_window_named(mode_window)),
             guidance_interval=parse_interval(guidance_interval),
-            precision="float32" if precision == "float32" else "auto",
+            precision=networks_precision(precision),
         )
         loaded = load_pipeline(
             pipeline, classifier=classifier, probe=probe, device=device, dtype=precision, trust_bin=trust_bin
@@ -179,7 +179,7 @@ def generate(
         extra = [load_guide(name, device=device, dtype=precision) for name in extra_guide or []]
         speed_up(loaded, compiled=compiled, channels_last=channels_last, vae_slicing=vae_slicing, xformers=xformers)
     with (
-        stages(quiet or not is_main_process()) as progress,
+        stages(quiet) as progress,
         tracked(log_with or [], curves, {"pool": str(output), "command": shlex.join(sys.argv)}) as track,
     ):
 

@@ -10,29 +10,43 @@ from .console import loading
 MOST = 4  # processes that a command starts unasked: each takes half a gigabyte, and more cores go to each of them
 
 
-def launch_several(num_processes: int | None, device: str | None, *, trainings: int, quiet: bool) -> None:
-    """Leave the command to several processes, if it is worth it and this is not one of them already.
+def launch_several(num_processes: int, quiet: bool) -> bool:
+    """Leave the command to several processes, if it is to have them and this is not one of them already.
 
     Args:
-        num_processes: None: one per core where the work is on a CPU, up to ``MOST``, and else one.
-        trainings: a process is started for two or more of them.
         quiet: no bar tells what is waited for.
+
+    Returns:
+        Whether this process is to be quiet, as all but the first are.
 
     Raises:
         Exit: they have done it.
     """
-    from dag_diffusion.processes import is_started, launch, start_server
+    from dag_diffusion.processes import is_main_process, is_started, launch
 
-    if is_started():
-        return
-    if num_processes is None:
-        num_processes = min(len(os.sched_getaffinity(0)), MOST, trainings // 2) if device in (None, "cpu") else 1
-        if num_processes > 1 and device is None:
-            with loading("libraries", quiet):
-                start_server(num_processes)  # most likely there is no GPU; torch, which knows, takes seconds to come
-                num_processes = num_processes if _is_cpu() else 1
-    if num_processes > 1:
+    if num_processes > 1 and not is_started():
         raise Exit(launch(num_processes, sys.argv[1:], loading("libraries", quiet)))
+    return quiet or not is_main_process()
+
+
+def processes_for(trainings: int, num_processes: int | None, device: str | None, quiet: bool) -> int:
+    """How many processes to start: as many as are asked for, or else one per core where the work is on a CPU.
+
+    Args:
+        trainings: unasked, a process is started for two or more of them, up to ``MOST``.
+    """
+    from dag_diffusion.processes import is_started, start_server
+
+    if num_processes is not None:
+        return num_processes
+    if is_started() or device not in (None, "cpu"):
+        return 1
+    unasked = min(len(os.sched_getaffinity(0)), MOST, trainings // 2)
+    if unasked > 1 and device is None:
+        with loading("libraries", quiet):
+            start_server(unasked)  # most likely there is no GPU; torch, which knows, takes seconds to come
+            return unasked if _is_cpu() else 1
+    return unasked
 
 
 def _is_cpu() -> bool:

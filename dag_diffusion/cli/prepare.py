@@ -1,13 +1,13 @@
 """``dag-diffusion train-probe`` and ``find-modes``: what guidance needs beforehand."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Exit, Option
+from typer import Argument, Option
 
 from .console import loading, stages
 from .fields import Fields, Values
+from .launching import launch_several
 from .options import (
     MODELS,
     BatchSize,
@@ -58,11 +58,10 @@ def train_probe(
     Example: dag-diffusion train-probe probe --pipeline facebook/DiT-XL-2-256
     --classifier timm/resnet50.tv_in1k --classifier timm/regnety_016.tv2_in1k --classes "tench;church"
     """
-    from dag_diffusion.processes import fail_together, is_main_process, is_started, launch
+    from dag_diffusion.processes import fail_together, is_main_process
 
-    if num_processes > 1 and not is_started():
-        raise Exit(launch(num_processes, sys.argv[1:], loading("libraries", quiet)))
-    with loading("libraries", quiet or not is_main_process()):
+    quiet = launch_several(num_processes, quiet)
+    with loading("libraries", quiet):
         from dag_diffusion.generation import probe_training as probes
         from dag_diffusion.loading import labels_of, load_guide, load_pipeline, require_no_other_files, save_probe
 
@@ -75,7 +74,7 @@ def train_probe(
         if not guides and loaded.classifier is not None:
             guides = [loaded.classifier]
         labels = labels_of(loaded, classes)
-    with stages(quiet or not is_main_process()) as progress:
+    with stages(quiet) as progress:
         probe, fidelity = probes.train_probe(
             loaded, guides, settings, labels=labels, batch_size=batch_size, progress=progress
         )
@@ -115,13 +114,12 @@ def find_modes(
 
     dag-diffusion find-modes real_images/ hard-modes.safetensors --per-class 10 --by-difficulty cliff
     """
-    from dag_diffusion.processes import fail_together, is_main_process, is_started, launch
+    from dag_diffusion.processes import fail_together, is_main_process
 
     if is_main_process() and output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; give --overwrite to replace it")
-    if num_processes > 1 and not is_started():
-        raise Exit(launch(num_processes, sys.argv[1:], loading("libraries", quiet)))
-    with loading("libraries", quiet or not is_main_process()):
+    quiet = launch_several(num_processes, quiet)
+    with loading("libraries", quiet):
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.generation.mode_search import find_pool_modes
         from dag_diffusion.loading import load_pipeline
@@ -131,7 +129,7 @@ def find_modes(
         real = read_pool(images)
         loaded = load_pipeline(pipeline, classifier=classifier, device=device, trust_bin=trust_bin)
         target = None if by_difficulty is None else as_target(by_difficulty, real.class_names)
-    with stages(quiet or not is_main_process()) as progress:
+    with stages(quiet) as progress:
         modes = find_pool_modes(
             loaded,
             real,

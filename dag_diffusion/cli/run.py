@@ -7,7 +7,7 @@ from typer import Option
 
 from .console import loading, show_table, stages
 from .fields import Fields, Values
-from .launching import launch_several
+from .launching import launch_several, processes_for
 from .options import BatchSize, Device, ProcessesUnasked, Quiet
 
 EXPERIMENT = [
@@ -39,17 +39,14 @@ def run(
 
     dag-diffusion run --config examples/imagewoof.yaml --train ILSVRC/train --test ILSVRC/val --output runs/woof
     """
-    from dag_diffusion.processes import is_main_process
-
-    launch_several(num_processes, device, trainings=5 * config["seeds"], quiet=quiet)
-    quiet = quiet or not is_main_process()
+    quiet = launch_several(processes_for(5 * config["seeds"], num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
         from dag_diffusion.distillation import UNGUIDED, DistillationConfig, distill
         from dag_diffusion.distillation_setup import DistillationInputs
         from dag_diffusion.evaluation.control import control_table
         from dag_diffusion.evaluation.tables import accuracy_table
         from dag_diffusion.loading import hide_loading_bars
-        from dag_diffusion.processes import resolve_device
+        from dag_diffusion.processes import is_main_process, resolve_device
 
     hide_loading_bars()
     settings = DistillationConfig(**config, inputs=DistillationInputs(**inputs))

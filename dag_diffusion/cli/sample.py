@@ -1,13 +1,13 @@
 """``dag-diffusion score``, ``subsample`` and ``show-target``: DGS."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Exit, Option
+from typer import Argument, Option
 
 from .console import loading, stages
 from .fields import Fields, Values
+from .launching import launch_several
 from .options import (
     FILES,
     MODELS,
@@ -66,11 +66,10 @@ def score(
     dag-diffusion score my_images/ --classifier timm/resnet50.tv_in1k --classifier timm/regnety_016.tv2_in1k
     --measure rival_margin --class-map names.json --output scores.jsonl --num-processes 2
     """
-    from dag_diffusion.processes import fail_together, is_main_process, is_started, launch
+    from dag_diffusion.processes import fail_together, is_main_process
 
-    if num_processes > 1 and not is_started():
-        raise Exit(launch(num_processes, sys.argv[1:], loading("libraries", quiet)))
-    with loading("libraries", quiet or not is_main_process()):
+    quiet = launch_several(num_processes, quiet)
+    with loading("libraries", quiet):
         from dag_diffusion.data.class_names import read_class_map
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.difficulty import as_measure
@@ -84,7 +83,7 @@ def score(
         given: list[str | None] = [*classifier] if classifier else [None]
         guides = {name or "embedded guide": load_guide(name, device=device) for name in given}
         measured, unreadable = as_measure(measure), as_on_error(on_error)
-    with stages(quiet or not is_main_process()) as progress:
+    with stages(quiet) as progress:
         done = score_and_record(
             images,
             guides,

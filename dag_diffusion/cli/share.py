@@ -76,13 +76,13 @@ def serve(
     require_gradio()  # before the model is loaded, which may take minutes
 
     from dag_diffusion import embedded
+    from dag_diffusion.generation.plan import networks_precision
     from dag_diffusion.loading import load_guide, load_pipeline
 
     loaded = load_pipeline(pipeline, classifier=classifier, device=device, dtype=precision, trust_bin=trust_bin)
     scorer = evaluator or (embedded.EVALUATOR if pipeline is None else None)
     measuring = None if scorer is None else load_guide(scorer, device=device, dtype=precision)
-    drawn_in = "float32" if precision == "float32" else "auto"
-    page = build_app(loaded, evaluator=measuring, precision=drawn_in, **config)
+    page = build_app(loaded, evaluator=measuring, precision=networks_precision(precision), **config)
     print(f"app: {launch(page, host=host, port=port, share=share)} (Ctrl+C stops it)", flush=True)
     page.block_thread()
 

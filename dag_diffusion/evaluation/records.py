@@ -93,9 +93,16 @@ def parts_of(path: Path) -> list[Path]:
     return [part for part in path.parent.glob(f".{path.name}.*") if part.suffix[1:].isdigit()]
 
 
+def remove_parts(path: Path) -> None:
+    """Remove those files, once what they hold is in the one at ``path``."""
+    for part in parts_of(path):
+        part.unlink()
+
+
 def begun_precision(path: Path) -> set[str]:
     """The precision of the evaluation that was begun at ``path``, if one was."""
-    settings = read_json_object(path).get("settings") if path.exists() else None
+    is_record = path.suffix.lower() == ".json" and path.exists()  # other files are refused when the record is begun
+    settings = read_json_object(path).get("settings") if is_record else None
     protocol = settings.get("protocol") if isinstance(settings, dict) else None
     return {protocol["precision"]} if isinstance(protocol, dict) and protocol.get("precision") in PRECISIONS else set()
 
@@ -123,17 +130,12 @@ def evaluation_record(path: Path, settings: Mapping[str, Any]) -> Iterator[Evalu
             record = EvaluationRecord(path, *_begun(path, json.loads(json.dumps(recorded(settings)))))
             if left := results_in(parts_of(path)):
                 record.add(*left)
-            _remove_parts(path)
+            remove_parts(path)
             yield record
-            _remove_parts(path)  # what they hold has been added; after an error they wait for the next evaluation
+            remove_parts(path)  # what they hold has been added; after an error they wait for the next evaluation
     finally:
         if new_folder and not any(path.parent.iterdir()):  # a mistake was found before the first training
             path.parent.rmdir()
-
-
-def _remove_parts(path: Path) -> None:
-    for part in parts_of(path):
-        part.unlink()
 
 
 def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[Result]]:

@@ -23,6 +23,11 @@ from .modes import Modes, allot, match_modes
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
+def networks_precision(weights: str | None) -> str:
+    """What networks compute in where weights were asked for in a precision: ``float32`` in that, others as is fast."""
+    return "float32" if weights == "float32" else "auto"
+
+
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig:
     """What a pool holds.  Together with the pipeline it determines every image.

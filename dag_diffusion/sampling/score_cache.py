@@ -93,7 +93,7 @@ def score_and_record(
         require_options(measure, on_error)  # before the files are read, which may take minutes
         scorers = scorers_of(pool, list(classifiers.values()), class_map, dtype, measure)
         size, identities = batch_size or batch_size_for(scorers), [_scorer_key(scorer) for scorer in scorers]
-        _require_alike([len(pool), measure, identities, size])
+    _require_alike([len(pool), measure, identities, size])  # asks all, which they can only where none has failed
     cache = _Cache(path, state.process_index)
     with ExitStack() as leaving:
         earlier, known = [], dict[str, float]()
