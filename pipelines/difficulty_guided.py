@@ -41,7 +41,7 @@ from dag_diffusion.classifiers.image_classifiers import (
 )
 from dag_diffusion.classifiers.weights import only_variant, require_same_tensors
 from dag_diffusion.data.class_names import classes_named, match_classes
-from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
+from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig, target_values
 from dag_diffusion.guidance.guided_step import ModePull, Steering, guided_step
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.guidance.probes import probe_margin, require_probe_of
@@ -657,14 +657,9 @@ def _as_targets(target: Any, count: int, num_images_per_label: int) -> Tensor | 
     """Target difficulties as ``(count,)`` float32, or None."""
     if target is None:
         return None
-    try:
-        values = torch.as_tensor(target, dtype=torch.float32).reshape(-1)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"target_difficulty must be numbers in [0, 1], but is {target!r}") from error
+    values = target_values(target)
     if len(values) * num_images_per_label == count:
         values = values.repeat_interleave(num_images_per_label)
     if len(values) not in (1, count):
         raise ValueError(f"got {len(values)} target difficulties for {count} images; give one for all or one for each")
-    if not bool(((values >= 0) & (values <= 1)).all()):
-        raise ValueError(f"target difficulties must lie in [0, 1], 0 easy and 1 hard, but got {values.tolist()[:5]}")
     return values.expand(count)

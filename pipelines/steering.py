@@ -10,7 +10,6 @@ maths is in ``dag_diffusion.guidance``, and what differs between schedulers in `
 
 import inspect
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -31,7 +30,7 @@ from dag_diffusion.classifiers.image_classifiers import (
     preprocessing_of,
 )
 from dag_diffusion.data.class_names import classes_named, match_classes
-from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
+from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig, target_values
 from dag_diffusion.guidance.guided_step import Steering
 from dag_diffusion.guidance.rates import Rates, count_steps, ends_step, rates_of, require_family
 from dag_diffusion.guidance.restating import guided_call
@@ -273,9 +272,9 @@ def _labels_of(guides: Sequence[nn.Module], class_labels: int | str | Sequence[i
 def _targets_of(target: float | Sequence[float] | Tensor | None) -> Tensor | None:
     if target is None:
         return None
-    values = torch.as_tensor(target, dtype=torch.float32).reshape(-1).clone()
-    if not len(values) or not all(math.isfinite(v) and 0 <= v <= 1 for v in values.tolist()):
-        raise ValueError(f"target difficulties must lie in [0, 1], 0 easy and 1 hard, but got {values.tolist()[:5]}")
+    values = target_values(target)
+    if not len(values):
+        raise ValueError("target difficulties must lie in [0, 1], 0 easy and 1 hard, but got none; give at least one")
     return values
 
 

@@ -136,14 +136,15 @@ def evaluate(
         }
         for name in networks:
             build_network(name, **conditions.shape)  # refuses a name or size now
-    earlier = {result.identity: result for result in known if result.best is not None or not track_best}
-
-    def identity(training: _Training) -> tuple:
-        name, architecture, seed = training
-        return name, architecture, protocol.name, protocol.precision, labels, test_name, seed
-
+    earlier = {
+        _Training(result.set, result.network, result.seed): result
+        for result in known
+        if (result.protocol, result.precision) == (protocol.name, protocol.precision)
+        and (result.labels, result.test) == (labels, test_name)
+        and (result.best is not None or not track_best)
+    }
     plan = [_Training(name, architecture, seed) for seed in seeds for name in ready for architecture in networks]
-    missing = [training for training in plan if identity(training) not in earlier]
+    missing = [training for training in plan if training not in earlier]
     turns = Turns("trainings", len(plan), progress)
     turns.report(len(plan) - len(missing) if is_main_process() else 0)
     done: dict[_Training, Result] = {}
@@ -153,8 +154,8 @@ def evaluate(
             if on_result is not None:
                 on_result(done[training])
             turns.report(1)
-    done = {training: result for part in gather(done) for training, result in part.items()}
-    return [done[training] if training in done else earlier[identity(training)] for training in plan]
+    results = earlier | {training: result for part in gather(done) for training, result in part.items()}
+    return [results[training] for training in plan]
 
 
 class _Training(NamedTuple):

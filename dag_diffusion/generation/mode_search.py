@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from dag_diffusion.classifiers.preprocessing import Preprocessing
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.processes import fail_together, gather, this_process
+from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.sampling.scales import BINS
 from dag_diffusion.sampling.scoring import prepared_image, read_ahead, score_pool
@@ -177,7 +177,7 @@ def find_pool_modes(
     options: dict[str, Any] = {"class_names": names, "average": average, "seed": seed}
     modes = None
     with fail_together():
-        if this_process().is_main_process:  # the others would come to the same, each with threads of its own
+        if is_main_process():  # the others would come to the same, each with threads of its own
             if target is None or values is None:
                 modes = find_modes(latents, real.labels, per_class, **options)
             else:

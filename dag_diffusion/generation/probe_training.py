@@ -21,7 +21,7 @@ from dag_diffusion.classifiers.image_classifiers import class_names_of, image_lo
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import margin
 from dag_diffusion.guidance.probes import REST, describe, with_signal_rate
-from dag_diffusion.processes import fail_together, gather, this_process
+from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.turns import Turns
 
@@ -319,15 +319,16 @@ def train_probe(
     config = config or ProbeConfig()
     with fail_together():
         if not guides:
-            raise ValueError("a probe needs at least one classifier to learn from, such as pipeline.classifier")
+            raise ValueError(
+                "a probe needs at least one classifier to learn from, such as pipeline.classifier; got none"
+            )
     found = collect(pipeline, guides, config, labels=labels, batch_size=batch_size, progress=progress)
     probe, measured = build_probe(pipeline, config).to(pipeline.device), None
     probe.config.probe = describe(pipeline, guides, labels)
-    is_main_process = this_process().is_main_process
     with fail_together():
-        if is_main_process:
+        if is_main_process():
             measured = _fit_and_measure(probe, found, config, progress)
-    state, measured = gather((probe.cpu().state_dict(), measured) if is_main_process else None)[0]
+    state, measured = gather((probe.cpu().state_dict(), measured) if is_main_process() else None)[0]
     probe.load_state_dict(state)
     return probe.to(pipeline.device).eval().requires_grad_(False), measured
 

@@ -12,7 +12,7 @@ images.  ``guided_step`` places the shift.  This module knows tensors only: no p
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -99,6 +99,21 @@ class GuidanceConfig:
         """Which of the steered steps ask the decoder and the guide even where there is a probe."""
         guided = self.steps(num_steps)
         return set(guided[max(0, len(guided) - self.decoded_steps) :])
+
+
+def target_values(target: Any) -> Tensor:
+    """Target difficulties, one number or several, as a tensor of its own, ``(n,)`` float32.
+
+    Raises:
+        ValueError: they are no numbers, or not in [0, 1].
+    """
+    try:
+        values = torch.as_tensor(target, dtype=torch.float32).reshape(-1).clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"target_difficulty must be numbers in [0, 1], but is {target!r}") from error
+    if not bool(((values >= 0) & (values <= 1)).all()):  # NaN is neither
+        raise ValueError(f"target difficulties must lie in [0, 1], 0 easy and 1 hard, but got {values.tolist()[:5]}")
+    return values
 
 
 class Shift(NamedTuple):

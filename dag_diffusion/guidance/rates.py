@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from math import cos, sin
 from typing import Any, Literal, NamedTuple
 
-CLIPPING = ("clip_sample", "thresholding")
+from .schedulers import require_unclipped
+
 MOST_KEPT = 0.999  # share of the sample in what a call returns, with which it still moves
 
 
@@ -98,12 +99,7 @@ def require_family(scheduler: Any) -> None:
         ValueError: an unknown family, clipping that is meant for pixels, or a prediction that does not fit its rates.
     """
     family, name, config = family_of(scheduler), type(scheduler).__name__, scheduler.config
-    for option in CLIPPING:
-        if config.get(option, False):
-            raise ValueError(
-                f"{name} has {option}=True, which is for pixels and would clip latents; "
-                f"use pipeline.scheduler = {name}.from_config(pipeline.scheduler.config, {option}=False)"
-            )
+    require_unclipped(scheduler)
     if config.get("invert_sigmas", False):
         raise ValueError(f"{name} has invert_sigmas=True, where noise and signal change places; use it without")
     if family.rates is _preserving and prediction_of(scheduler) == "flow_prediction" and not _has_flow(config):

@@ -3,11 +3,13 @@
 z_t = sqrt(a_t) x0 + sqrt(1 - a_t) noise
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 DDIM, DDPM, DPM_SOLVER = SCHEDULERS = ("DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler")
+CLIPPING = ("clip_sample", "thresholding")
 
 
 def _is(scheduler: Any, name: str) -> bool:
@@ -33,12 +35,7 @@ def require_supported(scheduler: Any, transformer: Any) -> None:
             f"{name} is not supported, since its noise or its history would be wrong here; "
             f"use one of {allowed}: DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)"
         )
-    for option in ("thresholding",) if _is(scheduler, DPM_SOLVER) else ("clip_sample", "thresholding"):
-        if config.get(option, False):
-            raise ValueError(
-                f"{name} has {option}=True, which is for pixels and would clip latents; "
-                f"use pipeline.scheduler = {name}.from_config(pipeline.scheduler.config, {option}=False)"
-            )
+    require_unclipped(scheduler, ("thresholding",) if _is(scheduler, DPM_SOLVER) else CLIPPING)
     if config.prediction_type not in ("epsilon", "v_prediction", "sample") or config.get("use_flow_sigmas", False):
         raise ValueError(
             f"{name} has prediction_type {config.prediction_type!r} or flow sigmas; use epsilon, v_prediction or sample"
@@ -50,6 +47,17 @@ def require_supported(scheduler: Any, transformer: Any) -> None:
             "mend beta_start, beta_end or trained_betas of its configuration"
         )
     _require_fitting_variance(scheduler, transformer)
+
+
+def require_unclipped(scheduler: Any, options: Sequence[str] = CLIPPING) -> None:
+    """Refuse options of a scheduler that are meant for pixels; ValueError with a way out."""
+    name = type(scheduler).__name__
+    for option in options:
+        if scheduler.config.get(option, False):
+            raise ValueError(
+                f"{name} has {option}=True, which is for pixels and would clip latents; "
+                f"use pipeline.scheduler = {name}.from_config(pipeline.scheduler.config, {option}=False)"
+            )
 
 
 def _require_fitting_variance(scheduler: Any, transformer: Any) -> None:

@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, TypeVar, cast, get_args
@@ -300,41 +300,39 @@ def batches_of(indices: Iterable[int], size: int) -> Iterator[list[int]]:
 def in_threads(work: Callable[[Given], Item], parts: Iterable[Given], threads: int) -> Iterator[Item]:
     """``work(part)`` of each part in order, done by threads; only one part waits, so that others may take the last."""
     waiting: deque[Future[Item]] = deque()
-    # one torch thread in each, since teams of them on every core would slow each other down
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    try:
+    with _single_threads(threads) as pool:
         for part in parts:
             waiting.append(pool.submit(work, part))
             if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error what was done ahead is not needed
-        torch.set_num_threads(before)  # of threads to come, which would get what these got
 
 
 def read_ahead(
     read: Callable[[int], Item], indices: Iterable[int], batch_size: int
 ) -> Iterator[list[tuple[int, Item]]]:
     """``(index, read(index))`` in batches and in order, read by threads ``AHEAD`` batches before they are asked for."""
-    remaining = iter(indices)
     waiting: deque[list[tuple[int, Future[Item]]]] = deque()
-    # one torch thread in each reader, since teams of them on every core would slow the classifier down by a third
-    before = torch.get_num_threads()
-    threads = ThreadPoolExecutor(min(16, os.cpu_count() or 1), initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        while True:
-            if chunk := list(islice(remaining, batch_size)):
-                waiting.append([(index, threads.submit(read, index)) for index in chunk])
-            if not waiting:
-                return
-            if not chunk or len(waiting) > AHEAD:
+    with _single_threads(min(16, os.cpu_count() or 1)) as pool:
+        for batch in batches_of(indices, batch_size):
+            waiting.append([(index, pool.submit(read, index)) for index in batch])
+            if len(waiting) > AHEAD:
                 yield [(index, future.result()) for index, future in waiting.popleft()]
+        while waiting:
+            yield [(index, future.result()) for index, future in waiting.popleft()]
+
+
+@contextmanager
+def _single_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads of which each has one of torch, since teams of them on every core would slow each other down."""
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
     finally:
-        threads.shutdown(cancel_futures=True)  # after an error what was read ahead is not needed
-        torch.set_num_threads(before)  # of threads to come, which would get what readers got
+        pool.shutdown(cancel_futures=True)  # after an error what was done ahead is not needed
+        torch.set_num_threads(before)  # of threads to come, which would get what these got
 
 
 def fitted_image(pool: Pool, index: int, wanted: Iterable[AnyPreprocessing]) -> dict[AnyPreprocessing, Tensor]:
