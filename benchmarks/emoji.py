@@ -41,9 +41,9 @@ from dag_diffusion import (
     read_pool,
     subsample,
 )
+from dag_diffusion.compared_sets import STEERED_RULE
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import difficulty
-from dag_diffusion.distillation import STEERED_RULE
 from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labelled_images, normalise, subset
 from dag_diffusion.evaluation.protocols import PROTOCOLS
 from dag_diffusion.generation.mode_search import encode_pool, find_modes

@@ -2,12 +2,12 @@
 
 Five sets are compared at the same IPC: random real images, random ones of an unguided pool, DGS on that pool by the
 paper's rule and by matching, and DGS on a guided pool, whose images were drawn to modes of the real ones and, where a
-target is given, steered to its difficulties.  Control is then measured by the guide, which steered, and by an
-evaluator, which did not.  Several processes, as accelerate starts them, divide images and trainings among them; the
-first writes sets and report.
+target is given, steered to its difficulties.  Herding of the real images is a sixth, where it is asked for.  Control is
+then measured by the guide, which steered, and by an evaluator, which did not.  Several processes, as accelerate starts
+them, divide images and trainings among them; the first writes sets and report.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -17,6 +17,15 @@ from typing import Any
 import numpy as np
 
 from . import embedded
+from .compared_sets import (
+    HERDING,
+    REAL,
+    SELECTIONS,
+    UNGUIDED,
+    Choice,
+    herding_of,
+    write_sets,
+)
 from .data.files import differences, json_lines, locked, read_json_object, write_atomically, write_json
 from .data.pools import Pool, require_writable_target
 from .distillation_setup import DistillationInputs, DistillationSetup, load_setup, modes_for, reference_for, target_for
@@ -26,7 +35,7 @@ from .evaluation.networks import build_network
 from .evaluation.protocols import as_protocol
 from .evaluation.records import append_result, part_of, parts_of, remove_parts, results_in
 from .evaluation.results import Result
-from .evaluation.tables import accuracy_table
+from .evaluation.tables import Table, accuracy_table
 from .evaluation.training import derived_seeds
 from .evaluation.trials import Source, evaluate
 from .generation.filling import BATCH_SIZE, fill_pool
@@ -40,20 +49,7 @@ from .reporting.reproduction import command_of_run
 from .reporting.results import accuracy_drawings
 from .reporting.sets import ReportedSet
 from .sampling.scoring import score_pool
-from .sampling.selection import SelectionRule
-from .sampling.subsampling import PoolSelection, subsample
 from .sampling.targets import TargetDistribution
-
-REAL, UNGUIDED = "random real", "random, unguided pool"
-PAPER, DGS, GUIDED_DGS = "DGS, the paper's rule", "DGS, matching", "DGS, guided pool"
-FOLDERS = {PAPER: "set-paper", DGS: "set-dgs", GUIDED_DGS: "set-guided"}
-SELECTIONS = {  # of each set: its pool, and the rule by which it is chosen
-    PAPER: ("unguided", SelectionRule("histogram")),
-    DGS: ("unguided", SelectionRule("matching", diversity="k-center")),
-    GUIDED_DGS: ("guided", SelectionRule("easiest", evenly="mode")),
-}
-# in place of the easiest, where the pool was steered
-STEERED_RULE = SelectionRule("matching", diversity="k-center", evenly="mode")
 
 SETTINGS, TRAININGS, RESULTS, REPORT = "run.json", "trainings.jsonl", "results.json", "report.html"
 EMBEDDED_SIZE, EMBEDDED_PER_CLASS = (32, 32), 100  # pixels of the embedded images; real training images of each class
@@ -74,6 +70,7 @@ class DistillationConfig:
         num_inference_steps: denoising steps; default: the pipeline's own.
         guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
         mode_scale: strength of mode guidance.  See ``ModeGuidance``.
+        herding: also train on real images chosen by herding on the guide's features, the usual coreset.
         inputs: models and real images.
     """
 
@@ -86,6 +83,7 @@ class DistillationConfig:
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     mode_scale: float = ModeGuidance.scale
+    herding: bool = False
     inputs: DistillationInputs = field(default_factory=DistillationInputs)
 
     def __post_init__(self) -> None:
@@ -105,12 +103,31 @@ class DistillationConfig:
     def settings(self) -> dict[str, Any]:
         """What must agree when a run goes on; of the inputs, those that were given.  JSON values only."""
         own = {name: value for name, value in vars(self).items() if name != "inputs"}
+        if not self.herding:
+            del own["herding"]  # so that runs of versions without it go on
         return own | ({"inputs": self.inputs.given()} if self.inputs.given() else {})
 
     def given(self) -> dict[str, Any]:
         """The settings that are not the defaults."""
         own = {name: value for name, value in self.settings().items() if name != "inputs"}
         return self.inputs.given() | {k: v for k, v in own.items() if v != getattr(DistillationConfig, k)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where the models and images of a distillation come from, as its report and records tell it.
+
+    Attributes:
+        title: what is distilled.
+        command: that makes all of it again.
+        record: whatever else is known, JSON values.
+        tables: after that of the accuracies; asked for when the report is written.
+    """
+
+    title: str
+    command: str
+    record: Mapping[str, Any]
+    tables: Callable[[], Sequence[Table]] = tuple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +151,7 @@ def distill(
     *,
     device: str = "cpu",
     batch_size: int = BATCH_SIZE,
+    origin: Origin | None = None,
     progress: Progress | None = None,
 ) -> DistillationResult:
     """Run a whole distillation into ``output``; a run that was interrupted goes on where it stopped.
@@ -143,6 +161,7 @@ def distill(
         config: sizes, seeds, models and images.
         device: of generation, scoring and training.
         batch_size: images drawn at a time, halved where memory does not suffice.
+        origin: where models and images come from; default: the inputs themselves.
         progress: called with stage, done and total.
 
     Raises:
@@ -161,11 +180,27 @@ def distill(
             _check_setup(setup, config)
             if is_main_process():
                 write_json(output / SETTINGS, config.settings())
-        return _distill(setup, output, config, device, batch_size, progress or (lambda stage, done, total: None))
+        origin = origin or _origin(setup, output, config)
+        return _distill(setup, output, config, origin, device, batch_size, progress or _untold)
+
+
+def _untold(stage: str, done: int, total: int) -> None:
+    """The progress of a call that nobody follows."""
+
+
+def _origin(setup: DistillationSetup, output: Path, config: DistillationConfig) -> Origin:
+    record = {"images": setup.record()} if setup.record() else {}
+    return Origin(title=setup.title, command=command_of_run(output, config.given()), record=record)
 
 
 def _distill(
-    setup: DistillationSetup, output: Path, config: DistillationConfig, device: str, batch_size: int, progress: Progress
+    setup: DistillationSetup,
+    output: Path,
+    config: DistillationConfig,
+    origin: Origin,
+    device: str,
+    batch_size: int,
+    progress: Progress,
 ) -> DistillationResult:
     reference = reference_for(setup, output, progress)
     target = target_for(setup, reference, output)
@@ -189,8 +224,8 @@ def _distill(
     note = accuracy_note(config, len(setup.test), setup.split)
     with fail_together():
         if is_main_process():
-            _report(setup, output, config, reference, pools, sets, control, results, note)
-            write_json(output / RESULTS, _record(setup, config, results, control))
+            _report(output, config, origin, reference, pools, sets, control, results, note)
+            write_json(output / RESULTS, _record(config, origin, results, control))
     return DistillationResult(results=results, control=control, report=output / REPORT, config=config, note=note)
 
 
@@ -259,51 +294,6 @@ def fill_pools(
     }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """How the sets of a run are chosen from its pools.
-
-    Attributes:
-        pools: by name.
-        targets: of each pool, which its sets follow; None for a pool drawn to modes alone.
-        features: of each pool's images, for rules that need them.
-        ipc: images per class.
-    """
-
-    pools: Mapping[str, Pool]
-    targets: Mapping[str, TargetDistribution | None]
-    features: Mapping[str, np.ndarray | None]
-    ipc: int
-
-    def rule(self, name: str) -> SelectionRule:
-        """The rule of a set; that of images drawn to modes depends on whether they were steered."""
-        return STEERED_RULE if name == GUIDED_DGS and self.targets["guided"] is not None else SELECTIONS[name][1]
-
-    def is_seeded(self, name: str) -> bool:
-        """Whether another seed makes another set."""
-        return self.rule(name).method != "easiest"
-
-    def select(self, name: str, seed: int) -> PoolSelection:
-        """Choose the images of a set."""
-        source = SELECTIONS[name][0]
-        return subsample(
-            self.pools[source],
-            self.ipc,
-            target=self.targets[source],
-            method=self.rule(name),
-            features=self.features[source],
-            seed=seed,
-        )
-
-
-def write_sets(choice: Choice, output: Path, *, seed: int) -> dict[str, Pool]:
-    """Write every set, chosen with ``seed``, into a folder of its own in ``output``; the sets by name."""
-    sets = {}
-    for name in SELECTIONS:
-        sets[name] = choice.select(name, seed).save(output / FOLDERS[name], overwrite=True)
-    return sets
-
-
 def train_and_test(
     choice: Choice,
     setup: DistillationSetup,
@@ -325,8 +315,14 @@ def train_and_test(
             return setup.decode(pool, choice.select(name, config.seed).indices)
         return lambda seed: setup.decode(pool, choice.select(name, seed).indices)
 
+    def coreset() -> Source:
+        scored = renamed(progress, "features of real images")
+        features = score_pool(setup.train, setup.pipeline.classifier, features=True, progress=scored).features
+        return setup.decode(setup.train, herding_of(setup.train, config.ipc, features))
+
     sets = {
         REAL: at_random(setup.train),
+        **({HERDING: coreset()} if config.herding else {}),
         UNGUIDED: at_random(choice.pools["unguided"]),
         **{name: chosen(name) for name in SELECTIONS},
     }
@@ -367,20 +363,20 @@ def accuracy_note(config: DistillationConfig, test_images: int, split: str | Non
 
 
 def _record(
-    setup: DistillationSetup, config: DistillationConfig, results: Sequence[Result], control: Sequence[Control]
+    config: DistillationConfig, origin: Origin, results: Sequence[Result], control: Sequence[Control]
 ) -> dict[str, Any]:
-    record: dict[str, Any] = {
+    return {
         "config": config.settings(),
         "results": [asdict(one) for one in results],
         "control": [asdict(one) for one in control],
+        **origin.record,
     }
-    return record | ({"images": setup.record()} if setup.record() else {})
 
 
 def _report(
-    setup: DistillationSetup,
     output: Path,
     config: DistillationConfig,
+    origin: Origin,
     reference: Mapping[str, np.ndarray],
     pools: Mapping[str, Pool],
     sets: Mapping[str, Pool],
@@ -388,16 +384,19 @@ def _report(
     results: list[Result],
     note: str,
 ) -> Path:
-    images = {"real images": setup.record()} if setup.record() else {}
     of_pools = {f"pool, {name}": pool.provenance for name, pool in pools.items()}
     return write_report(
         output / REPORT,
-        title=f"Distilled {setup.title}, {config.ipc} {'image' if config.ipc == 1 else 'images'} per class",
+        title=f"Distilled {origin.title}, {config.ipc} {'image' if config.ipc == 1 else 'images'} per class",
         reference=reference,
         pools=[ReportedSet(f"pool, {name}", pool, MEASURED) for name, pool in pools.items()],
         selected=[ReportedSet(name, pool, MEASURED) for name, pool in sets.items()],
-        tables=[accuracy_table(results, baseline=UNGUIDED, note=note), *([control_table(control)] if control else [])],
+        tables=[
+            accuracy_table(results, baseline=UNGUIDED, note=note),
+            *([control_table(control)] if control else []),
+            *origin.tables(),
+        ],
         drawings=accuracy_drawings(results, UNGUIDED),
-        provenance={"distillation": config.settings(), **images, **of_pools},
-        commands=[command_of_run(output, config.given())],
+        provenance={"distillation": config.settings(), **origin.record, **of_pools},
+        commands=[origin.command],
     )

@@ -57,6 +57,8 @@ class DistillationInputs:
         channels: 1 (grey) or 3; default: as the test images have them.
         target: difficulties that DGS follows and images are steered to, as for generate; default: DGS follows the real
             training images and no image is steered.  ``reference`` means those images.
+        reference: difficulties of real images by the same guide, or guides trained alike, such as a file that score
+            --output wrote of images that it has not seen; default: those of the training images are measured.
         precision: float32, bfloat16 or float16, of pipeline and guide; default: as saved.  With float32 the trained
             networks compute in it too, else as their protocol says.
         split: split of the test images, for the record, such as ilsvrc or fastai.
@@ -72,6 +74,7 @@ class DistillationInputs:
     size: int | None = None
     channels: int | None = None
     target: str | None = None
+    reference: str | None = None
     precision: str | None = None
     split: str | None = None
     trust_bin: bool = False
@@ -136,10 +139,16 @@ class DistillationSetup:
         return np.array([table[label] for label in pool.labels.tolist()], np.int64)
 
     @property
-    def scored(self) -> bool:
-        """Whether the reference has to be scored, since the embedded one is of another guide or other images."""
-        given = (self.inputs.pipeline, self.inputs.classifier, self.inputs.train)
-        return any(one is not None for one in given)
+    def embedded_reference(self) -> bool:
+        """Whether the embedded difficulties are the reference: no other guide or images, and no other difficulties."""
+        given = (self.inputs.reference, self.inputs.pipeline, self.inputs.classifier, self.inputs.train)
+        return all(one is None for one in given)
+
+    @property
+    def reference_name(self) -> str:
+        """What the difficulties are of that DGS follows."""
+        given = self.inputs.reference
+        return IN_SAMPLE if given is None else f"real images, as scored in {given}"
 
     @property
     def test_counts(self) -> dict[str, int]:
@@ -175,7 +184,7 @@ class DistillationSetup:
             "split": {"stated": self.inputs.split, "found": self.split},
             "training_images": len(self.train),
             "test_images": len(self.test),
-            "reference": IN_SAMPLE,
+            "reference": self.reference_name,
         }
 
 
@@ -260,13 +269,17 @@ def classes_written(inputs: DistillationInputs, pipeline: DifficultyGuidedPipeli
 
 
 def reference_for(setup: DistillationSetup, output: Path, progress: Progress | None = None) -> dict[str, np.ndarray]:
-    """Difficulties of real training images by class: the embedded ones, or by the guide, written into ``output``.
+    """Difficulties of real images by class: embedded, given, or of the training images by the guide.
+
+    The last are written into ``output``.
 
     Args:
         progress: called with stage, done and total.
     """
-    if not setup.scored:
+    if setup.embedded_reference:
         return reference_named(None, setup.class_names)
+    if setup.inputs.reference is not None:
+        return reference_named(Path(setup.inputs.reference), setup.class_names)
     name = setup.inputs.classifier or f"classifier of {setup.pipeline_name}"
     scored = renamed(progress, "real images scored")
     score_and_record(setup.train, {name: setup.pipeline.classifier}, output / SCORES, progress=scored)
@@ -275,10 +288,11 @@ def reference_for(setup: DistillationSetup, output: Path, progress: Progress | N
 
 def target_for(setup: DistillationSetup, reference: Mapping[str, np.ndarray], output: Path) -> TargetDistribution:
     """The target that was asked for, or the reference itself."""
-    if setup.scored:
-        own = TargetDistribution.from_reference(reference, name=IN_SAMPLE, text=str(output / SCORES))
-    else:
+    if setup.embedded_reference:
         own = TargetDistribution.from_reference(reference, text="reference")
+    else:
+        file = setup.inputs.reference or str(output / SCORES)
+        own = TargetDistribution.from_reference(reference, name=setup.reference_name, text=file)
     return as_target(setup.inputs.target or "reference", setup.class_names, reference=own)
 
 

@@ -17,13 +17,15 @@ from typer.testing import CliRunner
 
 from dag_diffusion import embedded, read_pool
 from dag_diffusion.cli.commands import app
+from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
 from dag_diffusion.data import class_folders as imagenet_subsets
 from dag_diffusion.data.class_folders import SUBSETS
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import read_rows
-from dag_diffusion.distillation import DGS, GUIDED_DGS, PAPER, REAL, UNGUIDED, DistillationConfig, distill
+from dag_diffusion.distillation import DistillationConfig, Origin, distill
 from dag_diffusion.distillation_setup import DistillationInputs, load_setup, reference_for, target_for
 from dag_diffusion.evaluation.labelled_images import random_rows
+from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.hub.cards import dataset_card
 from dag_diffusion.reporting.reproduction import commands_of
 
@@ -130,6 +132,23 @@ def test_other_settings_in_the_same_folder_are_refused_in_one_line(setup):
     assert "pool_factor was 2 and is now 3" in result.stderr
 
 
+def test_herding_of_real_images_is_compared_where_it_is_asked_for(tmp_path):
+    config = replace(TINY, pool_factor=1, seeds=1, herding=True)
+    origin = Origin(
+        title="My images",
+        command="dag-diffusion distill my_images",
+        record={"folder": "my images"},
+        tables=lambda: [Table("What was left out", ["why"], [["two broken files"]])],
+    )
+    result = distill(tmp_path / "herded", config, origin=origin)
+    assert [r.set for r in result.results] == [REAL, HERDING, UNGUIDED, PAPER, DGS, GUIDED_DGS]
+    assert [r.draw is None for r in result.results][:3] == [False, True, False]  # no seed makes another coreset
+    report = result.report.read_text()
+    for shown in ("Distilled My images, 1 image", "two broken files", "dag-diffusion distill my_images"):
+        assert shown in report
+    assert json.loads((tmp_path / "herded" / "results.json").read_text())["folder"] == "my images"
+
+
 def test_killed_training_is_not_repeated(setup):
     output, first, _ = setup
     lines = (output / "trainings.jsonl").read_text().splitlines(keepends=True)
@@ -227,6 +246,15 @@ def test_reference_is_the_guides_word_on_the_training_images_and_says_so(woof, i
     target = read_pool(woof[0] / "set-dgs").provenance["selection"]["target"]
     assert "in sample" in target["name"]
     assert {count for count, _ in target["reference"].values()} == {3}
+
+
+def test_difficulties_of_other_images_may_be_the_reference(imagenet, woof, tmp_path):
+    scores = woof[0] / "reference.jsonl"
+    setup = small_setup(imagenet, reference=str(scores))
+    reference = reference_for(setup, tmp_path)
+    assert sorted(len(values) for values in reference.values()) == [3] * 10
+    assert target_for(setup, reference, tmp_path).name == f"real images, as scored in {scores}"
+    assert not (tmp_path / "reference.jsonl").exists()  # nothing was measured again
 
 
 def test_dag_draws_to_modes_of_the_training_images(woof):

@@ -11,11 +11,12 @@ from .launching import launch_several, processes_for
 from .options import BatchSize, Device, ProcessesUnasked, Quiet
 
 EXPERIMENT = [
-    "ipc", "pool_factor", "network", "protocol", "seeds", "num_inference_steps", "guidance_scale", "mode_scale", "seed",
+    "ipc", "pool_factor", "network", "protocol", "seeds", "num_inference_steps", "guidance_scale", "mode_scale",
+    "herding", "seed",
 ]  # fmt: skip
 INPUTS = [
     "pipeline", "classifier", "evaluator", "precision", "trust_bin", "train", "test", "classes", "split", "size",
-    "channels", "target",
+    "channels", "target", "reference",
 ]  # fmt: skip
 
 
@@ -41,7 +42,8 @@ def run(
     """
     quiet = launch_several(processes_for(5 * config["seeds"], num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.distillation import UNGUIDED, DistillationConfig, distill
+        from dag_diffusion.compared_sets import UNGUIDED
+        from dag_diffusion.distillation import DistillationConfig, distill
         from dag_diffusion.distillation_setup import DistillationInputs
         from dag_diffusion.evaluation.control import control_table
         from dag_diffusion.evaluation.tables import accuracy_table
