@@ -26,7 +26,7 @@ def generate_on_disk(folder: Path, options: str, arguments: list[str], more_room
         options: of ``mount``.
         more_room: options of the second mount; None: no second run.
     """
-    _may_mount()
+    may_mount()
     disk = folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", disk], check=True)
@@ -38,7 +38,8 @@ def generate_on_disk(folder: Path, options: str, arguments: list[str], more_room
         shutil.copytree(disk / "pool", folder / "copy")
 
 
-def _may_mount() -> None:
+def may_mount() -> None:
+    """Let this process, which has one thread, mount what it alone sees."""
     user, group = os.getuid(), os.getgid()
     if ctypes.CDLL(None, use_errno=True).unshare(NEW_MOUNTS | NEW_USER):
         raise OSError(ctypes.get_errno(), "unshare")

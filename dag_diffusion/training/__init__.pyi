@@ -1,0 +1,2 @@
+from .loop import LoopConfig as LoopConfig
+from .loop import fit as fit

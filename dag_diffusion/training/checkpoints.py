@@ -1,0 +1,115 @@
+"""Where a training stands, in one safetensors file that is whole or not there: weights, average, optimiser, record.
+
+    weight.NAME  average.NAME  exp_avg.NAME  exp_avg_sq.NAME  step.NAME  state.NAME    metadata: step, settings, losses
+
+The optimiser's state is kept by the name of the weight, since torch's own state goes by order, in which another model
+loads in silence, and brings back neither ``fused`` nor the learning rate as they were set.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .averages import Average, changing
+
+ADAM = ("exp_avg", "exp_avg_sq", "step")  # what torch keeps of each weight
+
+
+class Checkpoint(NamedTuple):
+    """What was written: tensors, and a record of JSON values."""
+
+    tensors: dict[str, Tensor]
+    record: dict[str, Any]
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """Tensors whose names begin with ``name.``, without it."""
+        prefix = f"{name}."
+        return {key.removeprefix(prefix): value for key, value in self.tensors.items() if key.startswith(prefix)}
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """Write a safetensors file so that a kill or a full disk leaves the old one, never half of the new one.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    metadata = {"record": json.dumps(record, ensure_ascii=False, allow_nan=False)}
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
+        os.replace(partial, path)
+    except SafetensorError as error:
+        full = f"os error {errno.ENOSPC}" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what writers of this file left that were killed; only while no other may be at work."""
+    for partial in path.parent.glob(f".{path.name}.*.partial"):
+        partial.unlink()
+
+
+def read_tensors(path: Path) -> Checkpoint:
+    """Read what ``write_tensors`` wrote.
+
+    Raises:
+        ValueError: it is damaged, or something else.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            record = json.loads((file.metadata() or {})["record"])
+            return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, record)  # noqa: SIM118 - no mapping
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or no checkpoint ({error}); remove it to begin anew") from error
+
+
+def tensors_of(
+    model: nn.Module, average: Average, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """All that a training needs to go on, but frozen weights."""
+    weights = changing(model)
+    moments = {
+        f"{moment}.{name}": optimizer.state[weight][moment]
+        for moment in ADAM
+        for name, weight in weights.items()
+        if weight in optimizer.state
+    }
+    parts = {"weight": weights, "average": average.values, "state": state}
+    return moments | {f"{part}.{name}": tensor for part, values in parts.items() for name, tensor in values.items()}
+
+
+@torch.no_grad()
+def restore(saved: Checkpoint, model: nn.Module, average: Average, optimizer: torch.optim.Optimizer) -> None:
+    """Put weights, average and optimiser, all in place, back to where they were.
+
+    Raises:
+        ValueError: they are those of another model.
+    """
+    weights, found = changing(model), saved.part("weight")
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    if shapes != {name: tuple(tensor.shape) for name, tensor in weights.items()}:
+        raise ValueError(
+            f"the checkpoint has {len(found)} weights of other names or shapes than the model's {len(weights)}; give "
+            "the settings that it was begun with, or overwrite=True"
+        )
+    for name, weight in weights.items():
+        weight.copy_(found[name])
+    average.load(saved.part("average"))
+    moments = {moment: saved.part(moment) for moment in ADAM}
+    for name in moments["step"]:
+        weight, state = weights[name], {moment: values[name] for moment, values in moments.items()}
+        optimizer.state[weight] = {
+            "exp_avg": torch.empty_like(weight).copy_(state["exp_avg"]),  # in the memory layout of the weight
+            "exp_avg_sq": torch.empty_like(weight).copy_(state["exp_avg_sq"]),
+            "step": state["step"].to(weight.device if optimizer.defaults["fused"] else "cpu"),
+        }

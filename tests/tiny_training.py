@@ -1,0 +1,83 @@
+"""A training of a second, and what may happen to it in a process of its own."""
+
+import os
+import subprocess
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from disks import may_mount
+from killed import count_events
+from safetensors.torch import save_file
+from torch import nn
+
+from dag_diffusion.training.batches import Batch
+from dag_diffusion.training.loop import LoopConfig, fit
+
+CONFIG = LoopConfig(steps=12, batch_size=5, learning_rate=0.05, checkpoint_seconds=0, average_width=0.2)
+INPUTS = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+
+
+class StoppedHereError(Exception):
+    pass
+
+
+def network() -> nn.Module:
+    """With what makes resuming hard: units that drop out, and statistics that are no parameters."""
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3))
+
+
+def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+    clean = INPUTS[batch.indices]
+    return (model(clean + batch.normal("noise", 3)) - clean).square().mean()
+
+
+def trained(folder: Path, config: LoopConfig = CONFIG, *, stop_after: int | None = None, **options) -> nn.Module:
+    def tell(stage: str, done: int, total: int) -> None:
+        if done == stop_after:
+            raise StoppedHereError
+
+    return fit(network(), loss, len(INPUTS), folder, config, progress=tell, **options)
+
+
+def train_until_killed(folder: Path, kill_at: int) -> None:
+    count_events(folder, kill_at)
+    trained(folder)
+
+
+def fill_up(filler: BinaryIO, stage: str, done: int, total: int) -> None:
+    with suppress(OSError):
+        while done == 5:
+            filler.write(bytes(4096))
+
+
+def train_on_full_disk(folder: Path, result: Path) -> None:
+    """Fill a disk while training, make room, and go on; ``result`` gets what was said and the weights."""
+    may_mount()
+    disk = folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "none", disk], check=True)
+    try:
+        with (disk / "filler").open("wb", buffering=0) as filler:
+            fit(network(), loss, len(INPUTS), disk / "run", CONFIG, progress=partial(fill_up, filler))
+    except OSError as error:
+        (result / "told").write_text(str(error))
+    subprocess.run(["mount", "-o", "remount,size=9m", disk], check=True)
+    save_file(trained(disk / "run").state_dict(), result / "weights.safetensors")
+
+
+def train_with_others(folder: Path, rank: int, processes: int, port: int) -> None:
+    """A layer without statistics or dropout, whose weights do not depend on how many processes there are."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    model = plainly_trained(folder / "run", seed=rank)
+    save_file(model.state_dict(), folder / f"{rank}.safetensors")
+
+
+def plainly_trained(folder: Path, *, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return fit(nn.Linear(3, 3), loss, len(INPUTS), folder, replace(CONFIG, precision="float32"))
