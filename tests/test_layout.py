@@ -43,7 +43,7 @@ def rooms() -> list[Path]:
     return [PACKAGE, *(path.parent for path in sorted(PACKAGE.glob("*/__init__.py")))]
 
 
-def test_there_are_nine_rooms():
+def test_there_are_ten_rooms():
     names = {path.name for path in rooms()[1:]}
     assert names == {
         "classifiers",
@@ -55,6 +55,7 @@ def test_there_are_nine_rooms():
         "hub",
         "reporting",
         "sampling",
+        "training",
     }
 
 

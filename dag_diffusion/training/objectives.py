@@ -1,0 +1,66 @@
+"""What a denoiser is asked for, and how much an error counts at each timestep.
+
+    noisy = sqrt(a) clean + sqrt(1 - a) noise        v = sqrt(a) noise - sqrt(1 - a) clean        snr = a / (1 - a)
+    loss = mean of weight * (predicted - wanted)^2,  weight = min(snr, gamma) / (snr + 1) for v, / snr for noise
+
+Weights by the signal-to-noise ratio after Hang et al. (2023).  Knows tensors only: no files, no loop.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PREDICTIONS = ("v_prediction", "epsilon")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What is predicted, and the weights.
+
+    Attributes:
+        prediction: v_prediction or epsilon, which the scheduler has to know as its prediction type.
+        snr_gamma: signal-to-noise ratio from which on errors of the clean image count alike; 0: all errors
+            of what is predicted count alike.
+    """
+
+    prediction: str = "v_prediction"
+    snr_gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.prediction not in PREDICTIONS:
+            raise ValueError(f"there is no prediction {self.prediction!r}; choose one of {', '.join(PREDICTIONS)}")
+        if not self.snr_gamma >= 0:
+            raise ValueError(f"snr_gamma is {self.snr_gamma}; give 5, as usual, or 0 to weigh all timesteps alike")
+
+    def noisy(self, clean: Tensor, noise: Tensor, alphas: Tensor) -> Tensor:
+        """What the denoiser sees, like ``clean``, ``(n, channels, height, width)``.
+
+        Args:
+            alphas: ``(n,)`` cumulative signal rates in [0, 1], ``scheduler.alphas_cumprod[timesteps]``.
+        """
+        alphas = _over_images(alphas)
+        return alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
+
+    def wanted(self, clean: Tensor, noise: Tensor, alphas: Tensor) -> Tensor:
+        """What the denoiser should predict, like ``clean``."""
+        alphas = _over_images(alphas)
+        return noise if self.prediction == "epsilon" else alphas.sqrt() * noise - (1 - alphas).sqrt() * clean
+
+    def weights(self, alphas: Tensor) -> Tensor:
+        """How much the squared error of each image counts, ``(n,)``, finite also where no signal is left."""
+        if not self.snr_gamma:
+            return torch.ones_like(alphas)
+        snr = alphas / (1 - alphas).clamp(min=1e-9)
+        if self.prediction == "epsilon":  # min(snr, gamma) / snr, whose limit without signal is 1
+            return (self.snr_gamma / snr.clamp(min=1e-9)).clamp(max=1)
+        return snr.clamp(max=self.snr_gamma) / (snr + 1)
+
+    def loss(self, predicted: Tensor, clean: Tensor, noise: Tensor, alphas: Tensor) -> Tensor:
+        """``(n,)`` float32, of each image."""
+        error = predicted.float() - self.wanted(clean, noise, alphas)
+        return self.weights(alphas) * error.square().flatten(1).mean(1)
+
+
+def _over_images(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)
