@@ -29,7 +29,6 @@ from .compared_sets import (
 from .data.files import differences, json_lines, locked, read_json_object, write_atomically, write_json
 from .data.pools import Pool, require_writable_target
 from .distillation_setup import DistillationInputs, DistillationSetup, load_setup, modes_for, reference_for, target_for
-from .evaluation.control import Control, control_table, measure_control
 from .evaluation.labelled_images import random_rows, usual_normalisation
 from .evaluation.networks import build_network
 from .evaluation.protocols import as_protocol
@@ -44,6 +43,7 @@ from .generation.plan import PoolConfig, networks_precision
 from .guidance.mode_guidance import ModeGuidance
 from .processes import fail_together, gather, is_main_process, rank
 from .progress import Progress, Stage, renamed
+from .reporting.control import Control, control_table, measure_control
 from .reporting.report import write_report
 from .reporting.reproduction import command_of_run
 from .reporting.results import accuracy_drawings

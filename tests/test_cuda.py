@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from dag_diffusion import PoolConfig, TargetDistribution, embedded, fill_pool, load_classifier, read_pool, score_pool
 from dag_diffusion.cli.commands import app
-from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_subset
+from dag_diffusion.evaluation.labelled_images import RandomDraw, load_labelled_images, random_subset
 from dag_diffusion.evaluation.protocols import PROTOCOLS
 from dag_diffusion.evaluation.trials import evaluate
 from dag_diffusion.generation.mode_search import encode_pool
@@ -72,6 +72,17 @@ def test_gpu_trains_as_well_as_the_processor():
         for device in ("cpu", DEVICE)
     ]
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.03)
+
+
+def test_trainings_at_once_on_a_gpu_are_those_of_one_by_one():
+    options = {"size": (32, 32), "channels": 1}
+    test = random_subset(load_labelled_images(read_pool(embedded.TEST), **options), 100, 0)
+    sets = {"real": RandomDraw(load_labelled_images(read_pool(embedded.REFERENCE), **options), 10)}
+    found = [
+        evaluate(sets, test, protocol="quick", seeds=range(4), device=DEVICE, at_once=at_once) for at_once in (None, 1)
+    ]
+    for together, alone in zip(*found, strict=True):
+        assert together.accuracy == pytest.approx(alone.accuracy, abs=0.03)
 
 
 def test_probe_learns_on_a_gpu():

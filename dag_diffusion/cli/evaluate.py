@@ -17,6 +17,7 @@ TRAINING = {
     "track_best": "track_best",
     "without_augmentation": "without_augmentation",
     "precision": "precision",
+    "at_once": "at_once",
 }
 
 

@@ -45,10 +45,10 @@ def run(
         from dag_diffusion.compared_sets import UNGUIDED
         from dag_diffusion.distillation import DistillationConfig, distill
         from dag_diffusion.distillation_setup import DistillationInputs
-        from dag_diffusion.evaluation.control import control_table
         from dag_diffusion.evaluation.tables import accuracy_table
         from dag_diffusion.loading import hide_loading_bars
         from dag_diffusion.processes import is_main_process, resolve_device
+        from dag_diffusion.reporting.control import control_table
 
     hide_loading_bars()
     settings = DistillationConfig(**config, inputs=DistillationInputs(**inputs))

@@ -2,12 +2,13 @@
 
     crop_i = resize(window_i),   colours_i = M_i x + b_i,   CutMix = x outside a box, x of another image inside it
 
-Draws come from one generator on the CPU and depend on the batch's shape alone, never on pixels, so that two sets of
-equal size are changed alike.  Every function takes ``(batch, channels, height, width)`` and returns the same shape.
+Draws come from a generator on the CPU and depend on the batch's shape alone, never on pixels, so that two sets of
+equal size are changed alike.  Every function takes ``(batch, channels, height, width)`` and returns the same shape.  It
+may be given batches of several networks in a row, all of one size, with one generator each for their draws.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ COLOUR_SCALES = (0.2175, 0.0188, 0.0045)
 COLOUR_DIRECTIONS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 ASPECT = 4 / 3  # of a crop, at most, either way: that of Inception's training, as in torchvision
 TRIES = 10  # crops drawn for each image, of which the first that fits is taken
+Generators = Generator | Sequence[Generator]  # that of all images, or one for each equal part of them
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,13 @@ class Normalisation:
     std: float | Sequence[float] = 0.5
 
 
-def shifted(images: Tensor, max_shift: int, generator: Generator) -> Tensor:
+def drawn(draw: Callable[[int, Generator], Tensor], images: int, generators: Generators, dim: int = 0) -> Tensor:
+    """What each generator draws for its part of so many images, joined along ``dim``."""
+    each = [generators] if isinstance(generators, Generator) else generators
+    return torch.cat([draw(images // len(each), generator) for generator in each], dim)
+
+
+def shifted(images: Tensor, max_shift: int, generator: Generators) -> Tensor:
     """Move each image by its own whole number of pixels, up to ``max_shift`` each way; the border is repeated."""
     if max_shift == 0:
         return images
@@ -39,14 +47,15 @@ def shifted(images: Tensor, max_shift: int, generator: Generator) -> Tensor:
     device = images.device
     # a gather by one index a dimension, since a slice among them would give channels-last strides, slower on CPUs
     padded = F.pad(images, [max_shift] * 4, mode="replicate")
-    down, right = torch.randint(2 * max_shift + 1, (2, batch, 1, 1, 1), generator=generator).to(device)
+    steps = drawn(lambda n, g: torch.randint(2 * max_shift + 1, (2, n, 1, 1, 1), generator=g), batch, generator, 1)
+    down, right = steps.to(device)
     image = torch.arange(batch, device=device).view(-1, 1, 1, 1)
     channel = torch.arange(channels, device=device).view(-1, 1, 1)
     row, column = torch.arange(height, device=device).view(-1, 1), torch.arange(width, device=device)
     return padded[image, channel, row + down, column + right]
 
 
-def cropped(images: Tensor, smallest: float | None, generator: Generator) -> Tensor:
+def cropped(images: Tensor, smallest: float | None, generator: Generators) -> Tensor:
     """Resize a random window of each image to the whole, bilinearly.
 
     Args:
@@ -65,13 +74,13 @@ def cropped(images: Tensor, smallest: float | None, generator: Generator) -> Ten
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def crop_windows(count: int, size: tuple[int, int], smallest: float, generator: Generator) -> Tensor:
+def crop_windows(count: int, size: tuple[int, int], smallest: float, generator: Generators) -> Tensor:
     """Windows of uniform area in [smallest, 1] and log-uniform aspect, as torchvision's RandomResizedCrop draws them.
 
     Returns:
         ``(count, 4)`` whole numbers in float32: top, left, height, width; the whole image where no try fitted.
     """
-    areas, ratios = torch.rand(2, count, TRIES, generator=generator)
+    areas, ratios = drawn(lambda n, g: torch.rand(2, n, TRIES, generator=g), count, generator, 1)
     areas = (smallest + (1 - smallest) * areas) * size[0] * size[1]
     ratios = ASPECT ** (2 * ratios - 1)
     sides, limit = torch.stack([areas / ratios, areas * ratios], -1).sqrt().round(), torch.tensor(size)
@@ -79,18 +88,19 @@ def crop_windows(count: int, size: tuple[int, int], smallest: float, generator: 
     first = sides[torch.arange(count), fits.int().argmax(1)]
     chosen = torch.where(fits.any(1, keepdim=True), first, limit)
     room = limit - chosen
-    corners = (torch.rand(count, 2, generator=generator) * (room + 1)).floor().minimum(room)
+    places = drawn(lambda n, g: torch.rand(n, 2, generator=g), count, generator)
+    corners = (places * (room + 1)).floor().minimum(room)
     return torch.cat([corners, chosen], 1)
 
 
-def flipped(images: Tensor, generator: Generator) -> Tensor:
+def flipped(images: Tensor, generator: Generators) -> Tensor:
     """Mirror each image left to right with probability one half."""
-    mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+    mirrored = drawn(lambda n, g: torch.rand(n, 1, 1, 1, generator=g), len(images), generator) < 0.5
     return torch.where(mirrored.to(images.device), images.flip(3), images)
 
 
 def recoloured(
-    images: Tensor, jitter: float, lighting: float, generator: Generator, *, normalisation: Normalisation
+    images: Tensor, jitter: float, lighting: float, generator: Generators, *, normalisation: Normalisation
 ) -> Tensor:
     """Change brightness, contrast and saturation of each image in an order of its own, then add a colour to it.
 
@@ -107,18 +117,19 @@ def recoloured(
     given = (normalisation.mean, normalisation.std)
     mean, std = (torch.as_tensor(value).to(images).flatten().expand(3) for value in given)
     matrix, offset = _jitter(images.mean((2, 3)) * std + mean, jitter, generator)
-    colours = torch.randn(len(images), 3, generator=generator) * lighting * torch.tensor(COLOUR_SCALES)
+    weights = drawn(lambda n, g: torch.randn(n, 3, generator=g), len(images), generator)
+    colours = weights * lighting * torch.tensor(COLOUR_SCALES)
     offset = offset + (colours @ torch.tensor(COLOUR_DIRECTIONS).T).to(images)
     offset = (matrix @ mean + offset - mean) / std
     matrix = matrix * std / std[:, None]
     return torch.baddbmm(offset[:, :, None], matrix, images.flatten(2)).view_as(images)
 
 
-def _jitter(means: Tensor, strength: float, generator: Generator) -> tuple[Tensor, Tensor]:
+def _jitter(means: Tensor, strength: float, generator: Generators) -> tuple[Tensor, Tensor]:
     """``(batch, 3, 3)`` and ``(batch, 3)`` of the three changes of images whose channels have these means."""
     batch = len(means)
-    weights = (strength * (2 * torch.rand(batch, 3, generator=generator) - 1)).to(means)
-    order = torch.rand(batch, 3, generator=generator).argsort(1).to(means.device)
+    weights, order = (drawn(lambda n, g: torch.rand(n, 3, generator=g), batch, generator) for _ in range(2))
+    weights, order = (strength * (2 * weights - 1)).to(means), order.argsort(1).to(means.device)
     grey, one = means.new_tensor(GREY), torch.eye(3).to(means)
     matrix, offset = one.expand(batch, 3, 3), torch.zeros_like(means)
     for kind in order.T:  # 0 brightness, 1 contrast, 2 saturation

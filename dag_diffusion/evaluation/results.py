@@ -11,7 +11,7 @@ class Result:
 
     Attributes:
         accuracy: in [0, 1], after the last epoch.
-        seconds: of training and testing.
+        seconds: of training and testing; of trainings done at once, the share of each.
         draw: seed of the draw for a set drawn anew for each seed, None for a set that is the same for all.
         labels: ``hard``, or ``soft`` for a teacher's probabilities; the two never compare.
         test: name of the test images.

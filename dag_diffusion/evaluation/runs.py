@@ -39,7 +39,7 @@ from .records import (
 )
 from .results import Result
 from .tables import Table, evaluation_tables, ranking_table
-from .trials import Labels, Source, as_labels, evaluate, settled
+from .trials import Labels, Source, as_labels, evaluate, require_at_once, settled
 
 logger = logging.getLogger(__name__)
 RANDOM = "random:"
@@ -79,6 +79,8 @@ class EvaluationConfig:
         precision: auto, float32 or bfloat16; default: the protocol's own.  ``auto`` is bfloat16 on CPUs with
             instructions for it, and what an evaluation was begun in where it goes on.
         device: of the trainings.
+        at_once: trainings of equally many images done as one stacked network; default: on a GPU 20, or as many as its
+            memory takes, and 1 elsewhere.
     """
 
     protocol: str | Protocol = "classic"
@@ -90,9 +92,11 @@ class EvaluationConfig:
     without_augmentation: bool = False
     precision: str | None = None
     device: str = "cpu"
+    at_once: int | None = None
 
     def __post_init__(self) -> None:
         as_labels(self.labels)
+        require_at_once(self.at_once)
         _ = self.protocols  # refuses a protocol or precision that there is not
 
     def settled(self, begun: Collection[str]) -> "EvaluationConfig":
@@ -382,6 +386,7 @@ def _train(
             track_best=config.track_best,
             normalisation=usual_normalisation(test.images.shape[-1]),
             device=config.device,
+            at_once=config.at_once,
             test_name=test_name,
             known=keep.known,
             on_result=keep.add,

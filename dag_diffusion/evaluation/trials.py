@@ -3,11 +3,13 @@
     seed -> initial weights, order of batches, and the draw of every set that is drawn anew
 
 One seed gives every set the same initial weights and, for sets of equal size, the same order of batches, so that the
-difference between two sets is the images'.  ``comparisons`` pairs the results by seed.
+difference between two sets is the images'.  ``comparisons`` pairs the results by seed.  A GPU trains several networks
+at once, see ``stacks``, with the same draws and, but for rounding, the same results as one after another.
 """
 
+import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypedDict, cast, get_args
 
@@ -15,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dag_diffusion.classifiers.compiled_networks import Forward, computing_in, forward_for, plain
+from dag_diffusion.classifiers.compiled_networks import Forward, forward_for, plain
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.turns import Turns
@@ -25,8 +27,10 @@ from .labelled_images import LabelledImages, normalise, relabelled
 from .networks import build_network, seeded_network
 from .protocols import Protocol, as_protocol
 from .results import Result
-from .training import MOST_LOOKS, train
+from .stacks import most_at_once, train_stack
+from .training import MOST_LOOKS, accuracy, train
 
+logger = logging.getLogger(__name__)
 Source = LabelledImages | Callable[[int], LabelledImages]
 Labels = Literal["hard", "soft"]  # classes, or a teacher's probabilities
 
@@ -36,34 +40,6 @@ def as_labels(labels: str) -> Labels:
     if labels not in get_args(Labels):
         raise ValueError(f"labels are {labels!r}, but must be hard (classes) or soft (a teacher's); choose one of them")
     return cast(Labels, labels)
-
-
-def accuracy(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    batch_size: int | None = None,
-    *,
-    forward: Forward = plain,
-    precision: str = "float32",
-) -> float:
-    """Fraction of images whose largest logit is that of their label; the network is left in evaluation mode.
-
-    Args:
-        images: ``(n, channels, height, width)`` float32, normalised; each batch is moved to the network's device.
-        labels: ``(n,)`` int64.
-        batch_size: by default 20 on a CPU, where memory for larger activations is freed and allocated again at every
-            layer (half the speed at 500), and 500 elsewhere.
-        forward: how the network's logits are computed, see ``classifiers.compiled_networks``.
-        precision: ``float32`` or ``bfloat16``, in which the network computes.
-    """
-    network.eval()
-    device = next(network.parameters()).device
-    batch_size = batch_size or (20 if device.type == "cpu" else 500)
-    with torch.inference_mode(), computing_in(precision, device):
-        batches = (batch.to(device) for batch in images.split(batch_size))
-        guesses = torch.cat([forward(network, batch).argmax(1).cpu() for batch in batches])
-    return (guesses == labels.cpu()).double().mean().item()
 
 
 def evaluate(
@@ -78,6 +54,7 @@ def evaluate(
     num_classes: int | None = None,
     normalisation: Normalisation | None = None,
     device: str | torch.device = "cpu",
+    at_once: int | None = None,
     test_name: str = "",
     known: Iterable[Result] = (),
     on_result: Callable[[Result], None] | None = None,
@@ -98,11 +75,13 @@ def evaluate(
             images that takes longer than the training itself.
         num_classes: logits of the network; by default one a class of ``test``, in the order of its labels.
         normalisation: the same for every set and the test images; by default to [-1, 1].
+        at_once: trainings of sets with equally many images that are done as one stacked network; None: on a CUDA device
+            20, or as many as its memory takes, and 1 elsewhere.  Fewer at a time where memory runs out.
         test_name: what the results call the test images.
         known: results of an earlier run with the same images; those trainings are not repeated, and the others are in
             the same precision unless the protocol says which.
         on_result: called after each new training, in the process that did it, so that nothing is lost when a long
-            evaluation is stopped.
+            evaluation is stopped, or at most what was trained at once.
         progress: called in the first process with "trainings", how many all processes have done, and total.
 
     Returns:
@@ -110,12 +89,13 @@ def evaluate(
 
     Raises:
         ValueError: a set has other classes or another image size than ``test``, or no soft labels where they are
-            asked for, or there is no such network or protocol.
+            asked for, or there is no such network or protocol, or ``at_once`` is below 1.
         FloatingPointError: a training diverged.
         FailedElsewhereError: another process failed, which raises why.
     """
     networks, seeds = [network] if isinstance(network, str) else list(network), list(seeds)
     known, normalisation = list(known), normalisation or Normalisation()
+    require_at_once(at_once)
     protocol = as_protocol(protocol)
     protocol = settled(protocol, {result.precision for result in known if result.protocol == protocol.name}, device)
     conditions = _Conditions(
@@ -145,17 +125,27 @@ def evaluate(
     }
     plan = [_Training(name, architecture, seed) for seed in seeds for name in ready for architecture in networks]
     missing = [training for training in plan if training not in earlier]
+    together = conditions.together(missing, at_once)
     turns = Turns("trainings", len(plan), progress)
     turns.report(len(plan) - len(missing) if is_main_process() else 0)
     done: dict[_Training, Result] = {}
     with turns.together():
-        for training in turns.take(missing, 1):
-            done[training] = conditions.trial(ready, training, len(seeds))
-            if on_result is not None:
-                on_result(done[training])
-            turns.report(1)
+        for stack in turns.take(together, 1):
+            for training, result in conditions.trials(ready, stack, len(seeds)):
+                done[training] = result
+                if on_result is not None:
+                    on_result(result)
+                turns.report(1)
     results = earlier | {training: result for part in gather(done) for training, result in part.items()}
     return [results[training] for training in plan]
+
+
+def require_at_once(at_once: int | None) -> None:
+    """ValueError for a number of trainings at once that there cannot be."""
+    if at_once is not None and at_once < 1:
+        raise ValueError(
+            f"at_once is {at_once}, but at least 1 training is done at once; leave it out for what suits the device"
+        )
 
 
 class _Training(NamedTuple):
@@ -185,6 +175,15 @@ class _Shape(TypedDict):
     channels: int
     size: tuple[int, int]
     num_classes: int
+
+
+class _Lesson(NamedTuple):
+    """What one training learns from; ``draw`` is the seed with which the images were drawn, if they were."""
+
+    training: _Training
+    given: LabelledImages
+    draw: int | None
+    epochs: int
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -221,42 +220,121 @@ class _Conditions:
             )
         return relabelled(given, self.test.class_names, name)
 
-    def trial(self, sets: Mapping[str, Source], training: _Training, seeds: int) -> Result:
-        """Train and test once; ``seeds`` is how often each set is trained on."""
-        started, seed = time.perf_counter(), training.seed
-        given, draw = self._images(sets, training)
-        fresh = seeded_network(training.network, seed=seed, **self.shape)
-        images = normalise(given.images, self.normalisation).to(self.device)
-        epochs = self.protocol.epochs_for(given.per_class)
-        forward = self._forward(fresh, images, training.network, len(sets) * seeds, epochs)
+    def together(self, trainings: Sequence[_Training], at_once: int | None) -> list[Sequence[_Training]]:
+        """The trainings, divided into those of one network that are done at once, the same way in all processes."""
+        names = list(dict.fromkeys(training.network for training in trainings))
+        with fail_together():
+            own = [self._most_at_once(name, at_once) for name in names]
+        numbers = gather(own)
+        agreed = [min(numbers_of_one) for numbers_of_one in zip(*numbers, strict=True)]
+        if all(number == 1 for number in agreed):
+            return [[training] for training in trainings]  # seed by seed, so that whole comparisons come first
+        found: list[Sequence[_Training]] = []
+        for name, most in zip(names, agreed, strict=True):
+            share = [training for training in trainings if training.network == name]
+            most = min(most, -(-len(share) // len(numbers)))  # so that each process has one
+            found += [share[start : start + most] for start in range(0, len(share), most)]
+        return found
+
+    def _most_at_once(self, network: str, asked: int | None) -> int:
+        if asked == 1 or (asked is None and torch.device(self.device).type != "cuda"):
+            return 1
+        images = torch.zeros(max(2, self.protocol.batch_size), *self.test_images.shape[1:], device=self.device)
+        return most_at_once(build_network(network, **self.shape).to(self.device), images, asked)
+
+    def trials(
+        self, sets: Mapping[str, Source], trainings: Sequence[_Training], seeds: int
+    ) -> Iterator[tuple[_Training, Result]]:
+        """Train and test, at once where sets have equally many images; ``seeds`` is how often each is trained on."""
+        alike: dict[tuple[int, int], list[_Lesson]] = {}
+        for lesson in (self._lesson(sets, training) for training in trainings):
+            alike.setdefault((len(lesson.given), lesson.epochs), []).append(lesson)
+        for lessons in alike.values():
+            for lesson, result in self._learnt(lessons, len(sets) * seeds):
+                yield lesson.training, result
+
+    def _learnt(self, lessons: list[_Lesson], trainings: int) -> Iterator[tuple[_Lesson, Result]]:
+        """Results of one stack, or of its halves where memory is short or one diverges, which then fails alone."""
+        results = [self.trial(lessons[0], trainings)] if len(lessons) == 1 else self.stacked(lessons)
+        if results is not None:
+            yield from zip(lessons, results, strict=True)
+            return
+        if torch.device(self.device).type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(lessons) // 2
+        yield from self._learnt(lessons[:half], trainings)
+        yield from self._learnt(lessons[half:], trainings)
+
+    def trial(self, lesson: _Lesson, trainings: int) -> Result:
+        """Train and test once; ``trainings`` is how many there are of this network."""
+        started, fresh = time.perf_counter(), self._seeded(lesson.training)
+        images, targets = self._images_and_targets(lesson)
+        forward = self._forward(fresh, images, lesson.training.network, trainings, lesson.epochs)
         seen: list[float] = []
         trained = train(
             fresh,
             images,
-            self._targets(given).to(self.device),
+            targets,
             self.protocol,
-            seed=seed,
-            epochs=epochs,
+            seed=lesson.training.seed,
+            epochs=lesson.epochs,
             normalisation=self.normalisation,
             forward=forward,
             track_best=(lambda epoch, learner: seen.append(self._test(learner, forward))) if self.track_best else None,
         )
-        last = seen[-1] if seen else self._test(trained, forward)  # the last look comes after the last epoch
+        # the last look comes after the last epoch
+        return self._result(lesson, seen or [self._test(trained, forward)], time.perf_counter() - started)
+
+    def stacked(self, lessons: Sequence[_Lesson]) -> list[Result] | None:
+        """Train at once on as many images each, and test; None where memory is too short or one training diverged."""
+        started, looks = time.perf_counter(), [list[float]() for _ in lessons]
+
+        def look(epoch: int, place: int, learner: nn.Module) -> None:
+            looks[place].append(self._test(learner, plain))
+
+        try:
+            images, targets = map(torch.stack, zip(*map(self._images_and_targets, lessons), strict=True))
+            trained = train_stack(
+                [self._seeded(lesson.training) for lesson in lessons],
+                images,
+                targets,
+                self.protocol,
+                seeds=[lesson.training.seed for lesson in lessons],
+                epochs=lessons[0].epochs,
+                normalisation=self.normalisation,
+                track_best=look if self.track_best else None,
+            )
+        except (torch.OutOfMemoryError, FloatingPointError) as error:
+            logger.info("%d trainings at once failed (%s); halves of them follow", len(lessons), error)
+            return None
+        seen = looks if self.track_best else [[self._test(network, plain)] for network in trained]
+        seconds = (time.perf_counter() - started) / len(lessons)
+        return [self._result(lesson, own, seconds) for lesson, own in zip(lessons, seen, strict=True)]
+
+    def _result(self, lesson: _Lesson, seen: Sequence[float], seconds: float) -> Result:
         return Result(
-            set=training.set,
-            network=training.network,
+            set=lesson.training.set,
+            network=lesson.training.network,
             protocol=self.protocol.name,
-            seed=seed,
-            images_per_class=given.per_class,
-            accuracy=last,
-            seconds=time.perf_counter() - started,
-            draw=draw,
+            seed=lesson.training.seed,
+            images_per_class=lesson.given.per_class,
+            accuracy=seen[-1],
+            seconds=seconds,
+            draw=lesson.draw,
             labels=self.labels,
             test=self.test_name,
-            epochs=epochs,
-            best=max(seen) if seen else None,
+            epochs=lesson.epochs,
+            best=max(seen) if self.track_best else None,
             precision=self.protocol.precision,
         )
+
+    def _lesson(self, sets: Mapping[str, Source], training: _Training) -> _Lesson:
+        given, draw = self._images(sets, training)
+        return _Lesson(training, given, draw, self.protocol.epochs_for(given.per_class))
+
+    def _images_and_targets(self, lesson: _Lesson) -> tuple[Tensor, Tensor]:
+        images = normalise(lesson.given.images, self.normalisation)
+        return images.to(self.device), self._targets(lesson.given).to(self.device)
 
     def _images(self, sets: Mapping[str, Source], training: _Training) -> tuple[LabelledImages, int | None]:
         """The images of a training, and the seed with which they were drawn, if they were."""
@@ -267,6 +345,9 @@ class _Conditions:
             self.drawn.clear()
             self.drawn[key] = self.prepare(source(training.seed), training.set)
         return self.drawn[key], training.seed
+
+    def _seeded(self, training: _Training) -> nn.Module:
+        return seeded_network(training.network, seed=training.seed, **self.shape)
 
     def _forward(self, network: nn.Module, images: Tensor, name: str, trainings: int, epochs: int) -> Forward:
         """How the network computes, chosen at its first training by the work of all, as if all sets were like this."""

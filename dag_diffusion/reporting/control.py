@@ -8,9 +8,8 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.sampling.scoring import score_pool
-
-from .tables import Table
 
 
 @dataclass(frozen=True, kw_only=True)
