@@ -3,8 +3,8 @@
     noisy = sqrt(a) clean + sqrt(1 - a) noise        v = sqrt(a) noise - sqrt(1 - a) clean        snr = a / (1 - a)
     loss = mean of weight * (predicted - wanted)^2,  weight = min(snr, gamma) / (snr + 1) for v, / snr for noise
 
-Weights by the signal-to-noise ratio after Hang et al. (2023).  Knows tensors only: no files, no loop; ``denoising`` adds
-what is asked of predicted clean latents besides.
+Weights by the signal-to-noise ratio after Hang et al. (2023).  Knows tensors only: no files, no loop; ``denoising``
+adds what is asked of predicted clean latents besides.
 """
 
 import math
