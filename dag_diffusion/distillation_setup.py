@@ -22,7 +22,7 @@ from .data.class_folders import class_names_in, real_images, split_of, split_war
 from .data.class_names import match_classes
 from .data.common_kind import channels_of
 from .data.pools import Pool
-from .data.shared_images import shared_images
+from .data.preparing.shared_images import shared_images
 from .evaluation.labelled_images import LabelledImages, load_labelled_images
 from .generation.mode_search import find_pool_modes, merge_modes
 from .generation.modes import Modes

@@ -5,7 +5,7 @@ import shutil
 from tiny import write_images
 
 from dag_diffusion.data.pools import read_pool
-from dag_diffusion.data.shared_images import shared_images
+from dag_diffusion.data.preparing.shared_images import shared_images
 
 
 def test_images_are_known_again_under_another_name_and_others_of_equal_length_are_not(tmp_path):

@@ -3,3 +3,7 @@ from .class_names import match_classes as match_classes
 from .distilled_sets import write_distilled_set as write_distilled_set
 from .pools import Pool as Pool
 from .pools import read_pool as read_pool
+from .preparing.prepared import Prepared as Prepared
+from .preparing.prepared import prepare as prepare
+from .preparing.splitting import Split as Split
+from .preparing.splitting import split_pool as split_pool

@@ -7,6 +7,7 @@ Formats are asked of Pillow, not listed, so that one that a later Pillow or a pl
 
 import io
 import struct
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,9 @@ UPRIGHT = {
 }  # by the orientation in EXIF data
 ORIENTED = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # records that Pillow reads it from
 MOST_FITTED = 64_000_000  # pixels when scaled to cover a square: of 224 pixels, one side 1,275 times the other
+LARGE = 16_000_000  # pixels from which on images are decoded one at a time, so that memory does not grow with threads
+ONE_LARGE_AT_A_TIME = threading.Lock()
+LAID_AT_ONCE = 1 << 22  # pixels that are laid over a colour at a time
 SHOWN_AS = {"MPO": "JPEG"}  # two pictures of a stereo camera, the first of which is an ordinary JPEG
 
 # between one and two times its limit Pillow only warns; at the end of the list, so that a user's own filter comes first
@@ -120,7 +124,10 @@ def decoded(source: Path | bytes, before_decoding: Callable[[Image.Image], Any] 
         with opened(source) as image:
             if before_decoding is not None:
                 before_decoding(image)
+            tiles = getattr(image, "tile", ())
+            stored = tiles[0][3] if image.format == "PNG" and tiles else None
             image.load()
+            _scale_transparency(image, stored)
             return image
 
     try:
@@ -135,6 +142,15 @@ def decoded(source: Path | bytes, before_decoding: Callable[[Image.Image], Any] 
     if image.mode[0] not in "IF" or dict(getattr(image, "tag_v2", {})).get(PHOTOMETRIC) != 0:
         return made
     return Image.fromarray(np.iinfo(np.asarray(made).dtype).max - np.asarray(made))
+
+
+def _scale_transparency(image: Image.Image, stored: Any) -> None:
+    """Give the transparent colour of a PNG, which Pillow leaves as it is in the file, as many bits as its pixels."""
+    level = image.info.get("transparency")
+    if stored in ("L;2", "L;4") and isinstance(level, int):
+        image.info["transparency"] = level * (85 if stored == "L;2" else 17)
+    if stored == "RGB;16B" and isinstance(level, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in level)
 
 
 def _without_words(source: Path | bytes) -> bytes:
@@ -244,20 +260,31 @@ def as_eight_bit(image: Image.Image, channels: int) -> np.ndarray:
 
     Transparency is laid over white, as browsers and print do; a rotation in the EXIF data is applied.
     """
-    image = upright(image)
+    array = np.asarray(opaque(upright(image)).convert("L" if channels == 1 else "RGB"))
+    return array[..., None] if channels == 1 else array
+
+
+def opaque(image: Image.Image, background: str = "white") -> Image.Image:
+    """The image laid over a colour where it is transparent; of a mode that converts to eight bits."""
     if image.mode.startswith("I;16"):
         image = _sixteen_to_eight_bit(image)
     if image.mode in ("I", "F"):
         image = _from_numbers(image)
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    return array[..., None] if channels == 1 else array
+    if not image.has_transparency_data:
+        return image
+    laid = Image.new("RGB", image.size, background)
+    rows = max(LAID_AT_ONCE // max(image.width, 1), 1)
+    for top in range(0, image.height, rows):  # all at once would take four times the memory of the image
+        box = (0, top, image.width, min(top + rows, image.height))
+        part = image.crop(box).convert("RGBA")
+        over = Image.alpha_composite(Image.new("RGBA", part.size, background), part)
+        laid.paste(over.convert("RGB"), box)
+    return laid
 
 
 def _sixteen_to_eight_bit(image: Image.Image) -> Image.Image:
     values, see_through = np.asarray(image, np.float64), image.info.get("transparency")
-    grey = (values / 257).clip(0, 255).round().astype(np.uint8)
+    grey = Image.fromarray((values / 257).clip(0, 255).round().astype(np.uint8))
     if isinstance(see_through, int):
-        grey[values == see_through] = 255
-    return Image.fromarray(grey)
+        grey.putalpha(Image.fromarray(np.where(values == see_through, 0, 255).astype(np.uint8)))
+    return grey

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from .canvas import Canvas
 from .files import LOCK, read_json_object, require_writable, write_json
 from .images import decoded, readable
 from .rows import (
@@ -53,6 +54,7 @@ class Pool:
         provenance: what ``pool.json`` says; empty for a folder that another program made.
         encoded: the bytes of each image, read when asked for, when they come from a dataset instead of a folder.
         listing: the folder of a set that only lists images, which are in ``path``.
+        canvas: what the images are laid on, see ``canvas.Canvas``.
     """
 
     path: Path
@@ -60,6 +62,7 @@ class Pool:
     provenance: dict[str, Any] = field(default_factory=dict)
     encoded: Sequence[bytes] | None = None
     listing: Path | None = None
+    canvas: Canvas = field(default_factory=Canvas)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -107,7 +110,7 @@ class Pool:
         return replace(self, rows=[self.rows[index] for index in chosen], encoded=encoded)
 
     def open(self, index: int, before_decoding: Callable[[Image.Image], Any] | None = None) -> Image.Image:
-        """The image of one row, decoded and turned upright by its EXIF data.
+        """The image of one row, decoded, turned upright by its EXIF data, and laid on the canvas of the pool.
 
         Args:
             before_decoding: called with the image while only its header is read, such as to see how large it is.
@@ -115,6 +118,11 @@ class Pool:
         Raises:
             UnreadableImageError: the file is missing, not an image, cut off, or too large to be one; it is named.
         """
+        with readable(self.path / self.rows[index]["file_name"]):
+            return self.canvas.laid(self.decoded(index, before_decoding))
+
+    def decoded(self, index: int, before_decoding: Callable[[Image.Image], Any] | None = None) -> Image.Image:
+        """As ``open``, but as the image is in its file, with its transparency."""
         name = self.path / self.rows[index]["file_name"]
         with readable(name):
             return decoded(name if self.encoded is None else self.encoded[index], before_decoding)

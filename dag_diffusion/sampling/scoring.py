@@ -7,7 +7,6 @@ Scores of images that a classifier was trained on crowd at 0: where the distribu
 
 import logging
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +25,7 @@ from dag_diffusion.classifiers.image_classifiers import class_names_of, preproce
 from dag_diffusion.classifiers.model_transforms import ModelTransform
 from dag_diffusion.classifiers.preprocessing import Preprocessing
 from dag_diffusion.data.class_names import match_classes
-from dag_diffusion.data.images import UnreadableImageError, fitted_pixels
+from dag_diffusion.data.images import LARGE, ONE_LARGE_AT_A_TIME, UnreadableImageError, fitted_pixels
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import LABEL_FREE, MeasureName, as_measure, measure_named
 from dag_diffusion.processes import gather, this_process
@@ -36,8 +35,6 @@ from dag_diffusion.turns import Turns
 logger = logging.getLogger(__name__)
 OnError = Literal["raise", "skip"]  # at a file that is no readable image
 AHEAD = 2  # batches that are read before they are needed; more would only take memory
-LARGE = 16_000_000  # pixels from which on images are decoded one at a time, so that memory does not grow with threads
-ONE_LARGE_AT_A_TIME = threading.Lock()
 FROZEN_FROM = 200 * 224**2  # pixels to score from which on freezing a network pays for its second
 Item = TypeVar("Item")
 Given = TypeVar("Given")
@@ -345,7 +342,10 @@ def fitted_image(pool: Pool, index: int, wanted: Iterable[AnyPreprocessing]) -> 
     with ExitStack() as held:
 
         def take_turns(image: Image.Image) -> None:
-            fitted = max((fitted_pixels(image, max(each.height, each.width)) for each in wanted), default=0)
+            edges = [max(each.height, each.width) for each in wanted]
+            fitted = 0  # of a square, which the canvas makes of any strip
+            if pool.canvas.fit == "crop":
+                fitted = max((fitted_pixels(image, edge) for edge in edges), default=0)
             if max(image.width * image.height, fitted) > LARGE:
                 held.enter_context(ONE_LARGE_AT_A_TIME)
 

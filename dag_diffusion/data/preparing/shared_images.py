@@ -6,7 +6,7 @@ Only files of equal length are read, so that two folders of photographs cost a l
 import hashlib
 from collections import defaultdict
 
-from .pools import Pool
+from dag_diffusion.data.pools import Pool
 
 
 def shared_images(pool: Pool, other: Pool) -> int:

@@ -1,0 +1,148 @@
+"""Which images of a pool are left out, for which reason, and how a person is told of it.
+
+reason -> file names, in the order of the rows; a record of them is JSON
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dag_diffusion.data.images import UnreadableImageError
+from dag_diffusion.data.pools import Pool
+
+from .duplicates import TwinRule, Twins, require_no_twins_across
+from .inspection import Look
+from .splitting import capped, images_per_class
+
+SHOWN = 3
+
+
+class LeftOut:
+    """Rows that are kept, and for each reason what was left out."""
+
+    def __init__(self, pool: Pool, looks: Sequence[Look]) -> None:
+        self.pool, self.looks = pool, looks
+        self.kept = list(range(len(pool)))
+        self.out: dict[str, Any] = {}
+
+    def _name(self, row: int) -> str:
+        return self.pool.rows[row]["file_name"]
+
+    def _drop(self, rows: Iterable[int]) -> None:
+        dropped = set(rows)
+        self.kept = [row for row in self.kept if row not in dropped]
+
+    def unreadable(self, *, skip: bool) -> None:
+        """Leave out what cannot be read, or refuse it with the names of three."""
+        rows = [row for row in self.kept if self.looks[row].problem]
+        if rows and not skip:
+            first = "; ".join(self.looks[row].problem for row in rows[:SHOWN])
+            more = f"; and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+            raise UnreadableImageError(
+                f"{len(rows)} of {len(self.pool)} images cannot be read: {first}{more}; or use skip_unreadable=True"
+            )
+        self.out["unreadable"] = {self._name(row): self.looks[row].problem for row in rows}
+        self._drop(rows)
+
+    def vanished(self) -> None:
+        """Leave out drawings of which nothing is seen on the background; what is of one colour by itself stays."""
+        rows = [row for row in self.kept if self.looks[row].one_colour and self.looks[row].transparent]
+        self.out["vanished"] = [self._name(row) for row in rows]
+        self._drop(rows)
+
+    def twins(self, found: Twins, rule: TwinRule) -> None:
+        """Leave out pictures of several classes, and copies within one, as the rule has it."""
+        there = set(self.kept)
+        groups = [[row for row in group if row in there] for group in found.groups]
+        labels = self.pool.labels
+        across = [group for group in groups if len(set(labels[group].tolist())) > 1]
+        within = [group for group in groups if len(group) > 1 and len(set(labels[group].tolist())) == 1]
+        if rule == "refuse":
+            require_no_twins_across(self.pool, replace(found, across=across))
+        if rule == "keep":
+            across, within = [], []
+        self.out["twins_across_classes"] = [[self._name(row) for row in group] for group in across]
+        self.out["copies"] = [[self._name(row) for row in group] for group in within]
+        self._drop(row for group in across for row in group)
+        self._drop(row for group in within for row in group[1:])
+
+    def small_classes(self, least: int, *, chosen: bool) -> None:
+        """Leave out classes with fewer than ``least`` images, or refuse them where the user chose them by name."""
+        if least < 1:
+            raise ValueError(f"least is {least}, the images that a class needs to be kept; use 1 or more")
+        counts = Counter(self.pool.labels[self.kept].tolist())
+        small = [label for label in sorted(self.pool.class_names) if counts[label] < least]
+        names = {self.pool.class_names[label]: counts[label] for label in small}
+        if names and chosen:
+            raise ValueError(
+                f"of the classes {listed(names)} fewer images can be used than the {least} that are needed; take "
+                "other classes, or ask for less"
+            )
+        if len(small) == len(self.pool.class_names):
+            raise ValueError(
+                f"no class of {self.pool.path} has {least} images that can be used; use another folder, or ask for less"
+            )
+        self.out["small_classes"] = names
+        gone = set(small)
+        self._drop([row for row in self.kept if int(self.pool.labels[row]) in gone])
+
+    def above(self, most: int, seed: int) -> None:
+        """Leave out what a class has more than ``most``, drawn at random."""
+        before = self.pool.select(self.kept)
+        rows = np.array(self.kept, np.int64)[capped(before, most, seed)].tolist()
+        counts = images_per_class(before)
+        self.out["above_most"] = {name: count - most for name, count in counts.items() if count > most}
+        self.kept = rows
+
+    def record(self, twins: Twins) -> dict[str, Any]:
+        """Numbers of images, and names of what is odd and of what was left out."""
+        return {
+            "images": len(self.pool),
+            "kept": len(self.kept),
+            "classes": dict(images_per_class(self.pool.select(self.kept))),
+            "transparent": sum(look.transparent for look in self.looks),
+            "links": {"all": len(twins.links), "into_other_classes": len(twins.misled)},
+            "one_colour": [self._name(row) for row in self.kept if self.looks[row].one_colour],
+            "left_out": self.out,
+        }
+
+
+def sentences(record: dict[str, Any]) -> list[str]:
+    """What a record says that its reader should know, one sentence each; empty where nothing is odd."""
+    out, images, background = record["left_out"], record["images"], record["background"]
+    said = []
+    if names := list(out["unreadable"]):
+        said.append(f"{len(names)} of {images} images cannot be read and are left out: {listed(names)}")
+    if names := out["vanished"]:
+        said.append(
+            f"{len(names)} of {images} images are nothing but {background} on {background} and are left out: "
+            f"{listed(names)}; another background may show them"
+        )
+    if groups := out["twins_across_classes"]:
+        count = sum(map(len, groups))
+        said.append(
+            f"{count} images are {len(groups)} pictures that are in several classes and are left out: "
+            f"{listed(' = '.join(group[:2]) for group in groups)}"
+        )
+    if groups := out["copies"]:
+        count = sum(map(len, groups)) - len(groups)
+        said.append(
+            f"{count} images are copies of others in their class and are left out: {listed(g[1] for g in groups)}"
+        )
+    if names := out["small_classes"]:
+        said.append(f"{len(names)} classes have fewer than {record['least']} images and are left out: {listed(names)}")
+    if names := record["one_colour"]:
+        said.append(f"{len(names)} images are of one colour and are kept: {listed(names)}")
+    counts = record["classes"]
+    (large, many), (small, few) = next(iter(counts.items())), next(reversed(counts.items()))
+    if many > 10 * few:
+        said.append(f"{large} has {many} images and {small} {few}; most=N takes at most N of each class")
+    return said
+
+
+def listed(names: Iterable[str]) -> str:
+    names = list(map(str, names))
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

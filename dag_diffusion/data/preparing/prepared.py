@@ -1,0 +1,144 @@
+"""A folder as it is found made into a pool that can be trained on, with a record of what was left out and why.
+
+    read -> classes chosen -> all decoded once -> unreadable, vanished and twins left out -> small classes -> capped
+
+Vanished is a drawing of which nothing is seen on the background, such as a black one on black.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dag_diffusion.data.canvas import Canvas, Fit
+from dag_diffusion.data.class_names import classes_named, labels_typed
+from dag_diffusion.data.files import write_json
+from dag_diffusion.data.pools import Pool, read_pool
+from dag_diffusion.processes import is_main_process
+
+from .duplicates import TwinRule, as_twin_rule, find_twins
+from .inspection import Look, looks_of
+from .leaving_out import LeftOut, listed, sentences
+from .splitting import Split, split_pool
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from dag_diffusion.progress import Progress
+
+
+logger = logging.getLogger(__name__)
+LONG = 2.0  # aspect from which on a crop in the middle loses half of an image
+MOST_LONG = 0.1  # of all images, of which more should not lose so much
+CACHE, RECORD = ".looks.json", "images.json"  # in the output folder of a command
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Images that can be trained on.
+
+    Attributes:
+        pool: with the labels that the source gives its classes, and the canvas that all of them lie on.
+        record: what was left out and why, as JSON has it.
+        twins: groups of rows of ``pool`` that show the same picture; none where they were left out.
+    """
+
+    pool: Pool
+    record: dict[str, Any]
+    twins: list[list[int]]
+
+    def split(self, held_out: float = 0.1, *, seed: int = 0, lone: Literal["refuse", "train"] = "refuse") -> Split:
+        """Two parts without a twin of each other's images; see ``splitting.split_pool``."""
+        return split_pool(self.pool, held_out, seed=seed, twins=self.twins, lone=lone)
+
+    def save(self, folder: Path) -> None:
+        """Write the record to ``images.json`` in a folder."""
+        write_json(folder / RECORD, self.record)
+
+
+def prepare(
+    source: "str | Path | Dataset | Pool",
+    *,
+    classes: str | Sequence[str] | None = None,
+    background: str = "white",
+    fit: Fit | None = None,
+    most: int | None = None,
+    least: int = 1,
+    twins: TwinRule = "leave_out",
+    skip_unreadable: bool = False,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    progress: "Progress | None" = None,
+) -> Prepared:
+    """Read images of one's own, look at each of them once, and leave out what no model should be trained on.
+
+    Args:
+        source: whatever ``read_pool`` reads, or a pool.
+        classes: names or labels of those to take, in a list or separated by semicolons; None takes all.
+        background: colour behind what is transparent, see ``Canvas``.
+        fit: ``pad``, ``crop`` or ``stretch`` to a square; None pads where most images are transparent, so that they
+            have a background, or where more than a tenth are longer than twice their width, and else crops.
+        most: images of each class, drawn at random by ``seed``; None keeps all.
+        least: classes that have fewer images in the end are left out.
+        twins: ``leave_out`` all images of equal pixels in several classes and all but one of those within a class,
+            ``refuse`` those across classes, or ``keep`` all.
+        skip_unreadable: leave out images that cannot be read, instead of naming them in an error.
+        cache: folder in which looks are kept, such as the output of a command, so that nothing is decoded twice.
+        progress: called with stage, done and total.
+
+    Under ``accelerate launch`` every process has to call it, and gets the same.
+
+    Raises:
+        UnreadableImageError: images cannot be read; how many, and the first three.
+        ValueError: an option is none, a class is unknown, twins are refused, or a class or everything is left out.
+    """
+    as_twin_rule(twins)
+    canvas = Canvas(background, fit or "crop")
+    read = source if isinstance(source, Pool) else read_pool(source)
+    pool = replace(_of_classes(read, classes), canvas=canvas)
+    looks = looks_of(pool, None if cache is None else Path(cache) / CACHE, progress)
+    fit, why = _usual_fit(looks) if fit is None else (canvas.fit, "as asked")
+    pool = replace(pool, canvas=replace(canvas, fit=fit))
+    left = LeftOut(pool, looks)
+    left.unreadable(skip=skip_unreadable)
+    left.vanished()
+    found = find_twins(pool, looks)
+    left.twins(found, twins)
+    left.small_classes(least, chosen=classes is not None)
+    if most is not None:
+        left.above(most, seed)
+    settings = {"most": most, "least": least, "twins": twins, "seed": seed}
+    record = {"source": str(read.path), "fit_because": why, **pool.canvas.as_fields(), **settings, **left.record(found)}
+    if is_main_process():
+        for sentence in sentences(record):
+            logger.warning("%s", sentence)
+    places = {row: place for place, row in enumerate(left.kept)}
+    groups = [[places[row] for row in group if row in places] for group in found.groups]
+    return Prepared(pool.select(left.kept), record, [group for group in groups if len(group) > 1])
+
+
+def _of_classes(pool: Pool, classes: str | Sequence[str] | None) -> Pool:
+    if classes is None:
+        return pool
+    if isinstance(classes, str):
+        wanted = set(labels_typed(classes, pool.class_names, str(pool.path)))
+    else:
+        found = classes_named(list(classes), pool.class_names, str(pool.path))
+        wanted = {label for labels in found for label in labels}
+    if unknown := sorted(wanted - set(pool.class_names)):
+        raise ValueError(
+            f"{pool.path} has no label {unknown[0]}; it has the classes {listed(pool.class_names.values())}"
+        )
+    return pool.select([row for row, label in enumerate(pool.labels.tolist()) if label in wanted])
+
+
+def _usual_fit(looks: Sequence[Look]) -> tuple[Fit, str]:
+    """How images are fitted unasked, and why, as a sentence."""
+    seen = [look for look in looks if not look.problem]
+    see_through, long = sum(look.transparent for look in seen), sum(look.aspect > LONG for look in seen)
+    if 2 * see_through > len(seen):
+        return "pad", f"{see_through} of {len(seen)} images are transparent, so that bars are of their background"
+    if long > MOST_LONG * len(seen):
+        return "pad", f"{long} of {len(seen)} images are longer than twice their width and would lose half by a crop"
+    return "crop", f"{long} of {len(seen)} images are longer than twice their width"

@@ -1,0 +1,129 @@
+"""Transparent pictures lie on a colour that is chosen, and pictures of any shape become squares."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_odd_images import chunk
+
+from dag_diffusion.data.canvas import MOST_PADDED, Canvas
+from dag_diffusion.data.images import as_eight_bit, decoded, opaque
+from dag_diffusion.data.pools import Pool
+
+RED = (255, 0, 0)
+STORED = [
+    *(("grey", bits) for bits in (1, 2, 4, 8, 16)),
+    *((kind, bits) for kind in ("colours", "grey with alpha", "colours with alpha") for bits in (8, 16)),
+]
+
+
+def stored(kind: str, bits: int, pixels: list[list[int]], transparent: tuple[int, ...] = ()) -> bytes:
+    """A PNG of one row whose pixels are given as whole numbers of so many bits."""
+    colour_type = {"grey": 0, "colours": 2, "grey with alpha": 4, "colours with alpha": 6}[kind]
+    text = "".join(f"{number:0{bits}b}" for pixel in pixels for number in pixel)
+    raw = b"\0" + bytes(int(text[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(text), 8))
+    header = struct.pack(">IIBBBBB", len(pixels), 1, bits, colour_type, 0, 0, 0)
+    hidden = chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)) if transparent else b""
+    parts = chunk(b"IHDR", header), hidden, chunk(b"IDAT", zlib.compress(raw)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("data", "grey"),
+    [
+        (stored("grey", 1, [[0], [1]], (1,)), 0),
+        (stored("grey", 2, [[1], [2]], (2,)), 85),
+        (stored("grey", 4, [[3], [15]], (15,)), 51),
+        (stored("grey", 8, [[7], [9]], (9,)), 7),
+        (stored("grey", 16, [[257 * 7], [257 * 9]], (257 * 9,)), 7),
+        (stored("colours", 8, [[7, 7, 7], [9, 9, 9]], (9, 9, 9)), 7),
+        (stored("colours", 16, [[7 << 8] * 3, [(9 << 8) + 5] * 3], ((9 << 8) + 5,) * 3), 7),
+        (stored("grey with alpha", 8, [[7, 255], [9, 0]]), 7),
+        (stored("grey with alpha", 16, [[257 * 7, 65535], [257 * 9, 0]]), 7),
+        (stored("colours with alpha", 8, [[7, 7, 7, 255], [9, 9, 9, 0]]), 7),
+        (stored("colours with alpha", 16, [[257 * 7] * 3 + [65535], [257 * 9] * 3 + [0]]), 7),
+    ],
+    ids=[f"{bits} bits of {kind}" for kind, bits in STORED],
+)
+def test_whatever_a_png_calls_transparent_shows_the_background(data, grey):
+    image = decoded(data)
+    assert as_eight_bit(opaque(image, "red"), 3)[0].tolist() == [[grey] * 3, [255, 0, 0]]
+    assert as_eight_bit(image, 1)[0].tolist() == [[grey], [255]]
+
+
+def test_palette_shows_the_background_where_it_is_transparent():
+    image = Image.new("P", (2, 1))
+    image.putpalette([7, 7, 7, 9, 9, 9])
+    image.putpixel((1, 0), 1)
+    for transparency in (1, b"\xff\0"):
+        file = io.BytesIO()
+        image.save(file, "PNG", transparency=transparency)
+        laid = as_eight_bit(opaque(decoded(file.getvalue()), "red"), 3)
+        assert laid[0].tolist() == [[7, 7, 7], [255, 0, 0]]
+
+
+def test_laying_parts_of_an_image_is_laying_all_of_it(monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 4), np.uint8)
+    whole = as_eight_bit(Image.fromarray(pixels), 3)
+    monkeypatch.setattr("dag_diffusion.data.images.LAID_AT_ONCE", 20)
+    assert np.array_equal(as_eight_bit(Image.fromarray(pixels), 3), whole)
+
+
+def pool_of(image: Image.Image, canvas: Canvas) -> Pool:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    rows = [{"file_name": "0.png", "label": 0, "class_name": "a"}]
+    return Pool(path=Path("images"), rows=rows, encoded=[file.getvalue()], canvas=canvas)
+
+
+def test_pool_opens_its_images_on_its_canvas():
+    image = Image.new("RGBA", (8, 4), (0, 0, 0, 0))
+    pool = pool_of(image, Canvas("red", "pad"))
+    opened = pool.open(0)
+    assert (opened.size, opened.getcolors()) == ((8, 8), [(64, RED)])
+    assert pool.select([0]).open(0).size == (8, 8)
+    assert pool_of(image, Canvas("red")).open(0).size == (8, 4)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16"])
+@pytest.mark.parametrize("size", [(6, 3), (3, 6), (5, 5), (1, 9)])
+def test_padding_adds_bars_and_changes_no_pixel(mode, size):
+    image = Image.new(mode, size)
+    if mode == "I;16":
+        image.putpixel((0, 0), 65535)  # else it may be of 8 bits
+    pixels = as_eight_bit(image, 3)
+    padded = as_eight_bit(Canvas("#00ff00", "pad").laid(image), 3)
+    side, (width, height) = max(size), size
+    left, top = (side - width) // 2, (side - height) // 2
+    assert padded.shape == (side, side, 3)
+    middle = padded[top : top + height, left : left + width]
+    transparent = mode in {"RGBA", "LA"}
+    assert np.array_equal(middle, np.full_like(middle, (0, 255, 0)) if transparent else pixels)
+    assert (padded == (0, 255, 0)).all(2).sum() >= side * side - width * height
+
+
+def test_grey_stays_grey_on_a_grey_background():
+    assert Canvas("white", "pad").laid(Image.new("L", (4, 2))).mode == "L"
+    assert Canvas("red", "pad").laid(Image.new("L", (4, 2))).mode == "RGB"
+
+
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_strip_becomes_no_huge_square(fit):
+    laid = Canvas(fit=fit).laid(Image.new("RGB", (30_000, 10), "black"))
+    assert laid.size == (MOST_PADDED, MOST_PADDED)
+    assert ((np.asarray(laid) == 0).mean() == 1) == (fit == "stretch")
+
+
+@pytest.mark.parametrize("background", ["whit", "", "#ff000080", "white;", 3])
+def test_background_that_is_no_opaque_colour_is_refused(background):
+    with pytest.raises(ValueError, match=r"background .* (use a name such as 'white'|use an opaque colour)"):
+        Canvas(background)
+
+
+def test_unknown_fit_is_refused():
+    with pytest.raises(ValueError, match="fit is 'cover'; use 'pad'"):
+        Canvas(fit="cover")
