@@ -1,0 +1,77 @@
+"""Networks to be trained: of two small families, of timm, or with the weights of a trained one."""
+
+import pytest
+import torch
+from tiny import PREPROCESSING, tiny_classifier
+
+from dag_diffusion.classifiers import class_names_of, image_logits, load_classifier
+from dag_diffusion.training.classifiers.backbones import build_backbone, default_backbone
+
+NAMES = {0: "cat", 1: "dog"}
+
+
+@pytest.mark.parametrize("name", ["small-resnet", "small-regnet", "test_vit", "test_convnext"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_network_survives_being_saved(tmp_path, name, channels):
+    built = build_backbone(name, NAMES, size=(32, 32), channels=channels, weights="none")
+    assert built.weights == "random"
+    built.model.save_pretrained(tmp_path)
+    loaded, images = load_classifier(tmp_path), torch.rand(2, channels, 32, 32)
+    assert class_names_of(loaded) == NAMES
+    assert torch.allclose(image_logits(loaded, images), image_logits(built.model.eval(), images), atol=1e-5)
+
+
+def test_weights_follow_from_the_seed_alone():
+    first, again, other = (build_backbone("small-resnet", NAMES, size=(16, 16), channels=1, seed=n) for n in (0, 0, 1))
+    values = [next(built.model.parameters()) for built in (first, again, other)]
+    assert torch.equal(values[0], values[1])
+    assert not torch.equal(values[0], values[2])
+
+
+@pytest.mark.parametrize("names", [{0: "cat", 1: "dog"}, {0: "cat", 1: "dog", 2: "owl"}])
+def test_trained_classifier_keeps_its_weights_but_for_the_last_layer(tmp_path, names):
+    trained = tiny_classifier(preprocessing=PREPROCESSING | {"mean": [0.3]})
+    trained.save_pretrained(tmp_path)
+    built = build_backbone(str(tmp_path), names, size=(24, 24), channels=3)
+    assert class_names_of(built.model) == names
+    assert built.preprocessing.mean == (0.3,)
+    assert built.preprocessing.height == 16
+    kept, head = trained.state_dict(), "classifier.1"
+    for key, tensor in built.model.state_dict().items():
+        assert torch.equal(tensor, kept[key]) == (not key.startswith(head)), key
+
+
+def test_timm_network_from_a_folder_learns_other_classes(tmp_path):
+    built = build_backbone("test_convnext", NAMES, size=(32, 32), channels=3, weights="none")
+    built.model.save_pretrained(tmp_path)
+    other = build_backbone(str(tmp_path), {0: "a", 1: "b", 2: "c"}, size=(32, 32), channels=3)
+    assert other.model(torch.zeros(1, 3, 32, 32)).logits.shape == (1, 3)
+    stem = "timm_model.stem.0.weight"
+    assert torch.equal(other.model.state_dict()[stem], built.model.state_dict()[stem])
+
+
+def test_guide_and_evaluator_are_of_different_families():
+    for size in ((32, 32), (64, 64), (224, 224)):
+        assert default_backbone("guide", size) != default_backbone("evaluator", size)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("resnett18", {}, "there is no model 'resnett18'; the nearest are .*resnet"),
+        ("resnet18.nothing", {}, "timm has no weights 'resnet18.nothing'"),
+        ("small-resnet", {"weights": "pretrained"}, "small-resnet has no pretrained weights"),
+        ("test_vit", {"weights": "some"}, "weights is 'some'"),
+        ("inception_v3", {"weights": "none"}, "inception_v3 cannot see 3 x 32 x 32 images"),
+        ("nowhere/at-all", {}, "nowhere/at-all is not a transformers or timm image classifier"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_with_a_way_out(name, options, words):
+    with pytest.raises(ValueError, match=words):
+        build_backbone(name, NAMES, size=(32, 32), channels=3, **options)
+
+
+def test_without_the_hub_a_network_of_timm_is_trained_from_scratch_and_said_so(caplog):
+    built = build_backbone("test_vit", NAMES, size=(32, 32), channels=3)
+    assert built.weights == "random"
+    assert "cannot be reached, so that test_vit is trained from scratch" in caplog.text
