@@ -1,7 +1,7 @@
-"""``dag-diffusion train-probe`` and ``find-modes``: what guidance needs beforehand."""
+"""``dag-diffusion train-classifier``, ``train-probe`` and ``find-modes``: what guidance needs beforehand."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -22,6 +22,11 @@ from .options import (
     Seed,
     TrustBin,
 )
+
+if TYPE_CHECKING:
+    from dag_diffusion.training.classifiers.classifier import TrainedClassifier
+
+CLASSIFIER = "training.classifiers.plan:ClassifierConfig"
 
 
 def train_probe(
@@ -143,3 +148,137 @@ def find_modes(
     if is_main_process():
         modes.save(output)
         print(f"{len(modes.labels)} modes of {len(modes.class_names)} classes in {output}")
+
+
+def train_classifier(
+    images: PoolPath,
+    output: Annotated[Path, Option(help="folder of the classifier")],
+    *,
+    config: Annotated[Values, Fields(CLASSIFIER, ["role", "model", "weights", "size", "held_out", "folds", "seed"])],
+    holdout: Annotated[
+        Path | None, Option(help="images to calibrate and judge with; default: a share of each class is held out")
+    ] = None,
+    test: Annotated[Path | None, Option(help="images to judge with, and nothing else")] = None,
+    classes: Classes = None,
+    background: Annotated[str, Option(help="colour behind what is transparent, such as white or #e0e0e0")] = "white",
+    fit: Annotated[
+        str | None, Option(help="pad, crop or stretch to a square; default: by what most images are like")
+    ] = None,
+    most: Annotated[int | None, Option(min=1, help="images of each class, drawn at random; default: all")] = None,
+    skip_unreadable: Annotated[
+        bool, Option("--skip-unreadable", help="leave out images that cannot be read, instead of naming them")
+    ] = False,
+    training: Annotated[
+        Values,
+        Fields(
+            CLASSIFIER,
+            [
+                "steps",
+                "batch_size",
+                "learning_rate",
+                "weight_decay",
+                "augmentation",
+                "never_mirror",
+                "label_smoothing",
+                "balance",
+                "uncalibrated",
+                "precision",
+            ],
+            "Training",
+        ),
+    ],
+    overwrite: Overwrite = False,
+    device: Device = None,
+    num_processes: NumProcesses = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Train a guide or an evaluator on your own images.
+
+    Its probabilities are calibrated on held-out images.  Killed, the same command goes on where it was.
+
+    Examples:  dag-diffusion train-classifier my_images/ --output guide
+
+    dag-diffusion train-classifier my_images/ --output evaluator --role evaluator --test my_test_images/
+
+    dag-diffusion train-classifier my_images/ --output guide --model resnet18 --size 64 --folds 5
+    """
+    from dag_diffusion.processes import fail_together, is_main_process
+
+    quiet = launch_several(num_processes, quiet)
+    with loading("libraries", quiet):
+        from dag_diffusion.data.canvas import as_fit
+        from dag_diffusion.data.preparing.prepared import prepare
+        from dag_diffusion.loading import hide_loading_bars
+        from dag_diffusion.training.classifiers.classifier import require_target, work_folder
+        from dag_diffusion.training.classifiers.classifier import train_classifier as train
+        from dag_diffusion.training.classifiers.plan import ClassifierConfig
+
+    hide_loading_bars()
+    with fail_together():
+        settings = ClassifierConfig(**config, **training)
+        if is_main_process():
+            require_target(output, overwrite=overwrite)
+    with stages(quiet) as progress:
+        own = prepare(
+            images,
+            classes=classes,
+            background=background,
+            fit=None if fit is None else as_fit(fit),
+            most=most,
+            skip_unreadable=skip_unreadable,
+            seed=settings.seed,
+            cache=work_folder(output),
+            progress=progress,
+        )
+        # of what is given besides nothing is left out, since nothing is learnt from it
+        held, tested = (
+            None
+            if source is None
+            else prepare(source, background=background, fit=own.pool.canvas.fit, twins="keep").pool
+            for source in (holdout, test)
+        )
+        trained = train(
+            own.pool,
+            output,
+            settings,
+            holdout=held,
+            test=tested,
+            about={"images": own.record},
+            device=device,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if is_main_process():
+        print("\n".join(_lines(trained)))
+
+
+def _lines(trained: "TrainedClassifier") -> list[str]:
+    """What a person wants to know of it."""
+    record = trained.record
+    weights = "from scratch" if record["weights"] == "random" else f"from {record['weights']}"
+    lines = [f"{record['model']}, {record['parameters']:,} weights trained {weights}, in {trained.folder}"]
+    for name, result in (("held-out", record["held_out"]), ("test", record.get("test"))):
+        if result:
+            worst, share = min(result["accuracy_by_class"].items(), key=lambda item: item[1])
+            lines.append(
+                f"accuracy on {result['images']} {name} images {result['accuracy']:.1%}, least of {worst} {share:.1%}; "
+                f"expected calibration error {result['expected_calibration_error']:.3f}"
+            )
+    if (found := record["calibration"]) is not None:
+        lines.append(_calibration_line(found, record["config"]["uncalibrated"]))
+    if (folds := record["folds"]) is not None:
+        lines.append(
+            f"difficulties of {folds['images']} images out of sample in {trained.folder / 'difficulties.jsonl'}: "
+            f"{folds['classifiers']} classifiers, accuracy {folds['accuracy']:.1%}, "
+            f"{_calibration_line(folds['calibration'])}"
+        )
+    return lines
+
+
+def _calibration_line(found: dict[str, Any], uncalibrated: bool = False) -> str:
+    before, after = found["expected_calibration_error"]
+    gain = f"temperature {found['temperature']:.2f}: expected calibration error {before:.3f} before, {after:.3f} after"
+    if uncalibrated:
+        return f"{gain}; left out as asked"
+    helps = "" if found["kept"] else "; it does not help, and is left out"
+    return f"{gain}, on images that it was not fitted on{helps}"

@@ -1,0 +1,200 @@
+"""A guide or an evaluator from images of one's own: trained, calibrated on images that it has not seen, and recorded.
+
+    images -> held-out share of each class -> training -> temperature -> accuracy -> OUTPUT, whole or not at all
+           -> folds, each judged by a classifier trained without it -> OUTPUT/difficulties.jsonl
+
+Until it is finished all work is in ``OUTPUT.training`` beside it, from where the same call goes on after a
+kill, at the step where it was.
+"""
+
+import errno
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import nn
+
+from dag_diffusion.classifiers.image_classifiers import require_names_kept
+from dag_diffusion.data.files import (
+    differences,
+    json_line,
+    locked,
+    read_json_object,
+    recorded,
+    require_writable,
+    write_atomically,
+    write_json,
+)
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.generation.provenance import versions
+from dag_diffusion.processes import fail_together, is_main_process, resolve_device
+from dag_diffusion.progress import Progress
+
+from .plan import ClassifierConfig
+from .trainings import ClassifierTraining, CrossFitted, class_names_for
+
+RECORD, DIFFICULTIES = "training.json", "difficulties.jsonl"
+SETTINGS, TRAININGS, FINISHED = "settings.json", "trainings", "finished"  # in the folder of an unfinished training
+FORMAT = "dag-diffusion classifier 1"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedClassifier:
+    """What came of a training.
+
+    Attributes:
+        folder: for ``load_classifier``, with ``training.json`` and, of folds, ``difficulties.jsonl``.
+        model: in evaluation mode, on the device where it was trained.
+        record: what ``training.json`` says; without times in all but the first of several processes.
+    """
+
+    folder: Path
+    model: nn.Module
+    record: dict[str, Any]
+
+
+def train_classifier(
+    images: Pool,
+    output: str | Path,
+    config: ClassifierConfig | None = None,
+    *,
+    holdout: Pool | None = None,
+    test: Pool | None = None,
+    device: str | None = None,
+    overwrite: bool = False,
+    about: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> TrainedClassifier:
+    """Train a guide or an evaluator on a pool or folder of images, or go on where an earlier call was stopped.
+
+    Its logits are divided by a temperature, fitted on held-out images, if likelihood and calibration both gain by it.
+    The temperature is in the weights, so that everything that reads the model reads calibrated probabilities.  Under
+    ``accelerate launch`` every process has to call it.
+
+    Args:
+        images: to train on, from ``read_pool``.  Class i of the classifier is the i-th by label.
+        output: folder of the classifier, for ``load_classifier``.
+        config: how to train.
+        holdout: images to calibrate and judge with; None: a share of each class of ``images``, with twins together.
+        test: images to judge with alone.
+        device: None: the one that accelerate finds.
+        overwrite: replace an earlier classifier, and an unfinished training of other settings.
+        about: what else to record, JSON values.
+        progress: called with stage, done and total; of several processes in the first.
+
+    Raises:
+        ValueError: fewer than two classes, or one without a second image to hold out; images that cannot be read; no
+            such model; or an unfinished training of other settings or images.
+        FileExistsError: the output holds something, or another run works on it.
+        FloatingPointError: the loss is no longer finite.
+        StoppedError: SIGTERM came; what is done is kept.
+        OSError: the disk is full; what is done is kept.
+
+    Examples:
+        >>> trained = train_classifier(read_pool("my_images"), "guide")  # doctest: +SKIP
+        >>> score_pool(read_pool("pool"), trained.model).difficulties  # doctest: +SKIP
+    """
+    config, output, begun = config or ClassifierConfig(), Path(output), time.monotonic()
+    work = work_folder(output)
+    with fail_together():
+        device = resolve_device(device)
+        names = class_names_for(images, {"holdout": holdout, "test": test})
+        if is_main_process():
+            require_target(output, overwrite=overwrite)
+    with locked(work) if is_main_process() else nullcontext():
+        told = progress if is_main_process() else None
+        try:
+            training = ClassifierTraining(images, holdout, names, config, work, device, told)
+        except ValueError:
+            if is_main_process() and not (work / TRAININGS).exists():  # nothing that took long
+                shutil.rmtree(work, ignore_errors=True)
+            raise
+        with fail_together():
+            if is_main_process():
+                _require_same(work, training.settings, output, overwrite=overwrite)
+        model, record = training.classifier(work / TRAININGS)
+        folds = training.folds(work / TRAININGS) if config.folds else None
+        if test is not None:
+            record["test"] = training.judged(model, test, "test images read")
+        record = {"format": FORMAT, **record, "folds": folds and folds.record, "about": dict(about or {})}
+        with fail_together():
+            if is_main_process():
+                record |= {"command": shlex.join(sys.argv), "seconds": round(time.monotonic() - begun, 1)}
+                record = recorded(record | {"versions": versions() | {"timm": version("timm")}})
+                _write(work / FINISHED, model, record, folds)
+                _move(work / FINISHED, output)
+                shutil.rmtree(work)
+    return TrainedClassifier(output, model, record)
+
+
+def work_folder(output: Path) -> Path:
+    """Where a training is until it is finished."""
+    return output.with_name(f"{output.name}.training")
+
+
+def require_target(output: Path, *, overwrite: bool) -> None:
+    """Check that the output may become a classifier: absent or empty, or an earlier one that is to be replaced.
+
+    Raises:
+        FileExistsError: it holds something that would be lost.
+        PermissionError: it, or the folder above it, cannot be written.
+    """
+    require_writable(output)
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    ours = (output / RECORD).is_file() and (output / "config.json").is_file()
+    if not (ours and overwrite):
+        held = "a trained classifier" if ours else "something that is no trained classifier"
+        way = "add overwrite=True to replace it, or choose another output" if ours else "choose an empty or new folder"
+        raise FileExistsError(f"{output} holds {held}; {way}")
+
+
+def _require_same(work: Path, settings: Mapping[str, Any], output: Path, *, overwrite: bool) -> None:
+    """Check that an unfinished training was begun with these settings and images, or let it go."""
+    path, wanted = work / SETTINGS, recorded(settings)
+    before = read_json_object(path) if path.exists() else wanted
+    if found := list(differences(before, wanted)):
+        if not overwrite:
+            raise ValueError(
+                f"{output} was begun with other settings or images: {'; '.join(found[:5])}; give the same ones, or "
+                "overwrite=True to begin anew"
+            )
+        shutil.rmtree(work / TRAININGS, ignore_errors=True)
+    write_json(path, wanted)
+
+
+def _write(folder: Path, model: nn.Module, record: Mapping[str, Any], folds: CrossFitted | None) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed while it wrote
+    _save(model, folder)
+    if folds is not None:
+        write_atomically(folder / DIFFICULTIES, map(json_line, folds.rows))
+        for number, one in enumerate(folds.models, 1):
+            _save(one, folder / f"fold-{number}")
+    write_json(folder / RECORD, record)
+
+
+def _save(model: nn.Module, folder: Path) -> None:
+    saved: Any = model
+    try:
+        saved.save_pretrained(folder)
+    except SafetensorError as error:  # which says so of a full disk
+        raise OSError(errno.ENOSPC, str(error), str(folder)) from error
+    require_names_kept(model, folder)
+
+
+def _move(finished: Path, output: Path) -> None:
+    """Put a finished folder into its place, by renaming alone."""
+    old = finished.with_name("old")
+    shutil.rmtree(old, ignore_errors=True)
+    if output.exists():
+        os.replace(output, old)
+    os.replace(finished, output)

@@ -1,0 +1,297 @@
+"""Trainings of one classifier, and of those that each leave a fold of the images out, on images that are decoded once.
+
+    loss = mean over a batch of w(y) * cross-entropy(logits of the changed image, y)
+
+What is random in a step is known from (seed, step) alone, see ``batches``.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dag_diffusion.classifiers.image_classifiers import prepared_logits
+from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.common_kind import common_kind
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.rows import Row, with_columns
+from dag_diffusion.difficulty import difficulty
+from dag_diffusion.evaluation.augmentations import Normalisation
+from dag_diffusion.processes import fail_together
+from dag_diffusion.progress import Progress, renamed
+from dag_diffusion.training.batches import Batch
+from dag_diffusion.training.loop import fit
+
+from .backbones import Backbone, build_backbone, default_backbone
+from .calibration import calibrate, expected_calibration_error, negative_log_likelihood, scale_logits
+from .decoded_images import DecodedImages, decode
+from .folds import Dealing
+from .plan import ClassifierConfig, image_weights, kind_of, unequal_text
+
+logger = logging.getLogger(__name__)
+ASKED_PIXELS = 256 * 64**2  # of a forward pass without gradients
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Some decoded images: which, and the classifier's labels of these, both ``(n,)`` int64."""
+
+    images: DecodedImages
+    rows: np.ndarray
+    labels: np.ndarray
+
+    def part(self, chosen: np.ndarray) -> "Labelled":
+        """Those that are chosen, ``(n,)`` bool."""
+        return Labelled(self.images, self.rows[chosen], self.labels[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFitted:
+    """Difficulties of images by classifiers that have not seen them.
+
+    Attributes:
+        models: one a fold, trained on the others.
+        rows: of the pool, with these difficulties.
+        record: how good the classifiers are on what they have not seen, as JSON.
+    """
+
+    models: list[nn.Module]
+    rows: list[Row]
+    record: dict[str, Any]
+
+
+class ClassifierTraining:
+    """What all trainings on one pool share.
+
+    Args:
+        names: the classifier's labels, 0 to n - 1, to class names.
+        work: folder for what is not finished.
+        device: where to train.
+
+    Every one of several processes makes it and calls its methods, in the same order.
+
+    Raises:
+        ValueError: see ``train_classifier``.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        holdout: Pool | None,
+        names: Mapping[int, str],
+        config: ClassifierConfig,
+        work: Path,
+        device: str,
+        progress: Progress | None,
+    ) -> None:
+        self.pool, self.names, self.config, self.work = pool, dict(names), config, work
+        self.device, self.progress = torch.device(device), progress
+        with fail_together():
+            self.size, self.channels = self._kind()
+            self.backbone = self._backbone(config.seed)
+        self.all = self._labelled(pool, "images read")
+        with fail_together():
+            self.trained, self.held = self._split(holdout is None and config.held_out > 0)
+        if holdout is not None:
+            self.held = self._labelled(holdout, "held-out images read", "holdout")
+        counts = np.bincount(self.trained.labels, minlength=len(names)).tolist()
+        self.counts = {self.names[label]: count for label, count in enumerate(counts)}
+        if (said := unequal_text(self.counts, config.balance)) is not None:
+            logger.warning("%s", said)
+        self.strength, self.changes = config.changes(len(self.trained.rows) / len(names))
+        self.settings = {
+            "config": asdict(config),
+            "model": self.backbone.name,
+            "weights": self.backbone.weights,
+            "preprocessing": self.backbone.preprocessing.as_fields(),
+            "augmentation": self.strength,
+            "classes": {str(label): name for label, name in names.items()},
+            "images": _digest(self.all),
+            "held-out images": None if self.held is None else _digest(self.held),
+        }
+
+    def classifier(self, folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+        """The classifier, calibrated, and the record of its training."""
+        model = self._fitted(self.trained, folder / "classifier", self.config.seed, "training")
+        record = {
+            **self.settings,
+            "parameters": sum(weight.numel() for weight in model.parameters()),
+            "training": self._settings_of(self.trained) | {"images of each class": self.counts},
+            "held_out": None,
+            "calibration": None,
+        }
+        if self.held is not None:
+            logits = self._logits(model, self.held)
+            temperature, found = self._calibration(logits, self.held.labels)
+            if temperature != 1 and self._scaled(model, temperature):
+                logits = logits / temperature
+            record |= {"held_out": self._results(logits, self.held.labels), "calibration": found}
+        return model, record
+
+    def folds(self, folder: Path) -> CrossFitted:
+        """A classifier for each fold, trained on the others, and what they say of it."""
+        count, models = self.config.folds, list[nn.Module]()
+        with fail_together():
+            fold = self._dealing().folds(count)
+        logits = torch.empty(len(fold), len(self.names))
+        for number in range(count):
+            stage = f"fold {number + 1} of {count}"
+            part, seed = self.all.part(fold != number), self.config.seed + 1 + number
+            models.append(self._fitted(part, folder / f"fold-{number + 1}", seed, stage))
+            logits[torch.from_numpy(fold == number)] = self._logits(models[-1], self.all.part(fold == number))
+        labels = torch.from_numpy(self.all.labels)
+        found, temperatures = calibrate(logits, labels, fold)
+        if found.kept and not self.config.uncalibrated:
+            for number, model in enumerate(models):
+                self._scaled(model, float(temperatures[int(np.argmax(fold == number))]))
+            logits = logits / temperatures[:, None]
+        by = f"error_probability by {count} classifiers, each trained without the image"
+        difficulties = difficulty(logits, labels).tolist()
+        rows = [
+            with_columns(row, {"difficulty": value, "difficulty_by": by, "score_key": None})
+            for row, value in zip(self.pool.rows, difficulties, strict=True)
+        ]
+        record = {"classifiers": count, **self._results(logits, self.all.labels), "calibration": found.as_record()}
+        return CrossFitted(models, rows, record)
+
+    def judged(self, model: nn.Module, pool: Pool, stage: str) -> dict[str, Any]:
+        """How good the classifier is on other images, as JSON."""
+        images = self._labelled(pool, stage, "test")
+        return self._results(self._logits(model, images), images.labels) | {"digest": _digest(images)}
+
+    def _kind(self) -> tuple[tuple[int, int], int]:
+        kind = common_kind(self.pool)
+        for sentence in filter(None, ("" if self.config.size else kind.mixed_sizes, kind.mixed_colours)):
+            logger.warning("%s", sentence)
+        return (self.config.size,) * 2 if self.config.size else kind.size, kind.channels
+
+    def _backbone(self, seed: int) -> Backbone:
+        name = self.config.model or default_backbone(self.config.as_role(), self.size)
+        return build_backbone(
+            name,
+            self.names,
+            size=self.size,
+            channels=self.channels,
+            own_size=self.config.size is None,
+            weights=self.config.weights,
+            seed=seed,
+        )
+
+    def _labelled(self, pool: Pool, stage: str, folder: str = "images") -> Labelled:
+        images = decode(pool, self.backbone.preprocessing, self.work / folder, self.progress, stage)
+        table = match_classes(pool.class_names, self.names)
+        labels = np.array([table[label] for label in pool.labels.tolist()], np.int64)
+        return Labelled(images, np.arange(len(pool)), labels)
+
+    def _split(self, split: bool) -> tuple[Labelled, Labelled | None]:
+        """Images to train on, and held-out ones."""
+        if not split:
+            return self.all, None
+        held = self._dealing().held_out(self.config.held_out)
+        return self.all.part(~held), self.all.part(held)
+
+    def _dealing(self) -> Dealing:
+        names = [row["file_name"] for row in self.pool.rows]
+        return Dealing(self.all.labels, self.all.images.twins, names, self.names, self.config.seed)
+
+    def _settings_of(self, part: Labelled) -> dict[str, Any]:
+        return asdict(self.config.loop(len(part.rows), kind_of(self.backbone.name, self.backbone.weights)))
+
+    def _fitted(self, part: Labelled, folder: Path, seed: int, stage: str) -> nn.Module:
+        """A new network, trained on some images, or as far as it is and on from there."""
+        loop = self.config.loop(len(part.rows), kind_of(self.backbone.name, self.backbone.weights))
+        identity = {"settings": _hashed(repr(sorted(self.settings.items()))), "of": _digest(part)}
+        with fail_together():
+            model = self._backbone(seed).model.to(self.device).to(memory_format=torch.channels_last)
+        labels = torch.from_numpy(part.labels).to(self.device)
+        weights = torch.from_numpy(image_weights(part.labels, self.config.balance)).to(self.device)
+
+        def loss(model: nn.Module, batch: Batch) -> Tensor:
+            images = self._normalised(part.images.of(part.rows[batch.every.numpy()]))
+            images = self.changes(images, batch.generator("changes"), self._normalisation())[batch.rows]
+            logits = model(images.contiguous(memory_format=torch.channels_last)).logits.float()
+            smoothing, chosen = self.config.label_smoothing, batch.indices.to(self.device)
+            each = F.cross_entropy(logits, labels[chosen], reduction="none", label_smoothing=smoothing)
+            return (each * weights[chosen]).mean()
+
+        config = replace(loop, seed=seed)
+        return fit(
+            model, loss, len(part.rows), folder, config, identity=identity, progress=renamed(self.progress, stage)
+        )
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return self.backbone.preprocessing.normalised(images.to(self.device))
+
+    def _normalisation(self) -> Normalisation:
+        return Normalisation(self.backbone.preprocessing.mean, self.backbone.preprocessing.std)
+
+    @torch.inference_mode()
+    def _logits(self, model: nn.Module, part: Labelled) -> Tensor:
+        """``(n, classes)`` float32 on the CPU."""
+        wanted = self.backbone.preprocessing
+        size = max(1, min(256, ASKED_PIXELS // (wanted.height * wanted.width)))
+        found = []
+        for start in range(0, len(part.rows), size):
+            images = self._normalised(part.images.of(part.rows[start : start + size]))
+            found.append(prepared_logits(model, images.contiguous(memory_format=torch.channels_last)).cpu())
+        return torch.cat(found)
+
+    def _calibration(self, logits: Tensor, labels: np.ndarray) -> tuple[float, dict[str, Any]]:
+        """The temperature to use, and the record of its choice."""
+        found, _ = calibrate(logits, torch.from_numpy(labels))
+        return found.temperature if found.kept and not self.config.uncalibrated else 1.0, found.as_record()
+
+    def _scaled(self, model: nn.Module, temperature: float) -> bool:
+        wanted = self.backbone.preprocessing
+        noise = torch.randn(2, wanted.channels, wanted.height, wanted.width, generator=torch.Generator().manual_seed(0))
+        done = scale_logits(model, temperature, noise.to(self.device))
+        if done:
+            setattr(model.config, "temperature_in_weights", temperature)  # noqa: B010 - typed as a module
+        return done
+
+    def _results(self, logits: Tensor, labels: np.ndarray) -> dict[str, Any]:
+        right, known = logits.argmax(1).numpy() == labels, torch.from_numpy(labels)
+        by_class = {self.names[label]: round(float(right[labels == label].mean()), 4) for label in np.unique(labels)}
+        return {
+            "images": len(labels),
+            "accuracy": float(right.mean()),
+            "accuracy_by_class": by_class,
+            "negative_log_likelihood": negative_log_likelihood(logits, known),
+            "expected_calibration_error": expected_calibration_error(logits, known),
+        }
+
+
+def class_names_for(pool: Pool, others: Mapping[str, Pool | None]) -> dict[int, str]:
+    """The classifier's labels, 0 to n - 1, to the names of a pool's classes by label.
+
+    Raises:
+        ValueError: there are fewer than two classes, or one of ``others`` has a class besides.
+    """
+    names = dict(enumerate(name for _, name in sorted(pool.class_names.items())))
+    if len(names) < 2:
+        raise ValueError(
+            f"{pool.path} has one class, {names[0]!r}, and a classifier tells classes apart; give the folder above it, "
+            "with a folder for each of two or more classes"
+        )
+    for owner, other in others.items():
+        if other is not None:
+            match_classes(other.class_names, names, f"the training images ({owner}= has other classes)")
+    return names
+
+
+def _digest(part: Labelled) -> str:
+    return _hashed(part.images.digest, part.rows.tobytes(), part.labels.tobytes())
+
+
+def _hashed(*values: str | bytes) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for value in values:
+        digest.update(value.encode() if isinstance(value, str) else value)
+    return digest.hexdigest()

@@ -1,0 +1,241 @@
+"""A classifier from a folder of images: calibrated, recorded, cross-fitted, resumed to the step, refused by name."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import write_images
+
+from dag_diffusion import load_classifier, read_pool, score_pool
+from dag_diffusion.classifiers import class_names_of
+from dag_diffusion.sampling.references import reference_named
+from dag_diffusion.training.classifiers import ClassifierConfig, train_classifier
+from dag_diffusion.training.classifiers.plan import batch_size_for, image_weights, unequal_text
+
+CONFIG = ClassifierConfig(steps=3, batch_size=8, precision="float32")
+COUNTS = {"cat": 9, "dog": 6, "owl": 4}
+
+
+class StoppedHereError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder, COUNTS)
+    return read_pool(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, images):
+    return train_classifier(images, tmp_path_factory.mktemp("trained") / "guide", replace(CONFIG, folds=2), test=images)
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return load_classifier(folder).state_dict()
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_classifier_is_read_and_scores_the_images_that_it_was_trained_on(images, trained):
+    classifier = load_classifier(trained.folder)
+    assert class_names_of(classifier) == {0: "cat", 1: "dog", 2: "owl"}
+    found = score_pool(images, classifier).difficulties
+    assert ((found >= 0) & (found <= 1)).all()
+    assert np.allclose(found, score_pool(images, trained.model.cpu()).difficulties, atol=1e-6)
+
+
+def test_folder_holds_what_is_finished_and_nothing_lies_beside_it(trained):
+    names = {path.name for path in trained.folder.iterdir()}
+    assert names == {"config.json", "model.safetensors", "training.json", "difficulties.jsonl", "fold-1", "fold-2"}
+    assert [path.name for path in trained.folder.parent.iterdir()] == ["guide"]
+
+
+def test_record_tells_how_good_it_is_and_how_it_was_made(trained):
+    record = json.loads((trained.folder / "training.json").read_text())
+    assert record == trained.record
+    assert record["held_out"]["images"] == 3  # one of each class
+    assert record["test"]["images"] == 19
+    assert record["test"]["accuracy_by_class"].keys() == COUNTS.keys()
+    assert record["training"]["images of each class"] == {"cat": 8, "dog": 5, "owl": 3}
+    assert {"steps", "batch_size", "seed"} <= record["training"].keys()
+    assert {"torch", "timm", "transformers"} <= record["versions"].keys()
+    before, after = record["calibration"]["expected_calibration_error"]
+    assert 0 <= before <= 1
+    assert 0 <= after <= 1
+
+
+def test_difficulties_out_of_sample_serve_as_scores_and_as_a_reference(images, trained):
+    scored = read_pool(images.path, scores=trained.folder / "difficulties.jsonl")
+    assert len(scored.difficulties) == len(images)
+    by_class = reference_named(trained.folder / "difficulties.jsonl", images.class_names)
+    assert {name: len(found) for name, found in by_class.items()} == COUNTS
+
+
+def test_fold_is_judged_by_a_classifier_that_has_not_seen_it(images, trained):
+    scored = read_pool(images.path, scores=trained.folder / "difficulties.jsonl").difficulties
+    by_fold = [score_pool(images, load_classifier(trained.folder / f"fold-{n}")).difficulties for n in (1, 2)]
+    by_first, by_second = (np.isclose(scored, found, atol=1e-5) for found in by_fold)
+    assert (by_first | by_second).all()
+    assert 0 < by_first.sum() < len(images)
+
+
+def test_stopped_at_any_step_it_goes_on_to_the_same_weights(tmp_path, images, trained):
+    stops = [("training", 2), ("fold 1 of 2", 1), ("fold 2 of 2", 3)]
+
+    def stop(stage, done, total):
+        if (stage, done) in stops:
+            stops.remove((stage, done))
+            raise StoppedHereError
+
+    config, output = replace(CONFIG, folds=2), tmp_path / "guide"
+    for _ in range(3):
+        with pytest.raises(StoppedHereError):
+            train_classifier(images, output, config, progress=stop)
+        assert not output.exists()
+    train_classifier(images, output, config, progress=stop)
+    for name in (".", "fold-1", "fold-2"):
+        assert same(weights(output / name), weights(trained.folder / name))
+    written = [(folder / "difficulties.jsonl").read_bytes() for folder in (output, trained.folder)]
+    assert written[0] == written[1]
+
+
+def unfinished(images, output, config=CONFIG):
+    def stop(stage, done, total):
+        if stage == "training" and done == 1:
+            raise StoppedHereError
+
+    with pytest.raises(StoppedHereError):
+        train_classifier(images, output, config, progress=stop)
+
+
+def test_other_settings_or_images_are_refused_and_begun_anew_when_asked(tmp_path, images):
+    unfinished(images, tmp_path / "guide")
+    with pytest.raises(ValueError, match=r"config.seed was 0 and is now 1; .*; give the same ones, or overwrite=True"):
+        train_classifier(images, tmp_path / "guide", replace(CONFIG, seed=1))
+    with pytest.raises(ValueError, match=r"other settings or images: .*images was"):
+        train_classifier(images.select(range(len(images) - 1)), tmp_path / "guide", CONFIG)
+    train_classifier(images, tmp_path / "guide", replace(CONFIG, seed=1), overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["guide"]
+
+
+def test_finished_classifier_is_replaced_only_when_asked_and_other_files_never(tmp_path, images):
+    train_classifier(images, tmp_path / "guide", CONFIG)
+    with pytest.raises(FileExistsError, match=r"holds a trained classifier; add overwrite=True"):
+        train_classifier(images, tmp_path / "guide", CONFIG)
+    before = weights(tmp_path / "guide")
+    train_classifier(images, tmp_path / "guide", replace(CONFIG, seed=1), overwrite=True)
+    assert not same(before, weights(tmp_path / "guide"))
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.tex").write_text("...")
+    with pytest.raises(FileExistsError, match="something that is no trained classifier"):
+        train_classifier(images, tmp_path / "work", CONFIG, overwrite=True)
+
+
+def test_mixed_sizes_modes_and_labels_with_gaps_are_trained_on(tmp_path):
+    for number, mode in enumerate(["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"]):
+        for label in ("3", "70"):
+            (tmp_path / "images" / label).mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(number).integers(0, 65535, (20 + number, 30 - number), np.uint16)
+            image = Image.fromarray(pixels)
+            image = image if mode == "I;16" else Image.fromarray((pixels // 256).astype(np.uint8)).convert(mode)
+            image.resize((9 + number, 11 + int(label) % 7)).save(
+                tmp_path / "images" / label / f"{number}.{'tif' if mode == 'CMYK' else 'png'}"
+            )
+    trained = train_classifier(read_pool(tmp_path / "images"), tmp_path / "guide", replace(CONFIG, size=16))
+    assert trained.record["classes"] == {"0": "3", "1": "70"}
+    assert trained.record["preprocessing"]["height"] == 16
+    assert score_pool(read_pool(tmp_path / "images"), load_classifier(tmp_path / "guide")).difficulties.shape == (16,)
+
+
+def test_own_holdout_may_be_of_other_order_and_all_images_are_trained_on(tmp_path, images):
+    write_images(tmp_path / "held", {"owl": 2, "cat": 3})
+    trained = train_classifier(images, tmp_path / "guide", CONFIG, holdout=read_pool(tmp_path / "held"))
+    assert trained.record["training"]["images of each class"] == COUNTS
+    assert trained.record["held_out"]["accuracy_by_class"].keys() == {"cat", "owl"}
+
+
+def test_classes_that_differ_only_in_how_they_are_written_stay_apart(tmp_path):
+    write_images(tmp_path / "images", {"polo_shirt": 3, "Polo shirt": 3})
+    trained = train_classifier(read_pool(tmp_path / "images"), tmp_path / "guide", CONFIG)
+    assert trained.record["held_out"]["accuracy_by_class"].keys() == {"polo_shirt", "Polo shirt"}
+    assert len(score_pool(read_pool(tmp_path / "images"), load_classifier(tmp_path / "guide")).difficulties) == 6
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ({"cat": 4}, "has one class, 'cat'"),
+        ({"cat": 4, "dog": 1}, "class 'dog' has only one image"),
+    ],
+)
+def test_folder_that_no_classifier_can_be_trained_on_is_refused_with_the_reason(tmp_path, counts, words):
+    write_images(tmp_path / "images", counts)
+    with pytest.raises(ValueError, match=words):
+        train_classifier(read_pool(tmp_path / "images"), tmp_path / "guide", CONFIG)
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_unreadable_images_are_counted_and_the_first_named(tmp_path):
+    write_images(tmp_path / "images", {"cat": 8, "dog": 8})
+    for number in range(5):
+        file = tmp_path / "images" / "cat" / f"{number:05d}.png"
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"5 of 16 images cannot be read: .*00000\.png, .* and 2 more"):
+        train_classifier(read_pool(tmp_path / "images"), tmp_path / "guide", CONFIG)
+
+
+def test_test_images_of_an_unknown_class_are_refused_before_the_training(tmp_path, images):
+    write_images(tmp_path / "test", {"cat": 2, "fox": 2})
+    with pytest.raises(ValueError, match="fox"):
+        train_classifier(images, tmp_path / "guide", CONFIG, test=read_pool(tmp_path / "test"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"role": "judge"}, "role is 'judge'; choose one of guide, evaluator"),
+        ({"folds": 1}, "folds is 1; give 2 or more"),
+        ({"held_out": 1.0}, "held_out is 1.0"),
+        ({"balance": 2.0}, "balance is 2.0"),
+        ({"augmentation": "wild"}, "augmentation is 'wild'; choose one of auto, none"),
+        ({"size": 0}, "size is 0"),
+        ({"steps": 0}, "steps is 0"),
+    ],
+)
+def test_wrong_setting_is_refused_with_what_there_is(changes, words):
+    with pytest.raises(ValueError, match=words):
+        replace(CONFIG, **changes)
+
+
+def test_batches_grow_with_the_images_and_weights_balance_the_classes():
+    assert [batch_size_for(images) for images in (2, 500, 1000, 60000)] == [32, 32, 64, 128]
+    labels = np.array([0] * 6 + [1] * 2)
+    assert image_weights(labels, 0).tolist() == [1] * 8
+    assert image_weights(labels, 1)[:6].sum() == pytest.approx(image_weights(labels, 1)[6:].sum())
+    assert unequal_text({"cat": 10, "dog": 40}, 0) is not None
+    assert unequal_text({"cat": 10, "dog": 40}, 1) is None
+
+
+def test_command_trains_and_says_how_good_the_classifier_is(tmp_path, images, capsys, monkeypatch):
+    from dag_diffusion.cli.commands import main
+
+    options = ["--steps", "2", "--folds", "2", "--test", str(images.path), "--quiet"]
+    words = ["dag-diffusion", "train-classifier", str(images.path), "--output", str(tmp_path / "guide"), *options]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert "small-resnet, 696,419 weights trained from scratch" in said
+    assert "accuracy on 19 test images" in said
+    assert "expected calibration error" in said
+    record = json.loads((tmp_path / "guide" / "training.json").read_text())
+    assert record["about"]["images"]["kept"] == 19
+    assert "train-classifier" in record["command"]
