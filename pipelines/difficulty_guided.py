@@ -29,7 +29,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from dag_diffusion.classifiers.guide_checks import require_same_measure
+from dag_diffusion.classifiers.guide_checks import require_evaluation_mode, require_same_measure
 from dag_diffusion.classifiers.image_classifiers import (
     Guide,
     class_names_of,
@@ -41,7 +41,7 @@ from dag_diffusion.classifiers.image_classifiers import (
 )
 from dag_diffusion.classifiers.weights import only_variant, require_same_tensors
 from dag_diffusion.data.class_names import classes_named, match_classes
-from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig, target_values
+from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig, target_values, targets_for
 from dag_diffusion.guidance.guided_step import ModePull, Steering, guided_step
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.guidance.probes import probe_margin, require_probe_of
@@ -318,11 +318,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         """Extra guides, refused without a target, in training mode, or if they lack a class."""
         if classifiers and not steered:
             raise ValueError("extra guides steer only with a target difficulty; give one, or leave them out")
-        for classifier in classifiers:
-            if classifier.training:
-                raise ValueError(
-                    f"a {type(classifier).__name__} that should steer is in training mode; call its eval() first"
-                )
+        require_evaluation_mode(classifiers)
         return [self.guide(classifier, class_labels) for classifier in classifiers]
 
     def _check_guidance_parts(self, class_labels: Sequence[int]) -> None:
@@ -660,6 +656,4 @@ def _as_targets(target: Any, count: int, num_images_per_label: int) -> Tensor | 
     values = target_values(target)
     if len(values) * num_images_per_label == count:
         values = values.repeat_interleave(num_images_per_label)
-    if len(values) not in (1, count):
-        raise ValueError(f"got {len(values)} target difficulties for {count} images; give one for all or one for each")
-    return values.expand(count)
+    return targets_for(values, count)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dag_diffusion.classifiers.guide_checks import require_same_measure
+from dag_diffusion.classifiers.guide_checks import require_evaluation_mode, require_same_measure
 from dag_diffusion.classifiers.image_classifiers import (
     Guide,
     class_names_of,
@@ -30,13 +30,16 @@ from dag_diffusion.classifiers.image_classifiers import (
     preprocessing_of,
 )
 from dag_diffusion.data.class_names import classes_named, match_classes
-from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig, target_values
+from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig, MarginOf, target_values, targets_for
+from dag_diffusion.guidance.guided_call import guided_call
 from dag_diffusion.guidance.guided_step import Steering
-from dag_diffusion.guidance.rates import Rates, count_steps, ends_step, rates_of, require_family
-from dag_diffusion.guidance.restating import guided_call
+from dag_diffusion.guidance.probes import classes_of, probe_margin, require_probe_for
+from dag_diffusion.guidance.rates import Rates, begins_step, count_steps, require_family
 
 logger = logging.getLogger(__name__)
 DECODERS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "AutoencoderKLQwenImage")  # whose latents are known
+Labels = int | str | Sequence[int | str]
+Targets = float | Sequence[float] | Tensor | None
 _TAKING = Lock()  # a scheduler is steered once, whichever threads ask
 
 
@@ -44,11 +47,12 @@ _TAKING = Lock()  # a scheduler is steered once, whichever threads ask
 def steer(
     pipeline: Any,
     guide: nn.Module | Sequence[nn.Module],
-    class_labels: int | str | Sequence[int | str],
-    target_difficulty: float | Sequence[float] | Tensor | None = None,
+    class_labels: Labels,
+    target_difficulty: Targets = None,
     *,
     config: GuidanceConfig = GuidanceConfig(),  # noqa: B008 - frozen
     guidance_vae: Any = None,
+    probe: Any = None,
 ) -> "Iterator[Steered]":
     r"""Steer what a pipeline draws inside the block toward target difficulties; afterwards it is as it was.
 
@@ -61,8 +65,10 @@ def steer(
         class_labels: labels or names of the guide's classes, one for all images or one for each, in the order of the
             images: with `num_images_per_prompt`, those of the first prompt come first.
         target_difficulty: in [0, 1], one for all or one for each image; None steers nothing and changes no bit.
-        config: window and trust region; `class_direction` and `decoded_steps` have no meaning here.
+        config: window and trust region; `class_direction` has no meaning here.
         guidance_vae: a cheaper decoder of the same latents for gradients only, such as an `AutoencoderTiny`.
+        probe: predicts the guide's margin from latents, so that only `config.decoded_steps` need the decoder; of the
+            same VAE and guide, from `train_probe`.
 
     Yields:
         What is steered; its `measure` tells how hard images are.
@@ -78,33 +84,38 @@ def steer(
         >>> steered.measure(images)  # doctest: +SKIP
     """
     _require_known(pipeline)
-    decoder = _decoder(pipeline.vae if guidance_vae is None else guidance_vae)
     guides = [guide] if isinstance(guide, nn.Module) else list(guide)
-    steered = Steered(pipeline, decoder, guides, class_labels, target_difficulty, config)
-    with _guided_calls(pipeline.scheduler, steered), _seen_size(pipeline, steered):
+    steered = Steered(pipeline.vae, guides, class_labels, target_difficulty, config, guidance_vae, probe)
+    with _guided_calls(pipeline, steered), _seen_size(pipeline, steered):
         yield steered
         steered.finish()
+        if steered.targets is not None and not steered.guided_steps:
+            logger.warning(
+                "no step was steered: %s did not draw with the scheduler that it had when steer began",
+                type(pipeline).__name__,
+            )
 
 
 class Steered:
-    """What ``steer`` has made of its arguments; ``measure`` is what users call."""
+    """What images are steered by, in a block of ``steer`` or of a modular pipeline; ``measure`` is what users call."""
 
     def __init__(
         self,
-        pipeline: Any,
-        decoder: Any,
+        vae: Any,
         guides: Sequence[nn.Module],
-        class_labels: int | str | Sequence[int | str],
-        target_difficulty: float | Sequence[float] | Tensor | None,
+        class_labels: Labels,
+        target_difficulty: Targets,
         config: GuidanceConfig,
+        guidance_vae: Any = None,
+        probe: Any = None,
     ) -> None:
-        self.pipeline, self.scheduler, self.decoder = pipeline, pipeline.scheduler, decoder
-        self.guides, self.config = list(guides), config
-        self.size: tuple[int, int] | None = None  # (height, width) in pixels, which packed latents do not tell
+        self.vae, self.guides, self.config, self.probe = vae, guides, config, probe
+        self.decoder = _decoder(vae if guidance_vae is None else guidance_vae)
+        self.unpack: Callable[[Tensor], Tensor] | None = None  # of packed latents, which do not tell their size
         with torch.inference_mode(False):  # autograd cannot keep tensors that were made in inference mode
-            self.labels, self.targets = _labels_of(self.guides, class_labels), _targets_of(target_difficulty)
+            self.labels, self.targets = _labels_of(guides, class_labels), _targets_of(target_difficulty)
+        self.guided_steps = self._step = 0
         self._run: Steering | None = None
-        self._step = self._guided = 0
 
     def measure(self, images: Any) -> Tensor:
         """Difficulties of images by the first guide, as ``dag-diffusion score`` finds them.
@@ -124,67 +135,56 @@ class Steered:
             pixels = pixels.permute(0, 3, 1, 2) if isinstance(images, np.ndarray) else pixels
             return torch.sigmoid(-mean_margin(self._guides(len(pixels), pixels.device)[:1], pixels)).cpu()
 
-    def begin(self) -> None:
-        """A run of the pipeline begins."""
-        self.finish(warn_idle=False)
-        self._run, self._step = None, 0
-
-    def finish(self, warn_idle: bool = True) -> None:
-        """Say what was wrong with the guide in the run that has ended, or that nothing was steered at all."""
+    def finish(self) -> None:
+        """A run has ended, or one begins: say what was wrong with the guide in the last."""
         if self._run is not None:
             self._run.warn()
-        if warn_idle and self.targets is not None and not self._guided:
-            logger.warning(
-                "no step was steered: %s did not draw with the scheduler that it had when steer began",
-                type(self.pipeline).__name__,
-            )
+        self._run, self._step = None, 0
 
-    def call(
-        self, step: Callable[..., Any], answer: Tensor, timestep: Any, sample: Tensor, *args: Any, **kw: Any
-    ) -> Any:
-        """One call of the scheduler's step, guided if the window says so."""
-        if self.targets is None or not ends_step(self.scheduler, rates_of(self.scheduler, timestep)):
-            return step(answer, timestep, sample, *args, **kw)
-        number, self._step = self._step, self._step + 1
+    def guided(
+        self, scheduler: Any, answer: Tensor, timestep: Any, sample: Tensor, calls: int
+    ) -> tuple[Tensor, Tensor]:
+        """Answer and sample of one call of the scheduler's step, of so many in the run, moved if the window says so."""
+        if self.targets is None or not begins_step(scheduler):
+            return answer, sample
         if self._run is None:
-            self._run = self._prepare(sample)
-        run = self._run
-        if number not in run.steps:
-            return step(answer, timestep, sample, *args, **kw)
-        self._guided += 1
+            self._run = self._prepare(sample, count_steps(scheduler, calls))
+        run, step = self._run, self._step
+        self._step += 1
+        if step not in run.steps:
+            return answer, sample
+        self.guided_steps += 1
 
         def shift_of(clean: Tensor, rates: Rates) -> Tensor:
             signal, noise = rates.signal**2, rates.noise**2
             with torch.inference_mode(False), torch.no_grad():
-                return run.shift(clean.clone(), torch.tensor(signal / (signal + noise)), number, None)
+                return run.shift(clean.clone(), torch.tensor(signal / (signal + noise)), step, None)
 
-        return guided_call(step, self.scheduler, answer, timestep, sample, shift_of, *args, **kw)
+        return guided_call(scheduler, answer, timestep, sample, shift_of)
 
     def decode(self, clean: Tensor) -> Tensor:
         """Latents as the loop has them to images in about [0, 1], not clipped, differentiable."""
-        if clean.ndim == 3:
-            assert self.size is not None
-            clean = self.pipeline._unpack_latents(clean, *self.size, self.pipeline.vae_scale_factor)
-        images = self.decoder.decode(unscaled(clean, self.decoder.config).to(self.decoder.dtype), return_dict=False)[0]
+        images = self.decoder.decode(
+            unscaled(self._unpacked(clean), self.decoder.config).to(self.decoder.dtype), return_dict=False
+        )[0]
         return (images[:, :, 0] if images.ndim == 5 else images) / 2 + 0.5
 
-    def _prepare(self, sample: Tensor) -> Steering:
+    def _unpacked(self, latents: Tensor) -> Tensor:
+        return self.unpack(latents) if latents.ndim == 3 and self.unpack is not None else latents
+
+    def _prepare(self, sample: Tensor, steps: int) -> Steering:
         """What a run is steered by, once its first call tells how many images there are."""
-        if sample.ndim not in (3, 4) or (sample.ndim == 3 and self.size is None):
+        if sample.ndim not in (3, 4) or (sample.ndim == 3 and self.unpack is None):
             raise ValueError(
-                f"the latents of {type(self.pipeline).__name__} have shape {tuple(sample.shape)}, which is not known "
-                "here; steer a pipeline that draws single images, such as StableDiffusionPipeline"
+                f"latents have shape {tuple(sample.shape)}, which is not known here; "
+                "steer a pipeline that draws single images, such as StableDiffusionPipeline"
             )
         assert self.targets is not None
-        if len(self.targets) not in (1, len(sample)):
-            raise ValueError(
-                f"got {len(self.targets)} target difficulties for {len(sample)} images; give one for all or for each"
-            )
-        calls = getattr(self.pipeline, "num_timesteps", None) or len(self.scheduler.timesteps)
+        targets = targets_for(self.targets, len(sample))
         guides = self._guides(len(sample), sample.device)
         draw = torch.Generator().manual_seed(0)
 
-        def margin_of(clean: Tensor) -> Tensor:
+        def decoded(clean: Tensor) -> Tensor:
             images = self.decode(clean)
             for guide in guides:
                 require_same_measure(guide.classifier, min(images.shape[2:]))
@@ -193,11 +193,26 @@ class Steered:
         with torch.inference_mode(False):
             return Steering(
                 config=self.config,
-                targets=self.targets.expand(len(sample)).to(sample.device),
-                num_steps=count_steps(self.scheduler, calls),
-                decoded=margin_of,
+                targets=targets.to(sample.device),
+                num_steps=steps,
+                decoded=decoded,
+                probed=None if self.probe is None else self._probed(sample),
                 draw=lambda shape: torch.randn(shape, generator=draw),
             )
+
+    def _probed(self, sample: Tensor) -> Callable[[Tensor], MarginOf]:
+        """The margin that the probe predicts at a signal rate, by its own labels of the classes."""
+        names = class_names_of(self.guides[0])
+        table = match_classes({i: names[i] for i in self.labels[0].tolist()}, classes_of(self.probe), "the probe")
+        labels = [table[label] for label in self.labels[0].tolist()]
+        require_probe_for(self.probe, self._unpacked(sample).shape[1:], self.vae, self.guides[0], labels)
+        each = torch.tensor(labels, device=sample.device).expand(len(sample))
+
+        def of(alpha: Tensor) -> MarginOf:
+            margin_of = probe_margin(self.probe, each, alpha)
+            return lambda clean: margin_of(self._unpacked(clean))
+
+        return of
 
     def _guides(self, count: int, device: torch.device) -> list[Guide]:
         if len(self.labels[0]) not in (1, count):
@@ -248,11 +263,9 @@ def _decoder(vae: Any) -> Any:
     return deepcopy(vae).float() if overflows else vae
 
 
-def _labels_of(guides: Sequence[nn.Module], class_labels: int | str | Sequence[int | str]) -> list[Tensor]:
+def _labels_of(guides: Sequence[nn.Module], class_labels: Labels) -> list[Tensor]:
     """For each guide its own labels, ``(n,)``, of classes that are named as the first guide has them."""
-    for guide in guides:
-        if guide.training:
-            raise ValueError(f"a {type(guide).__name__} that should steer is in training mode; call its eval() first")
+    require_evaluation_mode(guides)
     if not guides:
         raise ValueError("steer needs a guide; give a classifier, such as load_classifier('microsoft/resnet-50')")
     given = [class_labels] if isinstance(class_labels, int | str) else list(class_labels)
@@ -269,7 +282,7 @@ def _labels_of(guides: Sequence[nn.Module], class_labels: int | str | Sequence[i
     return [torch.tensor([table[label] for label in labels]) for table in ({i: i for i in asked}, *tables)]
 
 
-def _targets_of(target: float | Sequence[float] | Tensor | None) -> Tensor | None:
+def _targets_of(target: Targets) -> Tensor | None:
     if target is None:
         return None
     values = target_values(target)
@@ -279,24 +292,26 @@ def _targets_of(target: float | Sequence[float] | Tensor | None) -> Tensor | Non
 
 
 @contextmanager
-def _guided_calls(scheduler: Any, steered: Steered) -> Iterator[None]:
+def _guided_calls(pipeline: Any, steered: Steered) -> Iterator[None]:
     """Let a scheduler's calls go through ``steered``.
 
     Its class changes for the time, and not an attribute: pipelines ask for the signature of the step, and a deep copy
     or a pickle of the scheduler is a plain one.
     """
+    scheduler = pipeline.scheduler
     plain: Any = type(scheduler)
 
     @wraps(plain.step)
     def step(self: Any, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
-        own = partial(plain.step, self)
-        call = partial(steered.call, own) if self is scheduler else own
-        return call(model_output, timestep, sample, *args, **kwargs)
+        if self is scheduler:
+            calls = getattr(pipeline, "num_timesteps", None) or len(scheduler.timesteps)
+            model_output, sample = steered.guided(scheduler, model_output, timestep, sample, calls)
+        return plain.step(self, model_output, timestep, sample, *args, **kwargs)
 
     @wraps(plain.set_timesteps)
     def set_timesteps(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self is scheduler:
-            steered.begin()
+            steered.finish()
         return plain.set_timesteps(self, *args, **kwargs)
 
     def reduce(self: Any, protocol: Any) -> Any:
@@ -330,7 +345,8 @@ def _seen_size(pipeline: Any, steered: Steered) -> Iterator[None]:
     @wraps(prepare)
     def prepare_latents(*args: Any, **kwargs: Any) -> Any:
         given = inspect.signature(prepare).bind(*args, **kwargs).arguments
-        steered.size = given["height"], given["width"]
+        size = {name: given[name] for name in ("height", "width")}
+        steered.unpack = partial(unpack, **size, vae_scale_factor=pipeline.vae_scale_factor)
         return prepare(*args, **kwargs)
 
     pipeline.prepare_latents = prepare_latents

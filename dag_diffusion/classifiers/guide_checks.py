@@ -6,7 +6,7 @@ Only squares of the pipeline's size count, since guidance sees no others; a diff
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -43,6 +43,15 @@ def require_same_measure(classifier: nn.Module, size: int) -> None:
         _require_gradient(preprocessing, size)
         _require_alike(classifier, preprocessing, size)
     checked.add((preprocessing, size))
+
+
+def require_evaluation_mode(classifiers: Iterable[nn.Module]) -> None:
+    """Refuse guides in training mode, whose answers depend on the batch; ValueError."""
+    for classifier in classifiers:
+        if classifier.training:
+            raise ValueError(
+                f"a {type(classifier).__name__} that should steer is in training mode; call its eval() first"
+            )
 
 
 def difference(classifier: nn.Module, preprocessing: AnyPreprocessing, picture: Image.Image) -> float:

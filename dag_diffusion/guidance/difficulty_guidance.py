@@ -116,6 +116,13 @@ def target_values(target: Any) -> Tensor:
     return values
 
 
+def targets_for(values: Tensor, count: int) -> Tensor:
+    """Target difficulties of so many images, ``(count,)``; ValueError unless there is one for all or one for each."""
+    if len(values) not in (1, count):
+        raise ValueError(f"got {len(values)} target difficulties for {count} images; give one for all or one for each")
+    return values.expand(count)
+
+
 class Shift(NamedTuple):
     """A step of the sample and what was wrong with the guide.
 

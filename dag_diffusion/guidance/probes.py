@@ -67,19 +67,33 @@ def require_probe_of(probe: Any, pipeline: "DifficultyGuidedPipeline", class_lab
     Raises:
         ValueError: it is no probe; other latents, VAE, classes or guide.
     """
-    own, now = description_of(vars(probe.config)), describe(pipeline, [pipeline.classifier])
-    if own is None:
-        raise ValueError(
-            f"the probe is a {type(probe).__name__} that train_probe has not made; train one, or probe=None"
-        )
-    names = [name for _, name in sorted((int(label), name) for label, name in probe.config.id2label.items())]
+    config = pipeline.transformer.config
+    shape = config.in_channels, config.sample_size, config.sample_size
+    same_classes = list(classes_of(probe).values()) == list(pipeline.class_names.values())
+    require_probe_for(probe, shape, pipeline.vae, pipeline.classifier, class_labels, same_classes=same_classes)
+
+
+def require_probe_for(
+    probe: Any, shape: Sequence[int], vae: nn.Module, guide: nn.Module, labels: Sequence[int], same_classes: bool = True
+) -> None:
+    """Refuse a probe of other latents or another guide.
+
+    Args:
+        shape: ``(channels, height, width)`` of the latents.
+        labels: of the probe, that it will be asked for.
+        same_classes: whether its classes are those of the pipeline.
+
+    Raises:
+        ValueError: as of ``require_probe_of``.
+    """
+    own = _own_description(probe)
     differing = [
         what
         for what, same in (
-            ("latent shape", own["latents"] == now["latents"]),
-            ("VAE", is_same_model(own["vae"], now["vae"])),
-            ("classes", names == [*pipeline.class_names.values(), REST]),
-            ("guide", any(is_same_model(guide, now["guides"][0]) for guide in own["guides"])),
+            ("latent shape", own["latents"] == list(shape)),
+            ("VAE", is_same_model(own["vae"], sketch_of(vae))),
+            ("classes", same_classes),
+            ("guide", any(is_same_model(one, sketch_of(guide)) for one in own["guides"])),
         )
         if not same
     ]
@@ -88,11 +102,26 @@ def require_probe_of(probe: Any, pipeline: "DifficultyGuidedPipeline", class_lab
             f"the probe was trained for another {' and another '.join(differing)} than this pipeline's; "
             "train one with train_probe(), or leave it out with probe=None"
         )
-    if own.get("labels") is not None and (unseen := sorted(set(class_labels) - set(own["labels"]))):
+    if own.get("labels") is not None and (unseen := sorted(set(labels) - set(own["labels"]))):
         raise ValueError(
             f"the probe was trained for labels {own['labels'][:10]} and not for {unseen[:5]}; "
             "draw those alone, or train a probe for all of them"
         )
+
+
+def classes_of(probe: Any) -> dict[int, str]:
+    """Label to class name of a probe, without the one that stands for all others; ValueError if it is no probe."""
+    _own_description(probe)
+    names = {int(label): name for label, name in probe.config.id2label.items()}
+    return {label: names[label] for label in sorted(names) if names[label] != REST}
+
+
+def _own_description(probe: Any) -> dict[str, Any]:
+    if (own := description_of(vars(probe.config))) is None:
+        raise ValueError(
+            f"the probe is a {type(probe).__name__} that train_probe has not made; train one, or probe=None"
+        )
+    return own
 
 
 def description_of(config: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -12,13 +12,10 @@ Schedulers are known by the names of their classes: importing diffusers takes se
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import cos, sin
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from .schedulers import require_unclipped
-
-MOST_KEPT = 0.999  # share of the sample in what a call returns, with which it still moves
 
 
 class Rates(NamedTuple):
@@ -30,19 +27,7 @@ class Rates(NamedTuple):
     next_noise: float
 
 
-@dataclass(frozen=True)
-class Family:
-    """Schedulers that are alike.
-
-    Attributes:
-        rates: of a scheduler at a timestep, before its call.
-        placement: where a shift of x0 is kept.  In the returned ``sample``, where the next call starts from it; in the
-            ``answer``, where a solver makes its next sample of what it remembers and would lose the other; in a
-            ``longer answer`` where that solver follows an answer by less than its whole step.
-    """
-
-    rates: Callable[[Any, Any], Rates]
-    placement: Literal["sample", "answer", "longer answer"] = "sample"
+Family = Callable[[Any, Any], Rates]  # of a scheduler at a timestep, before its call
 
 
 def rates_of(scheduler: Any, timestep: Any) -> Rates:
@@ -52,34 +37,27 @@ def rates_of(scheduler: Any, timestep: Any) -> Rates:
         scheduler: one that ``require_family`` accepts, after ``set_timesteps``.
         timestep: that the call will be given, a number or a tensor.
     """
-    return family_of(scheduler).rates(scheduler, timestep)
+    return family_of(scheduler)(scheduler, timestep)
 
 
-def ends_step(scheduler: Any, rates: Rates) -> bool:
-    """Whether the next call ends a step.  Some solvers call several times, and forget a shift that came between."""
+def begins_step(scheduler: Any) -> bool:
+    """Whether the next call begins a step.  Some solvers call several times, and remember what the first is given."""
     if _name(scheduler) == "PNDMScheduler":
-        return scheduler.counter % 4 == 3 if _starts_by_runge_kutta(scheduler) else not _is_repeated(scheduler, 0)
-    return not getattr(scheduler, "state_in_first_order", False) or scheduler.order == 1 or rates.next_noise == 0
+        return scheduler.counter % 4 == 0 if _starts_by_runge_kutta(scheduler) else not _is_repeated(scheduler)
+    return bool(getattr(scheduler, "state_in_first_order", True))
 
 
 def count_steps(scheduler: Any, calls: int) -> int:
-    """How many of so many calls end a step; see ``ends_step``."""
+    """How many of so many calls begin a step."""
     if _name(scheduler) == "PNDMScheduler":
         return calls - (1 if scheduler.config.skip_prk_steps else 9)
     return -(-calls // scheduler.order)
 
 
-def gain_of(scheduler: Any, rates: Rates) -> float:
-    """By how much to lengthen a shift that is kept in the answer, so that the returned sample moves by ``a'`` times it.
-
-    A solver keeps the sample x that it is given, so that an answer moves its result by only ``a' (1 - k)``, where
-    ``k = (a s') / (a' s)`` is the share of x in it.  A call that stays at its level, as the last one does in some
-    configurations, moves nothing.
-    """
-    if family_of(scheduler).placement != "longer answer":
-        return 1.0
-    kept = (rates.signal * rates.next_noise) / (rates.next_signal * rates.noise)
-    return 1 / (1 - kept) if kept < MOST_KEPT else 1.0
+def take_sample_as_given(scheduler: Any) -> None:
+    """Before a call: a corrector would put a sample in its place that is made of the one before."""
+    if getattr(scheduler, "last_sample", None) is not None:
+        scheduler.last_sample = None
 
 
 def family_of(scheduler: Any) -> Family:
@@ -102,7 +80,7 @@ def require_family(scheduler: Any) -> None:
     require_unclipped(scheduler)
     if config.get("invert_sigmas", False):
         raise ValueError(f"{name} has invert_sigmas=True, where noise and signal change places; use it without")
-    if family.rates is _preserving and prediction_of(scheduler) == "flow_prediction" and not _has_flow(config):
+    if family is _preserving and prediction_of(scheduler) == "flow_prediction" and not _has_flow(config):
         raise ValueError(
             f"{name} has prediction_type 'flow_prediction' without flow sigmas, so that its rates contradict each "
             f"other; use {name}.from_config(pipeline.scheduler.config, use_flow_sigmas=True)"
@@ -111,10 +89,10 @@ def require_family(scheduler: Any) -> None:
 
 def prediction_of(scheduler: Any) -> str:
     """What the denoiser predicts: epsilon, v_prediction, sample, flow_prediction or trigflow."""
-    rates = family_of(scheduler).rates
-    if rates is _flow:
+    family = family_of(scheduler)
+    if family is _flow:
         return "flow_prediction"
-    kind = "trigflow" if rates is _angles else scheduler.config.prediction_type
+    kind = "trigflow" if family is _angles else scheduler.config.prediction_type
     return "sample" if kind == "original_sample" else kind
 
 
@@ -148,7 +126,7 @@ def _following(scheduler: Any, timestep: Any) -> int | None:
     stride = scheduler.config.num_train_timesteps // scheduler.num_inference_steps
     if name == "PNDMScheduler" and _starts_by_runge_kutta(scheduler):
         stride = 0 if scheduler.counter % 2 else stride // 2
-    elif name == "PNDMScheduler" and _is_repeated(scheduler, 1):
+    elif name == "PNDMScheduler" and _is_repeated(scheduler):
         stride = 0
     return t - stride
 
@@ -158,9 +136,9 @@ def _starts_by_runge_kutta(scheduler: Any) -> bool:
     return not scheduler.config.skip_prk_steps and scheduler.counter < len(scheduler.prk_timesteps)
 
 
-def _is_repeated(scheduler: Any, counter: int) -> bool:
-    """Whether PNDM is at this call of its first step, which without Runge-Kutta has two."""
-    return scheduler.config.skip_prk_steps and scheduler.counter == counter
+def _is_repeated(scheduler: Any) -> bool:
+    """Whether PNDM is at the second call of its first step, which without Runge-Kutta has two."""
+    return scheduler.config.skip_prk_steps and scheduler.counter == 1
 
 
 def _exploding(scheduler: Any, timestep: Any) -> Rates:
@@ -219,26 +197,26 @@ def _name(scheduler: Any) -> str | None:
 
 
 FAMILIES: dict[str, Family] = {
-    "DDIMScheduler": Family(_cumulative),
-    "DDIMParallelScheduler": Family(_cumulative),
-    "DDPMScheduler": Family(_cumulative),
-    "DDPMParallelScheduler": Family(_cumulative),
-    "PNDMScheduler": Family(_cumulative),
-    "LCMScheduler": Family(_cumulative),
-    "TCDScheduler": Family(_cumulative),
-    "EulerDiscreteScheduler": Family(_exploding),
-    "EulerAncestralDiscreteScheduler": Family(_exploding),
-    "LMSDiscreteScheduler": Family(_exploding),
-    "HeunDiscreteScheduler": Family(_exploding),
-    "KDPM2DiscreteScheduler": Family(_exploding),
-    "KDPM2AncestralDiscreteScheduler": Family(_exploding),
-    "DPMSolverMultistepScheduler": Family(_preserving),
-    "DPMSolverSinglestepScheduler": Family(_preserving, "longer answer"),
-    "UniPCMultistepScheduler": Family(_preserving, "longer answer"),
-    "DEISMultistepScheduler": Family(_preserving),
-    "SASolverScheduler": Family(_preserving, "answer"),
-    "FlowMatchEulerDiscreteScheduler": Family(_flow),
-    "FlowMatchHeunDiscreteScheduler": Family(_flow),
-    "FlowMatchLCMScheduler": Family(_flow),
-    "SCMScheduler": Family(_angles, "answer"),
+    "DDIMScheduler": _cumulative,
+    "DDIMParallelScheduler": _cumulative,
+    "DDPMScheduler": _cumulative,
+    "DDPMParallelScheduler": _cumulative,
+    "PNDMScheduler": _cumulative,
+    "LCMScheduler": _cumulative,
+    "TCDScheduler": _cumulative,
+    "EulerDiscreteScheduler": _exploding,
+    "EulerAncestralDiscreteScheduler": _exploding,
+    "LMSDiscreteScheduler": _exploding,
+    "HeunDiscreteScheduler": _exploding,
+    "KDPM2DiscreteScheduler": _exploding,
+    "KDPM2AncestralDiscreteScheduler": _exploding,
+    "DPMSolverMultistepScheduler": _preserving,
+    "DPMSolverSinglestepScheduler": _preserving,
+    "UniPCMultistepScheduler": _preserving,
+    "DEISMultistepScheduler": _preserving,
+    "SASolverScheduler": _preserving,
+    "FlowMatchEulerDiscreteScheduler": _flow,
+    "FlowMatchHeunDiscreteScheduler": _flow,
+    "FlowMatchLCMScheduler": _flow,
+    "SCMScheduler": _angles,
 }
