@@ -140,6 +140,16 @@ def test_score_skips_unreadable_files_if_asked(tmp_path, saved_pipeline):
     assert {row["difficulty_by"] for row in rows} == {f"error_probability by {saved_pipeline / 'classifier'}"}
 
 
+def test_images_lie_on_the_background_that_is_asked_for(tmp_path, saved_pipeline):
+    write_images(tmp_path / "pool", {"Bag": 2})
+    Image.new("LA", (20, 10)).save(tmp_path / "pool" / "Bag" / "00000.png")
+    options = ["score", tmp_path / "pool", "--classifier", saved_pipeline / "classifier", "--quiet"]
+    assert "2 scored" in call(*options).stdout
+    assert "2 scored, 0 from the cache" in call(*options, "--background", "black").stdout
+    assert "the background 'blak' is no colour" in call(*options, "--background", "blak").stderr
+    assert "fit is 'fill'; use 'pad'" in call(*options, "--fit", "fill").stderr
+
+
 def test_score_takes_several_classifiers_a_measure_and_a_class_map_and_reuses_its_scores(tmp_path, saved_pipeline):
     write_images(tmp_path / "pool", {"Tasche": 2, "T-shirt": 1})
     tiny_classifier().save_pretrained(tmp_path / "second")

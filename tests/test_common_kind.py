@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.common_kind import _kind_of, common_kind
 from dag_diffusion.data.images import Header, UnreadableImageError
 from dag_diffusion.data.pools import read_pool
@@ -72,3 +73,14 @@ def test_one_odd_test_image_that_comes_first_does_not_spoil_the_others(tmp_path,
     assert results[0].accuracy >= 0.95
     assert "1 of 20 images are grey" in caplog.text
     assert "20 images have 2 sizes and are brought to 8 x 8 pixels, as 19 are; size=N" in caplog.text
+
+
+def test_padded_images_are_squares_to_the_evaluator_too(tmp_path, caplog):
+    trained, test = coloured(tmp_path / "set", 6, 0), coloured(tmp_path / "test", 10, 1)
+    for file in sorted(test.glob("*/*.png")):
+        Image.open(file).crop((0, 0, 8, 3)).save(file)
+    canvas, config = Canvas(fit="pad"), EvaluationConfig("quick", networks=["convnet-1-w4"], seeds=[0])
+    assert common_kind(read_pool(test, canvas=canvas)).size == (8, 8)
+    results, _ = evaluate_folders([str(trained)], config, test=test, canvas=canvas)
+    assert "sizes" not in caplog.text
+    assert results[0].accuracy >= 0.9

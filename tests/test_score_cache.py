@@ -3,13 +3,16 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, load_dataset
 from datasets import Image as ImageFeature
+from PIL import Image
 from tiny import NAMES, PREPROCESSING, tiny_classifier, write_images
 
 from dag_diffusion import read_pool, score_and_record, score_pool, write_distilled_set
+from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.files import held, json_lines
 from dag_diffusion.data.rows import read_rows
 from dag_diffusion.sampling import score_cache
@@ -384,3 +387,13 @@ def test_rows_of_another_program_get_scores_class_names_and_keep_their_columns(t
     again = read_pool(tmp_path)
     assert {(row["class_name"], row["caption"]) for row in again.rows} == {("T-shirt", "x"), ("Bag", "x")}
     assert len(again.difficulties) == 2
+
+
+def test_another_canvas_is_another_picture(folder):
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 2), np.uint8)
+    Image.fromarray(noise, "LA").save(folder / "T-shirt" / "00000.png")
+    on = [read_pool(folder, canvas=Canvas(colour)) for colour in ("white", "black")]
+    found = [score_and_record(pool, {"guide": tiny_classifier()}).scored for pool in on * 2]
+    assert found == [7, 7, 0, 0]
+    white, black = (score_pool(pool, tiny_classifier()).difficulties for pool in on)
+    assert (white != black).tolist() == 3 * [False] + [True] + 3 * [False]

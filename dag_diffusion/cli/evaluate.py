@@ -8,7 +8,7 @@ from typer import Argument, Option
 from .console import loading, show_table, stages
 from .fields import Fields, Values
 from .launching import launch_several, processes_for
-from .options import FILES, Device, ProcessesUnasked, Quiet, Seed
+from .options import FILES, Device, OnCanvas, ProcessesUnasked, Quiet, Seed
 
 TRAINING = {
     "networks": "network",
@@ -41,6 +41,7 @@ def evaluate(
     size: Annotated[
         int | None, Option(min=1, help="pixels per side to resize to; default: as most test images")
     ] = None,
+    canvas: OnCanvas,
     config: Annotated[Values, Fields("evaluation.runs:EvaluationConfig", TRAINING, "Training")],
     seeds: Annotated[int, Option(min=1, help="trainings of each set, paired by seed", rich_help_panel="Training")] = 5,
     seed: Seed = 0,
@@ -64,6 +65,7 @@ def evaluate(
     trainings = len(sets) * len(config["networks"]) * seeds
     quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
+        from dag_diffusion.data.canvas import Canvas
         from dag_diffusion.evaluation.runs import EvaluationConfig, evaluate_folders
         from dag_diffusion.evaluation.training import derived_seeds
         from dag_diffusion.processes import is_main_process, resolve_device
@@ -74,7 +76,15 @@ def evaluate(
     )
     with stages(quiet) as progress:
         _, tables = evaluate_folders(
-            sets, settings, test=test, full=full, ipc=ipc or (), size=size, output=output, progress=progress
+            sets,
+            settings,
+            test=test,
+            full=full,
+            ipc=ipc or (),
+            size=size,
+            canvas=Canvas(**canvas),
+            output=output,
+            progress=progress,
         )
     for table in tables if is_main_process() else []:
         show_table(table)

@@ -5,8 +5,11 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from .fields import Fields, Values
+
 MODELS, SPEED, FILES = "Models", "Speed and memory", "Files and progress"  # groups in the help
 
+OnCanvas = Annotated[Values, Fields("data.canvas:Canvas", ["background", "fit"], "Images")]
 PoolPath = Annotated[Path, Argument(help="folder of class folders, or of Dataset.save_to_disk, or a .parquet file")]
 Ipc = Annotated[int, Option(min=1, help="images per class in the final set")]
 Seed = Annotated[int, Option(min=0, help="random seed")]

@@ -15,6 +15,7 @@ from .options import (
     Classifier,
     Device,
     NumProcesses,
+    OnCanvas,
     Overwrite,
     Pipeline,
     PoolPath,
@@ -100,6 +101,7 @@ def find_modes(
         str | None,
         Option(help="a target as for generate: cluster within strata of difficulty, with as many modes as it asks for"),
     ] = None,
+    canvas: OnCanvas,
     average: Annotated[int, Option(min=1, help="average-pool the latents by this factor before comparing them")] = 1,
     seed: Seed = 0,
     pipeline: Pipeline = None,
@@ -125,13 +127,14 @@ def find_modes(
         raise FileExistsError(f"{output} exists; give --overwrite to replace it")
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
+        from dag_diffusion.data.canvas import Canvas
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.generation.mode_search import find_pool_modes
         from dag_diffusion.loading import load_pipeline
         from dag_diffusion.sampling.target_parser import as_target
 
     with fail_together():
-        real = read_pool(images)
+        real = read_pool(images, canvas=Canvas(**canvas))
         loaded = load_pipeline(pipeline, classifier=classifier, device=device, trust_bin=trust_bin)
         target = None if by_difficulty is None else as_target(by_difficulty, real.class_names)
     with stages(quiet) as progress:

@@ -32,9 +32,10 @@ class Canvas:
     """What the images of a pool are laid on.
 
     Attributes:
-        background: a colour that Pillow knows, such as ``white``, ``#e0e0e0`` or ``hsl(200, 50%, 80%)``.
-        fit: ``crop`` leaves the shape of an image, whose middle is taken later; ``pad`` makes it a square by bars of
-            the background, and ``stretch`` by another width or height.  Squares have sides of at most ``MOST_PADDED``.
+        background: colour behind what is transparent, such as ``white``, ``#e0e0e0`` or ``hsl(200, 50%, 80%)``.
+        fit: ``pad`` makes images squares by bars of the background, ``stretch`` by another width or height, and
+            ``crop`` takes the middle.  The squares of the first two have sides of at most ``MOST_PADDED``; for the last
+            an image keeps its shape, since whoever reads it crops.
 
     Raises:
         ValueError: the colour is unknown or itself transparent, or the fit is none.
@@ -54,12 +55,20 @@ class Canvas:
         if len(found) != 3:
             raise ValueError(f"the background {self.background!r} is transparent itself; use an opaque colour")
 
+    def shape_of(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width that an image of this height and width has on the canvas."""
+        if self.fit == "crop" or height == width:
+            return height, width
+        side = min(max(height, width), MOST_PADDED)
+        return side, side
+
     def laid(self, image: Image.Image) -> Image.Image:
         """The image without transparency, and a square unless it is to be cropped later."""
         image = opaque(image, self.background)
-        if self.fit == "crop" or image.width == image.height:
+        side, _ = shape = self.shape_of(image.height, image.width)
+        if shape == (image.height, image.width):
             return image
-        side, colour = min(max(image.size), MOST_PADDED), ImageColor.getrgb(self.background)
+        colour = ImageColor.getrgb(self.background)
         grey = (image.mode in GREY or image.mode.startswith("I")) and len(set(colour)) == 1
         pixels = as_eight_bit(image, 1 if grey else 3)
         image = Image.fromarray(pixels[..., 0] if grey else pixels)

@@ -80,7 +80,9 @@ def _headers(pool: Pool, stretch: Iterable[int]) -> Counter[Header]:
 def _header(pool: Pool, index: int) -> Header:
     name = pool.path / pool.rows[index]["file_name"]
     with readable(name):
-        return header_of(name if pool.encoded is None else pool.encoded[index])
+        found = header_of(name if pool.encoded is None else pool.encoded[index])
+    height, width = pool.canvas.shape_of(found.height, found.width)
+    return Header(height, width, found.grey)
 
 
 def _kind_of(headers: Iterable[Header] | Counter[Header]) -> CommonKind:

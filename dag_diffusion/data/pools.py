@@ -128,7 +128,9 @@ class Pool:
             return decoded(name if self.encoded is None else self.encoded[index], before_decoding)
 
 
-def read_pool(source: "str | Path | Dataset", *, scores: str | Path | None = None) -> Pool:
+def read_pool(
+    source: "str | Path | Dataset", *, scores: str | Path | None = None, canvas: Canvas | None = None
+) -> Pool:
     """Read a pool, a distilled set, a bare folder of class folders, or a Hugging Face dataset of images.
 
     A folder without ``metadata.jsonl`` gets labels by its class folders, see ``sources.folders``: numbers if all are
@@ -139,13 +141,14 @@ def read_pool(source: "str | Path | Dataset", *, scores: str | Path | None = Non
     Args:
         source: a folder, a ``.parquet`` file, a folder of ``Dataset.save_to_disk``, or a ``datasets.Dataset``.
         scores: JSON lines, as ``score_and_record`` writes them, that difficulties are taken from instead of ``source``.
+        canvas: colour behind transparent images, and whether they are made squares; None: white, and as they are.
 
     Raises:
         FileNotFoundError: there is nothing at ``source``, at ``scores``, or where a list says that its pool is.
         ValueError: it holds no images, a broken row, or a row that points outside the folder or to a missing file; a
             list of a dataset that has no path; or ``scores`` lack an image, or belong to another pool.
     """
-    pool = _read(source)
+    pool = replace(_read(source), canvas=canvas or Canvas())
     require_distinct_classes(pool.rows, pool.listing or pool.path)
     return pool if scores is None else replace(pool, rows=with_scores(pool.rows, Path(scores), pool.path))
 

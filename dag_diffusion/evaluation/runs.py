@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dag_diffusion import embedded
+from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.pools import read_pool
 from dag_diffusion.processes import fail_together, gather, is_main_process, rank
@@ -118,7 +119,12 @@ class EvaluationConfig:
 
 
 def load_compared_sets(
-    texts: Sequence[str], test: LabelledImages, *, ipc: Sequence[int] = (), soft_labels: bool = False
+    texts: Sequence[str],
+    test: LabelledImages,
+    *,
+    ipc: Sequence[int] = (),
+    soft_labels: bool = False,
+    canvas: Canvas | None = None,
 ) -> ComparedSets:
     """Read the sets that texts such as ``random:pool`` and ``runs/first/set-dgs`` name.
 
@@ -127,6 +133,7 @@ def load_compared_sets(
         test: rules size, channels and classes.
         ipc: at which the random draws are made; by default that of each set that is not drawn.
         soft_labels: also read the soft labels of every set.
+        canvas: what images are laid on, as of ``read_pool``.
 
     Raises:
         ValueError: a set is named twice, cannot be read, has other classes than the test images, or has an IPC that
@@ -134,7 +141,7 @@ def load_compared_sets(
     """
     names = _names(texts)
     places = {name: Path(text.removeprefix(RANDOM)) for name, text in names.items()}
-    loaded = {name: load_images(place, test, soft_labels=soft_labels) for name, place in places.items()}
+    loaded = {name: load_images(place, test, soft_labels=soft_labels, canvas=canvas) for name, place in places.items()}
     _warn_of_test_images(loaded, test)
     pools = {name: images for name, images in loaded.items() if names[name].startswith(RANDOM)}
     fixed = {name: images for name, images in loaded.items() if name not in pools}
@@ -155,11 +162,13 @@ def load_compared_sets(
     return _arrange(loaded, pools, sizes, drawn_at, soft_labels)
 
 
-def load_images(path: Path, test: LabelledImages, *, soft_labels: bool = False) -> LabelledImages:
+def load_images(
+    path: Path, test: LabelledImages, *, soft_labels: bool = False, canvas: Canvas | None = None
+) -> LabelledImages:
     """The images at ``path``, brought to size, channels and labels of the test images."""
     height, width, channels = test.images.shape[1:]
     return load_labelled_images(
-        read_pool(path),
+        read_pool(path, canvas=canvas),
         size=(height, width),
         channels=channels,
         class_names=test.class_names,
@@ -175,6 +184,7 @@ def evaluate_folders(
     full: Path | None = None,
     ipc: Sequence[int] = (),
     size: int | None = None,
+    canvas: Canvas | None = None,
     output: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Result], list[Table]]:
@@ -186,6 +196,7 @@ def evaluate_folders(
         full: all real training images, for hard-label recovery.
         ipc: images per class that random sets are drawn with; by default those of the other sets.
         size: pixels per side to resize to; None: as most test images, see ``data.common_kind``.
+        canvas: what all images are laid on, as of ``read_pool``.
         output, progress: as of ``run_evaluation``.
 
     Returns:
@@ -195,15 +206,17 @@ def evaluate_folders(
         ValueError: as ``load_compared_sets`` and ``run_evaluation``.
     """
     with fail_together():
-        real = _real_test_images(test, size, progress)
-        compared = load_compared_sets(sets, real, ipc=ipc, soft_labels=config.labels == "soft")
-        everything = {} if full is None else {f"all of {full.name}": load_images(full, real)}
+        real = _real_test_images(test, size, canvas, progress)
+        compared = load_compared_sets(sets, real, ipc=ipc, soft_labels=config.labels == "soft", canvas=canvas)
+        everything = {} if full is None else {f"all of {full.name}": load_images(full, real, canvas=canvas)}
     name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
     return run_evaluation(compared, real, config, test_name=name, full=everything, output=output, progress=progress)
 
 
-def _real_test_images(path: Path | None, size: int | None, progress: Progress | None) -> LabelledImages:
-    tests = read_pool(path or embedded.TEST)
+def _real_test_images(
+    path: Path | None, size: int | None, canvas: Canvas | None, progress: Progress | None
+) -> LabelledImages:
+    tests = read_pool(path or embedded.TEST, canvas=canvas)
     Stage("test images read", len(tests), progress)  # their headers first
     kind = common_kind(tests)
     for mixture in (kind.mixed_colours, kind.mixed_sizes if size is None else ""):

@@ -1,6 +1,6 @@
 """Scores kept in a pool's metadata: what is unchanged is not scored again, what was killed goes on where it stopped.
 
-    score_key = hash(measure, classifiers, their labels of the class, precision, bytes of the image file)
+    score_key = hash(measure, classifiers, their labels of the class, precision, bytes of the image file, canvas)
 
 A score belongs to its key, not to a file name: a moved file keeps it, a changed file or classifier gets a new one.
 The rows hold the scores of the last run.  A hidden file beside them, ``.metadata.jsonl.scores``, holds one line
@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of
+from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.dataset_cards import renew_card
 from dag_diffusion.data.files import held, json_line, json_lines, require_writable, write_atomically
 from dag_diffusion.data.pools import Pool, rows_in
@@ -35,7 +36,7 @@ from dag_diffusion.turns import Turns
 from .scoring import OnError, Scorer, batch_size_for, read_ahead, require_options, scored_batches, scorers_of
 
 logger = logging.getLogger(__name__)
-FORMAT = 1  # raise it when the same image and classifier come to another score, so that earlier ones are not kept
+FORMAT = 2  # raise it when the same image and classifier come to another score, so that earlier ones are not kept
 BLOCK = 1 << 20  # bytes of a file that are read at a time
 FILES = 256  # files that are hashed between two calls of progress
 
@@ -324,7 +325,8 @@ def _key_of(
             image = _file_digest(pool, index)
         except OSError:
             return None
-        return hashlib.blake2b(json.dumps([FORMAT, measure, by, image]).encode(), digest_size=10).hexdigest()
+        seen = [] if pool.canvas == Canvas() else [pool.canvas.as_fields()]
+        return hashlib.blake2b(json.dumps([FORMAT, measure, by, image, *seen]).encode(), digest_size=10).hexdigest()
 
     return key
 
