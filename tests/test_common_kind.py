@@ -77,7 +77,7 @@ def test_one_odd_test_image_that_comes_first_does_not_spoil_the_others(tmp_path,
 
 def test_padded_images_are_squares_to_the_evaluator_too(tmp_path, caplog):
     trained, test = coloured(tmp_path / "set", 6, 0), coloured(tmp_path / "test", 10, 1)
-    for file in sorted(test.glob("*/*.png")):
+    for file in (*sorted(trained.glob("*/*.png")), *sorted(test.glob("*/*.png"))):
         Image.open(file).crop((0, 0, 8, 3)).save(file)
     canvas, config = Canvas(fit="pad"), EvaluationConfig("quick", networks=["convnet-1-w4"], seeds=[0])
     assert common_kind(read_pool(test, canvas=canvas)).size == (8, 8)
