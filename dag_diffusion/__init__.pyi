@@ -17,6 +17,8 @@ from .hub.download import pull as pull
 from .hub.upload import push as push
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline as DifficultyGuidedPipeline
 from .pipelines.difficulty_guided import DifficultyGuidedPipelineOutput as DifficultyGuidedPipelineOutput
+from .pipelines.guidance_block import DifficultyGuidanceBlock as DifficultyGuidanceBlock
+from .pipelines.guidance_block import with_guidance as with_guidance
 from .pipelines.steering import Steered as Steered
 from .pipelines.steering import steer as steer
 from .reporting.difficulty_figures import save_target_png as save_target_png
