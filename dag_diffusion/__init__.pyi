@@ -11,6 +11,8 @@ from .generation.mode_search import find_modes as find_modes
 from .generation.modes import Modes as Modes
 from .generation.plan import PoolConfig as PoolConfig
 from .generation.probe_training import train_probe as train_probe
+from .generation.prompts import Prompts as Prompts
+from .generation.steerable import SteerablePipeline as SteerablePipeline
 from .guidance.difficulty_guidance import GuidanceConfig as GuidanceConfig
 from .guidance.mode_guidance import ModeGuidance as ModeGuidance
 from .hub.download import pull as pull

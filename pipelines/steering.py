@@ -12,13 +12,13 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from functools import partial, wraps
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from dag_diffusion.classifiers.guide_checks import require_evaluation_mode, require_same_measure
@@ -32,14 +32,16 @@ from dag_diffusion.classifiers.image_classifiers import (
 from dag_diffusion.data.class_names import classes_named, match_classes
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig, MarginOf, target_values, targets_for
 from dag_diffusion.guidance.guided_call import guided_call
-from dag_diffusion.guidance.guided_step import Steering
+from dag_diffusion.guidance.guided_step import ModePull, Steering
+from dag_diffusion.guidance.mode_guidance import ModeGuidance, mode_delta
 from dag_diffusion.guidance.probes import classes_of, probe_margin, require_probe_for
-from dag_diffusion.guidance.rates import Rates, begins_step, count_steps, require_family
+from dag_diffusion.guidance.rates import Rates, begins_step, count_steps, require_family, signal_share
+from dag_diffusion.pipelines.latents import decoder_of, unscaled
 
 logger = logging.getLogger(__name__)
-DECODERS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "AutoencoderKLQwenImage")  # whose latents are known
 Labels = int | str | Sequence[int | str]
 Targets = float | Sequence[float] | Tensor | None
+Generators = torch.Generator | list[torch.Generator] | None
 _TAKING = Lock()  # a scheduler is steered once, whichever threads ask
 
 
@@ -53,6 +55,9 @@ def steer(
     config: GuidanceConfig = GuidanceConfig(),  # noqa: B008 - frozen
     guidance_vae: Any = None,
     probe: Any = None,
+    modes: Tensor | None = None,
+    mode_guidance: ModeGuidance = ModeGuidance(),  # noqa: B008 - frozen
+    generator: Generators = None,
 ) -> "Iterator[Steered]":
     r"""Steer what a pipeline draws inside the block toward target difficulties; afterwards it is as it was.
 
@@ -61,7 +66,8 @@ def steer(
 
     Args:
         pipeline: any text-to-image, image-to-image or class-conditional pipeline with a `vae` and a `scheduler`.
-        guide: the classifier that steers and measures, or several; the first measures, their mean margin steers.
+        guide: the classifier that steers and measures, or several; the first measures, their mean margin steers.  An
+            empty list will do without a target.
         class_labels: labels or names of the guide's classes, one for all images or one for each, in the order of the
             images: with `num_images_per_prompt`, those of the first prompt come first.
         target_difficulty: in [0, 1], one for all or one for each image; None steers nothing and changes no bit.
@@ -69,6 +75,10 @@ def steer(
         guidance_vae: a cheaper decoder of the same latents for gradients only, such as an `AutoencoderTiny`.
         probe: predicts the guide's margin from latents, so that only `config.decoded_steps` need the decoder; of the
             same VAE and guide, from `train_probe`.
+        modes: latents `(n, channels, height, width)` that each image is drawn to; see `find_modes`.
+        mode_guidance: strength and window of that.
+        generator: what the pipeline is called with; noise of the scheduler is drawn from it where the pipeline does not
+            hand it over, and that of `config.smoothing`.
 
     Yields:
         What is steered; its `measure` tells how hard images are.
@@ -83,13 +93,16 @@ def steer(
         ...     images = pipeline("a photo of a church", num_images_per_prompt=4).images
         >>> steered.measure(images)  # doctest: +SKIP
     """
-    _require_known(pipeline)
-    guides = [guide] if isinstance(guide, nn.Module) else list(guide)
-    steered = Steered(pipeline.vae, guides, class_labels, target_difficulty, config, guidance_vae, probe)
+    if target_difficulty is not None or modes is not None:
+        require_steerable(pipeline)
+    guides, vae = [guide] if isinstance(guide, nn.Module) else list(guide), getattr(pipeline, "vae", None)
+    steered = Steered(
+        vae, guides, class_labels, target_difficulty, config, guidance_vae, probe, modes, mode_guidance, generator
+    )
     with _guided_calls(pipeline, steered), _seen_size(pipeline, steered):
         yield steered
         steered.finish()
-        if steered.targets is not None and not steered.guided_steps:
+        if steered.steers and not steered.guided_steps:
             logger.warning(
                 "no step was steered: %s did not draw with the scheduler that it had when steer began",
                 type(pipeline).__name__,
@@ -108,14 +121,26 @@ class Steered:
         config: GuidanceConfig,
         guidance_vae: Any = None,
         probe: Any = None,
+        modes: Tensor | None = None,
+        mode_guidance: ModeGuidance = ModeGuidance(),  # noqa: B008 - frozen
+        generator: Generators = None,
     ) -> None:
         self.vae, self.guides, self.config, self.probe = vae, guides, config, probe
-        self.decoder = _decoder(vae if guidance_vae is None else guidance_vae)
+        self.modes, self.mode_guidance, self.generator = modes, mode_guidance, generator
         self.unpack: Callable[[Tensor], Tensor] | None = None  # of packed latents, which do not tell their size
         with torch.inference_mode(False):  # autograd cannot keep tensors that were made in inference mode
-            self.labels, self.targets = _labels_of(guides, class_labels), _targets_of(target_difficulty)
+            self.targets = _targets_of(target_difficulty)
+            self.labels = _labels_of(guides, class_labels) if guides or self.targets is not None else []
+        decoder = vae if guidance_vae is None else guidance_vae
+        self.decoder = decoder if self.targets is None else decoder_of(decoder)
         self.guided_steps = self._step = 0
         self._run: Steering | None = None
+        self._pull: ModePull | None = None
+
+    @property
+    def steers(self) -> bool:
+        """Whether there is anything that images are guided by."""
+        return self.targets is not None or self.modes is not None
 
     def measure(self, images: Any) -> Tensor:
         """Difficulties of images by the first guide, as ``dag-diffusion score`` finds them.
@@ -139,26 +164,32 @@ class Steered:
         """A run has ended, or one begins: say what was wrong with the guide in the last."""
         if self._run is not None:
             self._run.warn()
-        self._run, self._step = None, 0
+        self._run, self._pull, self._step = None, None, 0
 
     def guided(
         self, scheduler: Any, answer: Tensor, timestep: Any, sample: Tensor, calls: int
     ) -> tuple[Tensor, Tensor]:
         """Answer and sample of one call of the scheduler's step, of so many in the run, moved if the window says so."""
-        if self.targets is None or not begins_step(scheduler):
+        if not self.steers or not begins_step(scheduler):
             return answer, sample
-        if self._run is None:
-            self._run = self._prepare(sample, count_steps(scheduler, calls))
-        run, step = self._run, self._step
-        self._step += 1
-        if step not in run.steps:
+        if self._step == 0:
+            self._prepare(sample, count_steps(scheduler, calls))
+        step, self._step = self._step, self._step + 1
+        run = self._run if self._run is not None and step in self._run.steps else None
+        pull = self._pull if self._pull is not None and step in self._pull.steps else None
+        if run is None and pull is None:
             return answer, sample
         self.guided_steps += 1
 
         def shift_of(clean: Tensor, rates: Rates) -> Tensor:
-            signal, noise = rates.signal**2, rates.noise**2
-            with torch.inference_mode(False), torch.no_grad():
-                return run.shift(clean.clone(), torch.tensor(signal / (signal + noise)), step, None)
+            shifts, now = [], signal_share(rates.signal, rates.noise)
+            if run is not None:
+                with torch.inference_mode(False), torch.no_grad():
+                    shifts.append(run.shift(clean.clone(), torch.tensor(now), step, None))
+            if pull is not None:
+                after = signal_share(rates.next_signal, rates.next_noise)
+                shifts.append(mode_delta(clean, pull.centres, now, after, pull.config.scale))
+            return sum(shifts[1:], shifts[0])
 
         return guided_call(scheduler, answer, timestep, sample, shift_of)
 
@@ -172,17 +203,21 @@ class Steered:
     def _unpacked(self, latents: Tensor) -> Tensor:
         return self.unpack(latents) if latents.ndim == 3 and self.unpack is not None else latents
 
-    def _prepare(self, sample: Tensor, steps: int) -> Steering:
+    def _prepare(self, sample: Tensor, steps: int) -> None:
         """What a run is steered by, once its first call tells how many images there are."""
         if sample.ndim not in (3, 4) or (sample.ndim == 3 and self.unpack is None):
             raise ValueError(
                 f"latents have shape {tuple(sample.shape)}, which is not known here; "
                 "steer a pipeline that draws single images, such as StableDiffusionPipeline"
             )
-        assert self.targets is not None
-        targets = targets_for(self.targets, len(sample))
+        if self.targets is not None:
+            self._run = self._steering(targets_for(self.targets, len(sample)), sample, steps)
+        if self.modes is not None:
+            self._pull = self._mode_pull(self.modes, sample, steps)
+
+    def _steering(self, targets: Tensor, sample: Tensor, steps: int) -> Steering:
         guides = self._guides(len(sample), sample.device)
-        draw = torch.Generator().manual_seed(0)
+        own = torch.Generator().manual_seed(0) if self.generator is None else self.generator
 
         def decoded(clean: Tensor) -> Tensor:
             images = self.decode(clean)
@@ -197,8 +232,17 @@ class Steered:
                 num_steps=steps,
                 decoded=decoded,
                 probed=None if self.probe is None else self._probed(sample),
-                draw=lambda shape: torch.randn(shape, generator=draw),
+                draw=lambda shape: randn_tensor(shape, generator=own, device=sample.device, dtype=torch.float32),
             )
+
+    def _mode_pull(self, modes: Tensor, sample: Tensor, steps: int) -> ModePull:
+        if modes.shape != sample.shape:
+            raise ValueError(
+                f"modes have shape {tuple(modes.shape)}; the images need one each, shaped like the pipeline's latents, "
+                f"{tuple(sample.shape)}" + ("; packed latents cannot be drawn to modes" if sample.ndim == 3 else "")
+            )
+        config = self.mode_guidance
+        return ModePull(centres=modes.to(sample.device), config=config, steps=config.steps(steps))
 
     def _probed(self, sample: Tensor) -> Callable[[Tensor], MarginOf]:
         """The margin that the probe predicts at a signal rate, by its own labels of the classes."""
@@ -226,17 +270,8 @@ class Steered:
         return [Guide(classifier, labels, preprocessing_of(classifier)) for classifier, labels in pairs]
 
 
-def unscaled(latents: Tensor, config: Any) -> Tensor:
-    """Latents of a pipeline's loop as its VAE decodes them: by scale and shift, or by statistics of the channels."""
-    scale, shift = config.get("scaling_factor") or 1.0, config.get("shift_factor") or 0.0
-    mean, deviation = config.get("latents_mean"), config.get("latents_std")
-    if mean is None or deviation is None:
-        return latents / scale + shift
-    mean, deviation = (latents.new_tensor(v).view(1, -1, *[1] * (latents.ndim - 2)) for v in (mean, deviation))
-    return latents * deviation / scale + mean
-
-
-def _require_known(pipeline: Any) -> None:
+def require_steerable(pipeline: Any) -> None:
+    """Refuse a pipeline that ``steer`` cannot guide; ValueError says why."""
     name = type(pipeline).__name__
     for part in ("vae", "scheduler"):
         if getattr(pipeline, part, None) is None:
@@ -248,19 +283,6 @@ def _require_known(pipeline: Any) -> None:
             f"{name} doubles its latents, which steer would guide twice; use DifficultyGuidedPipeline of the same parts"
         )
     require_family(pipeline.scheduler)
-
-
-def _decoder(vae: Any) -> Any:
-    """The decoder for gradients: the VAE itself, or a copy in full precision where half precision overflows."""
-    if type(vae).__name__ not in DECODERS:
-        raise ValueError(
-            f"the latents of {type(vae).__name__} are not known here, only those of {', '.join(DECODERS)}; "
-            "video and pixel pipelines cannot be steered"
-        )
-    if vae.training:
-        raise ValueError(f"the {type(vae).__name__} is in training mode; call its eval() first")
-    overflows = vae.dtype == torch.float16 and vae.config.get("force_upcast", False)
-    return deepcopy(vae).float() if overflows else vae
 
 
 def _labels_of(guides: Sequence[nn.Module], class_labels: Labels) -> list[Tensor]:
@@ -298,14 +320,18 @@ def _guided_calls(pipeline: Any, steered: Steered) -> Iterator[None]:
     Its class changes for the time, and not an attribute: pipelines ask for the signature of the step, and a deep copy
     or a pickle of the scheduler is a plain one.
     """
-    scheduler = pipeline.scheduler
+    if (scheduler := getattr(pipeline, "scheduler", None)) is None:
+        require_steerable(pipeline)
     plain: Any = type(scheduler)
+    draws = "generator" in inspect.signature(plain.step).parameters
 
     @wraps(plain.step)
     def step(self: Any, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
         if self is scheduler:
             calls = getattr(pipeline, "num_timesteps", None) or len(scheduler.timesteps)
             model_output, sample = steered.guided(scheduler, model_output, timestep, sample, calls)
+            if draws and steered.generator is not None and kwargs.get("generator") is None:
+                kwargs["generator"] = steered.generator
         return plain.step(self, model_output, timestep, sample, *args, **kwargs)
 
     @wraps(plain.set_timesteps)

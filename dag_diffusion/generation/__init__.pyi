@@ -7,4 +7,6 @@ from .modes import Modes as Modes
 from .plan import PoolConfig as PoolConfig
 from .probe_training import ProbeConfig as ProbeConfig
 from .probe_training import train_probe as train_probe
+from .prompts import Prompts as Prompts
+from .steerable import SteerablePipeline as SteerablePipeline
 from .work_queue import pool_status as pool_status

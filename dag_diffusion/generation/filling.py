@@ -21,18 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import nn
 
 from dag_diffusion.data.files import differences, locked, write_image
 from dag_diffusion.data.pools import Pool, read_pool
-from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline, DifficultyGuidedPipelineOutput
+from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.processes import StoppedError, fail_together, gather, stop_signal, this_process
 from dag_diffusion.progress import Progress
 
+from .drawing import Drawer, Drawn, LabelDrawer
 from .plan import ImageJob, PoolConfig, plan
-from .precision import agreed_precision, network_dtype
-from .provenance import provenance_of
+from .precision import agreed_precision
+from .provenance import DETAILS, provenance_of
 from .tracking import run_log
 from .work_queue import (
     ROWS,
@@ -54,12 +54,11 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = 50
 LOG_SECONDS = 30.0  # between two lines of progress in the log
 PATIENCE = 90.0  # Linux trusts what it knows of a folder on a network disk for up to 60 s
-Drawn = list[tuple[ImageJob, Image.Image, float | None]]
 Draw = Callable[[Sequence[ImageJob]], Drawn]
 
 
 def fill_pool(
-    pipeline: DifficultyGuidedPipeline,
+    pipeline: DifficultyGuidedPipeline | Drawer,
     folder: str | Path,
     config: PoolConfig | None = None,
     *,
@@ -73,7 +72,8 @@ def fill_pool(
     """Generate a pool of images into ``folder``, resumable, under any number of processes.
 
     Args:
-        pipeline: on the device of its process.
+        pipeline: on the device of its process; a ``SteerablePipeline`` is any other of diffusers' that draws from
+            prompts or by labels.
         folder: new, empty, or with ``resume`` a pool that was begun with the same settings.
         config: what to generate.
         batch_size: images at a time, the same in all processes; one that runs out of memory halves it for itself.
@@ -96,13 +96,16 @@ def fill_pool(
         FailedElsewhereError: another process failed, which raises why.
     """
     folder, state = Path(folder), this_process()
-    config = config or PoolConfig()
-    precision = agreed_precision(config.precision, pipeline, folder if resume else None)
+    config, drawer = config or PoolConfig(), _drawer_of(pipeline, extra_guides)
+    names = drawer.class_names
+    precision = agreed_precision(config.precision, drawer.pipeline, folder if resume else None)
     with fail_together():
-        config = replace(config, precision=precision).with_target(pipeline.class_names)
-        jobs = plan(config, pipeline.class_names, folders_begun(folder, pipeline.class_names) if resume else None)
-        config = _checked(pipeline, config, jobs, extra_guides, batch_size)
-        record = provenance_of(pipeline, config, source=source, extra_guides=extra_guides)
+        if batch_size < 1:
+            raise ValueError(f"the batch size is {batch_size}; draw at least 1 image at a time, such as {BATCH_SIZE}")
+        config = replace(config, precision=precision).with_target(names)
+        jobs = drawer.planned(plan(config, names, folders_begun(folder, names) if resume else None))
+        config = drawer.checked(config, jobs)  # what would stop the first batch does before a file is touched
+        record = provenance_of(drawer, config, source=source)
     _require_alike(record, batch_size)
     with ExitStack() as leaving:
         with fail_together():
@@ -115,19 +118,36 @@ def fill_pool(
         run = None
         with fail_together():
             if state.is_main_process:
-                done, run = take_stock(folder, jobs, pipeline.image_size)
-                circumstances = _circumstances(pipeline, config.precision, batch_size)
+                done, run = take_stock(folder, jobs, drawer.image_size)
+                circumstances = _circumstances(drawer.pipeline.device, config.precision, batch_size)
                 log.info("%d of %d images are there; %s", done, len(jobs), circumstances)
         run = folder / ROWS / gather(run and run.name)[0]
-        alike = {"extra_guides": tuple(extra_guides), "network_dtype": network_dtype(config.precision, pipeline)}
-        draw = partial(_draw, partial(pipeline, **alike), config)
-        _fill(run, jobs, draw, batch_size, asked, progress if state.is_main_process else None, log)
+        _fill(
+            run, jobs, partial(drawer.draw, config), batch_size, asked, progress if state.is_main_process else None, log
+        )
     return read_pool(folder)
+
+
+def _drawer_of(pipeline: DifficultyGuidedPipeline | Drawer, extra_guides: Sequence[nn.Module]) -> Drawer:
+    if isinstance(pipeline, DifficultyGuidedPipeline):
+        return LabelDrawer(pipeline, extra_guides)
+    if not hasattr(pipeline, "draw"):
+        raise ValueError(
+            f"fill_pool draws by a DifficultyGuidedPipeline, and not by a {type(pipeline).__name__} as it is; give "
+            "SteerablePipeline(pipeline, guide=...)"
+        )
+    if extra_guides:
+        raise ValueError("extra guides belong to the SteerablePipeline itself; give it extra_guides=[...]")
+    return pipeline
 
 
 def _require_alike(record: Mapping[str, Any], batch_size: int) -> None:
     """Processes of other settings, started by hand on another machine, would draw parts of another pool."""
-    kept = {name: record[name] for name in ("pipeline", "settings", "classes", "dtype", "scheduler")}
+    kept = {
+        name: record[name]
+        for name in ("pipeline", "settings", "classes", "dtype", "scheduler", DETAILS)
+        if name in record
+    }
     first, *rest = gather(kept | {"batch_size": batch_size})
     for number, other in enumerate(rest, 1):
         if differing := list(differences(first, other)):
@@ -137,34 +157,8 @@ def _require_alike(record: Mapping[str, Any], batch_size: int) -> None:
             )
 
 
-def _checked(
-    pipeline: DifficultyGuidedPipeline,
-    config: PoolConfig,
-    jobs: Sequence[ImageJob],
-    extra_guides: Sequence[nn.Module],
-    batch_size: int,
-) -> PoolConfig:
-    """The configuration with its numbers; what would stop the first batch stops the run before a file is touched."""
-    if batch_size < 1:
-        raise ValueError(f"the batch size is {batch_size}; draw at least 1 image at a time, such as {BATCH_SIZE}")
-    labels = sorted({job.label for job in jobs})
-    call = pipeline.prepare_call(
-        labels,
-        None if config.target is None else 0.5,
-        guidance_scale=config.guidance_scale,
-        num_inference_steps=config.num_inference_steps,
-        difficulty_guidance=config.difficulty_guidance,
-        extra_guides=extra_guides,
-        modes=None if config.modes is None else config.modes.centres[:1].expand(len(labels), -1, -1, -1),
-        mode_guidance=config.mode_guidance,
-        guidance_interval=config.guidance_interval,
-    )
-    return replace(config, num_inference_steps=call.num_steps, guidance_scale=call.guidance_scale)
-
-
-def _circumstances(pipeline: DifficultyGuidedPipeline, precision: str, batch_size: int) -> str:
+def _circumstances(device: torch.device, precision: str, batch_size: int) -> str:
     """What a pool's speed and last bits depend on and its settings do not tell."""
-    device = pipeline.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return (
         f"{this_process().num_processes} process(es) on {device.type} ({name}), {torch.get_num_threads()} threads, "
@@ -245,24 +239,6 @@ def _draw_if_it_fits(draw: Draw, jobs: Sequence[ImageJob]) -> Drawn | None:
             raise
     clear_device_cache(garbage_collection=True)  # outside of the handler, since the error holds on to the memory
     return None
-
-
-def _draw(
-    pipeline: Callable[..., DifficultyGuidedPipelineOutput], config: PoolConfig, jobs: Sequence[ImageJob]
-) -> Drawn:
-    output = pipeline(
-        [job.label for job in jobs],
-        target_difficulty=None if config.target is None else [job.target_difficulty for job in jobs],
-        guidance_scale=config.guidance_scale,
-        num_inference_steps=config.num_inference_steps,
-        generator=[torch.Generator().manual_seed(job.seed) for job in jobs],
-        difficulty_guidance=config.difficulty_guidance,
-        modes=None if config.modes is None else config.modes.centres[[job.mode for job in jobs]],
-        mode_guidance=config.mode_guidance,
-        guidance_interval=config.guidance_interval,
-    )
-    measured = [None] * len(jobs) if output.difficulties is None else output.difficulties.tolist()
-    return list(zip(jobs, output.images, measured, strict=True))
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from dag_diffusion.classifiers.preprocessing import Preprocessing
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.pipelines.latents import scaled
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.sampling.scales import BINS
@@ -37,7 +38,7 @@ Clusters = list[tuple[int, np.ndarray]]  # label of each and rows of its images
 
 @torch.no_grad()
 def encode(vae: Any, images: Tensor, batch_size: int = 32) -> Tensor:
-    """Latents as the denoiser sees them: mean of the VAE's posterior times its scaling factor, float32 on the CPU.
+    """Latents as the denoiser sees them: mean of the VAE's posterior, scaled as the VAE asks; float32 on the CPU.
 
     Args:
         images: ``(n, channels, height, width)``, float in [0, 1], with the channels of the VAE; else ValueError.
@@ -50,7 +51,7 @@ def encode(vae: Any, images: Tensor, batch_size: int = 32) -> Tensor:
         )
     weight = next(vae.parameters())
     inputs = ((2 * part - 1).to(weight.device, weight.dtype) for part in images.split(batch_size))
-    return torch.cat([vae.encode(part).latent_dist.mean.float().cpu() for part in inputs]) * vae.config.scaling_factor
+    return scaled(torch.cat([vae.encode(part).latent_dist.mean.float().cpu() for part in inputs]), vae.config)
 
 
 def encode_pool(vae: Any, pool: Pool, *, size: int, batch_size: int = 32, progress: Progress | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which images a pool will hold: each has a name, and from its name alone its seed, its target and its mode.
+"""Which images a pool will hold: each has a name, and from its name alone its seed, target, mode and prompt.
 
     seed = f(pool seed, label, index)
 
@@ -19,7 +19,9 @@ from dag_diffusion.sampling.target_parser import as_target
 from dag_diffusion.sampling.targets import Target, TargetDistribution
 
 from .modes import Modes, allot, match_modes
+from .prompts import Prompts
 
+OPTIONAL = ("mode", "prompt", "redrawn")  # columns
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -49,6 +51,7 @@ class PoolConfig:
         modes: clusters of real images that each class's images are drawn to in turn.  If modes and images both have
             difficulties, the images with the hardest targets are drawn to the hardest modes.
         mode_guidance: strength and window of that.
+        prompts: what a text-to-image pipeline is told to draw; None for pipelines that draw by labels.
     """
 
     images_per_class: int = 50
@@ -62,6 +65,7 @@ class PoolConfig:
     difficulty_guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     modes: Modes | None = None
     mode_guidance: ModeGuidance = field(default_factory=ModeGuidance)
+    prompts: Prompts | None = None
 
     def __post_init__(self) -> None:
         if self.labels is not None and not len(self.labels):
@@ -80,16 +84,26 @@ class PoolConfig:
 
     def settings(self) -> dict[str, Any]:
         """What must agree when a pool is resumed; JSON values only."""
-        values = asdict(replace(self, target=None, modes=None))
+        values = asdict(replace(self, target=None, modes=None, prompts=None))
         values["labels"] = None if self.labels is None else list(self.labels)
         values["modes"] = None if self.modes is None else self.modes.summary()
         values["target"] = None if self.target is None else as_target(self.target).summary()
+        if self.prompts is None:
+            del values["prompts"]  # as in pools from before there were any
+        else:
+            values["prompts"] = self.prompts.summary()
         return values
 
 
 @dataclass(frozen=True)
 class ImageJob:
-    """One image to draw."""
+    """One image to draw.
+
+    Attributes:
+        mode, prompt: None where a pool has none.
+        redrawn: how often the image was drawn anew, each time with the next seed of its own; None where pools keep
+            whatever comes.
+    """
 
     file_name: str
     label: int
@@ -97,20 +111,36 @@ class ImageJob:
     seed: int
     target_difficulty: float | None
     mode: int | None = None
+    prompt: str | None = None
+    redrawn: int | None = None
 
     def row(self) -> dict[str, Any]:
-        """Its columns in the metadata; that of the mode only if there are modes."""
-        values = asdict(self)
-        return values if self.mode is not None else {k: v for k, v in values.items() if k != "mode"}
+        """Its columns in the metadata; those that pools of other kinds lack only if it has them."""
+        return {name: v for name, v in asdict(self).items() if v is not None or name not in OPTIONAL}
 
     def made(self, row: Mapping[str, Any]) -> bool:
         """Whether a row, to which others may have added columns, is of this very image."""
-        return all(row.get(name) == value for name, value in self.row().items())
+        times = row.get("redrawn") if self.redrawn is not None else None
+        own = self.again(times) if isinstance(times, int) else self
+        return all(row.get(name) == value for name, value in own.row().items())
+
+    def again(self, times: int) -> "ImageJob":
+        """The image as it is drawn after so many times, with a seed that its first one determines."""
+        return replace(self, seed=seed_after(self.seed, times), redrawn=times)
+
+
+def seed_after(seed: int, times: int) -> int:
+    """Seed of an image that was drawn so many times in vain; the first for 0."""
+    return seed if times == 0 else _seed_of([seed, times])
 
 
 def image_seed(pool_seed: int, label: int, index: int) -> int:
     """Seed of one image, from its name alone: any process may draw it in any batch."""
-    word = np.random.SeedSequence([pool_seed, label, index]).generate_state(1, np.uint64)[0]
+    return _seed_of([pool_seed, label, index])
+
+
+def _seed_of(numbers: Sequence[int]) -> int:
+    word = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     return int(word >> np.uint64(11))  # 53 bits: 32 clash within 250,000 images, 64 are not exact in every JSON reader
 
 
@@ -123,14 +153,15 @@ def plan(
         folders: class folder of each label; by default those of ``class_folders``.
 
     Raises:
-        ValueError: a label that the pipeline lacks, or a target without one of the classes.
+        ValueError: a label that the pipeline lacks, or a target or prompts without one of the classes.
     """
     labels = list(class_names) if config.labels is None else list(dict.fromkeys(config.labels))
     if unknown := [label for label in labels if label not in class_names]:
         raise ValueError(f"the pipeline has no label {unknown}; it has 0..{max(class_names)}")
     folders = folders or class_folders(class_names)
     config = config.with_target(class_names)  # read once, not for every class
-    apart = distinct_names({label: name for label, name in class_names.items() if label in set(labels)})
+    drawn = {label: class_names[label] for label in labels}
+    apart, prompts = distinct_names(drawn), {} if config.prompts is None else config.prompts.of_classes(drawn)
     jobs = []
     for label in labels:
         targets = _shuffled_targets(config, apart[label], label)
@@ -138,7 +169,9 @@ def plan(
         for index in range(config.images_per_class):
             file_name = f"{folders[label]}/{index:05d}.png"
             seed = image_seed(config.seed, label, index)
-            jobs.append((index, ImageJob(file_name, label, class_names[label], seed, targets[index], modes[index])))
+            job = ImageJob(file_name, label, class_names[label], seed, targets[index], modes[index])
+            own = prompts.get(label)
+            jobs.append((index, replace(job, prompt=own[index % len(own)]) if own else job))
     return [job for _, job in sorted(jobs, key=lambda item: (item[0], item[1].label))]
 
 

@@ -1,10 +1,12 @@
 """What the networks of a pool compute in: chosen once, by what the first process's device does fast, and recorded.
 
 weights float32:  transformer, VAE and probe in float32 or bfloat16; latents, scheduler and guidance in float32
-other weights:    everything as they are
+other weights:    everything as they are, and so in pipelines other than our own
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,19 +16,26 @@ from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.processes import fail_together, gather
 from dag_diffusion.processor import has_bfloat16
 
-from .provenance import precision_of
+
+def weights_of(pipeline: Any) -> str:
+    """Name of the precision that the denoiser's weights are in."""
+    denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
+    return str(denoiser.dtype).removeprefix("torch.")
 
 
-def weights_of(pipeline: DifficultyGuidedPipeline) -> str:
-    """Name of the precision that the transformer's weights are in."""
-    return str(pipeline.transformer.dtype).removeprefix("torch.")
+def precision_of(record: Mapping[str, Any]) -> str:
+    """What the networks of a pool compute in, by its record; once that was always what their weights were in."""
+    settings = record.get("settings")
+    own = settings.get("precision") if isinstance(settings, dict) else None
+    return str(own or record.get("dtype") or "float32")
 
 
-def agreed_precision(wanted: str, pipeline: DifficultyGuidedPipeline, begun: Path | None = None) -> str:
+def agreed_precision(wanted: str, pipeline: Any, begun: Path | None = None) -> str:
     """What the networks shall compute in, by name; for ``auto`` the same in all processes.
 
     Args:
         wanted: one of ``plan.PRECISIONS``.
+        pipeline: of diffusers; all but ``DifficultyGuidedPipeline`` compute in what their weights are in.
         begun: folder of a pool to go on with, if it is there, which is drawn in what it was begun in.
 
     Raises:
@@ -39,13 +48,14 @@ def agreed_precision(wanted: str, pipeline: DifficultyGuidedPipeline, begun: Pat
     return first if wanted == "auto" else own
 
 
-def _resolved(wanted: str, pipeline: DifficultyGuidedPipeline, begun: Path | None) -> str:
+def _resolved(wanted: str, pipeline: Any, begun: Path | None) -> str:
     weights = weights_of(pipeline)
-    if weights != "float32":
+    if weights != "float32" or not isinstance(pipeline, DifficultyGuidedPipeline):
         if wanted not in ("auto", weights):
+            kind = "float32" if isinstance(pipeline, DifficultyGuidedPipeline) else wanted
             raise ValueError(
                 f"the pipeline's weights are {weights}, so that it cannot draw in {wanted}; load it with "
-                "dtype='float32', or choose precision='auto'"
+                f"dtype='{kind}', or choose precision='auto'"
             )
         return weights
     if wanted != "auto":
@@ -55,6 +65,6 @@ def _resolved(wanted: str, pipeline: DifficultyGuidedPipeline, begun: Path | Non
     return "bfloat16" if has_bfloat16(pipeline.device) else "float32"
 
 
-def network_dtype(precision: str, pipeline: DifficultyGuidedPipeline) -> torch.dtype | None:
+def network_dtype(precision: str, pipeline: Any) -> torch.dtype | None:
     """What the pipeline has to be told for a precision of ``agreed_precision``; None for that of its weights."""
     return None if precision == weights_of(pipeline) else getattr(torch, precision)

@@ -5,7 +5,7 @@ A pool that is resumed must agree with it in all but the versions; the message s
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,41 +14,44 @@ from torch import nn
 
 from dag_diffusion.data.files import differences, recorded
 from dag_diffusion.identity import digest_of
-from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 
+from .drawing import Drawer
 from .plan import PoolConfig
+from .precision import precision_of, weights_of
 
 FORMAT = "dag-diffusion pool 1"
+DETAILS = "drawn_by"
 PARTS = ("weights", "extra_guides")
 LIBRARIES = ("dag-diffusion", "accelerate", "diffusers", "torch", "torchvision", "transformers")
 
 
 def provenance_of(
-    pipeline: DifficultyGuidedPipeline,
+    drawer: Drawer,
     config: PoolConfig,
     *,
     source: str | None = None,
-    extra_guides: Sequence[nn.Module] = (),
 ) -> dict[str, Any]:
     """The record of a pool, JSON values only.
 
     Args:
         source: name of the pipeline; by default its own ``_name_or_path``.
-        extra_guides: as the pipeline takes them.
     """
+    pipeline = drawer.pipeline
     source = source or _path_of(pipeline) or type(pipeline).__name__
-    record = {
+    record: dict[str, Any] = {
         "format": FORMAT,
         "pipeline": source,
-        "guide": _guide_name(pipeline, source),
-        "weights": {name: None if part is None else digest_of(part) for name, part in _models_of(pipeline).items()},
-        "dtype": str(pipeline.transformer.dtype).removeprefix("torch."),
+        "guide": _guide_name(drawer, source),
+        "weights": {name: None if part is None else digest_of(part) for name, part in _models_of(drawer).items()},
+        "dtype": weights_of(pipeline),
         "scheduler": {"name": type(pipeline.scheduler).__name__, **_json_values(pipeline.scheduler.config)},
         "settings": config.settings(),
-        "classes": {str(k): v for k, v in pipeline.class_names.items()},
+        "classes": {str(k): v for k, v in drawer.class_names.items()},
         "versions": versions(),
-        "extra_guides": [_name_and_digest(guide) for guide in extra_guides],
+        "extra_guides": [_name_and_digest(guide) for guide in drawer.extra_guides],
     }
+    if drawer.details:
+        record[DETAILS] = drawer.details
     return recorded(record)
 
 
@@ -63,7 +66,7 @@ def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder
     Raises:
         ValueError: it was not; up to five settings that differ are named.
     """
-    keys = ("pipeline", "guide", *PARTS, "dtype", "scheduler", "settings", "classes")
+    keys = ("pipeline", "guide", *PARTS, "dtype", "scheduler", "settings", "classes", DETAILS)
     before, after = ({k: json.loads(json.dumps(recorded(p.get(k)))) for k in keys} for p in (old, new))
     if isinstance(before["settings"], dict):  # of a pool from before these were recorded
         before["settings"] = {"precision": precision_of(old), "guidance_interval": [0.0, 1.0]} | before["settings"]
@@ -74,31 +77,25 @@ def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder
         )
 
 
-def precision_of(record: Mapping[str, Any]) -> str:
-    """What the networks of a pool compute in, by its record; once that was always what their weights were in."""
-    settings = record.get("settings")
-    own = settings.get("precision") if isinstance(settings, dict) else None
-    return str(own or record.get("dtype") or "float32")
-
-
-def _models_of(pipeline: DifficultyGuidedPipeline) -> dict[str, nn.Module | None]:
-    return {name: part for name, part in pipeline.components.items() if part is None or isinstance(part, nn.Module)}
+def _models_of(drawer: Drawer) -> dict[str, nn.Module | None]:
+    parts = {**drawer.pipeline.components, "classifier": drawer.guide}
+    return {name: part for name, part in parts.items() if part is None or isinstance(part, nn.Module)}
 
 
 def _name_and_digest(model: Any) -> list[str]:
     return [str(model.config._name_or_path), digest_of(model)]
 
 
-def _guide_name(pipeline: DifficultyGuidedPipeline, source: str) -> str | None:
-    if pipeline.classifier is None:
+def _guide_name(drawer: Drawer, source: str) -> str | None:
+    if drawer.guide is None:
         return None
-    name = str(pipeline.classifier.config._name_or_path)
-    path = _path_of(pipeline)
-    own = not name or (path is not None and name.startswith(path))
-    return f"classifier of {source}" if own else name
+    guide: Any = drawer.guide
+    name, path = str(guide.config._name_or_path), _path_of(drawer.pipeline)
+    own = guide is getattr(drawer.pipeline, "classifier", None)
+    return f"classifier of {source}" if own and (not name or (path and name.startswith(path))) else name
 
 
-def _path_of(pipeline: DifficultyGuidedPipeline) -> str | None:
+def _path_of(pipeline: Any) -> str | None:
     path = pipeline.config.get("_name_or_path")
     return str(path) if path else None
 

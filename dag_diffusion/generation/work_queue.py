@@ -71,11 +71,11 @@ def folders_begun(folder: Path, class_names: Mapping[int, str]) -> dict[int, str
     return plain if any((folder / name).is_dir() for name in earlier) else folders
 
 
-def take_stock(folder: Path, jobs: Sequence[ImageJob], size: tuple[int, int]) -> tuple[int, Path]:
+def take_stock(folder: Path, jobs: Sequence[ImageJob], size: tuple[int, int] | None) -> tuple[int, Path]:
     """Gather the rows of images that are whole and as planned, and open a run; all others are drawn again.
 
     Args:
-        size: (width, height) of every image.
+        size: (width, height) of every image, if it is known.
 
     Returns:
         How many images are there, and the folder of the run.
@@ -218,9 +218,12 @@ def finish(folder: Path, jobs: Sequence[ImageJob], *, patience: float = 0.0) -> 
         time.sleep(1)
     ordered = sorted((rows[job.file_name] for job in jobs), key=lambda row: (row["label"], row["file_name"]))
     write_atomically(folder / METADATA, map(json_line, ordered))
-    card = card_in(folder) or card_in(folder / EARLIER)
+    record, card = read_json_object(folder / PROVENANCE), card_in(folder) or card_in(folder / EARLIER)
+    if any("redrawn" in row for row in ordered):
+        record["redrawn"] = sum(bool(row.get("redrawn")) for row in ordered)
+        write_provenance(folder, record)
     _remove([path for path in (folder / ROWS, folder / EARLIER) if path.exists()])
-    describe(folder, ordered, read_json_object(folder / PROVENANCE), earlier=card)
+    describe(folder, ordered, record, earlier=card)
 
 
 def _missing(rows: Mapping[str, Any], jobs: Sequence[ImageJob]) -> list[str]:

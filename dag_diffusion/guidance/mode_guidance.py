@@ -76,3 +76,18 @@ def mode_shift(clean: Tensor, modes: Tensor, alpha: Tensor | float, alpha_next: 
     shift = torch.where(torch.isfinite(shift), shift, 0.0)
     # a denoiser whose first guesses of x0 are far off would send the latents to infinity
     return at_most(shift, (1 - after).sqrt() * clean[0].numel() ** 0.5)
+
+
+def mode_delta(clean: Tensor, modes: Tensor, alpha: float, alpha_next: float, scale: float) -> Tensor:
+    """The shift of x0 by which a sample of any schedule moves as by ``mode_shift``, with the noise as it was.
+
+    Args:
+        clean, modes, scale: as of ``mode_shift``.
+        alpha, alpha_next: shares of signal in the variance now and next; see ``rates.signal_share``.
+
+    Returns:
+        float32, shaped like ``clean``; zero where the next sample holds no signal.
+    """
+    if alpha_next <= 0:
+        return torch.zeros_like(clean, dtype=torch.float32)
+    return mode_shift(clean, modes, alpha, alpha_next, scale) / alpha_next**0.5

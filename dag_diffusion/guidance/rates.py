@@ -30,6 +30,11 @@ class Rates(NamedTuple):
 Family = Callable[[Any, Any], Rates]  # of a scheduler at a timestep, before its call
 
 
+def signal_share(signal: float, noise: float) -> float:
+    """The share of signal in a sample's variance, which schedules that preserve it call the cumulative rate."""
+    return signal**2 / (signal**2 + noise**2)
+
+
 def rates_of(scheduler: Any, timestep: Any) -> Rates:
     """Rates of the next call of ``scheduler.step``; nothing is changed by asking.
 

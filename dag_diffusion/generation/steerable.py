@@ -1,0 +1,295 @@
+"""Any pipeline of diffusers' that draws single images, as ``fill_pool`` draws with it: from prompts, or by labels.
+
+    SteerablePipeline(pipe, guide, ["tench", "church"])  +  PoolConfig(prompts=Prompts("a photo of a {class}"))
+
+A target or modes go through ``steer``; without them the pipeline draws as it always does.  An image of one colour,
+which a safety checker or an overflow leaves and a classifier would learn, is drawn again with its next seed.
+"""
+
+import inspect
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image
+from torch import Tensor, nn
+
+from dag_diffusion.classifiers.image_classifiers import class_names_of
+from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.pipelines.latents import decoder_of
+from dag_diffusion.pipelines.steering import Steered, require_steerable, steer
+
+from .drawing import Drawn
+from .plan import ImageJob, PoolConfig
+
+logger = logging.getLogger(__name__)
+ATTEMPTS = 10  # at an image, before a run gives up
+MOST_SPREAD = 2  # grey levels of an image of one colour, which rounding may leave
+REVISION = re.compile(r"[\\/]snapshots[\\/]([0-9a-f]{40})(?:[\\/]|$)")
+RESERVED = ("prompt", "negative_prompt", "class_labels", "generator", "num_inference_steps", "guidance_scale")
+
+
+@dataclass(frozen=True, eq=False)
+class SteerablePipeline:
+    """A text-to-image or class-conditional pipeline as ``fill_pool`` draws with it.
+
+    Attributes:
+        pipeline: already built, on its device.  Its ``__call__`` takes ``prompt`` or ``class_labels``, and lists of
+            generators for batches of more than one image.
+        guide: the classifier that measures, and with a target steers; None for a pool without difficulties.
+        classes: names of the classes, their labels being their places, or label to name.  Default: those that the
+            pipeline has (``id2label``), or else the guide's.
+        call: more arguments of the pipeline's call, such as ``{"height": 512, "width": 512}``; JSON values only.
+        extra_guides: more classifiers that steer.
+
+    Raises:
+        ValueError: the pipeline takes neither; nobody names the classes; ``call`` sets what a pool sets itself.
+    """
+
+    pipeline: Any
+    guide: nn.Module | None = None
+    classes: Mapping[int, str] | Sequence[str] | None = None
+    call: Mapping[str, Any] = field(default_factory=dict)
+    extra_guides: Sequence[nn.Module] = ()
+
+    def __post_init__(self) -> None:
+        if not self._takes("prompt") and not self._takes("class_labels"):
+            raise ValueError(
+                f"{type(self.pipeline).__name__} takes neither prompt nor class_labels, so that it draws no classes; "
+                "use a text-to-image or a class-conditional pipeline"
+            )
+        if wrong := [name for name in self.call if name in RESERVED or not self._takes(name)]:
+            raise ValueError(
+                f"{wrong[0]!r} cannot be handed on to {type(self.pipeline).__name__}; give arguments of its call, such "
+                "as height, that no setting of the pool stands for"
+            )
+        if not self.class_names:
+            raise ValueError(
+                f"the classes to draw with {type(self.pipeline).__name__} have no names; name them, or give a guide, "
+                "whose classes they then are"
+            )
+
+    @cached_property
+    def class_names(self) -> dict[int, str]:
+        """Label to class name."""
+        known: Any = self.classes
+        if known is None:
+            known = self.pipeline.config.get("id2label") or vars(self.pipeline).get("id2label")
+        if known is None:
+            known = {} if self.guide is None else class_names_of(self.guide)
+        pairs = known.items() if isinstance(known, Mapping) else enumerate(known)
+        return {int(label): str(name) for label, name in pairs}
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(width, height) if the call names both."""
+        width, height = (self.call.get(name) for name in ("width", "height"))
+        return (int(width), int(height)) if width and height else None
+
+    @cached_property
+    def details(self) -> dict[str, Any]:
+        """Class and revision of the pipeline, what it was called with, and what may leave a pattern in its images."""
+        return {
+            "class": type(self.pipeline).__name__,
+            "revision": revision_of(self.pipeline),
+            "call": dict(self.call),
+            "safety_checker": getattr(self.pipeline, "safety_checker", None) is not None,
+            "watermark": getattr(self.pipeline, "watermark", None) is not None,
+        }
+
+    def planned(self, jobs: Sequence[ImageJob]) -> list[ImageJob]:
+        """The images of a plan, none of them drawn again yet."""
+        return [replace(job, redrawn=0) for job in jobs]
+
+    def checked(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> PoolConfig:
+        """See ``Drawer``.
+
+        Raises:
+            ValueError: prompts for a pipeline without, or none for one with them; a negative prompt that it would
+                ignore; an interval of classifier-free guidance; a target without a guide; and as of ``steer``.
+        """
+        self._check_prompts(config)
+        if tuple(config.guidance_interval) != (0.0, 1.0):
+            raise ValueError(
+                "guidance_interval is of DifficultyGuidedPipeline alone; leave it out, other pipelines mix all steps"
+            )
+        if config.target is not None and self.guide is None:
+            raise ValueError("a target difficulty needs a guide to steer by; give one, such as load_classifier('...')")
+        if self.extra_guides and config.target is None:
+            raise ValueError("extra guides steer only with a target difficulty; give one, or leave them out")
+        labels = sorted({job.label for job in jobs})
+        if config.target is not None or config.modes is not None:
+            require_steerable(self.pipeline)
+        target = None if config.target is None else 0.5
+        Steered(
+            self.pipeline.vae, self._guides, self._guide_labels(labels), target, config.difficulty_guidance
+        )  # refuses guides and decoders that would stop the first batch
+        if self.details["watermark"]:
+            logger.warning(
+                "%s marks its images, always alike, which a classifier may learn; set pipeline.watermark = None",
+                type(self.pipeline).__name__,
+            )
+        numbers = {
+            name: self._number(name, getattr(config, name)) for name in ("num_inference_steps", "guidance_scale")
+        }
+        return replace(config, **numbers)
+
+    def _check_prompts(self, config: PoolConfig) -> None:
+        name = type(self.pipeline).__name__
+        if self._takes("prompt") and config.prompts is None:
+            raise ValueError(f'{name} draws from prompts; give some, such as Prompts("a photo of a {{class}}")')
+        if config.prompts is None:
+            return
+        if not self._takes("prompt"):
+            raise ValueError(f"{name} draws by labels and reads no prompts; leave them out")
+        if config.prompts.negative is None:
+            return
+        if not self._takes("negative_prompt"):
+            raise ValueError(f"{name} takes no negative prompt; leave it out")
+        true_scale = self.call.get("true_cfg_scale", self._default("true_cfg_scale"))
+        if true_scale is not None and true_scale <= 1:
+            raise ValueError(
+                f"{name} ignores a negative prompt at a true_cfg_scale of {true_scale}; call it with one above 1, such "
+                "as 4.0, or leave the prompt out"
+            )
+
+    def draw(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> Drawn:
+        """See ``Drawer``.
+
+        Raises:
+            ValueError: an image comes out of one colour time after time; or the pipeline returns something else than
+                one image for each prompt or label.
+        """
+        return drawn_of_colours(lambda some: self._draw(config, some), jobs)
+
+    def _draw(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> Drawn:
+        generators: list[torch.Generator] = [torch.Generator().manual_seed(job.seed) for job in jobs]
+        generator = generators[0] if len(jobs) == 1 else generators  # some pipelines know single ones alone
+        with self._steered(config, jobs, generator) as steered:
+            with torch.no_grad():
+                output = self.pipeline(**self._arguments(config, jobs), generator=generator)
+            images = _pictures(output.images, len(jobs), type(self.pipeline).__name__)
+            measured = steered.measure(images).tolist() if self._guides else [None] * len(jobs)
+        return list(zip(jobs, images, measured, strict=True))
+
+    def _steered(self, config: PoolConfig, jobs: Sequence[ImageJob], generator: Any) -> AbstractContextManager[Steered]:
+        return steer(
+            self.pipeline,
+            self._guides,
+            self._guide_labels([job.label for job in jobs]),
+            None if config.target is None else [job.target_difficulty or 0.0 for job in jobs],
+            config=config.difficulty_guidance,
+            guidance_vae=None if config.target is None else self._decoder,
+            modes=None if config.modes is None else config.modes.centres[[job.mode for job in jobs]],
+            mode_guidance=config.mode_guidance,
+            generator=generator,
+        )
+
+    @cached_property
+    def _decoder(self) -> Any:
+        return decoder_of(self.pipeline.vae)
+
+    @property
+    def _guides(self) -> list[nn.Module]:
+        return [guide for guide in (self.guide, *self.extra_guides) if guide is not None]
+
+    def _arguments(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> dict[str, Any]:
+        given: dict[str, Any] = {"class_labels": [job.label for job in jobs]}
+        if config.prompts is not None:
+            given = {"prompt": [job.prompt for job in jobs]}
+            if config.prompts.negative is not None:
+                given["negative_prompt"] = [config.prompts.negative] * len(jobs)
+        for name in ("num_inference_steps", "guidance_scale"):
+            if getattr(config, name) is not None:
+                given[name] = getattr(config, name)
+        return given | dict(self.call)
+
+    def _guide_labels(self, labels: Sequence[int]) -> list[int]:
+        """Labels of the guide for labels of the pool, matched by name; empty without a guide."""
+        if self.guide is None:
+            return []
+        names = self.class_names
+        numbered = all(name == f"LABEL_{label}" for label, name in names.items())  # can be matched only as a whole
+        wanted = names if numbered else {label: names[label] for label in labels}
+        table = match_classes(wanted, class_names_of(self.guide), "the classifier")
+        return [table[label] for label in labels]
+
+    def _number(self, name: str, wanted: Any) -> Any:
+        if wanted is not None and not self._takes(name):
+            raise ValueError(f"{type(self.pipeline).__name__} takes no {name}; leave it out")
+        return self._default(name) if wanted is None else wanted
+
+    def _default(self, name: str) -> Any:
+        """What the pipeline takes for an argument that is not given; None if there is no such, or no such value."""
+        found = self._parameters.get(name)
+        return None if found is None or found.default is inspect.Parameter.empty else found.default
+
+    def _takes(self, name: str) -> bool:
+        return name in self._parameters
+
+    @cached_property
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.pipeline.__call__).parameters
+
+
+def drawn_of_colours(draw: Callable[[Sequence[ImageJob]], Drawn], jobs: Sequence[ImageJob]) -> Drawn:
+    """What ``draw`` makes of the jobs; images of one colour are drawn again, each with its next seeds.
+
+    Raises:
+        ValueError: one comes out of one colour ``ATTEMPTS`` times.
+    """
+    drawn = draw(jobs)
+    for times in range(1, ATTEMPTS):
+        plain = [place for place, (_, image, _) in enumerate(drawn) if is_of_one_colour(image)]
+        if not plain:
+            return drawn
+        logger.warning(
+            "%d images came out of one colour (%s) and are drawn again with their next seeds",
+            len(plain),
+            ", ".join(jobs[place].file_name for place in plain[:5]),
+        )
+        for place, one in zip(plain, draw([jobs[place].again(times) for place in plain]), strict=True):
+            drawn[place] = one
+    for job, image, _ in drawn:
+        if is_of_one_colour(image):
+            raise ValueError(
+                f"{job.file_name} came out of one colour {ATTEMPTS} times in a row; another precision (bfloat16 for "
+                "float16), another prompt, or a pipeline without its safety checker may help"
+            )
+    return drawn
+
+
+def is_of_one_colour(image: Image.Image) -> bool:
+    """Whether no channel of an image varies by more than rounding."""
+    extrema = image.getextrema()
+    bands = [extrema] if isinstance(extrema[0], int | float) else extrema
+    return all(high - low <= MOST_SPREAD for low, high in bands)
+
+
+def revision_of(pipeline: Any) -> str | None:
+    """The commit of the Hub repository that a pipeline's files were downloaded from; None for other folders."""
+    configs = [getattr(part, "config", None) for part in pipeline.components.values()]
+    places = chain.from_iterable(
+        (getattr(config, name, None) for name in ("_name_or_path", "name_or_path")) for config in configs
+    )
+    found = (REVISION.search(str(place)) for place in (pipeline.config.get("_name_or_path"), *places) if place)
+    return next((match[1] for match in found if match), None)
+
+
+def _pictures(images: Any, count: int, name: str) -> list[Image.Image]:
+    """What a pipeline returned, as pictures."""
+    if isinstance(images, Tensor):
+        images = images.detach().cpu().float().permute(0, 2, 3, 1).numpy()
+    if isinstance(images, np.ndarray):
+        images = VaeImageProcessor.numpy_to_pil(images)
+    if len(images) != count or not all(isinstance(image, Image.Image) for image in images):
+        raise ValueError(f"{name} returned something else than an image for each of {count} prompts or labels")
+    return list(images)

@@ -1,0 +1,424 @@
+"""Pools from prompts and from pipelines of one's own: what pools of our pipeline have, and no image of one colour."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from dag_diffusion.pipelines.latents import scaled, unscaled
+from diffusers import (
+    DDPMScheduler,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+)
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from hypothesis import given
+from hypothesis import strategies as st
+from pools_on_disk import content
+from text_pipelines import flux, kl, made, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from tiny import NAMES, tiny_classifier, tiny_transformer
+
+from dag_diffusion import (
+    GuidanceConfig,
+    ModeGuidance,
+    Modes,
+    PoolConfig,
+    Prompts,
+    SteerablePipeline,
+    TargetDistribution,
+    fill_pool,
+    score_pool,
+    steer,
+)
+from dag_diffusion.generation.plan import image_seed, plan, seed_after
+from dag_diffusion.generation.prompts import as_prompts
+from dag_diffusion.generation.steerable import ATTEMPTS, drawn_of_colours, is_of_one_colour, revision_of
+
+SMALL = {"height": 16, "width": 16}
+CLASSES = ["T-shirt", "boot"]
+PROMPTS = Prompts(["a photo of a {class}", "a sketch of a {class}"], negative="blurred")
+CONFIG = PoolConfig(images_per_class=2, num_inference_steps=2, prompts=PROMPTS)
+STEERED = replace(
+    CONFIG,
+    num_inference_steps=12,
+    target=TargetDistribution.constant(0.7),
+    difficulty_guidance=GuidanceConfig(max_norm=4.0),
+)
+KINDS = pytest.mark.parametrize(
+    "build", [stable_diffusion, stable_diffusion_xl, stable_diffusion_3], ids=lambda build: build.__name__
+)
+
+
+@pytest.fixture(scope="module")
+def guide():
+    return tiny_classifier()
+
+
+def drawer(build=stable_diffusion, guide=None, classes=CLASSES, **options):
+    return SteerablePipeline(made(build), guide, classes, SMALL, **options)
+
+
+def pixels(pool):
+    return np.stack([np.asarray(pool.open(i)).astype(int) for i in range(len(pool))])
+
+
+# -- prompts
+
+
+@given(
+    st.lists(st.text("ab ", min_size=1, max_size=5).map("a {class}".__add__), min_size=1, max_size=3), st.integers(1, 7)
+)
+def test_images_of_a_class_take_the_templates_in_turn(templates, count):
+    config = PoolConfig(images_per_class=count, prompts=Prompts(templates))
+    jobs = sorted(plan(config, {3: "Ankle boot, boot"}), key=lambda job: job.file_name)
+    assert [job.prompt for job in jobs] == [
+        templates[i % len(templates)].replace("{class}", "Ankle boot") for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "spoken"),
+    [("aquarium_fish", "aquarium fish"), ("n01440764", "tench"), ("tench, Tinca tinca", "tench"), ("7", "7")],
+)
+def test_class_is_called_in_a_prompt_as_people_say_it(name, spoken):
+    assert Prompts("one {class}").of_classes({0: name}) == {0: [f"one {spoken}"]}
+
+
+def test_classes_have_prompts_of_their_own_in_a_file(tmp_path):
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps({"Boot": ["a boot on a shelf", "a {class}"], "t-shirt": "a shirt"}))
+    prompts = as_prompts([str(path)], "dark")
+    assert prompts.of_classes({0: "T-shirt", 1: "Ankle boot, boot"}) == {
+        0: ["a shirt"],
+        1: ["a boot on a shelf", "a Ankle boot"],
+    }
+    assert prompts.class_names == ["Boot", "t-shirt"]
+    with pytest.raises(ValueError, match="no class called 'Bag'"):
+        prompts.of_classes({0: "Bag"})
+
+
+@pytest.mark.parametrize(
+    ("templates", "told"),
+    [
+        ([], "no prompts"),
+        ({}, "no prompts"),
+        ("a photo", "all classes alike"),
+        (["a {class}", ""], "is ''"),
+        ({"Bag": []}, "are none"),
+        ({"Bag": [3]}, "is 3"),
+        ({"Bag": None}, "is None"),
+    ],
+)
+def test_prompts_that_make_no_sense_are_refused(templates, told):
+    with pytest.raises(ValueError, match=told):
+        Prompts(templates)
+
+
+def test_file_of_prompts_that_is_absent_is_told():
+    with pytest.raises(FileNotFoundError, match="no file of prompts"):
+        as_prompts(["no such.json"])
+
+
+# -- pools
+
+
+@KINDS
+def test_pool_from_prompts_has_what_pools_have(build, guide, tmp_path):
+    pool = fill_pool(drawer(build, guide), tmp_path / "pool", CONFIG, source="tiny")
+    rows = sorted(pool.rows, key=lambda row: row["file_name"])
+    assert [(row["class_name"], row["prompt"]) for row in rows] == [
+        ("T-shirt", "a photo of a T-shirt"),
+        ("T-shirt", "a sketch of a T-shirt"),
+        ("boot", "a photo of a boot"),
+        ("boot", "a sketch of a boot"),
+    ]
+    assert [row["seed"] for row in rows] == [image_seed(0, label, index) for label in (0, 1) for index in (0, 1)]
+    assert score_pool(pool, guide).difficulties == pytest.approx(pool.difficulties, abs=1e-6)
+    record = pool.provenance
+    assert (record["pipeline"], record["redrawn"]) == ("tiny", 0)
+    assert record["settings"]["prompts"]["negative"] == "blurred"
+    assert record["settings"]["guidance_scale"] > 1
+    assert record["drawn_by"]["class"] == type(made(build)).__name__
+    assert (record["drawn_by"]["safety_checker"], record["drawn_by"]["watermark"]) == (False, False)
+
+
+@KINDS
+def test_steered_images_come_near_their_targets(build, guide, tmp_path):
+    painter = drawer(build, guide)
+    plain = fill_pool(painter, tmp_path / "plain", replace(STEERED, target=None))
+    steered = fill_pool(painter, tmp_path / "steered", STEERED)
+    far, near = (np.abs(pool.difficulties - 0.7).mean() for pool in (plain, steered))
+    assert near < 0.1
+    assert near < far
+
+
+def noisy(build, guide=None):
+    """A pipeline whose scheduler draws noise at every step; the flow pipeline hands it no generator."""
+    painter = drawer(build, guide)
+    scheduler = painter.pipeline.scheduler
+    painter.pipeline.scheduler = (
+        type(scheduler).from_config(scheduler.config, stochastic_sampling=True)
+        if isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
+        else DDPMScheduler.from_config(scheduler.config, clip_sample=False)
+    )
+    return painter
+
+
+@pytest.mark.parametrize("steered", [False, True], ids=["plain", "steered"])
+@pytest.mark.parametrize("build", [stable_diffusion, stable_diffusion_3], ids=lambda build: build.__name__)
+def test_image_depends_on_its_seed_and_neither_on_its_batch_nor_on_what_was_drawn_before(
+    build, steered, guide, tmp_path
+):
+    smoothed = GuidanceConfig(max_norm=4.0, samples=2, smoothing=0.2)
+    config = replace(CONFIG, num_inference_steps=4, difficulty_guidance=smoothed)
+    config = replace(config, target=STEERED.target) if steered else config
+    pools = []
+    for size in (1, 3):
+        torch.manual_seed(size)
+        painter = noisy(build, guide if steered else None)
+        torch.manual_seed(size)
+        pools.append(fill_pool(painter, tmp_path / str(size), config, batch_size=size))
+    assert np.abs(pixels(pools[0]) - pixels(pools[1])).max() <= 1
+
+
+def test_pool_without_a_guide_has_no_difficulties(tmp_path):
+    pool = fill_pool(drawer(), tmp_path / "pool", CONFIG)
+    assert {row["difficulty"] for row in pool.rows} == {None}
+    assert pool.provenance["guide"] is None
+
+
+def test_interrupted_pool_resumes_to_the_same_files(guide, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def kill(stage, done, total):
+        if done >= 1:
+            raise Killed
+
+    painter = drawer(guide=guide)
+    whole = fill_pool(painter, tmp_path / "whole", CONFIG, batch_size=1)
+    with pytest.raises(Killed):
+        fill_pool(painter, tmp_path / "killed", CONFIG, batch_size=1, progress=kill)
+    fill_pool(painter, tmp_path / "killed", CONFIG, batch_size=1, resume=True)
+    assert content(whole.path) == content(tmp_path / "killed")
+
+
+def test_pool_goes_on_with_the_same_prompts_and_the_same_call_alone(tmp_path):
+    painter = drawer()
+    fill_pool(painter, tmp_path / "pool", CONFIG)
+    with pytest.raises(ValueError, match=r"settings\.prompts\.negative was 'blurred' and is now 'dark'"):
+        fill_pool(painter, tmp_path / "pool", replace(CONFIG, prompts=replace(PROMPTS, negative="dark")), resume=True)
+    painter = replace(painter, call=SMALL | {"clip_skip": 1})
+    with pytest.raises(ValueError, match=r"drawn_by\.call\.clip_skip was None and is now 1"):
+        fill_pool(painter, tmp_path / "pool", CONFIG, resume=True)
+
+
+def test_classes_are_the_guides_where_nobody_names_others(guide):
+    assert drawer(guide=guide, classes=None).class_names == NAMES
+
+
+def test_classes_are_matched_with_the_guide_by_name(guide, tmp_path):
+    with pytest.raises(ValueError, match="no class called 'Bags'"):
+        fill_pool(drawer(guide=guide, classes=["Bags"]), tmp_path / "pool", CONFIG)
+    pool = fill_pool(drawer(guide=guide, classes=["Bag", "boot"]), tmp_path / "pool", CONFIG)
+    assert score_pool(pool, guide).difficulties == pytest.approx(pool.difficulties, abs=1e-6)
+
+
+def test_target_of_each_class_is_found_by_its_name(guide):
+    target = TargetDistribution.constant(0.2)
+    jobs = plan(replace(STEERED, target={"boot": target, "T-shirt": 0.9}), drawer(guide=guide).class_names)
+    assert {(job.class_name, job.target_difficulty) for job in jobs} == {("boot", 0.2), ("T-shirt", 0.9)}
+
+
+# -- images of one colour
+
+
+def blackened(pipeline, seen, black):
+    """Let the safety checker of a pipeline blacken the images of its calls in turn: ``black(call, image)``."""
+
+    def check(image, device, dtype):
+        seen.append(len(image))
+        keep = torch.tensor([not black(len(seen) - 1, i) for i in range(len(image))])
+        return torch.where(keep.view(-1, 1, 1, 1), image, -1.0), None
+
+    pipeline.run_safety_checker = check
+
+
+def test_black_images_are_drawn_again_with_their_next_seeds_and_counted(guide, tmp_path, caplog):
+    painter, calls = drawer(guide=guide), []
+    blackened(painter.pipeline, calls, lambda call, image: (call, image) in ((0, 1), (0, 3), (1, 0)))
+    pool = fill_pool(painter, tmp_path / "pool", CONFIG)
+    assert calls == [4, 2, 1]
+    assert sorted(row["redrawn"] for row in pool.rows) == [0, 0, 1, 2]
+    assert pool.provenance["redrawn"] == 2
+    first = {job.file_name: job.seed for job in plan(CONFIG, painter.class_names)}
+    for i, row in enumerate(pool.rows):
+        assert row["seed"] == seed_after(first[row["file_name"]], row["redrawn"])
+        assert not is_of_one_colour(pool.open(i))
+        assert f"{row['file_name']}" in caplog.text or not row["redrawn"]
+    assert score_pool(pool, guide).difficulties == pytest.approx(pool.difficulties, abs=1e-6)
+    before = content(pool.path)
+    fill_pool(painter, tmp_path / "pool", CONFIG, resume=True)
+    assert content(pool.path) == before
+
+
+def test_image_that_stays_black_ends_the_run_with_its_name(tmp_path):
+    painter, calls = drawer(), []
+    blackened(painter.pipeline, calls, lambda call, image: image == 0)
+    with pytest.raises(ValueError, match=r"0_T-shirt/00000\.png came out of one colour 10 times"):
+        fill_pool(painter, tmp_path / "pool", CONFIG)
+    assert len(calls) == ATTEMPTS
+    assert not (tmp_path / "pool").exists()
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=5))
+def test_every_image_is_drawn_until_it_has_colours(vain):
+    from PIL import Image
+
+    jobs = [job for job in plan(PoolConfig(images_per_class=len(vain), prompts=PROMPTS), {0: "Bag"})]
+    lucky = {seed_after(job.seed, times): times for job, times in zip(jobs, vain, strict=True)}
+    good = Image.linear_gradient("L").resize((4, 4))
+
+    def draw(some):
+        return [(job, good if job.seed in lucky else Image.new("L", (4, 4)), None) for job in some]
+
+    drawn = drawn_of_colours(draw, [replace(job, redrawn=0) for job in jobs])
+    assert [job.redrawn for job, _, _ in drawn] == vain
+    assert all(job.seed in lucky for job, _, _ in drawn)
+
+
+# -- modes
+
+
+def modes_of(shape):
+    centres = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    return Modes(centres, torch.tensor([0, 1]), torch.ones(2, dtype=torch.long), dict(enumerate(CLASSES)))
+
+
+@KINDS
+def test_latents_are_drawn_to_their_modes_whatever_the_schedule(build):
+    painter = drawer(build)
+    modes = modes_of((painter.pipeline.vae.config.latent_channels, 8, 8))
+    prompts = ["a shirt", "a boot"]
+
+    def distance(**options):
+        generator = torch.Generator().manual_seed(0)
+        with steer(painter.pipeline, [], [], **options):
+            found = painter.pipeline(
+                list(prompts), num_inference_steps=12, output_type="latent", generator=generator, **SMALL
+            ).images
+        return (found - modes.centres).flatten(1).norm(dim=1)
+
+    near, far = distance(modes=modes.centres, mode_guidance=ModeGuidance(scale=0.5)), distance()
+    assert bool((near < 0.8 * far).all())
+
+
+def test_images_of_a_pool_go_to_the_modes_of_their_classes(tmp_path):
+    config = replace(CONFIG, num_inference_steps=4, modes=modes_of((4, 8, 8)))
+    pool, plain = (fill_pool(drawer(), tmp_path / str(i), one) for i, one in enumerate([config, CONFIG]))
+    assert [row["mode"] for row in pool.rows] == [row["label"] for row in pool.rows]
+    assert not np.array_equal(pixels(pool), pixels(plain))
+
+
+def test_latents_that_are_found_for_modes_are_those_that_the_pipeline_decodes():
+    vae = made(stable_diffusion_xl).vae
+    latents = torch.randn(2, 4, 8, 8)
+    assert torch.allclose(scaled(unscaled(latents, vae.config), vae.config), latents, atol=1e-5)
+
+
+@pytest.mark.parametrize("build", [stable_diffusion, flux], ids=lambda build: build.__name__)
+def test_modes_of_other_latents_are_refused_and_nothing_is_left(build, tmp_path):
+    config = replace(CONFIG, prompts=Prompts("a {class}"), modes=modes_of((4, 4, 4)))
+    with pytest.raises(ValueError, match="modes have shape"):
+        fill_pool(drawer(build), tmp_path / "pool", config)
+    assert not (tmp_path / "pool").exists()
+
+
+# -- pipelines of one's own
+
+
+class FlowTransformerPipeline(DiffusionPipeline):
+    """A class-conditional transformer that predicts velocities, as those of SiT do."""
+
+    def __init__(self, transformer, vae, scheduler, id2label=None):
+        super().__init__()
+        self.register_modules(transformer=transformer, vae=vae, scheduler=scheduler)
+        self.register_to_config(id2label=id2label)
+
+    @torch.no_grad()
+    def __call__(self, class_labels, num_inference_steps=20, generator=None):
+        latents = randn_tensor((len(class_labels), 4, 8, 8), generator=generator)
+        self.scheduler.set_timesteps(num_inference_steps)
+        for t in self.scheduler.timesteps:
+            times = t.expand(len(latents))
+            velocity = self.transformer(latents, timestep=times, class_labels=torch.tensor(class_labels)).sample
+            latents = self.scheduler.step(velocity, t, latents).prev_sample
+        images = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        return BaseOutput(images=(images / 2 + 0.5).clamp(0, 1))
+
+
+@pytest.mark.parametrize("id2label", [NAMES, None], ids=["named", "guide"])
+def test_pipeline_of_ones_own_fills_a_pool_by_labels(id2label, guide, tmp_path):
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    pipeline = made(lambda: FlowTransformerPipeline(tiny_transformer(), kl(), scheduler, id2label))
+    painter = SteerablePipeline(pipeline, guide)
+    config = replace(STEERED, prompts=None, labels=[0, 1], guidance_scale=None)
+    pool = fill_pool(painter, tmp_path / "pool", config)
+    assert np.abs(pool.difficulties - 0.7).mean() < 0.1
+    assert {row["class_name"] for row in pool.rows} == {NAMES[0], NAMES[1]}
+    alone = fill_pool(painter, tmp_path / "alone", config, batch_size=1)
+    assert np.abs(pixels(pool) - pixels(alone)).max() <= 1
+    with pytest.raises(ValueError, match="takes no guidance_scale"):
+        fill_pool(painter, tmp_path / "none", replace(config, guidance_scale=2.0))
+
+
+# -- refusals
+
+
+@pytest.mark.parametrize(
+    ("build", "changes", "told"),
+    [
+        (stable_diffusion, {"prompts": None}, "draws from prompts"),
+        (stable_diffusion, {"guidance_interval": (0.0, 0.5)}, "DifficultyGuidedPipeline alone"),
+        (stable_diffusion, {"target": 0.5}, "needs a guide"),
+        (stable_diffusion, {"precision": "bfloat16"}, "dtype='bfloat16'"),
+        (stable_diffusion, {"labels": [5]}, "no label"),
+        (flux, {}, "true_cfg_scale"),
+    ],
+)
+def test_settings_that_a_pipeline_would_ignore_are_refused_before_anything_is_written(build, changes, told, tmp_path):
+    with pytest.raises(ValueError, match=told):
+        fill_pool(drawer(build), tmp_path / "pool", replace(CONFIG, **changes))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"call": {"prompt": "a bag"}}, "cannot be handed on"),
+        ({"call": {"hight": 16}}, "cannot be handed on"),
+        ({"classes": None}, "have no names"),
+    ],
+)
+def test_drawers_that_make_no_sense_are_refused(options, told):
+    with pytest.raises(ValueError, match=told):
+        SteerablePipeline(**{"pipeline": made(stable_diffusion), "classes": CLASSES} | options)
+
+
+def test_prompts_are_refused_by_a_pipeline_of_labels(pipeline, tmp_path):
+    with pytest.raises(ValueError, match="reads no prompts"):
+        fill_pool(pipeline, tmp_path / "pool", replace(CONFIG, guidance_scale=1.0))
+
+
+def test_plain_pipeline_is_told_how_to_be_given(tmp_path):
+    with pytest.raises(ValueError, match="SteerablePipeline"):
+        fill_pool(made(stable_diffusion), tmp_path / "pool", CONFIG)
+
+
+def test_revision_is_that_of_the_downloaded_files(tmp_path):
+    pipeline = made(stable_diffusion)
+    assert revision_of(pipeline) is None
+    pipeline.unet.register_to_config(_name_or_path=f"/cache/models--a--b/snapshots/{'0a' * 20}/unet")
+    assert revision_of(pipeline) == "0a" * 20
