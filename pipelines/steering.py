@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from dag_diffusion.pipelines.latents import decoder_of, unscaled
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
@@ -36,7 +37,6 @@ from dag_diffusion.guidance.guided_step import ModePull, Steering
 from dag_diffusion.guidance.mode_guidance import ModeGuidance, mode_delta
 from dag_diffusion.guidance.probes import classes_of, probe_margin, require_probe_for
 from dag_diffusion.guidance.rates import Rates, begins_step, count_steps, require_family, signal_share
-from dag_diffusion.pipelines.latents import decoder_of, unscaled
 
 logger = logging.getLogger(__name__)
 Labels = int | str | Sequence[int | str]

@@ -128,10 +128,9 @@ class SteerablePipeline:
         labels = sorted({job.label for job in jobs})
         if config.target is not None or config.modes is not None:
             require_steerable(self.pipeline)
-        target = None if config.target is None else 0.5
-        Steered(
-            self.pipeline.vae, self._guides, self._guide_labels(labels), target, config.difficulty_guidance
-        )  # refuses guides and decoders that would stop the first batch
+        vae, target = getattr(self.pipeline, "vae", None), None if config.target is None else 0.5
+        # refuses guides and decoders that would stop the first batch
+        Steered(vae, self._guides, self._guide_labels(labels), target, config.difficulty_guidance)
         if self.details["watermark"]:
             logger.warning(
                 "%s marks its images, always alike, which a classifier may learn; set pipeline.watermark = None",
