@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,7 +33,16 @@ from dag_diffusion.processes import StoppedError, fail_together, gather, stop_si
 from dag_diffusion.progress import Progress
 from dag_diffusion.turns import Turns
 
-from .scoring import OnError, Scorer, batch_size_for, read_ahead, require_options, scored_batches, scorers_of
+from .scoring import (
+    OnError,
+    ScoredBatch,
+    Scorer,
+    batch_size_for,
+    read_ahead,
+    require_options,
+    scored_batches,
+    scorers_of,
+)
 
 logger = logging.getLogger(__name__)
 FORMAT = 2  # raise it when the same image and classifier come to another score, so that earlier ones are not kept
@@ -106,38 +115,44 @@ def score_and_record(
         asked, turns = leaving.enter_context(stop_signal()), Turns("images", len(pool), progress)
         keys = _keys_of_all(pool, _key_of(pool, scorers, identities, measure), known, turns)
         todo = gather([index for index, key in enumerate(keys) if key not in known] if state.is_main_process else [])[0]
-        found, seen = dict[str, float](), 0
-        with turns.together():
-            for batch in scored_batches(
-                pool,
-                turns.take(todo, size, asked),
-                scorers,
-                measure=measure,
-                batch_size=size,
-                on_error=on_error,
-                expected=len(todo),
-            ):
-                scored = zip((keys[index] for index in batch.read), batch.values.tolist(), strict=True)
-                new = {key: value for key, value in scored if key is not None}
-                cache.append(new)
-                found |= new
-                seen += len(batch.seen)
-                turns.report(len(batch.seen))
-        others, left = gather(found)[1:], len(todo) - sum(gather(seen))
-        done = None
+        batches = scored_batches(
+            pool,
+            turns.take(todo, size, asked),
+            scorers,
+            measure=measure,
+            batch_size=size,
+            on_error=on_error,
+            expected=len(todo),
+        )
+        found, seen = _keep_scores(batches, keys, cache, turns)
+        parts, left, skipped = gather(found), len(todo) - sum(gather(seen)), list[str]()
         with fail_together():
             if state.is_main_process:
-                cache.take_over(others)
-                known = known | found | {key: value for other in others for key, value in other.items()}
-            if state.is_main_process and not left:
-                _write(pool, keys, known, by, path, earlier)
-                skipped = [row["file_name"] for row, key in zip(pool.rows, keys, strict=True) if key not in known]
-                done = Recorded(path, len(todo) - len(skipped), len(pool) - len(todo), skipped)
+                cache.take_over(parts[1:])
+                known = known | {key: value for part in parts for key, value in part.items()}
+                skipped = [] if left else _write(pool, keys, known, by, path, earlier)
     if left:
         raise StoppedError(
             f"stopped as asked, {left} images are still to be scored; the same command goes on with them"
         )
-    return cast(Recorded, gather(done)[0])
+    skipped = gather(skipped)[0]
+    return Recorded(path, len(todo) - len(skipped), len(pool) - len(todo), skipped)
+
+
+def _keep_scores(
+    batches: Iterable[ScoredBatch], keys: Sequence[str | None], cache: "_Cache", turns: Turns
+) -> tuple[dict[str, float], int]:
+    """Scores by key, each batch on disk before the next one, and how many images this process has seen."""
+    found, seen = dict[str, float](), 0
+    with turns.together():
+        for batch in batches:
+            scored = zip((keys[index] for index in batch.read), batch.values.tolist(), strict=True)
+            new = {key: value for key, value in scored if key is not None}
+            cache.append(new)
+            found |= new
+            seen += len(batch.seen)
+            turns.report(len(batch.seen))
+    return found, seen
 
 
 def _require_alike(circumstances: Sequence[Any]) -> None:
@@ -168,11 +183,13 @@ def _keys_of_all(
 
 def _write(
     pool: Pool, keys: Sequence[str | None], known: Mapping[str, float], by: str, path: Path, earlier: Sequence[Row]
-) -> None:
+) -> list[str]:
+    """Write the rows of the destination, and return the names of files without a score."""
     rows = _merged(pool, keys, known, by, path, earlier)
     write_atomically(path, map(json_line, rows))
     if path == pool.path / METADATA:  # `datasets` would go on showing the rows before
         renew_card(pool.path, rows, pool.provenance)
+    return [row["file_name"] for row, key in zip(pool.rows, keys, strict=True) if key not in known]
 
 
 def _merged(
