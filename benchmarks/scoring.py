@@ -168,15 +168,17 @@ def embedded_guide(folder: Path, images: int, rounds: int, earlier: list[dict]) 
 
 
 def compared(pool: Pool, classifier: nn.Module, rounds: int) -> dict:
-    """Times of both ways in turn, and of a first and a second recorded run."""
+    """Times of both ways and of a first and a second recorded run, in turn."""
     seconds: dict[str, list[float]] = {"plain loop": [], "score_pool": [], "first record": [], "second record": []}
     one_by_one(Pool(pool.path, pool.rows[:5]), classifier)  # the first passes choose their kernels
     score_pool(Pool(pool.path, pool.rows[:50]), classifier)
-    for _ in range(rounds):
+    for turn in range(rounds):
         plain = timed(seconds["plain loop"], lambda: one_by_one(pool, classifier))
         ours = timed(seconds["score_pool"], lambda: score_pool(pool, classifier).difficulties)
-    for run in ("first record", "second record"):
-        timed(seconds[run], lambda: score_and_record(read_pool(pool.path), {"classifier": classifier}))
+        scores = pool.path.with_name(f"scores-{turn}.jsonl")
+        for run in ("first record", "second record"):
+            recorded = partial(score_and_record, read_pool(pool.path), {"classifier": classifier}, scores)
+            timed(seconds[run], recorded)
     speed = {f"{run}, images/s": len(pool) / median(times) for run, times in seconds.items()}
     gain = median(seconds["plain loop"]) / median(seconds["score_pool"])
     difference = float(np.abs(plain - ours).max())
