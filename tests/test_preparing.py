@@ -172,3 +172,16 @@ def test_images_of_a_dataset_are_compared_too(messy):
     in_memory = prepare(type(pool)(pool.path, rows, encoded=encoded), skip_unreadable=True)
     assert in_memory.record["kept"] == prepare(messy, skip_unreadable=True).record["kept"]
     assert in_memory.record["links"] == {"all": 0, "into_other_classes": 0}
+
+
+def test_what_is_tested_on_is_not_trained_on_whatever_it_is_called(messy, tmp_path, caplog):
+    (test := tmp_path / "test" / "bird").mkdir(parents=True)
+    Image.open(messy / "bird" / "more" / "deep" / "3.png").save(test / "renamed.webp", lossless=True, exact=True)
+    drawing(7, (12, 8)).save(test / "another.png")
+    (test / "cut.png").write_bytes(b"")
+    options = {"skip_unreadable": True, "apart_from": read_pool(tmp_path / "test"), "cache": tmp_path}
+    for _ in range(2):
+        prepared = prepare(messy, **options)
+        assert prepared.record["left_out"]["also_tested_on"] == ["bird/more/deep/3.png"]
+        assert "bird/more/deep/3.png" not in names(prepared.pool)
+    assert "1 of 20 images are tested on" in caplog.text

@@ -11,7 +11,7 @@ from typing import Literal, cast, get_args
 
 from dag_diffusion.data.pools import Pool
 
-from .inspection import Look, groups_of_equal, looks_of, real_files
+from .inspection import Look, groups_of_equal, looks_of, pixel_digest, real_files
 
 TwinRule = Literal["leave_out", "refuse", "keep"]
 SHOWN = 3
@@ -70,6 +70,27 @@ def _links(pool: Pool) -> tuple[list[int], list[int]]:
     own = {f"{root}/{row['file_name']}": index for index, row in enumerate(pool.rows)}
     links = [i for i, row in enumerate(pool.rows) if files[i] != f"{root}/{row['file_name']}" and files[i] in own]
     return links, [i for i in links if pool.rows[own[files[i]]]["label"] != pool.rows[i]["label"]]
+
+
+def rows_shared(pool: Pool, looks: Sequence[Look], other: Pool, others: Sequence[Look]) -> list[int]:
+    """Rows of ``pool`` whose picture, pixel for pixel on the same background, is in ``other`` too.
+
+    Args:
+        looks, others: of the images of both, from ``looks_of``.
+    """
+    theirs: dict[tuple[int, int, str], list[int]] = {}
+    for row, look in enumerate(others):
+        if not look.problem:
+            theirs.setdefault((look.width, look.height, look.sketch), []).append(row)
+    alike = {(look.width, look.height, look.sketch): list[int]() for look in looks if not look.problem}
+    for row, look in enumerate(looks):
+        if not look.problem:
+            alike[look.width, look.height, look.sketch].append(row)
+    shared: list[int] = []
+    for key in alike.keys() & theirs.keys():
+        known = {pixel_digest(other, row) for row in theirs[key]}
+        shared += [row for row in alike[key] if pixel_digest(pool, row) in known]
+    return sorted(shared)
 
 
 def require_no_twins_across(pool: Pool, twins: Twins) -> None:

@@ -53,6 +53,13 @@ class LeftOut:
         self.out["vanished"] = [self._name(row) for row in rows]
         self._drop(rows)
 
+    def shared(self, rows: Iterable[int]) -> None:
+        """Leave out pictures that are tested on."""
+        there = set(self.kept)
+        rows = [row for row in rows if row in there]
+        self.out["also_tested_on"] = [self._name(row) for row in rows]
+        self._drop(rows)
+
     def twins(self, found: Twins, rule: TwinRule) -> None:
         """Leave out pictures of several classes, and copies within one, as the rule has it."""
         there = set(self.kept)
@@ -121,6 +128,8 @@ def sentences(record: dict[str, Any]) -> list[str]:
             f"{len(names)} of {images} images are nothing but {background} on {background} and are left out: "
             f"{listed(names)}; another background may show them"
         )
+    if names := out["also_tested_on"]:
+        said.append(f"{len(names)} of {images} images are tested on and are left out of training: {listed(names)}")
     if groups := out["twins_across_classes"]:
         count = sum(map(len, groups))
         said.append(

@@ -17,7 +17,7 @@ from dag_diffusion.data.files import write_json
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.processes import is_main_process
 
-from .duplicates import TwinRule, as_twin_rule, find_twins
+from .duplicates import TwinRule, as_twin_rule, find_twins, rows_shared
 from .inspection import Look, looks_of
 from .leaving_out import LeftOut, listed, sentences
 from .splitting import Split, split_pool
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 LONG = 2.0  # aspect from which on a crop in the middle loses half of an image
 MOST_LONG = 0.1  # of all images, of which more should not lose so much
-CACHE, RECORD = ".looks.json", "images.json"  # in the output folder of a command
+CACHE, TESTS, RECORD = ".looks.json", ".looks-of-tests.json", "images.json"  # in the output folder of a command
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def prepare(
     least: int = 1,
     twins: TwinRule = "leave_out",
     skip_unreadable: bool = False,
+    apart_from: Pool | None = None,
     seed: int = 0,
     cache: str | Path | None = None,
     progress: "Progress | None" = None,
@@ -84,6 +85,7 @@ def prepare(
         twins: ``leave_out`` all images of equal pixels in several classes and all but one of those within a class,
             ``refuse`` those across classes, or ``keep`` all.
         skip_unreadable: leave out images that cannot be read, instead of naming them in an error.
+        apart_from: images that are tested on; those of equal pixels are left out here.
         cache: folder in which looks are kept, such as the output of a command, so that nothing is decoded twice.
         progress: called with stage, done and total.
 
@@ -103,6 +105,7 @@ def prepare(
     left = LeftOut(pool, looks)
     left.unreadable(skip=skip_unreadable)
     left.vanished()
+    left.shared(_tested_on(pool, looks, apart_from, cache, progress))
     found = find_twins(pool, looks)
     left.twins(found, twins)
     left.small_classes(least, chosen=classes is not None)
@@ -116,6 +119,15 @@ def prepare(
     places = {row: place for place, row in enumerate(left.kept)}
     groups = [[places[row] for row in group if row in places] for group in found.groups]
     return Prepared(pool.select(left.kept), record, [group for group in groups if len(group) > 1])
+
+
+def _tested_on(
+    pool: Pool, looks: Sequence[Look], test: Pool | None, cache: str | Path | None, progress: "Progress | None"
+) -> list[int]:
+    if test is None:
+        return []
+    test = replace(test, canvas=pool.canvas)
+    return rows_shared(pool, looks, test, looks_of(test, None if cache is None else Path(cache) / TESTS, progress))
 
 
 def _of_classes(pool: Pool, classes: str | Sequence[str] | None) -> Pool:
