@@ -42,6 +42,7 @@ from dag_diffusion import (
     subsample,
 )
 from dag_diffusion.compared_sets import STEERED_RULE
+from dag_diffusion.data.images import decoded, opaque
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import difficulty
 from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labelled_images, normalise, subset
@@ -83,9 +84,8 @@ MODES = 10  # of each class, so that sets drawn to them are of that IPC
 
 def drawing(path: Path) -> np.ndarray:
     """Over white, ``(32, 32, 3)`` uint8, with a border of two so that no shift wraps anything round."""
-    image = Image.open(path).convert("RGBA")
-    opaque = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return np.asarray(ImageOps.expand(opaque.resize((28, 28), Image.Resampling.LANCZOS), 2, "white"))
+    small = opaque(decoded(path)).convert("RGB").resize((28, 28), Image.Resampling.LANCZOS)
+    return np.asarray(ImageOps.expand(small, 2, "white"))
 
 
 def read_emoji(data: Path) -> dict[int, list[list[np.ndarray]]]:
