@@ -10,7 +10,10 @@ import logging
 import os
 import re
 import tempfile
+from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -21,7 +24,7 @@ from torch import nn
 
 from . import embedded
 from .classifiers.image_classifiers import load_classifier
-from .classifiers.weights import IncompleteWeightsError, load_whole, refuse_pickles
+from .classifiers.weights import IncompleteWeightsError, load_whole, only_variant, refuse_pickles, require_same_tensors
 from .data.class_names import labels_typed
 from .data.files import require_writable
 from .guidance.probes import description_of
@@ -75,6 +78,63 @@ def load_pipeline(
         raise ValueError(f"{name} cannot be loaded as a DiT pipeline ({error}); give its folder or Hub id") from error
     pipeline.set_progress_bar_config(disable=True)
     return in_precision(pipeline, precision).to(device)
+
+
+def load_text_pipeline(
+    name: str | Path, *, device: str | None = None, dtype: torch.dtype | str | None = None, trust_bin: bool = False
+) -> Any:
+    """A text-to-image pipeline of diffusers', without safety checker, watermark and progress bars.
+
+    A black square or a pattern that is always alike would be a shortcut for whoever is trained on the images.
+
+    Args:
+        name: folder or Hub id; one whose pipeline is code of its own is refused.
+        device, dtype, trust_bin: as of ``load_pipeline``.
+
+    Raises:
+        ValueError: it cannot be loaded, or there is no such device or precision.
+    """
+    import diffusers
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING as KNOWN
+
+    hide_loading_bars()
+    device, precision = resolve_device(device), as_dtype(dtype)
+    options: dict[str, Any] = {"use_safetensors": None if trust_bin else True}
+    options |= {} if precision is None else {"dtype": precision}
+    try:
+        config = diffusers.DiffusionPipeline.load_config(name)
+        options |= _without_patterns(config)
+        for part in ("unet", "transformer"):
+            if variant := only_variant(Path(str(name), part)):
+                options["variant"] = variant
+        known = any(config["_class_name"] == kind.__name__ for kind in KNOWN.values())
+        load: Any = diffusers.AutoPipelineForText2Image if known else diffusers.DiffusionPipeline
+        pipeline = load.from_pretrained(name, **options)
+        for part in ("unet", "transformer", "vae"):
+            if (model := getattr(pipeline, part, None)) is not None:
+                read = partial(type(model).from_pretrained, use_safetensors=options["use_safetensors"])
+                require_same_tensors(model, model.config._name_or_path, read)
+    except IncompleteWeightsError:
+        raise
+    except UnpicklingError as error:
+        raise ValueError(f"{name} has a .bin file that holds more than weights, so that it is not read") from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"{name} cannot be loaded as a text-to-image pipeline ({error}); give its folder or Hub id"
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def _without_patterns(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pipeline is loaded with so that it has neither safety checker nor watermark."""
+    import diffusers
+
+    options: dict[str, Any] = {"safety_checker": None} if "safety_checker" in config else {}
+    options |= {"requires_safety_checker": False} if "requires_safety_checker" in config else {}
+    kind = getattr(diffusers, str(config["_class_name"]), None)
+    marks = kind is not None and "add_watermarker" in signature(kind.__init__).parameters
+    return options | ({"add_watermarker": False} if marks else {})
 
 
 def load_embedded_pipeline() -> DifficultyGuidedPipeline:
@@ -148,7 +208,7 @@ def labels_of(pipeline: DifficultyGuidedPipeline, classes: str | None) -> list[i
 
 
 def speed_up(
-    pipeline: DifficultyGuidedPipeline,
+    pipeline: Any,
     *,
     compiled: bool = False,
     channels_last: bool = False,
@@ -170,18 +230,18 @@ def speed_up(
     if xformers:
         use_xformers(pipeline)
     if channels_last:
-        for part in (pipeline.vae, pipeline.classifier, pipeline.guidance_vae):
-            if part is not None:
+        for name in ("vae", "classifier", "guidance_vae"):
+            if (part := getattr(pipeline, name, None)) is not None:
                 part.to(memory_format=torch.channels_last)
     if vae_slicing:
         pipeline.vae.enable_slicing()
     if compiled:
         # in place, so that the pipeline still saves, and is recorded, as the model that it is
-        pipeline.transformer.compile()
+        (getattr(pipeline, "transformer", None) or pipeline.unet).compile()
         pipeline.vae.decoder.compile()
 
 
-def use_xformers(pipeline: DifficultyGuidedPipeline) -> None:
+def use_xformers(pipeline: Any) -> None:
     """Attention by xformers.  torch's own has been as frugal since 2.0, so this rarely gains anything.
 
     Raises:
@@ -203,8 +263,9 @@ def use_xformers(pipeline: DifficultyGuidedPipeline) -> None:
         logger.warning("xformers changes nothing: this transformer has no attention that it could replace")
 
 
-def _attention_of(pipeline: DifficultyGuidedPipeline) -> list[str]:
-    return [type(m.processor).__name__ for m in pipeline.transformer.modules() if hasattr(m, "processor")]
+def _attention_of(pipeline: Any) -> list[str]:
+    denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
+    return [type(m.processor).__name__ for m in denoiser.modules() if hasattr(m, "processor")]
 
 
 def require_no_other_files(folder: Path, *, overwrite: bool) -> None:

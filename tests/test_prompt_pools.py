@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pools_on_disk import content
 from text_pipelines import flux, kl, made, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
 from tiny import NAMES, tiny_classifier, tiny_transformer
+from typer.testing import CliRunner
 
 from dag_diffusion import (
     GuidanceConfig,
@@ -29,12 +30,15 @@ from dag_diffusion import (
     SteerablePipeline,
     TargetDistribution,
     fill_pool,
+    read_pool,
     score_pool,
     steer,
 )
+from dag_diffusion.cli import commands as cli
 from dag_diffusion.generation.plan import image_seed, plan, seed_after
 from dag_diffusion.generation.prompts import as_prompts
 from dag_diffusion.generation.steerable import ATTEMPTS, drawn_of_colours, is_of_one_colour, revision_of
+from dag_diffusion.reporting.reproduction import commands_of
 
 SMALL = {"height": 16, "width": 16}
 CLASSES = ["T-shirt", "boot"]
@@ -422,3 +426,67 @@ def test_revision_is_that_of_the_downloaded_files(tmp_path):
     assert revision_of(pipeline) is None
     pipeline.unet.register_to_config(_name_or_path=f"/cache/models--a--b/snapshots/{'0a' * 20}/unet")
     assert revision_of(pipeline) == "0a" * 20
+
+
+# -- the command
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, guide):
+    folder = tmp_path_factory.mktemp("saved")
+    made(stable_diffusion).save_pretrained(folder / "pipeline")
+    guide.save_pretrained(folder / "guide")
+    return folder
+
+
+def generate(pipeline, output, *options):
+    small = (
+        "--images-per-class",
+        1,
+        "--num-inference-steps",
+        2,
+        "--call",
+        "height=16",
+        "--call",
+        "width=16",
+        "--quiet",
+    )
+    words = ["generate", output, "--pipeline", pipeline, *small, *options]
+    return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+
+def test_command_fills_a_pool_from_prompts_and_its_record_gives_the_command(saved, tmp_path):
+    told = ("--prompt", "a {class}", "--negative-prompt", "dark", "--classes", "Bag; boot")
+    result = generate(saved / "pipeline", tmp_path / "pool", *told, "--classifier", saved / "guide", "--target", 0.5)
+    assert result.exit_code == 0, result.output
+    pool = read_pool(tmp_path / "pool")
+    assert [row["prompt"] for row in pool.rows] == ["a Bag", "a boot"]
+    assert pool.provenance["drawn_by"]["safety_checker"] is False
+    (command,) = commands_of(pool.provenance)
+    for part in ("--prompt 'a {class}'", "--negative-prompt dark", "--classes 'Bag;boot'", "--call height=16"):
+        assert part in command
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--negative-prompt", "dark"), "give --prompt"),
+        (("--prompt", "a bag"), "all classes alike"),
+        (("--prompt", "no.json"), "no file of prompts"),
+        (("--prompt", "a {class}", "--probe", "probe"), "--probe"),
+        (("--prompt", "a {class}"), "have no names"),
+        (("--prompt", "a {class}", "--classes", "Bag", "--call", "height"), "NAME=VALUE"),
+    ],
+)
+def test_command_tells_in_one_line_what_is_wrong_with_prompts(options, told, saved, tmp_path):
+    result = generate(saved / "pipeline", tmp_path / "pool", *options)
+    assert result.exit_code == 2
+    assert told in result.output
+    assert len(result.output.splitlines()) == 1
+    assert not (tmp_path / "pool").exists()
+
+
+def test_guide_that_is_given_as_a_pipeline_is_refused(saved, tmp_path):
+    result = generate(saved / "guide", tmp_path / "pool", "--prompt", "a {class}", "--classes", "Bag")
+    assert result.exit_code == 2
+    assert "cannot be loaded as a text-to-image pipeline" in result.output

@@ -1,10 +1,11 @@
 """``dag-diffusion generate`` and ``status``: pools."""
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from dag_diffusion.data.pools import Pool
     from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 
-STEERING, MODES = "Difficulty guidance", "Mode guidance"  # groups in the help
+STEERING, MODES, PROMPTS = "Difficulty guidance", "Mode guidance", "Prompts"  # groups in the help
 GUIDANCE = "guidance.difficulty_guidance:GuidanceConfig"
 
 
@@ -59,6 +60,24 @@ def generate(
         ),
     ] = None,
     trust_bin: TrustBin = False,
+    prompt: Annotated[
+        list[str] | None,
+        Option(
+            help="a text with {class}, or a JSON file {class: prompts}, for a text-to-image pipeline; may be given "
+            "several times, then the images of a class take them in turn",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
+    negative_prompt: Annotated[
+        str | None, Option(help="what the images should not show", rich_help_panel=PROMPTS)
+    ] = None,
+    call: Annotated[
+        list[str] | None,
+        Option(
+            help="NAME=VALUE of the text-to-image pipeline's own call, such as height=512; may be given several times",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = None,
     steering: Annotated[Values, Fields(GUIDANCE, {"scale": "difficulty_guidance_scale"}, STEERING)],
     guidance: Annotated[
         list[str] | None,
@@ -133,7 +152,8 @@ def generate(
 ) -> None:
     """Generate a pool of images.
 
-    With --target they are steered to difficulties, with --modes drawn to modes of real images.
+    With --target they are steered to difficulties, with --modes drawn to modes of real images, with --prompt drawn by a
+    text-to-image pipeline.
 
     Examples:  dag-diffusion generate pool --images-per-class 50 --target reference --num-processes 2
 
@@ -143,6 +163,7 @@ def generate(
     from dag_diffusion.data.pools import require_writable_target
     from dag_diffusion.processes import fail_together, is_main_process
 
+    _check_prompts(prompt, negative_prompt, call, pipeline, probe)
     if not resume and is_main_process():
         require_writable_target(output, overwrite=overwrite)  # before the model is loaded, which may take minutes
     quiet = launch_several(num_processes, quiet)
@@ -153,9 +174,11 @@ def generate(
         from dag_diffusion.generation.filling import fill_pool
         from dag_diffusion.generation.modes import load_modes
         from dag_diffusion.generation.plan import PoolConfig, networks_precision
+        from dag_diffusion.generation.prompts import as_prompts
+        from dag_diffusion.generation.steerable import SteerablePipeline
         from dag_diffusion.generation.tracking import require_trackers, tracked
         from dag_diffusion.guidance.mode_guidance import ModeGuidance
-        from dag_diffusion.loading import labels_of, load_guide, load_pipeline, speed_up
+        from dag_diffusion.loading import labels_of, load_guide, load_pipeline, load_text_pipeline, speed_up
 
     curves = Path(f"{output.resolve()}-curves")
     with fail_together():
@@ -166,18 +189,31 @@ def generate(
             mode_guidance=ModeGuidance(**mode_guidance, **mode_window_named(mode_window)),
             guidance_interval=parse_interval(guidance_interval),
             precision=networks_precision(precision),
-        )
-        loaded = load_pipeline(
-            pipeline, classifier=classifier, probe=probe, device=device, dtype=precision, trust_bin=trust_bin
-        )
-        settings = replace(
-            settings,
-            labels=labels_of(loaded, classes),
-            target=target,
-            modes=None if modes is None else load_modes(modes, loaded.class_names),
+            prompts=as_prompts(prompt, negative_prompt) if prompt else None,
         )
         extra = [load_guide(name, device=device, dtype=precision) for name in extra_guide or []]
-        speed_up(loaded, compiled=compiled, channels_last=channels_last, vae_slicing=vae_slicing, xformers=xformers)
+        faster = {
+            "compiled": compiled,
+            "channels_last": channels_last,
+            "vae_slicing": vae_slicing,
+            "xformers": xformers,
+        }
+        loaded: Any
+        if settings.prompts is not None and pipeline is not None:
+            drawn_by = load_text_pipeline(pipeline, device=device, dtype=precision, trust_bin=trust_bin)
+            speed_up(drawn_by, **faster)
+            guide = None if classifier is None else load_guide(classifier, device=device)
+            names = classes_listed(classes) or settings.prompts.class_names
+            loaded, extra = SteerablePipeline(drawn_by, guide, names, parse_call(call or []), tuple(extra)), []
+        else:
+            loaded = load_pipeline(
+                pipeline, classifier=classifier, probe=probe, device=device, dtype=precision, trust_bin=trust_bin
+            )
+            speed_up(loaded, **faster)
+            settings = replace(settings, labels=labels_of(loaded, classes))
+        settings = replace(
+            settings, target=target, modes=None if modes is None else load_modes(modes, loaded.class_names)
+        )
     with (
         stages(quiet) as progress,
         tracked(log_with or [], curves, {"pool": str(output), "command": shlex.join(sys.argv)}) as track,
@@ -199,7 +235,7 @@ def generate(
             progress=advance,
         )
     if is_main_process():
-        print(f"{len(pool)} images in {output}{_control(pool)}")
+        print(f"{len(pool)} images in {output}{_control(pool)}{_redrawn(pool)}")
 
 
 def status(
@@ -222,6 +258,53 @@ def status(
             f"{len(found.damaged)} images of {pool} are damaged ({found.damaged[0]}, ...); give its `generate` "
             "command again with --resume to draw them again"
         )
+
+
+def classes_listed(text: str | None) -> list[str] | None:
+    """Names of "name; name", or with commas where there is no semicolon; None for None.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if text is None:
+        return None
+    names = [part.strip() for part in text.split(";" if ";" in text else ",") if part.strip()]
+    if not names:
+        raise ValueError(f"--classes {text!r} names none; give names with ';' between, or leave it out")
+    return names
+
+
+def parse_call(settings: Sequence[str]) -> Values:
+    """Arguments of a pipeline's call from texts such as ``height=512``: JSON values, or else texts.
+
+    Raises:
+        ValueError: a text is no NAME=VALUE.
+    """
+    given = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"--call {setting!r} is no argument of a call; write NAME=VALUE, such as height=512")
+        try:
+            given[name] = json.loads(text)
+        except ValueError:
+            given[name] = text
+    return given
+
+
+def _check_prompts(
+    prompt: Sequence[str] | None,
+    negative_prompt: str | None,
+    call: Sequence[str] | None,
+    pipeline: str | None,
+    probe: str | None,
+) -> None:
+    if not prompt and (negative_prompt is not None or call):
+        raise ValueError("--negative-prompt and --call are for text-to-image pipelines; give --prompt with them")
+    if prompt and pipeline is None:
+        raise ValueError("--prompt is for a text-to-image pipeline; give the folder or Hub id of one by --pipeline")
+    if prompt and probe not in (None, "none"):
+        raise ValueError("--probe is of our own pipeline alone; leave it out with --prompt")
 
 
 def parse_guidance(settings: Sequence[str], **values: float) -> "GuidanceConfig":
@@ -274,6 +357,12 @@ def mode_window_named(name: str | None) -> Values:
     if name not in WINDOWS:
         raise ValueError(f"there is no --mode-window {name!r}; choose one of {', '.join(WINDOWS)}, or leave it out")
     return dict(zip(("start", "stop"), WINDOWS[name], strict=True))
+
+
+def _redrawn(pool: "Pool") -> str:
+    """How many images came out of one colour at first."""
+    found = sum(bool(row.get("redrawn")) for row in pool.rows)
+    return f"; {found} came out of one colour and were drawn again" if found else ""
 
 
 def _control(pool: "Pool") -> str:

@@ -19,6 +19,8 @@ class GenerationRecord(TypedDict, total=False):
     classes: dict[str, str]
     versions: dict[str, str]
     extra_guides: list[list[str]]
+    drawn_by: dict[str, Any]
+    redrawn: int
 
 
 class SelectionRecord(TypedDict, total=False):

@@ -6,6 +6,7 @@ Options that are at their default are left out.  What a record cannot name, such
 and a comment before the command says what it was.
 """
 
+import json
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,7 +45,9 @@ def _generate(record: GenerationRecord) -> Iterator[Any]:
         yield from ("--classifier", guide)
     if settings.get("target") is not None:
         yield from ("--target", settings["target"].get("text") or "TARGET")
-    if settings.get("labels") is not None:
+    if settings.get("prompts") is not None:
+        yield from _prompts(record)
+    elif settings.get("labels") is not None:
         yield from ("--classes", ";".join(map(str, settings["labels"])))
     yield from ("--num-inference-steps", settings.get("num_inference_steps"))
     yield from ("--guidance-scale", settings.get("guidance_scale"))
@@ -58,6 +61,20 @@ def _generate(record: GenerationRecord) -> Iterator[Any]:
     dtype, networks = record.get("dtype", "float32"), settings.get("precision", "float32")
     if dtype != "float32" or networks == "float32":  # bfloat16 on float32 weights is what the processor decides
         yield from ("--precision", dtype)
+
+
+def _prompts(record: GenerationRecord) -> Iterator[Any]:
+    given, drawn_by = record["settings"]["prompts"], record.get("drawn_by") or {}
+    templates = given.get("templates")
+    for text in templates if isinstance(templates, list) else ["PROMPTS.json"]:
+        yield from ("--prompt", text)
+    if given.get("negative") is not None:
+        yield from ("--negative-prompt", given["negative"])
+    for name, value in (drawn_by.get("call") or {}).items():
+        yield from ("--call", f"{name}={json.dumps(value)}")
+    labels = record["settings"].get("labels")
+    names = {int(label): name for label, name in record.get("classes", {}).items()}
+    yield from ("--classes", ";".join(name for label, name in names.items() if labels is None or label in labels))
 
 
 def _guidance(given: Record, *, steered: bool) -> Iterator[Any]:
@@ -144,6 +161,10 @@ def _comments(words: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
     comments = []
     if "TARGET" in words:
         comments.append(_comment(f"TARGET: {settings['target'].get('name')}"))
+    if "PROMPTS.json" in words:
+        comments.append(
+            _comment(f"PROMPTS.json: {json.dumps(settings['prompts'].get('templates'), ensure_ascii=False)}")
+        )
     if "MODES.safetensors" in words:
         modes = settings["modes"]
         digest = str(modes.get("sha256"))[:12]
