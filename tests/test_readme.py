@@ -24,6 +24,7 @@ SMALLER = {
     "stabilityai/stable-diffusion-xl-base-1.0": "tiny-xl",
     "timm/resnet50.tv_in1k": "tiny-classifier",
     '"tench", "church"': '"Bag", "boot"',
+    'class_labels="church"': 'class_labels="boot"',
     "torch.bfloat16": "torch.float32",
     '"cuda"': '"cpu"',
 }
