@@ -572,6 +572,43 @@ def _hours(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 9.5 else f"{minutes:.1f} min"
 
 
+# -- models of one's own images
+
+
+def classifiers() -> str:
+    rows = []
+    for name, found in load("classifiers")["results"].items():
+        data, _, role = name.partition("-")
+        judged, fitted, folds = found["test"] or found["held_out"], found["calibration"], found["folds"]
+        before, after = fitted["expected_calibration_error"]
+        if folds is not None:  # what they say of all images
+            judged, fitted = folds, folds["calibration"]
+            before, after = fitted["expected_calibration_error"]
+        rows.append(
+            [
+                {"fashion": "Fashion-MNIST", "clipart": "clip art"}[data],
+                "two guides, each of the other half" if role == "folds" else role,
+                f"{sum(found['training']['images of each class'].values()):,}",
+                f"{100 * judged['accuracy']:.1f} of {judged['images']:,}",
+                f"{before:.3f}",
+                f"{after:.3f}",
+                f"{fitted['temperature']:.2f}" + ("" if fitted["kept"] else ", left out"),
+                "" if folds is not None else f"{found['seconds']:.0f}",
+            ]
+        )
+    heads = [
+        "images",
+        "classifier",
+        "trained on",
+        "accuracy, %",
+        "calibration error",
+        "after",
+        "temperature",
+        "seconds",
+    ]
+    return table(heads, rows, "classifiers")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "training by size": by_size,
     "training, other sizes": sizes,
@@ -607,6 +644,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "generation-overhead": overhead,
     "scaling, hours": imagenet,
     "scaling, storage": storage,
+    "classifiers": classifiers,
 }
 
 

@@ -31,5 +31,7 @@ from .sampling.selection import SelectionRule as SelectionRule
 from .sampling.selection import select as select
 from .sampling.subsampling import subsample as subsample
 from .sampling.targets import TargetDistribution as TargetDistribution
+from .training.classifiers.classifier import train_classifier as train_classifier
+from .training.classifiers.plan import ClassifierConfig as ClassifierConfig
 
 __version__: str

@@ -1,21 +1,26 @@
 """A classifier from a folder of images: calibrated, recorded, cross-fitted, resumed to the step, refused by name."""
 
+import errno
 import json
+import signal
 from dataclasses import replace
+from socket import socket
 
 import numpy as np
 import pytest
 import torch
+from disks import unprivileged_mounts
 from PIL import Image
 from tiny import write_images
+from tiny_classifiers import CONFIG, train_on_full_disk, train_until_killed, train_with_others
+from warm import context
 
 from dag_diffusion import load_classifier, read_pool, score_pool
 from dag_diffusion.classifiers import class_names_of
 from dag_diffusion.sampling.references import reference_named
-from dag_diffusion.training.classifiers import ClassifierConfig, train_classifier
+from dag_diffusion.training.classifiers import train_classifier
 from dag_diffusion.training.classifiers.plan import batch_size_for, image_weights, unequal_text
 
-CONFIG = ClassifierConfig(steps=3, batch_size=8, precision="float32")
 COUNTS = {"cat": 9, "dog": 6, "owl": 4}
 
 
@@ -104,6 +109,49 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_weights(tmp_path, images, tr
         assert same(weights(output / name), weights(trained.folder / name))
     written = [(folder / "difficulties.jsonl").read_bytes() for folder in (output, trained.folder)]
     assert written[0] == written[1]
+
+
+def ended(target, *arguments) -> int | None:
+    process = context().Process(target=target, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill_at", [5, 20, 30])
+def test_killed_it_goes_on_to_the_same_classifier(tmp_path, images, trained, kill_at):
+    (tmp_path / "run").mkdir()
+    assert ended(train_until_killed, images.path, tmp_path / "run" / "guide", kill_at) == -signal.SIGKILL
+    train_classifier(images, tmp_path / "run" / "guide", CONFIG)
+    assert same(weights(tmp_path / "run" / "guide"), weights(trained.folder))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["guide"]
+
+
+@pytest.mark.slow
+@unprivileged_mounts
+def test_full_disk_is_told_and_leaves_nothing_that_looks_finished(tmp_path, images, trained):
+    assert ended(train_on_full_disk, images.path, tmp_path) == 0
+    assert (tmp_path / "told").read_text() == f"{errno.ENOSPC} ['guide.training']"
+    assert same(weights(tmp_path / "guide"), weights(trained.folder))
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_classifier_that_one_trains(tmp_path, images, trained):
+    with socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    output = tmp_path / "guide"
+    started = [
+        context().Process(target=train_with_others, args=(images.path, output, rank, 2, port)) for rank in (0, 1)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+        assert process.exitcode == 0
+    found, expected = (score_pool(images, load_classifier(folder)).difficulties for folder in (output, trained.folder))
+    assert found == pytest.approx(expected, abs=2e-3)
 
 
 def unfinished(images, output, config=CONFIG):

@@ -28,6 +28,7 @@ from dag_diffusion.processes import fail_together
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch
 from dag_diffusion.training.loop import fit
+from dag_diffusion.training.shared_norms import shared_norms
 
 from .backbones import Backbone, build_backbone, default_backbone
 from .calibration import calibrate, expected_calibration_error, negative_log_likelihood, scale_logits
@@ -222,9 +223,9 @@ class ClassifierTraining:
             return (each * weights[chosen]).mean()
 
         config = replace(loop, seed=seed)
-        return fit(
-            model, loss, len(part.rows), folder, config, identity=identity, progress=renamed(self.progress, stage)
-        )
+        told = renamed(self.progress, stage)
+        with shared_norms(model):
+            return fit(model, loss, len(part.rows), folder, config, identity=identity, progress=told)
 
     def _normalised(self, images: Tensor) -> Tensor:
         return self.backbone.preprocessing.normalised(images.to(self.device))
