@@ -57,7 +57,7 @@ def trained(name: str, folder: Path, options: argparse.Namespace) -> dict[str, A
         if data == "fashion":
             images, test = fashion(folder, options.fashion)
         else:
-            images = prepare(options.clip_art, classes=CLIP_ART, cache=folder).pool
+            images = prepare(options.clip_art, classes=CLIP_ART, skip_unreadable=True, cache=folder).pool
             config = ClassifierConfig(**vars(config) | {"size": 32, "held_out": 0.2})
         train_classifier(images, output, config, test=test)
     made = read_json_object(output / "training.json")

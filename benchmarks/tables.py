@@ -580,15 +580,19 @@ def classifiers() -> str:
     for name, found in load("classifiers")["results"].items():
         data, _, role = name.partition("-")
         judged, fitted, folds = found["test"] or found["held_out"], found["calibration"], found["folds"]
-        before, after = fitted["expected_calibration_error"]
+        trained = sum(found["training"]["images of each class"].values())
         if folds is not None:  # what they say of all images
-            judged, fitted = folds, folds["calibration"]
-            before, after = fitted["expected_calibration_error"]
+            judged, fitted, trained = (
+                folds,
+                folds["calibration"],
+                folds["images"] - folds["images"] // folds["classifiers"],
+            )
+        before, after = fitted["expected_calibration_error"]
         rows.append(
             [
                 {"fashion": "Fashion-MNIST", "clipart": "clip art"}[data],
                 "two guides, each of the other half" if role == "folds" else role,
-                f"{sum(found['training']['images of each class'].values()):,}",
+                f"{trained:,}",
                 f"{100 * judged['accuracy']:.1f} of {judged['images']:,}",
                 f"{before:.3f}",
                 f"{after:.3f}",

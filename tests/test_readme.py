@@ -68,7 +68,7 @@ def test_code_of_the_page_on_steering_runs_also_for_a_pipeline_of_prompts(tmp_pa
 @pytest.mark.parametrize("page", [name for name, text in DOCS.items() if "```python" in text and name not in OWN_TEST])
 def test_code_of_the_other_pages_runs(page, tmp_path, monkeypatch, datasets_cache):
     monkeypatch.chdir(tmp_path)
-    for folder in ("pool", "distilled", "test_images"):
+    for folder in ("pool", "distilled", "test_images", "my_images"):
         write_images(tmp_path / folder, {"Bag": 3, "Coat": 3}, difficulty=lambda name, index: index / 3)
     run(DOCS[page])
 

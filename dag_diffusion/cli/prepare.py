@@ -267,6 +267,8 @@ def _lines(trained: "TrainedClassifier") -> list[str]:
                 f"accuracy on {result['images']} {name} images {result['accuracy']:.1%}, least of {worst} {share:.1%}; "
                 f"expected calibration error {result['expected_calibration_error']:.3f}"
             )
+    if (fit := record["about"]["images"]["fit"]) != "crop":
+        lines.append(f"images were made squares by fit={fit!r}; score others of their kind with --fit {fit} too")
     if (found := record["calibration"]) is not None:
         lines.append(_calibration_line(found, record["config"]["uncalibrated"]))
     if (folds := record["folds"]) is not None:
