@@ -30,7 +30,7 @@ ROLES = {
     "evaluator": ClassifierConfig(role="evaluator", seed=1),
     "folds": ClassifierConfig(folds=2),
 }
-KEPT = ("model", "parameters", "training", "held_out", "calibration", "test", "folds", "seconds")
+KEPT = ("model", "parameters", "training", "held_out", "calibration", "test", "folds", "seconds", "resumed")
 
 
 def fashion(folder: Path, data: Path) -> tuple[Pool, Pool]:

@@ -597,7 +597,7 @@ def classifiers() -> str:
                 f"{before:.3f}",
                 f"{after:.3f}",
                 f"{fitted['temperature']:.2f}" + ("" if fitted["kept"] else ", left out"),
-                "" if folds is not None else f"{found['seconds']:.0f}",
+                "" if folds is not None or found["resumed"] else f"{found['seconds']:.0f}",
             ]
         )
     heads = [

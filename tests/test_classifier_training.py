@@ -104,7 +104,8 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_weights(tmp_path, images, tr
         with pytest.raises(StoppedHereError):
             train_classifier(images, output, config, progress=stop)
         assert not output.exists()
-    train_classifier(images, output, config, progress=stop)
+    assert train_classifier(images, output, config, progress=stop).record["resumed"]
+    assert not trained.record["resumed"]
     for name in (".", "fold-1", "fold-2"):
         assert same(weights(output / name), weights(trained.folder / name))
     written = [(folder / "difficulties.jsonl").read_bytes() for folder in (output, trained.folder)]

@@ -121,6 +121,7 @@ def train_classifier(
         with fail_together():
             if is_main_process():
                 _require_same(work, training.settings, output, overwrite=overwrite)
+        resumed = (work / TRAININGS).exists()
         model, record = training.classifier(work / TRAININGS)
         folds = training.folds(work / TRAININGS) if config.folds else None
         if test is not None:
@@ -129,6 +130,7 @@ def train_classifier(
         with fail_together():
             if is_main_process():
                 record |= {"command": shlex.join(sys.argv), "seconds": round(time.monotonic() - begun, 1)}
+                record["resumed"] = resumed  # so that the seconds are those of a part
                 record = recorded(record | {"versions": versions() | {"timm": version("timm")}})
                 _write(work / FINISHED, model, record, folds)
                 _move(work / FINISHED, output)
