@@ -25,6 +25,7 @@ from .prepare import find_modes, train_classifier, train_probe
 from .run import run
 from .sample import score, show_target, subsample
 from .share import pull, push, report, serve
+from .train import train
 
 app = typer.Typer(
     rich_markup_mode="rich",
@@ -57,11 +58,11 @@ def options(
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (
-    run, generate, status, train_classifier, train_probe, find_modes, score, subsample, show_target, evaluate, report,
-    serve, push, pull,
+    run, train, generate, status, train_classifier, train_probe, find_modes, score, subsample, show_target, evaluate,
+    report, serve, push, pull,
 )  # fmt: skip
 # commands that several processes may work on
-SHARED = ("evaluate", "find_modes", "generate", "run", "score", "train_classifier", "train_probe")
+SHARED = ("evaluate", "find_modes", "generate", "run", "score", "train", "train_classifier", "train_probe")
 EXPANDED = {command.__name__: expand_fields(command) for command in COMMANDS}
 OPTION_NAMES = {name for command in EXPANDED.values() for name in inspect.signature(command).parameters}
 for name, command in EXPANDED.items():

@@ -100,7 +100,13 @@ def user_errors(options: Collection[str] = ()) -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-FUNCTIONS = {"fill_pool": "generate", "score_and_record": "score", "train_probe": "train-probe", "evaluate": "evaluate"}
+FUNCTIONS = {
+    "evaluate": "evaluate",
+    "fill_pool": "generate",
+    "score_and_record": "score",
+    "train_generator": "train",
+    "train_probe": "train-probe",
+}
 ALIASES = {"dtype": "precision", "destination": "output"}  # what the library calls an option
 
 

@@ -5,12 +5,14 @@ POOL/generation.log   of process 0        POOL/generation-00003.log ...   of oth
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dag_diffusion.progress import Progress
+
+Log = Callable[[Mapping[str, float], int], None]  # values by name, at a step
 
 
 def require_trackers(trackers: Sequence[str], folder: Path) -> None:
@@ -33,16 +35,16 @@ def require_trackers(trackers: Sequence[str], folder: Path) -> None:
 
 
 @contextmanager
-def tracked(trackers: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> Iterator[Progress]:
-    """A progress callback that logs how many images there are and how many come a second, step by step.
+def logged(trackers: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> Iterator[Log]:
+    """A function that logs values at a step, in the first of several processes.
 
     Args:
-        trackers: names as in ``accelerate.Accelerator(log_with=...)``; none gives a callback that does nothing.
-        folder: for those that write files, outside of the pool.
+        trackers: names as in ``accelerate.Accelerator(log_with=...)``; none gives a function that does nothing.
+        folder: for those that write files.
         settings: a flat mapping that describes the run.
     """
     if not trackers:
-        yield lambda stage, done, total: None
+        yield lambda values, step: None
         return
     import torch
     from accelerate import Accelerator
@@ -50,18 +52,30 @@ def tracked(trackers: Sequence[str], folder: Path, settings: Mapping[str, Any]) 
     on_cpu = not torch.accelerator.is_available()  # see processes.this_process
     accelerator = Accelerator(log_with=list(trackers), project_dir=str(folder), cpu=on_cpu)
     accelerator.init_trackers("dag-diffusion", config=dict(settings))
-    begun, first = time.monotonic(), None
-
-    def log(stage: str, done: int, total: int) -> None:
-        nonlocal first
-        first, seconds = done if first is None else first, time.monotonic() - begun
-        values = {"images": done, "share": done / total, "images per second": (done - first) / max(seconds, 1e-9)}
-        accelerator.log(values, step=done)
-
     try:
-        yield log
+        yield lambda values, step: accelerator.log(dict(values), step=step)
     finally:
         accelerator.end_training()
+
+
+@contextmanager
+def tracked(trackers: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> Iterator[Progress]:
+    """A progress callback that logs how many images there are and how many come a second, step by step.
+
+    Args:
+        trackers, settings: as ``logged`` takes them.
+        folder: for trackers that write files, outside of the pool.
+    """
+    begun, first = time.monotonic(), None
+    with logged(trackers, folder, settings) as log:
+
+        def track(stage: str, done: int, total: int) -> None:
+            nonlocal first
+            first, seconds = done if first is None else first, time.monotonic() - begun
+            values = {"images": done, "share": done / total, "images per second": (done - first) / max(seconds, 1e-9)}
+            log(values, done)
+
+        yield track
 
 
 class _PatientHandler(logging.FileHandler):

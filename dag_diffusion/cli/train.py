@@ -1,0 +1,92 @@
+"""``dag-diffusion train``: a generator of one's own images."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from .console import loading, stages
+from .fields import Fields, Values
+from .launching import launch_several
+from .options import FILES, MODELS, SPEED, Device, NumProcesses, Overwrite, PoolPath, Quiet
+
+TRAINING = "Training"  # group in the help
+CONFIG = "training.generators.settings:GeneratorConfig"
+
+
+def train(
+    images: PoolPath,
+    *,
+    output: Annotated[Path, Option(help="folder of the pipeline")],
+    kind: Annotated[Values, Fields(CONFIG, ["size", "channels", "flip", "seed"])],
+    model: Annotated[Values, Fields(CONFIG, ["vae", "width", "depth"], MODELS)],
+    config: Annotated[
+        Values,
+        Fields(
+            CONFIG,
+            [
+                "steps",
+                "vae_steps",
+                "batch_size",
+                "learning_rate",
+                "weight_decay",
+                "average_width",
+                "label_dropout",
+                "guidance_scale",
+                "sample_grids",
+            ],
+            TRAINING,
+        ),
+    ],
+    objective: Annotated[Values, Fields("training.objectives:Objective", ["prediction", "snr_gamma"], TRAINING)],
+    speed: Annotated[Values, Fields(CONFIG, ["precision", "accumulation", "gradient_checkpointing"], SPEED)],
+    files: Annotated[Values, Fields(CONFIG, ["checkpoint_seconds"], FILES)],
+    device: Device = None,
+    num_processes: NumProcesses = 1,
+    overwrite: Overwrite = False,
+    log_with: Annotated[
+        list[str] | None,
+        Option(
+            help="tensorboard, wandb or another of accelerate's trackers; may be given several times",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a generator on your own images, for generate.
+
+    Losses and pictures of samples come into OUTPUT.training as it goes.  A run that was stopped goes on with the same
+    command.
+
+    Example: dag-diffusion train my_images/ --output my_generator --size 32 --flip
+    """
+    from dag_diffusion.processes import fail_together, is_main_process
+
+    quiet = launch_several(num_processes, quiet)
+    with loading("libraries", quiet):
+        from dag_diffusion.data.files import read_json_object
+        from dag_diffusion.data.pools import read_pool
+        from dag_diffusion.training.generators.settings import GeneratorConfig
+        from dag_diffusion.training.generators.training import RECORD, train_generator, work_folder
+        from dag_diffusion.training.objectives import Objective
+
+    with fail_together():
+        settings = GeneratorConfig(**kind, **model, **config, **speed, **files)
+        asked, pool = Objective(**objective), read_pool(images)
+    with stages(quiet) as progress:
+        pipeline = train_generator(
+            pool,
+            output,
+            settings,
+            objective=asked,
+            trackers=log_with or [],
+            device=device,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if is_main_process():
+        blur = read_json_object(output / RECORD)["reconstruction_error"]
+        print(
+            f"generator of {len(pipeline.class_names)} classes in {output}; its autoencoder changes a pixel by "
+            f"{blur:.1f} of 255 on average; losses and samples in {work_folder(output)}"
+        )

@@ -1,0 +1,71 @@
+"""Images that a generator can learn from: two or more classes, numbered from 0 on, that fit into memory."""
+
+import logging
+import os
+from collections import Counter
+from unicodedata import normalize
+
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.rows import with_columns
+
+logger = logging.getLogger(__name__)
+FEW = 20  # images of a class, below which it is mostly learnt by heart
+SHARE = 0.7  # of the machine's memory that the images may take
+
+
+def images_to_learn(pool: Pool) -> Pool:
+    """The pool, with labels 0, 1, 2, ... in the order that they had; classes keep their names.
+
+    Raises:
+        ValueError: there is one class, or two of one name.
+    """
+    names = pool.class_names
+    if len(names) < 2:
+        raise ValueError(
+            f"all {len(pool)} images in {pool.path} are of the class {next(iter(names.values()))!r}; difficulty is "
+            "between classes, so give folders of two or more"
+        )
+    _require_different(pool)
+    counts = Counter(pool.labels.tolist())
+    if few := [f"{names[label]} ({count})" for label, count in sorted(counts.items()) if count < FEW]:
+        shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
+        logger.warning("classes of less than %d images are mostly learnt by heart: %s; add images", FEW, shown)
+    places = {label: place for place, label in enumerate(sorted(names))}
+    if all(label == place for label, place in places.items()):
+        return pool
+    logger.warning(
+        "labels %s become 0 to %d in the generator; classes keep their names", _listed(places), len(names) - 1
+    )
+    rows = [with_columns(row, {"label": places[row["label"]]}) for row in pool.rows]
+    return Pool(pool.path, rows, pool.provenance, pool.encoded, pool.listing)
+
+
+def _require_different(pool: Pool) -> None:
+    """Refuse two classes that a pipeline could not tell apart by name, in which case and outer spaces do not count."""
+    seen: dict[str, str] = {}
+    for name in pool.class_names.values():
+        before = seen.setdefault(normalize("NFKC", name).casefold().strip(), name)
+        if before is not name:
+            raise ValueError(
+                f"the classes {before!r} and {name!r} in {pool.path} have one name, case and spaces aside; rename one "
+                "of them, or put them into one folder"
+            )
+
+
+def _listed(labels: dict[int, int]) -> str:
+    shown = [str(label) for label in labels]
+    return ", ".join(shown[:5]) + (" ..." if len(shown) > 5 else "")
+
+
+def require_memory(images: int, size: int, channels: int) -> None:
+    """Check that all images fit into the memory of this machine.
+
+    Raises:
+        ValueError: they do not.
+    """
+    needed, there = images * size**2 * channels, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > SHARE * there:
+        raise ValueError(
+            f"{images} images of {size} pixels take {needed / 2**30:.1f} GiB of this machine's {there / 2**30:.1f}; "
+            "choose a smaller size, or fewer images"
+        )

@@ -1,0 +1,95 @@
+"""Autoencoder, denoiser and scheduler of a size that suits images of 16 to some 100 pixels.
+
+32 px, 3 channels -> latents 4 x 8 x 8 -> 16 tokens        64 px -> 4 x 16 x 16 -> 64 tokens        128 px -> the same
+"""
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
+
+LATENT_CHANNELS, HEAD = 4, 64
+NULL_ROW = 0.1  # any share above 0 gives diffusers' DiT the row of the null class
+
+
+def build_vae(size: int, channels: int, seed: int) -> AutoencoderKL:
+    """An untrained autoencoder: latents a quarter as wide as the images, an eighth from 128 pixels on.
+
+    Raises:
+        ValueError: the size is not a multiple of that, or too small.
+    """
+    levels = 4 if size >= 128 else 3
+    factor = 2 ** (levels - 1)
+    if size % (2 * factor) or size < 16:
+        raise ValueError(
+            f"images of {size} pixels cannot be halved so often; give a size that is a multiple of 8 or 16"
+        )
+    width = 16 if channels == 1 else 32
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoencoderKL(
+            in_channels=channels,
+            out_channels=channels,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            block_out_channels=tuple(width * 2 ** min(level, 2) for level in range(levels)),
+            layers_per_block=1,
+            latent_channels=LATENT_CHANNELS,
+            norm_num_groups=8,
+            sample_size=size,
+            mid_block_add_attention=False,
+        )
+
+
+def build_transformer(
+    side: int, latent_channels: int, classes: int, *, width: int, depth: int, seed: int
+) -> DiTTransformer2DModel:
+    """An untrained denoiser; the null class is the last row of its label tables.
+
+    Args:
+        side: of the latents.
+
+    Raises:
+        ValueError: the latents cannot be cut into patches.
+    """
+    patch = 2 if side >= 8 else 1
+    if side % patch:
+        raise ValueError(f"latents of {side} x {side} cannot be cut into patches of 2; give a size twice a multiple")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformer = DiTTransformer2DModel(
+            num_attention_heads=width // HEAD,
+            attention_head_dim=HEAD,
+            in_channels=latent_channels,
+            out_channels=latent_channels,
+            num_layers=depth,
+            sample_size=side,
+            patch_size=patch,
+            num_embeds_ada_norm=classes,
+        )
+        # as in DiT: each block begins as identity, which trains faster and more safely
+        for block in transformer.transformer_blocks:
+            torch.nn.init.zeros_(block.norm1.linear.weight)
+            torch.nn.init.zeros_(block.norm1.linear.bias)
+        torch.nn.init.zeros_(transformer.proj_out_2.weight)
+        torch.nn.init.zeros_(transformer.proj_out_2.bias)
+    return transformer
+
+
+def build_scheduler(prediction: str) -> DDIMScheduler:
+    """The schedule that a denoiser is trained and sampled with: cosine for v, DiT's own for noise."""
+    options: dict[str, Any] = {"prediction_type": prediction, "clip_sample": False, "set_alpha_to_one": True}
+    if prediction == "v_prediction":
+        return DDIMScheduler(beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing", **options)
+    return DDIMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear", **options)
+
+
+def label_embedders(transformer: DiTTransformer2DModel) -> list[Any]:
+    """What turns labels into conditioning, block by block, and in training mode drops labels anew in each."""
+    return [block.norm1.emb.class_embedder for block in transformer.transformer_blocks]
+
+
+def set_own_dropping(transformer: DiTTransformer2DModel, share: float) -> None:
+    """Let each block drop so many labels for itself, in training mode; 0 while labels are dropped once for all."""
+    for embedder in label_embedders(transformer):
+        embedder.dropout_prob = share

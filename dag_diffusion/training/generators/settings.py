@@ -1,0 +1,98 @@
+"""How a generator is trained: what of it follows from the images, and what a person may choose."""
+
+from dataclasses import dataclass, fields
+
+from dag_diffusion.training.loop import LoopConfig
+
+STEPS, VAE_SHARE = 4000, 3 / 8  # steps of the denoiser, and of the VAE beside them, where none are given
+SIZE, LARGEST = 32, 64  # sides that are chosen unasked
+PLAIN = {field.name for field in fields(LoopConfig)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """How a generator is trained.
+
+    Attributes:
+        size: side of the images in pixels; default: that of the images if all share one of at most 64, else 32.
+        channels: 1 (grey) or 3; default: 3 if any image has colours.
+        steps: training steps of the denoiser; default: 4000.
+        vae: folder or Hub id of an AutoencoderKL, or of a pipeline that has one; default: one is trained.
+        vae_steps: training steps of the VAE that is trained; default: three eighths of those of the denoiser.
+        width: channels of the denoiser's tokens, a multiple of 64.
+        depth: blocks of the denoiser.
+        batch_size: images of a step of the denoiser, of all processes together.
+        learning_rate: peak learning rate of the denoiser.
+        weight_decay: of matrices.  Biases and norms are not decayed.
+        warm_up: share of the steps in which the rate rises.
+        average_width: share of the run that the average of the weights looks back, which is what is kept.
+        label_dropout: share of the images whose label is dropped, which trains classifier-free guidance.
+        flip: learn mirrored images too; right for photographs, wrong for letters and digits.
+        guidance_scale: classifier-free guidance that the pipeline uses where none is asked for.
+        precision: float32, bfloat16 (autocast), or auto: bfloat16 where the processor has it.
+        accumulation: parts that a batch is computed in, one after the other, to save memory.
+        gradient_checkpointing: compute activations twice instead of keeping them, to save memory.
+        max_norm: gradients that are longer than this are shortened to it.
+        sample_grids: pictures of samples by class that are drawn in the course of the training.
+        checkpoint_seconds: between two checkpoints.
+        seed: random seed of weights, order and noise.
+    """
+
+    size: int | None = None
+    channels: int | None = None
+    steps: int | None = None
+    vae: str | None = None
+    vae_steps: int | None = None
+    width: int = 256
+    depth: int = 6
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warm_up: float = 0.05
+    average_width: float = 0.1
+    label_dropout: float = 0.1
+    flip: bool = False
+    guidance_scale: float = 2.0
+    precision: str = "auto"
+    accumulation: int = 1
+    gradient_checkpointing: bool = False
+    max_norm: float = 1.0
+    sample_grids: int = 10
+    checkpoint_seconds: float = 60.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _ = self.loop, self.vae_loop  # which check their own
+        if self.channels not in (None, 1, 3):
+            raise ValueError(f"channels is {self.channels}; images are read with 1 (grey) or 3, or leave it out")
+        if self.width < 64 or self.width % 64 or self.depth < 1:
+            raise ValueError(
+                f"a denoiser cannot have width={self.width} and depth={self.depth}; give a multiple of 64, and at "
+                "least 1 block"
+            )
+        if not 0 <= self.label_dropout < 1:
+            raise ValueError(f"label_dropout is {self.label_dropout}; it must be at least 0 and below 1, usually 0.1")
+        if self.guidance_scale < 1 or self.sample_grids < 0:
+            raise ValueError(
+                f"guidance_scale={self.guidance_scale} and sample_grids={self.sample_grids} must be at least 1 and 0"
+            )
+
+    @property
+    def loop(self) -> LoopConfig:
+        """How the denoiser is trained."""
+        shared = {name: getattr(self, name) for name in PLAIN if name != "steps"}
+        return LoopConfig(steps=STEPS if self.steps is None else self.steps, **shared)
+
+    @property
+    def vae_loop(self) -> LoopConfig:
+        """How the VAE is trained."""
+        share = max(1, round(VAE_SHARE * self.loop.steps))
+        return LoopConfig(
+            steps=share if self.vae_steps is None else self.vae_steps,
+            batch_size=64,
+            learning_rate=2e-3,
+            weight_decay=0.0,
+            precision=self.precision,
+            checkpoint_seconds=self.checkpoint_seconds,
+            seed=self.seed,
+        )

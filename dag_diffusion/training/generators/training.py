@@ -1,0 +1,299 @@
+"""A generator for images of one's own: autoencoder -> latents -> denoiser -> a pipeline's folder.
+
+    OUTPUT/                      the pipeline, written whole or not at all, with training.json
+    OUTPUT.training/             vae/ latents/ denoiser/ with losses.jsonl, samples/*.png; a killed run goes on from it
+
+Labels are dropped once a sample, before the call, and the denoiser's own dropping is off: in training mode it would
+drop labels anew in every block, so that hardly any sample were conditional in all of them, and none unconditional.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from dag_diffusion.data.common_kind import common_kind
+from dag_diffusion.data.files import differences, locked, read_json_object, recorded, require_writable, write_json
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.evaluation.labelled_images import load_labelled_images
+from dag_diffusion.generation.provenance import versions
+from dag_diffusion.generation.tracking import logged, require_trackers
+from dag_diffusion.identity import digest_of
+from dag_diffusion.loading import hide_loading_bars
+from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
+from dag_diffusion.processes import fail_together, is_main_process, resolve_device
+from dag_diffusion.progress import Progress, renamed
+from dag_diffusion.training.batches import Batch
+from dag_diffusion.training.loop import fit
+from dag_diffusion.training.objectives import Objective
+
+from .images import images_to_learn, require_memory
+from .latents import Latents, digest_of_images, encode_images
+from .networks import NULL_ROW, build_scheduler, build_transformer, set_own_dropping
+from .samples import sampler
+from .settings import LARGEST, SIZE, GeneratorConfig
+from .vae import load_vae, reconstruction_error, train_vae
+
+logger = logging.getLogger(__name__)
+RECORD = "training.json"  # in the pipeline's folder, and in that of the work
+PARTS = ("vae", "latents", "denoiser", "samples")  # of the work
+EXECUTION = ("accumulation", "checkpoint_seconds", "gradient_checkpointing", "sample_grids")  # change no weights
+SOME = 500  # images that the autoencoder is measured on
+STEPS = 20  # of denoising where a caller names none
+
+
+def work_folder(output: str | Path) -> Path:
+    """Where a training keeps what it goes on from, its losses and samples, beside the pipeline that it makes."""
+    return Path(f"{Path(output).resolve()}.training")
+
+
+def train_generator(
+    images: Pool,
+    output: str | Path,
+    config: GeneratorConfig | None = None,
+    *,
+    objective: Objective | None = None,
+    trackers: Sequence[str] = (),
+    device: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> DifficultyGuidedPipeline:
+    """Train a class-conditional generator on images, or go on where an earlier call stopped.
+
+    Under ``accelerate launch`` every process has to call it; each returns the same pipeline.
+
+    Args:
+        images: of two or more classes, from ``read_pool``.
+        output: folder of the pipeline, which ``DifficultyGuidedPipeline.from_pretrained`` loads.  One that an earlier
+            call with the same images and settings has finished is loaded.
+        config: how to train.
+        objective: what the denoiser is asked for; by default v with min-SNR weights.
+        trackers: of accelerate, such as ``"tensorboard"``, whose curves come into ``work_folder(output)``.
+        device: None: the one that accelerate finds.
+        overwrite: replace a pipeline of another training.
+        progress: called with stage, done and total; of several processes in the first.
+
+    Raises:
+        ValueError: images that nothing can be learnt from, see the messages; or an earlier call had other images or
+            settings.
+        FileExistsError: ``output`` holds something else, or another run works on it.
+        FloatingPointError: the training came to no finite weights; the last checkpoint is kept.
+        StoppedError: SIGTERM came; the step is finished and kept.
+        OSError: the disk is full; the last checkpoint is kept.
+
+    Examples:
+        >>> pipeline = train_generator(read_pool("my_images"), "my_generator")
+    """
+    output, config, objective = Path(output), config or GeneratorConfig(), objective or Objective()
+    hide_loading_bars()
+    with fail_together():
+        require_trackers(trackers, work_folder(output))
+        run = _Run(images, output, config, objective, resolve_device(device))
+        if run.is_finished(overwrite):
+            return run.finished()
+    with locked(run.work) if is_main_process() else nullcontext():
+        with fail_together():
+            if is_main_process():
+                run.begin(overwrite)
+        with logged(trackers, run.work, {"output": str(output)}) as log:
+            vae = run.vae(log, progress)
+            latents = run.latents(vae, progress)
+            pipeline = run.denoise(vae, latents, log, progress)
+        with fail_together():
+            if is_main_process():
+                run.save(pipeline)
+    return pipeline
+
+
+class _Run:
+    """One call of ``train_generator``: its images, settings and folders."""
+
+    def __init__(self, images: Pool, output: Path, config: GeneratorConfig, objective: Objective, device: str) -> None:
+        self.output, self.work, self.config, self.objective = output, work_folder(output), config, objective
+        self.device = torch.device(device)
+        self.images = images_to_learn(images)
+        self.given_vae = None if config.vae is None else load_vae(config.vae)
+        kind = common_kind(self.images)
+        square = kind.size[0] == kind.size[1] <= LARGEST and kind.of_that_size == kind.images
+        self.size = config.size or (kind.size[0] if square else SIZE)
+        self.channels = config.channels or kind.channels
+        if self.given_vae is not None:
+            self.channels = self.given_vae.config.in_channels
+        require_memory(len(self.images), self.size, self.channels)
+        self.digest = digest_of_images(self.images)
+        self.names = {int(label): name for label, name in sorted(self.images.class_names.items())}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a finished pipeline says of its training; JSON values only."""
+        settings = asdict(self.config) | {"size": self.size, "channels": self.channels}
+        for name in EXECUTION:
+            del settings[name]
+        kept = {"settings": settings, "objective": asdict(self.objective), "images": len(self.images)}
+        return recorded(kept | {"digest": self.digest, "classes": list(self.names.values())})
+
+    def is_finished(self, overwrite: bool) -> bool:
+        """Whether the pipeline is there.
+
+        Raises:
+            FileExistsError: something else is there.
+            ValueError: a pipeline of other images or settings is.
+        """
+        require_writable(self.output)
+        if not self.output.exists() or (self.output.is_dir() and not any(self.output.iterdir())):
+            return False
+        if not (self.output / RECORD).exists():
+            raise FileExistsError(f"{self.output} holds something that is no trained generator; choose another output")
+        before = read_json_object(self.output / RECORD)
+        if found := list(differences({name: before.get(name) for name in self.record}, self.record)):
+            if overwrite:
+                return False
+            raise ValueError(
+                f"{self.output} holds a generator of another training: {'; '.join(found)}; give overwrite=True to "
+                "replace it, or choose another output"
+            )
+        return True
+
+    def finished(self) -> DifficultyGuidedPipeline:
+        """The pipeline that an earlier call has made."""
+        pipeline = DifficultyGuidedPipeline.from_pretrained(self.output).to(self.device)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def begin(self, overwrite: bool) -> None:
+        """Note what is trained, or see that an earlier call has begun the same.
+
+        Raises:
+            ValueError: it has begun something else.
+        """
+        place = self.work / RECORD
+        found = list(differences(read_json_object(place), self.record)) if place.exists() else []
+        if found and not overwrite:
+            raise ValueError(
+                f"{self.work} holds a training of other images or settings: {'; '.join(found)}; go on with the same "
+                "ones, choose another output, or give overwrite=True"
+            )
+        for part in PARTS if found else ():
+            shutil.rmtree(self.work / part, ignore_errors=True)
+        write_json(place, self.record)
+
+    def latents(self, vae: AutoencoderKL, progress: Progress | None) -> Latents:
+        """Those of all images."""
+        return encode_images(
+            vae,
+            self.images,
+            self.work / "latents",
+            size=self.size,
+            flip=self.config.flip,
+            images=self.digest,
+            progress=progress,
+        )
+
+    def vae(self, log: Any, progress: Progress | None) -> AutoencoderKL:
+        """The autoencoder that was named, or one that is trained."""
+        if self.given_vae is not None:
+            return self.given_vae.to(self.device)
+        side = (self.size, self.size)
+        loaded = load_labelled_images(self.images, size=side, channels=self.channels, progress=progress)
+        return train_vae(
+            torch.as_tensor(loaded.images),
+            self.work / "vae",
+            self.config.vae_loop,
+            flip=self.config.flip,
+            device=self.device,
+            identity={"digest": self.digest, "size": self.size},
+            log=lambda values, step: log({f"autoencoder/{name}": value for name, value in values.items()}, step),
+            progress=progress,
+        )
+
+    def denoise(
+        self, vae: AutoencoderKL, latents: Latents, log: Any, progress: Progress | None
+    ) -> DifficultyGuidedPipeline:
+        """Train the denoiser, and put the pipeline together."""
+        config = self.config
+        transformer = build_transformer(
+            latents.shape[1],
+            latents.shape[0],
+            len(self.names),
+            width=config.width,
+            depth=config.depth,
+            seed=config.seed,
+        ).to(self.device)
+        if config.gradient_checkpointing:
+            transformer.enable_gradient_checkpointing()
+        pipeline = DifficultyGuidedPipeline(
+            transformer,
+            vae,
+            build_scheduler(self.objective.prediction),
+            id2label=self.names,
+            default_guidance_scale=config.guidance_scale,
+            default_num_inference_steps=STEPS,
+        )
+        set_own_dropping(transformer, 0.0)
+        fit(
+            transformer,
+            denoising_loss(pipeline.scheduler, self.objective, latents, self.images.labels, config),
+            len(self.images),
+            self.work / "denoiser",
+            config.loop,
+            identity={"digest": self.digest, "vae": digest_of(vae), "objective": asdict(self.objective)},
+            look=sampler(pipeline, self.work / "samples", config.seed),
+            looks=config.sample_grids,
+            log=lambda values, step: log({f"denoiser/{name}": value for name, value in values.items()}, step),
+            progress=renamed(progress, "denoiser"),
+        )
+        set_own_dropping(transformer, NULL_ROW)
+        transformer.disable_gradient_checkpointing()
+        transformer.requires_grad_(False)
+        return pipeline
+
+    def save(self, pipeline: DifficultyGuidedPipeline) -> None:
+        """Write the pipeline beside its place, then move it there, and remove what only an unfinished run needs."""
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.output.parent, prefix=f".{self.output.name}.") as beside:
+            made, before = Path(beside, "made"), Path(beside, "before")
+            pipeline.save_pretrained(made)
+            blur = reconstruction_error(pipeline.vae, self._some_pixels(), self.device)
+            write_json(made / RECORD, self.record | {"reconstruction_error": blur, "versions": versions()})
+            if self.output.exists():
+                os.replace(self.output, before)
+            os.replace(made, self.output)
+        shutil.rmtree(self.work / "latents", ignore_errors=True)
+        for path in self.work.glob("*/checkpoint.safetensors"):
+            path.unlink()
+
+    def _some_pixels(self) -> Tensor:
+        """Up to some hundred images from all classes, ``(n, height, width, channels)`` uint8."""
+        some = self.images.select(np.linspace(0, len(self.images) - 1, min(SOME, len(self.images))).astype(int))
+        loaded = load_labelled_images(some, size=(self.size, self.size), channels=self.channels)
+        return torch.as_tensor(loaded.images)
+
+
+def denoising_loss(scheduler: Any, objective: Objective, latents: Latents, labels: Any, config: GeneratorConfig) -> Any:
+    """The loss of a batch, as ``loop.fit`` takes it, with labels dropped once a sample."""
+    rates, classes = scheduler.alphas_cumprod.float(), torch.as_tensor(labels)
+
+    def loss(transformer: Any, batch: Batch) -> Tensor:
+        rows, device = batch.indices, batch.device
+        mirrored = (batch.uniform("mirrored") < 0.5).cpu() if config.flip else None
+        clean = latents.rows(rows, mirrored).to(device)
+        noise = batch.normal("noise", *clean.shape[1:])
+        timesteps = batch.integers("timesteps", len(rates))
+        dropped = batch.uniform("dropped labels") < config.label_dropout
+        given = torch.where(dropped, transformer.config.num_embeds_ada_norm, classes[rows].to(device))
+        alphas = rates.to(device)[timesteps]
+        noisy = objective.noisy(clean, noise, alphas)
+        predicted = transformer(noisy, timestep=timesteps, class_labels=given).sample
+        return objective.loss(predicted, clean, noise, alphas).mean()
+
+    return loss

@@ -1,0 +1,110 @@
+"""Autoencoders: trained on the images at hand, or any ``AutoencoderKL`` by name.
+
+    loss = |x - x'|^2 + 0.1 |x - x'| + 1e-6 KL        scaling factor = 1 / deviation of the latents, as measured
+
+``kl()`` sums over a sample, so that usual weights of 1e-2 would let all latents collapse.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from safetensors import SafetensorError
+from torch import Tensor
+
+from dag_diffusion.classifiers.weights import load_whole, refuse_pickles
+from dag_diffusion.progress import Progress, renamed
+from dag_diffusion.training.batches import Batch
+from dag_diffusion.training.loop import LoopConfig, fit
+
+from .networks import build_vae
+
+ABSOLUTE, KL = 0.1, 1e-6  # weights of the loss
+MEASURED = 5000  # images that the scaling factor is measured on
+
+
+def load_vae(name: str | Path) -> AutoencoderKL:
+    """An autoencoder by folder or Hub id, or that of a pipeline's folder, in evaluation mode.
+
+    Raises:
+        ValueError: there is none.
+    """
+    place = Path(name) / "vae" if (Path(name) / "vae").is_dir() else name
+    refuse_pickles(place)
+    try:
+        vae = load_whole(AutoencoderKL.from_pretrained, place, use_safetensors=True)
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{name} cannot be loaded as an AutoencoderKL ({error}); give its folder or Hub id") from error
+    return vae.float().eval().requires_grad_(False)
+
+
+def train_vae(
+    pixels: Tensor,
+    folder: Path,
+    config: LoopConfig,
+    *,
+    flip: bool,
+    device: torch.device,
+    identity: Mapping[str, Any],
+    log: Callable[[dict[str, float], int], None] | None = None,
+    progress: Progress | None = None,
+) -> AutoencoderKL:
+    """Train an autoencoder on images, or go on where an earlier run in ``folder`` stopped.
+
+    Args:
+        pixels: ``(n, height, width, channels)`` uint8, square.
+        flip: mirror half of the images.
+        identity: what else has to be the same to go on, see ``loop.fit``.
+
+    Returns:
+        the autoencoder, in evaluation mode, with its scaling factor as measured.
+    """
+    vae = build_vae(pixels.shape[1], pixels.shape[3], config.seed)
+    vae = vae.to(device, memory_format=torch.channels_last)
+
+    def loss(model: Any, batch: Batch) -> Tensor:
+        images = as_input(pixels[batch.indices], device)
+        if flip:
+            mirrored = batch.uniform("mirrored", 1, 1, 1) < 0.5
+            images = torch.where(mirrored, images.flip(3), images)
+        posterior = model.encode(images).latent_dist
+        noise = batch.normal("latents", *posterior.mean.shape[1:])
+        difference = (model.decode(posterior.mean + posterior.std * noise).sample - images).float()
+        return difference.square().mean() + ABSOLUTE * difference.abs().mean() + KL * posterior.kl().mean()
+
+    fit(
+        vae,
+        loss,
+        len(pixels),
+        folder,
+        config,
+        identity={"flip": flip, **identity},
+        log=log,
+        progress=renamed(progress, "autoencoder"),
+    )
+    vae.to(memory_format=torch.contiguous_format).requires_grad_(False)  # as it will be loaded, to the last bit
+    means = torch.cat([vae.encode(as_input(part, device)).latent_dist.mean for part in pixels[:MEASURED].split(256)])
+    vae.register_to_config(scaling_factor=float(1 / means.std().clamp(min=1e-3)))
+    return vae
+
+
+@torch.no_grad()
+def reconstruction_error(vae: AutoencoderKL, pixels: Tensor, device: torch.device) -> float:
+    """Mean absolute difference of images and what the autoencoder makes of them, in levels of 0 to 255.
+
+    Args:
+        pixels: ``(n, height, width, channels)`` uint8.
+    """
+    total = 0.0
+    for part in pixels.split(100):
+        images = as_input(part, device)
+        decoded = vae.decode(vae.encode(images).latent_dist.mean).sample.clamp(-1, 1)
+        total += float((decoded - images).abs().flatten(1).mean(1).sum())
+    return 127.5 * total / len(pixels)
+
+
+def as_input(pixels: Tensor, device: torch.device) -> Tensor:
+    """``(n, channels, height, width)`` float32 in [-1, 1], of ``(n, height, width, channels)`` uint8."""
+    return pixels.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,0 +1,244 @@
+"""From a folder of images to a pipeline: what a user sees of the training of a generator."""
+
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DiTPipeline
+from PIL import Image
+from pools_on_disk import content
+from tiny import tiny_vae, write_images
+from tiny_training import StoppedHereError
+
+from dag_diffusion import DifficultyGuidedPipeline, read_pool
+from dag_diffusion.training.batches import Batch
+from dag_diffusion.training.generators import GeneratorConfig, train_generator
+from dag_diffusion.training.generators.images import require_memory
+from dag_diffusion.training.generators.latents import Latents, digest_of_images, encode_images
+from dag_diffusion.training.generators.networks import build_transformer, build_vae, label_embedders, set_own_dropping
+from dag_diffusion.training.generators.samples import grid
+from dag_diffusion.training.generators.training import RECORD, denoising_loss, work_folder
+from dag_diffusion.training.objectives import Objective
+
+CONFIG = GeneratorConfig(
+    steps=4, vae_steps=2, width=64, depth=1, batch_size=6, sample_grids=2, checkpoint_seconds=0, precision="float32"
+)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder, {"Bag": 4, "Ankle boot": 5, "T-shirt, top": 3})
+    return read_pool(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, images):
+    output = tmp_path_factory.mktemp("trained") / "generator"
+    return output, train_generator(images, output, CONFIG)
+
+
+def weights(folder):
+    return {name: data for name, data in content(folder).items() if name.endswith(".safetensors")}
+
+
+def stop_at(stage: str, step: int):
+    def tell(name: str, done: int, total: int) -> None:
+        if (name, done) == (stage, step):
+            raise StoppedHereError
+
+    return tell
+
+
+def test_pipeline_loads_draws_its_classes_and_knows_their_names(trained):
+    pipeline = DifficultyGuidedPipeline.from_pretrained(trained[0])
+    assert pipeline.class_names == {0: "Bag", 1: "Ankle boot", 2: "T-shirt, top"}
+    assert pipeline.classifier is None
+    assert pipeline.null_class == 3
+    assert pipeline.default_guidance_scale == CONFIG.guidance_scale
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    found = pipeline(["Bag", "top"], num_inference_steps=2, output_type="np").images
+    assert found.shape == (2, 16, 16, 1)
+    again = trained[1]([0, 2], num_inference_steps=2, output_type="np", generator=torch.manual_seed(0)).images
+    same = pipeline([0, 2], num_inference_steps=2, output_type="np", generator=torch.manual_seed(0)).images
+    assert np.array_equal(again, same)
+
+
+def test_plain_diffusers_loads_the_parts(trained):
+    assert isinstance(DiTPipeline.from_pretrained(trained[0]).scheduler, DDIMScheduler)
+
+
+def test_scale_of_the_latents_is_measured(trained, images):
+    vae = trained[1].vae
+    assert vae.config.scaling_factor != 0.18215
+    pixels = torch.from_numpy(np.stack([np.asarray(images.open(i)) for i in range(len(images))]))[:, None] / 127.5 - 1
+    latents = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
+    assert latents.std().item() == pytest.approx(1, rel=1e-4)
+
+
+def test_losses_and_samples_are_kept_and_what_only_a_resumed_run_needs_is_not(trained):
+    work = work_folder(trained[0])
+    rows = [json.loads(line) for line in (work / "denoiser" / "losses.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert all(row["seconds_left"] >= 0 for row in rows)
+    sheets = sorted((work / "samples").glob("*.png"))
+    assert [path.stem for path in sheets] == ["0000002", "0000004"]
+    assert Image.open(sheets[0]).size == (8 * 18 - 2, 3 * 18 - 2)
+    assert not list(work.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(("stage", "step"), [("autoencoder", 1), ("latents", 12), ("denoiser", 2), ("denoiser", 4)])
+def test_call_that_was_stopped_goes_on_to_the_same_weights(tmp_path, images, trained, stage, step):
+    output = tmp_path / "generator"
+    with pytest.raises(StoppedHereError):
+        train_generator(images, output, CONFIG, progress=stop_at(stage, step))
+    assert not output.exists()
+    train_generator(images, output, CONFIG)
+    assert weights(output) == weights(trained[0])
+
+
+def test_finished_generator_is_not_trained_again(trained, images):
+    train_generator(images, trained[0], CONFIG, progress=stop_at("denoiser", 1))
+
+
+@pytest.mark.parametrize("change", [{"steps": 5}, {"learning_rate": 0.1}, {"flip": True}, {"size": 32}])
+def test_other_settings_are_refused_with_what_differs(trained, images, change):
+    name = next(iter(change))
+    with pytest.raises(ValueError, match=rf"another training: settings\.{name} was .*overwrite=True"):
+        train_generator(images, trained[0], replace(CONFIG, **change))
+
+
+def test_other_images_are_refused(tmp_path, images):
+    with pytest.raises(StoppedHereError):
+        train_generator(images, tmp_path / "generator", CONFIG, progress=stop_at("denoiser", 1))
+    fewer = images.select(range(1, len(images)))
+    with pytest.raises(ValueError, match=r"other images or settings: .*images was 12 and is now 11"):
+        train_generator(fewer, tmp_path / "generator", CONFIG)
+    train_generator(fewer, tmp_path / "generator", CONFIG, overwrite=True)
+    train_generator(images, tmp_path / "generator", CONFIG, overwrite=True)
+    assert json.loads((tmp_path / "generator" / RECORD).read_text())["images"] == 12
+
+
+def test_folder_of_something_else_is_left_alone(tmp_path, images):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="no trained generator"):
+        train_generator(images, tmp_path, CONFIG, overwrite=True)
+
+
+def test_autoencoder_may_be_given_by_name(tmp_path, images):
+    tiny_vae().save_pretrained(tmp_path / "vae")
+    pipeline = train_generator(images, tmp_path / "generator", replace(CONFIG, vae=str(tmp_path / "vae")))
+    assert all(
+        torch.equal(one, two) for one, two in zip(pipeline.vae.parameters(), tiny_vae().parameters(), strict=True)
+    )
+    with pytest.raises(ValueError, match="cannot be loaded as an AutoencoderKL"):
+        train_generator(images, tmp_path / "other", replace(CONFIG, vae=str(tmp_path / "nothing")))
+
+
+def test_noise_may_be_predicted_instead(tmp_path, images):
+    pipeline = train_generator(images, tmp_path / "g", CONFIG, objective=Objective(prediction="epsilon"))
+    assert pipeline.scheduler.config.prediction_type == "epsilon"
+    assert np.isfinite(pipeline([0], num_inference_steps=2, output_type="np").images).all()
+
+
+def test_gradient_checkpointing_comes_to_the_same_weights(tmp_path, images, trained):
+    train_generator(images, tmp_path / "g", replace(CONFIG, gradient_checkpointing=True))
+    assert weights(tmp_path / "g") == weights(trained[0])
+
+
+def test_one_class_is_refused(tmp_path):
+    write_images(tmp_path / "images", {"Bag": 1})
+    with pytest.raises(ValueError, match=r"all 1 images in .* are of the class 'Bag'; difficulty is between classes"):
+        train_generator(read_pool(tmp_path / "images"), tmp_path / "g", CONFIG)
+
+
+def test_class_of_one_image_is_told_and_learnt(tmp_path, caplog):
+    write_images(tmp_path / "images", {"Bag": 1, "Boot": 30})
+    with caplog.at_level(logging.WARNING):
+        train_generator(read_pool(tmp_path / "images"), tmp_path / "g", replace(CONFIG, steps=1, vae_steps=1))
+    assert "less than 20 images are mostly learnt by heart: Bag (1)" in caplog.text
+
+
+def test_labels_that_do_not_begin_at_0_are_numbered_anew_and_told(tmp_path, caplog):
+    write_images(tmp_path / "images", {"7": 20, "3": 20}, metadata=False)
+    pool = read_pool(tmp_path / "images")
+    assert set(pool.labels.tolist()) == {3, 7}
+    pipeline = train_generator(pool, tmp_path / "g", replace(CONFIG, steps=1, vae_steps=1))
+    assert pipeline.class_names == {0: "3", 1: "7"}
+    assert "labels 3, 7 become 0 to 1 in the generator" in caplog.text
+
+
+def test_classes_of_one_name_are_refused(tmp_path):
+    write_images(tmp_path / "images", {"Bag": 2, "bag ": 2})
+    with pytest.raises(ValueError, match=r"'Bag' and 'bag ' in .* have one name"):
+        train_generator(read_pool(tmp_path / "images"), tmp_path / "g", CONFIG)
+
+
+def test_images_that_do_not_fit_into_memory_are_refused_beforehand():
+    with pytest.raises(ValueError, match=r"1000000000 images of 64 pixels take 11444\.1 GiB of this machine's"):
+        require_memory(10**9, 64, 3)
+
+
+@pytest.mark.parametrize("size", [8, 20, 36])
+def test_sizes_that_cannot_be_halved_are_refused(size):
+    with pytest.raises(ValueError, match=f"images of {size} pixels"):
+        build_vae(size, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"channels": 2}, {"width": 100}, {"depth": 0}, {"label_dropout": 1.0}, {"guidance_scale": 0.5}, {"steps": 0},
+     {"vae_steps": 0}],
+)  # fmt: skip
+def test_settings_that_cannot_train_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong)).removeprefix("vae_")):
+        GeneratorConfig(**wrong)
+
+
+def test_dropped_samples_are_unconditional_in_every_block_and_others_in_none():
+    transformer = build_transformer(8, 4, 3, width=64, depth=3, seed=0)
+    set_own_dropping(transformer, 0.0)
+    seen = [[] for _ in label_embedders(transformer)]
+    for embedder, found in zip(label_embedders(transformer), seen, strict=True):
+        embedder.embedding_table.register_forward_hook(lambda _, labels, out, found=found: found.append(labels[0]))
+    latents = Latents([torch.randn(40, 1, 4, 8, 8)])
+    labels = np.arange(40) % 3
+    config = replace(CONFIG, label_dropout=0.3)
+    scheduler = DDIMScheduler(prediction_type="v_prediction")
+    loss = denoising_loss(scheduler, Objective(), latents, labels, config)
+    loss(transformer.train(), Batch(torch.arange(40), slice(0, 40), 0, 0, torch.device("cpu")))
+    first = seen[0][0]
+    for found in seen:
+        assert all(torch.equal(labels, first) for labels in found)
+    dropped = first == 3
+    assert 4 <= dropped.sum() <= 20
+    assert torch.equal(first[~dropped], torch.from_numpy(labels)[~dropped])
+
+
+def test_null_row_is_trained(trained):
+    first, last = build_transformer(4, 4, 3, width=64, depth=1, seed=0), trained[1].transformer
+    before, after = (label_embedders(model)[0].embedding_table.weight for model in (first, last))
+    assert after.shape == (4, 64)
+    assert not torch.equal(before[3], after[3])
+
+
+def test_latents_are_those_of_the_images_and_their_mirrors(tmp_path, images):
+    vae = tiny_vae()
+    found = encode_images(vae, images, tmp_path, size=16, flip=True, images=digest_of_images(images))
+    image = torch.from_numpy(np.asarray(images.open(5)).copy())[None, None] / 127.5 - 1
+    both = torch.cat([image, image.flip(3)])
+    expected = vae.encode(both).latent_dist.mean * vae.config.scaling_factor
+    rows = found.rows(torch.tensor([5, 5]), torch.tensor([False, True]))
+    torch.testing.assert_close(rows, expected, atol=2e-3, rtol=2e-3)
+    with pytest.raises(ValueError, match="latents of other images or another VAE: size was 16 and is now 32"):
+        encode_images(vae, images, tmp_path, size=32, flip=True, images=digest_of_images(images))
+
+
+def test_grid_has_a_row_a_class():
+    sheet = np.asarray(grid(np.zeros((6, 4, 5, 3)), 3))
+    assert sheet.shape == (2 * 6 - 2, 3 * 7 - 2, 3)
+    assert (sheet[4:6] == 255).all()
+    assert (sheet[:4, :5] == 0).all()
