@@ -15,12 +15,13 @@ from tiny_training import StoppedHereError
 
 from dag_diffusion import DifficultyGuidedPipeline, read_pool
 from dag_diffusion.training.batches import Batch
+from dag_diffusion.training.denoising import DenoisingLoss
 from dag_diffusion.training.generators import GeneratorConfig, train_generator
 from dag_diffusion.training.generators.images import require_memory
 from dag_diffusion.training.generators.latents import Latents, digest_of_images, encode_images
 from dag_diffusion.training.generators.networks import build_transformer, build_vae, label_embedders, set_own_dropping
 from dag_diffusion.training.generators.samples import grid
-from dag_diffusion.training.generators.training import RECORD, denoising_loss, work_folder
+from dag_diffusion.training.generators.training import RECORD, labelled_loss, work_folder
 from dag_diffusion.training.objectives import Objective
 
 CONFIG = GeneratorConfig(
@@ -208,7 +209,7 @@ def test_dropped_samples_are_unconditional_in_every_block_and_others_in_none():
     labels = np.arange(40) % 3
     config = replace(CONFIG, label_dropout=0.3)
     scheduler = DDIMScheduler(prediction_type="v_prediction")
-    loss = denoising_loss(scheduler, Objective(), latents, labels, config)
+    loss = labelled_loss(DenoisingLoss(Objective(), scheduler), latents, labels, config)
     loss(transformer.train(), Batch(torch.arange(40), slice(0, 40), 0, 0, torch.device("cpu")))
     first = seen[0][0]
     for found in seen:

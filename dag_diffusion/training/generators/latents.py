@@ -53,7 +53,8 @@ class Latents:
         """
         views = torch.zeros_like(indices) if mirrored is None else mirrored.long()
         places = zip(indices.tolist(), views.tolist(), strict=True)
-        return torch.stack([self._shards[i // self._size][i % self._size, view] for i, view in places]).float()
+        # single precision before they are stacked, which autocast on a CPU refuses to do in half
+        return torch.stack([self._shards[i // self._size][i % self._size, view].float() for i, view in places])
 
 
 def encode_images(

@@ -34,7 +34,8 @@ from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.processes import fail_together, is_main_process, resolve_device
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch
-from dag_diffusion.training.loop import fit
+from dag_diffusion.training.denoising import DenoisingLoss
+from dag_diffusion.training.loop import Loss, fit
 from dag_diffusion.training.objectives import Objective
 
 from .images import images_to_learn, require_memory
@@ -240,13 +241,15 @@ class _Run:
             default_num_inference_steps=STEPS,
         )
         set_own_dropping(transformer, 0.0)
+        asked = DenoisingLoss(self.objective, pipeline.scheduler)
         fit(
             transformer,
-            denoising_loss(pipeline.scheduler, self.objective, latents, self.images.labels, config),
+            labelled_loss(asked, latents, self.images.labels, config),
             len(self.images),
             self.work / "denoiser",
             config.loop,
             identity={"digest": self.digest, "vae": digest_of(vae), "objective": asdict(self.objective)},
+            state=asked,
             look=sampler(pipeline, self.work / "samples", config.seed),
             looks=config.sample_grids,
             log=lambda values, step: log({f"denoiser/{name}": value for name, value in values.items()}, step),
@@ -279,21 +282,25 @@ class _Run:
         return torch.as_tensor(loaded.images)
 
 
-def denoising_loss(scheduler: Any, objective: Objective, latents: Latents, labels: Any, config: GeneratorConfig) -> Any:
-    """The loss of a batch, as ``loop.fit`` takes it, with labels dropped once a sample."""
-    rates, classes = scheduler.alphas_cumprod.float(), torch.as_tensor(labels)
+def labelled_loss(asked: DenoisingLoss, latents: Latents, labels: np.ndarray, config: GeneratorConfig) -> Loss:
+    """The loss of a batch, as ``loop.fit`` takes it, with labels dropped once a sample.
+
+    Args:
+        labels: ``(images,)`` int64.
+    """
+    classes = torch.as_tensor(labels)
 
     def loss(transformer: Any, batch: Batch) -> Tensor:
         rows, device = batch.indices, batch.device
         mirrored = (batch.uniform("mirrored") < 0.5).cpu() if config.flip else None
-        clean = latents.rows(rows, mirrored).to(device)
-        noise = batch.normal("noise", *clean.shape[1:])
-        timesteps = batch.integers("timesteps", len(rates))
+        clean, true = latents.rows(rows, mirrored).to(device), classes[rows].to(device)
+        noise, timesteps = batch.normal("noise", *clean.shape[1:]), batch.integers("timesteps", len(asked.alphas))
         dropped = batch.uniform("dropped labels") < config.label_dropout
-        given = torch.where(dropped, transformer.config.num_embeds_ada_norm, classes[rows].to(device))
-        alphas = rates.to(device)[timesteps]
-        noisy = objective.noisy(clean, noise, alphas)
-        predicted = transformer(noisy, timestep=timesteps, class_labels=given).sample
-        return objective.loss(predicted, clean, noise, alphas).mean()
+        given = torch.where(dropped, transformer.config.num_embeds_ada_norm, true)
+
+        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            return transformer(noisy, timestep=timesteps, class_labels=given).sample
+
+        return asked(predict, clean, noise, timesteps, true)
 
     return loss
