@@ -59,7 +59,7 @@ def test_pipeline_loads_draws_its_classes_and_knows_their_names(trained):
     assert pipeline.class_names == {0: "Bag", 1: "Ankle boot", 2: "T-shirt, top"}
     assert pipeline.classifier is None
     assert pipeline.null_class == 3
-    assert pipeline.default_guidance_scale == CONFIG.guidance_scale
+    assert pipeline.default_guidance_scale == 2
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
     found = pipeline(["Bag", "top"], num_inference_steps=2, output_type="np").images
     assert found.shape == (2, 16, 16, 1)

@@ -10,7 +10,16 @@ from .fields import Fields, Values
 from .launching import launch_several
 from .options import FILES, MODELS, SPEED, Device, NumProcesses, Overwrite, PoolPath, Quiet
 
-TRAINING = "Training"  # group in the help
+TRAINING, TUNING = "Training", "Fine-tuning"  # groups in the help
+OBJECTIVE = {
+    "prediction": "prediction",
+    "snr_gamma": "snr_gamma",
+    "kind": "objective",
+    "representativeness": "representativeness",
+    "diversity": "diversity",
+    "memory": "minimax_memory",
+    "sparsity": "sparsity",
+}
 CONFIG = "training.generators.settings:GeneratorConfig"
 
 
@@ -38,7 +47,17 @@ def train(
             TRAINING,
         ),
     ],
-    objective: Annotated[Values, Fields("training.objectives:Objective", ["prediction", "snr_gamma"], TRAINING)],
+    objective: Annotated[Values, Fields("training.objectives:Objective", OBJECTIVE, TRAINING)],
+    base: Annotated[
+        str | None,
+        Option(
+            "--from",
+            "--base",
+            help="fine-tune: folder or Hub id of a DiT pipeline, which gets your classes and keeps its size",
+            rich_help_panel=TUNING,
+        ),
+    ] = None,
+    tuning: Annotated[Values, Fields("training.fine_tuning:FineTuningConfig", ["tune", "rank"], TUNING)],
     speed: Annotated[Values, Fields(CONFIG, ["precision", "accumulation", "gradient_checkpointing"], SPEED)],
     files: Annotated[Values, Fields(CONFIG, ["checkpoint_seconds"], FILES)],
     device: Device = None,
@@ -58,7 +77,9 @@ def train(
     Losses and pictures of samples come into OUTPUT.training as it goes.  A run that was stopped goes on with the same
     command.
 
-    Example: dag-diffusion train my_images/ --output my_generator --size 32 --flip
+    Examples: dag-diffusion train my_images/ --output my_generator --size 32 --flip
+
+    dag-diffusion train my_images/ --output my_generator --from facebook/DiT-XL-2-256 --tune difffit
     """
     from dag_diffusion.processes import fail_together, is_main_process
 
@@ -66,6 +87,7 @@ def train(
     with loading("libraries", quiet):
         from dag_diffusion.data.files import read_json_object
         from dag_diffusion.data.pools import read_pool
+        from dag_diffusion.training.fine_tuning import FineTuningConfig
         from dag_diffusion.training.generators.settings import GeneratorConfig
         from dag_diffusion.training.generators.training import RECORD, train_generator, work_folder
         from dag_diffusion.training.objectives import Objective
@@ -73,19 +95,26 @@ def train(
     with fail_together():
         settings = GeneratorConfig(**kind, **model, **config, **speed, **files)
         asked, pool = Objective(**objective), read_pool(images)
+        fine_tuning = FineTuningConfig(base=base, **tuning)
     with stages(quiet) as progress:
         pipeline = train_generator(
             pool,
             output,
             settings,
             objective=asked,
+            fine_tuning=fine_tuning,
             trackers=log_with or [],
             device=device,
             overwrite=overwrite,
             progress=progress,
         )
     if is_main_process():
-        blur = read_json_object(output / RECORD)["reconstruction_error"]
+        made = read_json_object(output / RECORD)
+        blur, kept = made["reconstruction_error"], made.get("fine_tuning", {}).get("kept", [])
+        if kept:
+            print(
+                f"{base} knew {', '.join(kept)}; {'this class' if len(kept) == 1 else 'these classes'} began as there"
+            )
         print(
             f"generator of {len(pipeline.class_names)} classes in {output}; its autoencoder changes a pixel by "
             f"{blur:.1f} of 255 on average; losses and samples in {work_folder(output)}"

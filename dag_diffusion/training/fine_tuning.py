@@ -34,11 +34,13 @@ class FineTuningConfig:
     """What of a pretrained denoiser is trained.
 
     Attributes:
-        tune: what is trained: all weights, lora (low-rank changes of attention and adaptive norms), or difffit (biases,
-            norms and scales).  The label table always is.
-        rank: rank of the low-rank changes; 8 is usual.
+        base: folder or Hub id of the DiT pipeline to start from; None: none, a denoiser is trained from scratch.
+        tune: what is trained of a pretrained denoiser: all weights, lora (low-rank changes of attention and adaptive
+            norms), or difffit (biases, norms and scales).  The label table always is.
+        rank: rank of the low-rank changes, for lora.
     """
 
+    base: str | None = None
     tune: str = "all"
     rank: int = 8
 
@@ -95,6 +97,7 @@ class Adaptation:
         self.transformer, self.config = transformer, config
         self._own = dict(transformer.named_parameters())
         self._required = {name: parameter.requires_grad for name, parameter in self._own.items()}
+        self.rested = False
         self._attach(seed)
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -103,6 +106,7 @@ class Adaptation:
 
     def rest_in(self, dtype: torch.dtype) -> None:
         """Keep weights that are not trained in a smaller precision; under autocast to it they compute the same."""
+        self.rested = True
         for parameter in self._own.values():
             if not parameter.requires_grad:
                 parameter.data = parameter.data.to(dtype)
@@ -151,6 +155,7 @@ class LowRank(Adaptation):
     def save(self, folder: Path) -> None:
         """Write the adapter in peft's form; ``PeftModel.from_pretrained`` reads it onto the base with these classes."""
         self._adapted.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # an empty card of peft's
 
     def _detach(self) -> None:
         self._adapted.merge_and_unload()

@@ -15,17 +15,15 @@ from torch.nn import functional as F
 
 from dag_diffusion.processes import gather, rank
 
-MEMORY = 64  # latents of each class, as published
-
 
 class Memories:
     """The last latents of each class, real and predicted, as unit vectors; all processes have the same.
 
     Args:
-        size: how many of each class and kind.
+        size: how many of each class and kind; 64 as published.
     """
 
-    def __init__(self, size: int = MEMORY) -> None:
+    def __init__(self, size: int = 64) -> None:
         self.size = size
         self._kept: dict[tuple[str, int], Tensor] = {}
 

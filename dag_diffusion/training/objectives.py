@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .minimax import MEMORY
-
 PREDICTIONS = ("v_prediction", "epsilon")
 KINDS = ("denoising", "minimax")
 LEAST_WEIGHT = 0.01  # without signal v would count 0, so that the first step of sampling would never be trained
@@ -42,7 +40,7 @@ class Objective:
     kind: str = "denoising"
     representativeness: float = 0.002
     diversity: float = 0.008
-    memory: int = MEMORY
+    memory: int = 64
     sparsity: float = 0.0
 
     def __post_init__(self) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 
+from dag_diffusion.training.label_tables import label_embedders
+
 LATENT_CHANNELS, HEAD = 4, 64
 NULL_ROW = 0.1  # any share above 0 gives diffusers' DiT the row of the null class
 
@@ -82,11 +84,6 @@ def build_scheduler(prediction: str) -> DDIMScheduler:
     if prediction == "v_prediction":
         return DDIMScheduler(beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing", **options)
     return DDIMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear", **options)
-
-
-def label_embedders(transformer: DiTTransformer2DModel) -> list[Any]:
-    """What turns labels into conditioning, block by block, and in training mode drops labels anew in each."""
-    return [block.norm1.emb.class_embedder for block in transformer.transformer_blocks]
 
 
 def set_own_dropping(transformer: DiTTransformer2DModel, share: float) -> None:

@@ -19,16 +19,18 @@ class GeneratorConfig:
         steps: training steps of the denoiser; default: 4000.
         vae: folder or Hub id of an AutoencoderKL, or of a pipeline that has one; default: one is trained.
         vae_steps: training steps of the VAE that is trained; default: three eighths of those of the denoiser.
-        width: channels of the denoiser's tokens, a multiple of 64.
-        depth: blocks of the denoiser.
+        width: channels of the tokens of a denoiser that is trained from scratch, a multiple of 64.
+        depth: blocks of a denoiser that is trained from scratch.
         batch_size: images of a step of the denoiser, of all processes together.
-        learning_rate: peak learning rate of the denoiser.
+        learning_rate: peak learning rate of the denoiser; default: 0.001, or 0.0001 for all weights of a pretrained
+            one.
         weight_decay: of matrices.  Biases and norms are not decayed.
         warm_up: share of the steps in which the rate rises.
         average_width: share of the run that the average of the weights looks back, which is what is kept.
         label_dropout: share of the images whose label is dropped, which trains classifier-free guidance.
         flip: learn mirrored images too; right for photographs, wrong for letters and digits.
-        guidance_scale: classifier-free guidance that the pipeline uses where none is asked for.
+        guidance_scale: classifier-free guidance that the pipeline uses where none is asked for; default: 2, or that of
+            the pipeline that it is tuned from.
         precision: float32, bfloat16 (autocast), or auto: bfloat16 where the processor has it.
         accumulation: parts that a batch is computed in, one after the other, to save memory.
         gradient_checkpointing: compute activations twice instead of keeping them, to save memory.
@@ -46,13 +48,13 @@ class GeneratorConfig:
     width: int = 256
     depth: int = 6
     batch_size: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     weight_decay: float = 0.01
     warm_up: float = 0.05
     average_width: float = 0.1
     label_dropout: float = 0.1
     flip: bool = False
-    guidance_scale: float = 2.0
+    guidance_scale: float | None = None
     precision: str = "auto"
     accumulation: int = 1
     gradient_checkpointing: bool = False
@@ -72,7 +74,7 @@ class GeneratorConfig:
             )
         if not 0 <= self.label_dropout < 1:
             raise ValueError(f"label_dropout is {self.label_dropout}; it must be at least 0 and below 1, usually 0.1")
-        if self.guidance_scale < 1 or self.sample_grids < 0:
+        if (self.guidance_scale or 1) < 1 or self.sample_grids < 0:
             raise ValueError(
                 f"guidance_scale={self.guidance_scale} and sample_grids={self.sample_grids} must be at least 1 and 0"
             )
@@ -80,8 +82,8 @@ class GeneratorConfig:
     @property
     def loop(self) -> LoopConfig:
         """How the denoiser is trained."""
-        shared = {name: getattr(self, name) for name in PLAIN if name != "steps"}
-        return LoopConfig(steps=STEPS if self.steps is None else self.steps, **shared)
+        shared = {name: getattr(self, name) for name in PLAIN if getattr(self, name) is not None}
+        return LoopConfig(**{"steps": STEPS, **shared})
 
     @property
     def vae_loop(self) -> LoopConfig:

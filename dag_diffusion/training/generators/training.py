@@ -11,17 +11,18 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, DiTTransformer2DModel
 from torch import Tensor
 
+from dag_diffusion.classifiers.compiled_networks import computing_in
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.files import differences, locked, read_json_object, recorded, require_writable, write_json
 from dag_diffusion.data.pools import Pool
@@ -35,9 +36,12 @@ from dag_diffusion.processes import fail_together, is_main_process, resolve_devi
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch
 from dag_diffusion.training.denoising import DenoisingLoss
+from dag_diffusion.training.fine_tuning import ADAPTER, FineTuningConfig
 from dag_diffusion.training.loop import Loss, fit
 from dag_diffusion.training.objectives import Objective
 
+from .attention import suited_attention
+from .bases import FINE_RATE, load_base, resolved
 from .images import images_to_learn, require_memory
 from .latents import Latents, digest_of_images, encode_images
 from .networks import NULL_ROW, build_scheduler, build_transformer, set_own_dropping
@@ -47,10 +51,10 @@ from .vae import load_vae, reconstruction_error, train_vae
 
 logger = logging.getLogger(__name__)
 RECORD = "training.json"  # in the pipeline's folder, and in that of the work
-PARTS = ("vae", "latents", "denoiser", "samples")  # of the work
+PARTS = ("vae", "latents", "denoiser", "samples", ADAPTER)  # of the work
 EXECUTION = ("accumulation", "checkpoint_seconds", "gradient_checkpointing", "sample_grids")  # change no weights
 SOME = 500  # images that the autoencoder is measured on
-STEPS = 20  # of denoising where a caller names none
+STEPS, SCALE = 20, 2.0  # of denoising and classifier-free guidance where a caller names none
 
 
 def work_folder(output: str | Path) -> Path:
@@ -64,6 +68,7 @@ def train_generator(
     config: GeneratorConfig | None = None,
     *,
     objective: Objective | None = None,
+    fine_tuning: FineTuningConfig | None = None,
     trackers: Sequence[str] = (),
     device: str | None = None,
     overwrite: bool = False,
@@ -78,7 +83,9 @@ def train_generator(
         output: folder of the pipeline, which ``DifficultyGuidedPipeline.from_pretrained`` loads.  One that an earlier
             call with the same images and settings has finished is loaded.
         config: how to train.
-        objective: what the denoiser is asked for; by default v with min-SNR weights.
+        objective: what the denoiser is asked for; by default v with min-SNR weights.  A pretrained one keeps its
+            prediction.
+        fine_tuning: the pipeline to start from, and what of it is trained; None: from scratch.
         trackers: of accelerate, such as ``"tensorboard"``, whose curves come into ``work_folder(output)``.
         device: None: the one that accelerate finds.
         overwrite: replace a pipeline of another training.
@@ -99,7 +106,7 @@ def train_generator(
     hide_loading_bars()
     with fail_together():
         require_trackers(trackers, work_folder(output))
-        run = _Run(images, output, config, objective, resolve_device(device))
+        run = _Run(images, output, config, objective, fine_tuning, resolve_device(device))
         if run.is_finished(overwrite):
             return run.finished()
     with locked(run.work) if is_main_process() else nullcontext():
@@ -119,20 +126,32 @@ def train_generator(
 class _Run:
     """One call of ``train_generator``: its images, settings and folders."""
 
-    def __init__(self, images: Pool, output: Path, config: GeneratorConfig, objective: Objective, device: str) -> None:
+    def __init__(
+        self,
+        images: Pool,
+        output: Path,
+        config: GeneratorConfig,
+        objective: Objective,
+        fine_tuning: FineTuningConfig | None,
+        device: str,
+    ) -> None:
         self.output, self.work, self.config, self.objective = output, work_folder(output), config, objective
         self.device = torch.device(device)
         self.images = images_to_learn(images)
+        self.names = {int(label): name for label, name in sorted(self.images.class_names.items())}
         self.given_vae = None if config.vae is None else load_vae(config.vae)
         kind = common_kind(self.images)
         square = kind.size[0] == kind.size[1] <= LARGEST and kind.of_that_size == kind.images
         self.size = config.size or (kind.size[0] if square else SIZE)
         self.channels = config.channels or kind.channels
+        self.base = load_base(fine_tuning, self.names, config.seed)
+        if self.base is not None:
+            self.size, self.given_vae = self.base.size(config.size), self.base.vae(self.given_vae)
+            self.objective = replace(objective, prediction=self.base.prediction)
         if self.given_vae is not None:
             self.channels = self.given_vae.config.in_channels
         require_memory(len(self.images), self.size, self.channels)
         self.digest = digest_of_images(self.images)
-        self.names = {int(label): name for label, name in sorted(self.images.class_names.items())}
 
     @property
     def record(self) -> dict[str, Any]:
@@ -141,6 +160,8 @@ class _Run:
         for name in EXECUTION:
             del settings[name]
         kept = {"settings": settings, "objective": asdict(self.objective), "images": len(self.images)}
+        if self.base is not None:
+            kept["fine_tuning"] = asdict(self.base.config) | {"digest": self.base.digest, "kept": self.base.kept_names}
         return recorded(kept | {"digest": self.digest, "classes": list(self.names.values())})
 
     def is_finished(self, overwrite: bool) -> bool:
@@ -222,43 +243,61 @@ class _Run:
     ) -> DifficultyGuidedPipeline:
         """Train the denoiser, and put the pipeline together."""
         config = self.config
-        transformer = build_transformer(
-            latents.shape[1],
-            latents.shape[0],
-            len(self.names),
-            width=config.width,
-            depth=config.depth,
-            seed=config.seed,
-        ).to(self.device)
+        loop = replace(config.loop, precision=resolved(config.precision, self.device)) if self.base else config.loop
+        if self.base is not None and self.base.config.tune == "all" and config.learning_rate is None:
+            loop = replace(loop, learning_rate=FINE_RATE)
+        transformer, finish = self._denoiser(latents, loop.precision)
         if config.gradient_checkpointing:
             transformer.enable_gradient_checkpointing()
-        pipeline = DifficultyGuidedPipeline(
-            transformer,
-            vae,
-            build_scheduler(self.objective.prediction),
-            id2label=self.names,
-            default_guidance_scale=config.guidance_scale,
-            default_num_inference_steps=STEPS,
-        )
+        pipeline = self._pipeline(transformer, vae)
         set_own_dropping(transformer, 0.0)
         asked = DenoisingLoss(self.objective, pipeline.scheduler)
-        fit(
-            transformer,
-            labelled_loss(asked, latents, self.images.labels, config),
-            len(self.images),
-            self.work / "denoiser",
-            config.loop,
-            identity={"digest": self.digest, "vae": digest_of(vae), "objective": asdict(self.objective)},
-            state=asked,
-            look=sampler(pipeline, self.work / "samples", config.seed),
-            looks=config.sample_grids,
-            log=lambda values, step: log({f"denoiser/{name}": value for name, value in values.items()}, step),
-            progress=renamed(progress, "denoiser"),
-        )
+        draw = sampler(pipeline, self.work / "samples", config.seed)
+
+        def look(step: int, model: Any) -> None:
+            with computing_in(loop.precision, self.device):  # which weights that rest may be kept in
+                draw(step, model)
+
+        with suited_attention(transformer, resolved(loop.precision, self.device), self.device):
+            fit(
+                transformer,
+                labelled_loss(asked, latents, self.images.labels, config),
+                len(self.images),
+                self.work / "denoiser",
+                loop,
+                identity={"digest": self.digest, "vae": digest_of(vae), "objective": asdict(self.objective)},
+                state=asked,
+                look=look,
+                looks=config.sample_grids,
+                log=lambda values, step: log({f"denoiser/{name}": value for name, value in values.items()}, step),
+                progress=renamed(progress, "denoiser"),
+            )
+        finish()
         set_own_dropping(transformer, NULL_ROW)
         transformer.disable_gradient_checkpointing()
         transformer.requires_grad_(False)
         return pipeline
+
+    def _denoiser(self, latents: Latents, precision: str) -> tuple[DiTTransformer2DModel, Callable[[], None]]:
+        """An untrained denoiser or an adapted one, on the device, and what makes it an ordinary one in the end."""
+        if self.base is not None:
+            base, adaptation = self.base, self.base.adapted(self.device, precision)
+            return adaptation.transformer, lambda: base.fold(adaptation, self.work / ADAPTER)
+        options = {"width": self.config.width, "depth": self.config.depth, "seed": self.config.seed}
+        built = build_transformer(latents.shape[1], latents.shape[0], len(self.names), **options)
+        return built.to(self.device), lambda: None
+
+    def _pipeline(self, transformer: DiTTransformer2DModel, vae: AutoencoderKL) -> DifficultyGuidedPipeline:
+        own = {} if self.base is None else self.base.pipeline.config
+        scale, steps = (own.get(name) for name in ("default_guidance_scale", "default_num_inference_steps"))
+        return DifficultyGuidedPipeline(
+            transformer,
+            vae,
+            build_scheduler(self.objective.prediction) if self.base is None else self.base.scheduler,
+            id2label=self.names,
+            default_guidance_scale=self.config.guidance_scale or scale or SCALE,
+            default_num_inference_steps=steps or STEPS,
+        )
 
     def save(self, pipeline: DifficultyGuidedPipeline) -> None:
         """Write the pipeline beside its place, then move it there, and remove what only an unfinished run needs."""
@@ -266,6 +305,8 @@ class _Run:
         with tempfile.TemporaryDirectory(dir=self.output.parent, prefix=f".{self.output.name}.") as beside:
             made, before = Path(beside, "made"), Path(beside, "before")
             pipeline.save_pretrained(made)
+            if (self.work / ADAPTER).exists():
+                shutil.copytree(self.work / ADAPTER, made / ADAPTER)
             blur = reconstruction_error(pipeline.vae, self._some_pixels(), self.device)
             write_json(made / RECORD, self.record | {"reconstruction_error": blur, "versions": versions()})
             if self.output.exists():
