@@ -523,6 +523,50 @@ def overhead() -> str:
     return table(["", ""], rows, "generation-overhead")
 
 
+# -- training of generators
+
+
+def training_speed() -> str:
+    record, rows = load("training-speed"), []
+    for side, one in record["results"].items():
+        plain, cached = one["ratios"].values()
+        for name, turns in one["images_per_second"].items():
+            ratios = [f"{plain[name]:.2f}", f"{cached[name]:.2f}"]
+            rows.append(
+                [f"{side} x {side}", name, f"{np.median(turns):.0f}", *ratios, ", ".join(f"{n:.0f}" for n in turns)]
+            )
+    heads = [
+        "latents",
+        f"batches of {record['batch_size']}",
+        "images a second, median",
+        "to the plain loop",
+        "to cached",
+    ]
+    return table([*heads, "each turn"], rows, "training-speed")
+
+
+def training_loss() -> str:
+    record = load("training-loss")
+    rows = [[name, f"{value:.4f}"] for name, value in record["loss"].items()]
+    heads = [f"after {record['steps']} steps of {record['batch_size']}", "squared error of v on held-out images"]
+    return table(heads, rows, "training-loss")
+
+
+def training_memory() -> str:
+    record = load("training-memory")
+    modes = record["modes"]
+    rows = []
+    for name, one in modes.items():
+        tune, precision = name.split(", ")
+        whole = modes[f"all, {precision}"]
+        state, peak = one["gradients and optimiser, MiB"], one["peak, MiB"]
+        share, half = state / whole["gradients and optimiser, MiB"], peak / whole["peak, MiB"]
+        trained = [f"{one['trained weights']:,}", f"{state:,.1f}", f"{100 * share:.2g} %"]
+        rows.append([f"`--tune {tune}`, {precision}", *trained, f"{peak:,}", f"{half:.2f}"])
+    heads = [record["model"], "trained weights", "gradients and optimiser, MiB", "share", "peak, MiB", "to all weights"]
+    return table(heads, rows, "training-memory")
+
+
 def on_gpu() -> str:
     record = load("dit-xl")
     forms = record["bfloat16, forms of guidance"]
@@ -646,6 +690,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "generation-options": generation_options,
     "generation-same": same_pixels,
     "generation-overhead": overhead,
+    "training-speed": training_speed,
+    "training-loss": training_loss,
+    "training-memory": training_memory,
     "scaling, hours": imagenet,
     "scaling, storage": storage,
     "classifiers": classifiers,
