@@ -12,8 +12,10 @@ from PIL import Image
 from pools_on_disk import content
 from tiny import tiny_vae, write_images
 from tiny_training import StoppedHereError
+from typer.testing import CliRunner
 
 from dag_diffusion import DifficultyGuidedPipeline, read_pool
+from dag_diffusion.cli.commands import app
 from dag_diffusion.training.batches import Batch
 from dag_diffusion.training.denoising import DenoisingLoss
 from dag_diffusion.training.generators import GeneratorConfig, train_generator
@@ -243,3 +245,20 @@ def test_grid_has_a_row_a_class():
     assert sheet.shape == (2 * 6 - 2, 3 * 7 - 2, 3)
     assert (sheet[4:6] == 255).all()
     assert (sheet[:4, :5] == 0).all()
+
+
+def test_command_trains_tells_and_goes_on(tmp_path):
+    write_images(tmp_path / "images", {"Bag": 3, "Boot": 3})
+    words = (
+        f"train {tmp_path / 'images'} --output {tmp_path / 'g'} --steps 2 --vae-steps 1 --width 64 --depth 1 --quiet"
+    )
+    words += " --batch-size 4 --sample-grids 1"
+    run = CliRunner().invoke(app, words.split())
+    assert run.exit_code == 0, run.output
+    assert "generator of 2 classes" in run.output
+    assert f"losses and samples in {work_folder(tmp_path / 'g')}" in run.output
+    assert CliRunner().invoke(app, words.split()).exit_code == 0
+    other = CliRunner().invoke(app, words.replace("--steps 2", "--steps 3").split())
+    assert other.exit_code == 2
+    assert other.output.splitlines()[-1].startswith("error: ")
+    assert "steps was 2 and is now 3; give --overwrite to replace it" in other.output

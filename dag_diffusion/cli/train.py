@@ -8,7 +8,7 @@ from typer import Option
 from .console import loading, stages
 from .fields import Fields, Values
 from .launching import launch_several
-from .options import FILES, MODELS, SPEED, Device, NumProcesses, Overwrite, PoolPath, Quiet
+from .options import FILES, MODELS, SPEED, Classes, Device, NumProcesses, Overwrite, PoolPath, Quiet
 
 TRAINING, TUNING = "Training", "Fine-tuning"  # groups in the help
 OBJECTIVE = {
@@ -28,6 +28,15 @@ def train(
     *,
     output: Annotated[Path, Option(help="folder of the pipeline")],
     kind: Annotated[Values, Fields(CONFIG, ["size", "channels", "flip", "seed"])],
+    classes: Classes = None,
+    background: Annotated[str, Option(help="colour behind what is transparent, such as white or #e0e0e0")] = "white",
+    fit: Annotated[
+        str | None, Option(help="pad, crop or stretch to a square; default: by what most images are like")
+    ] = None,
+    most: Annotated[int | None, Option(min=1, help="images of each class, drawn at random; default: all")] = None,
+    skip_unreadable: Annotated[
+        bool, Option("--skip-unreadable", help="leave out images that cannot be read, instead of naming them")
+    ] = False,
     model: Annotated[Values, Fields(CONFIG, ["vae", "width", "depth"], MODELS)],
     config: Annotated[
         Values,
@@ -85,8 +94,9 @@ def train(
 
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
+        from dag_diffusion.data.canvas import as_fit
         from dag_diffusion.data.files import read_json_object
-        from dag_diffusion.data.pools import read_pool
+        from dag_diffusion.data.preparing.prepared import prepare
         from dag_diffusion.training.fine_tuning import FineTuningConfig
         from dag_diffusion.training.generators.settings import GeneratorConfig
         from dag_diffusion.training.generators.training import RECORD, train_generator, work_folder
@@ -94,11 +104,21 @@ def train(
 
     with fail_together():
         settings = GeneratorConfig(**kind, **model, **config, **speed, **files)
-        asked, pool = Objective(**objective), read_pool(images)
-        fine_tuning = FineTuningConfig(base=base, **tuning)
+        asked, fine_tuning = Objective(**objective), FineTuningConfig(base=base, **tuning)
     with stages(quiet) as progress:
+        own = prepare(
+            images,
+            classes=classes,
+            background=background,
+            fit=None if fit is None else as_fit(fit),
+            most=most,
+            skip_unreadable=skip_unreadable,
+            seed=settings.seed,
+            cache=work_folder(output),
+            progress=progress,
+        )
         pipeline = train_generator(
-            pool,
+            own.pool,
             output,
             settings,
             objective=asked,

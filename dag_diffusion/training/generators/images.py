@@ -3,6 +3,7 @@
 import logging
 import os
 from collections import Counter
+from dataclasses import replace
 from unicodedata import normalize
 
 from dag_diffusion.data.pools import Pool
@@ -37,7 +38,7 @@ def images_to_learn(pool: Pool) -> Pool:
         "labels %s become 0 to %d in the generator; classes keep their names", _listed(places), len(names) - 1
     )
     rows = [with_columns(row, {"label": places[row["label"]]}) for row in pool.rows]
-    return Pool(pool.path, rows, pool.provenance, pool.encoded, pool.listing)
+    return replace(pool, rows=rows)
 
 
 def _require_different(pool: Pool) -> None:

@@ -6,6 +6,7 @@ A loop that encodes in every step spends 70 % of its time on that.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,12 +125,12 @@ def _require_same(path: Path, record: dict[str, Any]) -> None:
 
 
 def digest_of_images(pool: Pool) -> str:
-    """A digest of the images of a pool in their order, file by file, with names and labels.
+    """A digest of the images of a pool in their order, file by file, with names and labels, and what they are laid on.
 
     Raises:
         UnreadableImageError: a file is missing; it is named.
     """
-    found = hashlib.blake2b(digest_size=12)
+    found = hashlib.blake2b(json.dumps(pool.canvas.as_fields(), sort_keys=True).encode(), digest_size=12)
     for index, row in enumerate(pool.rows):
         found.update(f"{row['file_name']} {row['label']} {row['class_name']}\n".encode())
         name = pool.path / row["file_name"]

@@ -162,7 +162,10 @@ class _Run:
         kept = {"settings": settings, "objective": asdict(self.objective), "images": len(self.images)}
         if self.base is not None:
             kept["fine_tuning"] = asdict(self.base.config) | {"digest": self.base.digest, "kept": self.base.kept_names}
-        return recorded(kept | {"digest": self.digest, "classes": list(self.names.values())})
+        return recorded(
+            kept
+            | {"digest": self.digest, "classes": list(self.names.values()), "canvas": self.images.canvas.as_fields()}
+        )
 
     def is_finished(self, overwrite: bool) -> bool:
         """Whether the pipeline is there.
