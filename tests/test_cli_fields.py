@@ -12,7 +12,7 @@ from typer.main import get_command
 import dag_diffusion
 from dag_diffusion.cli import commands as cli
 from dag_diffusion.cli.console import as_options
-from dag_diffusion.cli.fields import Fields, read_fields
+from dag_diffusion.cli.options.fields import Fields, read_fields
 
 MARKS = [
     mark

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from dag_diffusion import read_pool
 from dag_diffusion.cli import commands as cli
-from dag_diffusion.cli.config_files import add_config_options
 from dag_diffusion.cli.console import at_home
+from dag_diffusion.cli.options.config_files import add_config_options
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from timm.data import ImageNetInfo
 from typer.main import get_command
 
 from dag_diffusion.cli.commands import app
-from dag_diffusion.cli.config_files import read_config
+from dag_diffusion.cli.options.config_files import read_config
 from dag_diffusion.data.class_folders import FASTAI_TEST_IMAGES, SUBSETS, split_of, split_warning, subset_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

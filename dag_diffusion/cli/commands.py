@@ -15,12 +15,12 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from .config_files import add_config_options
 from .console import report_user_errors
 from .errors import leave_to_nobody, line_of, show_traceback
 from .evaluate import evaluate
-from .fields import expand_fields
 from .generate import generate, status
+from .options.config_files import add_config_options
+from .options.fields import expand_fields
 from .prepare import find_modes, train_classifier, train_probe
 from .run import run
 from .sample import score, show_target, subsample

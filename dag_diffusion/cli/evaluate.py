@@ -6,9 +6,9 @@ from typing import Annotated
 from typer import Argument, Option
 
 from .console import loading, show_table, stages
-from .fields import Fields, Values
 from .launching import launch_several, processes_for
 from .options import FILES, Device, OnCanvas, ProcessesUnasked, Quiet, Seed
+from .options.fields import Fields, Values
 
 TRAINING = {
     "networks": "network",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from .console import loading, stages, status_lines
-from .fields import Fields, Values, read_fields
 from .launching import launch_several
 from .options import (
     FILES,
@@ -28,6 +27,7 @@ from .options import (
     Target,
     TrustBin,
 )
+from .options.fields import Fields, Values, read_fields
 
 if TYPE_CHECKING:
     from dag_diffusion.data.pools import Pool

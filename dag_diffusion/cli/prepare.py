@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from .console import loading, stages
-from .fields import Fields, Values
 from .launching import launch_several
 from .options import (
     MODELS,
@@ -23,6 +22,7 @@ from .options import (
     Seed,
     TrustBin,
 )
+from .options.fields import Fields, Values
 
 if TYPE_CHECKING:
     from dag_diffusion.training.classifiers.classifier import TrainedClassifier

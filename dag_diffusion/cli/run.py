@@ -6,9 +6,9 @@ from typing import Annotated
 from typer import Option
 
 from .console import loading, show_table, stages
-from .fields import Fields, Values
 from .launching import launch_several, processes_for
 from .options import BatchSize, Device, ProcessesUnasked, Quiet
+from .options.fields import Fields, Values
 
 EXPERIMENT = [
     "ipc", "pool_factor", "network", "protocol", "seeds", "num_inference_steps", "guidance_scale", "mode_scale",

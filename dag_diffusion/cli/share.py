@@ -5,8 +5,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from .fields import Fields, Values
 from .options import FILES, MODELS, Classifier, Device, Overwrite, Pipeline, PipelinePrecision, Quiet, TrustBin
+from .options.fields import Fields, Values
 
 
 def report(

@@ -6,9 +6,9 @@ from typing import Annotated
 from typer import Option
 
 from .console import loading, stages
-from .fields import Fields, Values
 from .launching import launch_several
 from .options import FILES, MODELS, SPEED, Classes, Device, NumProcesses, Overwrite, PoolPath, Quiet
+from .options.fields import Fields, Values
 
 TRAINING, TUNING = "Training", "Fine-tuning"  # groups in the help
 OBJECTIVE = {

@@ -62,7 +62,7 @@ class LoopConfig:
         steps: training steps.
         batch_size: images of a step, of all processes together.
         learning_rate: peak rate of AdamW, reached after the warm-up, from where it falls to zero.
-        weight_decay: of matrices.  Biases and norms are not decayed.
+        weight_decay: decay of matrices.  Biases and norms are not decayed.
         warm_up: share of the steps in which the rate rises.
         average_width: share of the run that the average of the weights looks back.  The average is what is
             returned; 0 returns the last weights.

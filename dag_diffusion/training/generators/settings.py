@@ -24,7 +24,7 @@ class GeneratorConfig:
         batch_size: images of a step of the denoiser, of all processes together.
         learning_rate: peak learning rate of the denoiser; default: 0.001, or 0.0001 for all weights of a pretrained
             one.
-        weight_decay: of matrices.  Biases and norms are not decayed.
+        weight_decay: decay of matrices.  Biases and norms are not decayed.
         warm_up: share of the steps in which the rate rises.
         average_width: share of the run that the average of the weights looks back, which is what is kept.
         label_dropout: share of the images whose label is dropped, which trains classifier-free guidance.

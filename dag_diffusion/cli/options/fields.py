@@ -22,7 +22,7 @@ from typing import Annotated, Any, NamedTuple
 from typer import Option
 
 Values = dict[str, Any]
-PACKAGE = Path(__file__).parent.parent
+PACKAGE = Path(__file__).parents[2]
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 
 

@@ -14,12 +14,12 @@ from typing import Annotated, Any
 
 import typer
 
+from dag_diffusion.cli.console import at_home
 from dag_diffusion.data.files import require_writable, write_atomically
 from dag_diffusion.processes import is_main_process
 
-from .console import at_home
+from . import FILES
 from .fields import set_signature
-from .options import FILES
 
 MARK = "# written by dag-diffusion"  # first words of a saved file, so that no other file is overwritten by one
 TAGS = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
