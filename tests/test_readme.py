@@ -20,6 +20,7 @@ SMALLER = {
     "ipc=10,": "ipc=1,",
     "num_inference_steps=20": "num_inference_steps=8",
     "num_inference_steps=50": "num_inference_steps=2",
+    "GeneratorConfig(steps=2000)": "GeneratorConfig(steps=2, batch_size=4, sample_grids=0)",
     "facebook/DiT-XL-2-256": "tiny-dit",
     "stabilityai/stable-diffusion-xl-base-1.0": "tiny-xl",
     "timm/resnet50.tv_in1k": "tiny-classifier",
@@ -70,6 +71,8 @@ def test_code_of_the_other_pages_runs(page, tmp_path, monkeypatch, datasets_cach
     monkeypatch.chdir(tmp_path)
     for folder in ("pool", "distilled", "test_images", "my_images"):
         write_images(tmp_path / folder, {"Bag": 3, "Coat": 3}, difficulty=lambda name, index: index / 3)
+    if "facebook/DiT-XL-2-256" in DOCS[page]:
+        tiny_pipeline().save_pretrained("tiny-dit")
     run(DOCS[page])
 
 

@@ -81,7 +81,7 @@ def train(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a generator on your own images, for generate.
+    """Train a generator on your own images.
 
     Losses and pictures of samples come into OUTPUT.training as it goes.  A run that was stopped goes on with the same
     command.
