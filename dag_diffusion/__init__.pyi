@@ -17,6 +17,8 @@ from .guidance.difficulty_guidance import GuidanceConfig as GuidanceConfig
 from .guidance.mode_guidance import ModeGuidance as ModeGuidance
 from .hub.download import pull as pull
 from .hub.upload import push as push
+from .own_images.config import FolderConfig as FolderConfig
+from .own_images.distilling import distill_folder as distill_folder
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline as DifficultyGuidedPipeline
 from .pipelines.difficulty_guided import DifficultyGuidedPipelineOutput as DifficultyGuidedPipelineOutput
 from .pipelines.guidance_block import DifficultyGuidanceBlock as DifficultyGuidanceBlock

@@ -43,7 +43,7 @@ def rooms() -> list[Path]:
     return [PACKAGE, *(path.parent for path in sorted(PACKAGE.glob("*/__init__.py")))]
 
 
-def test_there_are_ten_rooms():
+def test_there_are_eleven_rooms():
     names = {path.name for path in rooms()[1:]}
     assert names == {
         "classifiers",
@@ -53,6 +53,7 @@ def test_there_are_ten_rooms():
         "generation",
         "guidance",
         "hub",
+        "own_images",
         "reporting",
         "sampling",
         "training",

@@ -22,7 +22,7 @@ from .generate import generate, status
 from .options.config_files import add_config_options
 from .options.fields import expand_fields
 from .prepare import find_modes, train_classifier, train_probe
-from .run import run
+from .run import distill, run
 from .sample import score, show_target, subsample
 from .share import pull, push, report, serve
 from .train import train
@@ -58,11 +58,13 @@ def options(
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (
-    run, train, generate, status, train_classifier, train_probe, find_modes, score, subsample, show_target, evaluate,
-    report, serve, push, pull,
+    run, distill, train, generate, status, train_classifier, train_probe, find_modes, score, subsample, show_target,
+    evaluate, report, serve, push, pull,
 )  # fmt: skip
 # commands that several processes may work on
-SHARED = ("evaluate", "find_modes", "generate", "run", "score", "train", "train_classifier", "train_probe")
+SHARED = (
+    "distill", "evaluate", "find_modes", "generate", "run", "score", "train", "train_classifier", "train_probe",
+)  # fmt: skip
 EXPANDED = {command.__name__: expand_fields(command) for command in COMMANDS}
 OPTION_NAMES = {name for command in EXPANDED.values() for name in inspect.signature(command).parameters}
 for name, command in EXPANDED.items():

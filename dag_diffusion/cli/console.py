@@ -93,7 +93,10 @@ def user_errors(options: Collection[str] = ()) -> Iterator[None]:
         raise typer.Exit(128 + signal.SIGTERM) from None
     except KeyboardInterrupt:
         if is_main_process():
-            typer.echo("stopped; run, score and evaluate go on with the same command, generate with --resume", err=True)
+            typer.echo(
+                "stopped; distill, run, score and evaluate go on with the same command, generate with --resume",
+                err=True,
+            )
         raise typer.Exit(130) from None
     except Exception as error:
         typer.echo(f"{show_traceback(error)}error: {as_options(line_of(error), options)}", err=True)

@@ -1,13 +1,13 @@
-"""``dag-diffusion run``: a whole distillation."""
+"""``dag-diffusion run``, a whole distillation, and ``distill``, one from a folder of images."""
 
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
+from typer import Argument, Option
 
 from .console import loading, show_table, stages
 from .launching import launch_several, processes_for
-from .options import BatchSize, Device, ProcessesUnasked, Quiet
+from .options import FILES, BatchSize, Device, ProcessesUnasked, Quiet
 from .options.fields import Fields, Values
 
 EXPERIMENT = [
@@ -18,6 +18,11 @@ INPUTS = [
     "pipeline", "classifier", "evaluator", "precision", "trust_bin", "train", "test", "classes", "split", "size",
     "channels", "target", "reference",
 ]  # fmt: skip
+FOLDER_SIZES = ["ipc", "size", "minutes", "generator_steps", "classifier_steps", "folds", "pool_factor", "seed"]
+FOLDER_IMAGES = ["test", "held_out", "classes", "background", "most", "least", "skip_unreadable", "never_mirror"]
+FOLDER_MODELS = ["pipeline", "classifier", "evaluator"]
+FOLDER_COMPARISON = ["network", "protocol", "seeds"]
+FOLDER_CONFIG = "own_images.config:FolderConfig"
 
 
 def run(
@@ -60,3 +65,64 @@ def run(
     if result.control:
         show_table(control_table(result.control))
     print(f"report: {result.report.absolute()}")
+
+
+def distill(
+    folder: Annotated[Path, Argument(help="images: a folder for each class, or whatever score reads")],
+    *,
+    output: Annotated[Path, Option(help="new folder for the distilled set")],
+    sizes: Annotated[Values, Fields(FOLDER_CONFIG, FOLDER_SIZES, "Size and time")],
+    images: Annotated[Values, Fields(FOLDER_CONFIG, FOLDER_IMAGES, "Images")],
+    models: Annotated[Values, Fields(FOLDER_CONFIG, FOLDER_MODELS, "Models")],
+    comparison: Annotated[Values, Fields(FOLDER_CONFIG, FOLDER_COMPARISON, "Comparison")],
+    estimate: Annotated[
+        bool, Option("--estimate", help="prepare the images, tell how long the rest will take, and stop")
+    ] = False,
+    work: Annotated[
+        Path | None,
+        Option(help="folder for models, pools and the report; default: OUTPUT-work", rich_help_panel=FILES),
+    ] = None,
+    batch_size: BatchSize = 50,
+    device: Device = None,
+    num_processes: ProcessesUnasked = None,
+    quiet: Quiet = False,
+) -> None:
+    """Distil a folder of your own images.
+
+    Trains a guide, an evaluator and a generator, unless they are given, draws pools, chooses the best images, trains
+    networks on them and on real images, and reports. Tells first how long it will take here. The same command goes on
+    where it was stopped.
+
+    Example:  dag-diffusion distill my_images --ipc 10 --output my_set
+    """
+    trainings = 6 * comparison["seeds"]
+    quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
+    with loading("libraries", quiet):
+        from dag_diffusion.compared_sets import UNGUIDED
+        from dag_diffusion.evaluation.tables import accuracy_table
+        from dag_diffusion.loading import hide_loading_bars
+        from dag_diffusion.own_images.config import FolderConfig
+        from dag_diffusion.own_images.distilling import distill_folder
+        from dag_diffusion.processes import is_main_process, resolve_device
+
+    hide_loading_bars()
+    config = FolderConfig(**sizes, **images, **models, **comparison)
+    with stages(quiet) as progress:
+        result = distill_folder(
+            folder,
+            output,
+            config,
+            work=work,
+            device=resolve_device(device),
+            batch_size=batch_size,
+            only_estimate=estimate,
+            on_plan=show_table,
+            progress=progress,
+        )
+    if result is None or not is_main_process():
+        return
+    found = result.distillation
+    show_table(accuracy_table(found.results, baseline=UNGUIDED, note=found.note))
+    show_table(result.minutes)
+    print(f"set: {output.absolute()}")
+    print(f"report: {found.report.absolute()}")

@@ -6,6 +6,7 @@ Other programs may have written a record, so a part that is something else than 
 """
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, TypedDict, cast
 
 
@@ -77,3 +78,16 @@ def origin_of(provenance: Mapping[str, Any]) -> str | None:
     """Where the pool of a set was; None for a pool, and where no record says."""
     pool = provenance.get("pool")
     return str(pool["path"]) if selection_of(provenance) and isinstance(pool, dict) and "path" in pool else None
+
+
+def real_images_of(provenance: Mapping[str, Any]) -> str:
+    """A sentence on the real images behind a set that was distilled from a folder; empty where no record says."""
+    found = provenance.get("images")
+    if not isinstance(found, dict) or not {"source", "found", "training", "test"} <= found.keys():
+        return ""
+    left_out = found.get("left_out") or {}
+    names = ", ".join(f"{count} {str(name).replace('_', ' ')}" for name, count in left_out.items())
+    return (
+        f"{found['found']} images of {PurePath(str(found['source'])).name}: {found['training']} to train on, "
+        f"{found['test']} to test on" + (f"; left out: {names}" if names else "")
+    )

@@ -13,7 +13,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dag_diffusion.data.dataset_cards import configs_of, contents_of, features_of, sealed
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.data.provenance import GenerationRecord, SelectionRecord, generation_of, selection_of
+from dag_diffusion.data.provenance import (
+    GenerationRecord,
+    SelectionRecord,
+    generation_of,
+    real_images_of,
+    selection_of,
+)
 from dag_diffusion.reporting.reproduction import commands_of
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -78,7 +84,7 @@ def dataset_card(
         figures=figures,
         columns={name: COLUMNS.get(name, "as its maker recorded it") for name in columns},
         soft_labels=teacher,
-        made=_made(generation, selection),
+        made=_made(generation, selection) | _real(pool),
         commands=commands_of(pool.provenance),
         license=license,
     )
@@ -109,6 +115,12 @@ def _made(generation: GenerationRecord, selection: SelectionRecord) -> dict[str,
         evenly = f", evenly over {selection['evenly']}s" if selection.get("evenly") else ""
         rows["selection"] = f"{selection['method']}{evenly}{follows}, {drawn}"
     return {name: value for name, value in rows.items() if value not in (None, "")}
+
+
+def _real(pool: Pool) -> dict[str, str]:
+    """The real images behind a set, if its record says."""
+    said = real_images_of(pool.provenance)
+    return {"real images": said} if said else {}
 
 
 def model_card(

@@ -190,7 +190,16 @@ def _comment(text: str) -> str:
 
 def command_of_run(output: Path, settings: Mapping[str, Any]) -> str:
     """The ``run`` command of a distillation from the settings that were given, by their names in the configuration."""
-    parts = [f"{PROGRAM} run --output {shlex.quote(str(output))}"]
+    return _with_options([PROGRAM, "run", "--output", str(output)], settings)
+
+
+def command_of_folder(folder: Path, output: Path, settings: Mapping[str, Any]) -> str:
+    """The ``distill`` command of a folder from the settings that were given, by their names in the configuration."""
+    return _with_options([PROGRAM, "distill", str(folder), "--output", str(output)], settings)
+
+
+def _with_options(words: Sequence[str], settings: Mapping[str, Any]) -> str:
+    parts = [shlex.join(words)]
     for name, value in settings.items():
         flag = f"--{name.replace('_', '-')}"
         values = value if isinstance(value, list) else [value]

@@ -1,0 +1,269 @@
+"""One call from a folder of images to a distilled set: what is lacking is trained, the rest is the distillation of run.
+
+    FOLDER -> images -> (rehearsal) -> guide, evaluator, generator -> distill -> SET
+    WORK = SET-work: images, models, pools, sets, report        SET: the chosen images, their rows and their card
+
+Each stage leaves a folder that is whole or not there, so that the same call goes on wherever it was stopped.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dag_diffusion.compared_sets import GUIDED_DGS, SELECTIONS
+from dag_diffusion.data.distilled_sets import require_apart, write_distilled_set
+from dag_diffusion.data.files import differences, locked, read_json_object, require_writable, write_json
+from dag_diffusion.data.pools import Pool, read_pool, require_writable_target
+from dag_diffusion.distillation import DistillationConfig, DistillationResult, Origin, distill
+from dag_diffusion.distillation_setup import DistillationInputs
+from dag_diffusion.evaluation.networks import build_network
+from dag_diffusion.evaluation.tables import Table
+from dag_diffusion.generation.filling import BATCH_SIZE
+from dag_diffusion.loading import load_pipeline
+from dag_diffusion.processes import fail_together, gather, is_main_process
+from dag_diffusion.progress import Progress
+from dag_diffusion.reporting.reproduction import command_of_folder
+from dag_diffusion.sampling.subsampling import subsample
+
+from .config import FolderConfig
+from .durations import BAR, Clock, Expected, duration_table, within_minutes
+from .models import Models, models_table, require_classes, trained_models
+from .plain_images import PlainImages, plain_images
+from .rehearsal import rehearse
+
+SETTINGS, PLAN, TIMES = "distill.json", "plan.json", "times.json"  # in the work folder
+IMAGES, RUN = "images", "run"
+USUAL_SIZE = 32
+STAGES = {  # of the distillation, to the rows of the table of minutes
+    "models and real images": "modes",
+    "real images encoded": "modes",
+    "pool, unguided": "pools",
+    "pool, guided": "pools",
+    "features of real images": "comparison",
+    "training and testing": "comparison",
+}
+BYTES_PER_IMAGE, BYTES_OF_MODELS = 3, 600_000_000  # of a pixel; of all checkpoints of a training at this size
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderResult:
+    """What came of a folder.
+
+    Attributes:
+        chosen: the distilled set.
+        distillation: accuracies, control and report.
+        minutes: table of what each stage took.
+    """
+
+    chosen: Pool
+    distillation: DistillationResult
+    minutes: Table
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be done, where, and on what."""
+
+    folder: Path
+    output: Path
+    work: Path
+    config: FolderConfig
+    device: str
+    batch_size: int
+
+    def settings(self) -> dict[str, Any]:
+        """What must agree when a distillation goes on."""
+        return {"folder": str(self.folder.resolve()), **self.config.settings()}
+
+
+def work_folder(output: str | Path) -> Path:
+    """Where models, pools and report of a set are: beside it, so that nobody shares them by sharing the set."""
+    output = Path(output).resolve()
+    return output.with_name(f"{output.name}-work")
+
+
+def distill_folder(
+    folder: str | Path,
+    output: str | Path,
+    config: FolderConfig | None = None,
+    *,
+    work: str | Path | None = None,
+    device: str = "cpu",
+    batch_size: int = BATCH_SIZE,
+    only_estimate: bool = False,
+    on_plan: Callable[[Table], None] | None = None,
+    progress: Progress | None = None,
+) -> FolderResult | None:
+    """Distil a folder of images; a call that was interrupted goes on where it stopped.
+
+    Under ``accelerate launch`` every process has to call it.
+
+    Args:
+        folder: whatever ``read_pool`` reads, such as a folder for each class.
+        output: of the distilled set: new or empty.
+        config: how large, how long and with what.
+        work: models, pools, splits and report; default: ``OUTPUT-work`` beside the output.
+        device: of all that is trained and drawn.
+        batch_size: images drawn at a time, halved where memory does not suffice.
+        only_estimate: prepare the images, tell how long the rest will take, and return None.
+        on_plan: called with a table of stages and minutes before the work starts.
+        progress: called with stage, done and total.
+
+    Raises:
+        FileExistsError: output or work folder hold something else, or another run works there.
+        FileNotFoundError: there is no such folder.
+        ValueError: too few images or classes, other settings or images than those of the interrupted call, a model
+            that lacks a class, or too little disk.
+    """
+    work = work_folder(output) if work is None else Path(work)
+    task = _Task(Path(folder), Path(output), work, config or FolderConfig(), device, batch_size)
+    with ExitStack() as leaving:
+        with fail_together():
+            if is_main_process():
+                _check_places(task)
+                leaving.enter_context(locked(work))
+                write_json(work / SETTINGS, task.settings())
+        clock = Clock(work / TIMES, progress if is_main_process() else None)
+        if is_main_process():
+            leaving.callback(clock.keep)  # however this ends
+        images = plain_images(task.folder, work / IMAGES, task.config, _size(task.config), clock)
+        with fail_together():
+            _check_before_hours(task, images)
+        expected = _planned(task, images, clock)
+        if on_plan is not None and is_main_process():
+            on_plan(duration_table(expected, clock.seconds, note=f"on this machine; models and pools go to {work}"))
+        if only_estimate:
+            return None
+        steps = {name: one.steps for name, one in expected.items() if one.steps}
+        models = trained_models(images, work, task.config, steps, device, clock)
+        result = _compared(task, images, models, expected, clock)
+        with fail_together():
+            if is_main_process():
+                _write_set(task, images)
+        minutes = duration_table(expected, clock.seconds)
+        return FolderResult(chosen=read_pool(task.output), distillation=result, minutes=minutes)
+
+
+def _check_places(task: _Task) -> None:
+    """Refuse, before anything is written, what cannot become the set or its work folder."""
+    folder, output, work = task.folder, task.output, task.work
+    if not folder.exists():
+        raise FileNotFoundError(f"there is no folder {folder}; give one with a folder of images for each class")
+    for place in (output, work):
+        require_apart(folder, place)
+    require_apart(work, output)
+    begun = (work / SETTINGS).exists()
+    if begun and (differing := list(differences(read_json_object(work / SETTINGS), task.settings()))):
+        raise ValueError(
+            f"{work} holds a distillation with other settings: {'; '.join(differing)}; give those, or another output"
+        )
+    if not begun and work.is_dir() and any(work.iterdir()):
+        raise FileExistsError(f"{work}, where models and pools go, holds something else; choose another output or work")
+    require_writable_target(output, overwrite=begun)
+    require_writable(work)
+
+
+def _check_before_hours(task: _Task, images: PlainImages) -> None:
+    require_classes(task.config, images)
+    build_network(task.config.network, channels=images.channels, size=images.size, num_classes=len(images.class_names))
+    _require_disk(task, images)
+
+
+def _size(config: FolderConfig) -> int:
+    """Pixels per side: as asked for, or as a given pipeline draws them."""
+    if config.pipeline is None:
+        return config.size or USUAL_SIZE
+    width, height = load_pipeline(config.pipeline, device="cpu").image_size
+    if width != height or config.size not in (None, width):
+        raise ValueError(
+            f"{config.pipeline} draws images of {width} x {height} pixels, which size={config.size} does not change; "
+            "leave size out, or take a pipeline of square images of that size"
+        )
+    return width
+
+
+def _require_disk(task: _Task, images: PlainImages) -> None:
+    """Checkpoints are written beside each other, and pools are drawn as PNGs."""
+    drawn = 2 * task.config.ipc * task.config.pool_factor * len(images.class_names)
+    pixels = images.size[0] * images.size[1] * BYTES_PER_IMAGE
+    needed = BYTES_OF_MODELS + pixels * (drawn + 2 * len(images.train))
+    free = shutil.disk_usage(task.work).free
+    if free < needed:
+        raise ValueError(
+            f"the disk of {task.work} has {free / 1e9:.1f} GB free, but models and pools need about "
+            f"{needed / 1e9:.1f} GB; free some, or choose a folder on another disk by work=FOLDER"
+        )
+
+
+def _planned(task: _Task, images: PlainImages, clock: Clock) -> Mapping[str, Expected]:
+    """What was expected when the distillation was begun, since the number of training steps follows from it."""
+    plan = task.work / PLAN
+    if gather(plan.exists())[0]:
+        return {name: Expected(**one) for name, one in read_json_object(plan).items()}
+    measured = rehearse(images, task.work, task.config, task.device, task.batch_size, clock.within("rehearsal"))
+    expected = within_minutes(measured, task.config.minutes)
+    with fail_together():
+        if is_main_process():
+            write_json(plan, {name: vars(one) for name, one in expected.items()})
+    return expected
+
+
+def _compared(
+    task: _Task, images: PlainImages, models: Models, expected: Mapping[str, Expected], clock: Clock
+) -> DistillationResult:
+    config, folder = task.config, task.folder
+    inputs = DistillationInputs(
+        pipeline=models.pipeline,
+        classifier=models.classifier,
+        evaluator=models.evaluator,
+        reference=models.reference,
+        train=str(images.train.path),
+        test=str(images.test.path),
+        channels=images.channels,
+    )
+    settings = DistillationConfig(
+        ipc=config.ipc,
+        pool_factor=config.pool_factor,
+        network=config.network,
+        protocol=config.protocol,
+        seeds=config.seeds,
+        seed=config.seed,
+        herding=True,
+        inputs=inputs,
+    )
+    origin = Origin(
+        title=f"{folder.resolve().name} ({len(images.class_names)} classes)",
+        command=command_of_folder(folder, task.output, config.given()),
+        record={"images": images.record, "models": models.records},
+        tables=lambda: [
+            *models_table(models),
+            *images.tables(),
+            duration_table(expected, clock.seconds, note="when this report was written"),
+        ],
+    )
+    return distill(
+        task.work / RUN,
+        settings,
+        device=task.device,
+        batch_size=task.batch_size,
+        origin=origin,
+        progress=lambda stage, done, total: clock(f"{STAGES.get(stage, stage)}{BAR}{stage}", done, total),
+    )
+
+
+def _write_set(task: _Task, images: PlainImages) -> None:
+    """Choose by the rule that was best in all that was measured before, whatever these test images say."""
+    source, rule = SELECTIONS[GUIDED_DGS]
+    pool = read_pool(task.work / RUN / f"pool-{source}")
+    selection = subsample(pool, task.config.ipc, method=rule, seed=task.config.seed)
+    write_distilled_set(
+        pool,
+        selection.indices.tolist(),
+        task.output,
+        columns=selection.columns,
+        provenance={"selection": selection.record, "images": images.summary()},
+        overwrite=True,
+    )

@@ -1,0 +1,139 @@
+"""How long a distillation will take here, and how long it took, stage by stage.
+
+    expected = overhead of a rehearsal + seconds a step in it * steps        needed = what the clock says, over all runs
+
+The clock goes on where an interrupted run has stopped it.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dag_diffusion.data.files import read_json_object, write_json
+from dag_diffusion.evaluation.tables import Table
+from dag_diffusion.progress import Progress
+
+KEPT_EVERY = 10.0  # seconds between two looks of the clock that are written down
+FEWEST_STEPS, MOST_STEPS = 0.1, 5.0  # times the usual number, to keep to a number of minutes
+BAR = ": "  # between a stage and the part of it that a bar shows
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a stage will take.
+
+    Attributes:
+        work: how much there is to do, in words.
+        seconds: that do not depend on training steps.
+        steps: of training; 0 where nothing is trained.
+        seconds_each: of a step.
+    """
+
+    work: str
+    seconds: float
+    steps: int = 0
+    seconds_each: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Seconds in all, also of what an earlier run has done."""
+        return self.seconds + self.steps * self.seconds_each
+
+
+class Clock:
+    """A progress that adds up the seconds of each stage, keeps them in a file, and hands all on to another progress.
+
+    A stage is the text before the colon of what is reported, such as ``guide`` of ``guide: training``.
+    """
+
+    def __init__(self, file: Path, progress: Progress | None = None) -> None:
+        self._file, self._progress = file, progress
+        self.seconds: dict[str, float] = read_json_object(file) if file.exists() else {}
+        self._last = self._kept = time.monotonic()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now, name = time.monotonic(), stage.partition(BAR)[0]
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+        if now - self._kept > KEPT_EVERY:
+            self.keep()
+        if self._progress is not None:
+            self._progress(stage, done, total)
+
+    def within(self, name: str) -> Progress:
+        """A progress for the calls that make up a stage."""
+        return lambda stage, done, total: self(f"{name}{BAR}{stage}", done, total)
+
+    def keep(self) -> None:
+        """Write down what was measured so far."""
+        self._kept = time.monotonic()
+        write_json(self._file, {name: round(value, 1) for name, value in self.seconds.items()})
+
+
+class Pace:
+    """A progress that measures seconds a unit: of each stage, from its first report with something done to its last."""
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self._first: dict[str, tuple[float, int]] = {}
+        self._last: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done > 0:
+            self._first.setdefault(stage, (now, done))
+            self._last[stage] = (now, done)
+
+    def seconds_each(self, stage: str) -> float:
+        """Of one unit of a stage; the first, which is slower, counts only where there was no other.
+
+        0 for a stage that was never reported, as in all processes but the first.
+        """
+        if stage not in self._last:
+            return 0.0
+        (start, before), (end, after) = self._first[stage], self._last[stage]
+        return (end - start) / (after - before) if after > before else (end - self.begun) / max(after, 1)
+
+    def beside(self, *stages: str) -> float:
+        """Seconds since the beginning that were spent on anything else than units of these stages."""
+        spent = sum(self._last[stage][0] - self._first[stage][0] for stage in stages if stage in self._last)
+        return time.monotonic() - self.begun - spent
+
+
+def within_minutes(expected: Mapping[str, Expected], minutes: float | None) -> dict[str, Expected]:
+    """The same stages with so many training steps that all of it takes the minutes; None leaves them as they are.
+
+    Raises:
+        ValueError: what is no training takes longer than that, or nearly.
+    """
+    if minutes is None:
+        return dict(expected)
+    fixed = sum(one.seconds for one in expected.values())
+    training = sum(one.steps * one.seconds_each for one in expected.values())
+    share = min((60 * minutes - fixed) / training, MOST_STEPS) if training else 1.0
+    if share < FEWEST_STEPS:
+        enough = math.ceil((fixed + FEWEST_STEPS * training) / 60)
+        raise ValueError(
+            f"minutes is {minutes:g}, but pools, comparison and the least training take about {enough}; give more "
+            "minutes, or fewer seeds, a lower ipc or pool_factor"
+        )
+    return {
+        name: replace(one, steps=max(round(share * one.steps), 1) if one.steps else 0) for name, one in expected.items()
+    }
+
+
+def duration_table(expected: Mapping[str, Expected], needed: Mapping[str, float], *, note: str = "") -> Table:
+    """Minutes of each stage: what was expected, and what was needed so far."""
+    rows = []
+    for name in dict.fromkeys([*expected, *needed]):
+        stage = expected.get(name)
+        work = "" if stage is None else f"{stage.steps:,} steps" if stage.steps else stage.work
+        rows.append([name, work, _minutes(None if stage is None else stage.total), _minutes(needed.get(name))])
+    rows.append(["in all", "", _minutes(sum(one.total for one in expected.values())), _minutes(sum(needed.values()))])
+    return Table("Minutes", ["stage", "work", "expected", "needed"], rows, note=note)
+
+
+def _minutes(seconds: float | None) -> str:
+    return "" if not seconds else f"{seconds / 60:.1f}"

@@ -1,0 +1,160 @@
+"""Guide, evaluator and generator of a folder's images: those that are given, and those that are trained here.
+
+training images -> all but a tenth -> guide, of one family         the tenth -> difficulties that it has not seen
+                -> evaluator, of another family                    all -> generator, which sees no classifier
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dag_diffusion.classifiers.image_classifiers import class_names_of
+from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.files import read_json_object
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.preparing.splitting import split_pool
+from dag_diffusion.evaluation.tables import Table
+from dag_diffusion.loading import load_guide, load_pipeline
+from dag_diffusion.processes import gather
+from dag_diffusion.sampling.score_cache import score_and_record
+from dag_diffusion.training.classifiers import ClassifierConfig, train_classifier
+from dag_diffusion.training.classifiers.classifier import DIFFICULTIES, RECORD
+from dag_diffusion.training.generators import GeneratorConfig, train_generator
+
+from .config import FolderConfig
+from .durations import Clock
+from .plain_images import PlainImages
+
+GUIDE, EVALUATOR, GENERATOR = "guide", "evaluator", "generator"  # folders in the work folder, and stages
+CALIBRATED_WITH = 0.1  # of the training images, which the guide does not see otherwise
+UNSEEN = "difficulties.jsonl"  # of those images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """Where the models are.
+
+    Attributes:
+        pipeline, classifier, evaluator: folders or Hub ids.
+        reference: file of difficulties that the guide measured on images it has not seen; None: there is none.
+        records: of those that were trained here, by stage; JSON values.
+    """
+
+    pipeline: str
+    classifier: str
+    evaluator: str
+    reference: str | None
+    records: Mapping[str, Any]
+
+
+def require_classes(config: FolderConfig, images: PlainImages) -> None:
+    """Check that the models that are given know the classes, before the others are trained.
+
+    Raises:
+        ValueError: one cannot be loaded, or lacks a class.
+    """
+    names = images.class_names
+    if config.pipeline is not None:
+        match_classes(
+            names, load_pipeline(config.pipeline, device="cpu").class_names, f"the pipeline {config.pipeline}"
+        )
+    for owner, name in (("classifier", config.classifier), ("evaluator", config.evaluator)):
+        if name is not None:
+            match_classes(names, class_names_of(load_guide(name, device="cpu")), f"the {owner} {name}")
+
+
+def classifier_config(role: str, config: FolderConfig, steps: int | None) -> ClassifierConfig:
+    """How guide or evaluator is trained; the evaluator by another seed, so that it shares no chance with the guide."""
+    guide = role == GUIDE
+    return ClassifierConfig(
+        role=role,
+        steps=steps,
+        folds=config.folds if guide else 0,
+        never_mirror=config.never_mirror,
+        seed=config.seed if guide else config.seed + 1,
+    )
+
+
+def generator_config(images: PlainImages, config: FolderConfig, steps: int | None) -> GeneratorConfig:
+    """How the generator is trained; its VAE for a share of the steps."""
+    return GeneratorConfig(size=images.size[0], channels=images.channels, steps=steps, seed=config.seed)
+
+
+def trained_models(
+    images: PlainImages, work: Path, config: FolderConfig, steps: Mapping[str, int], device: str, clock: Clock
+) -> Models:
+    """Train what is not given, or go on where an earlier run has stopped.
+
+    Every one of several processes has to call it.
+
+    Args:
+        steps: training steps by stage; those that it lacks follow from the images.
+    """
+    places = {name: work / name for name in (GUIDE, EVALUATOR, GENERATOR)}
+    seen, unseen = split_pool(images.train, CALIBRATED_WITH, seed=config.seed)
+    for role, given, train, holdout in (
+        (GUIDE, config.classifier, seen, unseen),
+        (EVALUATOR, config.evaluator, images.train, None),
+    ):
+        if given is None and not _is_there(places[role]):
+            train_classifier(
+                train,
+                places[role],
+                classifier_config(role, config, steps.get(role)),
+                holdout=holdout,
+                test=images.test,
+                device=device,
+                progress=clock.within(role),
+            )
+    if config.pipeline is None and not _is_there(places[GENERATOR]):
+        generator = generator_config(images, config, steps.get(GENERATOR))
+        train_generator(images.train, places[GENERATOR], generator, device=device, progress=clock.within(GENERATOR))
+    records = {
+        role: read_json_object(places[role] / RECORD) for role in (GUIDE, EVALUATOR) if (places[role] / RECORD).exists()
+    }
+    return Models(
+        pipeline=config.pipeline or str(places[GENERATOR]),
+        classifier=config.classifier or str(places[GUIDE]),
+        evaluator=config.evaluator or str(places[EVALUATOR]),
+        reference=None
+        if config.classifier is not None
+        else _reference(places[GUIDE], unseen, work, config, device, clock),
+        records=records,
+    )
+
+
+def _is_there(place: Path) -> bool:
+    """Whether an earlier run has finished it, as the first of several processes sees it."""
+    return gather(place.is_dir())[0]
+
+
+def _reference(guide: Path, unseen: Pool, work: Path, config: FolderConfig, device: str, clock: Clock) -> str:
+    """The file of difficulties out of sample: of all images by folds, else of those held out from the guide."""
+    if config.folds:
+        return str(guide / DIFFICULTIES)
+    scorers = {str(guide): load_guide(guide, device=device)}
+    score_and_record(unseen, scorers, work / UNSEEN, progress=clock.within("reference"))
+    return str(work / UNSEEN)
+
+
+def models_table(models: Models) -> list[Table]:
+    """What the classifiers that were trained here reach on the test images, which never trained them."""
+    rows = [[role, *_judged(record)] for role, record in models.records.items()]
+    columns = ["classifier", "model", "test accuracy, %", "calibration error", "temperature"]
+    note = "The guide scores and steers; the evaluator, of another family, only measures."
+    return [Table("Classifiers", columns, rows, note=note)] if rows else []
+
+
+def _judged(record: Mapping[str, Any]) -> list[Any]:
+    test, calibration = record.get("test") or {}, record.get("calibration") or {}
+    before, after = calibration.get("expected_calibration_error") or (None, None)
+    kept = bool(calibration.get("kept"))
+    error = "" if before is None else f"{before:.3f} to {after:.3f}" if kept else f"{before:.3f}"
+    accuracy = test.get("accuracy")
+    return [
+        record.get("model"),
+        "" if accuracy is None else f"{100 * accuracy:.1f}",
+        error,
+        f"{calibration['temperature']:.2f}" if kept else "1",
+    ]

@@ -1,0 +1,252 @@
+"""The images of a folder as all that follows reads them: n x n pixels, no transparency, divided once for good.
+
+    FOLDER -> prepare -> split -> WORK/images/train, WORK/images/test, WORK/images/images.json
+
+Guide, evaluator, generator and modes see the training images alone; test images judge.  A training image that looks
+like a test image, pixel for pixel at this size, is left out, whatever its name and class.
+"""
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.common_kind import channels_of
+from dag_diffusion.data.files import differences, json_line, read_json_object, write_atomically, write_image, write_json
+from dag_diffusion.data.layouts import class_folders
+from dag_diffusion.data.pools import Pool, read_pool, write_provenance
+from dag_diffusion.data.preparing.leaving_out import sentences
+from dag_diffusion.data.preparing.prepared import prepare
+from dag_diffusion.data.rows import METADATA
+from dag_diffusion.evaluation.labelled_images import load_labelled_images
+from dag_diffusion.evaluation.tables import Table
+from dag_diffusion.processes import fail_together, gather, is_main_process
+from dag_diffusion.progress import Progress, Stage, renamed
+
+from .config import FolderConfig
+from .durations import BAR
+
+RECORD, TRAIN, TEST = "images.json", "train", "test"
+READ_AT_ONCE = 500  # images that are in memory at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainImages:
+    """Training and test images of a folder, written once.
+
+    Attributes:
+        train, test: pools of PNGs of one size; labels 0, 1, 2, ... for the same classes.
+        record: what was found, left out and divided; JSON values.
+    """
+
+    train: Pool
+    test: Pool
+    record: dict[str, Any]
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        """Label to name."""
+        return self.train.class_names
+
+    @property
+    def channels(self) -> int:
+        """1 (grey) or 3."""
+        return int(self.record["channels"])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.record["size"], self.record["size"]
+
+    def summary(self) -> dict[str, Any]:
+        """What a set that was made from them should say of them; JSON values."""
+        prepared = self.record["prepared"]
+        counts = {name: _count(name, left) for name, left in prepared["left_out"].items() if left}
+        return {
+            "source": self.record["source"],
+            "found": prepared["images"],
+            "training": len(self.train),
+            "test": len(self.test),
+            "left_out": counts,
+            "background": prepared["background"],
+            "fit": prepared["fit"],
+        }
+
+    def tables(self) -> list[Table]:
+        """Images by class, with what was left out of the folder below them."""
+        counts = [Counter(pool.labels.tolist()) for pool in (self.train, self.test)]
+        rows = [[name, *(count[label] for count in counts)] for label, name in self.class_names.items()]
+        prepared = self.record["prepared"]
+        side = self.record["size"]
+        told = [f"{self.record['source']}, on {prepared['background']}, {side} x {side} pixels by {prepared['fit']}"]
+        told += sentences(prepared)
+        if twins := self.record["twins_of_test_images"]:
+            told.append(f"{twins} training images look like a test image, pixel for pixel, and are left out")
+        return [Table("Real images", ["class", "training", "test"], rows, note=". ".join([*told, ""]).strip())]
+
+
+def _count(name: str, left_out: Any) -> int:
+    """Images of a part of what ``prepare`` left out: names, groups of equal ones, reasons or numbers by name."""
+    kept = 1 if name == "copies" else 0  # of each group
+    if isinstance(left_out, dict):
+        return sum(value if isinstance(value, int) else 1 for value in left_out.values())
+    return sum(len(one) - kept if isinstance(one, list) else 1 for one in left_out)
+
+
+def plain_images(
+    folder: Path, work: Path, config: FolderConfig, size: int, progress: Progress | None = None
+) -> PlainImages:
+    """Write the images of a folder into ``work``, or read what an earlier run has written of the same images.
+
+    Every one of several processes has to call it.
+
+    Args:
+        size: pixels per side.
+        progress: called with stage, done and total.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: there are too few images or classes, an unreadable one that is not to be skipped, classes of the
+            test images that the folder lacks, or other images than an earlier run had.
+    """
+    with fail_together():
+        files = {str(path): _identity(path) for path in (folder, config.test) if path is not None}
+        begun = gather((work / RECORD).exists())[0]
+        if begun:
+            _require_same(folder, read_json_object(work / RECORD)["files"], files)
+    if not begun:
+        with fail_together():  # all come to the same, and one tells it
+            train, test, record = _divided(folder, work, config, progress)
+        record |= {"files": files, "size": size}
+        with fail_together():
+            if is_main_process():
+                record["channels"] = max(channels_of(train), channels_of(test))
+                for pool, part in ((train, TRAIN), (test, TEST)):
+                    _write(pool, work / part, record, progress)
+                record["twins_of_test_images"] = _leave_out_twins(work)
+                write_json(work / RECORD, record)
+    found = PlainImages(
+        train=read_pool(work / TRAIN), test=read_pool(work / TEST), record=read_json_object(work / RECORD)
+    )
+    _require_enough(found, config)
+    return found
+
+
+def _divided(
+    folder: Path, work: Path, config: FolderConfig, progress: Progress | None
+) -> tuple[Pool, Pool, dict[str, Any]]:
+    """Training and test images with the same labels, and what is known of them."""
+    looked = None if progress is None else renamed(progress, f"images{BAR}looked at")
+    prepared = partial(
+        prepare,
+        classes=config.class_list,
+        background=config.background,
+        skip_unreadable=config.skip_unreadable,
+        progress=looked,
+    )
+    found = prepared(folder, most=config.most, least=config.least, seed=config.seed, cache=work)
+    if len(found.pool.class_names) < 2:
+        raise ValueError(
+            f"{folder} has one class, {next(iter(found.pool.class_names.values()))!r}, so that there is nothing to "
+            "tell apart; give a folder with a folder for each of several classes"
+        )
+    record = {"source": str(folder.resolve()), "prepared": found.record}
+    if config.test is None:
+        train, test = found.split(config.held_out, seed=config.seed)
+    else:
+        tests = prepared(config.test, fit=found.pool.canvas.fit)
+        train, test = found.pool, tests.pool
+        record |= {"test_source": str(Path(config.test).resolve()), "prepared_test": tests.record}
+    return _relabelled(train, found.pool), _relabelled(test, found.pool), record
+
+
+def _relabelled(pool: Pool, like: Pool) -> Pool:
+    """The pool with labels 0, 1, 2, ... in the order of another's, whose classes it must have.
+
+    Raises:
+        ValueError: a class is missing on either side.
+    """
+    names = like.class_names
+    table = match_classes(names, pool.class_names, f"the folder {pool.path}", places=True)
+    if foreign := [name for label, name in pool.class_names.items() if label not in table.values()]:
+        raise ValueError(
+            f"{pool.path} has images of {', '.join(map(repr, foreign[:3]))}, but {like.path} has none to train on; "
+            "name the classes that both have, such as classes=NAME"
+        )
+    places = {theirs: place for place, (_, theirs) in enumerate(sorted(table.items()))}
+    known = {theirs: names[ours] for ours, theirs in table.items()}
+    rows = [row | {"label": places[row["label"]], "class_name": known[row["label"]]} for row in pool.rows]
+    return replace(pool, rows=rows)
+
+
+def _identity(folder: str | Path) -> dict[str, Any]:
+    """How many images there are, and a hash of their names, lengths and times."""
+    pool, found = read_pool(folder), hashlib.blake2b(digest_size=16)
+    for index, row in enumerate(pool.rows):
+        if pool.encoded is not None:
+            found.update(f"{row['file_name']} {len(pool.encoded[index])}".encode())
+        else:
+            status = (pool.path / row["file_name"]).stat()
+            found.update(f"{row['file_name']} {status.st_size} {status.st_mtime_ns}".encode())
+    return {"images": len(pool), "digest": found.hexdigest()}
+
+
+def _require_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    if differing := list(differences(before, now)):
+        raise ValueError(
+            f"{folder} has other images than when this distillation was begun: {'; '.join(differing[:2])}; restore "
+            "them, or choose another output"
+        )
+
+
+def _write(pool: Pool, folder: Path, record: Mapping[str, Any], progress: Progress | None) -> None:
+    """Write the pool as PNGs of one size, each row with the name of the file that it was."""
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed before it had divided all
+    side, channels = record["size"], record["channels"]
+    told, places, rows = Stage(f"images{BAR}{folder.name}", len(pool), progress), class_folders(pool.class_names), []
+    for start in range(0, len(pool), READ_AT_ONCE):
+        part = pool.select(range(start, min(start + READ_AT_ONCE, len(pool))))
+        pixels = load_labelled_images(part, size=(side, side), channels=channels).images
+        for index, (row, image) in enumerate(zip(part.rows, np.asarray(pixels), strict=True), start):
+            name = f"{places[row['label']]}/{index:06d}.png"
+            write_image(folder / name, Image.fromarray(image[..., 0] if channels == 1 else image))
+            kept = {"label": row["label"], "class_name": row["class_name"]}
+            rows.append({"file_name": name, **kept, "source": row["file_name"]})
+        told(len(part))
+    write_provenance(folder, {"images": {"source": record["source"], "size": side}})
+    write_atomically(folder / METADATA, map(json_line, rows))
+
+
+def _leave_out_twins(work: Path) -> int:
+    """Leave out the training images that are, pixel for pixel, a test image; how many there were."""
+    train, test = (read_pool(work / part) for part in (TRAIN, TEST))
+    known = {_digest(test, index) for index in range(len(test))}
+    kept = [row for index, row in enumerate(train.rows) if _digest(train, index) not in known]
+    write_atomically(work / TRAIN / METADATA, map(json_line, kept))
+    for row in train.rows:
+        if row not in kept:
+            (work / TRAIN / row["file_name"]).unlink()
+    return len(train) - len(kept)
+
+
+def _digest(pool: Pool, index: int) -> bytes:
+    return hashlib.blake2b((pool.path / pool.rows[index]["file_name"]).read_bytes(), digest_size=16).digest()
+
+
+def _require_enough(images: PlainImages, config: FolderConfig) -> None:
+    """Random real images, modes and herding need IPC training images of every class, and each class a test image."""
+    counts = Counter(images.train.labels.tolist())
+    few = [f"{name} ({counts[label]})" for label, name in images.class_names.items() if counts[label] < config.ipc]
+    if few:
+        raise ValueError(
+            f"fewer than ipc={config.ipc} training images of {', '.join(few[:3])}{' and others' * (len(few) > 3)}; "
+            "lower ipc, add images, or leave such classes out by classes=NAME or by least=N"
+        )

@@ -1,0 +1,144 @@
+"""The stages that take long, each for a few steps on this machine, so that it can be told how long all of it will take.
+
+    some images, few steps -> guide, evaluator, generator -> a batch of images -> one training on real images
+
+It is the same code that does the work, so that what does not fit or cannot be written fails now and not after an hour.
+"""
+
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from dag_diffusion.compared_sets import SELECTIONS
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_rows, usual_normalisation
+from dag_diffusion.evaluation.protocols import as_protocol
+from dag_diffusion.evaluation.trials import evaluate
+from dag_diffusion.generation.filling import fill_pool
+from dag_diffusion.generation.plan import PoolConfig
+from dag_diffusion.loading import load_pipeline
+from dag_diffusion.processes import gather, this_process
+from dag_diffusion.progress import Progress, Stage
+from dag_diffusion.training.classifiers import train_classifier
+from dag_diffusion.training.generators import train_generator
+
+from .config import FolderConfig
+from .durations import Expected, Pace
+from .models import EVALUATOR, GENERATOR, GUIDE, classifier_config, generator_config
+from .plain_images import PlainImages
+
+STEPS = 6  # of each training
+MOST_IMAGES = 400  # that are looked at
+PASSES = 2000  # images seen by a network's training on a set
+SETS = 3 + len(SELECTIONS)  # random real, herding of real, random of the pool, and those chosen
+
+
+def rehearse(
+    images: PlainImages, work: Path, config: FolderConfig, device: str, batch_size: int, progress: Progress
+) -> dict[str, Expected]:
+    """What each stage will take; every one of several processes has to call it, and gets the same.
+
+    Args:
+        progress: called with stage, done and total.
+    """
+    few = images.train.select(_some(images.train, MOST_IMAGES))
+    with TemporaryDirectory(dir=work, prefix=".rehearsal.") as own:
+        rehearsal = _Rehearsal(images, few, Path(gather(own)[0]), config, device, batch_size)
+        told, expected = Stage("stages", 5, progress), dict[str, Expected]()
+        for role, given in ((GUIDE, config.classifier), (EVALUATOR, config.evaluator)):
+            if given is None:
+                expected[role] = rehearsal.classifier(role)
+            told()
+        if config.pipeline is None:
+            expected[GENERATOR] = rehearsal.generator()
+        told()
+        expected["pools"] = rehearsal.pools()
+        told()
+        expected["comparison"] = rehearsal.comparison()
+        told()
+        return gather(expected)[0]
+
+
+def _some(pool: Pool, count: int) -> np.ndarray:
+    """Rows of so many images, of each class its share and at least two."""
+    generator, rows = np.random.default_rng(0), []
+    for label in pool.class_names:
+        own = np.flatnonzero(pool.labels == label)
+        rows.append(generator.permutation(own)[: max(2, math.ceil(count * len(own) / len(pool)))])
+    return np.sort(np.concatenate(rows))
+
+
+@dataclass(frozen=True)
+class _Rehearsal:
+    """One stage after the other, with few images, in a folder that will be removed."""
+
+    images: PlainImages
+    few: Pool
+    folder: Path
+    config: FolderConfig
+    device: str
+    batch_size: int
+
+    def classifier(self, role: str) -> Expected:
+        """Guide or evaluator, and the classifiers of its folds."""
+        pace, config = Pace(), classifier_config(role, self.config, STEPS)
+        train_classifier(self.few, self.folder / role, replace(config, folds=0), device=self.device, progress=pace)
+        usual = classifier_config(role, self.config, self.config.classifier_steps)
+        steps = usual.loop(len(self.images.train), "small").steps
+        trainings, more = 1 + usual.folds, len(self.images.train) / len(self.few)
+        return Expected("", more * pace.beside("training"), trainings * steps, pace.seconds_each("training"))
+
+    def generator(self) -> Expected:
+        """Its denoiser, and its autoencoder, whose steps are a share of the denoiser's."""
+        pace, usual = Pace(), generator_config(self.images, self.config, self.config.generator_steps)
+        short = replace(usual, steps=STEPS, vae_steps=STEPS, sample_grids=0)
+        train_generator(self.few, self.folder / GENERATOR, short, device=self.device, progress=pace)
+        denoiser, autoencoder = (pace.seconds_each(stage) for stage in ("denoiser", "autoencoder"))
+        each = denoiser + autoencoder * usual.vae_loop.steps / usual.loop.steps
+        more = len(self.images.train) / len(self.few)
+        return Expected("", more * pace.beside("denoiser", "autoencoder"), usual.loop.steps, each)
+
+    def pools(self) -> Expected:
+        """Two pools, of which one batch a process is drawn."""
+        config, classes = self.config, len(self.images.class_names)
+        pipeline = load_pipeline(
+            config.pipeline or self.folder / GENERATOR,
+            classifier=config.classifier or self.folder / GUIDE,
+            device=self.device,
+        )
+        each = max(1, math.ceil(self.batch_size * this_process().num_processes / classes))
+        pace = time.monotonic()
+        drawn = PoolConfig(images_per_class=min(each, config.ipc * config.pool_factor), seed=config.seed)
+        fill_pool(pipeline, self.folder / "pool", drawn, batch_size=self.batch_size)
+        seconds = (time.monotonic() - pace) / (drawn.images_per_class * classes)
+        total = 2 * config.ipc * config.pool_factor * classes
+        return Expected(f"{total:,} images", total * seconds)
+
+    def comparison(self) -> Expected:
+        """All trainings of networks on sets, of which each process makes one, shortened where it would be long."""
+        config, processes = self.config, this_process().num_processes
+        names, size, channels = self.images.class_names, self.images.size, self.images.channels
+        rows = random_rows(self.images.train.labels, config.ipc, 0, names)
+        real = load_labelled_images(self.images.train.select(rows), size=size, channels=channels)
+        test = load_labelled_images(
+            self.images.test.select(_some(self.images.test, MOST_IMAGES)), size=size, channels=channels
+        )
+        protocol = as_protocol(config.protocol)
+        epochs = protocol.epochs_for(config.ipc)
+        short = min(epochs, max(1, PASSES // len(real)))
+        begun = time.monotonic()
+        evaluate(
+            {"random real": real},
+            test,
+            network=config.network,
+            protocol=replace(protocol, epochs=short),
+            seeds=range(processes),
+            normalisation=usual_normalisation(channels),
+            device=self.device,
+        )
+        each, trainings = (time.monotonic() - begun) * epochs / short, SETS * config.seeds
+        return Expected(f"{trainings} trainings", math.ceil(trainings / processes) * each)

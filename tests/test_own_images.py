@@ -1,0 +1,246 @@
+"""From a folder to a distilled set: one call, stages that are not repeated, and one line before the hours start."""
+
+import json
+import shutil
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from PIL import Image
+from tiny import tiny_classifier
+from typer.testing import CliRunner
+
+from dag_diffusion import read_pool
+from dag_diffusion.cli.commands import app
+from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
+from dag_diffusion.own_images import FolderConfig, distill_folder
+from dag_diffusion.own_images.distilling import work_folder
+from dag_diffusion.own_images.durations import Expected, within_minutes
+from dag_diffusion.training.generators import GeneratorConfig
+
+COLOURS = {"ant": (200, 30, 30), "bee": (30, 160, 60), "café au lait": (40, 60, 200)}
+TINY = FolderConfig(
+    ipc=2, size=16, classifier_steps=2, generator_steps=2, pool_factor=1, network="convnet-2-w4", seeds=1
+)
+
+
+def write_drawings(folder: Path, counts: dict[str, int], seed: int = 0) -> Path:
+    """Blots on a transparent ground, no two alike, of several sizes."""
+    generator = np.random.default_rng(seed)
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            height, width = generator.integers(12, 30, 2)
+            pixels = np.zeros((height, width, 4), np.uint8)
+            pixels[2:-2, 2:-2] = (*COLOURS.get(name, (90, 90, 90)), 255)
+            pixels[2:-2, 2:-2, :3] += generator.integers(0, 50, (height - 4, width - 4, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_generators():
+    """No test here asks how good an image is."""
+    with pytest.MonkeyPatch.context() as patch:
+        small = partial(GeneratorConfig, width=64, depth=1, batch_size=8, sample_grids=0)
+        patch.setattr("dag_diffusion.own_images.models.GeneratorConfig", small)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_drawings(tmp_path_factory.mktemp("own") / "drawings", {name: 14 for name in COLOURS})
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    """A whole distillation, its result, what was told before, and the stages that were reported."""
+    output, plans, stages = tmp_path_factory.mktemp("whole") / "set", [], []
+    result = distill_folder(folder, output, TINY, on_plan=plans.append, progress=lambda *told: stages.append(told))
+    return output, result, plans, stages
+
+
+def test_folder_becomes_a_set_of_its_classes_with_a_card_and_nothing_else(whole):
+    output, result, _, _ = whole
+    chosen = read_pool(output)
+    assert {name: int((chosen.labels == label).sum()) for label, name in chosen.class_names.items()} == dict.fromkeys(
+        COLOURS, 2
+    )
+    assert [row["file_name"] for row in result.chosen.rows] == [row["file_name"] for row in chosen.rows]
+    assert "42 images of drawings: " in (output / "README.md").read_text()
+    assert not list(output.rglob("*.safetensors"))  # a set is shared without its models
+
+
+def test_table_compares_real_random_herded_and_generated_images(whole):
+    results = whole[1].distillation.results
+    assert [r.set for r in results] == [REAL, HERDING, UNGUIDED, PAPER, DGS, GUIDED_DGS]
+
+
+def test_no_test_image_was_trained_on(whole):
+    work = work_folder(whole[0])
+    train, test = (read_pool(work / "images" / part) for part in ("train", "test"))
+    files = [{(pool.path / row["file_name"]).read_bytes() for row in pool.rows} for pool in (train, test)]
+    assert len(train) + len(test) == 42
+    assert not files[0] & files[1]
+    assert set(train.class_names.values()) == set(test.class_names.values()) == set(COLOURS)
+    assert {train.open(index).size for index in range(len(train))} == {(16, 16)}
+
+
+def test_reference_is_of_images_that_the_guide_has_not_seen(whole):
+    work = work_folder(whole[0])
+    scored = [json.loads(line)["file_name"] for line in (work / "difficulties.jsonl").read_text().splitlines()]
+    assert 0 < len(scored) < len(read_pool(work / "images" / "train"))
+    assert "difficulties.jsonl" in read_pool(work / "run" / "set-dgs").provenance["selection"]["target"]["name"]
+
+
+def test_report_speaks_of_the_folder_and_of_what_was_needed(whole, folder):
+    report = whole[1].distillation.report.read_text()
+    for told in ("Distilled drawings (3 classes)", str(folder), "café au lait", "small-resnet", "Minutes", "distill"):
+        assert told in report
+
+
+def test_minutes_are_told_before_and_after_stage_by_stage(whole):
+    _, result, plans, _ = whole
+    (before,) = plans
+    assert [row[0] for row in before.rows][:5] == ["guide", "evaluator", "generator", "pools", "comparison"]
+    assert all(float(row[2]) >= 0 for row in before.rows[:5] if row[2])
+    needed = {row[0] for row in result.minutes.rows}
+    assert {"images", "rehearsal", "guide", "evaluator", "generator", "pools", "comparison", "in all"} <= needed
+
+
+def test_same_call_again_repeats_nothing(whole, folder):
+    output, first, _, _ = whole
+    work = work_folder(output)
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("*.safetensors")}
+    again = distill_folder(folder, output, TINY)
+    assert {path: path.stat().st_mtime_ns for path in work.rglob("*.safetensors")} == before
+    assert [r.accuracy for r in again.distillation.results] == [r.accuracy for r in first.distillation.results]
+    assert [row["seed"] for row in again.chosen.rows] == [row["seed"] for row in first.chosen.rows]
+
+
+class StoppedHereError(Exception):
+    """What stops a call in the middle of a stage."""
+
+
+@pytest.mark.parametrize("stage", ["images", "guide", "generator", "pools", "comparison"])
+def test_stopped_at_any_stage_the_same_call_comes_to_the_same_set(whole, folder, tmp_path, stage):
+    output, first, _, _ = whole
+    reached = [told for told in whole[3] if told[0].startswith(f"{stage}: ")]
+    at = reached[len(reached) // 2]
+
+    def stop(*told):
+        if told == at:
+            raise StoppedHereError
+
+    shutil.copytree(work_folder(output), work_folder(tmp_path / "set"))
+    undo(work_folder(tmp_path / "set"), stage)
+    with pytest.raises(StoppedHereError):
+        distill_folder(folder, tmp_path / "set", TINY, progress=stop)
+    assert not (tmp_path / "set").exists()
+    again = distill_folder(folder, tmp_path / "set", TINY)
+    assert [row["seed"] for row in again.chosen.rows] == [row["seed"] for row in first.chosen.rows]
+    assert [r.accuracy for r in again.distillation.results] == [r.accuracy for r in first.distillation.results]
+
+
+def undo(work: Path, stage: str) -> None:
+    """Take a finished work folder back to where a stage begins."""
+    gone = {
+        "images": ["images", "guide", "evaluator", "generator", "run", "difficulties.jsonl"],
+        "guide": ["guide", "run", "difficulties.jsonl"],
+        "generator": ["generator", "run"],
+        "pools": ["run"],
+        "comparison": ["run"],
+    }
+    for name in gone[stage]:
+        path = work / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def test_estimate_tells_the_minutes_and_trains_nothing(folder, tmp_path):
+    options = ["--size", 16, "--ipc", 2, "--network", "convnet-2-w4", "--classifier-steps", 2, "--generator-steps", 2]
+    result = call("distill", folder, "--output", tmp_path / "set", *options, "--seeds", 1, "--estimate", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert "generator" in result.stdout
+    assert not (tmp_path / "set").exists()
+    assert not (work_folder(tmp_path / "set") / "guide").exists()
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def mistakes(place: Path, folder: Path) -> dict[str, tuple[list, str]]:
+    """What a person may get wrong, and a part of the line that is told."""
+    one, two, few = (place / name for name in ("one class", "two classes", "few images"))
+    write_drawings(one, {"ant": 6})
+    write_drawings(two, {"ant": 6, "bee": 6}, seed=1)
+    write_drawings(few, {"ant": 14, "bee": 3}, seed=2)
+    (place / "taken").mkdir()
+    (place / "taken" / "letter.txt").write_text("keep me")
+    tiny_classifier({0: "ant", 1: "wasp", 2: "bee"}).save_pretrained(place / "guide")
+    return {
+        "no such folder": ([place / "nowhere"], "there is no folder"),
+        "one class": ([one], "has one class, 'ant'"),
+        "too few for ipc": ([few, "--ipc", 5], "fewer than --ipc 5 training images of bee (2)"),
+        "class without training images": ([two, "--test", folder, "--ipc", 2], "has none to train on"),
+        "no test images of a class": ([folder, "--test", two, "--ipc", 2], "café au lait"),
+        "output that is something else": ([folder, "--output", place / "taken"], "holds something"),
+        "output within the images": ([folder, "--output", folder / "set"], "lies in it"),
+        "guide that lacks a class": ([folder, "--ipc", 2, "--classifier", place / "guide"], "café au lait"),
+        "network too deep": ([folder, "--ipc", 2, "--network", "convnet-9"], "no network 'convnet-9'"),
+        "size between": ([folder, "--size", 30], "in steps of 8"),
+        "one fold": ([folder, "--folds", 1], "at least 2"),
+        "too little time": ([folder, "--minutes", -1], "above 0"),
+    }
+
+
+def test_mistakes_are_one_line_before_the_hours_start(folder, tmp_path):
+    for name, (arguments, expected) in mistakes(tmp_path, folder).items():
+        output = [] if "--output" in arguments else ["--output", tmp_path / "out" / name.replace(" ", "-")]
+        result = call("distill", *arguments, *output, "--quiet")
+        last = result.stderr.splitlines()[-1] if result.stderr else ""
+        assert (result.exit_code, last.startswith("error: ")) == (2, True), (name, result.output)
+        assert expected in last, (name, last)
+        assert not list(tmp_path.rglob("guide/training.json")), name
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["letter.txt"]
+
+
+def test_too_little_disk_is_told_before_the_hours_start(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=100_000_000))
+    with pytest.raises(ValueError, match=r"has 0\.1 GB free, but models and pools need about 0\.6 GB"):
+        distill_folder(folder, tmp_path / "set", TINY)
+
+
+def test_other_settings_or_images_are_refused_by_what_differs(whole, folder, tmp_path):
+    output = whole[0]
+    with pytest.raises(ValueError, match="seeds was 1 and is now 2"):
+        distill_folder(folder, output, replace(TINY, seeds=2))
+    more = shutil.copytree(folder, tmp_path / "drawings")
+    with pytest.raises(ValueError, match="holds a distillation with other settings: folder was"):
+        distill_folder(more, output, TINY)
+    work = shutil.copytree(work_folder(output), tmp_path / "work")
+    settings = json.loads((work / "distill.json").read_text()) | {"folder": str(more)}
+    (work / "distill.json").write_text(json.dumps(settings))
+    shutil.copy(more / "ant" / "0.png", more / "ant" / "another.png")
+    with pytest.raises(ValueError, match="has other images than when this distillation was begun"):
+        distill_folder(more, tmp_path / "set", TINY, work=work)
+
+
+@given(seconds=st.floats(0, 100), each=st.floats(0.01, 10), steps=st.integers(100, 5000), minutes=st.floats(1, 1000))
+def test_steps_keep_to_the_minutes_or_are_refused(seconds, each, steps, minutes):
+    usual = {"pools": Expected("images", seconds), "generator": Expected("", 0.0, steps, each)}
+    share = (60 * minutes - seconds) / (steps * each)
+    assume(abs(share - 0.1) > 1e-9)
+    if share < 0.1:
+        with pytest.raises(ValueError, match="give more minutes"):
+            within_minutes(usual, minutes)
+        return
+    planned = within_minutes(usual, minutes)
+    total = sum(one.total for one in planned.values())
+    assert total <= 60 * minutes + each * (1 + 1e-9)
+    assert planned["generator"].steps <= 5 * steps
