@@ -35,5 +35,7 @@ from .sampling.subsampling import subsample as subsample
 from .sampling.targets import TargetDistribution as TargetDistribution
 from .training.classifiers.classifier import train_classifier as train_classifier
 from .training.classifiers.plan import ClassifierConfig as ClassifierConfig
+from .training.generators.settings import GeneratorConfig as GeneratorConfig
+from .training.generators.training import train_generator as train_generator
 
 __version__: str

@@ -10,9 +10,11 @@ import torch
 from diffusers import DDIMScheduler, DiTPipeline
 from PIL import Image
 from pools_on_disk import content
+from safetensors.torch import load_file
 from tiny import tiny_vae, write_images
 from tiny_training import StoppedHereError
 from typer.testing import CliRunner
+from warm import Command
 
 from dag_diffusion import DifficultyGuidedPipeline, read_pool
 from dag_diffusion.cli.commands import app
@@ -262,3 +264,19 @@ def test_command_trains_tells_and_goes_on(tmp_path):
     assert other.exit_code == 2
     assert other.output.splitlines()[-1].startswith("error: ")
     assert "steps was 2 and is now 3; give --overwrite to replace it" in other.output
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_generator_of_one(tmp_path):
+    write_images(tmp_path / "images", {"Bag": 3, "Boot": 3})
+    words = ["--steps", "2", "--vae-steps", "2", "--width", "64", "--depth", "1", "--batch-size", "4", "--quiet"]
+    words += ["--precision", "float32", "--sample-grids", "1"]
+    for name, more in (("one", ["--device", "cpu"]), ("two", ["--num-processes", "2"])):
+        run = Command("train", tmp_path / "images", "--output", tmp_path / name, *words, *more)
+        assert run.communicate()[1].count("Traceback") == 0
+        assert run.returncode == 0
+    for part in ("vae", "transformer"):
+        name = f"{part}/diffusion_pytorch_model.safetensors"
+        one, two = load_file(tmp_path / "one" / name), load_file(tmp_path / "two" / name)
+        for key, value in one.items():
+            torch.testing.assert_close(two[key], value, atol=1e-4, rtol=1e-3)

@@ -94,7 +94,7 @@ def user_errors(options: Collection[str] = ()) -> Iterator[None]:
     except KeyboardInterrupt:
         if is_main_process():
             typer.echo(
-                "stopped; distill, run, score and evaluate go on with the same command, generate with --resume",
+                "stopped; distill, run, train, score and evaluate go on with the same command, generate with --resume",
                 err=True,
             )
         raise typer.Exit(130) from None
