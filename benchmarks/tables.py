@@ -657,6 +657,27 @@ def classifiers() -> str:
     return table(heads, rows, "classifiers")
 
 
+# -- any pipeline
+
+
+def any_pipeline() -> str:
+    rows = [
+        [name, *(f"{one[f'{who}_error']:.3f}" for who in ("guide", "evaluator"))]
+        for name, one in load("any-pipeline-control")["rows"].items()
+    ]
+    return table(["", "mean abs(d - d*), guide", "evaluator"], rows, "any-pipeline-control")
+
+
+def any_pipeline_overhead() -> str:
+    record = load("any-pipeline-overhead")
+    against = {"steer without a target": "the plain pipeline", "steer with the probe": "`DifficultyGuidedPipeline`"}
+    rows = [
+        [f"{name} against {other}", *(f"{record[name][kind]:.3f}" for kind in ("ratio", "least", "most"))]
+        for name, other in against.items()
+    ]
+    return table(["time of a call", "ratio, median", "least", "most"], rows, "any-pipeline-overhead")
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "training by size": by_size,
     "training, other sizes": sizes,
@@ -677,6 +698,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "guidance-cost, forms": counted_cost,
     "dit-xl, forms of guidance": timed_cost,
     "dit-xl, batches": on_gpu,
+    "any-pipeline-control": any_pipeline,
+    "any-pipeline-overhead": any_pipeline_overhead,
     "subsampling-match": distances,
     "subsampling-downstream-10": partial(rules_in_training, 10),
     "subsampling-downstream-50": partial(rules_in_training, 50),

@@ -3,12 +3,14 @@
 import inspect
 import logging
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
 from diffusers import (
+    AutoencoderKLWan,
     AutoencoderTiny,
     DDIMScheduler,
     DDPMPipeline,
@@ -46,6 +48,7 @@ from text_pipelines import (
 from tiny import NAMES, PREPROCESSING, tiny_classifier, tiny_transformer
 
 from dag_diffusion import GuidanceConfig, read_pool, score_pool, steer
+from dag_diffusion.loading import load_embedded_pipeline
 
 PROMPTS = "a bag", "a coat"  # some pipelines write into the list that they are given
 LABELS = [0, 1]  # the guide of random weights finds nothing that is its third class
@@ -269,6 +272,29 @@ def test_gradients_may_come_from_a_tiny_decoder(guide):
         assert not torch.equal(drawn(pipeline, stable_diffusion, steps=6), changed)
 
 
+def test_probe_steers_as_it_does_in_our_own_pipeline():
+    ours = load_embedded_pipeline()
+    pipeline, config = FlowTransformerPipeline(ours.transformer, ours.vae, ours.scheduler), GuidanceConfig()
+    classes, seeds = ["Bag", "Coat"], [torch.Generator().manual_seed(0) for _ in range(2)]
+    options = {"guidance_scale": 1.0, "num_inference_steps": 6, "output_type": "pt", "generator": seeds[0]}
+    expected = ours(classes, 0.5, difficulty_guidance=config, **options).images
+    with steer(pipeline, ours.classifier, classes, 0.5, config=config, probe=ours.probe):
+        images = pipeline(ours.get_label_ids(classes), 6, seeds[1]).images
+    assert torch.allclose(images, expected, atol=1e-3)
+
+
+def test_probe_of_another_pipeline_is_refused(guide):
+    ours = load_embedded_pipeline()
+    pipeline = made(lambda: FlowTransformerPipeline(ours.transformer, kl(), ours.scheduler))
+    with (
+        pytest.raises(ValueError, match="probe was trained for another VAE"),
+        steer(pipeline, ours.classifier, "Bag", 0.5, probe=ours.probe),
+    ):
+        pipeline([8, 8])
+    with pytest.raises(ValueError, match="train_probe has not made"), steer(pipeline, guide, 0, 0.5, probe=guide):
+        pipeline([8, 8])
+
+
 class Quiet:
     def __init__(self, model):
         self.model = model
@@ -285,9 +311,10 @@ def test_steering_is_the_same_in_inference_mode(guide):
         assert torch.equal(drawn(pipeline, stable_diffusion, steps=6), plain)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("build", [stable_diffusion, flux], ids=lambda build: build.__name__)
-def test_half_precision_stays_and_is_steered(build, guide):
-    pipeline, targets = made(build).to(torch.bfloat16), torch.tensor([0.8, 0.3])
+def test_half_precision_stays_and_is_steered(build, dtype, guide):
+    pipeline, targets = made(build).to(dtype), torch.tensor([0.8, 0.3])
     with steer(pipeline, guide, LABELS, targets, config=WIDE) as steered:
         seen = []
         images = drawn(
@@ -295,8 +322,35 @@ def test_half_precision_stays_and_is_steered(build, guide):
             build,
             callback_on_step_end=lambda pipeline, step, t, given: seen.append(given["latents"].dtype) or given,
         )
-        assert set(seen) == {torch.bfloat16}
+        assert set(seen) == {dtype}
         assert (steered.measure(images) - targets).abs().max() < 0.2
+
+
+def test_latents_that_would_overflow_stay_as_they_are(guide, caplog):
+    pipeline = made(stable_diffusion).to(torch.float16)
+    far = GuidanceConfig(max_norm=1e7, scale=1e6)
+    with caplog.at_level(logging.WARNING), steer(pipeline, guide, LABELS, 0.7, config=far):
+        images = drawn(pipeline, stable_diffusion, steps=4)
+    assert torch.isfinite(images).all()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda network: torch.compile(network, backend="eager"),
+        lambda network: torch.ao.quantization.quantize_dynamic(network, {torch.nn.Linear}, torch.qint8),
+    ],
+    ids=["compiled", "quantised"],
+)
+def test_denoiser_that_is_compiled_or_quantised_is_steered(guide, changed):
+    pipeline = made(lambda: FlowTransformerPipeline(tiny_transformer(), kl(), FlowMatchEulerDiscreteScheduler()))
+    pipeline.transformer = changed(pipeline.transformer)
+    targets = torch.tensor([0.8, 0.3])
+
+    def draw():
+        return pipeline(LABELS, generator=torch.Generator().manual_seed(0)).images
+
+    assert (difficulties(pipeline, guide, targets, draw) - targets).abs().max() < 0.15
 
 
 def test_decoder_that_overflows_in_half_precision_is_copied_in_full(guide):
@@ -456,6 +510,25 @@ def test_scheduler_is_steered_once(guide):
     ):
         pass
     with steer(shares, guide, LABELS):
+        pass
+
+
+def test_scheduler_is_steered_once_whichever_thread_asks(guide):
+    pipeline = made(stable_diffusion)
+
+    def again():
+        with steer(pipeline, guide, LABELS, 0.5):
+            return "steered twice"
+
+    with steer(pipeline, guide, LABELS, 0.5, config=WIDE), ThreadPoolExecutor(1) as threads:
+        refused = threads.submit(again).exception()
+        drawn(pipeline, stable_diffusion, steps=2)
+    assert "steered already" in str(refused)
+
+
+def test_video_pipeline_is_refused_by_its_decoder(guide):
+    pipeline = changed(made(stable_diffusion), vae=AutoencoderKLWan(base_dim=3, z_dim=4, dim_mult=[1, 1]))
+    with pytest.raises(ValueError, match="video and pixel pipelines"), steer(pipeline, guide, LABELS, 0.5):
         pass
 
 

@@ -1,0 +1,207 @@
+"""How well and how fast ``steer`` guides: the embedded denoiser in a loop of its own, under schedulers of every family.
+
+    python benchmarks/any_pipeline.py control     # mean |d - d*| by guide and evaluator, beside the DiT pipeline's own
+    python benchmarks/any_pipeline.py overhead    # steer without a target, and with the probe, against plain calls
+
+The network is the same one in all rows.  What a scheduler wants is converted exactly: a sample x = a x0 + s e is
+brought to variance 1, the timestep is the one of the same s / a, and the velocity is made of what the network answers.
+Rows of control share labels, targets and seeds; 40 images a target, 20 steps, classifier-free guidance 1.5, 8 bits.
+Overhead is the median of the ratios of pairs of calls, one after the other in an order that alternates.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.utils import BaseOutput
+from embedded import TARGETS, record
+from torch import Tensor
+
+from dag_diffusion import GuidanceConfig, embedded, load_classifier, steer
+from dag_diffusion.classifiers.image_classifiers import Guide, mean_margin, preprocessing_of
+from dag_diffusion.loading import load_embedded_pipeline
+
+STEPS, GUIDANCE_SCALE, PER_TARGET, BATCH = 20, 1.5, 40, 100
+LEADING = {"timestep_spacing": "leading"}  # trailing ones begin at 20,000 times as much noise as signal
+PLAIN = GuidanceConfig(class_direction=0.0)
+TO_THE_END = GuidanceConfig(class_direction=0.0, stop=1.0)
+SCHEDULERS: dict[str, tuple[str, dict, GuidanceConfig]] = {
+    "DDIM": ("DDIMScheduler", {}, PLAIN),
+    "Euler": ("EulerDiscreteScheduler", LEADING, PLAIN),
+    "Heun": ("HeunDiscreteScheduler", LEADING, PLAIN),
+    "DPM-Solver++": ("DPMSolverMultistepScheduler", LEADING, PLAIN),
+    "UniPC": ("UniPCMultistepScheduler", LEADING, PLAIN),
+    "DEIS": ("DEISMultistepScheduler", LEADING, PLAIN),
+    "LMS": ("LMSDiscreteScheduler", LEADING, PLAIN),
+    "PNDM": ("PNDMScheduler", LEADING | {"skip_prk_steps": True}, PLAIN),
+    "flow matching, Euler": ("FlowMatchEulerDiscreteScheduler", {}, PLAIN),
+    "Euler, ancestral, guided to the end": ("EulerAncestralDiscreteScheduler", LEADING, TO_THE_END),
+}
+DECODED = ("DDIM", "Euler", "UniPC", "flow matching, Euler")
+
+
+class ClassPipeline(diffusers.DiffusionPipeline):
+    """The embedded denoiser in a loop as diffusers' pipelines have it, under any scheduler."""
+
+    def __init__(self, transformer: Any, vae: Any, scheduler: Any, trained: Tensor, null_class: int) -> None:
+        super().__init__()
+        self.register_modules(transformer=transformer, vae=vae, scheduler=scheduler)
+        self.ratios = ((1 - trained) / trained).sqrt().log().double()  # of noise and signal, by timestep
+        self.null_class = null_class
+
+    @torch.no_grad()
+    def __call__(self, class_labels: Sequence[int], generator: Any, num_inference_steps: int = STEPS) -> BaseOutput:
+        """Images ``(n, channels, height, width)`` in [0, 1]."""
+        size, scheduler = self.transformer.config.sample_size, self.scheduler
+        flows = "FlowMatch" in type(scheduler).__name__
+        self.set_timesteps(num_inference_steps)
+        shape = len(class_labels), self.transformer.config.in_channels, size, size
+        latents = torch.stack([torch.randn(shape[1:], generator=one) for one in generator])
+        latents = latents * (1.0 if flows else scheduler.init_noise_sigma)
+        labels = torch.tensor(class_labels)
+        for i, t in enumerate(scheduler.timesteps):
+            if flows:
+                answer = self.velocity(latents, float(scheduler.sigmas[i]), labels)
+            else:
+                answer = self.predict(scheduler.scale_model_input(latents, t), t, labels)
+            latents = scheduler.step(answer, t, latents).prev_sample
+        images = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        return BaseOutput(images=(images / 2 + 0.5).clamp(0, 1))
+
+    def set_timesteps(self, count: int) -> None:
+        if "FlowMatch" not in type(self.scheduler).__name__:
+            return self.scheduler.set_timesteps(count)
+        steps = torch.arange(len(self.ratios), 0, -len(self.ratios) / count).round().long() - 1
+        return self.scheduler.set_timesteps(sigmas=self.ratios[steps].sigmoid().tolist())  # s / (a + s)
+
+    def predict(self, sample: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
+        """What the network answers for samples of variance 1, with classifier-free guidance."""
+        doubled, nulls = torch.cat([sample, sample]), torch.full_like(labels, self.null_class)
+        times, both = timestep.expand(len(doubled)), torch.cat([labels, nulls])
+        given, null = self.transformer(doubled, timestep=times, class_labels=both).sample.chunk(2)
+        return null + GUIDANCE_SCALE * (given - null)
+
+    def velocity(self, sample: Tensor, sigma: float, labels: Tensor) -> Tensor:
+        """``e - x0`` at ``(1 - sigma) x0 + sigma e``."""
+        size = ((1 - sigma) ** 2 + sigma**2) ** 0.5
+        a, s, sample = (1 - sigma) / size, sigma / size, sample / size
+        ratio = torch.tensor(sigma / (1 - sigma)).log().double()
+        after = int(torch.searchsorted(self.ratios, ratio).clamp(1, len(self.ratios) - 1))
+        low, high = self.ratios[after - 1], self.ratios[after]
+        t = (after - 1 + (ratio - low) / (high - low)).float()
+        v = self.predict(sample, t, labels)
+        return (s * sample + a * v) - (a * sample - s * v)
+
+
+def pipeline_under(base: Any, name: str, options: dict) -> ClassPipeline:
+    kind = getattr(diffusers, name)
+    scheduler = kind() if "FlowMatch" in name else kind.from_config(base.scheduler.config, **options)
+    return ClassPipeline(base.transformer, base.vae, scheduler, base.scheduler.alphas_cumprod, base.null_class)
+
+
+def generators(count: int, start: int = 0) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(start + i) for i in range(count)]
+
+
+def control() -> None:
+    base, evaluator = load_embedded_pipeline(), load_classifier(embedded.EVALUATOR)
+    labels = (list(range(10)) * (len(TARGETS) * PER_TARGET))[: len(TARGETS) * PER_TARGET]
+    targets = torch.tensor([target for target in TARGETS for _ in range(PER_TARGET)])
+    batches = [slice(start, start + BATCH) for start in range(0, len(labels), BATCH)]
+    rows: dict[str, dict] = {}
+
+    def measured(name: str, draw: Callable[[slice], Tensor]) -> None:
+        images = torch.cat([(draw(part) * 255).round() / 255 for part in batches])
+        rows[name] = {}
+        for who, network in (("guide", base.classifier), ("evaluator", evaluator)):
+            guide = Guide(network, torch.tensor(labels), preprocessing_of(network))
+            with torch.no_grad():
+                found = torch.sigmoid(-mean_margin([guide], images))
+            rows[name] |= {f"{who}_error": float((found - targets).abs().mean())}
+            rows[name] |= {f"{who}_means": [float(one.mean()) for one in found.split(PER_TARGET)]}
+        print(name, rows[name], flush=True)
+
+    def steered(name: str, probe: Any) -> Callable[[slice], Tensor]:
+        kind, options, config = SCHEDULERS[name]
+        pipeline = pipeline_under(base, kind, options)
+
+        def draw(part: slice) -> Tensor:
+            with steer(pipeline, base.classifier, labels[part], targets[part], config=config, probe=probe):
+                return pipeline(labels[part], generators(len(labels[part]), part.start)).images
+
+        return draw
+
+    def own(config: GuidanceConfig, probe: Any) -> Callable[[slice], Tensor]:
+        def draw(part: slice) -> Tensor:
+            base.register_modules(probe=probe)
+            options = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "output_type": "pt"}
+            seeds = generators(len(labels[part]), part.start)
+            return base(labels[part], targets[part], difficulty_guidance=config, generator=seeds, **options).images
+
+        return draw
+
+    probe = base.probe
+    measured("DiT pipeline, its default", own(GuidanceConfig(), probe))
+    measured("DiT pipeline, probe, no class direction", own(PLAIN, probe))
+    for name in SCHEDULERS:
+        measured(f"steer, probe, {name}", steered(name, probe))
+    measured("DiT pipeline, decoder at every step", own(PLAIN, None))
+    for name in DECODED:
+        measured(f"steer, decoder at every step, {name}", steered(name, None))
+    record("any-pipeline-control", {"targets": list(TARGETS), "images": len(labels), "rows": rows})
+
+
+def overhead(turns: int = 15, images: int = 10) -> None:
+    torch.set_num_threads(1)
+    base = load_embedded_pipeline()
+    plain, labels = pipeline_under(base, "DDIMScheduler", {}), [i % 10 for i in range(images)]
+    config = replace(PLAIN, decoded_steps=0)  # the probe alone
+
+    def unsteered() -> Tensor:
+        return plain(labels, generators(images)).images
+
+    def untargeted() -> Tensor:
+        with steer(plain, base.classifier, labels):
+            return unsteered()
+
+    def probed() -> Tensor:
+        with steer(plain, base.classifier, labels, 0.5, config=config, probe=base.probe) as steered:
+            drawn = unsteered()
+            steered.measure(drawn)
+        return drawn
+
+    def own() -> Tensor:
+        options = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "output_type": "pt"}
+        return base(labels, 0.5, difficulty_guidance=config, generator=generators(images), **options).images
+
+    found = {
+        "steer without a target": ratios(untargeted, unsteered, turns),
+        "steer with the probe": ratios(probed, own, turns),
+    }
+    assert torch.equal(untargeted(), unsteered())
+    found["largest difference of a pixel with the probe"] = float((probed() - own()).abs().max())
+    print(found)
+    record("any-pipeline-overhead", {"images": images, "steps": STEPS, **found})
+
+
+def ratios(one: Callable[[], Tensor], other: Callable[[], Tensor], turns: int) -> dict:
+    """How much longer the one takes than the other, in pairs of calls."""
+    one(), other()
+    each = []
+    for turn in range(turns):
+        seconds = {}
+        for call in (one, other) if turn % 2 else (other, one):
+            start = time.perf_counter()
+            call()
+            seconds[call] = time.perf_counter() - start
+        each.append(seconds[one] / seconds[other])
+    middle = sorted(each)
+    return {"ratio": float(torch.tensor(each).median()), "least": middle[0], "most": middle[-1], "turns": turns}
+
+
+if __name__ == "__main__":
+    {"control": control, "overhead": overhead}[sys.argv[1]]()
