@@ -20,7 +20,7 @@ SMALLER = {
     "ipc=10,": "ipc=1,",
     "num_inference_steps=20": "num_inference_steps=8",
     "num_inference_steps=50": "num_inference_steps=2",
-    "GeneratorConfig(size=32, steps=4000)": "GeneratorConfig(size=16, steps=2, width=64, depth=1, batch_size=4)",
+    "GeneratorConfig(size=32, steps=6000)": "GeneratorConfig(size=16, steps=2, width=64, depth=1, batch_size=4)",
     "GeneratorConfig(steps=2000)": "GeneratorConfig(steps=2, batch_size=4, sample_grids=0)",
     "facebook/DiT-XL-2-256": "tiny-dit",
     "stabilityai/stable-diffusion-xl-base-1.0": "tiny-xl",

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 from dag_diffusion.training.loop import LoopConfig
 
-STEPS, VAE_SHARE = 4000, 3 / 8  # steps of the denoiser, and of the VAE beside them, where none are given
+STEPS, VAE_SHARE = 1600, 1 / 4  # steps of the denoiser, and of the VAE beside them, where none are given
 SIZE, LARGEST = 32, 64  # sides that are chosen unasked
 PLAIN = {field.name for field in fields(LoopConfig)}
 
@@ -16,9 +16,9 @@ class GeneratorConfig:
     Attributes:
         size: side of the images in pixels; default: that of the images if all share one of at most 64, else 32.
         channels: 1 (grey) or 3; default: 3 if any image has colours.
-        steps: training steps of the denoiser; default: 4000.
+        steps: training steps of the denoiser; default: 1600.
         vae: folder or Hub id of an AutoencoderKL, or of a pipeline that has one; default: one is trained.
-        vae_steps: training steps of the VAE that is trained; default: three eighths of those of the denoiser.
+        vae_steps: training steps of the VAE that is trained; default: a quarter of those of the denoiser.
         width: channels of the tokens of a denoiser that is trained from scratch, a multiple of 64.
         depth: blocks of a denoiser that is trained from scratch.
         batch_size: images of a step of the denoiser, of all processes together.
