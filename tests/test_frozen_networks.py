@@ -78,6 +78,8 @@ def test_features_of_threads_are_not_mixed(tmp_path, monkeypatch):
     write_images(tmp_path, {"Bag": 40})
     pool, guide = read_pool(tmp_path), tiny_classifier()
     one = score_pool(pool, guide, batch_size=1, features=True).features
+    threads = torch.get_num_threads()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     many = score_pool(pool, guide, batch_size=1, features=True).features
+    torch.set_num_threads(threads)  # what is said to be there was restored, and rounds otherwise in tests to come
     assert (one == many).all()

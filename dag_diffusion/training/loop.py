@@ -2,7 +2,8 @@
 
     step s: rate(s) -> loss(model, batch drawn from (seed, s)) -> gradients of all shares -> clip -> AdamW -> average
 
-Order, noise and whatever else is drawn come from (seed, step) alone, see ``batches``.  Several processes compute a
+Order, noise and whatever else is drawn come from (seed, step) alone, see ``batches``.  Another number of threads rounds
+otherwise, as AdamW divides its work among them.  Several processes compute a
 share of every batch each and add their gradients, so that they all keep the weights that one process would have, but
 for rounding.
 
