@@ -624,7 +624,7 @@ def speed() -> str:
             f"{way} {_time(seconds)}" for way, seconds in one["medians"].items() if "difference" not in way
         )
         low, high = one["range"]
-        ratio = f"{one['ratio']:.2f} ({low:.2f} to {high:.2f}, {len(one['pairs'])} pairs)"
+        ratio = f"{one['ratio']:.2f} ({low:.2f} to {high:.2f}, {len(one['pairs'])} pair{'s' * (len(one['pairs']) > 1)})"
         same = "; ".join(f"{what} {by['before']:.3f}, {by['now']:.3f}" for what, by in one["means"].items())
         rows.append([one["what"], ratio, f"{one['goal']:.1f}", times, same])
     heads = ["what", "ratio, median and range", "goal", "medians", "before, now"]
