@@ -26,7 +26,7 @@ from . import embedded
 from .classifiers.image_classifiers import load_classifier
 from .classifiers.weights import IncompleteWeightsError, load_whole, only_variant, refuse_pickles, require_same_tensors
 from .data.class_names import labels_typed
-from .data.files import require_writable
+from .data.files import require_replaceable
 from .guidance.probes import description_of
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .processes import resolve_device
@@ -275,13 +275,7 @@ def require_no_other_files(folder: Path, *, overwrite: bool) -> None:
         FileExistsError: it holds something that would be lost.
         PermissionError: it, or the folder above it, cannot be written.
     """
-    require_writable(folder)
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    ours = _is_probe(folder)
-    if not (ours and overwrite):
-        way = "give overwrite=True to replace it" if ours else "choose an empty or new folder"
-        raise FileExistsError(f"{folder} holds {'a probe' if ours else 'something that is no probe'}; {way}")
+    require_replaceable(folder, "probe", _is_probe, overwrite=overwrite)
 
 
 def _is_probe(folder: Path) -> bool:

@@ -10,3 +10,8 @@ def has_bfloat16(device: str | torch.device = "cpu") -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = torch.cpu.get_capabilities() if kind == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}
     return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def fast_precision(device: str | torch.device = "cpu") -> str:
+    """What networks compute fastest in on a device without losing what matters: ``bfloat16`` or ``float32``."""
+    return "bfloat16" if has_bfloat16(device) else "float32"

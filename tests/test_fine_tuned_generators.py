@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from dag_diffusion import DifficultyGuidedPipeline, read_pool
 from dag_diffusion.cli.commands import app
 from dag_diffusion.training import GeneratorConfig, Objective, train_generator
+from dag_diffusion.training.checkpoints import work_folder
 from dag_diffusion.training.fine_tuning import TUNINGS, FineTuningConfig
 from dag_diffusion.training.generators.attention import SinglePrecision, suited_attention
-from dag_diffusion.training.generators.training import RECORD, work_folder
+from dag_diffusion.training.generators.training import RECORD
 from dag_diffusion.training.label_tables import label_embedders
 
 CONFIG = GeneratorConfig(steps=3, batch_size=6, sample_grids=1, checkpoint_seconds=0, precision="float32")

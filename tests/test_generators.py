@@ -19,13 +19,14 @@ from warm import Command
 from dag_diffusion import DifficultyGuidedPipeline, read_pool
 from dag_diffusion.cli.commands import app
 from dag_diffusion.training.batches import Batch
+from dag_diffusion.training.checkpoints import work_folder
 from dag_diffusion.training.denoising import DenoisingLoss
 from dag_diffusion.training.generators import GeneratorConfig, train_generator
 from dag_diffusion.training.generators.images import require_memory
 from dag_diffusion.training.generators.latents import Latents, digest_of_images, encode_images
 from dag_diffusion.training.generators.networks import build_transformer, build_vae, label_embedders, set_own_dropping
 from dag_diffusion.training.generators.samples import grid
-from dag_diffusion.training.generators.training import RECORD, labelled_loss, work_folder
+from dag_diffusion.training.generators.training import RECORD, labelled_loss
 from dag_diffusion.training.objectives import Objective
 
 CONFIG = GeneratorConfig(

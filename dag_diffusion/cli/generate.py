@@ -19,6 +19,7 @@ from .options import (
     Classes,
     Classifier,
     Device,
+    LogWith,
     NumProcesses,
     Overwrite,
     Pipeline,
@@ -141,13 +142,7 @@ def generate(
         bool, Option("--resume", help="check what is there and go on with an interrupted pool", rich_help_panel=FILES)
     ] = False,
     overwrite: Overwrite = False,
-    log_with: Annotated[
-        list[str] | None,
-        Option(
-            help="tensorboard, wandb or another of accelerate's trackers; may be given several times",
-            rich_help_panel=FILES,
-        ),
-    ] = None,
+    log_with: LogWith = None,
     quiet: Quiet = False,
 ) -> None:
     """Generate a pool of images.

@@ -9,10 +9,13 @@ from .console import loading, stages
 from .launching import launch_several
 from .options import (
     MODELS,
+    Background,
     BatchSize,
     Classes,
     Classifier,
     Device,
+    FitUnasked,
+    Most,
     NumProcesses,
     OnCanvas,
     Overwrite,
@@ -20,6 +23,7 @@ from .options import (
     PoolPath,
     Quiet,
     Seed,
+    SkipUnreadable,
     TrustBin,
 )
 from .options.fields import Fields, Values
@@ -163,14 +167,10 @@ def train_classifier(
     ] = None,
     test: Annotated[Path | None, Option(help="images to judge with, and nothing else")] = None,
     classes: Classes = None,
-    background: Annotated[str, Option(help="colour behind what is transparent, such as white or #e0e0e0")] = "white",
-    fit: Annotated[
-        str | None, Option(help="pad, crop or stretch to a square; default: by what most images are like")
-    ] = None,
-    most: Annotated[int | None, Option(min=1, help="images of each class, drawn at random; default: all")] = None,
-    skip_unreadable: Annotated[
-        bool, Option("--skip-unreadable", help="leave out images that cannot be read, instead of naming them")
-    ] = False,
+    background: Background = "white",
+    fit: FitUnasked = None,
+    most: Most = None,
+    skip_unreadable: SkipUnreadable = False,
     training: Annotated[
         Values,
         Fields(
@@ -209,10 +209,10 @@ def train_classifier(
 
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.data.canvas import as_fit
         from dag_diffusion.data.preparing.prepared import prepare
         from dag_diffusion.loading import hide_loading_bars
-        from dag_diffusion.training.classifiers.classifier import require_target, work_folder
+        from dag_diffusion.training.checkpoints import work_folder
+        from dag_diffusion.training.classifiers.classifier import require_target
         from dag_diffusion.training.classifiers.classifier import train_classifier as train
         from dag_diffusion.training.classifiers.plan import ClassifierConfig
 
@@ -226,7 +226,7 @@ def train_classifier(
             images,
             classes=classes,
             background=background,
-            fit=None if fit is None else as_fit(fit),
+            fit=fit,
             most=most,
             skip_unreadable=skip_unreadable,
             seed=settings.seed,

@@ -7,7 +7,22 @@ from typer import Option
 
 from .console import loading, stages
 from .launching import launch_several
-from .options import FILES, MODELS, SPEED, Classes, Device, NumProcesses, Overwrite, PoolPath, Quiet
+from .options import (
+    FILES,
+    MODELS,
+    SPEED,
+    Background,
+    Classes,
+    Device,
+    FitUnasked,
+    LogWith,
+    Most,
+    NumProcesses,
+    Overwrite,
+    PoolPath,
+    Quiet,
+    SkipUnreadable,
+)
 from .options.fields import Fields, Values
 
 TRAINING, TUNING = "Training", "Fine-tuning"  # groups in the help
@@ -29,14 +44,10 @@ def train(
     output: Annotated[Path, Option(help="folder of the pipeline")],
     kind: Annotated[Values, Fields(CONFIG, ["size", "channels", "flip", "seed"])],
     classes: Classes = None,
-    background: Annotated[str, Option(help="colour behind what is transparent, such as white or #e0e0e0")] = "white",
-    fit: Annotated[
-        str | None, Option(help="pad, crop or stretch to a square; default: by what most images are like")
-    ] = None,
-    most: Annotated[int | None, Option(min=1, help="images of each class, drawn at random; default: all")] = None,
-    skip_unreadable: Annotated[
-        bool, Option("--skip-unreadable", help="leave out images that cannot be read, instead of naming them")
-    ] = False,
+    background: Background = "white",
+    fit: FitUnasked = None,
+    most: Most = None,
+    skip_unreadable: SkipUnreadable = False,
     model: Annotated[Values, Fields(CONFIG, ["vae", "width", "depth"], MODELS)],
     config: Annotated[
         Values,
@@ -72,13 +83,7 @@ def train(
     device: Device = None,
     num_processes: NumProcesses = 1,
     overwrite: Overwrite = False,
-    log_with: Annotated[
-        list[str] | None,
-        Option(
-            help="tensorboard, wandb or another of accelerate's trackers; may be given several times",
-            rich_help_panel=FILES,
-        ),
-    ] = None,
+    log_with: LogWith = None,
     quiet: Quiet = False,
 ) -> None:
     """Train a generator on your own images.
@@ -94,12 +99,12 @@ def train(
 
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.data.canvas import as_fit
         from dag_diffusion.data.files import read_json_object
         from dag_diffusion.data.preparing.prepared import prepare
+        from dag_diffusion.training.checkpoints import work_folder
         from dag_diffusion.training.fine_tuning import FineTuningConfig
         from dag_diffusion.training.generators.settings import GeneratorConfig
-        from dag_diffusion.training.generators.training import RECORD, train_generator, work_folder
+        from dag_diffusion.training.generators.training import RECORD, train_generator
         from dag_diffusion.training.objectives import Objective
 
     with fail_together():
@@ -110,7 +115,7 @@ def train(
             images,
             classes=classes,
             background=background,
-            fit=None if fit is None else as_fit(fit),
+            fit=fit,
             most=most,
             skip_unreadable=skip_unreadable,
             seed=settings.seed,

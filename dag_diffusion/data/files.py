@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
@@ -115,6 +115,26 @@ def require_writable(path: Path, advice: str = "choose an output folder of your 
     above = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not os.access(above, os.W_OK):
         raise PermissionError(f"{above} cannot be written; {advice}")
+
+
+def require_replaceable(folder: Path, what: str, is_one: Callable[[Path], bool], *, overwrite: bool) -> None:
+    """Check that a folder may become something: absent or empty, or an earlier one of its kind to be replaced.
+
+    Args:
+        what: it is to become, such as ``probe``.
+        is_one: whether a folder with something in it is such a thing.
+
+    Raises:
+        FileExistsError: it holds something that would be lost.
+        PermissionError: it, or the folder above it, cannot be written.
+    """
+    require_writable(folder)
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    ours = is_one(folder)
+    if not (ours and overwrite):
+        way = "add overwrite=True to replace it, or choose another output" if ours else "choose an empty or new folder"
+        raise FileExistsError(f"{folder} holds {f'a {what}' if ours else f'something that is no {what}'}; {way}")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from dag_diffusion.data.files import read_json_object
 from dag_diffusion.data.pools import PROVENANCE
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.processes import fail_together, gather
-from dag_diffusion.processor import has_bfloat16
+from dag_diffusion.processor import fast_precision
 
 
 def weights_of(pipeline: Any) -> str:
@@ -62,7 +62,7 @@ def _resolved(wanted: str, pipeline: Any, begun: Path | None) -> str:
         return wanted
     if begun is not None and (begun / PROVENANCE).exists():
         return precision_of(read_json_object(begun / PROVENANCE))
-    return "bfloat16" if has_bfloat16(pipeline.device) else "float32"
+    return fast_precision(pipeline.device)
 
 
 def network_dtype(precision: str, pipeline: Any) -> torch.dtype | None:

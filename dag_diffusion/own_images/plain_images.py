@@ -25,6 +25,7 @@ from dag_diffusion.data.layouts import class_folders
 from dag_diffusion.data.pools import Pool, read_pool, write_provenance
 from dag_diffusion.data.preparing.leaving_out import sentences
 from dag_diffusion.data.preparing.prepared import prepare
+from dag_diffusion.data.preparing.shared_images import shared_rows
 from dag_diffusion.data.rows import METADATA
 from dag_diffusion.evaluation.labelled_images import load_labelled_images
 from dag_diffusion.evaluation.tables import Table
@@ -228,17 +229,12 @@ def _write(pool: Pool, folder: Path, record: Mapping[str, Any], progress: Progre
 def _leave_out_twins(work: Path) -> int:
     """Leave out the training images that are, pixel for pixel, a test image; how many there were."""
     train, test = (read_pool(work / part) for part in (TRAIN, TEST))
-    known = {_digest(test, index) for index in range(len(test))}
-    kept = [row for index, row in enumerate(train.rows) if _digest(train, index) not in known]
+    twins = set(shared_rows(train, test))  # equal pixels are equal files, since one encoder has written them
+    kept = [row for index, row in enumerate(train.rows) if index not in twins]
     write_atomically(work / TRAIN / METADATA, map(json_line, kept))
-    for row in train.rows:
-        if row not in kept:
-            (work / TRAIN / row["file_name"]).unlink()
-    return len(train) - len(kept)
-
-
-def _digest(pool: Pool, index: int) -> bytes:
-    return hashlib.blake2b((pool.path / pool.rows[index]["file_name"]).read_bytes(), digest_size=16).digest()
+    for index in twins:
+        (work / TRAIN / train.rows[index]["file_name"]).unlink()
+    return len(twins)
 
 
 def _require_enough(images: PlainImages, config: FolderConfig) -> None:

@@ -23,6 +23,11 @@ from .averages import Average, changing
 ADAM = ("exp_avg", "exp_avg_sq", "step")  # what torch keeps of each weight
 
 
+def work_folder(output: str | Path) -> Path:
+    """Where a training keeps what it goes on from, its losses and samples, beside what it makes."""
+    return Path(f"{Path(output).resolve()}.training")
+
+
 class Checkpoint(NamedTuple):
     """What was written: tensors, and a record of JSON values."""
 

@@ -3,9 +3,8 @@
     step s: rate(s) -> loss(model, batch drawn from (seed, s)) -> gradients of all shares -> clip -> AdamW -> average
 
 Order, noise and whatever else is drawn come from (seed, step) alone, see ``batches``.  Another number of threads rounds
-otherwise, as AdamW divides its work among them.  Several processes compute a
-share of every batch each and add their gradients, so that they all keep the weights that one process would have, but
-for rounding.
+otherwise, as AdamW divides its work among them.  Several processes compute a share of every batch each and add their
+gradients, so that they all keep the weights that one process would have, but for rounding.
 
     FOLDER/checkpoint.safetensors, every minute or so      FOLDER/losses.jsonl, a row every so many steps
 """
@@ -27,7 +26,7 @@ from torch import Tensor, distributed, nn
 from dag_diffusion.classifiers.compiled_networks import computing_in
 from dag_diffusion.data.files import differences, json_line, json_lines, locked, recorded, write_atomically
 from dag_diffusion.processes import FailedElsewhereError, StoppedError, fail_together, gather, stop_signal, this_process
-from dag_diffusion.processor import has_bfloat16
+from dag_diffusion.processor import fast_precision
 from dag_diffusion.progress import Progress
 
 from .averages import WIDEST, Average, changing
@@ -332,8 +331,7 @@ def _precision(wanted: str, device: torch.device, before: Mapping[str, Any] | No
     """What to compute in: ``auto`` stays what a run was begun in, on another processor too."""
     if wanted != "auto":
         return wanted
-    own = "bfloat16" if has_bfloat16(device) else "float32"
-    return gather(own)[0] if before is None else str(before["precision"])
+    return gather(fast_precision(device))[0] if before is None else str(before["precision"])
 
 
 def _interval(steps: int, times: int) -> int:

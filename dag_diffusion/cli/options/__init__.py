@@ -11,6 +11,14 @@ MODELS, SPEED, FILES = "Models", "Speed and memory", "Files and progress"  # gro
 
 OnCanvas = Annotated[Values, Fields("data.canvas:Canvas", ["background", "fit"], "Images")]
 PoolPath = Annotated[Path, Argument(help="folder of class folders, or of Dataset.save_to_disk, or a .parquet file")]
+Background = Annotated[str, Option(help="colour behind what is transparent, such as white or #e0e0e0")]
+FitUnasked = Annotated[
+    str | None, Option("--fit", help="pad, crop or stretch to a square; default: by what most images are like")
+]
+Most = Annotated[int | None, Option(min=1, help="images of each class, drawn at random; default: all")]
+SkipUnreadable = Annotated[
+    bool, Option("--skip-unreadable", help="leave out images that cannot be read, instead of naming them")
+]
 Ipc = Annotated[int, Option(min=1, help="images per class in the final set")]
 Seed = Annotated[int, Option(min=0, help="random seed")]
 Quiet = Annotated[bool, Option("--quiet", help="no progress bars", rich_help_panel=FILES)]
@@ -81,5 +89,12 @@ ProcessesUnasked = Annotated[
         help="processes on this machine; default: on a CPU one per core, up to 4, and else 1; for several machines see "
         "docs/how-to/cluster.md",
         rich_help_panel=SPEED,
+    ),
+]
+LogWith = Annotated[
+    list[str] | None,
+    Option(
+        help="tensorboard, wandb or another of accelerate's trackers; may be given several times",
+        rich_help_panel=FILES,
     ),
 ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dag_diffusion.data.canvas import Canvas, Fit
+from dag_diffusion.data.canvas import Canvas, Fit, as_fit
 from dag_diffusion.data.class_names import classes_named, labels_typed
 from dag_diffusion.data.files import write_json
 from dag_diffusion.data.pools import Pool, read_pool
@@ -62,7 +62,7 @@ def prepare(
     *,
     classes: str | Sequence[str] | None = None,
     background: str = "white",
-    fit: Fit | None = None,
+    fit: str | None = None,
     most: int | None = None,
     least: int = 1,
     twins: TwinRule = "leave_out",
@@ -96,12 +96,12 @@ def prepare(
         ValueError: an option is none, a class is unknown, twins are refused, or a class or everything is left out.
     """
     as_twin_rule(twins)
-    canvas = Canvas(background, fit or "crop")
+    canvas = Canvas(background, "crop" if fit is None else as_fit(fit))
     read = source if isinstance(source, Pool) else read_pool(source)
     pool = replace(_of_classes(read, classes), canvas=canvas)
     looks = looks_of(pool, None if cache is None else Path(cache) / CACHE, progress)
-    fit, why = _usual_fit(looks) if fit is None else (canvas.fit, "as asked")
-    pool = replace(pool, canvas=replace(canvas, fit=fit))
+    fitted, why = _usual_fit(looks) if fit is None else (canvas.fit, "as asked")
+    pool = replace(pool, canvas=replace(canvas, fit=fitted))
     left = LeftOut(pool, looks)
     left.unreadable(skip=skip_unreadable)
     left.vanished()

@@ -10,16 +10,21 @@ from dag_diffusion.data.pools import Pool
 
 
 def shared_images(pool: Pool, other: Pool) -> int:
-    """How many images of ``pool`` are in ``other`` too, under whatever name.
+    """How many images of ``pool`` are in ``other`` too, see ``shared_rows``."""
+    return len(shared_rows(pool, other))
+
+
+def shared_rows(pool: Pool, other: Pool) -> list[int]:
+    """Rows of ``pool`` whose image is in ``other`` too, under whatever name.
 
     A file that cannot be read is in none: whoever decodes it will say so.
     """
     theirs, ours = _by_length(other), _by_length(pool)
-    shared = 0
+    shared = list[int]()
     for length in ours.keys() & theirs.keys():
         known = {_digest(other, index) for index in theirs[length]} - {None}
-        shared += sum(_digest(pool, index) in known for index in ours[length])
-    return shared
+        shared += [index for index in ours[length] if _digest(pool, index) in known]
+    return sorted(shared)
 
 
 def _by_length(pool: Pool) -> dict[int, list[int]]:

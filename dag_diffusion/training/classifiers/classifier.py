@@ -30,7 +30,7 @@ from dag_diffusion.data.files import (
     locked,
     read_json_object,
     recorded,
-    require_writable,
+    require_replaceable,
     write_atomically,
     write_json,
 )
@@ -38,6 +38,7 @@ from dag_diffusion.data.pools import Pool
 from dag_diffusion.generation.provenance import versions
 from dag_diffusion.processes import fail_together, is_main_process, resolve_device
 from dag_diffusion.progress import Progress
+from dag_diffusion.training.checkpoints import work_folder
 
 from .plan import ClassifierConfig
 from .trainings import ClassifierTraining, CrossFitted, class_names_for
@@ -138,11 +139,6 @@ def train_classifier(
     return TrainedClassifier(output, model, record)
 
 
-def work_folder(output: Path) -> Path:
-    """Where a training is until it is finished."""
-    return output.with_name(f"{output.name}.training")
-
-
 def require_target(output: Path, *, overwrite: bool) -> None:
     """Check that the output may become a classifier: absent or empty, or an earlier one that is to be replaced.
 
@@ -150,14 +146,11 @@ def require_target(output: Path, *, overwrite: bool) -> None:
         FileExistsError: it holds something that would be lost.
         PermissionError: it, or the folder above it, cannot be written.
     """
-    require_writable(output)
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    ours = (output / RECORD).is_file() and (output / "config.json").is_file()
-    if not (ours and overwrite):
-        held = "a trained classifier" if ours else "something that is no trained classifier"
-        way = "add overwrite=True to replace it, or choose another output" if ours else "choose an empty or new folder"
-        raise FileExistsError(f"{output} holds {held}; {way}")
+    require_replaceable(output, "trained classifier", _is_classifier, overwrite=overwrite)
+
+
+def _is_classifier(folder: Path) -> bool:
+    return (folder / RECORD).is_file() and (folder / "config.json").is_file()
 
 
 def _require_same(work: Path, settings: Mapping[str, Any], output: Path, *, overwrite: bool) -> None:

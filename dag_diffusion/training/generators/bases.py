@@ -17,7 +17,7 @@ from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import load_pipeline
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.processes import is_main_process
-from dag_diffusion.processor import has_bfloat16
+from dag_diffusion.processor import fast_precision
 from dag_diffusion.training.fine_tuning import Adaptation, FineTuningConfig, adapt
 from dag_diffusion.training.label_tables import known_classes, set_classes
 
@@ -136,4 +136,4 @@ class Base:
 
 def resolved(precision: str, device: torch.device) -> str:
     """What to compute in on a device, for ``auto`` too."""
-    return ("bfloat16" if has_bfloat16(device) else "float32") if precision == "auto" else precision
+    return fast_precision(device) if precision == "auto" else precision

@@ -35,6 +35,7 @@ from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.processes import fail_together, is_main_process, resolve_device
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch
+from dag_diffusion.training.checkpoints import work_folder
 from dag_diffusion.training.denoising import DenoisingLoss
 from dag_diffusion.training.fine_tuning import ADAPTER, FineTuningConfig
 from dag_diffusion.training.loop import Loss, fit
@@ -55,11 +56,6 @@ PARTS = ("vae", "latents", "denoiser", "samples", ADAPTER)  # of the work
 EXECUTION = ("accumulation", "checkpoint_seconds", "gradient_checkpointing", "sample_grids")  # change no weights
 SOME = 500  # images that the autoencoder is measured on
 STEPS, SCALE = 20, 2.0  # of denoising and classifier-free guidance where a caller names none
-
-
-def work_folder(output: str | Path) -> Path:
-    """Where a training keeps what it goes on from, its losses and samples, beside the pipeline that it makes."""
-    return Path(f"{Path(output).resolve()}.training")
 
 
 def train_generator(
