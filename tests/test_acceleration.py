@@ -82,7 +82,7 @@ def test_half_precision_steers_and_is_recorded(tmp_path, pipeline):
 @pytest.fixture
 def bfloat16_here(monkeypatch):
     """A function that says whether this processor has bfloat16."""
-    return lambda has: monkeypatch.setattr("dag_diffusion.generation.precision.has_bfloat16", lambda device: has)
+    return lambda has: monkeypatch.setattr("dag_diffusion.processor.has_bfloat16", lambda device: has)
 
 
 def dtypes_of(pipeline):
