@@ -305,7 +305,9 @@ def save(rows: dict[str, Any], small: bool) -> None:
         file_of(small).parent.mkdir(exist_ok=True)
         file_of(small).write_text(json.dumps({"rows": ordered}, indent=2))
     else:
-        record("speed", {"baseline": BASELINE, "rows": ordered})
+        # rows are measured by commands of their own, so that the last one's words would be wrong of the others
+        command = f"python benchmarks/speed.py {' '.join(ordered)} --pairs N"
+        record("speed", {"command": command, "baseline": BASELINE, "rows": ordered})
 
 
 def main() -> None:
