@@ -20,6 +20,7 @@ import torch
 from diffusers import AutoencoderKL, DiTTransformer2DModel
 from downstream import BASELINE, SIZE, Draw, Study, drawn_in_turn, run
 from downstream_modes import nearest_images
+from own_training import build_guide, build_scheduler, logits_of, shifted, train_classifier, train_dit
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,15 +42,7 @@ from dag_diffusion.generation.modes import Modes
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
-from train_embedded_default import (
-    build_guide,
-    build_scheduler,
-    logits_of,
-    shifted,
-    train_classifier,
-    train_dit,
-    write_parquet,
-)
+from train_embedded_default import write_parquet
 
 NAMES = {label: str(label) for label in range(10)}
 

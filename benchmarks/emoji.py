@@ -29,6 +29,16 @@ import torch
 from diffusers import AutoencoderKL
 from downstream import BASELINE, EASY, PER_MODE, RULES, Draw, Study, one_each, run, setting_of
 from downstream_modes import nearest_images
+from own_training import (
+    build_dit,
+    build_guide,
+    build_scheduler,
+    build_vae,
+    logits_of,
+    train_classifier,
+    train_dit,
+    train_vae,
+)
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -52,17 +62,7 @@ from dag_diffusion.generation.modes import Modes
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
-from train_embedded_default import (
-    build_dit,
-    build_guide,
-    build_scheduler,
-    build_vae,
-    logits_of,
-    train_classifier,
-    train_dit,
-    train_vae,
-    write_parquet,
-)
+from train_embedded_default import write_parquet
 
 CATEGORIES = [
     "Activities",

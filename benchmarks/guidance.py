@@ -155,19 +155,12 @@ def post_hoc(bench: Bench, finished: Tensor, steps: int = 5) -> Tensor:
 
 
 def extra_guides(work: Path) -> dict[str, torch.nn.Module]:
-    """The other teachers of the probe, from the checkpoints of the training; none if there are none."""
+    """The other teachers of the probe, as ``examples/train_embedded_default.py`` leaves them, if they are there."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-    import train_embedded_default as training
-    from safetensors.torch import load_file
+    from train_embedded_default import TEACHERS
 
-    builds, found = {"wide": training.build_wide, "deep": training.build_deep}, {}
-    for name in training.TEACHERS[1:]:
-        if (work / f"{name}.safetensors").exists():
-            state = load_file(work / f"{name}.safetensors")
-            model = builds.get(name, training.build_guide)().eval().requires_grad_(False)
-            model.load_state_dict({k[8:]: v for k, v in state.items() if k.startswith("average.")})
-            found[name] = model
-    return found
+    names = [name for name in TEACHERS[1:] if (work / name).exists()]
+    return {name: load_classifier(work / name).requires_grad_(False) for name in names}
 
 
 def rows_of_modes(bench: Bench, per_class: int, *, by_difficulty: bool, average: int = 1) -> Tensor:

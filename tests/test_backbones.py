@@ -5,12 +5,12 @@ import torch
 from tiny import PREPROCESSING, tiny_classifier
 
 from dag_diffusion.classifiers import class_names_of, image_logits, load_classifier
-from dag_diffusion.training.classifiers.backbones import build_backbone, default_backbone
+from dag_diffusion.training.classifiers.backbones import DEEPER_FROM, SHAPES, build_backbone, default_backbone
 
 NAMES = {0: "cat", 1: "dog"}
 
 
-@pytest.mark.parametrize("name", ["small-resnet", "small-regnet", "test_vit", "test_convnext"])
+@pytest.mark.parametrize("name", [*SHAPES, "test_vit", "test_convnext"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_network_survives_being_saved(tmp_path, name, channels):
     built = build_backbone(name, NAMES, size=(32, 32), channels=channels, weights="none")
@@ -19,6 +19,15 @@ def test_network_survives_being_saved(tmp_path, name, channels):
     loaded, images = load_classifier(tmp_path), torch.rand(2, channels, 32, 32)
     assert class_names_of(loaded) == NAMES
     assert torch.allclose(image_logits(loaded, images), image_logits(built.model.eval(), images), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_larger_images_get_one_more_halving(name):
+    widths = [
+        build_backbone(name, NAMES, size=(side, side), channels=1).model.config.hidden_sizes
+        for side in (32, DEEPER_FROM)
+    ]
+    assert [len(found) for found in widths] == [3, 4]
 
 
 def test_weights_follow_from_the_seed_alone():

@@ -1,6 +1,7 @@
 """Classifiers to be trained: small ones for small images, any of timm, or a trained one that learns other classes.
 
     small-resnet, small-regnet     0.3 to 1.2 million weights, two families, for images of up to 96 pixels
+    small-resnet-wide, -deep       guides of other shapes, for several that steer or teach a probe together
     resnet18.a1_in1k, ...          timm's, with the weights that it has for them where the Hub can be reached
     FOLDER or Hub id               its weights, but for a new last layer
 
@@ -31,6 +32,24 @@ LARGE_FROM = 97  # pixels of the shorter side
 DEEPER_FROM = 49  # pixels from which the small ones have one more halving
 REACHED_WITHIN = 5.0  # seconds for the Hub to answer
 WEIGHTS = ("auto", "pretrained", "none")
+SHAPES: dict[str, dict[str, Any]] = {
+    "small-resnet": {"hidden_sizes": [32, 64, 128], "depths": [2, 2, 2], "layer_type": "basic"},
+    "small-resnet-wide": {
+        "embedding_size": 64,
+        "hidden_sizes": [64, 128, 256],
+        "depths": [1, 1, 1],
+        "layer_type": "basic",
+        "hidden_act": "gelu",
+    },
+    "small-resnet-deep": {"hidden_sizes": [64, 128, 256], "depths": [2, 3, 2], "hidden_act": "silu"},
+    "small-regnet": {"hidden_sizes": [48, 96, 192], "depths": [1, 2, 2], "layer_type": "y", "groups_width": 16},
+}
+DEEPER: dict[str, dict[str, Any]] = {
+    "small-resnet": {"hidden_sizes": [32, 64, 128, 192], "depths": [1, 2, 2, 1]},
+    "small-resnet-wide": {"hidden_sizes": [64, 128, 256, 256], "depths": [1, 1, 1, 1]},
+    "small-resnet-deep": {"hidden_sizes": [64, 128, 192, 256], "depths": [1, 2, 3, 1]},
+    "small-regnet": {"hidden_sizes": [32, 64, 128, 256], "depths": [1, 1, 2, 1]},
+}
 
 
 @dataclass(frozen=True)
@@ -68,8 +87,8 @@ def build_backbone(
     """A network with a logit for each class; what is random in it follows from ``seed``.
 
     Args:
-        name: ``small-resnet``, ``small-regnet``, a model of timm such as ``resnet18`` or ``resnet18.a1_in1k``, or the
-            folder or Hub id of a trained classifier.
+        name: one of ``SHAPES``, a model of timm such as ``resnet18`` or ``resnet18.a1_in1k``, or the folder or Hub id
+            of a trained classifier.
         class_names: 0 to n - 1, to name.
         size: (height, width) of the images.
         channels: 1 (grey) or 3; pretrained networks see 3.
@@ -84,7 +103,7 @@ def build_backbone(
         raise ValueError(f"weights is {weights!r}; use 'auto', 'pretrained' or 'none' (trained from scratch)")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed accelerators too, and for good
-        if name in SMALL.values():
+        if name in SHAPES:
             if weights == "pretrained":
                 raise ValueError(f"{name} has no pretrained weights; use weights='auto', or a model of timm")
             return _small(name, class_names, size, channels)
@@ -98,18 +117,13 @@ def build_backbone(
 def _small(name: str, class_names: Mapping[int, str], size: tuple[int, int], channels: int) -> Backbone:
     from transformers import RegNetConfig, RegNetForImageClassification, ResNetConfig, ResNetForImageClassification
 
-    deeper = min(size) >= DEEPER_FROM
-    common: dict[str, Any] = {"num_channels": channels, "embedding_size": 32, **_names(class_names)}
+    shape = {"embedding_size": 32, **SHAPES[name], **(DEEPER[name] if min(size) >= DEEPER_FROM else {})}
+    common: dict[str, Any] = {"num_channels": channels, **shape, **_names(class_names)}
     model: nn.Module
-    if name == SMALL["guide"]:
-        widths, depths = ([32, 64, 128, 192], [1, 2, 2, 1]) if deeper else ([32, 64, 128], [2, 2, 2])
-        model = ResNetForImageClassification(
-            ResNetConfig(hidden_sizes=widths, depths=depths, layer_type="basic", **common)
-        )
+    if name == SMALL["evaluator"]:
+        model = RegNetForImageClassification(RegNetConfig(**common))
     else:
-        widths, depths = ([32, 64, 128, 256], [1, 1, 2, 1]) if deeper else ([48, 96, 192], [1, 2, 2])
-        options = {"groups_width": 16, "layer_type": "y"}
-        model = RegNetForImageClassification(RegNetConfig(hidden_sizes=widths, depths=depths, **options, **common))
+        model = ResNetForImageClassification(ResNetConfig(**common))
     return _prepared(model, name, "random", Preprocessing(*size, channels, **_scaled(channels)))
 
 
@@ -126,7 +140,7 @@ def _of_timm(
 
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
-        nearest = difflib.get_close_matches(name, [*SMALL.values(), *timm.list_models()], n=3, cutoff=0.4)
+        nearest = difflib.get_close_matches(name, [*SHAPES, *timm.list_models()], n=3, cutoff=0.4)
         raise ValueError(
             f"there is no model {name!r}; the nearest are {', '.join(nearest) or 'none'}; give one of "
             "timm.list_models(), small-resnet, small-regnet, or the folder of a classifier"

@@ -1,0 +1,121 @@
+"""Is another generator better than the embedded default?  Both beside each other, seed by seed, on real test images.
+
+    python benchmarks/generators.py training FOLDER --other PIPELINE --ipc 10    # what a ConvNet-3 learns of each
+    python benchmarks/generators.py images FOLDER --other PIPELINE               # agreement, distance, diversity
+    python benchmarks/generators.py control FOLDER --other PIPELINE              # steered by the default method
+
+FOLDER keeps the pools, so that a stopped run goes on.  Agreement is the share of images to which the evaluator gives
+more than 1/2 for their class; the Fréchet distance is between the evaluator's features and those of the test images,
+and diversity the mean feature distance of two images of a class as a multiple of that of real ones.  Results go to
+benchmarks/results/generators-WHAT.json, those of trainings to generators-IPC.json.
+"""
+
+import argparse
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import torch
+from embedded import RESULTS, record
+from guidance import Bench, frechet
+from torch import Tensor
+
+from dag_diffusion import PoolConfig, embedded, evaluate, fill_pool, read_pool, score_pool
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.evaluation.comparisons import summarise
+from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_subset
+from dag_diffusion.evaluation.records import evaluation_record
+from dag_diffusion.loading import load_pipeline
+
+EACH = 250  # images of a class in a pool: five sets of the largest
+SHAPE = {"size": (32, 32), "channels": 1, "class_names": dict(enumerate(embedded.CLASS_NAMES))}
+
+
+def settings(options: argparse.Namespace) -> Iterator[tuple[str, Path, float]]:
+    """Each generator with each scale of classifier-free guidance, and what the pair is called."""
+    for (name, place), scale in product(
+        {"embedded": embedded.PIPELINE, "other": options.other}.items(), options.scales
+    ):
+        yield f"{name}, CFG {scale:g}", place, scale
+
+
+def pool_of(options: argparse.Namespace, name: str, place: Path, scale: float) -> Pool:
+    """Unguided images, drawn once; the same noise whichever generator."""
+    config = PoolConfig(images_per_class=EACH, guidance_scale=scale)
+    pipeline = load_pipeline(place, device="cpu")
+    return fill_pool(pipeline, options.folder / name, config, batch_size=100, resume=True, source=str(place))
+
+
+def images(options: argparse.Namespace) -> None:
+    """Agreement, distance to the test images and diversity of each pool."""
+    bench, rows = Bench(10), {}
+    real = bench.real_features
+    spread = mean_distance(real, bench.real_labels)
+    for name, place, scale in settings(options):
+        pool = pool_of(options, name, place, scale)
+        pixels = torch.from_numpy(load_labelled_images(pool, **SHAPE).images).permute(0, 3, 1, 2)
+        features = bench.features(pixels)
+        rows[name] = {
+            "agreement": float((score_pool(pool, bench.evaluator).difficulties < 0.5).mean()),
+            "frechet": frechet(features, real),
+            "diversity": mean_distance(features, torch.as_tensor(pool.labels)) / spread,
+        }
+        print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
+        record("generators-images", {"images_per_class": EACH, "rows": rows})
+
+
+def mean_distance(features: Tensor, labels: Tensor) -> float:
+    """Of two images of a class, over the first ``EACH`` of each."""
+    groups = [features[labels == label][:EACH] for label in range(10)]
+    return float(torch.stack([torch.cdist(group, group).sum() / (EACH * (EACH - 1)) for group in groups]).mean())
+
+
+def control(options: argparse.Namespace) -> None:
+    """Mean |d - d*| by guide and evaluator of each generator, steered by the default method."""
+    bench, rows = Bench(options.images), []
+    shown = ("guide_error", "evaluator_error", "evaluator_spearman", "frechet_matched", "diversity")
+    for name, place, scale in settings(options):
+        bench.pipeline = load_pipeline(place, device="cpu")
+        bench.probe = bench.pipeline.probe
+        for seed in range(options.seeds):
+            found = bench.measure(bench.draw(seed, guidance_scale=scale), 1.0, 1.0)
+            rows.append({"setting": name, "seed": seed} | {key: found[key] for key in shown})
+            print(name, seed, {key: round(found[key], 3) for key in shown}, flush=True)
+            record("generators-control", {"images_per_target": options.images, "rows": rows})
+
+
+def training(options: argparse.Namespace) -> None:
+    """Accuracy on the real test images of networks trained on random images of each class."""
+    test = load_labelled_images(read_pool(embedded.TEST), **SHAPE)
+    real = load_labelled_images(read_pool(options.real), **SHAPE)
+    sets = {"real": partial(random_subset, real, options.ipc)}
+    for name, place, scale in settings(options):
+        drawn = load_labelled_images(pool_of(options, name, place, scale), **SHAPE)
+        sets[name] = partial(random_subset, drawn, options.ipc)
+    chosen = {"protocol": options.protocol, "test_images": len(test), "device": None}
+    with evaluation_record(RESULTS / f"generators-{options.ipc}.json", chosen) as kept:
+        seeds = range(options.seeds)
+        known = {"known": kept.results, "on_result": kept.add, "test_name": f"{len(test)} real images"}
+        results = evaluate(sets, test, protocol=options.protocol, seeds=seeds, **known)
+    for row in summarise(results, f"embedded, CFG {options.scales[0]:g}"):
+        print(f"{row.set:20} {row.mean:.4f} {row.std:.4f} {row.difference:+.4f} {row.interval}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["training", "images", "control"])
+    parser.add_argument("folder", type=Path, help="of the pools")
+    parser.add_argument("--other", type=Path, required=True, help="folder of the other pipeline")
+    parser.add_argument("--real", type=Path, default=embedded.REFERENCE, help="real images to train on")
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.5, 1.0, 2.0, 3.0])
+    parser.add_argument("--ipc", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=100, help="for each target, of control")
+    parser.add_argument("--protocol", default="quick")
+    options = parser.parse_args()
+    {"training": training, "images": images, "control": control}[options.what](options)
+
+
+if __name__ == "__main__":
+    main()
