@@ -14,6 +14,7 @@ from .generation.probe_training import train_probe as train_probe
 from .generation.prompts import Prompts as Prompts
 from .generation.steerable import SteerablePipeline as SteerablePipeline
 from .guidance.difficulty_guidance import GuidanceConfig as GuidanceConfig
+from .guidance.diversity_guidance import DiversityGuidance as DiversityGuidance
 from .guidance.mode_guidance import ModeGuidance as ModeGuidance
 from .hub.download import pull as pull
 from .hub.upload import push as push

@@ -42,6 +42,7 @@ from dag_diffusion.classifiers.image_classifiers import (
 from dag_diffusion.classifiers.weights import only_variant, require_same_tensors
 from dag_diffusion.data.class_names import classes_named, match_classes
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig, target_values, targets_for
+from dag_diffusion.guidance.diversity_guidance import DiversityGuidance, DiversityPush, groups_of
 from dag_diffusion.guidance.guided_step import ModePull, Steering, guided_step
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.guidance.probes import probe_margin, require_probe_of
@@ -76,7 +77,7 @@ class PreparedCall:
         num_steps, guidance_scale: denoising steps, and scale of classifier-free guidance.
         predict: the denoiser's prediction at a step, of latents and timestep, and its change by the class.
         own: the pipeline's guide, which measures the images; empty without one.
-        difficulty, modes: what the images are guided by, if they are.
+        difficulty, modes, diversity: what the images are guided by, if they are.
     """
 
     labels: Tensor
@@ -86,6 +87,7 @@ class PreparedCall:
     own: Sequence[Guide]
     difficulty: Steering | None
     modes: ModePull | None
+    diversity: DiversityPush | None
 
 
 class DifficultyGuidedPipeline(DiTPipeline):
@@ -409,6 +411,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
         extra_guides: Sequence[PreTrainedModel] = (),
         modes: Tensor | None = None,
         mode_guidance: ModeGuidance = ModeGuidance(),  # noqa: B008 - frozen
+        diversity: DiversityGuidance = DiversityGuidance(),  # noqa: B008 - frozen
+        groups: Sequence[int] | Tensor | None = None,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
         network_dtype: torch.dtype | None = None,
     ) -> PreparedCall:
@@ -464,6 +468,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
             own=own,
             difficulty=steering,
             modes=None if modes is None else self._mode_pull(modes, mode_guidance, len(ids), num_steps),
+            diversity=_push(diversity, ids, groups, num_steps),
         )
 
     def _mode_pull(self, modes: Tensor, config: ModeGuidance, count: int, num_steps: int) -> ModePull:
@@ -491,6 +496,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
         extra_guides: Sequence[PreTrainedModel] = (),
         modes: Tensor | None = None,
         mode_guidance: ModeGuidance = ModeGuidance(),  # noqa: B008 - frozen
+        diversity: DiversityGuidance = DiversityGuidance(),  # noqa: B008 - frozen
+        groups: Sequence[int] | Tensor | None = None,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
         network_dtype: torch.dtype | None = None,
         return_dict: bool = True,
@@ -518,6 +525,9 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 `decoded_steps`.
             modes: latents `(n, channels, height, width)` that each image is drawn to; see `find_modes`.
             mode_guidance: window and strength of mode guidance.
+            diversity: strength and window of diversity guidance, which pushes images of a class apart.  Each image then
+                depends on the others of its group.
+            groups: a number for each image; those of a class that share one are pushed apart.  Default: all of a class.
             guidance_interval: `(start, stop)` of classifier-free guidance as fractions of the steps, after Kynkäänniemi
                 et al. (2024); steps outside cost half, and their difficulty guidance has no class direction.
             network_dtype: what transformer, VAE and probe compute in if their weights are float32, such as
@@ -544,6 +554,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
             extra_guides=extra_guides,
             modes=modes,
             mode_guidance=mode_guidance,
+            diversity=diversity,
+            groups=groups,
             guidance_interval=guidance_interval,
             network_dtype=network_dtype,
         )
@@ -564,6 +576,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
                     scheduler=self.scheduler,
                     difficulty=call.difficulty,
                     modes=call.modes,
+                    diversity=call.diversity,
                     generator=generator,
                 )
                 if callback_on_step_end is not None:
@@ -638,6 +651,17 @@ def _interval_steps(interval: tuple[float, float], num_steps: int) -> range:
             "0 <= start < stop <= 1, or guidance_scale=1 for no classifier-free guidance"
         )
     return steps
+
+
+def _push(
+    config: DiversityGuidance, labels: Sequence[int], groups: Sequence[int] | Tensor | None, num_steps: int
+) -> DiversityPush | None:
+    """What pushes the images of each class and group apart; None at strength 0."""
+    numbers = [0] * len(labels) if groups is None else torch.as_tensor(groups).tolist()
+    if len(numbers) != len(labels):
+        raise ValueError(f"got {len(numbers)} numbers of groups for {len(labels)} images; give one for each image")
+    places = groups_of(list(zip(labels, numbers, strict=True)))
+    return DiversityPush(config=config, groups=places, steps=config.steps(num_steps)) if config.scale else None
 
 
 def _flattened(labels: Any) -> list[Any]:

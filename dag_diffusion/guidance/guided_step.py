@@ -5,7 +5,8 @@
     step       z_{t-1} = scheduler(eps, z_t)
     place      z_{t-1} += sqrt(a_{t-1}) delta + scale * sigma_t * (mode - x0)
 
-``delta`` is difficulty guidance, the pull to a mode is mode guidance; a run may have either, both or none.
+``delta`` is difficulty guidance, diversity guidance or their sum, the pull to a mode is mode guidance; a run may have
+any of them, all or none.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from .difficulty_guidance import (
     smoothed,
     warn_of_trouble,
 )
+from .diversity_guidance import DiversityPush
 from .mode_guidance import ModeGuidance, mode_shift
 from .schedulers import denoise, place, signal_rate, signal_rate_after
 
@@ -48,6 +50,7 @@ def guided_step(
     scheduler: Any,
     difficulty: "Steering | None" = None,
     modes: "ModePull | None" = None,
+    diversity: DiversityPush | None = None,
     generator: torch.Generator | list[torch.Generator] | None = None,
 ) -> GuidedStep:
     """One step of a run, guided where the windows of the guidances say so.
@@ -65,14 +68,16 @@ def guided_step(
     kind, channels = scheduler.config.prediction_type, z_t.shape[1]
 
     x0 = predicted_clean(eps[:, :channels], z_t, a_t, kind)  # predict
-    delta = None
+    deltas = []
     if difficulty is not None and step in difficulty.steps:
         # x0 is linear in the prediction, so that the part of the noise cancels in its change by the class
         by_class = None if eps_by_class is None else predicted_clean(eps_by_class, torch.zeros_like(z_t), a_t, kind)
-        delta = difficulty.shift(x0, a_t, step, by_class)  # shift
+        deltas.append(difficulty.shift(x0, a_t, step, by_class))  # shift
+    if diversity is not None and step in diversity.steps:
+        deltas.append(diversity.shift(x0))
     z = denoise(scheduler, eps, t, z_t, generator)  # step
     a_next = torch.as_tensor(signal_rate_after(scheduler, t))
-    moves = [] if delta is None else [delta * a_next.sqrt().to(z.device)]
+    moves = [delta * a_next.sqrt().to(z.device) for delta in deltas]
     if modes is not None and step in modes.steps:
         moves.append(mode_shift(x0, modes.centres, a_t, a_next, modes.config.scale))
     if moves:
