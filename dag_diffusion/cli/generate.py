@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dag_diffusion.data.pools import Pool
     from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 
-STEERING, MODES, PROMPTS = "Difficulty guidance", "Mode guidance", "Prompts"  # groups in the help
+STEERING, MODES, SETS, PROMPTS = "Difficulty guidance", "Mode guidance", "Images as a set", "Prompts"  # in the help
 GUIDANCE = "guidance.difficulty_guidance:GuidanceConfig"
 
 
@@ -102,6 +102,8 @@ def generate(
         str | None,
         Option(help="mgd3, igd or lgd, as published; default: the first half of the steps", rich_help_panel=MODES),
     ] = None,
+    grouping: Annotated[Values, Fields("generation.plan:PoolConfig", ["group_size", "noise_candidates"], SETS)],
+    diversity: Annotated[Values, Fields("guidance.diversity_guidance:DiversityGuidance", {"scale": "diversity"}, SETS)],
     batch_size: BatchSize = 50,
     precision: PipelinePrecision = None,
     device: Device = None,
@@ -172,6 +174,7 @@ def generate(
         from dag_diffusion.generation.prompts import as_prompts
         from dag_diffusion.generation.steerable import SteerablePipeline
         from dag_diffusion.generation.tracking import require_trackers, tracked
+        from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
         from dag_diffusion.guidance.mode_guidance import ModeGuidance
         from dag_diffusion.loading import labels_of, load_guide, load_pipeline, load_text_pipeline, speed_up
 
@@ -180,6 +183,8 @@ def generate(
         require_trackers(log_with or [], curves)
         settings = PoolConfig(
             **config,
+            **grouping,
+            diversity=DiversityGuidance(**diversity),
             difficulty_guidance=parse_guidance(guidance or [], **steering),
             mode_guidance=ModeGuidance(**mode_guidance, **mode_window_named(mode_window)),
             guidance_interval=parse_interval(guidance_interval),

@@ -35,6 +35,7 @@ class Row(TypedDict, total=False):
         score_key: hash that tells whether a score is still that of this image and these classifiers.
         seed: random seed of the image's noise.
         mode: number of the mode that the image was drawn to.
+        group: number of the set, among those of its class, that the image was made in.
         source: the image of the pool that an image of a distilled set was.
         bin, rank: of the difficulty scale, and order of the choice, in a distilled set.
     """
@@ -48,6 +49,7 @@ class Row(TypedDict, total=False):
     score_key: str
     seed: int
     mode: int
+    group: int
     source: str
     bin: int
     rank: int

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 
@@ -49,6 +49,9 @@ class Drawer(Protocol):
 
     def planned(self, jobs: Sequence[ImageJob]) -> list[ImageJob]:
         """The images of a plan, with what else their rows say."""
+
+    def noise(self, seed: int) -> Tensor:
+        """The initial noise that an image of this seed is drawn from, which a pool may choose among."""
 
     def draw(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> Drawn:
         """The images of a batch, each by its own seed, and their difficulties by the guide."""
@@ -101,6 +104,14 @@ class LabelDrawer:
         )
         return replace(config, num_inference_steps=call.num_steps, guidance_scale=call.guidance_scale)
 
+    def noise(self, seed: int) -> Tensor:
+        """See ``Drawer``; ``(channels, height, width)``."""
+        parts = self.pipeline.transformer.config
+        shape = 1, parts.in_channels, parts.sample_size, parts.sample_size
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=self.pipeline.transformer.dtype)[
+            0
+        ]
+
     def draw(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> Drawn:
         """See ``Drawer``."""
         output = self.pipeline(
@@ -108,6 +119,7 @@ class LabelDrawer:
             target_difficulty=None if config.target is None else [job.target_difficulty for job in jobs],
             generator=[torch.Generator().manual_seed(job.seed) for job in jobs],
             modes=None if config.modes is None else config.modes.centres[[job.mode for job in jobs]],
+            groups=[0 if job.group is None else job.group for job in jobs],
             network_dtype=network_dtype(config.precision, self.pipeline),
             **self._options(config),
         )
@@ -121,5 +133,6 @@ class LabelDrawer:
             "difficulty_guidance": config.difficulty_guidance,
             "extra_guides": tuple(self.extra_guides),
             "mode_guidance": config.mode_guidance,
+            "diversity": config.diversity,
             "guidance_interval": config.guidance_interval,
         }

@@ -30,7 +30,8 @@ from dag_diffusion.processes import StoppedError, fail_together, gather, stop_si
 from dag_diffusion.progress import Progress
 
 from .drawing import Drawer, Drawn, LabelDrawer
-from .plan import ImageJob, PoolConfig, plan
+from .noise_sets import with_chosen_noise
+from .plan import ImageJob, PoolConfig, batch_end, plan
 from .precision import agreed_precision
 from .provenance import DETAILS, provenance_of
 from .tracking import run_log
@@ -107,6 +108,8 @@ def fill_pool(
         config = drawer.checked(config, jobs)  # what would stop the first batch does before a file is touched
         record = provenance_of(drawer, config, source=source)
     _require_alike(record, batch_size)
+    told = progress if state.is_main_process else None
+    jobs = with_chosen_noise(jobs, config.noise_candidates, drawer.noise, told)
     with ExitStack() as leaving:
         with fail_together():
             if state.is_main_process:
@@ -122,9 +125,7 @@ def fill_pool(
                 circumstances = _circumstances(drawer.pipeline.device, config.precision, batch_size)
                 log.info("%d of %d images are there; %s", done, len(jobs), circumstances)
         run = folder / ROWS / gather(run and run.name)[0]
-        _fill(
-            run, jobs, partial(drawer.draw, config), batch_size, asked, progress if state.is_main_process else None, log
-        )
+        _fill(run, jobs, partial(drawer.draw, config), batch_size, asked, told, log)
     return read_pool(folder)
 
 
@@ -203,8 +204,8 @@ def _pieces(
 ) -> Iterator[Drawn]:
     """Draw each batch that has images missing and that no other process draws, in pieces that fit into memory."""
     size = batch_size
-    for number, start in enumerate(range(0, len(jobs), batch_size)):
-        batch, at = jobs[start : start + batch_size], 0
+    for number, batch in enumerate(_batches(jobs, batch_size)):
+        at = 0
         if asked.is_set():
             ask_to_stop(run)
         if is_asked_to_stop(run):
@@ -212,7 +213,7 @@ def _pieces(
         if _all_done(batch, done) or not claim(run, number):
             continue
         while at < len(batch):
-            piece = batch[at : at + size]
+            piece = batch[at : batch_end(batch, at, size)]
             # drawn whole for the sake of one missing image: in other company it would round otherwise
             if not _all_done(piece, done):
                 drawn = _draw_if_it_fits(draw, piece)
@@ -222,6 +223,15 @@ def _pieces(
                     continue
                 yield drawn
             at += len(piece)
+
+
+def _batches(jobs: Sequence[ImageJob], size: int) -> Iterator[Sequence[ImageJob]]:
+    """Fixed stretches of the plan, whichever images are there and whoever draws them."""
+    start = 0
+    while start < len(jobs):
+        end = batch_end(jobs, start, size)
+        yield jobs[start:end]
+        start = end
 
 
 def _all_done(jobs: Sequence[ImageJob], done: set[str]) -> bool:
@@ -235,7 +245,7 @@ def _draw_if_it_fits(draw: Draw, jobs: Sequence[ImageJob]) -> Drawn | None:
     try:
         return draw(jobs)
     except RuntimeError as error:
-        if len(jobs) == 1 or not should_reduce_batch_size(error):
+        if batch_end(jobs, 0, 1) == len(jobs) or not should_reduce_batch_size(error):
             raise
     clear_device_cache(garbage_collection=True)  # outside of the handler, since the error holds on to the memory
     return None

@@ -14,6 +14,7 @@ import numpy as np
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.layouts import class_folders
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
+from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.sampling.target_parser import as_target
 from dag_diffusion.sampling.targets import Target, TargetDistribution
@@ -21,7 +22,8 @@ from dag_diffusion.sampling.targets import Target, TargetDistribution
 from .modes import Modes, allot, match_modes
 from .prompts import Prompts
 
-OPTIONAL = ("mode", "prompt", "redrawn")  # columns
+OPTIONAL = ("mode", "prompt", "redrawn", "group")  # columns
+GROUPING = ("group_size", "noise_candidates", "diversity")  # settings of images that are made in groups
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -52,6 +54,11 @@ class PoolConfig:
             difficulties, the images with the hardest targets are drawn to the hardest modes.
         mode_guidance: strength and window of that.
         prompts: what a text-to-image pipeline is told to draw; None for pipelines that draw by labels.
+        group_size: images of a class that are made as one set, by ``noise_candidates`` and ``diversity``; as many as a
+            distilled set will hold.  Such a group is denoised at once, whatever the batch size.
+        noise_candidates: sets of initial noise to draw for each group, of which the most regular one is used; 1 takes
+            the first.  See ``noise_sets``.
+        diversity: strength and window of diversity guidance, which pushes the images of a group apart.
     """
 
     images_per_class: int = 50
@@ -66,6 +73,9 @@ class PoolConfig:
     modes: Modes | None = None
     mode_guidance: ModeGuidance = field(default_factory=ModeGuidance)
     prompts: Prompts | None = None
+    group_size: int = 10
+    noise_candidates: int = 1
+    diversity: DiversityGuidance = field(default_factory=DiversityGuidance)
 
     def __post_init__(self) -> None:
         if self.labels is not None and not len(self.labels):
@@ -76,6 +86,21 @@ class PoolConfig:
             raise ValueError(f"a pool of {self.images_per_class} images per class is empty; ask for at least 1")
         if self.precision not in PRECISIONS:
             raise ValueError(f"a pool has no precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
+        if self.noise_candidates < 1:
+            raise ValueError(
+                f"noise cannot be chosen among {self.noise_candidates} candidates; give 2 or more, or 1 for no choice"
+            )
+        size = min(self.group_size, self.images_per_class)
+        if self.is_grouped and size < 2:
+            raise ValueError(
+                f"a group of {size} image has no other to differ from; give a group_size and images_per_class of at "
+                "least 2, or neither noise_candidates nor diversity"
+            )
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether images are made in groups; else each is made by itself."""
+        return self.noise_candidates > 1 or self.diversity.scale > 0
 
     def with_target(self, class_names: Mapping[int, str]) -> "PoolConfig":
         """The configuration with its target as a ``TargetDistribution`` for the classes that are drawn."""
@@ -92,6 +117,9 @@ class PoolConfig:
             del values["prompts"]  # as in pools from before there were any
         else:
             values["prompts"] = self.prompts.summary()
+        if not self.is_grouped:
+            for name in GROUPING:
+                del values[name]
         return values
 
 
@@ -103,6 +131,7 @@ class ImageJob:
         mode, prompt: None where a pool has none.
         redrawn: how often the image was drawn anew, each time with the next seed of its own; None where pools keep
             whatever comes.
+        group: number of the group among those of its class; None where images are made one by one.
     """
 
     file_name: str
@@ -113,6 +142,7 @@ class ImageJob:
     mode: int | None = None
     prompt: str | None = None
     redrawn: int | None = None
+    group: int | None = None
 
     def row(self) -> dict[str, Any]:
         """Its columns in the metadata; those that pools of other kinds lack only if it has them."""
@@ -149,6 +179,8 @@ def plan(
 ) -> list[ImageJob]:
     """Every image of the pool, classes interleaved so that any stretch of the list holds all of them.
 
+    The images of a group follow each other.
+
     Args:
         folders: class folder of each label; by default those of ``class_folders``.
 
@@ -162,7 +194,7 @@ def plan(
     config = config.with_target(class_names)  # read once, not for every class
     drawn = {label: class_names[label] for label in labels}
     apart, prompts = distinct_names(drawn), {} if config.prompts is None else config.prompts.of_classes(drawn)
-    jobs = []
+    jobs, size = [], config.group_size if config.is_grouped else 1
     for label in labels:
         targets = _shuffled_targets(config, apart[label], label)
         modes = _modes_of(config, label, targets)
@@ -170,9 +202,29 @@ def plan(
             file_name = f"{folders[label]}/{index:05d}.png"
             seed = image_seed(config.seed, label, index)
             job = ImageJob(file_name, label, class_names[label], seed, targets[index], modes[index])
-            own = prompts.get(label)
-            jobs.append((index, replace(job, prompt=own[index % len(own)]) if own else job))
+            own, group = prompts.get(label), index // size
+            if config.is_grouped:
+                job = replace(job, group=group)
+            jobs.append((group, replace(job, prompt=own[index % len(own)]) if own else job))
     return [job for _, job in sorted(jobs, key=lambda item: (item[0], item[1].label))]
+
+
+def batch_end(jobs: Sequence[ImageJob], start: int, most: int) -> int:
+    """Where a batch of at most so many images ends that begins at ``start``.
+
+    It divides no group; a larger group is a batch of its own.
+    """
+    last = min(start + most, len(jobs))
+    ends = (place for place in range(last, start, -1) if not _is_divided(jobs, place))
+    return next(ends, None) or next(place for place in range(last, len(jobs) + 1) if not _is_divided(jobs, place))
+
+
+def _is_divided(jobs: Sequence[ImageJob], place: int) -> bool:
+    """Whether the images before and after a place are of one group."""
+    if place == len(jobs):
+        return False
+    before, after = jobs[place - 1], jobs[place]
+    return before.group is not None and (before.label, before.group) == (after.label, after.group)
 
 
 def _shuffled_targets(config: PoolConfig, class_name: str, label: int) -> list[float | None]:

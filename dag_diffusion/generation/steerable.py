@@ -114,9 +114,15 @@ class SteerablePipeline:
 
         Raises:
             ValueError: prompts for a pipeline without, or none for one with them; a negative prompt that it would
-                ignore; an interval of classifier-free guidance; a target without a guide; and as of ``steer``.
+                ignore; images made in groups; an interval of classifier-free guidance; a target without a guide; and as
+                of ``steer``.
         """
         self._check_prompts(config)
+        if config.is_grouped:
+            raise ValueError(
+                "noise_candidates and diversity are of DifficultyGuidedPipeline alone, whose latents are known before "
+                "it draws; leave them out"
+            )
         if tuple(config.guidance_interval) != (0.0, 1.0):
             raise ValueError(
                 "guidance_interval is of DifficultyGuidedPipeline alone; leave it out, other pipelines mix all steps"
@@ -159,6 +165,10 @@ class SteerablePipeline:
                 f"{name} ignores a negative prompt at a true_cfg_scale of {true_scale}; call it with one above 1, such "
                 "as 4.0, or leave the prompt out"
             )
+
+    def noise(self, seed: int) -> Tensor:
+        """Not known before the pipeline draws; ``checked`` refuses a choice among it."""
+        raise NotImplementedError(f"the initial noise of {type(self.pipeline).__name__} is not known from a seed")
 
     def draw(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> Drawn:
         """See ``Drawer``.

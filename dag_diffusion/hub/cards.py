@@ -38,6 +38,7 @@ COLUMNS = {
     "bin": "bin of the difficulty scale, for which it was chosen",
     "rank": "order in which it was chosen within its class",
     "mode": "the cluster of real images that it was drawn to",
+    "group": "number of the set, among those of its class, that it was made in",
 }
 
 
