@@ -1,7 +1,7 @@
 """Difficulty-aware generative dataset distillation: guidance (DAG) and sampling (DGS) by ``d(x, y) = 1 - p(y | x)``.
 
     guidance/guided_step.py        the guided step of the denoising loop
-    sampling/paper_rule.py         the paper's rule of selection
+    sampling/rules/paper_rule.py   the paper's rule of selection
     generation/filling.py          pools, and where a killed run resumes
     reporting/figures.py           what every figure is drawn with
     pipelines/                     at the repository's root; installed as ``dag_diffusion.pipelines``

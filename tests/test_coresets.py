@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dag_diffusion.sampling.coresets import SPREADS, Determinantal, herding, k_center
+from dag_diffusion.sampling.rules.coresets import SPREADS, Determinantal, herding, k_center
 
 features = arrays(float, st.tuples(st.integers(1, 25), st.integers(1, 4)), elements=st.floats(-5, 5))
 

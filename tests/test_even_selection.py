@@ -1,5 +1,6 @@
 """Choosing as many images of every group, such as the mode that each was drawn to: even, exact, and told apart."""
 
+import tracemalloc
 from itertools import combinations
 
 import numpy as np
@@ -7,14 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.optimize import linear_sum_assignment
 from scipy.stats import wasserstein_distance
 from tiny import write_images
 
 from dag_diffusion import SelectionRule, TargetDistribution, read_pool, select, subsample
 from dag_diffusion.data.files import json_lines
-from dag_diffusion.sampling.matching import even_counts, match, match_evenly
+from dag_diffusion.sampling.rules.even_matching import even_counts, match_evenly
+from dag_diffusion.sampling.rules.nearest import match, quantile_function, slot_cost, slot_edges
 
-unit = st.floats(0, 1)
+unit, seeds = st.floats(0, 1), st.integers(0, 2**32)
 METHODS = ("matching", "random", "easiest", "hardest", "k-center", "herding")
 
 
@@ -36,6 +39,42 @@ def test_no_other_even_choice_is_nearer_to_the_target(difficulties, values, ipc,
         if (np.bincount(groups[list(other)], minlength=3) == counts).all()
     )
     assert wasserstein_distance(difficulties[chosen], values) == pytest.approx(best, abs=1e-9)
+
+
+def of_whole_matrix(difficulties, values, ipc, groups, generator):
+    """The assignment in a matrix of images x images, as scipy solves it."""
+    names, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    counts = even_counts(sizes, ipc, generator)
+    image, (levels, integrals) = quantile_function(difficulties, values), slot_edges(values, ipc)
+    slots = [slot_cost(difficulties, *image, levels[i : i + 2], integrals[i : i + 2]) for i in range(ipc)]
+    spare = np.repeat(np.arange(len(names)), sizes - counts)
+    chosen = linear_sum_assignment(np.vstack([*slots, np.where(inverse == spare[:, None], 0.0, np.inf)]))[1][:ipc]
+    return chosen[np.argsort(difficulties[chosen], kind="stable")]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(1, 120), st.integers(1, 40), st.integers(1, 12), st.integers(1, 60), st.sampled_from([1, 2, 16]), seeds
+)
+def test_choice_is_that_of_the_whole_matrix_also_among_equally_good_ones(count, ipc, groups, known, digits, seed):
+    generator, ipc = np.random.default_rng(seed), min(ipc, count)
+    difficulties, values = generator.beta(0.5, 2, count).round(digits), np.sort(generator.random(known).round(digits))
+    given = difficulties, values, ipc, generator.integers(0, groups, count)
+    chosen = match_evenly(*given, np.random.default_rng(seed))
+    assert chosen.tolist() == of_whole_matrix(*given, np.random.default_rng(seed)).tolist()
+
+
+def test_memory_is_that_of_slots_times_images():
+    generator = np.random.default_rng(0)
+    difficulties, groups = generator.random(20_000), generator.integers(0, 5, 20_000)
+    tracemalloc.start()
+    try:
+        chosen = match_evenly(difficulties, np.array([0.2, 0.4]), 5, groups, generator)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sorted(groups[chosen]) == list(range(5))
+    assert most < 20_000 * 5 * 8 * 10  # a matrix of images x images would take 3.2 GB
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=6), st.data())

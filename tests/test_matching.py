@@ -8,8 +8,9 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import wasserstein_distance
 
-from dag_diffusion.sampling.coresets import SPREADS
-from dag_diffusion.sampling.matching import diversify, match
+from dag_diffusion.sampling.rules.coresets import SPREADS
+from dag_diffusion.sampling.rules.matching import diversify
+from dag_diffusion.sampling.rules.nearest import match
 
 unit = st.floats(0, 1)
 pools = arrays(float, st.integers(1, 40), elements=unit)

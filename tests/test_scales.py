@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from dag_diffusion.sampling.paper_rule import divergence as stated_divergence
-from dag_diffusion.sampling.paper_rule import plain_search
+from dag_diffusion.sampling.rules.paper_rule import divergence as stated_divergence
+from dag_diffusion.sampling.rules.paper_rule import plain_search
 from dag_diffusion.sampling.scales import BINS, LogScale, RawScale, log_scale
 from dag_diffusion.sampling.threshold_search import search_thresholds as search
 

@@ -12,7 +12,7 @@ from scipy.stats import wasserstein_distance
 from tiny import write_images
 
 from dag_diffusion import SelectionRule, TargetDistribution, embedded, read_pool, select, subsample, write_distilled_set
-from dag_diffusion.sampling.rules import FILLED
+from dag_diffusion.sampling.rules.rule import FILLED
 from dag_diffusion.sampling.scales import BINS, LogScale, RawScale, log_scale
 from dag_diffusion.sampling.selection import RULES as METHODS
 from dag_diffusion.sampling.target_parser import as_target

@@ -235,7 +235,7 @@ def _features(images: "Pool", classifier: str | None, device: str | None, skip: 
 
 def _distance_text(chosen: "PoolSelection") -> str:
     """Distance of a selection to its target, and what had to be filled up."""
-    from dag_diffusion.sampling.rules import FILLED
+    from dag_diffusion.sampling.rules.rule import FILLED
 
     near, missing = "", int((chosen.bins == FILLED).sum()) if any(one.quotas for one in chosen.classes.values()) else 0
     if chosen.distance is not None:

@@ -13,11 +13,11 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from .coresets import SPREADS, Diversity
-from .matching import Matching
-from .orders import AtRandom, Easiest, Hardest, Herding, KCenter
-from .paper_rule import Histogram
-from .rules import FILLED, Choice, ClassImages, Goal, GoalOf, Rule
+from .rules.coresets import SPREADS, Diversity
+from .rules.matching import Matching
+from .rules.orders import AtRandom, Easiest, Hardest, Herding, KCenter
+from .rules.paper_rule import Histogram
+from .rules.rule import FILLED, Choice, ClassImages, Goal, GoalOf, Rule
 from .scales import BINS, RawScale, Scale, log_scale
 from .target_parser import as_target
 from .targets import Target, TargetDistribution

@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from .rules import FILLED, Choice, ClassImages, Goal, TargetRule
-from .scales import BINS, log_scale
+from dag_diffusion.sampling.scales import BINS, log_scale
+
+from .rule import FILLED, Choice, ClassImages, Goal, TargetRule
 
 
 def plain_search(difficulties: np.ndarray, limit: int) -> tuple[int, int]:

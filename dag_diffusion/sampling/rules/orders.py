@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from .coresets import herding, k_center
-from .rules import ClassImages, OrderRule
+from .rule import ClassImages, OrderRule
 
 
 class AtRandom(OrderRule):

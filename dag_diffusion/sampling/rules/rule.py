@@ -14,8 +14,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from scipy.stats import wasserstein_distance
 
-from .scales import Scale
-from .targets import TargetDistribution, even_levels
+from dag_diffusion.sampling.scales import Scale
+from dag_diffusion.sampling.targets import TargetDistribution, even_levels
 
 FILLED = -1  # bin of an image that was drawn to fill up a bin that had too few, or by a rule without bins
 

@@ -1,0 +1,1 @@
+"""Rules of selection, each a class that chooses IPC images of one class; ``selection.RULES`` lists them by name."""
