@@ -4,16 +4,22 @@
 
 0 is an image that the classifier is sure of, 1 one that it is sure is something else.  Every measure is computed from
 m and from q, the probabilities of the other classes among themselves: both stay exact where p(y | x) rounds to 1.
+
+p is a softmax over all classes of the classifier, as in the paper, or over those of the set alone (``among``): to a
+classifier of 1,000 classes a dog among birds is hard for the sake of 117 other breeds that the set does not contain.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import log, sqrt
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Among = Literal["all", "set"]
+AMONG = get_args(Among)  # the classes that difficulty is measured among: of the classifier, or of the set
+AMONG_SET = " among the set's classes"  # after the measure, where records say what was measured
 CLAMP = 1e-5  # a target of exactly 0 or 1 has an infinite margin; this one asks for a margin of 11.5
 
 
@@ -88,6 +94,55 @@ def _without(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.scatter(1, labels[:, None], float("-inf"))
 
 
+def among(logits: Tensor, labels: Tensor, classes: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Logits of some classes alone, and the places of the labels among them: difficulty as if there were no others.
+
+    Args:
+        logits: ``(batch, classes of the classifier)``.
+        labels: ``(batch,)``, each one of ``classes``.
+        classes: ``(n,)`` rising, at least two; None for all, which changes nothing.
+    """
+    if classes is None:
+        return logits, labels
+    classes = classes.to(logits.device)
+    return logits[:, classes], torch.searchsorted(classes, labels)
+
+
+def classes_among(name: str, labels: Iterable[int]) -> tuple[int, ...] | None:
+    """The classes that ``among`` takes, rising: for ``set`` those that are named, for ``all`` None.
+
+    Args:
+        name: a name in ``AMONG``.
+        labels: the set's classes, as the classifier numbers them.
+
+    Raises:
+        ValueError: there is no such name, or the set has one class, among which nothing is hard.
+    """
+    if as_among(name) == "all":
+        return None
+    classes = tuple(sorted(set(labels)))
+    if len(classes) < 2:
+        raise ValueError(
+            "among='set' measures difficulty among the set's classes, but the set has one; use among='all', or "
+            "name more classes"
+        )
+    return classes
+
+
+def measure_text(measure: str, among: str) -> str:
+    """The measure as ``difficulty_by`` says it, such as ``error_probability among the set's classes``."""
+    return measure if among == "all" else f"{measure}{AMONG_SET}"
+
+
+def as_among(name: str) -> Among:
+    """The name itself, if it says among which classes difficulty is measured; else ValueError."""
+    if name not in AMONG:
+        raise ValueError(
+            f"among is {name!r}; use 'all' (every class of the classifier, the paper's) or 'set' (the set's alone)"
+        )
+    return cast(Among, name)
+
+
 Measure = Callable[[Tensor, Tensor], Tensor]
 MeasureName = Literal["error_probability", "rival_margin", "entropy", "el2n"]
 MEASURES: dict[str, Measure] = {
@@ -111,6 +166,11 @@ def as_measure(name: str) -> MeasureName:
 def measure_named(name: str) -> Measure:
     """A measure by its name in ``MEASURES``; ValueError if there is none."""
     return MEASURES[as_measure(name)]
+
+
+def is_correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether no other class is as probable as the true one, ``(batch,)`` bool."""
+    return _without(logits, labels).amax(1) < _true(logits, labels)
 
 
 def difficulty_to_margin(values: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ from .evaluation.trials import Source, evaluate
 from .generation.filling import BATCH_SIZE, fill_pool
 from .generation.modes import Modes
 from .generation.plan import PoolConfig, networks_precision
+from .guidance.difficulty_guidance import GuidanceConfig
 from .guidance.mode_guidance import ModeGuidance
 from .processes import fail_together, gather, is_main_process, rank
 from .progress import Progress, Stage, renamed
@@ -53,7 +54,6 @@ from .sampling.targets import TargetDistribution
 
 SETTINGS, TRAININGS, RESULTS, REPORT = "run.json", "trainings.jsonl", "results.json", "report.html"
 EMBEDDED_SIZE, EMBEDDED_PER_CLASS = (32, 32), 100  # pixels of the embedded images; real training images of each class
-MEASURED = "Difficulties by the guide."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,12 +219,12 @@ def _distill(
     )
     with fail_together():
         sets = write_sets(choice, output, seed=config.seed) if is_main_process() else {}
-    control = measure_control(pools, setup.evaluator)
+    control = measure_control(pools, setup.evaluator, among=config.inputs.among)
     results = train_and_test(choice, setup, output, config=config, device=device, progress=progress)
     note = accuracy_note(config, len(setup.test), setup.split)
     with fail_together():
         if is_main_process():
-            _report(output, config, origin, reference, pools, sets, control, results, note)
+            _report(output, config, origin, reference, pools, sets, control, results, note, setup.measured)
             write_json(output / RESULTS, _record(config, origin, results, control))
     return DistillationResult(results=results, control=control, report=output / REPORT, config=config, note=note)
 
@@ -278,6 +278,7 @@ def fill_pools(
         num_inference_steps=config.num_inference_steps,
         guidance_scale=config.guidance_scale,
         precision=networks_precision(setup.inputs.precision),
+        difficulty_guidance=GuidanceConfig(among=setup.inputs.among),
     )
     guided = replace(plain, target=target, modes=modes, mode_guidance=ModeGuidance(scale=config.mode_scale))
     return {
@@ -383,14 +384,15 @@ def _report(
     control: list[Control],
     results: list[Result],
     note: str,
+    measured: str,
 ) -> Path:
     of_pools = {f"pool, {name}": pool.provenance for name, pool in pools.items()}
     return write_report(
         output / REPORT,
         title=f"Distilled {origin.title}, {config.ipc} {'image' if config.ipc == 1 else 'images'} per class",
         reference=reference,
-        pools=[ReportedSet(f"pool, {name}", pool, MEASURED) for name, pool in pools.items()],
-        selected=[ReportedSet(name, pool, MEASURED) for name, pool in sets.items()],
+        pools=[ReportedSet(f"pool, {name}", pool, measured) for name, pool in pools.items()],
+        selected=[ReportedSet(name, pool, measured) for name, pool in sets.items()],
         tables=[
             accuracy_table(results, baseline=UNGUIDED, note=note),
             *([control_table(control)] if control else []),

@@ -23,9 +23,11 @@ from .data.class_names import match_classes
 from .data.common_kind import channels_of
 from .data.pools import Pool
 from .data.preparing.shared_images import shared_images
+from .difficulty import AMONG_SET, Among, as_among, classes_among
 from .evaluation.labelled_images import LabelledImages, load_labelled_images
 from .generation.mode_search import find_pool_modes, merge_modes
 from .generation.modes import Modes
+from .guidance.probes import classes_measured
 from .loading import labels_of, load_guide, load_pipeline
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .processes import fail_together, gather, is_main_process
@@ -63,6 +65,8 @@ class DistillationInputs:
             networks compute in it too, else as their protocol says.
         split: split of the test images, for the record, such as ilsvrc or fastai.
         trust_bin: read .bin weights of a pipeline that has no safetensors.
+        among: classes that difficulty is measured among: all of the classifier's, as in the paper, or those of the set
+            alone.  For a set, real images are scored anew, and a probe for all classes is left out.
     """
 
     pipeline: str | None = None
@@ -78,6 +82,7 @@ class DistillationInputs:
     precision: str | None = None
     split: str | None = None
     trust_bin: bool = False
+    among: Among = "all"
 
     def __post_init__(self) -> None:
         if (self.train is None) != (self.test is None):
@@ -85,6 +90,7 @@ class DistillationInputs:
                 f"train is {self.train!r} and test {self.test!r}, but real images of both kinds are needed; give "
                 "train=FOLDER and test=FOLDER, or neither for Fashion-MNIST"
             )
+        as_among(self.among)
         if self.channels not in (None, 1, 3):
             raise ValueError(
                 f"channels are {self.channels}, but images have 1 (grey) or 3; leave them out to take the test images'"
@@ -101,7 +107,7 @@ class DistillationInputs:
         """The attributes that were given, as JSON has them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return {name: value for name, value in plain.items() if value not in (None, False, [])}
+        return {name: value for name, value in plain.items() if value not in (None, False, []) and value != "all"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -142,13 +148,18 @@ class DistillationSetup:
     def embedded_reference(self) -> bool:
         """Whether the embedded difficulties are the reference: no other guide or images, and no other difficulties."""
         given = (self.inputs.reference, self.inputs.pipeline, self.inputs.classifier, self.inputs.train)
-        return all(one is None for one in given)
+        return all(one is None for one in given) and self.inputs.among == "all"
 
     @property
     def reference_name(self) -> str:
         """What the difficulties are of that DGS follows."""
         given = self.inputs.reference
         return IN_SAMPLE if given is None else f"real images, as scored in {given}"
+
+    @property
+    def measured(self) -> str:
+        """What the difficulties of pools and sets are."""
+        return f"Difficulties by the guide{AMONG_SET if self.inputs.among == 'set' else ''}."
 
     @property
     def test_counts(self) -> dict[str, int]:
@@ -217,7 +228,9 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
         "the evaluator" if inputs.evaluator is not None else "the embedded evaluator (evaluator=FOLDER names another)"
     )
     match_classes(names, class_names_of(evaluator), owner)
-    pipeline.guide(pipeline.classifier, list(names))
+    among = classes_among(inputs.among, names)
+    pipeline.guide(pipeline.classifier, list(names), among)
+    _leave_out_other_probe(pipeline, among)
     tests = real_images(test, names, written)
     setup = DistillationSetup(
         inputs=inputs,
@@ -232,6 +245,13 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
     if inputs.train is not None:
         _warn(setup)
     return setup
+
+
+def _leave_out_other_probe(pipeline: DifficultyGuidedPipeline, among: Sequence[int] | None) -> None:
+    """A probe predicts difficulty among the classes that it was trained for, and guidance decodes without one."""
+    if among is not None and pipeline.probe is not None and classes_measured(pipeline.probe) != list(among):
+        logger.warning("the pipeline's probe is not for difficulty among the set's classes and is left out: slower")
+        pipeline.register_modules(probe=None)
 
 
 def _warn(setup: DistillationSetup) -> None:
@@ -282,7 +302,8 @@ def reference_for(setup: DistillationSetup, output: Path, progress: Progress | N
         return reference_named(Path(setup.inputs.reference), setup.class_names)
     name = setup.inputs.classifier or f"classifier of {setup.pipeline_name}"
     scored = renamed(progress, "real images scored")
-    score_and_record(setup.train, {name: setup.pipeline.classifier}, output / SCORES, progress=scored)
+    scorers, among = {name: setup.pipeline.classifier}, setup.inputs.among
+    score_and_record(setup.train, scorers, output / SCORES, among=among, progress=scored)
     return reference_named(output / SCORES, setup.class_names)
 
 

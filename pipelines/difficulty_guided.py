@@ -41,6 +41,7 @@ from dag_diffusion.classifiers.image_classifiers import (
 )
 from dag_diffusion.classifiers.weights import only_variant, require_same_tensors
 from dag_diffusion.data.class_names import classes_named, match_classes
+from dag_diffusion.difficulty import classes_among
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig, target_values, targets_for
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance, DiversityPush, groups_of
 from dag_diffusion.guidance.guided_step import ModePull, Steering, guided_step
@@ -310,22 +311,24 @@ class DifficultyGuidedPipeline(DiTPipeline):
             raise ValueError(
                 "guidance needs gradients, which torch.inference_mode() forbids; use torch.no_grad() instead"
             )
-        if targets is not None:
-            self._check_guidance_parts(class_labels)
         require_supported(self.scheduler, self.transformer.config)
 
     def _other_guides(
-        self, classifiers: Sequence[PreTrainedModel], class_labels: Sequence[int], steered: bool
+        self,
+        classifiers: Sequence[PreTrainedModel],
+        class_labels: Sequence[int],
+        steered: bool,
+        classes: Sequence[int] | None,
     ) -> list[Guide]:
         """Extra guides, refused without a target, in training mode, or if they lack a class."""
         if classifiers and not steered:
             raise ValueError("extra guides steer only with a target difficulty; give one, or leave them out")
         require_evaluation_mode(classifiers)
-        return [self.guide(classifier, class_labels) for classifier in classifiers]
+        return [self.guide(classifier, class_labels, classes) for classifier in classifiers]
 
-    def _check_guidance_parts(self, class_labels: Sequence[int]) -> None:
+    def _check_guidance_parts(self, class_labels: Sequence[int], classes: Sequence[int] | None) -> None:
         if self.probe is not None:
-            require_probe_of(self.probe, self, class_labels)
+            require_probe_of(self.probe, self, class_labels, classes)
         channels = self.transformer.config.in_channels
         if self.guidance_vae is not None and self.guidance_vae.config.latent_channels != channels:
             raise ValueError(
@@ -415,6 +418,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         groups: Sequence[int] | Tensor | None = None,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
         network_dtype: torch.dtype | None = None,
+        set_classes: Any = None,
     ) -> PreparedCall:
         """Check what a call is given and make of it what the steps need; arguments and errors as of `__call__`.
 
@@ -427,11 +431,15 @@ class DifficultyGuidedPipeline(DiTPipeline):
         if not math.isfinite(guidance_scale):  # NaN would pass for off
             raise ValueError(f"guidance_scale is {guidance_scale}; give a finite number, 1 or less to switch it off")
         self.check_inputs(ids, targets, output_type, num_steps, latents, generator, callback_tensors)
-        others = self._other_guides(extra_guides, ids, targets is not None)
-        own = [] if self.classifier is None else [self.guide(self.classifier, ids)]
         if difficulty_guidance_scale is not None:
             difficulty_guidance = replace(difficulty_guidance, scale=difficulty_guidance_scale)
+        classes = self._classes_among(difficulty_guidance.among, ids, set_classes)
+        if targets is not None:
+            self._check_guidance_parts(ids, classes)
+        others = self._other_guides(extra_guides, ids, targets is not None, classes)
+        own = [] if self.classifier is None else [self.guide(self.classifier, ids, classes)]
         labels = torch.tensor(ids, device=self._execution_device)
+        among = None if classes is None else torch.tensor(classes, device=self._execution_device)
 
         classifier_free_steps = _interval_steps(guidance_interval, num_steps)
 
@@ -446,7 +454,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
 
         def probed_margin(alpha: Tensor, clean: Tensor) -> Tensor:
             with self._computing_in(network_dtype):
-                return probe_margin(self.probe, labels, alpha)(clean)
+                return probe_margin(self.probe, labels, alpha, among)(clean)
 
         steering = None
         if targets is not None:
@@ -470,6 +478,15 @@ class DifficultyGuidedPipeline(DiTPipeline):
             modes=None if modes is None else self._mode_pull(modes, mode_guidance, len(ids), num_steps),
             diversity=_push(diversity, ids, groups, num_steps),
         )
+
+    def _classes_among(self, among: str, ids: Sequence[int], set_classes: Any) -> tuple[int, ...] | None:
+        """Labels that difficulty is measured among, rising; None for all of the guide's."""
+        in_set = ids if set_classes is None else [*self._as_label_ids(set_classes, 1), *ids]
+        if wrong := [label for label in in_set if not 0 <= label < self.null_class]:
+            raise ValueError(
+                f"set_classes names the labels {wrong[:5]}, but the pipeline has 0..{self.null_class - 1}; name those"
+            )
+        return classes_among(among, in_set)
 
     def _mode_pull(self, modes: Tensor, config: ModeGuidance, count: int, num_steps: int) -> ModePull:
         if modes.shape != self._latent_shape(count):
@@ -500,6 +517,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         groups: Sequence[int] | Tensor | None = None,
         guidance_interval: tuple[float, float] = (0.0, 1.0),
         network_dtype: torch.dtype | None = None,
+        set_classes: int | str | Sequence[Any] | Tensor | None = None,
         return_dict: bool = True,
     ) -> DifficultyGuidedPipelineOutput | tuple:
         r"""Generate images of the given classes, each as hard as asked.
@@ -532,6 +550,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 et al. (2024); steps outside cost half, and their difficulty guidance has no class direction.
             network_dtype: what transformer, VAE and probe compute in if their weights are float32, such as
                 `torch.bfloat16`; latents, scheduler and guidance stay in float32.  None: as their weights.
+            set_classes: ids or names of the classes of the set, for a `difficulty_guidance` that measures among these
+                alone (`among="set"`); by default those of this call.
             return_dict: False gives the tuple `(images, difficulties)`.
 
         Raises:
@@ -558,6 +578,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
             groups=groups,
             guidance_interval=guidance_interval,
             network_dtype=network_dtype,
+            set_classes=set_classes,
         )
         self._guidance_scale, self._num_timesteps, self._interrupt = call.guidance_scale, call.num_steps, False
         z = self.prepare_latents(len(call.labels), generator, latents)
@@ -600,18 +621,24 @@ class DifficultyGuidedPipeline(DiTPipeline):
         ids = [self.get_label_ids(label)[0] if isinstance(label, str) else int(label) for label in labels]
         return [label for label in ids for _ in range(num_images_per_label)]
 
-    def guide(self, classifier: PreTrainedModel, class_labels: Sequence[int]) -> Guide:
+    def guide(
+        self, classifier: PreTrainedModel, class_labels: Sequence[int], classes: Sequence[int] | None = None
+    ) -> Guide:
         """A classifier with its own labels of these classes, matched by name, and its preprocessing.
+
+        Args:
+            classes: of this pipeline, among which difficulty is measured; None for all of the classifier's.
 
         Raises:
             ValueError: the classifier lacks one of them; see `class_names.match_classes`.
         """
         names = self.class_names
         if self.config.id2label:  # names can be matched one by one, numbers only as a whole
-            names = {label: names[label] for label in class_labels}
+            names = {label: names[label] for label in (*class_labels, *(classes or ()))}
         table = match_classes(names, class_names_of(classifier), "the classifier")
         labels = torch.tensor([table[label] for label in class_labels], device=self._execution_device)
-        return Guide(classifier, labels, preprocessing_of(classifier))
+        theirs = None if classes is None else torch.tensor(sorted({table[label] for label in classes}))
+        return Guide(classifier, labels, preprocessing_of(classifier), theirs)
 
     def _finish(
         self, latents: Tensor, guide: Sequence[Guide], output_type: str, network_dtype: torch.dtype | None

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from dag_diffusion.pipelines.guide_labels import Labels, classes_among_guides, labels_of_guides
 from dag_diffusion.pipelines.latents import decoder_of, unscaled
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
-from dag_diffusion.classifiers.guide_checks import require_evaluation_mode, require_same_measure
+from dag_diffusion.classifiers.guide_checks import require_same_measure
 from dag_diffusion.classifiers.image_classifiers import (
     Guide,
     class_names_of,
@@ -30,7 +31,7 @@ from dag_diffusion.classifiers.image_classifiers import (
     picture_margin,
     preprocessing_of,
 )
-from dag_diffusion.data.class_names import classes_named, match_classes
+from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig, MarginOf, target_values, targets_for
 from dag_diffusion.guidance.guided_call import guided_call
 from dag_diffusion.guidance.guided_step import ModePull, Steering
@@ -39,7 +40,6 @@ from dag_diffusion.guidance.probes import classes_of, probe_margin, require_prob
 from dag_diffusion.guidance.rates import Rates, begins_step, count_steps, require_family, signal_share
 
 logger = logging.getLogger(__name__)
-Labels = int | str | Sequence[int | str]
 Targets = float | Sequence[float] | Tensor | None
 Generators = torch.Generator | list[torch.Generator] | None
 _TAKING = Lock()  # a scheduler is steered once, whichever threads ask
@@ -58,6 +58,7 @@ def steer(
     modes: Tensor | None = None,
     mode_guidance: ModeGuidance = ModeGuidance(),  # noqa: B008 - frozen
     generator: Generators = None,
+    set_classes: Labels | None = None,
 ) -> "Iterator[Steered]":
     r"""Steer what a pipeline draws inside the block toward target difficulties; afterwards it is as it was.
 
@@ -79,6 +80,8 @@ def steer(
         mode_guidance: strength and window of that.
         generator: what the pipeline is called with; noise of the scheduler is drawn from it where the pipeline does not
             hand it over, and that of `config.smoothing`.
+        set_classes: labels or names of the guide's classes that the set has, for a `config` that measures among these
+            alone (`among="set"`); by default those of `class_labels`.
 
     Yields:
         What is steered; its `measure` tells how hard images are.
@@ -97,7 +100,17 @@ def steer(
         require_steerable(pipeline)
     guides, vae = [guide] if isinstance(guide, nn.Module) else list(guide), getattr(pipeline, "vae", None)
     steered = Steered(
-        vae, guides, class_labels, target_difficulty, config, guidance_vae, probe, modes, mode_guidance, generator
+        vae,
+        guides,
+        class_labels,
+        target_difficulty,
+        config,
+        guidance_vae,
+        probe,
+        modes,
+        mode_guidance,
+        generator,
+        set_classes,
     )
     with _guided_calls(pipeline, steered), _seen_size(pipeline, steered):
         yield steered
@@ -124,13 +137,16 @@ class Steered:
         modes: Tensor | None = None,
         mode_guidance: ModeGuidance = ModeGuidance(),  # noqa: B008 - frozen
         generator: Generators = None,
+        set_classes: Labels | None = None,
     ) -> None:
         self.vae, self.guides, self.config, self.probe = vae, guides, config, probe
         self.modes, self.mode_guidance, self.generator = modes, mode_guidance, generator
         self.unpack: Callable[[Tensor], Tensor] | None = None  # of packed latents, which do not tell their size
         with torch.inference_mode(False):  # autograd cannot keep tensors that were made in inference mode
             self.targets = _targets_of(target_difficulty)
-            self.labels = _labels_of(guides, class_labels) if guides or self.targets is not None else []
+            asked = guides or self.targets is not None
+            self.labels = labels_of_guides(guides, class_labels) if asked else []
+            self.classes = classes_among_guides(guides, self.labels, set_classes, config.among) if asked else []
         decoder = vae if guidance_vae is None else guidance_vae
         self.decoder = decoder if self.targets is None else decoder_of(decoder)
         self.guided_steps = self._step = 0
@@ -247,13 +263,16 @@ class Steered:
     def _probed(self, sample: Tensor) -> Callable[[Tensor], MarginOf]:
         """The margin that the probe predicts at a signal rate, by its own labels of the classes."""
         names = class_names_of(self.guides[0])
-        table = match_classes({i: names[i] for i in self.labels[0].tolist()}, classes_of(self.probe), "the probe")
+        known = [*self.labels[0].tolist(), *([] if self.classes[0] is None else self.classes[0].tolist())]
+        table = match_classes({i: names[i] for i in known}, classes_of(self.probe), "the probe")
         labels = [table[label] for label in self.labels[0].tolist()]
-        require_probe_for(self.probe, self._unpacked(sample).shape[1:], self.vae, self.guides[0], labels)
+        among = None if self.classes[0] is None else sorted({table[label] for label in self.classes[0].tolist()})
+        require_probe_for(self.probe, self._unpacked(sample).shape[1:], self.vae, self.guides[0], labels, among)
         each = torch.tensor(labels, device=sample.device).expand(len(sample))
+        classes = None if among is None else torch.tensor(among)
 
         def of(alpha: Tensor) -> MarginOf:
-            margin_of = probe_margin(self.probe, each, alpha)
+            margin_of = probe_margin(self.probe, each, alpha, classes)
             return lambda clean: margin_of(self._unpacked(clean))
 
         return of
@@ -266,8 +285,8 @@ class Steered:
             )
         with torch.inference_mode(False):
             each = [labels.expand(count).to(device) for labels in self.labels]
-        pairs = zip(self.guides, each, strict=True)
-        return [Guide(classifier, labels, preprocessing_of(classifier)) for classifier, labels in pairs]
+        parts = zip(self.guides, each, self.classes, strict=True)
+        return [Guide(classifier, labels, preprocessing_of(classifier), among) for classifier, labels, among in parts]
 
 
 def require_steerable(pipeline: Any) -> None:
@@ -283,25 +302,6 @@ def require_steerable(pipeline: Any) -> None:
             f"{name} doubles its latents, which steer would guide twice; use DifficultyGuidedPipeline of the same parts"
         )
     require_family(pipeline.scheduler)
-
-
-def _labels_of(guides: Sequence[nn.Module], class_labels: Labels) -> list[Tensor]:
-    """For each guide its own labels, ``(n,)``, of classes that are named as the first guide has them."""
-    require_evaluation_mode(guides)
-    if not guides:
-        raise ValueError("steer needs a guide; give a classifier, such as load_classifier('microsoft/resnet-50')")
-    given = [class_labels] if isinstance(class_labels, int | str) else list(class_labels)
-    names, labels = class_names_of(guides[0]), []
-    for one in given:
-        found = classes_named([one], names, "the guide")[0] if isinstance(one, str) else [int(one)]
-        if len(found) != 1 or found[0] not in names:
-            raise ValueError(f"class label {one!r} is no single class of the guide, which has {len(names)} from 0 on")
-        labels += found
-    if not labels:
-        raise ValueError("steer needs class labels; give one for all images, or one for each")
-    asked = {label: names[label] for label in labels}
-    tables = [match_classes(asked, class_names_of(guide), "the classifier") for guide in guides[1:]]
-    return [torch.tensor([table[label] for label in labels]) for table in ({i: i for i in asked}, *tables)]
 
 
 def _targets_of(target: Targets) -> Tensor | None:

@@ -57,7 +57,7 @@ def test_rows_get_the_scores_and_keep_their_other_columns(folder):
     assert (done.path, done.scored, done.cached, done.skipped) == (folder / "metadata.jsonl", 7, 0, [])
     assert after.difficulties == pytest.approx(expected)
     assert {row["difficulty_by"] for row in after.rows} == {"error_probability by first"}
-    new = {"difficulty", "difficulty_by", "score_key"}
+    new = {"difficulty", "difficulty_by", "score_key", "correct"}
     assert [{k: v for k, v in row.items() if k not in new} for row in after.rows] == before.rows
 
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dag_diffusion.difficulty import margin
+from dag_diffusion.difficulty import among, margin
 
 from .model_transforms import WAY_OUT, Library, ModelTransform, model_transform, settings_of, timm_settings
 from .preprocessing import Preprocessing
@@ -208,16 +208,26 @@ def class_names_of(classifier: nn.Module) -> dict[int, str]:
 
 @dataclass(frozen=True)
 class Guide:
-    """A classifier and its own labels of a batch of images, ``(batch,)``."""
+    """A classifier as it looks at a batch of images.
+
+    Attributes:
+        labels: its own, of the images, ``(batch,)``.
+        classes: its own labels of the classes that the margin is taken among, rising, ``(n,)``; None for all.
+    """
 
     classifier: nn.Module
     labels: Tensor
     preprocessing: Preprocessing | ModelTransform
+    classes: Tensor | None = None
+
+    def margin(self, logits: Tensor) -> Tensor:
+        """The margin of the images' classes, ``(batch,)``, among ``classes``."""
+        return margin(*among(logits, self.labels, self.classes))
 
 
 def mean_margin(guides: Sequence[Guide], images: Tensor) -> Tensor:
     """The guides' mean margin of images in [0, 1], ``(batch,)`` float32; differentiable."""
-    each = [margin(image_logits(g.classifier, images, g.preprocessing), g.labels) for g in guides]
+    each = [g.margin(image_logits(g.classifier, images, g.preprocessing)) for g in guides]
     return torch.stack(each).mean(0)
 
 
@@ -227,5 +237,5 @@ def picture_margin(guides: Sequence[Guide], pictures: Sequence[Image.Image]) -> 
     for guide in guides:
         batch = torch.cat([guide.preprocessing.read(picture) for picture in pictures]).contiguous()
         prepared = guide.preprocessing.normalised(batch.to(guide.labels.device))
-        each.append(margin(prepared_logits(guide.classifier, prepared), guide.labels))
+        each.append(guide.margin(prepared_logits(guide.classifier, prepared)))
     return torch.stack(each).mean(0)

@@ -79,7 +79,7 @@ def generate(
             rich_help_panel=PROMPTS,
         ),
     ] = None,
-    steering: Annotated[Values, Fields(GUIDANCE, {"scale": "difficulty_guidance_scale"}, STEERING)],
+    steering: Annotated[Values, Fields(GUIDANCE, {"scale": "difficulty_guidance_scale", "among": "among"}, STEERING)],
     guidance: Annotated[
         list[str] | None,
         Option(
@@ -307,7 +307,7 @@ def _check_prompts(
         raise ValueError("--probe is of our own pipeline alone; leave it out with --prompt")
 
 
-def parse_guidance(settings: Sequence[str], **values: float) -> "GuidanceConfig":
+def parse_guidance(settings: Sequence[str], **values: Any) -> "GuidanceConfig":
     """A configuration from texts such as ``stop=0.8``, each a field of ``GuidanceConfig``, and other values.
 
     Raises:

@@ -41,7 +41,7 @@ def train_probe(
         Values,
         Fields(
             "generation.probe_training:ProbeConfig",
-            ["trajectories", "training_steps", "num_inference_steps", "guidance_scale", "seed"],
+            ["trajectories", "training_steps", "num_inference_steps", "guidance_scale", "seed", "among"],
         ),
     ],
     classes: Classes = None,

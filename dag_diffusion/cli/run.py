@@ -16,7 +16,7 @@ EXPERIMENT = [
 ]  # fmt: skip
 INPUTS = [
     "pipeline", "classifier", "evaluator", "precision", "trust_bin", "train", "test", "classes", "split", "size",
-    "channels", "target", "reference",
+    "channels", "target", "reference", "among",
 ]  # fmt: skip
 FOLDER_SIZES = ["ipc", "size", "minutes", "generator_steps", "classifier_steps", "folds", "pool_factor", "seed"]
 FOLDER_IMAGES = ["test", "held_out", "classes", "background", "most", "least", "skip_unreadable", "never_mirror"]

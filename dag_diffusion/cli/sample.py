@@ -15,6 +15,7 @@ from .options import (
     Device,
     Ipc,
     NumProcesses,
+    OfClasses,
     OnCanvas,
     Overwrite,
     PoolPath,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from dag_diffusion.sampling.targets import TargetDistribution
 
 RULE = "sampling.selection:SelectionRule"
+RULE_OPTIONS = ["search", "clipping", "scale", "diversity", "tolerance", "evenly"]
 
 
 def score(
@@ -47,6 +49,7 @@ def score(
     measure: Annotated[
         str, Option(help="error_probability (the paper's, 1 - p of the class), rival_margin, entropy or el2n")
     ] = "error_probability",
+    among: OfClasses = "all",
     class_map: ClassMap = None,
     output: Annotated[Path | None, Option(help="JSON lines for the scores; default: POOL/metadata.jsonl")] = None,
     *,
@@ -76,7 +79,7 @@ def score(
         from dag_diffusion.data.canvas import Canvas
         from dag_diffusion.data.class_names import read_class_map
         from dag_diffusion.data.pools import read_pool
-        from dag_diffusion.difficulty import as_measure
+        from dag_diffusion.difficulty import as_among, as_measure
         from dag_diffusion.loading import as_dtype, load_guide
         from dag_diffusion.sampling.score_cache import score_and_record
         from dag_diffusion.sampling.scoring import as_on_error
@@ -86,13 +89,14 @@ def score(
         names, dtype = None if class_map is None else read_class_map(class_map), as_dtype(precision)
         given: list[str | None] = [*classifier] if classifier else [None]
         guides = {name or "embedded guide": load_guide(name, device=device) for name in given}
-        measured, unreadable = as_measure(measure), as_on_error(on_error)
+        measured, of_classes, unreadable = as_measure(measure), as_among(among), as_on_error(on_error)
     with stages(quiet) as progress:
         done = score_and_record(
             images,
             guides,
             output,
             measure=measured,
+            among=of_classes,
             batch_size=batch_size,
             on_error=unreadable,
             class_map=names,
@@ -116,9 +120,7 @@ def subsample(
     target: Target = None,
     method: Annotated[Values, Fields(RULE, ["method"])],
     seed: Seed = 0,
-    rule: Annotated[
-        Values, Fields(RULE, ["search", "clipping", "scale", "diversity", "tolerance", "evenly"], "Selection rule")
-    ],
+    rule: Annotated[Values, Fields(RULE, RULE_OPTIONS, "Selection rule")],
     classifier: Annotated[
         str | None,
         Option(help="whose features k-center and the like use; default: the embedded guide", rich_help_panel=MODELS),
@@ -207,13 +209,14 @@ def _folders_of_sets(pool: Path, output: Path, sizes: list[int], *, overwrite: b
 
 def _target_of(text: str | None, images: "Pool", class_map: Any, *, needed: bool) -> "TargetDistribution | None":
     """The target that was asked for; else the reference, which a baseline does without where it does not fit."""
+    from dag_diffusion.sampling.references import measured_by
     from dag_diffusion.sampling.target_parser import as_target
 
     if text is None and not needed and any(row.get("difficulty") is None for row in images.rows):
         return None
     try:
-        scored_by = images.rows[0].get("difficulty_by")
-        return as_target(text or "reference", images.class_names, class_map=class_map, scored_by=scored_by)
+        by = measured_by(images)
+        return as_target(text or "reference", images.class_names, class_map=class_map, scored_by=by)
     except ValueError:
         if needed or text is not None:
             raise

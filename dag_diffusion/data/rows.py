@@ -20,7 +20,7 @@ import numpy as np
 
 METADATA = "metadata.jsonl"
 SELECTED = "selected.jsonl"  # instead of METADATA in a set that only lists images of its pool
-SCORE_COLUMNS = ("difficulty", "difficulty_by", "score_key")
+SCORE_COLUMNS = ("difficulty", "difficulty_by", "score_key", "correct")
 
 
 class Row(TypedDict, total=False):
@@ -33,6 +33,7 @@ class Row(TypedDict, total=False):
         difficulty: in [0, 1], as it was measured; None if it was not.
         difficulty_by: measure and classifiers.
         score_key: hash that tells whether a score is still that of this image and these classifiers.
+        correct: whether they find no other class as probable as the image's own; None, or none, if it is not known.
         seed: random seed of the image's noise.
         mode: number of the mode that the image was drawn to.
         group: number of the set, among those of its class, that the image was made in.
@@ -47,6 +48,7 @@ class Row(TypedDict, total=False):
     difficulty: float | None
     difficulty_by: str
     score_key: str
+    correct: bool | None
     seed: int
     mode: int
     group: int
@@ -202,7 +204,8 @@ def with_scores(rows: Sequence[Row], scores: Path, pool: Path) -> list[Row]:
                 f"{scores} belongs to another pool: {name} is of the class {scored['class_name']} there and of "
                 f"{row['class_name']} in {pool}; give the scores of this pool"
             )
-        joined.append(with_columns(row, {column: scored.get(column) for column in SCORE_COLUMNS}))
+        asked = [column for column in SCORE_COLUMNS if column != "correct" or column in row or column in scored]
+        joined.append(with_columns(row, {column: scored.get(column) for column in asked}))
     return joined
 
 

@@ -135,4 +135,5 @@ class LabelDrawer:
             "mode_guidance": config.mode_guidance,
             "diversity": config.diversity,
             "guidance_interval": config.guidance_interval,
+            "set_classes": list(self.pipeline.class_names) if config.labels is None else list(config.labels),
         }

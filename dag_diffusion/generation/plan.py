@@ -113,6 +113,8 @@ class PoolConfig:
         values["labels"] = None if self.labels is None else list(self.labels)
         values["modes"] = None if self.modes is None else self.modes.summary()
         values["target"] = None if self.target is None else as_target(self.target).summary()
+        if self.difficulty_guidance.among == "all":
+            del values["difficulty_guidance"]["among"]  # as in pools from before there was a choice
         if self.prompts is None:
             del values["prompts"]  # as in pools from before there were any
         else:

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of, image_logits, preprocessing_of
 from dag_diffusion.data.class_names import match_classes
-from dag_diffusion.difficulty import margin
+from dag_diffusion.difficulty import Among, as_among, classes_among, margin
+from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.probes import REST, describe, with_signal_rate
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
@@ -48,6 +49,7 @@ class ProbeConfig:
         hidden_sizes, depths: of the ConvNeXt; its patches are at least 2 wide and leave at most about
             8 x 8 positions, since it should cost little beside the denoiser.
         seed: random seed of the runs, the weights and the batches.
+        among: classes that difficulty is measured among: all of the guides', or those that are drawn alone (set).
     """
 
     trajectories: int = 3000
@@ -59,12 +61,14 @@ class ProbeConfig:
     hidden_sizes: tuple[int, ...] = (64, 128)
     depths: tuple[int, ...] = (2, 2)
     seed: int = 0
+    among: Among = "all"
 
     def __post_init__(self) -> None:
         least = {"trajectories": 10, "num_inference_steps": 2, "training_steps": 1, "batch_size": 1}
         for name, allowed in least.items():
             if (value := getattr(self, name)) is not None and value < allowed:
                 raise ValueError(f"a probe cannot learn with {name}={value}; 3000 trajectories are usual")
+        as_among(self.among)
         if len(self.hidden_sizes) != len(self.depths) or not self.depths:
             raise ValueError(f"hidden_sizes {self.hidden_sizes} and depths {self.depths} differ in length; pair them")
 
@@ -165,6 +169,7 @@ def collect(
             len(allowed),
             ENOUGH_RUNS,
         )
+    classes_among(config.among, allowed.tolist())  # refuses a set of one class
     drawn: dict[int, list[Trajectories]] = {}
     columns = [_columns(pipeline, guide, allowed.tolist()) for guide in guides]
     components = pipeline.components | {"classifier": guides[0], "probe": None}
@@ -180,7 +185,9 @@ def collect(
         targets = torch.rand(count, generator=generator)
 
         def keep(steered: Any, step: int, timestep: Any, tensors: dict) -> dict:
-            margins, log_probabilities = _judge(steered, guides, columns, tensors["clean"], chosen)
+            margins, log_probabilities = _judge(
+                steered, guides, columns, tensors["clean"], chosen, drawn_alone=config.among == "set"
+            )
             found = Trajectories(
                 clean=tensors["clean"].half().cpu(),
                 signal=tensors["signal_rate"].sqrt().cpu().expand(len(chosen)).clone(),
@@ -204,6 +211,8 @@ def collect(
             callback_on_step_end=keep,
             callback_on_step_end_tensor_inputs=["clean", "signal_rate"],
             extra_guides=() if unguided else guides[1:],
+            difficulty_guidance=GuidanceConfig(among=config.among),
+            set_classes=allowed,
         )
         turns.report(count)
         return parts
@@ -228,11 +237,22 @@ def _judge(
     columns: Sequence[dict[int, int]],
     clean: Tensor,
     labels: Tensor,
+    *,
+    drawn_alone: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Mean margins and mean log-probabilities of the guides, on the CPU; see ``Trajectories``."""
+    """Mean margins and mean log-probabilities of the guides, on the CPU; see ``Trajectories``.
+
+    Args:
+        columns: of each guide, its labels of the classes that are drawn.
+        drawn_alone: the guides are asked as if there were no other classes.
+    """
     images, margins, found = pipeline.decode_for_guidance(clean), [], []
     for guide, own in zip(guides, columns, strict=True):
-        every = image_logits(guide, images, preprocessing_of(guide)).log_softmax(1).cpu()
+        logits = image_logits(guide, images, preprocessing_of(guide))
+        if drawn_alone:
+            others = torch.tensor(sorted(set(range(logits.shape[1])) - set(own.values())), device=logits.device)
+            logits = logits.index_fill(1, others.long(), float("-inf"))
+        every = logits.log_softmax(1).cpu()
         margins.append(margin(every, torch.tensor([own[label] for label in labels.tolist()])))
         known = every.new_full((len(every), len(pipeline.class_names)), UNKNOWN)
         known[:, list(own)] = every[:, list(own.values())]
@@ -309,7 +329,7 @@ def train_probe(
         progress: called with stage, done and total.
 
     Raises:
-        ValueError: no guide, or one that lacks a class to be drawn.
+        ValueError: no guide, or one that lacks a class to be drawn; one class to measure among.
         FloatingPointError: nothing of what was sampled is finite.
 
     Examples:
@@ -324,7 +344,8 @@ def train_probe(
             )
     found = collect(pipeline, guides, config, labels=labels, batch_size=batch_size, progress=progress)
     probe, measured = build_probe(pipeline, config).to(pipeline.device), None
-    probe.config.probe = describe(pipeline, guides, labels)
+    drawn = list(pipeline.class_names) if labels is None else labels
+    probe.config.probe = describe(pipeline, guides, labels, classes_among(config.among, drawn))
     with fail_together():
         if is_main_process():
             measured = _fit_and_measure(probe, found, config, progress)

@@ -136,7 +136,8 @@ class SteerablePipeline:
             require_steerable(self.pipeline)
         vae, target = getattr(self.pipeline, "vae", None), None if config.target is None else 0.5
         # refuses guides and decoders that would stop the first batch
-        Steered(vae, self._guides, self._guide_labels(labels), target, config.difficulty_guidance)
+        own, in_set = self._guide_labels(labels), self._set_classes(config)
+        Steered(vae, self._guides, own, target, config.difficulty_guidance, set_classes=in_set)
         if self.details["watermark"]:
             logger.warning(
                 "%s marks its images, always alike, which a classifier may learn; set pipeline.watermark = None",
@@ -200,7 +201,14 @@ class SteerablePipeline:
             modes=None if config.modes is None else config.modes.centres[[job.mode for job in jobs]],
             mode_guidance=config.mode_guidance,
             generator=generator,
+            set_classes=self._set_classes(config),
         )
+
+    def _set_classes(self, config: PoolConfig) -> list[int] | None:
+        """The guide's labels of the pool's classes, where difficulty is measured among these alone."""
+        if config.difficulty_guidance.among == "all" or self.guide is None:
+            return None
+        return self._guide_labels(list(self.class_names) if config.labels is None else list(config.labels))
 
     @cached_property
     def _decoder(self) -> Any:

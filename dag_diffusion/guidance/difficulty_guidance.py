@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dag_diffusion.difficulty import difficulty_to_margin
+from dag_diffusion.difficulty import Among, as_among, difficulty_to_margin
 
 logger = logging.getLogger(__name__)
 TINY = 1e-12  # keeps a flat classifier from dividing by zero; max_norm then bounds the step
@@ -43,6 +43,8 @@ class GuidanceConfig:
             probe leads there cheaply, and these few land on the target exactly.
         samples, smoothing: Monte-Carlo smoothing, the margin's mean over so many draws of x0 plus noise, whose
             deviation is ``smoothing * sqrt(1 - a_t)`` (after LGD, Song et al. 2023).
+        among: classes that difficulty is measured among: all of the guide's, as in the paper, or those of the set
+            alone.  A probe steers only by what it was trained for.
     """
 
     scale: float = 1.0
@@ -54,6 +56,7 @@ class GuidanceConfig:
     decoded_steps: int = 2
     samples: int = 1
     smoothing: float = 0.0
+    among: Among = "all"
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop <= 1:
@@ -71,6 +74,7 @@ class GuidanceConfig:
         self._check_options()
 
     def _check_options(self) -> None:
+        as_among(self.among)
         if self.samples < 1:
             raise ValueError(f"guidance needs samples of 1 or more, but it is {self.samples}; 1 is plain")
         for name in ("smoothing", "decoded_steps"):

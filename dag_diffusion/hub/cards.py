@@ -34,6 +34,7 @@ COLUMNS = {
     "seed": "random seed of its noise",
     "difficulty_by": "measure and classifiers",
     "score_key": "hash of image and classifiers, by which a score is known to be up to date",
+    "correct": "whether these find no other class as probable as its own",
     "source": "the image of the pool that it was",
     "bin": "bin of the difficulty scale, for which it was chosen",
     "rank": "order in which it was chosen within its class",

@@ -8,6 +8,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.difficulty import Among
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.sampling.scoring import score_pool
 
@@ -25,8 +26,11 @@ class Control:
     spearman: float | None
 
 
-def measure_control(pools: Mapping[str, Pool], evaluator: nn.Module) -> list[Control]:
+def measure_control(pools: Mapping[str, Pool], evaluator: nn.Module, *, among: Among = "all") -> list[Control]:
     """Difficulties of the pools ``unguided`` and ``guided`` against the targets of ``guided``; nothing if it has none.
+
+    Args:
+        among: classes that difficulty is measured among, as the guide did; see ``score_pool``.
 
     The i-th images of both pools share their seed, so the unguided pool shows how near to the targets chance comes.
     """
@@ -38,7 +42,7 @@ def measure_control(pools: Mapping[str, Pool], evaluator: nn.Module) -> list[Con
         for name, pool in pools.items()
         for classifier, found in (
             ("guide", pool.difficulties),
-            ("evaluator", score_pool(pool, evaluator).difficulties),
+            ("evaluator", score_pool(pool, evaluator, among=among).difficulties),
         )
     ]
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.provenance import GenerationRecord, SelectionRecord, generation_of, origin_of, selection_of
+from dag_diffusion.difficulty import AMONG_SET
 
 PROGRAM = "dag-diffusion"
 Record = Mapping[str, Any]
@@ -81,10 +82,12 @@ def _guidance(given: Record, *, steered: bool) -> Iterator[Any]:
     from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 
     if not steered:
-        return
+        given = {name: value for name, value in given.items() if name == "among"}  # which measures in any case
     for name, value in given.items():
         if name == "scale" and value != GuidanceConfig.scale:
             yield from ("--difficulty-guidance-scale", value)
+        elif name == "among" and value != "all":
+            yield from ("--among", value)
         elif value != getattr(GuidanceConfig, name, None):
             yield from ("--guidance", f"{name}={value}")
 
@@ -111,7 +114,8 @@ def _subsample(selection: SelectionRecord) -> Iterator[Any]:
     recorded: Record = selection
     for option in fields(SelectionRule):
         if option.name in recorded and recorded[option.name] != option.default:
-            yield from (f"--{option.name}", recorded[option.name])
+            flag, value = f"--{option.name.replace('_', '-')}", recorded[option.name]
+            yield from (flag,) if value is True else (flag, value)
     yield from ("--seed", selection.get("seed"))
 
 
@@ -175,10 +179,12 @@ def _comments(words: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
 def _score(path: Path, pool: Pool) -> list[str]:
     """Only for difficulties that `score` wrote: a generated pool has those of its own guide from the start."""
     by = str(pool.rows[0].get("difficulty_by") or "") if pool.rows else ""
-    measure, _, names = by.partition(" by ")
+    what, _, names = by.partition(" by ")
     if not names:
         return []
+    measure = what.removesuffix(AMONG_SET)
     parts = [PROGRAM, "score", str(path), *(["--measure", measure] if measure != "error_probability" else [])]
+    parts += ["--among", "set"] if measure != what else []
     for name in names.split(", "):
         parts += [] if name == "embedded guide" else ["--classifier", name]
     return [shlex.join(parts)]

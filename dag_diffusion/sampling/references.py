@@ -9,7 +9,9 @@ import numpy as np
 from dag_diffusion import embedded
 from dag_diffusion.data.class_names import distinct_names, match_classes
 from dag_diffusion.data.pools import Pool, read_pool
+from dag_diffusion.data.provenance import generation_of
 from dag_diffusion.data.rows import read_rows, require_distinct_classes
+from dag_diffusion.difficulty import measure_text
 
 logger = logging.getLogger(__name__)
 EMBEDDED_SCORES = "error_probability by embedded guide"  # ``difficulty_by`` of the embedded reference
@@ -50,6 +52,17 @@ def reference_named(
     difficulties, labels = pool.difficulties, pool.labels
     _warn_of_other_scores(str(path), {str(row.get("difficulty_by") or "") for row in pool.rows}, scored_by)
     return {name: difficulties[labels == table[label]] for label, name in distinct_names(names).items()}
+
+
+def measured_by(pool: Pool) -> str | None:
+    """What the difficulties of a pool are, as ``difficulty_by`` says it; None if neither rows nor record tell."""
+    if by := next((row.get("difficulty_by") for row in pool.rows), None):
+        return by
+    generated = generation_of(pool.provenance)
+    guidance = generated["settings"].get("difficulty_guidance") if generated else None
+    if not isinstance(guidance, dict) or guidance.get("among", "all") == "all":
+        return None
+    return f"{measure_text('error_probability', 'set')} by {generated.get('guide')}"
 
 
 def _embedded_reference(class_names: Mapping[int, str] | None, scored_by: str | None) -> dict[str, np.ndarray]:

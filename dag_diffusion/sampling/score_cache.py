@@ -1,11 +1,12 @@
 """Scores kept in a pool's metadata: what is unchanged is not scored again, what was killed goes on where it stopped.
 
-    score_key = hash(measure, classifiers, their labels of the class, precision, bytes of the image file, canvas)
+    score_key = hash(measure, classifiers, their labels of the class and of those it is measured among, precision,
+                     bytes of the image file, canvas)
 
 A score belongs to its key, not to a file name: a moved file keeps it, a changed file or classifier gets a new one.
 The rows hold the scores of the last run.  A hidden file beside them, ``.metadata.jsonl.scores``, holds one line
-{score_key, difficulty} for every image and every scorer so far, so that a guide and an evaluator may score in turn.  It
-is a cache: nothing else reads it, a broken line is ignored, and deleting it only costs time.
+{score_key, difficulty, correct} for every image and every scorer so far, so that a guide and an evaluator may score in
+turn.  It is a cache: nothing else reads it, a broken line is ignored, and deleting it only costs time.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -27,27 +28,29 @@ from dag_diffusion.data.dataset_cards import renew_card
 from dag_diffusion.data.files import held, json_line, json_lines, require_writable, write_atomically
 from dag_diffusion.data.pools import Pool, rows_in
 from dag_diffusion.data.rows import METADATA, SELECTED, Row, require_inside, with_columns
-from dag_diffusion.difficulty import MeasureName
+from dag_diffusion.difficulty import LABEL_FREE, Among, MeasureName, measure_text
 from dag_diffusion.identity import digest_of
 from dag_diffusion.processes import StoppedError, fail_together, gather, stop_signal, this_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.turns import Turns
 
-from .scoring import (
-    OnError,
-    ScoredBatch,
-    Scorer,
-    batch_size_for,
-    read_ahead,
-    require_options,
-    scored_batches,
-    scorers_of,
-)
+from .scorers import Scorer, scorers_of
+from .scoring import OnError, ScoredBatch, batch_size_for, read_ahead, require_options, scored_batches
 
 logger = logging.getLogger(__name__)
 FORMAT = 2  # raise it when the same image and classifier come to another score, so that earlier ones are not kept
 BLOCK = 1 << 20  # bytes of a file that are read at a time
 FILES = 256  # files that are hashed between two calls of progress
+
+
+class Score(NamedTuple):
+    """A difficulty, and whether the classifiers are right; None where nobody has said."""
+
+    difficulty: float
+    correct: bool | None
+
+
+Known = dict[str, Score]  # by key
 
 
 @dataclass(frozen=True)
@@ -66,13 +69,14 @@ def score_and_record(
     destination: Path | None = None,
     *,
     measure: MeasureName = "error_probability",
+    among: Among = "all",
     batch_size: int | None = None,
     on_error: OnError = "raise",
     class_map: Mapping[str, str | int] | None = None,
     dtype: torch.dtype | None = None,
     progress: Progress | None = None,
 ) -> Recorded:
-    """Write difficulty, difficulty_by and score_key of every image beside its other columns, reusing what is there.
+    """Write difficulty, difficulty_by, score_key and correct of every image beside its columns, reusing what is there.
 
     Finished batches go to a file beside the destination, from which the same call goes on after a kill.  Whatever else
     has come into the destination when the last batch is done stays in it.  Under ``accelerate launch`` every process
@@ -97,16 +101,16 @@ def score_and_record(
         >>> guides = {"my guide": load_classifier("guide")}  # doctest: +SKIP
         >>> score_and_record(read_pool("my_images"), guides)  # doctest: +SKIP
     """
-    state, by = this_process(), f"{measure} by {', '.join(classifiers)}"
+    state, by = this_process(), f"{measure_text(measure, among)} by {', '.join(classifiers)}"
     with fail_together():
         path = _destination_of(pool, destination)
-        require_options(measure, on_error)  # before the files are read, which may take minutes
-        scorers = scorers_of(pool, list(classifiers.values()), class_map, dtype, measure)
+        require_options(measure, on_error, among)  # before the files are read, which may take minutes
+        scorers = scorers_of(pool, list(classifiers.values()), class_map, dtype, measure, among)
         size, identities = batch_size or batch_size_for(scorers), [_scorer_key(scorer) for scorer in scorers]
-    _require_alike([len(pool), measure, identities, size])  # asks all, which they can only where none has failed
+    _require_alike([len(pool), by, identities, size])  # asks all, which they can only where none has failed
     cache = _Cache(path, state.process_index)
     with ExitStack() as leaving:
-        earlier, known = [], dict[str, float]()
+        earlier, known = [], Known()
         with fail_together():
             if state.is_main_process:
                 leaving.enter_context(_alone(path))
@@ -115,6 +119,7 @@ def score_and_record(
         asked, turns = leaving.enter_context(stop_signal()), Turns("images", len(pool), progress)
         keys = _keys_of_all(pool, _key_of(pool, scorers, identities, measure), known, turns)
         todo = gather([index for index, key in enumerate(keys) if key not in known] if state.is_main_process else [])[0]
+        told = measure not in LABEL_FREE
         batches = scored_batches(
             pool,
             turns.take(todo, size, asked),
@@ -124,7 +129,7 @@ def score_and_record(
             on_error=on_error,
             expected=len(todo),
         )
-        found, seen = _keep_scores(batches, keys, cache, turns)
+        found, seen = _keep_scores(batches, keys, cache, turns, told=told)
         parts, left, skipped = gather(found), len(todo) - sum(gather(seen)), list[str]()
         with fail_together():
             if state.is_main_process:
@@ -140,14 +145,16 @@ def score_and_record(
 
 
 def _keep_scores(
-    batches: Iterable[ScoredBatch], keys: Sequence[str | None], cache: "_Cache", turns: Turns
-) -> tuple[dict[str, float], int]:
+    batches: Iterable[ScoredBatch], keys: Sequence[str | None], cache: "_Cache", turns: Turns, *, told: bool
+) -> tuple[Known, int]:
     """Scores by key, each batch on disk before the next one, and how many images this process has seen."""
-    found, seen = dict[str, float](), 0
+    found, seen = Known(), 0
     with turns.together():
         for batch in batches:
-            scored = zip((keys[index] for index in batch.read), batch.values.tolist(), strict=True)
-            new = {key: value for key, value in scored if key is not None}
+            right = batch.correct.tolist() if told else [None] * len(batch.read)
+            scores = map(Score, batch.values.tolist(), right)
+            scored = zip((keys[index] for index in batch.read), scores, strict=True)
+            new = {key: score for key, score in scored if key is not None}
             cache.append(new)
             found |= new
             seen += len(batch.seen)
@@ -166,7 +173,7 @@ def _require_alike(circumstances: Sequence[Any]) -> None:
 
 
 def _keys_of_all(
-    pool: Pool, key_of: Callable[[int], str | None], known: Mapping[str, float], turns: Turns
+    pool: Pool, key_of: Callable[[int], str | None], known: Mapping[str, Score], turns: Turns
 ) -> list[str | None]:
     """Keys of all images, each process having read the files of its share; what is known already is reported."""
     state, mine = this_process(), list[str | None]()
@@ -182,7 +189,7 @@ def _keys_of_all(
 
 
 def _write(
-    pool: Pool, keys: Sequence[str | None], known: Mapping[str, float], by: str, path: Path, earlier: Sequence[Row]
+    pool: Pool, keys: Sequence[str | None], known: Mapping[str, Score], by: str, path: Path, earlier: Sequence[Row]
 ) -> list[str]:
     """Write the rows of the destination, and return the names of files without a score."""
     rows = _merged(pool, keys, known, by, path, earlier)
@@ -193,7 +200,7 @@ def _write(
 
 
 def _merged(
-    pool: Pool, keys: Sequence[str | None], known: Mapping[str, float], by: str, path: Path, earlier: Sequence[Row]
+    pool: Pool, keys: Sequence[str | None], known: Mapping[str, Score], by: str, path: Path, earlier: Sequence[Row]
 ) -> list[Row]:
     """Rows of the destination as it is now, which another program may have changed meanwhile, with the new scores.
 
@@ -208,9 +215,9 @@ def _merged(
         if (name := row["file_name"]) not in key_of:
             return row
         key = key_of[name] if key_of[name] in known else None  # none of a skipped file, so that it is tried again
-        return with_columns(
-            row, {"difficulty": None if key is None else known[key], "difficulty_by": by, "score_key": key}
-        )
+        value, correct = (None, None) if key is None else known[key]
+        told = {"correct": correct} if correct is not None or "correct" in row else {}
+        return with_columns(row, {"difficulty": value, "difficulty_by": by, "score_key": key, **told})
 
     return [scored(row) for row in rows]
 
@@ -263,20 +270,20 @@ class _Cache:
         if process:  # in a part of its own, since lines of several programs tear each other on a network disk
             self.path = self.path.with_name(f"{self.path.name}.{process}")
 
-    def fill(self, pool: Pool, rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    def fill(self, pool: Pool, rows: Iterable[Mapping[str, Any]]) -> Known:
         """Scores by key, of the pool, of an earlier destination and of earlier runs; all are then in the file."""
         own = _scores_in(_lines_of(_cache_of(pool.path / METADATA)))
         known = _scores_in([*pool.rows, *rows])
         self.take_over([_scores_in(_lines_of(part)) for part in self._parts()])  # of a run that was killed
         mine = _scores_in(_lines_of(self.path))
-        self.append({key: value for key, value in known.items() if key not in mine})  # their rows may be overwritten
+        self.append({key: score for key, score in known.items() if key not in mine})  # their rows may be overwritten
         return known | own | mine
 
-    def append(self, found: Mapping[str, float]) -> None:
+    def append(self, found: Mapping[str, Score]) -> None:
         """Write scores at once, so that a kill loses none."""
         if not found or not self.writable:
             return
-        lines = json_lines({"score_key": key, "difficulty": d} for key, d in found.items())
+        lines = json_lines({"score_key": key, **_told(score)} for key, score in found.items())
         try:
             if self.path.is_symlink():
                 raise PermissionError("it is a link, which might lead to any file")
@@ -286,7 +293,7 @@ class _Cache:
             self.writable = False
             logger.warning("%s cannot be written (%s); a run that is killed will begin anew", self.path, error)
 
-    def take_over(self, parts: Sequence[Mapping[str, float]]) -> None:
+    def take_over(self, parts: Sequence[Mapping[str, Score]]) -> None:
         """Keep what other processes have found, and remove the files where they wrote it."""
         for part in parts:
             self.append(part)
@@ -309,13 +316,21 @@ def _lines_of(path: Path) -> Iterator[Any]:
                 yield json.loads(line)
 
 
-def _scores_in(rows: Iterable[Any]) -> dict[str, float]:
+def _scores_in(rows: Iterable[Any]) -> Known:
     """Scores by key; what is no row with a key and a difficulty is left out."""
-    pairs: Iterator[tuple[Any, Any]]
-    pairs = ((row.get("score_key"), row.get("difficulty")) for row in rows if isinstance(row, dict))
-    return {
-        key: value for key, value in pairs if isinstance(key, str) and type(value) in (float, int) and 0 <= value <= 1
-    }
+    found = Known()
+    for row in rows:
+        if isinstance(row, dict):
+            values: tuple[Any, ...] = tuple(row.get(name) for name in ("score_key", "difficulty", "correct"))
+            key, value, correct = values
+            if isinstance(key, str) and type(value) in (float, int) and 0 <= value <= 1:
+                found[key] = Score(value, correct if isinstance(correct, bool) else None)
+    return found
+
+
+def _told(score: Score) -> dict[str, Any]:
+    """A score as its line says it; one of an entropy, or of an earlier version, says nothing of ``correct``."""
+    return {name: value for name, value in score._asdict().items() if value is not None}
 
 
 def _scorer_key(scorer: Scorer) -> str:
@@ -337,7 +352,10 @@ def _key_of(
 
     def key(index: int) -> str | None:
         label = pool.rows[index]["label"]
-        by = sorted((name, scorer.labels[label]) for name, scorer in zip(identities, scorers, strict=True))
+        by = sorted(
+            (name, scorer.labels[label], *(scorer.classes or ()))
+            for name, scorer in zip(identities, scorers, strict=True)
+        )
         try:
             image = _file_digest(pool, index)
         except OSError:

@@ -21,16 +21,23 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dag_diffusion.classifiers.frozen_networks import AskedNetwork, asked, frozen
-from dag_diffusion.classifiers.image_classifiers import class_names_of, preprocessing_of, require_fitting
-from dag_diffusion.classifiers.model_transforms import ModelTransform
-from dag_diffusion.classifiers.preprocessing import Preprocessing
-from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.images import LARGE, ONE_LARGE_AT_A_TIME, UnreadableImageError, fitted_pixels
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.difficulty import LABEL_FREE, MeasureName, as_measure, measure_named
+from dag_diffusion.difficulty import (
+    LABEL_FREE,
+    Among,
+    MeasureName,
+    as_among,
+    as_measure,
+    is_correct,
+    measure_named,
+)
+from dag_diffusion.difficulty import among as logits_among
 from dag_diffusion.processes import gather, this_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.turns import Turns
+
+from .scorers import AnyPreprocessing, Scorer, scorers_of
 
 logger = logging.getLogger(__name__)
 OnError = Literal["raise", "skip"]  # at a file that is no readable image
@@ -38,7 +45,6 @@ AHEAD = 2  # batches that are read before they are needed; more would only take 
 FROZEN_FROM = 200 * 224**2  # pixels to score from which on freezing a network pays for its second
 Item = TypeVar("Item")
 Given = TypeVar("Given")
-AnyPreprocessing = Preprocessing | ModelTransform
 
 
 @dataclass(frozen=True)
@@ -48,37 +54,25 @@ class Scores:
     Attributes:
         difficulties: ``(images,)`` float64 in [0, 1]; NaN for a skipped file.
         skipped: file names that could not be read.
+        correct: ``(images,)`` bool, whether most of the classifiers find no other class as probable; None for a measure
+            that asks for no class.
         features: ``(images, dim)`` float32, if asked for, of the first classifier; NaN for a skipped file.
     """
 
     difficulties: np.ndarray
     skipped: list[str]
     features: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """A classifier as it scores one pool.
-
-    Attributes:
-        preprocessing: how it wants its images.
-        labels: the pool's labels to its own.
-        precision: what its forward pass computes in.
-    """
-
-    classifier: nn.Module
-    preprocessing: AnyPreprocessing
-    labels: dict[int, int]
-    precision: torch.dtype
+    correct: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class ScoredBatch:
-    """Rows that were ``seen``, those of them that could be ``read``, and of these the values and features."""
+    """Rows that were ``seen``, those of them that could be ``read``, and of these values, ``correct`` and features."""
 
     seen: list[int]
     read: list[int]
     values: np.ndarray
+    correct: np.ndarray
     features: np.ndarray
 
 
@@ -87,6 +81,7 @@ def score_pool(
     classifier: nn.Module | Sequence[nn.Module],
     *,
     measure: MeasureName = "error_probability",
+    among: Among = "all",
     batch_size: int | None = None,
     on_error: OnError = "raise",
     class_map: Mapping[str, str | int] | None = None,
@@ -100,6 +95,7 @@ def score_pool(
         pool: from ``pools.read_pool``; its classes are matched with the classifier's by name.
         classifier: the guide, an evaluator, or several classifiers, whose measures are averaged.
         measure: a name in ``difficulty.MEASURES``.
+        among: ``all`` classes of the classifier, as the paper has it, or those of the ``set``, the pool's, alone.
         batch_size: images a forward pass; None: what is fast for the classifier's image size and device.
         on_error: ``raise`` or ``skip`` a file that is no readable image.
         class_map: the pool's class names to the classifier's names or labels, where no rule finds them.
@@ -111,8 +107,8 @@ def score_pool(
 
     Raises:
         FailedElsewhereError: another process failed, which raises why.
-        ValueError: a class that a classifier lacks, a classifier in training mode, an unknown measure, logits that are
-            not finite; with ``on_error="raise"``, an unreadable image, named.
+        ValueError: a class that a classifier lacks, a classifier in training mode, an unknown measure, a set of one
+            class to measure among, logits that are not finite; with ``on_error="raise"``, an unreadable image, named.
 
     See Also:
         ``score_and_record``, which also writes the scores and skips what was scored before.
@@ -121,10 +117,10 @@ def score_pool(
         >>> images = read_pool("my_images")  # doctest: +SKIP
         >>> score_pool(images, load_classifier("timm/resnet50.tv_in1k")).difficulties  # doctest: +SKIP
     """
-    require_options(measure, on_error)
-    scorers = scorers_of(pool, classifier, class_map, dtype, measure)
+    require_options(measure, on_error, among)
+    scorers = scorers_of(pool, classifier, class_map, dtype, measure, among)
     size = batch_size or batch_size_for(scorers)
-    difficulties, kept = np.full(len(pool), np.nan), None
+    difficulties, correct, kept = np.full(len(pool), np.nan), np.zeros(len(pool), bool), None
     turns = Turns("images", len(pool), progress)
     with turns.together():
         for batch in scored_batches(
@@ -137,30 +133,35 @@ def score_pool(
             features=features,
             expected=len(pool),
         ):
-            difficulties[batch.read] = batch.values
+            difficulties[batch.read], correct[batch.read] = batch.values, batch.correct
             if features and batch.read:
                 kept = np.full((len(pool), batch.features.shape[1]), np.nan, np.float32) if kept is None else kept
                 kept[batch.read] = batch.features
             turns.report(len(batch.seen))
-    return _of_all(pool, difficulties, kept)
+    return _of_all(pool, difficulties, correct, kept, told=measure not in LABEL_FREE)
 
 
-def _of_all(pool: Pool, difficulties: np.ndarray, kept: np.ndarray | None) -> Scores:
+def _of_all(
+    pool: Pool, difficulties: np.ndarray, correct: np.ndarray, kept: np.ndarray | None, *, told: bool
+) -> Scores:
     """The scores of all processes, each of which has those of some images and NaN for the others."""
     if this_process().num_processes > 1:
         mine = np.flatnonzero(~np.isnan(difficulties))
-        for rows, values, features in gather((mine, difficulties[mine], None if kept is None else kept[mine])):
-            difficulties[rows] = values
+        own = (mine, difficulties[mine], correct[mine], None if kept is None else kept[mine])
+        for rows, values, right, features in gather(own):
+            difficulties[rows], correct[rows] = values, right
             if features is not None:
                 kept = np.full((len(pool), features.shape[1]), np.nan, np.float32) if kept is None else kept
                 kept[rows] = features
-    return Scores(difficulties, [pool.rows[i]["file_name"] for i in np.flatnonzero(np.isnan(difficulties))], kept)
+    skipped = [pool.rows[i]["file_name"] for i in np.flatnonzero(np.isnan(difficulties))]
+    return Scores(difficulties, skipped, kept, correct if told else None)
 
 
-def require_options(measure: str, on_error: str) -> None:
+def require_options(measure: str, on_error: str, among: str = "all") -> None:
     """Refuse what would only be found wrong when the first image is scored."""
     as_measure(measure)
     as_on_error(on_error)
+    as_among(among)
 
 
 def as_on_error(name: str) -> OnError:
@@ -168,42 +169,6 @@ def as_on_error(name: str) -> OnError:
     if name not in get_args(OnError):
         raise ValueError(f"on_error is {name!r}; use 'raise' to stop at an unreadable image or 'skip' to go on")
     return cast(OnError, name)
-
-
-def scorers_of(
-    pool: Pool,
-    classifiers: nn.Module | Sequence[nn.Module],
-    class_map: Mapping[str, str | int] | None = None,
-    dtype: torch.dtype | None = None,
-    measure: MeasureName = "error_probability",
-) -> list[Scorer]:
-    """What each classifier needs to score a pool; ValueError if one cannot."""
-    classifiers = [classifiers] if isinstance(classifiers, nn.Module) else classifiers
-    if not classifiers:
-        raise ValueError("the list of classifiers is empty; give at least one, such as the pipeline's own classifier")
-    if any(classifier.training for classifier in classifiers):
-        raise ValueError("a classifier is in training mode, where scores depend on the batch; call classifier.eval()")
-    for classifier in classifiers:
-        require_fitting(classifier, len(class_names_of(classifier)))
-    names = pool.class_names
-
-    def labels_of(classifier: nn.Module) -> dict[int, int]:
-        if measure in LABEL_FREE:
-            return dict.fromkeys(names, 0)
-        return match_classes(names, class_names_of(classifier), mapping=class_map)
-
-    return [Scorer(c, preprocessing_of(c), labels_of(c), _precision(c, dtype)) for c in classifiers]
-
-
-def _precision(classifier: nn.Module, dtype: torch.dtype | None) -> torch.dtype:
-    weight = next(classifier.parameters())
-    if dtype is None:
-        return torch.float16 if weight.is_cuda and weight.dtype == torch.float32 else weight.dtype
-    if dtype == torch.float32 and weight.dtype != dtype:
-        raise ValueError(
-            f"the classifier's weights are {weight.dtype}, too coarse for dtype=torch.float32; call classifier.float()"
-        )
-    return dtype
 
 
 def scored_batches(
@@ -246,15 +211,17 @@ def scored_batches(
 
         def scored(batch: Sequence[tuple[int, dict[AnyPreprocessing, Tensor] | None]]) -> ScoredBatch:
             images = {index: image for index, image in batch if image is not None}
-            values, kept = torch.empty(0), torch.empty(0)
+            values, correct, kept = torch.empty(0), torch.empty(0, dtype=torch.bool), torch.empty(0)
             if images:
                 rows = [pool.rows[index] for index in images]
                 answers = [
                     _answers(scorer, network, list(images.values()), rows, measured)
                     for scorer, network in zip(scorers, networks, strict=True)
                 ]
-                values, kept = torch.stack([value for value, _ in answers]).mean(0), answers[0][1]
-            return ScoredBatch([index for index, _ in batch], list(images), values.numpy(), kept.numpy())
+                values, kept = torch.stack([value for value, _, _ in answers]).mean(0), answers[0][2]
+                correct = torch.stack([right for _, right, _ in answers]).double().mean(0) > 0.5
+            seen = [index for index, _ in batch]
+            return ScoredBatch(seen, list(images), values.numpy(), correct.numpy(), kept.numpy())
 
         if _on_cpu(scorers):
             each = lambda batch: scored([(index, fitted(index)) for index in batch])  # noqa: E731
@@ -365,8 +332,11 @@ def _answers(
     images: Sequence[Mapping[AnyPreprocessing, Tensor]],
     rows: Sequence[Mapping[str, Any]],
     measured: Callable[[Tensor, Tensor], Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Values ``(batch,)`` float64 and features ``(batch, dim)`` float32, if asked for, both on the CPU."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Values ``(batch,)`` float64, whether the classifier is right, and features ``(batch, dim)`` float32, on the CPU.
+
+    The features are empty where they are not asked for.
+    """
     weight = next(scorer.classifier.parameters())
     batch = torch.cat([image[scorer.preprocessing] for image in images]).to(weight.device)
     batch = scorer.preprocessing.normalised(batch).contiguous(memory_format=torch.channels_last)  # faster convolutions
@@ -374,7 +344,10 @@ def _answers(
         logits, *kept = network(batch.to(weight.dtype))
     _require_finite(logits, rows, scorer.precision)
     labels = torch.tensor([scorer.labels[row["label"]] for row in rows], device=logits.device)
-    return measured(logits, labels).double().cpu(), kept[0].flatten(1).float().cpu() if kept else torch.empty(0)
+    classes = None if scorer.classes is None else torch.tensor(scorer.classes)
+    logits, labels = logits_among(logits, labels, classes)
+    features = kept[0].flatten(1).float().cpu() if kept else torch.empty(0)
+    return measured(logits, labels).double().cpu(), is_correct(logits, labels).cpu(), features
 
 
 def _require_finite(logits: Tensor, rows: Sequence[Mapping[str, Any]], precision: torch.dtype) -> None:

@@ -44,6 +44,13 @@ Classes = Annotated[str | None, Option(help="class names or labels, separated by
 TrustBin = Annotated[
     bool, Option("--trust-bin", help="read .bin weights of a pipeline without safetensors", rich_help_panel=MODELS)
 ]
+OfClasses = Annotated[
+    str,
+    Option(
+        "--among",
+        help="classes that difficulty is measured among: all of the classifier's, as in the paper, or those of the set",
+    ),
+]
 ClassMap = Annotated[
     Path | None,
     Option(help="JSON file from the pool's class names to those of the classifier or target, where no rule finds them"),
