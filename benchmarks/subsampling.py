@@ -60,6 +60,14 @@ RULES = {
     "k-center": SelectionRule("k-center"),
     "herding": SelectionRule("herding"),
 }
+MILLION = {  # rules that need no features
+    "histogram": SelectionRule("histogram"),
+    "matching": SelectionRule("matching"),
+    "matching, evenly over 10 groups": SelectionRule("matching", evenly="mode"),
+    "matching, correct only": SelectionRule("matching", correct_only=True),
+    "cao2": SelectionRule("cao2"),
+    "random": SelectionRule("random"),
+}
 
 
 def reference_target() -> TargetDistribution:
@@ -209,7 +217,7 @@ def threshold_speed(count: int) -> dict:
 def million(rows: int = 1_000_000, classes: int = 1000) -> list[dict]:
     """Time and peak memory of a fresh process for each rule; that before holds the libraries and the arrays."""
     found = []
-    for rule in ("histogram", "matching", "random"):
+    for rule in MILLION:
         for ipc in (10, 50):
             with multiprocessing.get_context("spawn").Pool(1) as process:
                 found.append({"rule": rule, "ipc": ipc, **process.apply(_select_many, (rows, classes, rule, ipc))})
@@ -223,8 +231,9 @@ def _select_many(rows: int, classes: int, rule: str, ipc: int) -> dict[str, floa
     labels = generator.permutation(np.arange(rows) % classes)
     reference = {str(label): 1 / (1 + np.exp(-generator.normal(-3.5, 2, 1300))) for label in range(classes)}
     target = TargetDistribution.from_reference(reference)
+    groups = generator.integers(0, 10, rows) if MILLION[rule].evenly else None
     before, start = peak_memory(), perf_counter()
-    chosen = subsample(values, ipc, labels=labels, target=target, method=rule)
+    chosen = subsample(values, ipc, labels=labels, target=target, method=MILLION[rule], groups=groups)
     seconds = perf_counter() - start
     assert len(chosen.indices) == classes * ipc
     return {"seconds": seconds, "mib": peak_memory(), "mib_before": before, "distance": chosen.distance}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dag_diffusion.sampling.targets import TargetDistribution
 
 RULE = "sampling.selection:SelectionRule"
-RULE_OPTIONS = ["search", "clipping", "scale", "diversity", "tolerance", "evenly"]
+RULE_OPTIONS = ["search", "clipping", "scale", "diversity", "tolerance", "evenly", "correct_only", "hard_from"]
 
 
 def score(

@@ -14,6 +14,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from .rules.coresets import SPREADS, Diversity
+from .rules.correct import CaO2, CorrectOnly, surely_correct
 from .rules.matching import Matching
 from .rules.orders import AtRandom, Easiest, Hardest, Herding, KCenter
 from .rules.paper_rule import Histogram
@@ -31,8 +32,9 @@ RULES: dict[str, type[Rule]] = {
     "hardest": Hardest,
     "k-center": KCenter,
     "herding": Herding,
+    "cao2": CaO2,
 }
-Method = Literal["matching", "histogram", "random", "easiest", "hardest", "k-center", "herding"]
+Method = Literal["matching", "histogram", "random", "easiest", "hardest", "k-center", "herding", "cao2"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class SelectionRule:
 
     Attributes:
         method: matching (nearest in Wasserstein-1) or histogram (the paper's rule), which follow the target; to compare
-            with: random, easiest, hardest, k-center, herding.  ``matching`` trained better than the paper's rule
+            with: random, easiest, hardest, k-center, herding, cao2.  ``matching`` trained better than the paper's rule
             (docs/results).
         search: range of the threshold search by histogram: pool or ipc.  ``pool`` is 0..n/2-1, which the authors'
             recorded thresholds need, ``ipc`` is 0..ipc/2-1, as in their released code.
@@ -51,6 +53,9 @@ class SelectionRule:
         diversity: how matching exchanges nearly equal images: k-center, determinantal or random; default: not at all.
         tolerance: difficulty by which nearly equal images may differ.  It bounds the loss of Wasserstein-1 distance.
         evenly: column of the metadata, such as mode, of whose values equally many images are chosen.
+        correct_only: choose among the images that the classifier gets right.  If a class has too few, all of them are
+            chosen, and the easiest of the wrong ones.
+        hard_from: images per class from which on cao2 takes the least confident images instead of the most confident.
     """
 
     method: Method = "matching"
@@ -61,6 +66,8 @@ class SelectionRule:
     diversity: Diversity | None = None
     tolerance: float = 0.01
     evenly: str | None = None
+    correct_only: bool = False
+    hard_from: int = 50
 
     def __post_init__(self) -> None:
         if self.method not in RULES:
@@ -84,6 +91,21 @@ class SelectionRule:
         if not 0 <= self.tolerance <= 1:
             raise ValueError(f"tolerance is {self.tolerance}, but a difference of difficulties lies in [0, 1]")
 
+        if self.hard_from < 1:
+            raise ValueError(f"hard_from is {self.hard_from}, but is a number of images per class; give at least 1")
+        if self.hard_from != SelectionRule.hard_from and self.method != "cao2":
+            raise ValueError(f"hard_from belongs to cao2, not to {self.method}; leave it out, or use method='cao2'")
+
+    @property
+    def needs_difficulties(self) -> bool:
+        """Whether it looks at difficulties even without a target."""
+        return self.needs_target or self.needs_correct or RULES[self.method].by_difficulty
+
+    @property
+    def needs_correct(self) -> bool:
+        """Whether it asks which images the classifier gets right."""
+        return self.correct_only or RULES[self.method].by_correct
+
     @property
     def needs_features(self) -> bool:
         """Whether it looks at more than difficulties."""
@@ -97,7 +119,8 @@ class SelectionRule:
     def build(self) -> Rule:
         """The rule itself, with its own options."""
         kind = RULES[self.method]
-        return kind(**{name: getattr(self, name) for name in kind.options})
+        rule = kind(**{name: getattr(self, name) for name in kind.options})
+        return CorrectOnly(rule) if self.correct_only else rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +135,7 @@ class Selection:
         scale: that the bins lie on: of the pool's images of this class; None without bins.
         distance: Wasserstein-1 between the chosen difficulties and the target's; None without a target.
         floor: the least distance that any so many numbers could have: that of the medians of the target's slots.
+        wrong: chosen images that the classifier gets wrong, since too few are right; None if the rule does not ask.
     """
 
     indices: np.ndarray
@@ -122,6 +146,7 @@ class Selection:
     scale: Scale | None = None
     distance: float | None = None
     floor: float | None = None
+    wrong: int | None = None
 
     @property
     def deficits(self) -> tuple[int, ...]:
@@ -141,6 +166,7 @@ def select(
     names: Sequence[str] | np.ndarray | None = ...,
     features: np.ndarray | None = ...,
     groups: Sequence[Any] | np.ndarray | None = ...,
+    correct: Sequence[bool] | np.ndarray | None = ...,
 ) -> Selection: ...
 @overload
 def select(
@@ -154,6 +180,7 @@ def select(
     names: Sequence[str] | np.ndarray | None = ...,
     features: np.ndarray | None = ...,
     groups: Sequence[Any] | np.ndarray | None = ...,
+    correct: Sequence[bool] | np.ndarray | None = ...,
 ) -> dict[int, Selection]: ...
 def select(
     difficulties: Sequence[float] | np.ndarray,
@@ -166,6 +193,7 @@ def select(
     names: Sequence[str] | np.ndarray | None = None,
     features: np.ndarray | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
+    correct: Sequence[bool] | np.ndarray | None = None,
 ) -> Selection | dict[int, Selection]:
     """Choose ``ipc`` distinct images of one class by their difficulties.
 
@@ -179,6 +207,8 @@ def select(
         names: of the images, so that the choice does not depend on their order; without them it goes by position.
         features: ``(n, dim)``, needed by ``k-center``, ``herding`` and those kinds of diversity.
         groups: ``(n,)``, such as the mode of each, needed by a rule with ``evenly``.
+        correct: ``(n,)`` bool, whether the classifier gets each right, for ``cao2`` and ``correct_only``; without it
+            the images of a difficulty below 1/2, which an error probability says no more of.
 
     Returns:
         A ``Selection``, or one for each IPC if ``ipc`` is a sequence.
@@ -206,6 +236,7 @@ def select(
     )
     values = _checked(difficulties, sizes)
     _require(rule, wanted, features, groups, len(values))
+    right = _right(rule, values, correct)
     if names is not None and len(names) != len(values):
         raise ValueError(f"there are {len(values)} difficulties but {len(names)} names; give one name an image")
     order = np.arange(len(values)) if names is None else np.argsort(np.asarray(names, str), kind="stable")
@@ -215,8 +246,11 @@ def select(
         features=features,
         groups=np.asarray(groups)[order] if rule.evenly else None,
         positions=order,
+        correct=None if right is None else right[order],
     )
-    goal_of, falling = _goals(images.difficulties, rule, wanted, class_name), sizes[::-1]
+    offered = images.difficulties[images.correct] if rule.correct_only and right is not None and right.any() else None
+    goal_of = _goals(images.difficulties if offered is None else offered, rule, wanted, class_name)
+    falling = sizes[::-1]
     choices = rule.build().sets(images, falling, goal_of, np.random.default_rng(seed))
     chosen = dict(zip(falling, choices, strict=True))
     found = _ranked(images, chosen, goal_of, rule.needs_target)
@@ -260,6 +294,20 @@ def _require(
         require_features(features, count, rule)
     if rule.evenly and (groups is None or len(groups) != count):
         raise ValueError(f"evenly={rule.evenly!r} needs the groups of all {count} images; give one value an image")
+
+
+def _right(rule: SelectionRule, values: np.ndarray, correct: Sequence[bool] | np.ndarray | None) -> np.ndarray | None:
+    """Which images the classifier gets right, ``(n,)`` bool; None if the rule does not ask."""
+    if not rule.needs_correct:
+        return None
+    if correct is None:
+        return surely_correct(values)
+    right = np.asarray(correct)
+    if right.dtype != bool or right.shape != values.shape:
+        raise ValueError(
+            f"correct is {right.shape} of {right.dtype} for {len(values)} images; give True or False for each of them"
+        )
+    return right
 
 
 def require_features(features: np.ndarray | None, count: int, rule: SelectionRule) -> None:
@@ -313,5 +361,6 @@ def _ranked(
             scale=goal.scale if goal is not None and binned else None,
             distance=distance,
             floor=floor,
+            wrong=None if images.correct is None else int((~images.correct[choice.chosen]).sum()),
         )
     return ranked

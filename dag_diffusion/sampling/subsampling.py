@@ -4,6 +4,7 @@ Each class is chosen from alone, by a rule of ``selection``.  Works on plain arr
 needed.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +16,17 @@ from dag_diffusion import __version__
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.distilled_sets import Files, write_distilled_set
 from dag_diffusion.data.pools import Pool, read_pool
+from dag_diffusion.difficulty import AMONG_SET
 
+from .references import measured_by
+from .rules.correct import surely_correct
 from .scales import LogScale
 from .selection import Method, Selection, SelectionRule, require_features, select, sizes_of
 from .target_parser import as_target
 from .targets import Target, TargetDistribution
+
+logger = logging.getLogger(__name__)
+TELLING = {"error_probability", "rival_margin"}  # measures that are below 1/2 only where the classifier is right
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +91,7 @@ class PoolSelection:
                 "scale": [chosen.scale.low, chosen.scale.high] if isinstance(chosen.scale, LogScale) else [],
                 "distance": chosen.distance,
                 "floor": chosen.floor,
+                **({} if chosen.wrong is None else {"wrong": chosen.wrong}),
             }
             for label, chosen in self.classes.items()
         ]
@@ -117,6 +125,7 @@ def subsample(
     class_names: Mapping[int, str] | None = ...,
     features: np.ndarray | None = ...,
     groups: Sequence[Any] | np.ndarray | None = ...,
+    correct: Sequence[bool] | np.ndarray | None = ...,
     skip_unscored: bool = ...,
 ) -> PoolSelection: ...
 @overload
@@ -131,6 +140,7 @@ def subsample(
     class_names: Mapping[int, str] | None = ...,
     features: np.ndarray | None = ...,
     groups: Sequence[Any] | np.ndarray | None = ...,
+    correct: Sequence[bool] | np.ndarray | None = ...,
     skip_unscored: bool = ...,
 ) -> dict[int, PoolSelection]: ...
 def subsample(
@@ -144,6 +154,7 @@ def subsample(
     class_names: Mapping[int, str] | None = None,
     features: np.ndarray | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
+    correct: Sequence[bool] | np.ndarray | None = None,
     skip_unscored: bool = False,
 ) -> PoolSelection | dict[int, PoolSelection]:
     """DGS on a scored pool: ``ipc`` images of every class.  Write them with ``save``.
@@ -160,6 +171,8 @@ def subsample(
         labels, class_names: with plain difficulties: class of each image, and its name; one class without a name else.
         features: ``(n, dim)``, for methods that need them; see ``select``.
         groups: with plain difficulties and a rule with ``evenly``: group of each image; a pool's are in its metadata.
+        correct: with plain difficulties and a rule that asks: whether the classifier gets each image right; see
+            ``select``.  Of a pool, as its metadata say.
         skip_unscored: leave out images without difficulty or features, such as unreadable ones, instead of refusing.
 
     Returns:
@@ -184,7 +197,7 @@ def subsample(
     if seed < 0:
         raise ValueError(f"seed is {seed}; give a whole number of at least 0")
     if isinstance(pool, Pool):
-        needed = target is not None or rule.method in ("easiest", "hardest") or skip_unscored
+        needed = target is not None or rule.needs_difficulties or skip_unscored
         images = _of_pool(pool, needed, skip_unscored, labels is None and class_names is None)
     else:
         images = _of_numbers(np.asarray(pool, np.float64), labels, class_names)
@@ -193,6 +206,9 @@ def subsample(
     kept = _usable(images, features, rule, skip_unscored)
     by_image: Any = _column(pool, rule.evenly, kept) if rule.evenly and isinstance(pool, Pool) else groups
     grouped = np.array(by_image, str) if rule.evenly else None
+    if rule.needs_correct and isinstance(pool, Pool):
+        correct = _correct_of(pool, images.difficulties)
+    right = None if correct is None else np.asarray(correct)
     parts: dict[int, list] = {size: [] for size in sizes}
     for label, rows in _rows_by_label(images, kept):
         try:
@@ -206,12 +222,14 @@ def subsample(
                 names=None if images.names is None else images.names[rows],
                 features=None if features is None else features[rows],
                 groups=None if grouped is None else grouped[rows],
+                correct=None if right is None else right[rows],
             )
         except ValueError as error:
             where = f" of {pool.path}" if isinstance(pool, Pool) else ""
             raise ValueError(f"class {images.class_names[label]!r}{where}: {error}") from error
         for size in sizes:
             parts[size].append((label, rows, chosen[size]))
+    _tell_of_wrong(parts[sizes[-1]], images.class_names)
     settings = {**asdict(rule), "target": None if wanted is None else wanted.summary(), "seed": seed}
     found = {
         size: _gathered(
@@ -228,8 +246,40 @@ def subsample(
 def _target_of(target: Target, pool: Any, class_names: Mapping[int, str] | None) -> TargetDistribution:
     if not isinstance(pool, Pool):
         return as_target(target, class_names)
-    scored_by = next((row.get("difficulty_by") for row in pool.rows), None)
-    return as_target(target, pool.class_names, scored_by=scored_by)
+    return as_target(target, pool.class_names, scored_by=measured_by(pool))
+
+
+def _correct_of(pool: Pool, difficulties: np.ndarray) -> np.ndarray:
+    """Which images the classifier gets right, ``(n,)`` bool: as rows say it, else where the difficulty leaves no doubt.
+
+    Raises:
+        ValueError: some rows do not say it, and their measure does not tell.
+    """
+    told = [row.get("correct") for row in pool.rows]
+    silent = [row for row, right in zip(pool.rows, told, strict=True) if not isinstance(right, bool)]
+    measures = {str(row["difficulty_by"]).partition(" by ")[0] for row in silent if row.get("difficulty_by")}
+    if others := {measure.removesuffix(AMONG_SET) for measure in measures} - TELLING:
+        raise ValueError(
+            f"the images of {pool.path} do not say whether the classifier gets them right, and {min(others)} does not; "
+            "run score_and_record() with error_probability or rival_margin first"
+        )
+    sure = surely_correct(difficulties).tolist()
+    return np.array([one if isinstance(one, bool) else own for one, own in zip(told, sure, strict=True)], bool)
+
+
+def _tell_of_wrong(parts: Sequence[tuple[int, np.ndarray, Selection]], class_names: Mapping[int, str]) -> None:
+    lacking = [(class_names[label], one.wrong, len(one.indices)) for label, _, one in parts if one.wrong]
+    if lacking:
+        name, wrong, size = max(lacking, key=lambda row: row[1])
+        logger.warning(
+            "%d of %d classes have too few images that the classifier gets right, such as %r; the easiest of the wrong "
+            "ones fill up, %d of its %d",
+            len(lacking),
+            len(parts),
+            name,
+            wrong,
+            size,
+        )
 
 
 def _column(pool: Pool, name: str, kept: np.ndarray) -> list:

@@ -18,6 +18,7 @@ class AtRandom(OrderRule):
 class Easiest(OrderRule):
     """The lowest difficulty first."""
 
+    by_difficulty = True
     sign: ClassVar[int] = 1
 
     def order(self, images: ClassImages, count: int, generator: np.random.Generator) -> np.ndarray:

@@ -29,12 +29,19 @@ class ClassImages:
         features: ``(n, dim)``, None if none are given.
         groups: ``(n,)``, such as the mode of each, of which equally many are to be chosen; None if it does not matter.
         positions: ``(n,)``, where the caller has them.
+        correct: ``(n,)`` bool, whether the classifier gets each right; None if no rule asks.
     """
 
     difficulties: np.ndarray
     features: np.ndarray | None
     groups: np.ndarray | None
     positions: np.ndarray
+    correct: np.ndarray | None = None
+
+    def of(self, rows: np.ndarray) -> "ClassImages":
+        """Some of them."""
+        own = {name: None if values is None else values[rows] for name, values in vars(self).items()}
+        return ClassImages(**own)  # type: ignore[arg-type] # difficulties and positions are never None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,6 +98,8 @@ class Rule(ABC):
     options: ClassVar[tuple[str, ...]] = ()
     by_target: ClassVar[bool] = False
     by_features: ClassVar[bool] = False
+    by_difficulty: ClassVar[bool] = False  # also without a target
+    by_correct: ClassVar[bool] = False
 
     @abstractmethod
     def sets(
@@ -132,10 +141,15 @@ class OrderRule(Rule):
     ) -> Iterator[Choice]:
         largest, groups = max(sizes), images.groups
         order = self.order(images, largest if groups is None else len(images.difficulties), generator)
-        if groups is not None:  # the first of every group, then the second of every group, and so on
-            order = order[np.argsort(_turns(groups[order]), kind="stable")]
+        if groups is not None:
+            order = in_turns(order, groups)
         for size in sizes:
             yield Choice(order[:size], np.full(size, FILLED), np.zeros(0, np.int64))
+
+
+def in_turns(order: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Rows in another order: the first of every group, then the second of every group, and so on."""
+    return order[np.argsort(_turns(groups[order]), kind="stable")]
 
 
 def _turns(groups: np.ndarray) -> np.ndarray:
