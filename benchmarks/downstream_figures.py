@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from downstream import BASELINE, Study, candidates, test_images
 from matplotlib import pyplot as plt
+from result_tables.trained_sets import SIZES, accuracies
 from scipy import stats
-from tables import SIZES, accuracies
 
 from dag_diffusion import subsample
 from dag_diffusion.reporting.figures import GREY, INK, PALETTE

@@ -1,6 +1,6 @@
 """The code of the README and of the pages runs as printed; only sizes are small, and the Hub has tiny stand-ins."""
 
-import importlib.util
+import importlib
 import re
 from pathlib import Path
 
@@ -110,17 +110,17 @@ def test_readme_names_the_test_command():
 
 
 def tables():
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "benchmarks" / "tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        return importlib.import_module("tables")
 
 
 def test_figures_of_the_readme_are_those_of_the_records():
     made = tables()
-    known, main = made.accuracies("10-quick"), made.by_method("main")
+    trained = made.trained_sets
+    known, main = trained.accuracies("10-quick"), made.guided_images.by_method("main")
     default, real = main["default: probe, last 2 decoded"], main["real, chosen by the guide"]
-    gpu = made.load("dit-xl")["bfloat16, forms of guidance"]["probe, last 2 decoded (default)"]
+    gpu = made.guided_images.load("dit-xl")["bfloat16, forms of guidance"]["probe, last 2 decoded (default)"]
 
     def mean(rows, key):
         return np.mean([row[key] for row in rows])
@@ -129,6 +129,6 @@ def test_figures_of_the_readme_are_those_of_the_records():
     found = {name: re.findall(r"\d+\.\d+", text) for name, text in rows.items()}
     assert found == {
         "control": [f"{mean(default, 'evaluator_error'):.3f}", f"{mean(real, 'evaluator_error'):.3f}"],
-        "accuracy": [f"{known[name].mean():.1f}" for name in (made.BEST, made.BASELINE, "random | real")],
+        "accuracy": [f"{known[name].mean():.1f}" for name in (trained.BEST, trained.BASELINE, "random | real")],
         "cost": [f"{mean(default, 'cost'):.2f}", f"{gpu['cost']:.2f}"],
     }

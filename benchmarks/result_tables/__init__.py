@@ -1,0 +1,1 @@
+"""Tables of the records, by subject; ``benchmarks/tables.py`` names them all."""

@@ -1,0 +1,84 @@
+"""Generators and classifiers of one's own images."""
+
+import numpy as np
+
+from .records import load, table
+
+
+def training_speed() -> str:
+    record, rows = load("training-speed"), []
+    for side, one in record["results"].items():
+        plain, cached = one["ratios"].values()
+        for name, turns in one["images_per_second"].items():
+            ratios = [f"{plain[name]:.2f}", f"{cached[name]:.2f}"]
+            rows.append(
+                [f"{side} x {side}", name, f"{np.median(turns):.0f}", *ratios, ", ".join(f"{n:.0f}" for n in turns)]
+            )
+    heads = [
+        "latents",
+        f"batches of {record['batch_size']}",
+        "images a second, median",
+        "to the plain loop",
+        "to cached",
+    ]
+    return table([*heads, "each turn"], rows, "training-speed")
+
+
+def training_loss() -> str:
+    record = load("training-loss")
+    rows = [[name, f"{value:.4f}"] for name, value in record["loss"].items()]
+    heads = [f"after {record['steps']} steps of {record['batch_size']}", "squared error of v on held-out images"]
+    return table(heads, rows, "training-loss")
+
+
+def training_memory() -> str:
+    record = load("training-memory")
+    modes = record["modes"]
+    rows = []
+    for name, one in modes.items():
+        tune, precision = name.split(", ")
+        whole = modes[f"all, {precision}"]
+        state, peak = one["gradients and optimiser, MiB"], one["peak, MiB"]
+        share, half = state / whole["gradients and optimiser, MiB"], peak / whole["peak, MiB"]
+        trained = [f"{one['trained weights']:,}", f"{state:,.1f}", f"{100 * share:.2g} %"]
+        rows.append([f"`--tune {tune}`, {precision}", *trained, f"{peak:,}", f"{half:.2f}"])
+    heads = [record["model"], "trained weights", "gradients and optimiser, MiB", "share", "peak, MiB", "to all weights"]
+    return table(heads, rows, "training-memory")
+
+
+def classifiers() -> str:
+    rows = []
+    for name, found in load("classifiers")["results"].items():
+        data, _, role = name.partition("-")
+        judged, fitted, folds = found["test"] or found["held_out"], found["calibration"], found["folds"]
+        trained = sum(found["training"]["images of each class"].values())
+        if folds is not None:  # what they say of all images
+            judged, fitted, trained = (
+                folds,
+                folds["calibration"],
+                folds["images"] - folds["images"] // folds["classifiers"],
+            )
+        before, after = fitted["expected_calibration_error"]
+        rows.append(
+            [
+                {"fashion": "Fashion-MNIST", "clipart": "clip art"}[data],
+                "two guides, each of the other half" if role == "folds" else role,
+                f"{trained:,}",
+                f"{100 * judged['accuracy']:.1f} of {judged['images']:,}",
+                f"{before:.3f}",
+                f"{after:.3f}",
+                f"{fitted['temperature']:.2f}" + ("" if fitted["kept"] else ", left out"),
+                "" if folds is not None or found["resumed"] else f"{found['seconds']:.0f}",
+            ]
+        )
+    heads = [
+        "images",
+        "classifier",
+        "trained on",
+        "accuracy, %",
+        "calibration error",
+        "after",
+        "temperature",
+        "seconds",
+    ]
+    return table(heads, rows, "classifiers")

@@ -1,0 +1,214 @@
+"""What sets teach: accuracies by set, size, network and protocol, and differences in pairs."""
+
+from collections import defaultdict
+
+import numpy as np
+
+from dag_diffusion.evaluation.comparisons import holm, paired
+
+from .records import RESULTS, grid, interval, load, table
+
+BASELINE = "random | unguided"
+
+
+SIZES = ("1-quick", "10-quick", "20-quick", "50-quick")
+
+
+NETWORKS = {
+    "ResNetAP-10, 10 a class": ("10-quick-resnet-ap-10", "resnet-ap-10"),
+    "ResNet-18, 10 a class": ("10-quick-resnet-18", "resnet-18"),
+    "ResNetAP-10, 50 a class": ("50-quick-resnet-ap-10", "resnet-ap-10"),
+}
+
+
+BEST, MODES, STEERED = "easiest of 5 | drawn to modes", "drawn to modes", "matching of 5 | drawn to modes and easy"
+
+
+PAIRS = [  # differences that the text names and that are not to the baseline: record, network, first set, second set
+    ("10-quick", "convnet-3", BEST, MODES),
+    ("10-quick-resnet-18", "resnet-18", BEST, MODES),
+    ("10-quick-resnet-ap-10", "resnet-ap-10", BEST, MODES),
+    ("50-quick-resnet-ap-10", "resnet-ap-10", BEST, MODES),
+    ("10-quick", "convnet-3", STEERED, BEST),
+    ("10-quick-resnet-18", "resnet-18", STEERED, BEST),
+    ("10-quick-resnet-ap-10", "resnet-ap-10", STEERED, BEST),
+    ("10-quick-resnet-18", "resnet-18", STEERED, MODES),
+    ("10-quick-resnet-ap-10", "resnet-ap-10", STEERED, MODES),
+    ("50-quick-resnet-ap-10", "resnet-ap-10", STEERED, MODES),
+    ("1-quick", "convnet-3", STEERED, BEST),
+    ("10-classic", "convnet-3", STEERED, BEST),
+    ("10-quick-resnet-ap-10-convnet-3", "resnet-ap-10", "easiest of 5 | drawn to modes and easy", BEST),
+    ("10-quick-resnet-ap-10-convnet-3", "convnet-3", "easiest of 5 | drawn to modes and easy", BEST),
+    ("10-quick", "convnet-3", "random | DAG, reference", BASELINE),
+    ("10-quick", "convnet-3", BEST, "matching of 5 | drawn to modes"),
+    ("20-quick", "convnet-3", BEST, "matching of 5 | drawn to modes"),
+    ("1-quick", "convnet-3", BEST, "matching of 5 | drawn to modes"),
+    ("50-quick", "convnet-3", BEST, "matching of 5 | drawn to modes"),
+    ("50-quick", "convnet-3", "herding | real", BEST),
+    ("modes-10", "convnet-3", "modes, plain, scale 0.2", "modes, plain"),
+    ("modes-10", "convnet-3", "modes, plain, scale 0.2", "real images nearest to the modes"),
+    ("emoji-10-quick", "convnet-3", BEST, "random | real"),
+]
+
+
+WORDS = {  # parts of the names of sets in records, in the words of the pages
+    "easiest of 5 a mode": "easiest of five drawn to each mode",
+    "hardest of 5 a mode": "hardest of five drawn to each mode",
+    "matching of 5 a mode": "matching, of five drawn to each mode",
+    "drawn to modes": "drawn to modes, one image to each",
+    "histogram": "the paper's rule",
+    "real": "real images",
+    "unguided": "unguided pool",
+    "unguided, 250 a class": "unguided pool of 250 a class",
+    "nearest to modes": "nearest to the modes",
+}
+
+
+OF_FIVE = {
+    ("easiest of 5", "drawn to modes"): "easiest of five drawn to each mode",
+    ("easiest of 5", "drawn to modes and easy"): "easiest of five drawn to each mode and steered to be easy",
+    ("matching of 5", "drawn to modes"): "matching, of five drawn to each mode",
+    ("matching of 5", "drawn to modes and easy"): "matching, of five drawn to each mode and steered to be easy",
+}
+
+
+def results_of(name: str, network: str = "") -> list[dict]:
+    """The trainings of one record of ``downstream.py``; empty if nothing was recorded."""
+    if not (RESULTS / f"downstream-{name}.json").exists():
+        return []
+    return [row for row in load(f"downstream-{name}")["results"] if not network or row["network"] == network]
+
+
+def by_seed(name: str, network: str = "convnet-3") -> dict[str, dict[int, float]]:
+    """Accuracy in percent by set and seed, of the seeds that all sets have."""
+    found: dict[str, dict[int, float]] = defaultdict(dict)
+    for row in results_of(name, network):
+        found[row["set"]][row["seed"]] = 100 * row["accuracy"]
+    shared = sorted(set.intersection(*map(set, found.values()))) if found else []
+    return {name: {seed: values[seed] for seed in shared} for name, values in found.items()}
+
+
+def accuracies(name: str, network: str = "convnet-3") -> dict[str, np.ndarray]:
+    """The same as arrays."""
+    return {name: np.array(list(values.values())) for name, values in by_seed(name, network).items()}
+
+
+def spread(values: np.ndarray) -> str:
+    return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
+
+
+def change(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """Mean paired difference and its 95 % interval."""
+    found = paired(ours, theirs)
+    return interval(found.difference, found.interval)
+
+
+def words(name: str) -> str:
+    """A set in the words of the pages: ``histogram | DAG, hill`` is ``the paper's rule, pool steered to hill``."""
+    parts = tuple(part.strip() for part in name.split("|"))
+    text = OF_FIVE.get(parts) or ", ".join(WORDS.get(part, part) for part in parts)
+    for old, new in (("DAG, ", "pool steered to "), ("DAG ", "steered to "), ("CFG ", "classifier-free guidance ")):
+        text = text.replace(old, new)
+    return text.replace("steered to reference", "steered to the reference")
+
+
+def study(name: str, network: str = "convnet-3") -> str:
+    """All sets of one record, best first, each against the random draw in pairs, with Holm-corrected p-values."""
+    known = accuracies(name, network)
+    base, seeds = known[BASELINE], len(known[BASELINE])
+    order = sorted(known, key=lambda one: -known[one].mean())
+    tested = [paired(known[one], base).p_value for one in order if one != BASELINE]
+    p_values = iter(holm(tested) if seeds > 1 else [None] * len(tested))
+    rows = []
+    for one in order:
+        against = "" if one == BASELINE else change(known[one], base)
+        p_value = None if one == BASELINE else next(p_values)
+        rows.append([words(one), spread(known[one]), against, "" if p_value is None else _p(p_value)])
+    heads = [
+        "set",
+        f"accuracy, % ({seeds} seed{'s' * (seeds > 1)})",
+        "against random, unguided (95 % interval)",
+        "p, Holm",
+    ]
+    return table(heads, rows, f"downstream-{name}")
+
+
+def _p(value: float) -> str:
+    return (
+        "1" if value > 0.995 else f"{value:.2f}" if value > 0.095 else f"{value:.2g}" if value >= 1e-4 else "< 0.0001"
+    )
+
+
+def by_size() -> str:
+    """Sets that every size has, against the random draw."""
+    known = {size: accuracies(size) for size in SIZES}
+    names = [name for name in known["20-quick"] if name != BASELINE and all(name in one for one in known.values())]
+    names.sort(key=lambda name: -known["10-quick"][name].mean())
+    rows = [[words(name), *(change(one[name], one[BASELINE]) for one in known.values())] for name in names]
+    rows.append(["accuracy of random, unguided, %", *(spread(one[BASELINE]) for one in known.values())])
+    rows.append(["seeds", *(str(len(one[BASELINE])) for one in known.values())])
+    heads = ["against random images of an unguided pool", *(f"{size.split('-')[0]} a class" for size in SIZES)]
+    return table(heads, rows, *(f"downstream-{size}" for size in SIZES))
+
+
+def sizes() -> str:
+    """Accuracies at 1, 20 and 50 images a class, of every set that was measured."""
+    known = {size: accuracies(size) for size in SIZES if size != "10-quick"}
+    names = sorted({name for one in known.values() for name in one}, key=lambda n: (n not in known["20-quick"], n))
+    rows = [[words(name), *(spread(one[name]) if name in one else "" for one in known.values())] for name in names]
+    heads = ["accuracy, %", *(f"{size.split('-')[0]} a class" for size in known)]
+    return table(heads, rows, *(f"downstream-{size}" for size in known))
+
+
+def networks() -> str:
+    known = {head: accuracies(*of) for head, of in NETWORKS.items()}
+    names = [name for name in known["ResNetAP-10, 10 a class"] if name != BASELINE]
+    names.sort(key=lambda name: -known["ResNetAP-10, 10 a class"][name].mean())
+    cells = [[change(one[name], one[BASELINE]) if name in one else "" for one in known.values()] for name in names]
+    rows = [[words(name), *row] for name, row in zip(names, cells, strict=True)]
+    rows.append(["accuracy of random, unguided, %", *(spread(one[BASELINE]) for one in known.values())])
+    rows.append(["seeds", *(str(len(one[BASELINE])) for one in known.values())])
+    records = (f"downstream-{name}" for name, _ in NETWORKS.values())
+    return table(["against random, unguided (95 % interval)", *known], rows, *records)
+
+
+def classic() -> str:
+    """The protocol of dataset condensation at three sizes; the last two lines are published figures."""
+    known = {size: accuracies(f"{size}-classic") for size in ("1", "10", "50")}
+    names = [BEST, STEERED, MODES, "random | real"]
+    rows = [
+        [words(n), *(f"{one[n].mean():.1f}, {change(one[n], one[BASELINE])}" for one in known.values())] for n in names
+    ]
+    rows.append([words(BASELINE), *(f"{one[BASELINE].mean():.1f}" for one in known.values())])
+    rows += [["DC, as published", "70.5", "82.3", "83.6"], ["DSA, as published", "70.6", "84.6", "88.7"]]
+    heads = [f"{size} a class ({len(one[BASELINE])} seeds)" for size, one in known.items()]
+    records = (f"downstream-{size}-classic" for size in known)
+    return table(["accuracy, %, and against random, unguided", *heads], rows, *records)
+
+
+def pairs() -> str:
+    """Differences between two sets, neither of which need be the baseline."""
+    rows = []
+    for name, network, *sets in PAIRS:
+        known = accuracies(name, network)
+        rows.append([name, network, *map(words, sets), change(*(known[one] for one in sets))])
+    return grid(["record", "network", "set", "against", "points (95 % interval)"], rows)
+
+
+def quality(protocol: str) -> str:
+    """10 random images a class of the embedded pipeline against real ones."""
+    record = load(f"embedded-quality-{protocol}")
+    rows = []
+    for row in record["rows"]:
+        scale = row["set"].rpartition(" ")[2]
+        sure = f"{record['agreement'][scale]:.1%}".replace("%", " %") if scale in record["agreement"] else ""
+        bounds = [100 * bound for bound in row["interval"]]
+        against = interval(100 * row["difference"], bounds) if row["set"] != "real" else ""
+        rows.append([words(row["set"]), f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}", against, sure])
+    heads = [
+        "10 random images a class",
+        "accuracy, %",
+        "against real (95 % interval)",
+        "evaluator gives the class more than 1/2",
+    ]
+    return table(heads, rows, f"embedded-quality-{protocol}")
