@@ -7,16 +7,17 @@
     pipeline(prompt="a photo of a church", class_labels="church", target_difficulty=0.7, output="images")
 
 It stands between the denoiser and what follows it in the loop, and moves ``noise_pred`` and ``latents`` before the
-scheduler is asked.  The maths is that of ``steer``.
+scheduler is asked.  The maths is that of ``steer``.  Another block, first in the loop, hears what the denoiser answers.
 """
 
 import inspect
 from copy import deepcopy
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from dag_diffusion.pipelines.denoiser_answers import DenoiserAnswers
+from dag_diffusion.pipelines.latents import unpacking
 from dag_diffusion.pipelines.steering import Steered
 from diffusers import AutoencoderKL, AutoencoderKLQwenImage, FluxPipeline, QwenImagePipeline
 from diffusers.modular_pipelines import ModularPipelineBlocks
@@ -26,7 +27,7 @@ from transformers import AutoModelForImageClassification
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.rates import require_family
 
-NAME, AFTER = "difficulty_guidance", "after_denoiser"
+NAME, HEARING, AFTER = "difficulty_guidance", "denoiser_answers", "after_denoiser"
 
 
 def with_guidance(blocks: ModularPipelineBlocks, block: ModularPipelineBlocks | None = None) -> ModularPipelineBlocks:
@@ -48,6 +49,7 @@ def with_guidance(blocks: ModularPipelineBlocks, block: ModularPipelineBlocks | 
         )
     for loop in loops:
         loop.sub_blocks.insert(NAME, block or DifficultyGuidanceBlock(), list(loop.sub_blocks).index(AFTER))
+        loop.sub_blocks.insert(HEARING, DenoiserAnswersBlock(), 0)
     return blocks
 
 
@@ -55,6 +57,27 @@ def _loops(blocks: Any) -> list[Any]:
     if AFTER in blocks.sub_blocks:
         return [blocks]
     return [loop for block in blocks.sub_blocks.values() for loop in _loops(block)]
+
+
+class DenoiserAnswersBlock(ModularPipelineBlocks):
+    """Stands first in the loop and hears the denoiser, whose answers the guidance makes its class direction of."""
+
+    @property
+    def description(self) -> str:
+        """What the block is for, as diffusers shows it."""
+        return f"step within the denoising loop that notes what the denoiser answers, for `{NAME}`"
+
+    @property
+    def inputs(self) -> list[InputParam]:
+        """Without a target it does nothing."""
+        return [InputParam("target_difficulty")]
+
+    @torch.no_grad()
+    def __call__(self, components: Any, block_state: Any, i: int, t: torch.Tensor) -> tuple[Any, Any]:
+        """One step of the loop."""
+        if i == 0 and block_state.target_difficulty is not None:
+            block_state.heard = DenoiserAnswers(components)
+        return components, block_state
 
 
 class DifficultyGuidanceBlock(ModularPipelineBlocks):
@@ -86,6 +109,8 @@ class DifficultyGuidanceBlock(ModularPipelineBlocks):
             InputParam("class_labels", description="Labels or names of the guide's classes: one, or one an image"),
             InputParam("target_difficulty", description="In [0, 1], one or one an image; None steers nothing"),
             InputParam("difficulty_guidance", default=GuidanceConfig(), description="Window and trust region"),
+            InputParam("probe", description="Predicts the margin from latents, so that most steps need no decoder"),
+            InputParam("guidance_vae", description="A cheaper decoder of the same latents, for gradients only"),
             InputParam("timesteps", required=True),
             InputParam("height"),
             InputParam("width"),
@@ -108,6 +133,7 @@ class DifficultyGuidanceBlock(ModularPipelineBlocks):
         )
         if i == calls - 1:
             steered.finish()
+            block_state.heard = steered.heard = None
         return components, block_state
 
     def _begin(self, components: Any, state: Any) -> Steered:
@@ -118,12 +144,20 @@ class DifficultyGuidanceBlock(ModularPipelineBlocks):
                     "load a guide by pipeline.update_components(classifier=load_classifier('...'))"
                 )
         require_family(components.scheduler)
-        config = state.difficulty_guidance
-        steered = Steered(components.vae, [components.classifier], state.class_labels, state.target_difficulty, config)
+        steered = Steered(
+            components.vae,
+            [components.classifier],
+            state.class_labels,
+            state.target_difficulty,
+            state.difficulty_guidance,
+            state.guidance_vae,
+            state.probe,
+        )
+        steered.heard = getattr(state, "heard", None)
         if state.latents.ndim == 3:  # packed
-            size = {"height": state.height, "width": state.width, "vae_scale_factor": components.vae_scale_factor}
-            packing = QwenImagePipeline if isinstance(components.vae, AutoencoderKLQwenImage) else FluxPipeline
-            steered.unpack = partial(packing._unpack_latents, **size)
+            packs = QwenImagePipeline if isinstance(components.vae, AutoencoderKLQwenImage) else FluxPipeline
+            size = state.height, state.width, components.vae_scale_factor
+            steered.unpack = unpacking(packs._unpack_latents, *size)
         return steered
 
     def save_config(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:

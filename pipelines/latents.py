@@ -1,8 +1,9 @@
-"""Latents as a pipeline's loop has them and as its VAE does: scale, shift, statistics of channels; and its decoder.
+"""Latents as a pipeline's loop has them and as its VAE does: scale, shift, statistics of channels; encoder and decoder.
 
 decoded = z / scale + shift      or      z * deviation / scale + mean
 """
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 DECODERS = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "AutoencoderKLQwenImage")  # whose latents are known
+Unpack = Callable[[Tensor], Tensor]
+OF_VIDEOS = ("AutoencoderKLQwenImage",)  # an image is a video of one frame
 
 
 def unscaled(latents: Tensor, config: Any) -> Tensor:
@@ -36,6 +39,44 @@ def _statistics(latents: Tensor, config: Any) -> tuple[Tensor, Tensor] | None:
         return None
     mean, deviation = (latents.new_tensor(v).view(1, -1, *[1] * (latents.ndim - 2)) for v in known)
     return mean, deviation
+
+
+def encoded(vae: Any, images: Tensor) -> Tensor:
+    """Images as latents of the pipeline's loop, not packed: the mean of the VAE's posterior, scaled.
+
+    Args:
+        images: ``(n, channels, height, width)`` in [-1, 1], on the device and in the precision of the VAE.
+
+    Returns:
+        ``(n, channels, h, w)`` float32.
+    """
+    found = vae.encode(_as_frames(images, vae), return_dict=False)[0]  # a distribution or the latents themselves
+    latents = found if isinstance(found, Tensor) else found.mean
+    return scaled(_first_frame(latents).float(), vae.config)
+
+
+def decoded(decoder: Any, latents: Tensor) -> Tensor:
+    """Latents of the pipeline's loop, not packed, as images ``(n, channels, height, width)`` in about [-1, 1]."""
+    frames = _as_frames(unscaled(latents, decoder.config), decoder)
+    return _first_frame(decoder.decode(frames.to(decoder.dtype), return_dict=False)[0])
+
+
+def unpacking(unpack: Callable[..., Tensor], height: int, width: int, vae_scale_factor: int) -> Unpack:
+    """How latents of a size are unpacked by a pipeline's own method, ``(n, tokens, values) -> (n, channels, h, w)``."""
+    return lambda packed: _first_frame(unpack(packed, height, width, vae_scale_factor))
+
+
+def _as_frames(images: Tensor, vae: Any) -> Tensor:
+    return images[:, :, None] if type(vae).__name__ in OF_VIDEOS else images
+
+
+def _first_frame(images: Tensor) -> Tensor:
+    return images[:, :, 0] if images.ndim == 5 else images
+
+
+def pixels_of_a_latent(vae: Any) -> int:
+    """How many pixels of a side one latent stands for."""
+    return getattr(vae, "spatial_compression_ratio", None) or 2 ** (len(vae.config.block_out_channels) - 1)
 
 
 def decoder_of(vae: Any) -> Any:

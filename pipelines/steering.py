@@ -8,18 +8,18 @@ Every such pipeline hands its answers, after classifier-free guidance, to ``sche
 maths is in ``dag_diffusion.guidance``, and what differs between schedulers in ``dag_diffusion.guidance.rates``.
 """
 
-import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial, wraps
-from threading import Lock
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from dag_diffusion.pipelines.denoiser_answers import DenoiserAnswers, class_direction
 from dag_diffusion.pipelines.guide_labels import Labels, classes_among_guides, labels_of_guides
-from dag_diffusion.pipelines.latents import decoder_of, unscaled
+from dag_diffusion.pipelines.latents import decoded, decoder_of
+from dag_diffusion.pipelines.steered_pipelines import guided_calls, require_steerable, seen_size
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
@@ -37,12 +37,11 @@ from dag_diffusion.guidance.guided_call import guided_call
 from dag_diffusion.guidance.guided_step import ModePull, Steering
 from dag_diffusion.guidance.mode_guidance import ModeGuidance, mode_delta
 from dag_diffusion.guidance.probes import classes_of, probe_margin, require_probe_for
-from dag_diffusion.guidance.rates import Rates, begins_step, count_steps, require_family, signal_share
+from dag_diffusion.guidance.rates import Rates, begin_anew, begins_step, count_steps, signal_share
 
 logger = logging.getLogger(__name__)
 Targets = float | Sequence[float] | Tensor | None
 Generators = torch.Generator | list[torch.Generator] | None
-_TAKING = Lock()  # a scheduler is steered once, whichever threads ask
 
 
 @contextmanager
@@ -72,11 +71,12 @@ def steer(
         class_labels: labels or names of the guide's classes, one for all images or one for each, in the order of the
             images: with `num_images_per_prompt`, those of the first prompt come first.
         target_difficulty: in [0, 1], one for all or one for each image; None steers nothing and changes no bit.
-        config: window and trust region; `class_direction` has no meaning here.
+        config: window and trust region; its `class_direction` needs classifier-free guidance, as in our own pipeline.
         guidance_vae: a cheaper decoder of the same latents for gradients only, such as an `AutoencoderTiny`.
         probe: predicts the guide's margin from latents, so that only `config.decoded_steps` need the decoder; of the
             same VAE and guide, from `train_probe`.
-        modes: latents `(n, channels, height, width)` that each image is drawn to; see `find_modes`.
+        modes: latents `(n, channels, height, width)` that each image is drawn to; see `find_modes`.  Not packed, where
+            the pipeline packs its own.
         mode_guidance: strength and window of that.
         generator: what the pipeline is called with; noise of the scheduler is drawn from it where the pipeline does not
             hand it over, and that of `config.smoothing`.
@@ -112,7 +112,12 @@ def steer(
         generator,
         set_classes,
     )
-    with _guided_calls(pipeline, steered), _seen_size(pipeline, steered):
+    hears = steered.targets is not None and bool(config.class_direction)
+    with (
+        guided_calls(pipeline, steered.guided, steered.finish, generator),
+        seen_size(pipeline, partial(setattr, steered, "unpack")),
+        closing(DenoiserAnswers(pipeline if hears else None)) as steered.heard,
+    ):
         yield steered
         steered.finish()
         if steered.steers and not steered.guided_steps:
@@ -142,8 +147,9 @@ class Steered:
         self.vae, self.guides, self.config, self.probe = vae, guides, config, probe
         self.modes, self.mode_guidance, self.generator = modes, mode_guidance, generator
         self.unpack: Callable[[Tensor], Tensor] | None = None  # of packed latents, which do not tell their size
+        self.heard: DenoiserAnswers | None = None  # the class direction is made of them
         with torch.inference_mode(False):  # autograd cannot keep tensors that were made in inference mode
-            self.targets = _targets_of(target_difficulty)
+            self.targets = None if target_difficulty is None else target_values(target_difficulty)
             asked = guides or self.targets is not None
             self.labels = labels_of_guides(guides, class_labels) if asked else []
             self.classes = classes_among_guides(guides, self.labels, set_classes, config.among) if asked else []
@@ -186,6 +192,7 @@ class Steered:
         self, scheduler: Any, answer: Tensor, timestep: Any, sample: Tensor, calls: int
     ) -> tuple[Tensor, Tensor]:
         """Answer and sample of one call of the scheduler's step, of so many in the run, moved if the window says so."""
+        answers = [] if self.heard is None else self.heard.take()
         if not self.steers or not begins_step(scheduler):
             return answer, sample
         if self._step == 0:
@@ -193,6 +200,8 @@ class Steered:
         step, self._step = self._step, self._step + 1
         run = self._run if self._run is not None and step in self._run.steps else None
         pull = self._pull if self._pull is not None and step in self._pull.steps else None
+        if run is None and self._run is not None and step - 1 in self._run.steps:
+            begin_anew(scheduler)
         if run is None and pull is None:
             return answer, sample
         self.guided_steps += 1
@@ -200,8 +209,9 @@ class Steered:
         def shift_of(clean: Tensor, rates: Rates) -> Tensor:
             shifts, now = [], signal_share(rates.signal, rates.noise)
             if run is not None:
+                by_class = class_direction(answers, sample)
                 with torch.inference_mode(False), torch.no_grad():
-                    shifts.append(run.shift(clean.clone(), torch.tensor(now), step, None))
+                    shifts.append(run.shift(clean.clone(), torch.tensor(now), step, by_class))
             if pull is not None:
                 after = signal_share(rates.next_signal, rates.next_noise)
                 shifts.append(mode_delta(clean, pull.centres, now, after, pull.config.scale))
@@ -211,10 +221,7 @@ class Steered:
 
     def decode(self, clean: Tensor) -> Tensor:
         """Latents as the loop has them to images in about [0, 1], not clipped, differentiable."""
-        images = self.decoder.decode(
-            unscaled(self._unpacked(clean), self.decoder.config).to(self.decoder.dtype), return_dict=False
-        )[0]
-        return (images[:, :, 0] if images.ndim == 5 else images) / 2 + 0.5
+        return decoded(self.decoder, self._unpacked(clean)) / 2 + 0.5
 
     def _unpacked(self, latents: Tensor) -> Tensor:
         return self.unpack(latents) if latents.ndim == 3 and self.unpack is not None else latents
@@ -235,7 +242,7 @@ class Steered:
         guides = self._guides(len(sample), sample.device)
         own = torch.Generator().manual_seed(0) if self.generator is None else self.generator
 
-        def decoded(clean: Tensor) -> Tensor:
+        def margin(clean: Tensor) -> Tensor:
             images = self.decode(clean)
             for guide in guides:
                 require_same_measure(guide.classifier, min(images.shape[2:]))
@@ -246,19 +253,22 @@ class Steered:
                 config=self.config,
                 targets=targets.to(sample.device),
                 num_steps=steps,
-                decoded=decoded,
+                decoded=margin,
                 probed=None if self.probe is None else self._probed(sample),
                 draw=lambda shape: randn_tensor(shape, generator=own, device=sample.device, dtype=torch.float32),
             )
 
     def _mode_pull(self, modes: Tensor, sample: Tensor, steps: int) -> ModePull:
-        if modes.shape != sample.shape:
+        size = sample[0].numel()
+        places = self._unpacked(torch.arange(size).view(1, *sample.shape[1:]))  # of each value in what is packed
+        if modes.shape != (len(sample), *places.shape[1:]):
             raise ValueError(
                 f"modes have shape {tuple(modes.shape)}; the images need one each, shaped like the pipeline's latents, "
-                f"{tuple(sample.shape)}" + ("; packed latents cannot be drawn to modes" if sample.ndim == 3 else "")
+                f"{(len(sample), *places.shape[1:])}: find modes at the size that is drawn"
             )
+        centres = modes.flatten(1)[:, places.flatten().argsort()].view(sample.shape).to(sample.device)
         config = self.mode_guidance
-        return ModePull(centres=modes.to(sample.device), config=config, steps=config.steps(steps))
+        return ModePull(centres=centres, config=config, steps=config.steps(steps))
 
     def _probed(self, sample: Tensor) -> Callable[[Tensor], MarginOf]:
         """The margin that the probe predicts at a signal rate, by its own labels of the classes."""
@@ -287,96 +297,3 @@ class Steered:
             each = [labels.expand(count).to(device) for labels in self.labels]
         parts = zip(self.guides, each, self.classes, strict=True)
         return [Guide(classifier, labels, preprocessing_of(classifier), among) for classifier, labels, among in parts]
-
-
-def require_steerable(pipeline: Any) -> None:
-    """Refuse a pipeline that ``steer`` cannot guide; ValueError says why."""
-    name = type(pipeline).__name__
-    for part in ("vae", "scheduler"):
-        if getattr(pipeline, part, None) is None:
-            raise ValueError(
-                f"{name} has no {part}; steer needs a pipeline that draws latents by a scheduler and decodes them"
-            )
-    if any(kind.__name__ == "DiTPipeline" for kind in type(pipeline).__mro__):
-        raise ValueError(
-            f"{name} doubles its latents, which steer would guide twice; use DifficultyGuidedPipeline of the same parts"
-        )
-    require_family(pipeline.scheduler)
-
-
-def _targets_of(target: Targets) -> Tensor | None:
-    if target is None:
-        return None
-    values = target_values(target)
-    if not len(values):
-        raise ValueError("target difficulties must lie in [0, 1], 0 easy and 1 hard, but got none; give at least one")
-    return values
-
-
-@contextmanager
-def _guided_calls(pipeline: Any, steered: Steered) -> Iterator[None]:
-    """Let a scheduler's calls go through ``steered``.
-
-    Its class changes for the time, and not an attribute: pipelines ask for the signature of the step, and a deep copy
-    or a pickle of the scheduler is a plain one.
-    """
-    if (scheduler := getattr(pipeline, "scheduler", None)) is None:
-        require_steerable(pipeline)
-    plain: Any = type(scheduler)
-    draws = "generator" in inspect.signature(plain.step).parameters
-
-    @wraps(plain.step)
-    def step(self: Any, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if self is scheduler:
-            calls = getattr(pipeline, "num_timesteps", None) or len(scheduler.timesteps)
-            model_output, sample = steered.guided(scheduler, model_output, timestep, sample, calls)
-            if draws and steered.generator is not None and kwargs.get("generator") is None:
-                kwargs["generator"] = steered.generator
-        return plain.step(self, model_output, timestep, sample, *args, **kwargs)
-
-    @wraps(plain.set_timesteps)
-    def set_timesteps(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if self is scheduler:
-            steered.finish()
-        return plain.set_timesteps(self, *args, **kwargs)
-
-    def reduce(self: Any, protocol: Any) -> Any:
-        return object.__new__, (plain,), *plain.__reduce_ex__(self, protocol)[2:]
-
-    names = {name: getattr(plain, name) for name in ("__module__", "__qualname__", "__doc__")}
-    body = names | {"step": step, "set_timesteps": set_timesteps, "__reduce_ex__": reduce, "is_steered": True}
-    with _TAKING:
-        if getattr(scheduler, "is_steered", False):
-            raise ValueError(
-                f"this {plain.__name__} is steered already; leave the other block first, or give the pipeline a "
-                "scheduler of its own by from_config(pipeline.scheduler.config)"
-            )
-        scheduler.__class__ = type(plain.__name__, (plain,), body)
-    try:
-        yield
-    finally:
-        scheduler.__class__ = plain
-
-
-@contextmanager
-def _seen_size(pipeline: Any, steered: Steered) -> Iterator[None]:
-    """Note the height and width of the images where latents are packed and do not tell them."""
-    known = ("latents", "height", "width", "vae_scale_factor")
-    unpack = getattr(pipeline, "_unpack_latents", None)
-    if unpack is None or tuple(inspect.signature(unpack).parameters) != known:
-        yield
-        return
-    prepare = pipeline.prepare_latents
-
-    @wraps(prepare)
-    def prepare_latents(*args: Any, **kwargs: Any) -> Any:
-        given = inspect.signature(prepare).bind(*args, **kwargs).arguments
-        size = {name: given[name] for name in ("height", "width")}
-        steered.unpack = partial(unpack, **size, vae_scale_factor=pipeline.vae_scale_factor)
-        return prepare(*args, **kwargs)
-
-    pipeline.prepare_latents = prepare_latents
-    try:
-        yield
-    finally:
-        del pipeline.prepare_latents

@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EDMEulerScheduler
 from diffusers.modular_pipelines import ModularPipelineBlocks
-from text_pipelines import flux, made, stable_diffusion_3, stable_diffusion_xl
+from text_pipelines import flux, made, stable_diffusion_3, stable_diffusion_xl, tiny_decoder
 from tiny import tiny_classifier
 
 from dag_diffusion import DifficultyGuidanceBlock, GuidanceConfig, Steered, steer, with_guidance
@@ -66,6 +66,18 @@ def test_block_does_what_steer_does(guide):
         steered = drawn(plain, family, steps=6)
     pipeline = pipeline_of(family, with_guidance(blocks_of(family)), classifier=guide)
     assert torch.equal(drawn(pipeline, family, steps=6, **options, difficulty_guidance=WIDE), steered)
+
+
+def test_gradients_may_come_from_a_tiny_decoder_as_in_steer(guide):
+    family, options = "StableDiffusionXL", {"class_labels": "boot", "target_difficulty": 0.7}
+    tiny = tiny_decoder()
+    plain = pipeline_of(family, blocks_of(family))
+    with steer(plain, guide, **options, config=WIDE, guidance_vae=tiny):
+        steered = drawn(plain, family, steps=3)
+    pipeline = pipeline_of(family, with_guidance(blocks_of(family)), classifier=guide)
+    assert torch.equal(
+        drawn(pipeline, family, steps=3, **options, difficulty_guidance=WIDE, guidance_vae=tiny), steered
+    )
 
 
 def test_runs_do_not_depend_on_what_was_drawn_before(guide):

@@ -39,6 +39,7 @@ from dag_diffusion.guidance.guided_call import answer_parts, clean_sample, guide
 from dag_diffusion.guidance.rates import (
     FAMILIES,
     Rates,
+    begin_anew,
     begins_step,
     count_steps,
     prediction_of,
@@ -147,6 +148,8 @@ def drawn(name: str, steps: int, targets: torch.Tensor, stop: float):
         begins = begins_step(scheduler)
         if begins and step in guided:
             answer, sample = guided_call(scheduler, answer, timestep, sample, shift_of)
+        elif begins and step - 1 in guided:
+            begin_anew(scheduler)
         sample, step = scheduler.step(answer, timestep, sample)[0], step + begins
     assert step == count_steps(scheduler, calls)
     return torch.sigmoid(-margin_of(sample / scheduler.config.get("sigma_data", 1.0)))
@@ -184,6 +187,25 @@ def test_asking_for_rates_changes_nothing(name):
     before = {key: str(value) for key, value in vars(scheduler).items()}
     rates_of(scheduler, scheduler.timesteps[0])
     assert {key: str(value) for key, value in vars(scheduler).items()} == before
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in DETERMINISTIC if name.startswith(("DPM++", "UniPC", "DEIS")) and "single" not in name]
+)
+def test_solver_that_begins_anew_has_forgotten_what_it_was_told_before(name):
+    clean, noise = torch.randn(2, 3, DIMENSIONS, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    returned = []
+    for before in (clean, 5 * clean):
+        scheduler, _ = scheduler_named(name, 12)
+        for index, timestep in enumerate(scheduler.timesteps[:6]):
+            rates = rates_of(scheduler, timestep)
+            believed = clean if index == 5 else before
+            sample = rates.signal * believed + rates.noise * noise
+            if index == 5:
+                begin_anew(scheduler)
+            sample = scheduler.step(answer_of(scheduler, sample, believed, rates), timestep, sample)[0]
+        returned.append(sample)
+    assert torch.equal(*returned)
 
 
 # -- closed loop

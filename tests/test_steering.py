@@ -9,9 +9,9 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from dag_diffusion.pipelines.denoiser_answers import class_direction
 from diffusers import (
     AutoencoderKLWan,
-    AutoencoderTiny,
     DDIMScheduler,
     DDPMPipeline,
     DDPMScheduler,
@@ -31,6 +31,8 @@ from diffusers import (
 )
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from text_pipelines import (
     flux,
@@ -43,6 +45,7 @@ from text_pipelines import (
     stable_diffusion,
     stable_diffusion_3,
     stable_diffusion_xl,
+    tiny_decoder,
     z_image,
 )
 from tiny import NAMES, PREPROCESSING, tiny_classifier, tiny_transformer
@@ -194,6 +197,60 @@ def test_pipeline_that_a_user_has_built_of_a_flow_matching_transformer_is_steere
     assert (difficulties(pipeline, guide, targets, draw) - targets).abs().max() < 0.15
 
 
+# -- the class direction
+
+
+@EVERY_KIND
+def test_class_direction_counts_where_classifier_free_guidance_is_on(build, guide):
+    pipeline, images = made(build), []
+    for share in (0.0, 0.5):
+        config = GuidanceConfig(max_norm=4.0, stop=1.0, class_direction=share)
+        with steer(pipeline, guide, LABELS, 0.7, config=config):
+            images.append(drawn(pipeline, build, steps=3))
+    assert torch.equal(*images) == (build in (flux, sana_sprint))  # whose guidance was distilled into the network
+
+
+class GuidedTransformerPipeline(FlowTransformerPipeline):
+    """A class-conditional transformer in a loop with classifier-free guidance, one call of it for both answers."""
+
+    @torch.no_grad()
+    def __call__(self, class_labels, generator, num_inference_steps=6, guidance_scale=1.5):
+        latents = torch.randn(len(class_labels), 4, 8, 8, generator=generator)
+        self.scheduler.set_timesteps(num_inference_steps)
+        labels = torch.tensor([self.transformer.config.num_embeds_ada_norm] * len(class_labels) + class_labels)
+        for t in self.scheduler.timesteps:
+            both = torch.cat([latents, latents])
+            answer = self.transformer(both, timestep=t.expand(len(both)), class_labels=labels).sample
+            null, given = answer.chunk(2)
+            latents = self.scheduler.step(null + guidance_scale * (given - null), t, latents).prev_sample
+        images = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        return BaseOutput(images=(images / 2 + 0.5).clamp(0, 1))
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "compiled in place"])
+def test_class_direction_is_that_of_our_own_pipeline(compiled):
+    ours, config = load_embedded_pipeline(), GuidanceConfig(class_direction=0.3, decoded_steps=1)
+    pipeline = GuidedTransformerPipeline(ours.transformer, ours.vae, ours.scheduler)
+    classes, seeds = ["Bag", "Coat"], [torch.Generator().manual_seed(0) for _ in range(2)]
+    options = {"guidance_scale": 1.5, "num_inference_steps": 6, "output_type": "pt", "generator": seeds[0]}
+    expected = ours(classes, 0.5, difficulty_guidance=config, **options).images
+    if compiled:
+        pipeline.transformer.compile(backend="eager")
+    with steer(pipeline, ours.classifier, classes, 0.5, config=config, probe=ours.probe):
+        images = pipeline(ours.get_label_ids(classes), seeds[1]).images
+    assert torch.allclose(images, expected, atol=1e-3)
+
+
+@given(st.integers(1, 4), st.booleans(), st.sampled_from([(4, 3, 3), (6, 8)]), st.integers(0, 3))
+def test_two_answers_for_each_sample_are_taken_apart_however_they_come(count, at_once, shape, more):
+    sample, answers = torch.zeros(count, *shape), torch.randn(2, count, shape[0] + more, *shape[1:])
+    heard = [(answers.flatten(0, 1),)] if at_once else [(one,) for one in answers]
+    expected = (answers[0] - answers[1])[:, : shape[0]]
+    assert torch.equal(class_direction(heard, sample), expected)
+    assert class_direction(heard[:-1] if not at_once else [(answers[0],)], sample) is None
+    assert class_direction([*heard, *heard], torch.zeros(count + 1, *shape)) is None or count == 1
+
+
 # -- ways of calling
 
 
@@ -263,10 +320,7 @@ def test_several_guides_steer_and_the_first_measures(guide):
 
 def test_gradients_may_come_from_a_tiny_decoder(guide):
     pipeline = made(stable_diffusion)
-    sizes = {"encoder_block_out_channels": (4, 4), "decoder_block_out_channels": (4, 4)}
-    blocks = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
-    tiny = made(lambda: Quiet(AutoencoderTiny(**sizes, **blocks).eval())).model
-    with steer(pipeline, guide, LABELS, 0.7, config=WIDE, guidance_vae=tiny):
+    with steer(pipeline, guide, LABELS, 0.7, config=WIDE, guidance_vae=tiny_decoder()):
         changed = drawn(pipeline, stable_diffusion, steps=6)
     with steer(pipeline, guide, LABELS, 0.7, config=WIDE):
         assert not torch.equal(drawn(pipeline, stable_diffusion, steps=6), changed)
@@ -293,14 +347,6 @@ def test_probe_of_another_pipeline_is_refused(guide):
         pipeline([8, 8])
     with pytest.raises(ValueError, match="train_probe has not made"), steer(pipeline, guide, 0, 0.5, probe=guide):
         pipeline([8, 8])
-
-
-class Quiet:
-    def __init__(self, model):
-        self.model = model
-
-    def set_progress_bar_config(self, **options):
-        pass
 
 
 def test_steering_is_the_same_in_inference_mode(guide):
@@ -375,7 +421,8 @@ def test_tiled_and_sliced_decoding_is_steered(guide):
 
 
 def state_of(pipeline):
-    return type(pipeline.scheduler), set(vars(pipeline.scheduler)), set(vars(pipeline))
+    hooks = [len(part._forward_hooks) for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    return type(pipeline.scheduler), set(vars(pipeline.scheduler)), set(vars(pipeline)), hooks
 
 
 @pytest.mark.parametrize("build", [stable_diffusion, flux], ids=lambda build: build.__name__)

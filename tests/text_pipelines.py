@@ -5,6 +5,7 @@ from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLQwenImage,
+    AutoencoderTiny,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
@@ -128,6 +129,13 @@ def dc():
     scales = {f"{part}_qkv_multiscales": ((), ()) for part in ("encoder", "decoder")}
     sizes = {"in_channels": 3, "latent_channels": 8, "attention_head_dim": 4, "scaling_factor": 0.41407}
     return AutoencoderDC(**(blocks | channels | layers | scales | sizes)).eval()
+
+
+def tiny_decoder():
+    """Of four latent channels, for gradients."""
+    torch.manual_seed(0)
+    sizes = {"encoder_block_out_channels": (4, 4), "decoder_block_out_channels": (4, 4)}
+    return AutoencoderTiny(**sizes, num_encoder_blocks=(1, 1), num_decoder_blocks=(1, 1)).eval()
 
 
 def qwen_vae():

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.pipelines.latents import decoder_of
-from dag_diffusion.pipelines.steering import Steered, require_steerable, steer
+from dag_diffusion.pipelines.steered_pipelines import require_steerable
+from dag_diffusion.pipelines.steering import Steered, steer
 
 from .drawing import Drawn
 from .plan import ImageJob, PoolConfig

@@ -109,13 +109,13 @@ def target_values(target: Any) -> Tensor:
     """Target difficulties, one number or several, as a tensor of its own, ``(n,)`` float32.
 
     Raises:
-        ValueError: they are no numbers, or not in [0, 1].
+        ValueError: there are none, they are no numbers, or not in [0, 1].
     """
     try:
         values = torch.as_tensor(target, dtype=torch.float32).reshape(-1).clone()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"target_difficulty must be numbers in [0, 1], but is {target!r}") from error
-    if not bool(((values >= 0) & (values <= 1)).all()):  # NaN is neither
+    if not len(values) or not bool(((values >= 0) & (values <= 1)).all()):  # NaN is neither
         raise ValueError(f"target difficulties must lie in [0, 1], 0 easy and 1 hard, but got {values.tolist()[:5]}")
     return values
 

@@ -12,6 +12,7 @@ Schedulers are known by the names of their classes: importing diffusers takes se
 """
 
 from collections.abc import Callable
+from itertools import chain
 from math import cos, sin
 from typing import Any, NamedTuple
 
@@ -63,6 +64,16 @@ def take_sample_as_given(scheduler: Any) -> None:
     """Before a call: a corrector would put a sample in its place that is made of the one before."""
     if getattr(scheduler, "last_sample", None) is not None:
         scheduler.last_sample = None
+
+
+def begin_anew(scheduler: Any) -> None:
+    """Before the call after the last guided one: a multistep solver leaves out what it remembers.
+
+    Whatever the denoiser takes back of the last shifts would be extrapolated, as if it went on like that.
+    """
+    take_sample_as_given(scheduler)
+    if hasattr(scheduler, "lower_order_nums"):
+        scheduler.lower_order_nums = 0
 
 
 def family_of(scheduler: Any) -> Family:
@@ -146,22 +157,18 @@ def _is_repeated(scheduler: Any) -> bool:
     return scheduler.config.skip_prk_steps and scheduler.counter == 1
 
 
-def _exploding(scheduler: Any, timestep: Any) -> Rates:
-    now, after = _sigmas(scheduler, timestep)
-    return Rates(1.0, now, 1.0, after)
+def _of_noise_levels(rates: Callable[[float], tuple[float, float]]) -> Family:
+    """A family whose rates follow from the scheduler's noise levels."""
+    return lambda scheduler, timestep: Rates(*chain.from_iterable(map(rates, _sigmas(scheduler, timestep))))
+
+
+_exploding = _of_noise_levels(lambda sigma: (1.0, sigma))
+_flow = _of_noise_levels(lambda sigma: (1 - sigma, sigma))
+_variance_preserving = _of_noise_levels(lambda sigma: ((1 + sigma**2) ** -0.5, sigma * (1 + sigma**2) ** -0.5))
 
 
 def _preserving(scheduler: Any, timestep: Any) -> Rates:
-    if _has_flow(scheduler.config):
-        return _flow(scheduler, timestep)
-    sigmas = _sigmas(scheduler, timestep)
-    now, after = ((1 + sigma**2) ** -0.5 for sigma in sigmas)
-    return Rates(now, sigmas[0] * now, after, sigmas[1] * after)
-
-
-def _flow(scheduler: Any, timestep: Any) -> Rates:
-    now, after = _sigmas(scheduler, timestep)
-    return Rates(1 - now, now, 1 - after, after)
+    return (_flow if _has_flow(scheduler.config) else _variance_preserving)(scheduler, timestep)
 
 
 def _angles(scheduler: Any, timestep: Any) -> Rates:
@@ -202,26 +209,14 @@ def _name(scheduler: Any) -> str | None:
 
 
 FAMILIES: dict[str, Family] = {
-    "DDIMScheduler": _cumulative,
-    "DDIMParallelScheduler": _cumulative,
-    "DDPMScheduler": _cumulative,
-    "DDPMParallelScheduler": _cumulative,
-    "PNDMScheduler": _cumulative,
-    "LCMScheduler": _cumulative,
-    "TCDScheduler": _cumulative,
-    "EulerDiscreteScheduler": _exploding,
-    "EulerAncestralDiscreteScheduler": _exploding,
-    "LMSDiscreteScheduler": _exploding,
-    "HeunDiscreteScheduler": _exploding,
-    "KDPM2DiscreteScheduler": _exploding,
-    "KDPM2AncestralDiscreteScheduler": _exploding,
-    "DPMSolverMultistepScheduler": _preserving,
-    "DPMSolverSinglestepScheduler": _preserving,
-    "UniPCMultistepScheduler": _preserving,
-    "DEISMultistepScheduler": _preserving,
-    "SASolverScheduler": _preserving,
-    "FlowMatchEulerDiscreteScheduler": _flow,
-    "FlowMatchHeunDiscreteScheduler": _flow,
-    "FlowMatchLCMScheduler": _flow,
-    "SCMScheduler": _angles,
+    f"{name}Scheduler": family
+    for family, names in (
+        (_cumulative, "DDIM DDIMParallel DDPM DDPMParallel PNDM LCM TCD"),
+        (_exploding, "EulerDiscrete EulerAncestralDiscrete LMSDiscrete HeunDiscrete KDPM2Discrete"),
+        (_exploding, "KDPM2AncestralDiscrete"),
+        (_preserving, "DPMSolverMultistep DPMSolverSinglestep UniPCMultistep DEISMultistep SASolver"),
+        (_flow, "FlowMatchEulerDiscrete FlowMatchHeunDiscrete FlowMatchLCM"),
+        (_angles, "SCM"),
+    )
+    for name in names.split()
 }
