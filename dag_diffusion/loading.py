@@ -10,7 +10,8 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from inspect import signature
@@ -66,16 +67,10 @@ def load_pipeline(
         options["probe"] = load_probe(probe)
     elif classifier is not None or probe == "none":
         options["probe"] = None
-    try:
+    with loaded_as(name, "DiT pipeline"):
         pipeline = DifficultyGuidedPipeline.from_pretrained(
             embedded.PIPELINE if name is None else name, use_safetensors=None if trust_bin else True, **options
         )
-    except IncompleteWeightsError:
-        raise
-    except UnpicklingError as error:
-        raise ValueError(f"{name} has a .bin file that holds more than weights, so that it is not read") from error
-    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{name} cannot be loaded as a DiT pipeline ({error}); give its folder or Hub id") from error
     pipeline.set_progress_bar_config(disable=True)
     return in_precision(pipeline, precision).to(device)
 
@@ -101,7 +96,7 @@ def load_text_pipeline(
     device, precision = resolve_device(device), as_dtype(dtype)
     options: dict[str, Any] = {"use_safetensors": None if trust_bin else True}
     options |= {} if precision is None else {"dtype": precision}
-    try:
+    with loaded_as(name, "text-to-image pipeline"):
         config = diffusers.DiffusionPipeline.load_config(name)
         options |= _without_patterns(config)
         for part in ("unet", "transformer"):
@@ -114,16 +109,21 @@ def load_text_pipeline(
             if (model := getattr(pipeline, part, None)) is not None:
                 read = partial(type(model).from_pretrained, use_safetensors=options["use_safetensors"])
                 require_same_tensors(model, model.config._name_or_path, read)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+@contextmanager
+def loaded_as(name: str | Path | None, kind: str) -> Iterator[None]:
+    """Whatever libraries raise while they load a pipeline, as one ValueError that says what it was taken for."""
+    try:
+        yield
     except IncompleteWeightsError:
         raise
     except UnpicklingError as error:
         raise ValueError(f"{name} has a .bin file that holds more than weights, so that it is not read") from error
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"{name} cannot be loaded as a text-to-image pipeline ({error}); give its folder or Hub id"
-        ) from error
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+        raise ValueError(f"{name} cannot be loaded as a {kind} ({error}); give its folder or Hub id") from error
 
 
 def _without_patterns(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Pools from prompts and from pipelines of one's own: what pools of our pipeline have, and no image of one colour."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +17,9 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pools_on_disk import content
-from text_pipelines import flux, kl, made, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from text_pipelines import flux, kl, made, qwen_image, sana, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
 from tiny import NAMES, tiny_classifier, tiny_transformer
 from typer.testing import CliRunner
 
@@ -35,6 +37,7 @@ from dag_diffusion import (
     steer,
 )
 from dag_diffusion.cli import commands as cli
+from dag_diffusion.generation.mode_search import encode
 from dag_diffusion.generation.plan import image_seed, plan, seed_after
 from dag_diffusion.generation.prompts import as_prompts
 from dag_diffusion.generation.steerable import ATTEMPTS, drawn_of_colours, is_of_one_colour, revision_of
@@ -279,8 +282,6 @@ def test_image_that_stays_black_ends_the_run_with_its_name(tmp_path):
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=5))
 def test_every_image_is_drawn_until_it_has_colours(vain):
-    from PIL import Image
-
     jobs = [job for job in plan(PoolConfig(images_per_class=len(vain), prompts=PROMPTS), {0: "Bag"})]
     lucky = {seed_after(job.seed, times): times for job, times in zip(jobs, vain, strict=True)}
     good = Image.linear_gradient("L").resize((4, 4))
@@ -301,22 +302,52 @@ def modes_of(shape):
     return Modes(centres, torch.tensor([0, 1]), torch.ones(2, dtype=torch.long), dict(enumerate(CLASSES)))
 
 
-@KINDS
-def test_latents_are_drawn_to_their_modes_whatever_the_schedule(build):
-    painter = drawer(build)
-    modes = modes_of((painter.pipeline.vae.config.latent_channels, 8, 8))
-    prompts = ["a shirt", "a boot"]
+@pytest.mark.parametrize(
+    ("build", "size"),
+    [
+        (stable_diffusion, (16, 16)),
+        (stable_diffusion_xl, (16, 16)),
+        (stable_diffusion_3, (16, 16)),
+        (flux, (16, 24)),  # packed, as are those of Qwen-Image
+        (qwen_image, (32, 48)),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_latents_are_drawn_to_their_modes_whatever_the_schedule(build, size):
+    pipeline, (height, width) = made(build), size
+    images = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    modes = modes_of(encode(pipeline.vae, images).shape[1:])
 
     def distance(**options):
         generator = torch.Generator().manual_seed(0)
-        with steer(painter.pipeline, [], [], **options):
-            found = painter.pipeline(
-                list(prompts), num_inference_steps=12, output_type="latent", generator=generator, **SMALL
+        with steer(pipeline, [], [], **options) as steered:
+            found = pipeline(
+                prompt=["a shirt", "a boot"],
+                height=height,
+                width=width,
+                num_inference_steps=12,
+                output_type="latent",
+                generator=generator,
             ).images
-        return (found - modes.centres).flatten(1).norm(dim=1)
+            found = found if steered.unpack is None else steered.unpack(found)
+        return (found.reshape(modes.centres.shape) - modes.centres).flatten(1).norm(dim=1)
 
     near, far = distance(modes=modes.centres, mode_guidance=ModeGuidance(scale=0.5)), distance()
     assert bool((near < 0.8 * far).all())
+
+
+@pytest.mark.parametrize(
+    "build", [stable_diffusion, stable_diffusion_3, sana, qwen_image], ids=lambda build: build.__name__
+)
+def test_encoded_images_are_what_the_decoder_of_a_pipeline_is_given(build):
+    pipeline, images = made(build), torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), steer(pipeline, [], []) as steered:
+        latents = encode(pipeline.vae, images)
+        steered.decoder = pipeline.vae
+        decoded = steered.decode(latents)
+        whole = pipeline.vae(images[:, :, None] * 2 - 1 if build is qwen_image else images * 2 - 1).sample
+    expected = whole[:, :, 0] if build is qwen_image else whole
+    assert torch.allclose(decoded, expected / 2 + 0.5, atol=1e-4)
 
 
 def test_images_of_a_pool_go_to_the_modes_of_their_classes(tmp_path):
@@ -490,3 +521,68 @@ def test_guide_that_is_given_as_a_pipeline_is_refused(saved, tmp_path):
     result = generate(saved / "guide", tmp_path / "pool", "--prompt", "a {class}", "--classes", "Bag")
     assert result.exit_code == 2
     assert "cannot be loaded as a text-to-image pipeline" in result.output
+
+
+def write_real(folder):
+    """Six images of each class, some of each colour."""
+    for label, name in enumerate(CLASSES):
+        (folder / f"{label}_{name}").mkdir(parents=True)
+        for i in range(6):
+            values = np.random.default_rng([label, i]).integers(0, 255, (20, 24, 3), np.uint8)
+            Image.fromarray(values).save(folder / f"{label}_{name}" / f"{i}.png")
+
+
+def find_modes(*options):
+    return CliRunner().invoke(cli.app, [str(word) for word in ("find-modes", *options, "--quiet")])
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packed")
+    made(flux).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["saved", "packed"])
+def test_modes_of_real_images_are_found_with_the_vae_alone_and_draw_a_pool(kind, request, tmp_path):
+    folder = request.getfixturevalue(kind)
+    pipeline = folder / "pipeline" if kind == "saved" else folder
+    write_real(tmp_path / "real")
+    only = tmp_path / "only"
+    only.mkdir()
+    for name in (
+        "model_index.json",
+        "vae",
+        *(["unet/config.json"] if kind == "saved" else ["transformer/config.json"]),
+    ):
+        place = only / name
+        place.parent.mkdir(exist_ok=True)
+        (shutil.copytree if (pipeline / name).is_dir() else shutil.copy)(pipeline / name, place)
+    modes = tmp_path / "modes.safetensors"
+    found = find_modes(tmp_path / "real", modes, "--pipeline", only, "--per-class", 2, "--size", 16)
+    assert found.exit_code == 0, found.output
+    assert Modes.load(modes).centres.shape == (4, 4, 8, 8)
+    result = generate(
+        pipeline, tmp_path / "pool", "--prompt", "a {class}", "--classes", "T-shirt;boot", "--modes", modes
+    )
+    assert result.exit_code == 0, result.output
+    assert [row["mode"] // 2 for row in read_pool(tmp_path / "pool").rows] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "told"),
+    [
+        ("packed", (), "does not say how large"),
+        ("packed", ("--size", 17), "give a size that 2 divides"),
+        ("saved", ("--size", 16, "--by-difficulty", "hill"), "has no guide"),
+    ],
+)
+def test_command_tells_in_one_line_why_no_modes_are_found(kind, options, told, request, tmp_path):
+    folder = request.getfixturevalue(kind)
+    write_real(tmp_path / "real")
+    pipeline = folder / "pipeline" if kind == "saved" else folder
+    result = find_modes(tmp_path / "real", tmp_path / "modes", "--pipeline", pipeline, "--per-class", 2, *options)
+    assert result.exit_code == 2
+    assert told in result.output
+    assert len(result.output.splitlines()) == 1
+    assert not (tmp_path / "modes").exists()

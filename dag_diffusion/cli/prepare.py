@@ -9,6 +9,7 @@ from .console import loading, stages
 from .launching import launch_several
 from .options import (
     MODELS,
+    AnyPipeline,
     Background,
     BatchSize,
     Classes,
@@ -106,9 +107,13 @@ def find_modes(
         Option(help="a target as for generate: cluster within strata of difficulty, with as many modes as it asks for"),
     ] = None,
     canvas: OnCanvas,
+    size: Annotated[
+        int | None,
+        Option(min=1, help="side in pixels that a text-to-image pipeline will draw; default: what it draws untold"),
+    ] = None,
     average: Annotated[int, Option(min=1, help="average-pool the latents by this factor before comparing them")] = 1,
     seed: Seed = 0,
-    pipeline: Pipeline = None,
+    pipeline: AnyPipeline = None,
     classifier: Classifier = None,
     trust_bin: TrustBin = False,
     batch_size: BatchSize = 32,
@@ -124,6 +129,8 @@ def find_modes(
     Examples:  dag-diffusion find-modes real_images/ modes.safetensors --per-class 10
 
     dag-diffusion find-modes real_images/ hard-modes.safetensors --per-class 10 --by-difficulty cliff
+
+    dag-diffusion find-modes real_images/ modes.safetensors --pipeline black-forest-labs/FLUX.1-dev --size 512
     """
     from dag_diffusion.processes import fail_together, is_main_process
 
@@ -134,12 +141,12 @@ def find_modes(
         from dag_diffusion.data.canvas import Canvas
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.generation.mode_search import find_pool_modes
-        from dag_diffusion.loading import load_pipeline
+        from dag_diffusion.latent_spaces import load_latent_space
         from dag_diffusion.sampling.target_parser import as_target
 
     with fail_together():
         real = read_pool(images, canvas=Canvas(**canvas))
-        loaded = load_pipeline(pipeline, classifier=classifier, device=device, trust_bin=trust_bin)
+        loaded = load_latent_space(pipeline, size=size, classifier=classifier, device=device, trust_bin=trust_bin)
         target = None if by_difficulty is None else as_target(by_difficulty, real.class_names)
     with stages(quiet) as progress:
         modes = find_pool_modes(

@@ -2,6 +2,7 @@ from .filling import fill_pool as fill_pool
 from .mode_search import encode_pool as encode_pool
 from .mode_search import find_difficulty_modes as find_difficulty_modes
 from .mode_search import find_modes as find_modes
+from .mode_search import find_pool_modes as find_pool_modes
 from .mode_search import merge_modes as merge_modes
 from .modes import Modes as Modes
 from .plan import PoolConfig as PoolConfig

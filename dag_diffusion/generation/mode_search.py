@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from dag_diffusion.classifiers.preprocessing import Preprocessing
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.pipelines.latents import scaled
+from dag_diffusion.pipelines.latents import encoded
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.sampling.scales import BINS
@@ -43,7 +43,7 @@ def encode(vae: Any, images: Tensor, batch_size: int = 32) -> Tensor:
     Args:
         images: ``(n, channels, height, width)``, float in [0, 1], with the channels of the VAE; else ValueError.
     """
-    channels = vae.config.in_channels
+    channels = _channels(vae)
     if images.ndim != 4 or images.shape[1] != channels or not images.is_floating_point():
         raise ValueError(
             f"the VAE needs float images in [0, 1] of shape (n, {channels}, height, width), but got {images.dtype} "
@@ -51,7 +51,7 @@ def encode(vae: Any, images: Tensor, batch_size: int = 32) -> Tensor:
         )
     weight = next(vae.parameters())
     inputs = ((2 * part - 1).to(weight.device, weight.dtype) for part in images.split(batch_size))
-    return scaled(torch.cat([vae.encode(part).latent_dist.mean.float().cpu() for part in inputs]), vae.config)
+    return torch.cat([encoded(vae, part).cpu() for part in inputs])
 
 
 def encode_pool(vae: Any, pool: Pool, *, size: int, batch_size: int = 32, progress: Progress | None = None) -> Tensor:
@@ -66,7 +66,7 @@ def encode_pool(vae: Any, pool: Pool, *, size: int, batch_size: int = 32, progre
     Raises:
         UnreadableImageError: a file that is no readable image, named.
     """
-    channels = vae.config.in_channels
+    channels = _channels(vae)
     fit = Preprocessing(size, size, channels, mean=(0.0,) * channels, std=(1.0,) * channels, crop=1.0)
 
     latents, turns = dict[int, Tensor](), Turns("images", len(pool), progress)
@@ -77,6 +77,11 @@ def encode_pool(vae: Any, pool: Pool, *, size: int, batch_size: int = 32, progre
             turns.report(len(batch))
     found = {first: part for parts in gather(latents) for first, part in parts.items()}
     return torch.cat([found[first] for first in sorted(found)])
+
+
+def _channels(vae: Any) -> int:
+    """Of the images that a VAE encodes."""
+    return vae.config.get("in_channels") or vae.config.input_channels
 
 
 def find_modes(
@@ -147,6 +152,7 @@ def find_pool_modes(
     real: Pool,
     per_class: int,
     *,
+    size: int | None = None,
     target: TargetDistribution | None = None,
     average: int = 1,
     seed: int = 0,
@@ -158,7 +164,9 @@ def find_pool_modes(
     Under ``accelerate launch`` every process has to call it; they share the images, and each returns the same.
 
     Args:
-        pipeline: whose VAE encodes, and whose guide scores images that have no difficulty yet.
+        pipeline: whose VAE encodes, and whose `classifier`, if it has one, scores images that have no difficulty yet;
+            of any kind, or what ``load_latent_space`` reads of one.
+        size: side in pixels that the pipeline will draw; None: its own `image_size`.
         target: as for ``find_difficulty_modes``; None: difficulties are not considered.
 
     Raises:
@@ -166,15 +174,16 @@ def find_pool_modes(
     """
     with fail_together():
         scored = not np.isnan(real.known_difficulties).any()
-        if target is not None and not scored and pipeline.classifier is None:
+        guide: Any = getattr(pipeline, "classifier", None)
+        if target is not None and not scored and guide is None:
             raise ValueError(
                 "modes by difficulty need scores, and this pipeline has no guide; load it with a classifier to score by"
             )
-    size, names = pipeline.image_size[0], real.class_names
+        size, names = _side(pipeline, size), real.class_names
     latents = encode_pool(pipeline.vae, real, size=size, batch_size=batch_size, progress=progress)
     values = None
     if target is not None:
-        values = real.difficulties if scored else score_pool(real, pipeline.classifier).difficulties
+        values = real.difficulties if scored else score_pool(real, guide).difficulties
     options: dict[str, Any] = {"class_names": names, "average": average, "seed": seed}
     modes = None
     with fail_together():
@@ -185,6 +194,18 @@ def find_pool_modes(
                 modes = find_difficulty_modes(latents, real.labels, values, per_class, target, **options)
     found: Modes = gather(modes)[0]
     return replace(found, vae=str(pipeline.config.get("_name_or_path") or "embedded default"))
+
+
+def _side(pipeline: Any, size: int | None) -> int:
+    """The side in pixels of what a pipeline draws."""
+    if size is not None:
+        return size
+    if (own := getattr(pipeline, "image_size", None)) is None:
+        raise ValueError(
+            f"{type(pipeline).__name__} does not say how large its images are; give size, the side in pixels at which "
+            "you will draw"
+        )
+    return own[0]
 
 
 def merge_modes(modes: Modes, per_class: int, *, seed: int = 0) -> Modes:

@@ -28,6 +28,14 @@ Overwrite = Annotated[
 Pipeline = Annotated[
     str | None, Option(help="folder or Hub id of a DiT pipeline; default: the embedded one", rich_help_panel=MODELS)
 ]
+AnyPipeline = Annotated[
+    str | None,
+    Option(
+        help="folder or Hub id of a DiT or text-to-image pipeline, of which then only the VAE is read; default: the "
+        "embedded one",
+        rich_help_panel=MODELS,
+    ),
+]
 Classifier = Annotated[
     str | None,
     Option(help="folder or Hub id of the guide, a classifier; default: the pipeline's own", rich_help_panel=MODELS),
