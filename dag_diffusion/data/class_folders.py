@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .class_names import match_classes
+from .imagenet_names import IMAGENET_CLASSES, is_synset
 from .pools import PROVENANCE, Pool, read_pool
 from .rows import SELECTED, Row
 from .sources.folders import class_folders_in, images_in, labels_by_name, listed_images
@@ -117,10 +118,12 @@ def split_of(counts: Mapping[str, int]) -> str:
     """``ilsvrc``, ``fastai`` or ``other``: which split of a subset a test folder is.
 
     Args:
-        counts: class folder to number of test images; other classes than those of a subset are ``other``.
+        counts: class folder to number of test images; other classes than those of a subset, or all 1,000, are
+            ``other``.
     """
     subset = subset_of(counts)
-    if subset is not None and set(counts.values()) == {ILSVRC_TEST_IMAGES}:
+    whole = len(counts) == IMAGENET_CLASSES and all(map(is_synset, counts))
+    if (subset is not None or whole) and set(counts.values()) == {ILSVRC_TEST_IMAGES}:
         return "ilsvrc"
     if subset is not None and sum(counts.values()) == FASTAI_TEST_IMAGES.get(subset):
         return "fastai"

@@ -23,6 +23,11 @@ def imagenet_names() -> dict[int, str]:
     return dict(enumerate(_descriptions().values()))
 
 
+def imagenet_synsets() -> list[str]:
+    """Synsets of the 1000 classes, in their usual order."""
+    return list(_descriptions())
+
+
 def synsets_of(
     names: Mapping[int, str], plain: Callable[[str], str], synonyms: Callable[[str], set[str]]
 ) -> dict[int, str]:

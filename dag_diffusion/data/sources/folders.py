@@ -190,8 +190,9 @@ def _is_split(name: str) -> bool:
 
 def _is_decoration(path: Path, top: _Top, tops: Sequence[_Top]) -> bool:
     """Whether a folder belongs to the page of a repository, such as assets/banner.png beside its README."""
-    others = [other for other in tops if other.name.casefold() not in DECORATION and other.holds_images]
-    if top.name.casefold() not in DECORATION or not others or not any((path / name).exists() for name in REPOSITORY):
+    if top.name.casefold() not in DECORATION or not any((path / name).exists() for name in REPOSITORY):
+        return False  # at once, since there may be thousands of classes
+    if not any(other.name.casefold() not in DECORATION and other.holds_images for other in tops):
         return False
     if top.holds_images:
         logger.warning(
@@ -239,10 +240,14 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
     """Refuse folders of class folders: one that wraps all, or several that hold the same, such as domains."""
     if len(filled) == 1 and filled[0].inner and not filled[0].direct:
         top = filled[0]
-        if len(top.inner) > 1 or any(map(_is_split, top.inner)):
+        holder, inner = path / top.name, top.inner
+        while len(inner) == 1 and not any(map(is_image_name, _files_in(holder))):  # as ILSVRC/Data/CLS-LOC wraps splits
+            holder = holder / inner[0]
+            inner = [one for one in _visible_folders(holder) if any(images_in(holder, one))]
+        if len(inner) > 1 or any(map(_is_split, top.inner)):
             raise ValueError(
-                f"{path} has one folder, {top.name}, which holds the folders {_listed(top.inner)}; give "
-                f"{path / top.name} if those are the classes, or list the images in {METADATA}"
+                f"{path} has one folder, {top.name}, which holds the folders {_listed(inner)}; give {holder} if those "
+                f"are the classes, or list the images in {METADATA}"
             )
     if len(filled) == 1 and filled[0].direct and filled[0].name.casefold() in CONTAINERS:
         raise ValueError(

@@ -6,16 +6,22 @@
     n01751748                                one synset a line, in the order of the files
     filename,label                           any .csv, .tsv or .txt that names the images first
 
-Lists of ILSVRC's own numbers, such as its ground_truth.txt, are not read: they follow another order than all models.
+The list lies beside the images, or above their folder under its name: ``val.txt`` beside ``val``, and Kaggle's four
+folders above ``ILSVRC/Data/CLS-LOC/val``.  Lists of ILSVRC's own numbers, such as its ground_truth.txt, are not read:
+they follow another order than all models.
 """
 
 import csv
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from dag_diffusion.data.imagenet_names import is_synset
+from dag_diffusion.data.imagenet_names import IMAGENET_CLASSES, imagenet_synsets, is_synset
 
 LISTS = (".csv", ".tsv", ".txt")
+OF_ILSVRC = "ILSVRC2012_"  # what its own images are called
+MOST_ABOVE = 4  # folders above the images that are looked into, as far as Kaggle's list lies from them
+SPLIT_NAMES = ({"val", "valid", "validation"}, {"test", "testing"}, {"train", "training"})
 CLASS_COLUMNS = ("class_name", "class", "label", "category", "synset", "wnid", "species", "breed")
 
 
@@ -30,8 +36,7 @@ def listed_classes(path: Path, images: Sequence[str]) -> list[tuple[str, str]] |
     """
     if not images:
         return None
-    places = [path, path.parent] if path.name.casefold() == "images" else [path]
-    files = [file for place in places for file in sorted(place.iterdir()) if file.suffix.lower() in LISTS]
+    files = list(_lists_for(path))
     found = {file: classes for file in files if file.is_file() and (classes := _read(file, images))}
     if len(found) > 1:
         raise ValueError(
@@ -44,8 +49,35 @@ def listed_classes(path: Path, images: Sequence[str]) -> list[tuple[str, str]] |
                 f"{file} names no class of {missing[0]} and {len(missing) - 1} other images in {path}; add them, or "
                 "remove these images"
             )
-        return [(classes[name], name) for name in images]
+        return [(told, name) for told, name in zip(_synsets(images, classes), images, strict=True)]
     return None
+
+
+def _synsets(images: Sequence[str], classes: Mapping[str, str]) -> list[str]:
+    """The class of each image; numbers of ILSVRC's own images become synsets, since a folder has no usual order."""
+    told = [classes[name] for name in images]
+    ours = all(PurePosixPath(name).name.startswith(OF_ILSVRC) for name in images)
+    if not ours or not all(one.isdecimal() and int(one) < IMAGENET_CLASSES for one in told):
+        return told
+    synsets = imagenet_synsets()
+    return [synsets[int(one)] for one in told]
+
+
+def _lists_for(path: Path) -> Iterator[Path]:
+    """Files that may list the images of a folder, in it and above it."""
+    places = [path, path.parent] if path.name.casefold() == "images" else [path]
+    for place in places:
+        yield from (file for file in sorted(place.iterdir()) if file.suffix.lower() in LISTS)
+    name = path.absolute().name.casefold()
+    called = next((names for names in SPLIT_NAMES if name in names), {name})
+    for above in list(path.absolute().parents)[len(places) - 1 : MOST_ABOVE]:
+        try:
+            files = sorted(above.iterdir())
+        except OSError:  # which we may not look into
+            return
+        for file in files:
+            if file.suffix.lower() in LISTS and called & set(re.split("[^a-z]+", file.stem.casefold())):
+                yield file
 
 
 def _read(file: Path, images: Sequence[str]) -> dict[str, str]:

@@ -53,6 +53,15 @@ def shards_of(source: Path) -> list[Path] | None:
     return _of_one_split(folder, found)
 
 
+def is_there(source: Path) -> bool:
+    """Whether there is a folder or file, or a pattern stands for some.
+
+    Raises:
+        FileNotFoundError: a pattern fits no file.
+    """
+    return source.exists() or shards_of(source) is not None
+
+
 def _tables_in(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         named = [entry for entry in entries if os.path.splitext(entry.name)[1].lower() in (PARQUET, TAR)]
