@@ -1,6 +1,8 @@
 """Transparent pictures lie on a colour that is chosen, and pictures of any shape become squares."""
 
 import io
+import json
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -9,8 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_odd_images import chunk
+from tiny import tiny_classifier
+from typer.testing import CliRunner
 
-from dag_diffusion.data.canvas import MOST_PADDED, Canvas
+from dag_diffusion.cli.commands import app
+from dag_diffusion.data.canvas import MOST_PADDED, Canvas, fit_for, trained_fit
+from dag_diffusion.data.files import write_json
 from dag_diffusion.data.images import as_eight_bit, decoded, opaque
 from dag_diffusion.data.pools import Pool
 
@@ -127,3 +133,50 @@ def test_background_that_is_no_opaque_colour_is_refused(background):
 def test_unknown_fit_is_refused():
     with pytest.raises(ValueError, match="fit is 'cover'; use 'pad'"):
         Canvas(fit="cover")
+
+
+def trained(folder: Path, fit: str) -> Path:
+    """The folder of a model that says how its images were fitted."""
+    folder.mkdir(parents=True)
+    write_json(folder / "training.json", {"canvas": {"background": "white", "fit": fit}})
+    return folder
+
+
+def test_fit_is_that_of_the_models_and_nobody_has_to_ask(tmp_path):
+    padded, cropped = trained(tmp_path / "padded", "pad"), trained(tmp_path / "cropped", "crop")
+    write_json(
+        (drawn := tmp_path / "drawn") / "pool.json", {"settings": {"images_per_class": 1}, "pipeline": str(padded)}
+    )
+    write_json((chosen := tmp_path / "set") / "pool.json", {"selection": {}, "images": {"fit": "stretch"}, "pool": {}})
+    assert fit_for(None, [padded, None, "facebook/DiT-XL-2-256"]) == "pad"
+    assert [trained_fit(place) for place in (drawn, chosen, tmp_path)] == ["pad", "stretch", None]
+    assert fit_for("pad", [padded]) == "pad"
+    assert fit_for("stretch", ["facebook/DiT-XL-2-256"]) == "stretch"
+    assert fit_for(None, []) is None
+    with pytest.raises(ValueError, match="padded was trained on images by fit='pad', and fit='crop' is asked for"):
+        fit_for("crop", [padded])
+    with pytest.raises(ValueError, match=r"padded was trained on images by fit='pad' and .*cropped by fit='crop'; say"):
+        fit_for(None, [padded, cropped])
+    assert fit_for("crop", [padded, cropped]) == "crop"
+
+
+def test_commands_fit_images_as_the_classifier_was_trained(tmp_path):
+    names = {0: "cat", 1: "dog"}
+    tiny_classifier(names).save_pretrained(tmp_path / "plain")
+    shutil.copytree(tmp_path / "plain", trained(tmp_path / "padded", "pad"), dirs_exist_ok=True)
+    for name in names.values():
+        (tmp_path / "images" / name).mkdir(parents=True)
+        Image.effect_noise((30, 10), 80).save(tmp_path / "images" / name / "long.png")
+
+    def score(guide: str, *options: str) -> tuple[int, list[float], str]:
+        words = ["score", str(tmp_path / "images"), "--classifier", str(tmp_path / guide), "--quiet", *options]
+        done = CliRunner().invoke(app, [*words, "--output", str(tmp_path / "scores.jsonl")])
+        lines = (tmp_path / "scores.jsonl").read_text().splitlines() if done.exit_code == 0 else []
+        return done.exit_code, [json.loads(line)["difficulty"] for line in lines], done.stderr
+
+    code, cropped, errors = score("plain")
+    assert code == 0, errors
+    assert score("padded")[1] == score("plain", "--fit", "pad")[1] != cropped
+    code, _, errors = score("padded", "--fit", "crop")
+    assert code == 2
+    assert "by --fit pad, and --fit crop is asked for; leave that out" in errors

@@ -272,19 +272,36 @@ def test_batches_grow_with_the_images_and_weights_balance_the_classes():
     assert unequal_text({"cat": 10, "dog": 40}, 1) is None
 
 
-def test_command_trains_and_says_how_good_the_classifier_is(tmp_path, images, capsys, monkeypatch):
-    from dag_diffusion.cli.commands import main
-
-    options = ["--steps", "2", "--folds", "2", "--test", str(images.path), "--quiet"]
-    words = ["dag-diffusion", "train-classifier", str(images.path), "--output", str(tmp_path / "guide"), *options]
-    monkeypatch.setattr("sys.argv", words)
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0
-    said = capsys.readouterr().out
+def test_command_trains_and_says_how_good_the_classifier_is(tmp_path, images, capsys, monkeypatch, caplog):
+    write_images(tests := tmp_path / "test", dict.fromkeys(COUNTS, 4), size=17, metadata=False)
+    Image.open(images.path / "cat" / "00000.png").save(tests / "cat" / "twin.bmp")
+    options = ["--steps", "2", "--folds", "2", "--test", tests, "--quiet"]
+    code, said, _ = command(monkeypatch, capsys, images.path, "--output", tmp_path / "guide", *options)
+    assert code == 0
     assert "small-resnet, 696,419 weights trained from scratch" in said
-    assert "accuracy on 19 test images" in said
+    assert "accuracy on 13 test images" in said
     assert "expected calibration error" in said
     record = json.loads((tmp_path / "guide" / "training.json").read_text())
-    assert record["about"]["images"]["kept"] == 19
+    assert record["about"]["images"]["kept"] == 18
+    assert record["about"]["images"]["left_out"]["also_tested_on"] == ["cat/00000.png"]
+    assert "1 of 19 images are tested on and are left out of training" in caplog.text
     assert "train-classifier" in record["command"]
+
+
+@pytest.mark.parametrize("option", ["--test", "--holdout"])
+def test_training_images_are_refused_as_test_images(tmp_path, images, capsys, monkeypatch, option):
+    options = ["--output", tmp_path / "guide", option, images.path, "--quiet"]
+    code, _, errors = command(monkeypatch, capsys, images.path, *options)
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "are among those that are tested on; give test images that nothing is trained on" in errors
+    assert not (tmp_path / "guide").exists()
+
+
+def command(monkeypatch, capsys, *words):
+    """What ``train-classifier`` says: exit code, standard output and standard error."""
+    from dag_diffusion.cli.commands import main
+
+    monkeypatch.setattr("sys.argv", ["dag-diffusion", "train-classifier", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code, *capsys.readouterr()

@@ -84,6 +84,32 @@ def test_black_drawings_vanish_on_black_and_not_on_white(messy):
     assert len(prepare(messy, background="#000001", **options).record["left_out"]["vanished"]) == 1
 
 
+def test_picture_that_is_linked_to_from_another_class_may_stay_where_its_file_lies(messy, caplog):
+    prepared = prepare(messy, links="real", skip_unreadable=True)
+    left_out = prepared.record["left_out"]
+    assert left_out["links_into_other_classes"] == {"café/link.png": "bird/1.png"}
+    assert left_out["twins_across_classes"] == [["bird/2.png", "tool box/twin.png"]]  # two files, neither a link
+    assert "bird/1.png" in names(prepared.pool)
+    assert "café/link.png" not in names(prepared.pool)
+    assert prepared.record["kept"] == prepare(messy, skip_unreadable=True).record["kept"] + 1
+    assert "1 links into other classes are left out, and their 1 pictures kept" in caplog.text
+    assert "links='real' keeps those" in caplog.text  # the second call, which asked for nothing, says how
+    with pytest.raises(ValueError, match="links is 'file'; use 'real'"):
+        prepare(messy, links="file")
+
+
+def test_links_of_which_the_files_are_of_two_classes_stay_left_out(tmp_path):
+    for name in ("cat", "dog", "owl"):
+        (tmp_path / name).mkdir()
+        drawing(len(name) + ord(name[0])).save(tmp_path / name / "own.png")
+    drawing(1).save(tmp_path / "cat" / "real.png")
+    shutil.copy(tmp_path / "cat" / "real.png", tmp_path / "dog" / "real.png")
+    (tmp_path / "owl" / "link.png").symlink_to("../cat/real.png")
+    left_out = prepare(tmp_path, links="real").record["left_out"]
+    assert left_out["links_into_other_classes"] == {}
+    assert left_out["twins_across_classes"] == [["cat/real.png", "dog/real.png", "owl/link.png"]]
+
+
 def test_twins_may_be_refused_or_kept(messy):
     with pytest.raises(ValueError, match=r"2 images of .* in two classes or more, such as bird/1\.png = café/"):
         prepare(messy, twins="refuse", skip_unreadable=True)

@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 from .console import loading, show_table, stages
 from .launching import launch_several, processes_for
-from .options import FILES, Device, OnCanvas, ProcessesUnasked, Quiet, Seed
+from .options import FILES, Device, FitAsTrained, OnCanvas, ProcessesUnasked, Quiet, Seed
 from .options.fields import Fields, Values
 
 TRAINING = {
@@ -42,6 +42,7 @@ def evaluate(
         int | None, Option(min=1, help="pixels per side to resize to; default: as most test images")
     ] = None,
     canvas: OnCanvas,
+    fit: FitAsTrained = None,
     config: Annotated[Values, Fields("evaluation.runs:EvaluationConfig", TRAINING, "Training")],
     seeds: Annotated[int, Option(min=1, help="trainings of each set, paired by seed", rich_help_panel="Training")] = 5,
     seed: Seed = 0,
@@ -65,8 +66,8 @@ def evaluate(
     trainings = len(sets) * len(config["networks"]) * seeds
     quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.data.canvas import Canvas
-        from dag_diffusion.evaluation.runs import EvaluationConfig, evaluate_folders
+        from dag_diffusion.data.canvas import Canvas, fit_for
+        from dag_diffusion.evaluation.runs import RANDOM, EvaluationConfig, evaluate_folders
         from dag_diffusion.evaluation.training import derived_seeds
         from dag_diffusion.processes import is_main_process, resolve_device
 
@@ -82,7 +83,7 @@ def evaluate(
             full=full,
             ipc=ipc or (),
             size=size,
-            canvas=Canvas(**canvas),
+            canvas=Canvas(**canvas, fit=fit_for(fit, [one.removeprefix(RANDOM) for one in sets]) or "crop"),
             output=output,
             progress=progress,
         )

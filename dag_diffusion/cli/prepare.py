@@ -1,5 +1,6 @@
 """``dag-diffusion train-classifier``, ``train-probe`` and ``find-modes``: what guidance needs beforehand."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,9 @@ from .options import (
     Classes,
     Classifier,
     Device,
+    FitAsTrained,
     FitUnasked,
+    Links,
     Most,
     NumProcesses,
     OnCanvas,
@@ -107,6 +110,7 @@ def find_modes(
         Option(help="a target as for generate: cluster within strata of difficulty, with as many modes as it asks for"),
     ] = None,
     canvas: OnCanvas,
+    fit: FitAsTrained = None,
     size: Annotated[
         int | None,
         Option(min=1, help="side in pixels that a text-to-image pipeline will draw; default: what it draws untold"),
@@ -138,14 +142,14 @@ def find_modes(
         raise FileExistsError(f"{output} exists; give --overwrite to replace it")
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.data.canvas import Canvas
+        from dag_diffusion.data.canvas import Canvas, fit_for
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.generation.mode_search import find_pool_modes
         from dag_diffusion.latent_spaces import load_latent_space
         from dag_diffusion.sampling.target_parser import as_target
 
     with fail_together():
-        real = read_pool(images, canvas=Canvas(**canvas))
+        real = read_pool(images, canvas=Canvas(**canvas, fit=fit_for(fit, [pipeline]) or "crop"))
         loaded = load_latent_space(pipeline, size=size, classifier=classifier, device=device, trust_bin=trust_bin)
         target = None if by_difficulty is None else as_target(by_difficulty, real.class_names)
     with stages(quiet) as progress:
@@ -172,11 +176,14 @@ def train_classifier(
     holdout: Annotated[
         Path | None, Option(help="images to calibrate and judge with; default: a share of each class is held out")
     ] = None,
-    test: Annotated[Path | None, Option(help="images to judge with, and nothing else")] = None,
+    test: Annotated[
+        Path | None, Option(help="images to judge with, and nothing else; their twins are left out of training")
+    ] = None,
     classes: Classes = None,
     background: Background = "white",
     fit: FitUnasked = None,
     most: Most = None,
+    links: Links = "leave_out",
     skip_unreadable: SkipUnreadable = False,
     training: Annotated[
         Values,
@@ -229,23 +236,29 @@ def train_classifier(
         if is_main_process():
             require_target(output, overwrite=overwrite)
     with stages(quiet) as progress:
+        # of what is given besides nothing is left out, since nothing is learnt from it
+        held, tested = (
+            None
+            if source is None
+            else prepare(source, background=background, fit=fit, twins="keep", progress=progress).pool
+            for source in (holdout, test)
+        )
         own = prepare(
             images,
             classes=classes,
             background=background,
             fit=fit,
             most=most,
+            links=links,
             skip_unreadable=skip_unreadable,
+            apart_from=[pool for pool in (held, tested) if pool is not None],
             seed=settings.seed,
             cache=work_folder(output),
             progress=progress,
         )
-        # of what is given besides nothing is left out, since nothing is learnt from it
         held, tested = (
-            None
-            if source is None
-            else prepare(source, background=background, fit=own.pool.canvas.fit, twins="keep").pool
-            for source in (holdout, test)
+            pool and replace(pool, canvas=own.pool.canvas)
+            for pool in (held, tested)  # which all are seen on
         )
         trained = train(
             own.pool,

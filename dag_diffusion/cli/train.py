@@ -12,9 +12,11 @@ from .options import (
     MODELS,
     SPEED,
     Background,
+    Base,
     Classes,
     Device,
     FitUnasked,
+    Links,
     LogWith,
     Most,
     NumProcesses,
@@ -22,10 +24,12 @@ from .options import (
     PoolPath,
     Quiet,
     SkipUnreadable,
+    Tuning,
+    Vae,
 )
 from .options.fields import Fields, Values
 
-TRAINING, TUNING = "Training", "Fine-tuning"  # groups in the help
+TRAINING = "Training"  # group in the help
 OBJECTIVE = {
     "prediction": "prediction",
     "snr_gamma": "snr_gamma",
@@ -47,8 +51,10 @@ def train(
     background: Background = "white",
     fit: FitUnasked = None,
     most: Most = None,
+    links: Links = "leave_out",
     skip_unreadable: SkipUnreadable = False,
-    model: Annotated[Values, Fields(CONFIG, ["vae", "width", "depth"], MODELS)],
+    vae: Vae,
+    model: Annotated[Values, Fields(CONFIG, ["width", "depth"], MODELS)],
     config: Annotated[
         Values,
         Fields(
@@ -68,16 +74,8 @@ def train(
         ),
     ],
     objective: Annotated[Values, Fields("training.objectives:Objective", OBJECTIVE, TRAINING)],
-    base: Annotated[
-        str | None,
-        Option(
-            "--from",
-            "--base",
-            help="fine-tune: folder or Hub id of a DiT pipeline, which gets your classes and keeps its size",
-            rich_help_panel=TUNING,
-        ),
-    ] = None,
-    tuning: Annotated[Values, Fields("training.fine_tuning:FineTuningConfig", ["tune", "rank"], TUNING)],
+    base: Base = None,
+    tuning: Tuning,
     speed: Annotated[Values, Fields(CONFIG, ["precision", "accumulation", "gradient_checkpointing"], SPEED)],
     files: Annotated[Values, Fields(CONFIG, ["checkpoint_seconds"], FILES)],
     device: Device = None,
@@ -108,7 +106,7 @@ def train(
         from dag_diffusion.training.objectives import Objective
 
     with fail_together():
-        settings = GeneratorConfig(**kind, **model, **config, **speed, **files)
+        settings = GeneratorConfig(**kind, **vae, **model, **config, **speed, **files)
         asked, fine_tuning = Objective(**objective), FineTuningConfig(base=base, **tuning)
     with stages(quiet) as progress:
         own = prepare(
@@ -117,6 +115,7 @@ def train(
             background=background,
             fit=fit,
             most=most,
+            links=links,
             skip_unreadable=skip_unreadable,
             seed=settings.seed,
             cache=work_folder(output),

@@ -5,14 +5,19 @@
 A pool has one canvas, so that training, scoring and evaluation see the same picture.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from PIL import Image, ImageColor
 
+from .files import read_json_object
 from .images import GREY, as_eight_bit, opaque
+from .provenance import generation_of
 
 Fit = Literal["crop", "pad", "stretch"]
+TRAINING, POOL = "training.json", "pool.json"  # in the folder of what was trained, and of what was drawn, here
 MOST_PADDED = 1024  # pixels of a square's side, so that a strip of 30,000 does not become 900 million of them
 
 
@@ -85,3 +90,53 @@ class Canvas:
     def as_fields(self) -> dict[str, Any]:
         """For a record, which is JSON."""
         return asdict(self)
+
+
+def trained_fit(place: str | Path | None) -> Fit | None:
+    """How the images were fitted that a generator or classifier was trained on; None if no record says.
+
+    Args:
+        place: folder of the model, or of a pool or set that a generator has drawn; of a Hub id nothing is known.
+    """
+    if place is None:
+        return None
+    if (record := Path(place) / TRAINING).is_file():
+        return _recorded_fit(read_json_object(record).get("canvas"))
+    if (record := Path(place) / POOL).is_file():
+        found = read_json_object(record)
+        return _recorded_fit(found.get("images")) or trained_fit(generation_of(found).get("pipeline"))
+    return None
+
+
+def _recorded_fit(record: Any) -> Fit | None:
+    return as_fit(record["fit"]) if isinstance(record, dict) and "fit" in record else None
+
+
+def fit_for(asked: str | None, models: Iterable[str | Path | None]) -> Fit | None:
+    """The fit that images need for models: as these were trained, so that nobody has to remember it.
+
+    Args:
+        asked: what a person asks for; None: whatever the models know.
+        models: folders or Hub ids, or folders of pools and sets that they have drawn.
+
+    Returns:
+        None where nobody asks and no model knows.
+
+    Raises:
+        ValueError: another is asked for, or two models were trained differently and nobody says which counts.
+    """
+    known = {str(model): fit for model in models if model is not None and (fit := trained_fit(model)) is not None}
+    if asked is not None:
+        if known and as_fit(asked) not in known.values():
+            model, fit = next(iter(known.items()))
+            raise ValueError(
+                f"{model} was trained on images by fit={fit!r}, and fit={asked!r} is asked for; leave that out"
+            )
+        return as_fit(asked)
+    if len(set(known.values())) > 1:
+        (one, its), (other, another) = list({fit: (model, fit) for model, fit in known.items()}.values())[:2]
+        raise ValueError(
+            f"{one} was trained on images by fit={its!r} and {other} by fit={another!r}; say which counts by fit=, or "
+            "take models that were trained alike"
+        )
+    return next(iter(known.values()), None)

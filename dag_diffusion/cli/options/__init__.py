@@ -8,17 +8,42 @@ from typer import Argument, Option
 from .fields import Fields, Values
 
 MODELS, SPEED, FILES = "Models", "Speed and memory", "Files and progress"  # groups in the help
+TUNING = "Fine-tuning"
 
-OnCanvas = Annotated[Values, Fields("data.canvas:Canvas", ["background", "fit"], "Images")]
+OnCanvas = Annotated[Values, Fields("data.canvas:Canvas", ["background"], "Images")]
 PoolPath = Annotated[Path, Argument(help="folder of class folders, or of Dataset.save_to_disk, or a .parquet file")]
 Background = Annotated[str, Option(help="colour behind what is transparent, such as white or #e0e0e0")]
+FitAsTrained = Annotated[
+    str | None,
+    Option(
+        "--fit",
+        help="pad, crop or stretch to a square; default: as the models were trained, if they were trained here, else "
+        "crop",
+        rich_help_panel="Images",
+    ),
+]
 FitUnasked = Annotated[
     str | None, Option("--fit", help="pad, crop or stretch to a square; default: by what most images are like")
 ]
 Most = Annotated[int | None, Option(min=1, help="images of each class, drawn at random; default: all")]
+Links = Annotated[
+    str,
+    Option(help="a picture that other classes link to is left out (leave_out), or kept where its file lies (real)"),
+]
 SkipUnreadable = Annotated[
     bool, Option("--skip-unreadable", help="leave out images that cannot be read, instead of naming them")
 ]
+Vae = Annotated[Values, Fields("training.generators.settings:GeneratorConfig", ["vae"], MODELS)]
+Base = Annotated[
+    str | None,
+    Option(
+        "--from",
+        "--base",
+        help="fine-tune: folder or Hub id of a DiT pipeline, which gets your classes and keeps its size",
+        rich_help_panel=TUNING,
+    ),
+]
+Tuning = Annotated[Values, Fields("training.fine_tuning:FineTuningConfig", ["tune", "rank"], TUNING)]
 Ipc = Annotated[int, Option(min=1, help="images per class in the final set")]
 Seed = Annotated[int, Option(min=0, help="random seed")]
 Quiet = Annotated[bool, Option("--quiet", help="no progress bars", rich_help_panel=FILES)]

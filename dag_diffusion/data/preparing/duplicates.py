@@ -2,6 +2,10 @@
 
     within a class: one is kept, the first by name        across classes: none is, since no label is right for both
 
+Who links to a picture from another class says that it is of both, so that such pictures go the same way unless the
+place of the real file is to count: a network that then calls it by its other name would be wrong, and the picture hard,
+for no fault of theirs.
+
 Pixels are compared on the pool's background after decoding, so that a PNG and a palette of the same picture are twins.
 """
 
@@ -14,6 +18,7 @@ from dag_diffusion.data.pools import Pool
 from .inspection import Look, groups_of_equal, looks_of, pixel_digest, real_files
 
 TwinRule = Literal["leave_out", "refuse", "keep"]
+LinkRule = Literal["leave_out", "real"]
 SHOWN = 3
 
 
@@ -26,6 +31,17 @@ def as_twin_rule(name: str) -> TwinRule:
     if name not in get_args(TwinRule):
         raise ValueError(f"twins is {name!r}; use 'leave_out', 'refuse' to stop at twins across classes, or 'keep'")
     return cast(TwinRule, name)
+
+
+def as_link_rule(name: str) -> LinkRule:
+    """What becomes of a picture that lies in one class and is linked to from others, checked.
+
+    Raises:
+        ValueError: it is none of leave_out and real.
+    """
+    if name not in get_args(LinkRule):
+        raise ValueError(f"links is {name!r}; use 'real' to keep such a picture where its file lies, or 'leave_out'")
+    return cast(LinkRule, name)
 
 
 @dataclass(frozen=True)

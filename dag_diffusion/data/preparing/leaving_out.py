@@ -13,7 +13,7 @@ import numpy as np
 from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import Pool
 
-from .duplicates import TwinRule, Twins, require_no_twins_across
+from .duplicates import LinkRule, TwinRule, Twins, require_no_twins_across
 from .inspection import Look
 from .splitting import capped, images_per_class
 
@@ -54,11 +54,30 @@ class LeftOut:
         self._drop(rows)
 
     def shared(self, rows: Iterable[int]) -> None:
-        """Leave out pictures that are tested on."""
+        """Leave out pictures that are tested on, or refuse it where a class has no others."""
         there = set(self.kept)
         rows = [row for row in rows if row in there]
         self.out["also_tested_on"] = [self._name(row) for row in rows]
+        before = set(self.pool.labels[self.kept].tolist())
         self._drop(rows)
+        if gone := sorted(before - set(self.pool.labels[self.kept].tolist())):
+            names = [repr(self.pool.class_names[label]) for label in gone]
+            raise ValueError(
+                f"all images of {listed(names)} in {self.pool.path} are among those that are tested on; give test "
+                "images that nothing is trained on"
+            )
+
+    def links(self, found: Twins, rule: LinkRule) -> None:
+        """Leave out links into other classes, and keep what they lead to, where the real file is to count."""
+        there, links, labels = set(self.kept), set(found.links), self.pool.labels
+        out: dict[str, str] = {}
+        for group in found.across if rule == "real" else ():
+            real = [row for row in group if row in there and row not in links]
+            if len(set(labels[real].tolist())) == 1:
+                theirs = labels[real[0]]
+                out |= {self._name(row): self._name(real[0]) for row in group if row in there and labels[row] != theirs}
+        self.out["links_into_other_classes"] = out
+        self._drop([row for row in self.kept if self._name(row) in out])
 
     def twins(self, found: Twins, rule: TwinRule) -> None:
         """Leave out pictures of several classes, and copies within one, as the rule has it."""
@@ -130,11 +149,17 @@ def sentences(record: dict[str, Any]) -> list[str]:
         )
     if names := out["also_tested_on"]:
         said.append(f"{len(names)} of {images} images are tested on and are left out of training: {listed(names)}")
+    if names := out.get("links_into_other_classes"):
+        said.append(
+            f"{len(names)} links into other classes are left out, and their {len(set(names.values()))} pictures kept "
+            f"where the files lie: {listed(' -> '.join(pair) for pair in names.items())}"
+        )
     if groups := out["twins_across_classes"]:
         count = sum(map(len, groups))
+        way = "; links='real' keeps those that are only linked" if record["links"]["into_other_classes"] else ""
         said.append(
             f"{count} images are {len(groups)} pictures that are in several classes and are left out: "
-            f"{listed(' = '.join(group[:2]) for group in groups)}"
+            f"{listed(' = '.join(group[:2]) for group in groups)}{way * (not names)}"
         )
     if groups := out["copies"]:
         count = sum(map(len, groups)) - len(groups)

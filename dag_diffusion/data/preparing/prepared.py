@@ -17,7 +17,7 @@ from dag_diffusion.data.files import write_json
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.processes import is_main_process
 
-from .duplicates import TwinRule, as_twin_rule, find_twins, rows_shared
+from .duplicates import TwinRule, as_link_rule, as_twin_rule, find_twins, rows_shared
 from .inspection import Look, looks_of
 from .leaving_out import LeftOut, listed, sentences
 from .splitting import Split, split_pool
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 LONG = 2.0  # aspect from which on a crop in the middle loses half of an image
 MOST_LONG = 0.1  # of all images, of which more should not lose so much
-CACHE, TESTS, RECORD = ".looks.json", ".looks-of-tests.json", "images.json"  # in the output folder of a command
+CACHE, TESTS, RECORD = ".looks.json", ".looks-of-tests{}.json", "images.json"  # in the output folder of a command
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ def prepare(
     most: int | None = None,
     least: int = 1,
     twins: TwinRule = "leave_out",
+    links: str = "leave_out",
     skip_unreadable: bool = False,
-    apart_from: Pool | None = None,
+    apart_from: Pool | Sequence[Pool] = (),
     seed: int = 0,
     cache: str | Path | None = None,
     progress: "Progress | None" = None,
@@ -84,8 +85,10 @@ def prepare(
         least: classes that have fewer images in the end are left out.
         twins: ``leave_out`` all images of equal pixels in several classes and all but one of those within a class,
             ``refuse`` those across classes, or ``keep`` all.
+        links: of a picture that is linked to from another class, ``leave_out`` both, since it is of both, or keep the
+            ``real`` file with its class.
         skip_unreadable: leave out images that cannot be read, instead of naming them in an error.
-        apart_from: images that are tested on; those of equal pixels are left out here.
+        apart_from: images that are tested on, or several pools of such; those of equal pixels are left out here.
         cache: folder in which looks are kept, such as the output of a command, so that nothing is decoded twice.
         progress: called with stage, done and total.
 
@@ -96,6 +99,7 @@ def prepare(
         ValueError: an option is none, a class is unknown, twins are refused, or a class or everything is left out.
     """
     as_twin_rule(twins)
+    of_links = as_link_rule(links)
     canvas = Canvas(background, "crop" if fit is None else as_fit(fit))
     read = source if isinstance(source, Pool) else read_pool(source)
     pool = replace(_of_classes(read, classes), canvas=canvas)
@@ -105,13 +109,14 @@ def prepare(
     left = LeftOut(pool, looks)
     left.unreadable(skip=skip_unreadable)
     left.vanished()
-    left.shared(_tested_on(pool, looks, apart_from, cache, progress))
+    left.shared(_tested_on(pool, looks, [apart_from] if isinstance(apart_from, Pool) else apart_from, cache, progress))
     found = find_twins(pool, looks)
+    left.links(found, "leave_out" if twins == "keep" else of_links)
     left.twins(found, twins)
     left.small_classes(least, chosen=classes is not None)
     if most is not None:
         left.above(most, seed)
-    settings = {"most": most, "least": least, "twins": twins, "seed": seed}
+    settings = {"most": most, "least": least, "twins": twins, "linked": of_links, "seed": seed}
     record = {"source": str(read.path), "fit_because": why, **pool.canvas.as_fields(), **settings, **left.record(found)}
     if is_main_process():
         for sentence in sentences(record):
@@ -122,12 +127,14 @@ def prepare(
 
 
 def _tested_on(
-    pool: Pool, looks: Sequence[Look], test: Pool | None, cache: str | Path | None, progress: "Progress | None"
+    pool: Pool, looks: Sequence[Look], tests: Sequence[Pool], cache: str | Path | None, progress: "Progress | None"
 ) -> list[int]:
-    if test is None:
-        return []
-    test = replace(test, canvas=pool.canvas)
-    return rows_shared(pool, looks, test, looks_of(test, None if cache is None else Path(cache) / TESTS, progress))
+    found = set[int]()
+    for number, test in enumerate(tests):
+        test = replace(test, canvas=pool.canvas)
+        kept = None if cache is None else Path(cache) / TESTS.format(f"-{number + 1}" if number else "")
+        found.update(rows_shared(pool, looks, test, looks_of(test, kept, progress)))
+    return sorted(found)
 
 
 def _of_classes(pool: Pool, classes: str | Sequence[str] | None) -> Pool:

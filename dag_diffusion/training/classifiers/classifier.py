@@ -127,7 +127,8 @@ def train_classifier(
         folds = training.folds(work / TRAININGS) if config.folds else None
         if test is not None:
             record["test"] = training.judged(model, test, "test images read")
-        record = {"format": FORMAT, **record, "folds": folds and folds.record, "about": dict(about or {})}
+        record = {"format": FORMAT, **record, "canvas": images.canvas.as_fields(), "folds": folds and folds.record}
+        record |= {"about": dict(about or {})}
         with fail_together():
             if is_main_process():
                 record |= {"command": shlex.join(sys.argv), "seconds": round(time.monotonic() - begun, 1)}
