@@ -11,6 +11,7 @@ from diffusers import DDIMScheduler, DiTPipeline
 from PIL import Image
 from pools_on_disk import content
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import tiny_vae, write_images
 from tiny_training import StoppedHereError
 from typer.testing import CliRunner
@@ -272,7 +273,7 @@ def test_two_processes_train_the_generator_of_one(tmp_path):
     write_images(tmp_path / "images", {"Bag": 3, "Boot": 3})
     words = ["--steps", "2", "--vae-steps", "2", "--width", "64", "--depth", "1", "--batch-size", "4", "--quiet"]
     words += ["--precision", "float32", "--sample-grids", "1"]
-    for name, more in (("one", ["--device", "cpu"]), ("two", ["--num-processes", "2"])):
+    for name, more in (("one", ["--device", "cpu"]), ("two", ["--num-processes", "2", "--log-with", "tensorboard"])):
         run = Command("train", tmp_path / "images", "--output", tmp_path / name, *words, *more)
         assert run.communicate()[1].count("Traceback") == 0
         assert run.returncode == 0
@@ -281,3 +282,9 @@ def test_two_processes_train_the_generator_of_one(tmp_path):
         one, two = load_file(tmp_path / "one" / name), load_file(tmp_path / "two" / name)
         for key, value in one.items():
             torch.testing.assert_close(two[key], value, atol=1e-4, rtol=1e-3)
+    curves = EventAccumulator(str(tmp_path / "two.training" / "dag-diffusion")).Reload()
+    autoencoder, denoiser = (
+        [point.step for point in curves.Scalars(f"{part}/loss")] for part in ("autoencoder", "denoiser")
+    )
+    assert max(autoencoder) == 2
+    assert min(denoiser) > 2  # some trackers keep no step that is not behind the last

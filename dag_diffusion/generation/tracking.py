@@ -51,11 +51,14 @@ def logged(trackers: Sequence[str], folder: Path, settings: Mapping[str, Any]) -
 
     on_cpu = not torch.accelerator.is_available()  # see processes.this_process
     accelerator = Accelerator(log_with=list(trackers), project_dir=str(folder), cpu=on_cpu)
-    accelerator.init_trackers("dag-diffusion", config=dict(settings))
+    folder.mkdir(parents=True, exist_ok=True)
+    where = {"wandb": {"dir": str(folder)}}  # else its files come into the current folder
+    accelerator.init_trackers("dag-diffusion", config=dict(settings), init_kwargs=where)
     try:
         yield lambda values, step: accelerator.log(dict(values), step=step)
     finally:
-        accelerator.end_training()
+        for tracker in accelerator.trackers:  # end_training would take the other processes away from who goes on
+            tracker.finish()
 
 
 @contextmanager

@@ -251,6 +251,8 @@ class _Run:
         pipeline = self._pipeline(transformer, vae)
         set_own_dropping(transformer, 0.0)
         asked = DenoisingLoss(self.objective, pipeline.scheduler)
+        # behind those of the autoencoder, since some trackers drop what comes at an earlier step than the last
+        before = config.vae_loop.steps if self.given_vae is None else 0
         draw = sampler(pipeline, self.work / "samples", config.seed)
 
         def look(step: int, model: Any) -> None:
@@ -268,7 +270,7 @@ class _Run:
                 state=asked,
                 look=look,
                 looks=config.sample_grids,
-                log=lambda values, step: log({f"denoiser/{name}": value for name, value in values.items()}, step),
+                log=lambda values, step: log({f"denoiser/{name}": v for name, v in values.items()}, before + step),
                 progress=renamed(progress, "denoiser"),
             )
         finish()
