@@ -172,7 +172,7 @@ def distill(
     with ExitStack() as leaving:
         with fail_together():
             if is_main_process():
-                _check_output(output, config)
+                check_output(output, config)
                 leaving.enter_context(locked(output))
             loaded = Stage("models and real images", 1, progress)
             setup = load_setup(config.inputs, device)
@@ -229,7 +229,8 @@ def _distill(
     return DistillationResult(results=results, control=control, report=output / REPORT, config=config, note=note)
 
 
-def _check_output(output: Path, config: DistillationConfig) -> None:
+def check_output(output: Path, config: DistillationConfig) -> None:
+    """Refuse an output that holds something else, or a run of other settings, before anything is written."""
     if (output / SETTINGS).exists():
         differing = list(differences(read_json_object(output / SETTINGS), config.settings()))
         if differing:

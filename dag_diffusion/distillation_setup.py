@@ -8,9 +8,9 @@ Real images are listed, those of the chosen classes alone, and each is decoded w
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,13 @@ from torch import nn
 
 from . import embedded
 from .classifiers.image_classifiers import class_names_of
+from .data.canvas import Canvas, as_fit, fit_for
 from .data.class_folders import class_names_in, real_images, split_of, split_warning, subset_of
 from .data.class_names import match_classes
 from .data.common_kind import channels_of
 from .data.pools import Pool
 from .data.preparing.shared_images import shared_images
+from .data.sources.shards import is_there
 from .difficulty import AMONG_SET, Among, as_among, classes_among
 from .evaluation.labelled_images import LabelledImages, load_labelled_images
 from .generation.mode_search import find_pool_modes, merge_modes
@@ -64,6 +66,8 @@ class DistillationInputs:
         precision: float32, bfloat16 or float16, of pipeline and guide; default: as saved.  With float32 the trained
             networks compute in it too, else as their protocol says.
         split: split of the test images, for the record, such as ilsvrc or fastai.
+        fit: pad, crop or stretch of real images to a square; default: as the models were trained, if they were trained
+            here, else crop.
         trust_bin: read .bin weights of a pipeline that has no safetensors.
         among: classes that difficulty is measured among: all of the classifier's, as in the paper, or those of the set
             alone.  For a set, real images are scored anew, and a probe for all classes is left out.
@@ -81,6 +85,7 @@ class DistillationInputs:
     reference: str | None = None
     precision: str | None = None
     split: str | None = None
+    fit: str | None = None
     trust_bin: bool = False
     among: Among = "all"
 
@@ -91,6 +96,8 @@ class DistillationInputs:
                 "train=FOLDER and test=FOLDER, or neither for Fashion-MNIST"
             )
         as_among(self.among)
+        if self.fit is not None:
+            as_fit(self.fit)
         if self.channels not in (None, 1, 3):
             raise ValueError(
                 f"channels are {self.channels}, but images have 1 (grey) or 3; leave them out to take the test images'"
@@ -163,8 +170,13 @@ class DistillationSetup:
 
     @property
     def test_counts(self) -> dict[str, int]:
-        """Class folder of the test images to their number."""
-        return dict(Counter(PurePath(row["file_name"]).parts[0] for row in self.test.rows))
+        """Class folder of the test images to their number; where they lie flat, that of the training images."""
+        folders: dict[int, str] = {}
+        for row in (*self.train.rows, *self.test.rows):
+            top, inside, _ = row["file_name"].partition("/")
+            if inside:
+                folders[row["label"]] = top
+        return dict(Counter(folders.get(row["label"], row["class_name"]) for row in self.test.rows))
 
     @property
     def title(self) -> str:
@@ -208,7 +220,7 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
     """
     train, test = Path(inputs.train or embedded.REFERENCE), Path(inputs.test or embedded.TEST)
     for path in (train, test):  # before models are loaded, which may take minutes
-        if not path.exists():
+        if not is_there(path):
             raise FileNotFoundError(
                 f"there are no real images at {path}; give a folder such as {path}/n01440764/*.JPEG"
             )
@@ -231,13 +243,14 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
     among = classes_among(inputs.among, names)
     pipeline.guide(pipeline.classifier, list(names), among)
     _leave_out_other_probe(pipeline, among)
-    tests = real_images(test, names, written)
+    canvas = Canvas(fit=fit_for(inputs.fit, (inputs.pipeline, inputs.classifier, inputs.evaluator)) or "crop")
+    tests = replace(real_images(test, names, written), canvas=canvas)
     setup = DistillationSetup(
         inputs=inputs,
         pipeline=pipeline,
         evaluator=evaluator,
         class_names=names,
-        train=real_images(train, names, written),
+        train=replace(real_images(train, names, written), canvas=canvas),
         test=tests,
         size=pipeline.image_size[::-1] if inputs.size is None else (inputs.size, inputs.size),
         channels=channels_of(tests) if inputs.channels is None else inputs.channels,

@@ -199,7 +199,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.answer({"branches": branches, "converts": [], "tags": []})
 
     def revision(self, kind: str, name: str, repository: Repository, sha: str, files: dict, path: str) -> None:
-        siblings = [{"rfilename": one} for one in files]
+        sized = self.query.get("blobs", "").lower() in ("1", "true")
+        siblings = [{"rfilename": one, **({"size": len(data)} if sized else {})} for one, data in files.items()]
         record = {"_id": "1", "id": name, "sha": sha, "private": repository.private, "siblings": siblings, "tags": []}
         self.answer({**record, "modelId": name, "gated": False, "disabled": False, "downloads": 0, "likes": 0})
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
-from tiny import tiny_classifier
+from tiny import tiny_classifier, tiny_pipeline, tiny_transformer
 from typer.testing import CliRunner
 
 from dag_diffusion import read_pool
@@ -21,6 +21,8 @@ from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, U
 from dag_diffusion.own_images import FolderConfig, distill_folder
 from dag_diffusion.own_images.distilling import work_folder
 from dag_diffusion.own_images.durations import Expected, within_minutes
+from dag_diffusion.own_images.models import generator_config
+from dag_diffusion.own_images.plain_images import plain_images
 from dag_diffusion.training.generators import GeneratorConfig
 
 COLOURS = {"ant": (200, 30, 30), "bee": (30, 160, 60), "café au lait": (40, 60, 200)}
@@ -147,6 +149,46 @@ def test_stopped_at_any_stage_the_same_call_comes_to_the_same_set(whole, folder,
     assert [r.accuracy for r in again.distillation.results] == [r.accuracy for r in first.distillation.results]
 
 
+@pytest.fixture(scope="module")
+def known_models(tmp_path_factory):
+    """Models that know the classes of the folder, each in a folder of its own."""
+    place, names = tmp_path_factory.mktemp("given"), dict(enumerate(COLOURS))
+    tiny_pipeline(transformer=tiny_transformer(3), id2label=names, classifier=None).save_pretrained(place / "pipeline")
+    tiny_classifier(names).save_pretrained(place / "guide")
+    tiny_classifier(names, hidden_sizes=[8]).save_pretrained(place / "evaluator")
+    return place
+
+
+def test_generator_may_be_tuned_from_another_and_images_steered_to_a_target(folder, known_models, tmp_path):
+    models = {"classifier": str(known_models / "guide"), "evaluator": str(known_models / "evaluator")}
+    config = replace(
+        TINY, **models, base=str(known_models / "pipeline"), tune="difffit", target="0.5", num_inference_steps=3
+    )
+    result = distill_folder(folder, tmp_path / "set", config)
+    made = json.loads((work_folder(tmp_path / "set") / "generator" / "training.json").read_text())
+    assert made["fine_tuning"]["tune"] == "difffit"
+    assert made["canvas"]["fit"] == "pad"  # as the drawings were, before they were squares
+    assert {row["target_difficulty"] for row in result.chosen.rows} == {0.5}
+    assert result.chosen.provenance["selection"]["method"] == "matching"
+    assert len(result.chosen) == 6
+
+
+def test_images_are_fitted_as_those_of_a_given_model_were(folder, known_models, tmp_path):
+    model = shutil.copytree(known_models / "guide", tmp_path / "guide")
+    (model / "training.json").write_text(json.dumps({"canvas": {"background": "white", "fit": "stretch"}}))
+    config = replace(TINY, classifier=str(model))
+    assert plain_images(folder, tmp_path / "images", config, 16).record["prepared"]["fit"] == "stretch"
+    with pytest.raises(ValueError, match="was trained on images by fit='stretch', and fit='pad' is asked for"):
+        plain_images(folder, tmp_path / "others", replace(config, fit="pad"), 16)
+
+
+def test_generator_is_trained_with_the_vae_that_is_named(folder, tmp_path):
+    images = plain_images(folder, tmp_path / "images", TINY, 16)
+    assert (
+        generator_config(images, replace(TINY, vae="stabilityai/sd-vae-ft-ema"), 7).vae == "stabilityai/sd-vae-ft-ema"
+    )
+
+
 def undo(work: Path, stage: str) -> None:
     """Take a finished work folder back to where a stage begins."""
     gone = {
@@ -195,6 +237,10 @@ def mistakes(place: Path, folder: Path) -> dict[str, tuple[list, str]]:
         "network too deep": ([folder, "--ipc", 2, "--network", "convnet-9"], "no network 'convnet-9'"),
         "size between": ([folder, "--size", 30], "in steps of 8"),
         "one fold": ([folder, "--folds", 1], "at least 2"),
+        "pipeline and base": ([folder, "--pipeline", "a/b", "--from", "c/d"], "so that nothing is trained from c/d"),
+        "tuning of nothing": ([folder, "--ipc", 2, "--tune", "lorra"], "cannot be tuned by 'lorra'"),
+        "unknown target": ([folder, "--ipc", 2, "--target", "steep"], "the target 'steep' is no folder"),
+        "unknown links": ([folder, "--links", "file"], "use 'real'"),
         "too little time": ([folder, "--minutes", -1], "above 0"),
     }
 

@@ -25,7 +25,7 @@ from dag_diffusion.processes import (
     work_alone,
 )
 
-from .errors import leave_to_nobody, line_of, show_traceback
+from .errors import leave_to_nobody, line_of, printable, show_traceback
 
 if TYPE_CHECKING:
     from dag_diffusion.evaluation.tables import Table
@@ -99,7 +99,9 @@ def user_errors(options: Collection[str] = ()) -> Iterator[None]:
             )
         raise typer.Exit(130) from None
     except Exception as error:
-        typer.echo(f"{show_traceback(error)}error: {as_options(line_of(error), options)}", err=True)
+        typer.echo(show_traceback(error), err=True, nl=False)
+        for line in getattr(error, "problems", None) or [line_of(error)]:  # a dry run finds several
+            typer.echo(f"error: {as_options(printable(line), options)}", err=True)
         raise typer.Exit(2) from None
 
 

@@ -1,33 +1,52 @@
 """``dag-diffusion run``, a whole distillation, and ``distill``, one from a folder of images."""
 
+import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from .console import loading, show_table, stages
 from .launching import launch_several, processes_for
-from .options import FILES, BatchSize, Device, ProcessesUnasked, Quiet
+from .options import FILES, MODELS, Base, BatchSize, Device, ProcessesUnasked, Quiet, Tuning, Vae
 from .options.fields import Fields, Values
 
+if TYPE_CHECKING:
+    from dag_diffusion.own_images.planning.dry_run import Plan
+
+logger = logging.getLogger(__name__)
 EXPERIMENT = [
     "ipc", "pool_factor", "network", "protocol", "seeds", "num_inference_steps", "guidance_scale", "mode_scale",
     "herding", "seed",
 ]  # fmt: skip
 INPUTS = [
-    "pipeline", "classifier", "evaluator", "precision", "trust_bin", "train", "test", "classes", "split", "size",
+    "pipeline", "classifier", "evaluator", "precision", "trust_bin", "train", "test", "classes", "split", "fit", "size",
     "channels", "target", "reference", "among",
 ]  # fmt: skip
 FOLDER_SIZES = ["ipc", "size", "minutes", "generator_steps", "classifier_steps", "folds", "pool_factor", "seed"]
-FOLDER_IMAGES = ["test", "held_out", "classes", "background", "most", "least", "skip_unreadable", "never_mirror"]
+FOLDER_IMAGES = [
+    "test", "held_out", "classes", "background", "fit", "most", "least", "links", "skip_unreadable", "never_mirror",
+]  # fmt: skip
 FOLDER_MODELS = ["pipeline", "classifier", "evaluator"]
 FOLDER_COMPARISON = ["network", "protocol", "seeds"]
+FOLDER_DRAWING = ["num_inference_steps", "guidance_scale", "mode_scale"]
+FOLDER_INPUTS = ["target", "precision", "trust_bin", "channels", "split"]
 FOLDER_CONFIG = "own_images.config:FolderConfig"
+
+
+DryRun = Annotated[
+    bool,
+    Option(
+        "--dry-run",
+        help="check images, models, disk and memory, tell times and the commands for 1, 8 and 64 GPUs, and stop",
+    ),
+]
 
 
 def run(
     output: Annotated[Path, Option(help="folder for pools, sets and the report")] = Path("runs/first"),
     *,
+    dry_run: DryRun = False,
     config: Annotated[Values, Fields("distillation:DistillationConfig", EXPERIMENT, "Experiment")],
     inputs: Annotated[Values, Fields("distillation_setup:DistillationInputs", INPUTS, "Models and images")],
     batch_size: BatchSize = 50,
@@ -45,6 +64,13 @@ def run(
 
     dag-diffusion run --config examples/imagewoof.yaml --train ILSVRC/train --test ILSVRC/val --output runs/woof
     """
+    if dry_run:
+        from dag_diffusion.distillation import DistillationConfig
+        from dag_diffusion.distillation_setup import DistillationInputs
+        from dag_diffusion.own_images.planning.dry_run import plan_run
+
+        planned = DistillationConfig(**config, inputs=DistillationInputs(**inputs))
+        return _show_plan(plan_run(output, planned, batch_size=batch_size, command=_without_dry_run()))
     quiet = launch_several(processes_for(5 * config["seeds"], num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
         from dag_diffusion.compared_sets import UNGUIDED
@@ -68,13 +94,22 @@ def run(
 
 
 def distill(
-    folder: Annotated[Path, Argument(help="images: a folder for each class, or whatever score reads")],
+    folder: Annotated[
+        Path | None, Argument(help="images: a folder for each class, or whatever score reads", show_default=False)
+    ] = None,
     *,
     output: Annotated[Path, Option(help="new folder for the distilled set")],
+    train: Annotated[Path | None, Option(help="FOLDER, as files of options for run call it")] = None,
     sizes: Annotated[Values, Fields(FOLDER_CONFIG, FOLDER_SIZES, "Size and time")],
     images: Annotated[Values, Fields(FOLDER_CONFIG, FOLDER_IMAGES, "Images")],
-    models: Annotated[Values, Fields(FOLDER_CONFIG, FOLDER_MODELS, "Models")],
+    models: Annotated[Values, Fields(FOLDER_CONFIG, FOLDER_MODELS, MODELS)],
+    vae: Vae,
+    base: Base = None,
+    tuning: Tuning,
+    drawing: Annotated[Values, Fields("distillation:DistillationConfig", FOLDER_DRAWING, "Drawing and choosing")],
+    inputs: Annotated[Values, Fields("distillation_setup:DistillationInputs", FOLDER_INPUTS, "Drawing and choosing")],
     comparison: Annotated[Values, Fields(FOLDER_CONFIG, FOLDER_COMPARISON, "Comparison")],
+    dry_run: DryRun = False,
     estimate: Annotated[
         bool, Option("--estimate", help="prepare the images, tell how long the rest will take, and stop")
     ] = False,
@@ -95,6 +130,18 @@ def distill(
 
     Example:  dag-diffusion distill my_images --ipc 10 --output my_set
     """
+    images_in = folder or train
+    if images_in is None or (folder is not None and train is not None):
+        raise ValueError(
+            "distill takes one folder of images: give FOLDER, or --train where a file of options for run names it"
+        )
+    given = {**sizes, **images, **models, **vae, **tuning, **drawing, **inputs, **comparison}
+    if dry_run:
+        from dag_diffusion.own_images.config import FolderConfig
+        from dag_diffusion.own_images.distilling import plan_folder
+
+        planned, command = FolderConfig(base=base, **given), _without_dry_run()
+        return _show_plan(plan_folder(images_in, output, planned, work=work, batch_size=batch_size, command=command))
     trainings = 6 * comparison["seeds"]
     quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
@@ -106,10 +153,10 @@ def distill(
         from dag_diffusion.processes import is_main_process, resolve_device
 
     hide_loading_bars()
-    config = FolderConfig(**sizes, **images, **models, **comparison)
+    config = FolderConfig(base=base, **given)
     with stages(quiet) as progress:
         result = distill_folder(
-            folder,
+            images_in,
             output,
             config,
             work=work,
@@ -126,3 +173,19 @@ def distill(
     show_table(result.minutes)
     print(f"set: {output.absolute()}")
     print(f"report: {found.report.absolute()}")
+
+
+def _without_dry_run() -> str:
+    from dag_diffusion.reporting.reproduction import program_of, this_command
+
+    return program_of(this_command(without="--dry-run"))
+
+
+def _show_plan(plan: "Plan") -> None:
+    from dag_diffusion.own_images.planning.commands import told
+
+    for table in plan.tables:
+        show_table(table)
+    for warning in plan.warnings:
+        logger.warning("%s", warning)
+    print("\n".join(told(plan.commands)))

@@ -1,13 +1,22 @@
 """What can be said of a distillation from a folder; everything else follows from the images."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
+from dag_diffusion.data.canvas import as_fit
+from dag_diffusion.data.preparing.duplicates import as_link_rule
 from dag_diffusion.distillation import DistillationConfig
+from dag_diffusion.distillation_setup import DistillationInputs
 from dag_diffusion.evaluation.protocols import as_protocol
+from dag_diffusion.training.fine_tuning import FineTuningConfig
+from dag_diffusion.training.generators.settings import GeneratorConfig
 
 MOST_SIZE = 128  # pixels; a generator that is trained from nothing has learned little at more
+LATER = (  # settings that do not count at their defaults, so that distillations that were begun without them go on
+    "fit", "links", "base", "tune", "rank", "vae", "target", "precision", "trust_bin", "channels", "split",
+    "num_inference_steps", "guidance_scale", "mode_scale",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,17 +25,35 @@ class FolderConfig:
 
     Attributes:
         ipc: images per class in the final set.
-        size: pixels per side of the generated images; default: 32, or as a given pipeline draws them.
+        size: pixels per side of the generated images, 32 unless said; with a pipeline, which has a size of its own,
+            of the trained networks.
         test: real test images; default: a part of the folder is held out.
         held_out: share of the images that only test, where no test folder is given.
         classes: class folder to use, or several with semicolons; default: all.
         background: colour behind transparent images.
+        fit: pad, crop or stretch to a square; default: as the models that are given were trained, if they were trained
+            here, else by what most images are like.
         most: images of a class that are used at most, drawn at random; default: all.
         least: classes that have fewer images are left out.
+        links: a picture that other classes link to is left out (leave_out), or kept where its file lies (real).
         skip_unreadable: leave out files that are no readable image, and tell which.
         pipeline: folder or Hub id of a DiT pipeline that knows the classes; default: one is trained.
         classifier: folder or Hub id of the guide; default: one is trained.
         evaluator: folder or Hub id of a classifier of another family, which only measures; default: one is trained.
+        base: folder or Hub id of a DiT pipeline that the generator is fine-tuned from, see ``FineTuningConfig``.
+        tune: what of it is trained: all, lora or difffit.
+        rank: rank of the low-rank changes, for lora.
+        vae: folder or Hub id of an AutoencoderKL for the generator, or of a pipeline that has one; default: one is
+            trained, or that of the base.
+        target: difficulties that DGS follows and images are steered to, see ``DistillationInputs``; default: no image
+            is steered, and the set is the easiest image of each mode.
+        precision: float32, bfloat16 or float16, of pipeline and guide; default: as saved.
+        trust_bin: read .bin weights of a pipeline that has no safetensors.
+        channels: 1 (grey) or 3; default: as the images have them.
+        split: split of the test images, for the record, such as ilsvrc or fastai.
+        num_inference_steps: denoising steps; default: the pipeline's own.
+        guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
+        mode_scale: strength of mode guidance.
         folds: classifiers that measure the difficulties of the training images, each those that it has not seen.
             Default: the guide measures images that are held out from it.
         minutes: how long all of it may take, by more or fewer training steps; default: the usual number of steps.
@@ -46,12 +73,26 @@ class FolderConfig:
     held_out: float = 0.2
     classes: tuple[str, ...] = ()
     background: str = "white"
+    fit: str | None = None
     most: int | None = None
     least: int = 1
+    links: str = "leave_out"
     skip_unreadable: bool = False
     pipeline: str | None = None
     classifier: str | None = None
     evaluator: str | None = None
+    base: str | None = FineTuningConfig.base
+    tune: str = FineTuningConfig.tune
+    rank: int = FineTuningConfig.rank
+    vae: str | None = GeneratorConfig.vae
+    target: str | None = DistillationInputs.target
+    precision: str | None = DistillationInputs.precision
+    trust_bin: bool = DistillationInputs.trust_bin
+    channels: int | None = DistillationInputs.channels
+    split: str | None = DistillationInputs.split
+    num_inference_steps: int | None = DistillationConfig.num_inference_steps
+    guidance_scale: float | None = DistillationConfig.guidance_scale
+    mode_scale: float = DistillationConfig.mode_scale
     folds: int = 0
     minutes: float | None = None
     generator_steps: int | None = None
@@ -74,11 +115,10 @@ class FolderConfig:
             raise ValueError("folds is 1, but at least 2 classifiers are needed to leave each image to another; or 0")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}, but is a share of the images, such as 0.2 for a fifth")
-        if self.size is not None and not (8 <= self.size <= MOST_SIZE and self.size % 8 == 0):
-            raise ValueError(
-                f"size is {self.size}, but a generator is trained at 8 to {MOST_SIZE} pixels in steps of 8; give 32 or "
-                "64, or a pipeline of your own"
-            )
+        if self.fit is not None:
+            as_fit(self.fit)
+        as_link_rule(self.links)
+        self._check_models()
         if self.evaluator is not None and self.evaluator == self.classifier:
             raise ValueError(
                 f"classifier and evaluator are both {self.classifier}, so that one would judge its own steering; "
@@ -86,17 +126,41 @@ class FolderConfig:
             )
         as_protocol(self.protocol)
 
+    def _check_models(self) -> None:
+        if self.pipeline is not None and (self.base or self.vae):
+            raise ValueError(
+                f"the pipeline {self.pipeline} is given, so that nothing is trained from {self.base or self.vae}; "
+                f"leave {'base' if self.base else 'vae'} out, or the pipeline"
+            )
+        size = self.size or 8
+        if self.base is None and self.pipeline is None and not (8 <= size <= MOST_SIZE and size % 8 == 0):
+            raise ValueError(
+                f"size is {self.size}, but a generator is trained at 8 to {MOST_SIZE} pixels in steps of 8; give 32 or "
+                "64, or a pipeline of your own"
+            )
+        DistillationInputs(precision=self.precision, channels=self.channels, size=self.size)
+        self.fine_tuning  # noqa: B018 - which checks itself
+
     @property
     def class_list(self) -> list[str] | None:
         """The classes that were named; None for all."""
         named = [part.strip() for text in self.classes for part in text.split(";") if part.strip()]
         return named or None
 
+    @property
+    def fine_tuning(self) -> FineTuningConfig:
+        """What the generator starts from."""
+        return FineTuningConfig(base=self.base, tune=self.tune, rank=self.rank)
+
     def settings(self) -> dict[str, Any]:
         """What must agree when a distillation goes on; JSON values only."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+        given = self.given()
+        return {name: value for name, value in self._values() if name in given or name not in LATER}
 
-    def given(self) -> Mapping[str, Any]:
+    def given(self) -> dict[str, Any]:
         """The settings that are not the defaults."""
         usual = {field.name: field.default for field in fields(self)}
-        return {name: value for name, value in self.settings().items() if vars(self)[name] != usual[name]}
+        return {name: value for name, value in self._values() if vars(self)[name] != usual[name]}
+
+    def _values(self) -> Iterator[tuple[str, Any]]:
+        return ((name, list(value) if isinstance(value, tuple) else value) for name, value in vars(self).items())

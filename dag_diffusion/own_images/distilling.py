@@ -6,6 +6,7 @@
 Each stage leaves a folder that is whole or not there, so that the same call goes on wherever it was stopped.
 """
 
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -13,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dag_diffusion.compared_sets import GUIDED_DGS, SELECTIONS
-from dag_diffusion.data.distilled_sets import require_apart, write_distilled_set
+import numpy as np
+
+from dag_diffusion.compared_sets import FOLDERS, GUIDED_DGS, SELECTIONS
+from dag_diffusion.data.class_folders import split_of, split_warning
+from dag_diffusion.data.distilled_sets import OWN, require_apart, write_distilled_set
 from dag_diffusion.data.files import differences, locked, read_json_object, require_writable, write_json
 from dag_diffusion.data.pools import Pool, read_pool, require_writable_target
+from dag_diffusion.data.sources.shards import is_there
 from dag_diffusion.distillation import DistillationConfig, DistillationResult, Origin, distill
 from dag_diffusion.distillation_setup import DistillationInputs
 from dag_diffusion.evaluation.networks import build_network
@@ -26,14 +31,17 @@ from dag_diffusion.loading import load_pipeline
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.reporting.reproduction import command_of_folder
-from dag_diffusion.sampling.subsampling import subsample
+from dag_diffusion.sampling.target_parser import as_target
+from dag_diffusion.sampling.targets import TargetDistribution
 
 from .config import FolderConfig
 from .durations import BAR, Clock, Expected, duration_table, within_minutes
 from .models import Models, models_table, require_classes, trained_models
 from .plain_images import PlainImages, plain_images
+from .planning.dry_run import Plan, dry_run
 from .rehearsal import rehearse
 
+logger = logging.getLogger(__name__)
 SETTINGS, PLAN, TIMES = "distill.json", "plan.json", "times.json"  # in the work folder
 IMAGES, RUN = "images", "run"
 USUAL_SIZE = 32
@@ -147,11 +155,44 @@ def distill_folder(
         return FolderResult(chosen=read_pool(task.output), distillation=result, minutes=minutes)
 
 
+def plan_folder(
+    folder: str | Path,
+    output: str | Path,
+    config: FolderConfig | None = None,
+    *,
+    work: str | Path | None = None,
+    batch_size: int = BATCH_SIZE,
+    command: str | None = None,
+) -> Plan:
+    """What ``distill_folder`` would need for the same arguments, and how long it may take; nothing is done.
+
+    Args:
+        command: that does it on one GPU; default: put together from the configuration.
+
+    Raises:
+        ProblemsError: something stands against it; all of that, each in a sentence.
+    """
+    work = work_folder(output) if work is None else Path(work)
+    task = _Task(Path(folder), Path(output), work, config or FolderConfig(), "cpu", batch_size)
+    return dry_run(
+        folder,
+        task.config,
+        command=command or command_of_folder(task.folder, task.output, task.config.given()),
+        check_places=lambda: _check_output(task),
+        work=work,
+        batch_size=batch_size,
+    )
+
+
 def _check_places(task: _Task) -> None:
     """Refuse, before anything is written, what cannot become the set or its work folder."""
+    if not is_there(task.folder):
+        raise FileNotFoundError(f"there is no folder {task.folder}; give one with a folder of images for each class")
+    _check_output(task)
+
+
+def _check_output(task: _Task) -> None:
     folder, output, work = task.folder, task.output, task.work
-    if not folder.exists():
-        raise FileNotFoundError(f"there is no folder {folder}; give one with a folder of images for each class")
     for place in (output, work):
         require_apart(folder, place)
     require_apart(work, output)
@@ -168,19 +209,26 @@ def _check_places(task: _Task) -> None:
 
 def _check_before_hours(task: _Task, images: PlainImages) -> None:
     require_classes(task.config, images)
-    build_network(task.config.network, channels=images.channels, size=images.size, num_classes=len(images.class_names))
+    size, classes = images.networks_size(task.config), len(images.class_names)
+    build_network(task.config.network, channels=images.channels, size=size, num_classes=classes)
+    if task.config.target is not None:
+        own = TargetDistribution.from_reference({name: np.array([0.5]) for name in images.class_names.values()})
+        as_target(task.config.target, images.class_names, reference=own)
+    if is_main_process() and (warning := split_warning(images.test_counts, task.config.split)):
+        logger.warning(warning)
     _require_disk(task, images)
 
 
 def _size(config: FolderConfig) -> int:
-    """Pixels per side: as asked for, or as a given pipeline draws them."""
-    if config.pipeline is None:
+    """Pixels per side of the generated images: as asked for, or as a given pipeline draws them."""
+    given = config.pipeline or config.base
+    if given is None:
         return config.size or USUAL_SIZE
-    width, height = load_pipeline(config.pipeline, device="cpu").image_size
-    if width != height or config.size not in (None, width):
+    width, height = load_pipeline(given, device="cpu", trust_bin=config.trust_bin).image_size
+    if width != height or (config.size or 0) > width:
         raise ValueError(
-            f"{config.pipeline} draws images of {width} x {height} pixels, which size={config.size} does not change; "
-            "leave size out, or take a pipeline of square images of that size"
+            f"{given} draws images of {width} x {height} pixels, which size={config.size} does not change; leave size "
+            "out, or take a pipeline of square images of at least that size"
         )
     return width
 
@@ -223,9 +271,17 @@ def _compared(
         train=str(images.train.path),
         test=str(images.test.path),
         channels=images.channels,
+        size=config.size if config.pipeline or config.base else None,
+        fit=config.fit,
+        target=config.target,
+        precision=config.precision,
+        trust_bin=config.trust_bin,
     )
     settings = DistillationConfig(
         ipc=config.ipc,
+        num_inference_steps=config.num_inference_steps,
+        guidance_scale=config.guidance_scale,
+        mode_scale=config.mode_scale,
         pool_factor=config.pool_factor,
         network=config.network,
         protocol=config.protocol,
@@ -237,7 +293,7 @@ def _compared(
     origin = Origin(
         title=f"{folder.resolve().name} ({len(images.class_names)} classes)",
         command=command_of_folder(folder, task.output, config.given()),
-        record={"images": images.record, "models": models.records},
+        record={"images": images.record, "split": _split(images, config), "models": models.records},
         tables=lambda: [
             *models_table(models),
             *images.tables(),
@@ -254,16 +310,22 @@ def _compared(
     )
 
 
+def _split(images: PlainImages, config: FolderConfig) -> dict[str, str | None]:
+    """Which split of an ImageNet subset the test images are said to be, and are."""
+    return {"stated": config.split, "found": split_of(images.test_counts)}
+
+
 def _write_set(task: _Task, images: PlainImages) -> None:
-    """Choose by the rule that was best in all that was measured before, whatever these test images say."""
-    source, rule = SELECTIONS[GUIDED_DGS]
-    pool = read_pool(task.work / RUN / f"pool-{source}")
-    selection = subsample(pool, task.config.ipc, method=rule, seed=task.config.seed)
+    """Keep what the rule chose that was best in all that was measured before, whatever these test images say."""
+    run = task.work / RUN
+    pool, chosen = read_pool(run / f"pool-{SELECTIONS[GUIDED_DGS][0]}"), read_pool(run / FOLDERS[GUIDED_DGS])
+    places = {row["file_name"]: place for place, row in enumerate(pool.rows)}
+    added = dict.fromkeys(name for row in chosen.rows for name in row if name not in (*pool.rows[0], *OWN))
     write_distilled_set(
         pool,
-        selection.indices.tolist(),
+        [places[row["source"]] for row in chosen.rows],
         task.output,
-        columns=selection.columns,
-        provenance={"selection": selection.record, "images": images.summary()},
+        columns={name: [row.get(name) for row in chosen.rows] for name in added},
+        provenance={"selection": chosen.provenance["selection"], "images": images.summary()},
         overwrite=True,
     )

@@ -56,9 +56,8 @@ def require_classes(config: FolderConfig, images: PlainImages) -> None:
     """
     names = images.class_names
     if config.pipeline is not None:
-        match_classes(
-            names, load_pipeline(config.pipeline, device="cpu").class_names, f"the pipeline {config.pipeline}"
-        )
+        loaded = load_pipeline(config.pipeline, device="cpu", trust_bin=config.trust_bin)
+        match_classes(names, loaded.class_names, f"the pipeline {config.pipeline}")
     for owner, name in (("classifier", config.classifier), ("evaluator", config.evaluator)):
         if name is not None:
             match_classes(names, class_names_of(load_guide(name, device="cpu")), f"the {owner} {name}")
@@ -77,8 +76,9 @@ def classifier_config(role: str, config: FolderConfig, steps: int | None) -> Cla
 
 
 def generator_config(images: PlainImages, config: FolderConfig, steps: int | None) -> GeneratorConfig:
-    """How the generator is trained; its VAE for a share of the steps."""
-    return GeneratorConfig(size=images.size[0], channels=images.channels, steps=steps, seed=config.seed)
+    """How the generator is trained; its VAE, if that is trained, for a share of the steps."""
+    size, channels = images.size[0], images.channels
+    return GeneratorConfig(size=size, channels=channels, steps=steps, vae=config.vae, seed=config.seed)
 
 
 def trained_models(
@@ -109,7 +109,14 @@ def trained_models(
             )
     if config.pipeline is None and not _is_there(places[GENERATOR]):
         generator = generator_config(images, config, steps.get(GENERATOR))
-        train_generator(images.train, places[GENERATOR], generator, device=device, progress=clock.within(GENERATOR))
+        train_generator(
+            images.train,
+            places[GENERATOR],
+            generator,
+            fine_tuning=config.fine_tuning,
+            device=device,
+            progress=clock.within(GENERATOR),
+        )
     records = {
         role: read_json_object(places[role] / RECORD) for role in (GUIDE, EVALUATOR) if (places[role] / RECORD).exists()
     }

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dag_diffusion.data.canvas import Canvas, fit_for
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.common_kind import channels_of
 from dag_diffusion.data.files import differences, json_line, read_json_object, write_atomically, write_image, write_json
@@ -66,6 +67,16 @@ class PlainImages:
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         return self.record["size"], self.record["size"]
+
+    def networks_size(self, config: FolderConfig) -> tuple[int, int]:
+        """(height, width) for the networks that are trained on the sets: with a pipeline as was asked for."""
+        side = (config.size if config.pipeline or config.base else None) or self.record["size"]
+        return side, side
+
+    @property
+    def test_counts(self) -> dict[str, int]:
+        """Class to number of test images."""
+        return dict(Counter(row["class_name"] for row in self.test.rows))
 
     def summary(self) -> dict[str, Any]:
         """What a set that was made from them should say of them; JSON values."""
@@ -129,13 +140,16 @@ def plain_images(
         record |= {"files": files, "size": size}
         with fail_together():
             if is_main_process():
-                record["channels"] = max(channels_of(train), channels_of(test))
+                record["channels"] = config.channels or max(channels_of(train), channels_of(test))
                 for pool, part in ((train, TRAIN), (test, TEST)):
                     _write(pool, work / part, record, progress)
                 record["twins_of_test_images"] = _leave_out_twins(work)
                 write_json(work / RECORD, record)
+    record = read_json_object(work / RECORD)
+    # which they lie on already; who is trained on them records it
+    canvas = Canvas(record["prepared"]["background"], record["prepared"]["fit"])
     found = PlainImages(
-        train=read_pool(work / TRAIN), test=read_pool(work / TEST), record=read_json_object(work / RECORD)
+        train=read_pool(work / TRAIN, canvas=canvas), test=read_pool(work / TEST, canvas=canvas), record=record
     )
     _require_enough(found, config)
     return found
@@ -150,10 +164,12 @@ def _divided(
         prepare,
         classes=config.class_list,
         background=config.background,
+        links=config.links,
         skip_unreadable=config.skip_unreadable,
         progress=looked,
     )
-    found = prepared(folder, most=config.most, least=config.least, seed=config.seed, cache=work)
+    fit = fit_for(config.fit, (config.pipeline, config.base, config.classifier, config.evaluator))
+    found = prepared(folder, fit=fit, most=config.most, least=config.least, seed=config.seed, cache=work)
     if len(found.pool.class_names) < 2:
         raise ValueError(
             f"{folder} has one class, {next(iter(found.pool.class_names.values()))!r}, so that there is nothing to "

@@ -14,12 +14,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from dag_diffusion.compared_sets import SELECTIONS
+from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_rows, usual_normalisation
 from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.trials import evaluate
 from dag_diffusion.generation.filling import fill_pool
-from dag_diffusion.generation.plan import PoolConfig
+from dag_diffusion.generation.plan import PoolConfig, networks_precision
 from dag_diffusion.loading import load_pipeline
 from dag_diffusion.processes import gather, this_process
 from dag_diffusion.progress import Progress, Stage
@@ -96,7 +97,14 @@ class _Rehearsal:
         """Its denoiser, and its autoencoder, whose steps are a share of the denoiser's."""
         pace, usual = Pace(), generator_config(self.images, self.config, self.config.generator_steps)
         short = replace(usual, steps=STEPS, vae_steps=STEPS, sample_grids=0)
-        train_generator(self.few, self.folder / GENERATOR, short, device=self.device, progress=pace)
+        train_generator(
+            self.few,
+            self.folder / GENERATOR,
+            short,
+            fine_tuning=self.config.fine_tuning,
+            device=self.device,
+            progress=pace,
+        )
         denoiser, autoencoder = (pace.seconds_each(stage) for stage in ("denoiser", "autoencoder"))
         each = denoiser + autoencoder * usual.vae_loop.steps / usual.loop.steps
         more = len(self.images.train) / len(self.few)
@@ -109,19 +117,30 @@ class _Rehearsal:
             config.pipeline or self.folder / GENERATOR,
             classifier=config.classifier or self.folder / GUIDE,
             device=self.device,
+            dtype=config.precision,
+            trust_bin=config.trust_bin,
         )
+        labels = sorted(match_classes(self.images.class_names, pipeline.class_names, "the pipeline").values())
         each = max(1, math.ceil(self.batch_size * this_process().num_processes / classes))
-        pace = time.monotonic()
-        drawn = PoolConfig(images_per_class=min(each, config.ipc * config.pool_factor), seed=config.seed)
-        fill_pool(pipeline, self.folder / "pool", drawn, batch_size=self.batch_size)
-        seconds = (time.monotonic() - pace) / (drawn.images_per_class * classes)
+        usual = PoolConfig(
+            images_per_class=min(each, config.ipc * config.pool_factor),
+            labels=labels,
+            seed=config.seed,
+            num_inference_steps=config.num_inference_steps,
+            guidance_scale=config.guidance_scale,
+            precision=networks_precision(config.precision),
+        )
+        begun, kinds = time.monotonic(), [usual, *([replace(usual, target=0.5)] if config.target else [])]
+        for kind in kinds:  # the second pool is steered, if there is a target
+            fill_pool(pipeline, self.folder / f"pool-{kind.target}", kind, batch_size=self.batch_size)
+        seconds = (time.monotonic() - begun) / (len(kinds) * usual.images_per_class * classes)
         total = 2 * config.ipc * config.pool_factor * classes
         return Expected(f"{total:,} images", total * seconds)
 
     def comparison(self) -> Expected:
         """All trainings of networks on sets, of which each process makes one, shortened where it would be long."""
         config, processes = self.config, this_process().num_processes
-        names, size, channels = self.images.class_names, self.images.size, self.images.channels
+        names, size, channels = self.images.class_names, self.images.networks_size(config), self.images.channels
         rows = random_rows(self.images.train.labels, config.ipc, 0, names)
         real = load_labelled_images(self.images.train.select(rows), size=size, channels=channels)
         test = load_labelled_images(

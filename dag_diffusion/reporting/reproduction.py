@@ -135,9 +135,9 @@ def commands_for(pools: Sequence[tuple[Path, Pool]], others: Iterable[str] = ())
     return list(dict.fromkeys([*lines, *map(program_of, others)]))
 
 
-def this_command() -> str:
-    """The command that is running, as one would type it."""
-    return shlex.join(sys.argv)
+def this_command(*, without: str | None = None) -> str:
+    """The command that is running, as one would type it, perhaps without an option."""
+    return shlex.join(word for word in sys.argv if word != without)
 
 
 def program_of(command: str) -> str:

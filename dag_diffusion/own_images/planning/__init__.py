@@ -1,0 +1,1 @@
+"""What a distillation will need, found out without doing any of it: models, images, disk, memory, time, commands."""

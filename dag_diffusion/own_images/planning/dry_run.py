@@ -1,0 +1,196 @@
+"""A plan of a distillation, or everything that stands against it, without anything being trained, drawn or written.
+
+places, images, models, sizes, disk, memory -> problems, all of them -> or tables and commands
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dag_diffusion import embedded
+from dag_diffusion.data.files import read_json_object
+from dag_diffusion.distillation import DistillationConfig, check_output
+from dag_diffusion.evaluation.tables import Table
+from dag_diffusion.own_images.config import FolderConfig
+from dag_diffusion.own_images.durations import Expected
+from dag_diffusion.reporting.reproduction import command_of_run
+
+from . import rates
+from .checks import (
+    USUAL_SIZE,
+    Found,
+    bytes_in_memory,
+    bytes_needed,
+    check_disk,
+    check_guide,
+    check_images,
+    check_memory,
+    check_sizes,
+    free_at,
+    look_at_test_images,
+    read_models,
+)
+from .commands import commands_for
+from .problems import Problems
+from .times import stages_of, time_table
+
+OF_A_RUN = (
+    "ipc", "pool_factor", "network", "protocol", "seeds", "seed", "num_inference_steps", "guidance_scale", "mode_scale",
+)  # fmt: skip
+OF_ITS_INPUTS = ("classifier", "classes", "fit", "size", "channels", "target", "precision", "trust_bin", "split")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a distillation will do and need.
+
+    Attributes:
+        tables: what is there, and how long it takes.
+        commands: number of GPUs to command.
+        warnings: what does not stop it but makes its figures other than they seem.
+    """
+
+    tables: list[Table]
+    commands: dict[int, str]
+    warnings: list[str]
+
+
+def dry_run(
+    folder: str | Path,
+    config: FolderConfig,
+    *,
+    command: str,
+    check_places: Callable[[], None],
+    work: Path,
+    batch_size: int,
+    trains: bool = True,
+    channels: int = 3,
+) -> Plan:
+    """Check everything that can be checked beforehand, and tell the plan.
+
+    Nothing is written, but for small configurations of models that the Hub's client keeps.
+
+    Args:
+        folder: real training images.
+        config: of the distillation; where it names no model, one is trained, unless ``trains`` is false.
+        command: that does the work on one GPU.
+        check_places: raises what speaks against the output.
+        work: where models, pools and images go.
+        batch_size: images drawn at a time.
+        trains: models that are not given are trained and images copied, as ``distill`` does; ``run`` does not.
+        channels: of the images, where the configuration does not say.
+
+    Raises:
+        ProblemsError: something stands against it; each thing in a sentence.
+    """
+    problems, found = Problems(), Found()
+    with problems.gathered():
+        check_places()
+    read_models(config, problems, found)
+    check_images(Path(folder), config, problems, found, trains=trains)
+    if not trains:
+        check_guide(config, problems, found)
+    size = found.pipeline.size if found.pipeline is not None else config.size or USUAL_SIZE
+    check_sizes(config, problems, found, size, channels, trains=trains)
+    with problems.gathered():
+        check_disk(config, found, size, work, trains=trains)
+    with problems.gathered():
+        check_memory(config, found, size, channels, trains=trains)
+    look_at_test_images(config, found)
+    problems.refuse()
+    assert found.train is not None
+    stages = stages_of(
+        config,
+        images=len(found.train),
+        classes=len(found.names),
+        size=size,
+        batch_size=batch_size,
+        is_dit_xl=found.pipeline is not None and found.pipeline.is_dit_xl,
+        herding=trains,
+    )
+    disk = bytes_needed(config, found, size, trains=trains)
+    memory = bytes_in_memory(config, found, size, channels, trains=trains)
+    rows = [*_images(config, found, size), *_models(config, found, trains=trains), *_room(disk, memory, work)]
+    if found.pipeline is not None and found.pipeline.is_dit_xl:
+        rows.append(["GPU memory", _gpu_memory(batch_size, steered=config.target is not None)])
+    tables = [Table("Plan", ["what", "how much"], rows), time_table(stages, _measured_here(work))]
+    return Plan(tables, commands_for(command), found.warnings)
+
+
+def plan_run(output: Path, config: DistillationConfig, *, batch_size: int, command: str | None = None) -> Plan:
+    """What ``distillation.distill`` would need for the same arguments, and how long it may take; nothing is done.
+
+    Args:
+        command: that does it on one GPU; default: put together from the configuration.
+
+    Raises:
+        ProblemsError: something stands against it; all of that, each in a sentence.
+    """
+    inputs, own = config.inputs, {name: getattr(config, name) for name in OF_A_RUN}
+    own |= {name: getattr(inputs, name) for name in OF_ITS_INPUTS}
+    return dry_run(
+        inputs.train or embedded.REFERENCE,
+        FolderConfig(
+            pipeline=inputs.pipeline or str(embedded.PIPELINE),
+            evaluator=inputs.evaluator or str(embedded.EVALUATOR),
+            test=inputs.test or str(embedded.TEST),
+            **own,
+        ),
+        command=command or command_of_run(output, config.given()),
+        check_places=lambda: _check_run(output, config),
+        work=output,
+        batch_size=batch_size,
+        trains=False,
+        channels=1 if inputs.train is None else 3,
+    )
+
+
+def _check_run(output: Path, config: DistillationConfig) -> None:
+    check_output(output, config)
+    if config.inputs.reference is not None and not Path(config.inputs.reference).exists():
+        raise FileNotFoundError(
+            f"there is no file {config.inputs.reference} of difficulties; give what score has written"
+        )
+
+
+def _measured_here(work: Path) -> Mapping[str, Expected]:
+    plan = work / "plan.json"
+    return {name: Expected(**one) for name, one in read_json_object(plan).items()} if plan.exists() else {}
+
+
+def _images(config: FolderConfig, found: Found, size: int) -> list[list[str]]:
+    train, test, names = found.train, found.test, list(found.names.values())
+    assert train is not None
+    counts = Counter(train.labels.tolist()).values()
+    drawn = config.ipc * config.pool_factor * len(names)
+    return [
+        ["classes", f"{len(names):,}: {', '.join(names[:3])}" + (f" and {len(names) - 3:,} more" * (len(names) > 3))],
+        ["training images", f"{len(train):,} in {train.path}, {min(counts):,} to {max(counts):,} a class"],
+        ["test images", f"{config.held_out:.0%} of each class" if test is None else f"{len(test):,} in {config.test}"],
+        ["generated images", f"2 x {drawn:,} of {size} px, of which {config.ipc * len(names):,} are kept"],
+    ]
+
+
+def _models(config: FolderConfig, found: Found, *, trains: bool) -> Iterator[list[str]]:
+    given = {"pipeline": config.pipeline or config.base, "classifier": config.classifier, "evaluator": config.evaluator}
+    for role, name in given.items():
+        files = found.models.get(role)
+        if name is None or files is None:
+            yield [role, "is trained here" if trains else "the pipeline's own"]
+            continue
+        place = "on this machine" if files.folder is not None else f"{files.to_fetch / 1e9:.1f} GB to be fetched"
+        yield [role, f"{name}, {'fine-tuned here, ' if role == 'pipeline' and config.base else ''}{place}"]
+
+
+def _room(disk: int, memory: int, work: Path) -> list[list[str]]:
+    return [
+        ["disk", f"{disk / 1e9:.1f} of {free_at(work) / 1e9:.0f} GB that are free at {work}"],
+        ["memory", f"{memory / 2**30:.1f} GiB for decoded images and weights"],
+    ]
+
+
+def _gpu_memory(batch_size: int, *, steered: bool) -> str:
+    size = max((one for one in rates.PEAK_GIB_OF_DIT_XL if one <= batch_size), default=1)
+    more = f", {rates.PEAK_GIB_STEERED:g} GiB steered in batches of 32" if steered else ""
+    return f"{rates.PEAK_GIB_OF_DIT_XL[size]:g} GiB in batches of {size}{more}, and the guide (dit-xl.json)"

@@ -1,0 +1,140 @@
+"""How long each stage takes, on what it was measured on, and spread over GPUs.
+
+seconds on n GPUs = seconds / n for images, seconds of one * ceil(trainings / n) for trainings of networks
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dag_diffusion.evaluation.protocols import as_protocol
+from dag_diffusion.evaluation.tables import Table
+from dag_diffusion.own_images.config import FolderConfig
+from dag_diffusion.own_images.durations import Expected
+from dag_diffusion.own_images.models import EVALUATOR, GENERATOR, GUIDE, classifier_config
+from dag_diffusion.own_images.rehearsal import SETS
+from dag_diffusion.training.generators.settings import GeneratorConfig
+
+from . import rates
+from .commands import GPUS
+from .rates import UNMEASURED, Rate
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the work.
+
+    Attributes:
+        work: how much of it there is, in words.
+        parts: that may be done at the same time; 0: any number.
+        cpu, gpu: how long all of it takes on one.
+    """
+
+    work: str
+    cpu: Rate
+    gpu: Rate
+    parts: int = 0
+
+    def on_gpus(self, count: int) -> float | None:
+        """Seconds on so many."""
+        if self.gpu.seconds is None:
+            return None
+        if not self.parts:
+            return self.gpu.seconds / count
+        return self.gpu.seconds / self.parts * math.ceil(self.parts / count)
+
+
+def stages_of(
+    config: FolderConfig, *, images: int, classes: int, size: int, batch_size: int, is_dit_xl: bool, herding: bool
+) -> dict[str, Stage]:
+    """All that takes long, by its name in the table of minutes.
+
+    Args:
+        images: to train on.
+        size: pixels per side of the generated images.
+        is_dit_xl: the pipeline is of the network that was measured.
+        herding: herding of real images is compared too.
+    """
+    found: dict[str, Stage] = {}
+    for role, given in ((GUIDE, config.classifier), (EVALUATOR, config.evaluator)):
+        if given is None:
+            loop = classifier_config(role, config, config.classifier_steps).loop(images, "small")
+            trainings = 1 + (config.folds if role == GUIDE else 0)
+            rate = rates.learning_of_classifier(trainings * loop.steps * loop.batch_size, role, size)
+            found[role] = Stage(f"{trainings * loop.steps:,} steps", rate, UNMEASURED)
+    if config.pipeline is None:
+        usual = GeneratorConfig(steps=config.generator_steps)
+        seen = usual.loop.steps * usual.loop.batch_size
+        rate = rates.learning_of_generator(seen, size) if config.base is None else UNMEASURED
+        found[GENERATOR] = Stage(f"{usual.loop.steps:,} steps", rate, UNMEASURED)
+    found["modes"] = Stage(f"{images:,} real images scored and encoded", UNMEASURED, UNMEASURED)
+    found["pools"] = _pools(config, 2 * config.ipc * config.pool_factor * classes, size, batch_size, is_dit_xl)
+    found["comparison"] = _comparison(config, classes, size, SETS - (not herding))
+    return found
+
+
+def _pools(config: FolderConfig, images: int, size: int, batch_size: int, is_dit_xl: bool) -> Stage:
+    gpu = cpu = UNMEASURED
+    steered = config.target is not None
+    if is_dit_xl:
+        steps = config.num_inference_steps or rates.STEPS_OF_DIT_XL
+        options = {"precision": config.precision}
+        plain = rates.drawing_by_dit_xl(images // 2, steps, batch_size, steered=False, **options)
+        guided = rates.drawing_by_dit_xl(images - images // 2, steps, batch_size, steered=steered, **options)
+        told = plain.source + (f"; {guided.source.partition(': ')[2]}" if steered else "")
+        gpu = Rate((plain.seconds or 0) + (guided.seconds or 0), told)
+    elif config.pipeline is None and config.base is None:
+        cpu = rates.drawing_by_small(images, config.num_inference_steps or rates.STEPS_OF_SMALL, size)
+    return Stage(f"{images:,} images", cpu, gpu)
+
+
+def _comparison(config: FolderConfig, classes: int, size: int, sets: int) -> Stage:
+    trainings, side = sets * config.seeds, config.size or size
+    passes = as_protocol(config.protocol).epochs_for(config.ipc) * config.ipc * classes
+    cpu, gpu = (
+        Rate(None if one.seconds is None else trainings * one.seconds, one.source)
+        for one in (
+            rates.training_on_set(config.network, config.protocol, passes, side, gpu=gpu) for gpu in (False, True)
+        )
+    )
+    return Stage(f"{trainings} trainings of {passes:,} images", cpu, gpu, parts=trainings)
+
+
+def time_table(stages: Mapping[str, Stage], here: Mapping[str, Expected]) -> Table:
+    """Stages, what they take, and which figure that is from.
+
+    Args:
+        here: what an earlier ``--estimate`` has measured on this machine, by stage.
+    """
+    columns = [
+        "stage",
+        "work",
+        *(["here"] if here else []),
+        "2 cores",
+        *(f"{n} GPU{'s' * (n > 1)}" for n in GPUS),
+        "from",
+    ]
+    rows, sums = [], dict[str, float]()
+    for name, stage in stages.items():
+        times: dict[str, float | None] = {"2 cores": stage.cpu.seconds}
+        times |= {f"{n} GPU{'s' * (n > 1)}": stage.on_gpus(n) for n in GPUS}
+        if here:
+            times = {"here": here[name].total if name in here else None} | times
+        sources = dict.fromkeys(rate.source for rate in (stage.cpu, stage.gpu) if rate.seconds is not None)
+        rows.append([name, stage.work, *map(_told, times.values()), "; ".join(sources) or UNMEASURED.source])
+        for column, seconds in times.items():
+            sums[column] = sums.get(column, 0.0) + (seconds or 0.0)
+    rows.append(["what is known of", "", *(_told(one or None) for one in sums.values()), ""])
+    note = (
+        f"GPUs: as {rates.GPU}, taken to be independent; {rates.CPU}; loading and writing left out. What was never "
+        "measured is a ?. Files: benchmarks/results."
+    )
+    return Table("Time", columns, rows, note=note)
+
+
+def _told(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,306 @@
+"""A dry run: every problem at once and before anything is done, or a plan with the figures and commands of the work."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import hub_server
+import imagenet_layouts as layouts
+import pytest
+from accelerate.commands.launch import launch_command_parser
+from huggingface_hub import constants
+from tiny import tiny_classifier, tiny_pipeline
+from typer.main import get_command
+
+from dag_diffusion.cli import commands as cli
+from dag_diffusion.data.class_folders import SUBSETS
+from dag_diffusion.own_images import FolderConfig
+from dag_diffusion.own_images.distilling import plan_folder, work_folder
+from dag_diffusion.own_images.planning import rates
+from dag_diffusion.own_images.planning.models import classifier_names, files_of
+from dag_diffusion.own_images.planning.problems import ProblemsError
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES, RESULTS = ROOT / "examples", ROOT / "benchmarks" / "results"
+SMALL = ["--ipc", 2, "--size", 16, "--channels", 1, "--network", "convnet-2"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return layouts.write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The command as a shell starts it: exit code, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["dag-diffusion", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "250")
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+def options(models: dict[str, str]) -> list[str]:
+    return [word for name, value in models.items() for word in (f"--{name}", value)]
+
+
+def sorted_ilsvrc(root: Path) -> tuple[Path, Path]:
+    return layouts.write_train(root / "train", layouts.WOOF), layouts.write_val(root / "val", layouts.WOOF)
+
+
+def listed_ilsvrc(root: Path) -> tuple[Path, Path]:
+    """val flat, with TensorFlow's list of synsets beside the folder."""
+    classes = layouts.write_flat_val(root / "val", layouts.WOOF)
+    (root / "imagenet_2012_validation_synset_labels.txt").write_text("".join(f"{s}\n" for s in classes.values()))
+    return layouts.write_train(root / "train", layouts.WOOF), root / "val"
+
+
+def mapped_ilsvrc(root: Path) -> tuple[Path, Path]:
+    """val flat, with a mapping of one's own among the images."""
+    classes = layouts.write_flat_val(root / "val", layouts.WOOF)
+    (root / "val" / "mapping.csv").write_text("file,synset\n" + "".join(f"{n},{s}\n" for n, s in classes.items()))
+    return layouts.write_train(root / "train", layouts.WOOF), root / "val"
+
+
+LAYOUTS = {
+    "ILSVRC, val in folders": sorted_ilsvrc,
+    "ILSVRC, val flat, list beside the folder": listed_ilsvrc,
+    "ILSVRC, val flat, mapping among the images": mapped_ilsvrc,
+    "Kaggle's ILSVRC": layouts.write_kaggle,
+    "fastai's imagewoof2": layouts.write_fastai,
+    "Tiny-ImageNet": layouts.write_tiny_imagenet,
+    "parquet of the Hub": layouts.write_hub,
+}
+
+
+@pytest.mark.parametrize(("command", "layout"), [*(("distill", name) for name in LAYOUTS), ("run", "Kaggle's ILSVRC")])
+def test_layouts_of_imagenet_are_read_for_the_example(tmp_path, call, models, layout, command):
+    train, test = LAYOUTS[layout](tmp_path / "data")
+    before = sorted(tmp_path.rglob("*"))
+    config = ["--config", EXAMPLES / "imagewoof.yaml", "--train", train, "--test", test, "--output", tmp_path / "out"]
+    code, out, errors = call(command, "--dry-run", *config, *SMALL, *options(models))
+    assert code == 0, errors
+    assert re.search(r"classes +│ 10: n02096294, n02093754, n02111889|classes +│ 10: Australian terrier, Border", out)
+    assert f"40 in {train}, 4 to 4 a class" in out
+    assert f"20 in {test}" in out
+    assert sorted(tmp_path.rglob("*")) == before  # nothing is written
+
+
+@pytest.mark.parametrize("name", ["imagenette", "imageidc"])
+def test_examples_of_other_subsets_are_planned_too(tmp_path, call, models, name, caplog):
+    synsets = next(synsets for subset, synsets in SUBSETS.items() if subset.lower() == name)
+    train, test = layouts.write_train(tmp_path / "train", synsets), layouts.write_val(tmp_path / "val", synsets, 50)
+    config = ["--config", EXAMPLES / f"{name}.yaml", "--train", train, "--test", test, "--output", tmp_path / "out"]
+    code, out, errors = call("distill", "--dry-run", *config, *SMALL, *options(models))
+    assert (code, errors, caplog.text) == (0, "", "")  # the split is that of ILSVRC, as the file says
+    assert f"10: {', '.join(synsets[:3])} and 7 more" in out
+
+
+def test_whole_of_imagenet_is_planned_with_its_flat_val(tmp_path, call, models, caplog):
+    from timm.data import ImageNetInfo
+
+    synsets = list(ImageNetInfo("imagenet-1k").label_names())
+    for synset, name in zip(synsets, layouts.write_flat_val(tmp_path / "flat", synsets, 1), strict=True):
+        (tmp_path / "train" / synset).mkdir(parents=True)
+        os.link(tmp_path / "flat" / name, tmp_path / "train" / synset / f"{synset}_1.JPEG")
+    names = layouts.write_flat_val(tmp_path / "val", synsets, 1)
+    labels = "".join(f"{name} {synsets.index(synset)}\n" for name, synset in names.items())
+    (tmp_path / "val.txt").write_text(labels)  # ImageNet's numbers in their usual order, as Caffe has them
+    config = ["--config", EXAMPLES / "imagenet.yaml", "--train", tmp_path / "train", "--test", tmp_path / "val"]
+    small = ["--ipc", 1, "--size", 16, "--channels", 1, "--network", "convnet-2"]
+    code, out, errors = call("run", "--dry-run", *config, "--output", tmp_path / "out", *small, *options(models))
+    assert code == 0, errors
+    assert "1,000: n01440764, n01443537, n01484850 and 997 more" in out
+    assert "2 x 5,000 of 16 px, of which 1,000 are kept" in out
+    assert "1000 of 1000 test images are training images too" in caplog.text
+
+
+def test_all_problems_are_told_at_once_one_line_each(tmp_path, call):
+    train = layouts.write_train(tmp_path / "train", layouts.WOOF[:3])
+    shutil.rmtree(train / layouts.WOOF[2])
+    (train / layouts.WOOF[2]).mkdir()
+    layouts.write_jpeg(train / layouts.WOOF[2] / "one.JPEG")
+    (train / layouts.WOOF[0] / f"{layouts.WOOF[0]}_0.JPEG").write_bytes(b"cut off")
+    names = {0: "beagle", 1: "dingo"}
+    tiny_classifier(names).save_pretrained(tmp_path / "guide")
+    tiny_pipeline(classifier=None).save_pretrained(tmp_path / "pipeline")
+    shutil.rmtree(tmp_path / "pipeline" / "vae")
+    (taken := tmp_path / "taken").mkdir()
+    (taken / "letter.txt").write_text("keep me")
+    given = ["--pipeline", tmp_path / "pipeline", "--classifier", tmp_path / "guide", "--evaluator", tmp_path / "none"]
+    words = ["--dry-run", "--output", taken, "--test", tmp_path / "nowhere", "--ipc", 3, "--target", "steep"]
+    code, out, errors = call("distill", train, *words, *given)
+    assert (code, out) == (2, "")
+    errors = errors[errors.index("error: ") :]  # behind the bars of what was written above
+    expected = (
+        "holds something that is no pool",
+        "is not a readable image",
+        f"there is no folder {tmp_path / 'nowhere'}",
+        "fewer than 3 images, which --ipc 3 needs, of n02111889 (1)",
+        "is no DiT pipeline, since it has no vae/config.json",
+        "no class called",
+        f"there is no model {tmp_path / 'none'}",
+        "'steep'",
+    )
+    lines = errors.splitlines()
+    assert all(line.startswith("error: ") for line in lines), errors
+    for words in expected:
+        assert sum(words in line for line in lines) == 1, (words, errors)
+    assert len(lines) == len(expected), errors
+
+
+def test_too_little_disk_or_memory_is_a_problem(tmp_path, monkeypatch):
+    train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1_000))
+    monkeypatch.setattr(os, "sysconf", lambda name: 10)
+    with pytest.raises(ProblemsError) as refused:
+        plan_folder(train, tmp_path / "set", FolderConfig(ipc=2))
+    assert [
+        words
+        for words in ("GB free, but models, pools and images need", "GiB of this machine's")
+        if words in str(refused.value)
+    ] == [
+        "GB free, but models, pools and images need",
+        "GiB of this machine's",
+    ]
+
+
+@pytest.fixture
+def drawn_by_dit_xl(tmp_path, models):
+    """A plan with the network whose rates were measured."""
+    train, test = sorted_ilsvrc(tmp_path / "data")
+    given = {**models, "pipeline": layouts.write_dit_xl(tmp_path / "dit-xl")}
+    usual = {"ipc": 2, "test": str(test), "size": 224, "precision": "bfloat16", "network": "resnet-ap-10"}
+
+    def plan(**changes):
+        config = FolderConfig(**given, **{**usual, "protocol": "hard-label", "seeds": 2, **changes})
+        return plan_folder(train, tmp_path / "out", config, batch_size=8)
+
+    return plan
+
+
+def test_time_of_pools_is_that_of_the_measured_rate_and_falls_with_the_gpus(drawn_by_dit_xl):
+    stages = {row[0]: row for row in drawn_by_dit_xl(ipc=3, pool_factor=40).tables[1].rows}
+    seconds = (
+        2
+        * 3
+        * 40
+        * 10
+        / json.loads((RESULTS / "dit-xl.json").read_text())["bfloat16, batch of 8"]["unguided"]["images_per_second"]
+    )
+    assert stages["pools"][2:6] == ["?", f"{seconds / 60:.0f} min", f"{seconds / 8:.0f} s", f"{seconds / 64:.0f} s"]
+    assert "dit-xl.json: 4.8 images/s, batches of 8" in stages["pools"][6]
+    trainings = stages["comparison"]
+    assert trainings[1].startswith("12 trainings of 60,000")
+    assert "RTX 3090" in trainings[6]
+    assert (
+        trainings[5] == "83 s"
+    )  # of more GPUs than trainings, twelve work: 360 * (60,000 / 200,000) * (224 / 256) ** 2
+
+
+def test_steering_and_full_precision_cost_what_was_measured(drawn_by_dit_xl):
+    plain, steered, full = (
+        drawn_by_dit_xl(**changes).tables[1] for changes in ({}, {"target": "0.5"}, {"precision": "float32"})
+    )
+    source = [next(row[6] for row in table.rows if row[0] == "pools") for table in (plain, steered, full)]
+    assert "steered through the decoder" in source[1]
+    assert "float32" in source[2]
+    assert "GPU memory" in [row[0] for row in drawn_by_dit_xl().tables[0].rows]
+
+
+def test_rates_are_those_of_the_results():
+    read = {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in FILES}
+    dit, batches = read["dit-xl"], {1: "batch of 1", 8: "batch of 8", 64: "batch of 64"}
+    measured = {size: dit[f"bfloat16, {name}"]["unguided"] for size, name in batches.items()}
+    measured[32] = dit["bfloat16, forms of guidance"]["unguided"]
+    for size, found in measured.items():
+        assert pytest.approx(found["images_per_second"], rel=2e-3) == rates.DRAWN_BY_DIT_XL[size]
+        assert pytest.approx(found["peak_gib"], rel=5e-3) == rates.PEAK_GIB_OF_DIT_XL[size]
+    steered = dit["bfloat16, every step"]["decoder at every guided step"]
+    expected = {
+        rates.DRAWN_IN_FLOAT32: dit["float32"]["unguided"]["images_per_second"],
+        rates.STEERED_BY_DIT_XL: steered["images_per_second"],
+        rates.PEAK_GIB_STEERED: steered["peak_gib"],
+        rates.DRAWN_BY_SMALL: sorted(read["generation-networks"]["images_per_second"]["bfloat16, all steps"])[1],
+        rates.LEARNT_BY_SMALL: read["training-speed"]["results"]["8"]["images_per_second"]["dag-diffusion, bfloat16"][
+            0
+        ],
+        rates.CONVNET_TRAINING: read["speed"]["rows"]["evaluate-quick"]["medians"]["now"] / 25,
+    }
+    for role, rate in (("guide", rates.SEEN_BY_GUIDE), ("evaluator", rates.SEEN_BY_EVALUATOR)):
+        found = read["classifiers"]["results"][f"fashion-{role}"]
+        expected[rate] = found["training"]["steps"] * found["training"]["batch_size"] / found["seconds"]
+    for rate, value in expected.items():
+        assert rate == pytest.approx(value, rel=5e-3)
+
+
+FILES = ("dit-xl", "generation-networks", "training-speed", "classifiers", "speed")
+
+
+def test_commands_are_understood_by_accelerate_and_by_the_command(tmp_path, call, models):
+    train, test = sorted_ilsvrc(tmp_path / "my data")
+    config = ["--config", EXAMPLES / "imagewoof.yaml", "--train", train, "--test", test, "--output", tmp_path / "out"]
+    code, out, errors = call("run", "--dry-run", *config, *SMALL, *options(models))
+    assert code == 0, errors
+    one, eight, many = (
+        shlex.split(line) for line in out.splitlines() if line.startswith(("dag-diffusion", "accelerate"))
+    )
+    assert "--dry-run" not in one
+    assert eight == [*one, "--num-processes", "8"]
+    filled = [word.replace("$RANK", "3").replace("$FIRST", "10.0.0.1") for word in many]
+    launch = launch_command_parser().parse_args(filled[2:])
+    assert (launch.num_processes, launch.num_machines, launch.training_script) == (64, 8, "dag_diffusion")
+    assert launch.training_script_args == one[1:]
+    for words in (one, eight):
+        command = get_command(cli.app).commands[words[1]]
+        read = command.make_context(words[1], list(words[2:]))
+        assert (read.params["train"], read.params["ipc"]) == (str(train), 2)
+
+
+def test_times_of_an_estimate_on_this_machine_are_shown(tmp_path):
+    train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
+    work = work_folder(tmp_path / "set")
+    assert "here" not in plan_folder(train, tmp_path / "set", FolderConfig(ipc=2)).tables[1].columns
+    work.mkdir()
+    config = FolderConfig(ipc=2)
+    (work / "distill.json").write_text(json.dumps({"folder": str(train.resolve()), **config.settings()}))
+    (work / "plan.json").write_text(json.dumps({"pools": {"work": "40 images", "seconds": 240.0}}))
+    table = plan_folder(train, tmp_path / "set", config).tables[1]
+    assert table.columns[2] == "here"
+    assert {row[0]: row[2] for row in table.rows}["pools"] == "4 min"
+    assert [row[0] for row in table.rows[:3]] == ["guide", "evaluator", "generator"]
+
+
+def test_of_a_model_on_the_hub_only_configurations_are_fetched(tmp_path, monkeypatch, models):
+    with hub_server.serving() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        guide = Path(models["classifier"])
+        hub.put("someone/guide", {path.name: path.read_bytes() for path in guide.iterdir()}, "models")
+        files = files_of("someone/guide")
+        assert len(classifier_names(files)) == 1000
+        assert files.to_fetch == (guide / "model.safetensors").stat().st_size
+        assert not any(path.endswith("model.safetensors") for _, path in hub.requests)
+        with pytest.raises(FileNotFoundError, match="there is no someone/nothing on the Hub"):
+            files_of("someone/nothing")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ConnectionError, match=r"someone/guide is not on this machine, and .* cannot be reached"):
+        files_of("someone/guide")
+
+
+def test_folder_is_given_once(tmp_path, call):
+    for words in ([], [tmp_path, "--train", tmp_path]):
+        code, _, errors = call("distill", *words, "--dry-run", "--output", tmp_path / "set")
+        assert (code, errors.count("\n")) == (2, 1)
+        assert "takes one folder of images" in errors
