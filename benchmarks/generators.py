@@ -7,11 +7,12 @@
 FOLDER keeps the pools, so that a stopped run goes on.  Agreement is the share of images to which the evaluator gives
 more than 1/2 for their class; the Fréchet distance is between the evaluator's features and those of the test images,
 and diversity the mean feature distance of two images of a class as a multiple of that of real ones.  Results go to
-benchmarks/results/generators-WHAT.json, those of trainings to generators-IPC.json.
+benchmarks/results/generators-WHAT.json, those of trainings to downstream-generators-IPC.json.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -24,25 +25,28 @@ from torch import Tensor
 from dag_diffusion import PoolConfig, embedded, evaluate, fill_pool, read_pool, score_pool
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.comparisons import summarise
-from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_subset
+from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labelled_images, random_subset
 from dag_diffusion.evaluation.records import evaluation_record
 from dag_diffusion.loading import load_pipeline
+from dag_diffusion.training.generators.vae import as_input, load_vae
 
-EACH = 250  # images of a class in a pool: five sets of the largest
 SHAPE = {"size": (32, 32), "channels": 1, "class_names": dict(enumerate(embedded.CLASS_NAMES))}
+
+
+def places_of(options: argparse.Namespace) -> dict[str, Path]:
+    """The generators by name; the other one may be left out."""
+    return {"embedded": embedded.PIPELINE} | ({"other": options.other} if options.other else {})
 
 
 def settings(options: argparse.Namespace) -> Iterator[tuple[str, Path, float]]:
     """Each generator with each scale of classifier-free guidance, and what the pair is called."""
-    for (name, place), scale in product(
-        {"embedded": embedded.PIPELINE, "other": options.other}.items(), options.scales
-    ):
+    for (name, place), scale in product(places_of(options).items(), options.scales):
         yield f"{name}, CFG {scale:g}", place, scale
 
 
 def pool_of(options: argparse.Namespace, name: str, place: Path, scale: float) -> Pool:
     """Unguided images, drawn once; the same noise whichever generator."""
-    config = PoolConfig(images_per_class=EACH, guidance_scale=scale)
+    config = PoolConfig(images_per_class=options.each, guidance_scale=scale)
     pipeline = load_pipeline(place, device="cpu")
     return fill_pool(pipeline, options.folder / name, config, batch_size=100, resume=True, source=str(place))
 
@@ -51,7 +55,7 @@ def images(options: argparse.Namespace) -> None:
     """Agreement, distance to the test images and diversity of each pool."""
     bench, rows = Bench(10), {}
     real = bench.real_features
-    spread = mean_distance(real, bench.real_labels)
+    spread = mean_distance(real, bench.real_labels, options.each)
     for name, place, scale in settings(options):
         pool = pool_of(options, name, place, scale)
         pixels = torch.from_numpy(load_labelled_images(pool, **SHAPE).images).permute(0, 3, 1, 2)
@@ -59,16 +63,16 @@ def images(options: argparse.Namespace) -> None:
         rows[name] = {
             "agreement": float((score_pool(pool, bench.evaluator).difficulties < 0.5).mean()),
             "frechet": frechet(features, real),
-            "diversity": mean_distance(features, torch.as_tensor(pool.labels)) / spread,
+            "diversity": mean_distance(features, torch.as_tensor(pool.labels), options.each) / spread,
         }
         print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
-        record("generators-images", {"images_per_class": EACH, "rows": rows})
+        record("generators-images", {"images_per_class": options.each, "rows": rows})
 
 
-def mean_distance(features: Tensor, labels: Tensor) -> float:
-    """Of two images of a class, over the first ``EACH`` of each."""
-    groups = [features[labels == label][:EACH] for label in range(10)]
-    return float(torch.stack([torch.cdist(group, group).sum() / (EACH * (EACH - 1)) for group in groups]).mean())
+def mean_distance(features: Tensor, labels: Tensor, each: int) -> float:
+    """Of two images of a class, over the first ones of each."""
+    groups = [features[labels == label][:each] for label in range(10)]
+    return float(torch.stack([torch.cdist(group, group).sum() / (each * (each - 1)) for group in groups]).mean())
 
 
 def control(options: argparse.Namespace) -> None:
@@ -86,29 +90,41 @@ def control(options: argparse.Namespace) -> None:
 
 
 def training(options: argparse.Namespace) -> None:
-    """Accuracy on the real test images of networks trained on random images of each class."""
+    """Accuracy of networks trained on random images: real ones, the same through each VAE, and unguided ones."""
     test = load_labelled_images(read_pool(embedded.TEST), **SHAPE)
-    real = load_labelled_images(read_pool(options.real), **SHAPE)
-    sets = {"real": partial(random_subset, real, options.ipc)}
+    real = partial(random_subset, load_labelled_images(read_pool(options.real), **SHAPE), options.ipc)
+    sets: dict[str, Callable[[int], LabelledImages]] = {"real": real}
+    for name, place in places_of(options).items():
+        sets[f"real, through the VAE, {name}"] = partial(drawn_through, load_vae(place), real)
     for name, place, scale in settings(options):
         drawn = load_labelled_images(pool_of(options, name, place, scale), **SHAPE)
         sets[name] = partial(random_subset, drawn, options.ipc)
     chosen = {"protocol": options.protocol, "test_images": len(test), "device": None}
-    with evaluation_record(RESULTS / f"generators-{options.ipc}.json", chosen) as kept:
-        seeds = range(options.seeds)
+    with evaluation_record(RESULTS / f"downstream-generators-{options.ipc}.json", chosen) as kept:
         known = {"known": kept.results, "on_result": kept.add, "test_name": f"{len(test)} real images"}
-        results = evaluate(sets, test, protocol=options.protocol, seeds=seeds, **known)
+        results = evaluate(sets, test, protocol=options.protocol, seeds=range(options.seeds), **known)
     for row in summarise(results, f"embedded, CFG {options.scales[0]:g}"):
-        print(f"{row.set:20} {row.mean:.4f} {row.std:.4f} {row.difference:+.4f} {row.interval}", flush=True)
+        print(f"{row.set:34} {row.mean:.4f} {row.std:.4f} {row.difference:+.4f} {row.interval}", flush=True)
+
+
+@torch.no_grad()
+def drawn_through(vae: torch.nn.Module, draw: Callable[[int], LabelledImages], seed: int) -> LabelledImages:
+    """Real images as a VAE gives them back: what it alone costs."""
+    images = draw(seed)
+    inputs = as_input(torch.as_tensor(images.images), torch.device("cpu"))
+    decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in inputs.split(100)])
+    pixels = ((decoded.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
+    return replace(images, images=pixels.numpy())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["training", "images", "control"])
     parser.add_argument("folder", type=Path, help="of the pools")
-    parser.add_argument("--other", type=Path, required=True, help="folder of the other pipeline")
+    parser.add_argument("--other", type=Path, help="folder of the other pipeline; default: none")
     parser.add_argument("--real", type=Path, default=embedded.REFERENCE, help="real images to train on")
-    parser.add_argument("--scales", type=float, nargs="+", default=[1.5, 1.0, 2.0, 3.0])
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.5])
+    parser.add_argument("--each", type=int, default=250, help="images of a class in a pool")
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--images", type=int, default=100, help="for each target, of control")

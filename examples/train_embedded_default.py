@@ -39,10 +39,9 @@ from dag_diffusion.generation.mode_search import find_pool_modes
 from dag_diffusion.generation.probe_training import ProbeConfig
 from dag_diffusion.progress import Progress
 
-PARTS = ("classifiers", "generator", "pipeline", "modes")
-STEPS = 12_000  # of the denoiser; all others have a share of them, so that few steps try everything
+DATA = Path("/usr/share/datasets/fashion-mnist")
 WHOLE = {"held_out": 0.0, "uncalibrated": True, "learning_rate": 3e-3}  # no training image is spared to calibrate with
-CLASSIFIERS = {  # share of the steps, and configuration
+CLASSIFIERS = {  # share of the steps of the DiT, so that few of them try everything, and configuration
     "guide": (0.3, ClassifierConfig(**WHOLE, model="small-resnet", folds=2, seed=1)),
     "evaluator": (0.3, ClassifierConfig(**WHOLE, model="small-regnet", role="evaluator", seed=4)),
     "wide": (0.2, ClassifierConfig(**WHOLE, model="small-resnet-wide", seed=5)),
@@ -88,13 +87,13 @@ def read_fashion_mnist(data: Path, path: Path, split: str) -> Pool:
     return read_pool(path)
 
 
-def make_classifiers(train: Pool, test: Pool, options: argparse.Namespace, progress: Progress) -> None:
+def make_classifiers(train: Pool, options: argparse.Namespace, progress: Progress) -> None:
     """All of them; the evaluator, the guide's difficulties of the training images and a reference into the output."""
+    told = {"test": read_fashion_mnist(options.data, options.output / "test.parquet", "t10k"), "progress": progress}
     for name, (share, config) in CLASSIFIERS.items():
         if not (options.work / name).exists():
-            steps = max(1, round(share * options.steps))
-            config = replace(config, steps=steps)
-            trained = train_classifier(train, options.work / name, config, test=test, progress=progress)
+            config = replace(config, steps=max(1, round(share * options.steps)))
+            trained = train_classifier(train, options.work / name, config, device=options.device, **told)
             print(f"{name}: test accuracy {trained.record['test']['accuracy']:.4f}", flush=True)
     load_classifier(options.work / "evaluator").save_pretrained(options.output / "evaluator")
     scored = read_pool(train.path, scores=options.work / "guide" / "difficulties.jsonl")
@@ -120,7 +119,7 @@ def make_pipeline(train: Pool, options: argparse.Namespace, progress: Progress) 
     pipeline.register_modules(classifier=guides[0])
     config = ProbeConfig(trajectories=max(10, options.steps // 4), training_steps=max(1, options.steps // 2))
     probe, fidelity = train_probe(pipeline, guides, config, progress=progress)
-    print(f"probe: {fidelity}", flush=True)
+    print(fidelity, flush=True)
     pipeline.register_modules(probe=probe)
     pipeline.transformer.half()  # stored in half precision, loaded in single
     pipeline.vae.half()
@@ -135,16 +134,18 @@ def make_modes(train: Pool, options: argparse.Namespace, progress: Progress) -> 
     replace(modes, centres=modes.centres.half(), vae="embedded default").save(options.output / "modes.safetensors")
 
 
+PARTS = dict(classifiers=make_classifiers, generator=make_generator, pipeline=make_pipeline, modes=make_modes)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make what the options name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    idx = Path("/usr/share/datasets/fashion-mnist")
-    parser.add_argument("--data", type=Path, default=idx, help="folder of the four idx files")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the four idx files")
     parser.add_argument("--work", type=Path, default=Path("runs/embedded"), help="what is trained, and goes on from")
     parser.add_argument("--output", type=Path, help="where the finished parts go; default: WORK/assets")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--device", help="cpu, cuda, ...; default: the one that is there")
-    parser.add_argument("--steps", type=int, default=STEPS, help="of the DiT; the others have a share of them")
+    parser.add_argument("--steps", type=int, default=12_000, help="of the DiT; the others have a share of them")
     parser.add_argument("--vae-steps", type=int, help="default: a quarter of the steps")
     parser.add_argument("--vae", help="folder of a VAE, or of a pipeline that has one, to keep; default: train one")
     options = parser.parse_args(arguments)
@@ -152,14 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for folder in (options.work, options.output):
         folder.mkdir(parents=True, exist_ok=True)
     train = read_fashion_mnist(options.data, options.work / "train.parquet", "train")
-    test = read_fashion_mnist(options.data, options.output / "test.parquet", "t10k")
     with stages(quiet=False) as progress:
-        if "classifiers" in options.parts:
-            make_classifiers(train, test, options, progress)
-        makers = {"generator": make_generator, "pipeline": make_pipeline, "modes": make_modes}
-        for part, make in makers.items():
-            if part in options.parts:
-                make(train, options, progress)
+        for part in options.parts:
+            PARTS[part](train, options, progress)
 
 
 if __name__ == "__main__":
