@@ -27,6 +27,7 @@ from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.comparisons import summarise
 from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labelled_images, random_subset
 from dag_diffusion.evaluation.records import evaluation_record
+from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import load_pipeline
 from dag_diffusion.training.generators.vae import as_input, load_vae
 
@@ -40,7 +41,7 @@ def places_of(options: argparse.Namespace) -> dict[str, Path]:
 
 def settings(options: argparse.Namespace) -> Iterator[tuple[str, Path, float]]:
     """Each generator with each scale of classifier-free guidance, and what the pair is called."""
-    for (name, place), scale in product(places_of(options).items(), options.scales):
+    for scale, (name, place) in product(options.scales, places_of(options).items()):
         yield f"{name}, CFG {scale:g}", place, scale
 
 
@@ -94,8 +95,9 @@ def training(options: argparse.Namespace) -> None:
     test = load_labelled_images(read_pool(embedded.TEST), **SHAPE)
     real = partial(random_subset, load_labelled_images(read_pool(options.real), **SHAPE), options.ipc)
     sets: dict[str, Callable[[int], LabelledImages]] = {"real": real}
-    for name, place in places_of(options).items():
-        sets[f"real, through the VAE, {name}"] = partial(drawn_through, load_vae(place), real)
+    vaes = {name: load_vae(place) for name, place in places_of(options).items()}
+    for name, vae in {digest_of(vae): (name, vae) for name, vae in reversed(vaes.items())}.values():  # the same once
+        sets[f"real, through the VAE, {name}"] = partial(drawn_through, vae, real)
     for name, place, scale in settings(options):
         drawn = load_labelled_images(pool_of(options, name, place, scale), **SHAPE)
         sets[name] = partial(random_subset, drawn, options.ipc)

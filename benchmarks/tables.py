@@ -49,6 +49,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "generation-options": generated_pools.generation_options,
     "generation-same": generated_pools.same_pixels,
     "generation-overhead": generated_pools.overhead,
+    "generators-images": trained_models.generators,
     "training-speed": trained_models.training_speed,
     "training-loss": trained_models.training_loss,
     "training-memory": trained_models.training_memory,

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .records import load, table
+from .trained_sets import words
 
 
 def training_speed() -> str:
@@ -82,3 +83,14 @@ def classifiers() -> str:
         "seconds",
     ]
     return table(heads, rows, "classifiers")
+
+
+def generators() -> str:
+    """Unguided images of the embedded default and of another generator, by scale of classifier-free guidance."""
+    record = load("generators-images")
+    rows = [
+        [words(name), f"{100 * row['agreement']:.1f} %", f"{row['frechet']:.2f}", f"{row['diversity']:.2f}"]
+        for name, row in record["rows"].items()
+    ]
+    heads = ["generator", "evaluator gives the class more than 1/2", "Fréchet distance", "diversity, real = 1"]
+    return table(heads, rows, "generators-images")
