@@ -203,7 +203,7 @@ def _distill(
     progress: Progress,
 ) -> DistillationResult:
     reference = reference_for(setup, output, progress)
-    target = target_for(setup, reference, output)
+    target = target_for(setup, reference, output, config.ipc)
     modes = modes_for(setup, output, config.ipc, batch_size, progress)
     steer_to = target if setup.inputs.target is not None else None
     pools = fill_pools(

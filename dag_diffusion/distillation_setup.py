@@ -34,6 +34,7 @@ from .loading import labels_of, load_guide, load_pipeline
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .processes import fail_together, gather, is_main_process
 from .progress import Progress, renamed
+from .sampling.auto_target import of_size
 from .sampling.references import reference_named
 from .sampling.score_cache import score_and_record
 from .sampling.target_parser import as_target
@@ -320,14 +321,17 @@ def reference_for(setup: DistillationSetup, output: Path, progress: Progress | N
     return reference_named(output / SCORES, setup.class_names)
 
 
-def target_for(setup: DistillationSetup, reference: Mapping[str, np.ndarray], output: Path) -> TargetDistribution:
-    """The target that was asked for, or the reference itself."""
+def target_for(
+    setup: DistillationSetup, reference: Mapping[str, np.ndarray], output: Path, ipc: int | None = None
+) -> TargetDistribution:
+    """The target that was asked for, or the reference itself, for sets of ``ipc`` images per class if given."""
     if setup.embedded_reference:
         own = TargetDistribution.from_reference(reference, text="reference")
     else:
         file = setup.inputs.reference or str(output / SCORES)
         own = TargetDistribution.from_reference(reference, name=setup.reference_name, text=file)
-    return as_target(setup.inputs.target or "reference", setup.class_names, reference=own)
+    target = as_target(setup.inputs.target or "reference", setup.class_names, reference=own)
+    return target if ipc is None else of_size(target, ipc)
 
 
 def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: int, progress: Progress) -> Modes:

@@ -5,8 +5,11 @@
 A text is a sum of terms, each a word with a weight or without.  Words are
 
     reference | hill | uniform | beta:0.3,3 | quantiles:0,0.01,0.5 | 0.5 | ten numbers | FOLDER | FILE.jsonl | FILE.json
+    auto | auto:FOLDER
 
-Known words and numbers win over folders, whatever lies where the command is run; ./0.5 is the folder called 0.5.
+``auto`` moves the difficulties of real images, the reference's or a scored folder's, from easy to hard with the size of
+the set.  Known words and numbers win over folders, whatever lies where the command is run; ./0.5 is the folder called
+0.5.
 """
 
 import logging
@@ -25,6 +28,7 @@ from dag_diffusion.data.class_names import distinct_names, match_classes
 from dag_diffusion.data.files import read_json_object
 from dag_diffusion.data.rows import METADATA
 
+from .auto_target import AutoTarget
 from .references import reference_named
 from .targets import PRESETS, Curve, Target, TargetDistribution
 
@@ -34,7 +38,8 @@ CURVES: dict[str, Callable[..., TargetDistribution]] = {
     "beta": TargetDistribution.beta,
     "quantiles": lambda *difficulties: TargetDistribution.quantiles(difficulties),
 }
-WORDS = ", ".join(["reference", *PRESETS, "uniform", "beta:0.3,3", "quantiles:0,0.01,0.5", "0.5", "ten numbers"])
+AUTO = "auto"
+WORDS = ", ".join(["reference", *PRESETS, AUTO, "uniform", "beta:0.3,3", "quantiles:0,0.01,0.5", "0.5", "ten numbers"])
 REFERENCE_FILES = (".jsonl", ".parquet")
 
 
@@ -147,6 +152,8 @@ def _plus_signs(text: str) -> Iterator[int]:
 def _from_word(word: str, images: _Images) -> TargetDistribution:
     if is_plain_word(word):  # whatever lies in this folder, such as a pool that is called after its target
         _tell_of_shadowed(word)
+    if word.partition(":")[0] == AUTO:
+        return _auto(word, images)
     if word == "reference" and images.reference is not None:
         return images.reference
     if word == "reference":
@@ -156,9 +163,14 @@ def _from_word(word: str, images: _Images) -> TargetDistribution:
     return _from_path(Path(word), images) if is_path else _from_plain_word(word)
 
 
+def _auto(word: str, images: _Images) -> TargetDistribution:
+    """``auto``, or ``auto:FOLDER`` of real images."""
+    return AutoTarget(_from_word(word.partition(":")[2] or "reference", images), text=word)
+
+
 def is_plain_word(word: str) -> bool:
     """Whether a word means the same wherever it is said: a preset, a curve, numbers or ``reference``; no folder."""
-    if word == "reference" or word in PRESETS:
+    if word == "reference" or word in PRESETS or word == AUTO:
         return True
     curve, _, numbers = word.partition(":")
     values = numbers if curve in CURVES else word

@@ -9,6 +9,7 @@ looked at once and stored never, so that memory is that of slots x images.
 """
 
 from collections import deque
+from typing import Any
 
 import numpy as np
 
@@ -129,38 +130,50 @@ class _Search:
         self.shortest, self.path = np.full(count, np.inf), np.full(count, -1)
         self.open = np.arange(count)[::-1].copy()  # columns that are not reached yet, in the order of scipy's search
         self.live, self.closed = count, np.zeros(count, bool)
-        self.nearest: dict[int, float] = {}  # of each group, from how near its spare rows were looked at
+        self.nearest = np.full(len(assignment.members), np.inf)  # from how near each group's spare rows were looked at
         self.seen_rows: list[int] = []
         self.seen_columns: list[int] = []
 
     def run(self) -> tuple[int, float]:
         """The free column that is nearest, and how far it is."""
-        row, length = self.start, 0.0
+        self._look(self.start, 0.0)
         while True:
-            self._look(row, length)
-            columns = self.open[: self.live]
-            distances = self.shortest[columns]
+            distances = self.shortest[self.open[: self.live]]
             length = float(distances.min())
             equal = np.flatnonzero(distances == length)
-            if len(free := equal[self.given.row[columns[equal]] < 0]):
+            rows = self.given.row[self.open[equal]]
+            if len(free := equal[rows < 0]):
                 return self._close(int(free[-1])), length
-            row = self._pass(deque(equal.tolist()), length)
+            if self._has_news(rows, length).any():
+                self._look(self._pass(deque(equal.tolist()), length), length)
+            else:
+                self._close_all(equal)
+                self.seen_rows += rows.tolist()
 
     def _pass(self, equal: deque[int], length: float) -> int:
-        """Close the first of equally near columns; go on while their rows have nothing new to say.  The row that has.
+        """Close equally near columns, the first of them first, up to one whose row has news; that row.
 
         Where the last open column takes the place of a closed one, it may be one of the equally near.
         """
-        row_of, close, has_news, passed = self.given.row.item, self._close, self._has_news, self.seen_rows.append
         while True:
-            row = row_of(close(equal[0]))
+            row = self.given.row.item(self._close(equal[0]))
+            if self._has_news(row, length):
+                return row
+            self.seen_rows.append(row)
             if equal[0] == self.live or equal[-1] != self.live:
                 equal.popleft()
             else:
                 equal.pop()
-            if not equal or has_news(row, length):
-                return row
-            passed(row)
+
+    def _close_all(self, equal: np.ndarray) -> None:
+        """What closing them one after the other comes to: columns from the end take the places before it."""
+        live = self.live - len(equal)
+        columns, kept = self.open[equal], np.ones(self.live, bool)
+        kept[equal] = False
+        self.open[equal[equal < live]] = self.open[live : self.live][kept[live:]][::-1]
+        self.live = live
+        self.closed[columns] = True
+        self.seen_columns += columns.tolist()
 
     def _close(self, place: int) -> int:
         column = self.open.item(place)
@@ -170,10 +183,10 @@ class _Search:
         self.seen_columns.append(column)
         return column
 
-    def _has_news(self, row: int, length: float) -> bool:
-        """Whether a look at a row may bring columns nearer: spare rows of a group differ by how near they are alone."""
+    def _has_news(self, row: Any, length: float) -> Any:
+        """Whether a look at a row, or rows, may bring columns nearer; a group's spare rows differ by distance alone."""
         given = self.given
-        return row < given.slots or length - given.u.item(row) < self.nearest.get(given.owner.item(row), np.inf)
+        return (row < given.slots) | (length - given.u[row] < self.nearest[given.owner[row]])
 
     def _look(self, row: int, length: float) -> None:
         """Bring columns nearer that a row, which is so far away, leads to."""
@@ -182,13 +195,11 @@ class _Search:
         if row < given.slots:
             columns = self.open[: self.live]
             found = length + given.costs[row, columns] - given.u[row] - given.v[columns]
-        elif self._has_news(row, length):
+        else:
             group = int(given.owner[row])
             self.nearest[group] = length - given.u[row]
             columns = given.members[group]
             columns = columns[~self.closed[columns]]
             found = self.nearest[group] - given.v[columns]
-        else:
-            return
         nearer = found < self.shortest[columns]
         self.shortest[columns[nearer]], self.path[columns[nearer]] = found[nearer], row

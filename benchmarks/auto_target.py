@@ -1,0 +1,172 @@
+"""Fit and test the target ``auto``, and compare difficulty among all classes with that among the set's.
+
+    python benchmarks/auto_target.py fit FOLDER       # exponents at IPC 1, 10 and 50, and at 10 for longer training
+    python benchmarks/auto_target.py test FOLDER      # the rule at IPC 20, which it was not fitted at
+    python benchmarks/auto_target.py generated FOLDER --pool POOL    # the same exponents on generated images, IPC 10
+    python benchmarks/auto_target.py among FOLDER --pool POOL        # a guide of ten classes, asked about three
+
+Sets are matched to their targets among 5 x IPC real training images of a class, others for every seed; POOL holds 50
+unguided images a class of the embedded pipeline, such as pool-unguided of ``run``.  All are judged on 200 training
+images of each class that no set is chosen from; no test image has a say.  Results go to benchmarks/results after every
+training, and the same command goes on after a kill.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from downstream import SIZE, make_real
+from embedded import RESULTS, record
+from scipy.stats import spearmanr
+from subsampling import reference_target
+
+from dag_diffusion import SelectionRule, TargetDistribution, embedded, load_classifier, read_pool, score_pool, subsample
+from dag_diffusion.classifiers.image_classifiers import image_logits
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.difficulty import among, difficulty
+from dag_diffusion.evaluation.comparisons import summarise
+from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labelled_images
+from dag_diffusion.evaluation.protocols import PROTOCOLS, Protocol
+from dag_diffusion.evaluation.records import evaluation_record
+from dag_diffusion.evaluation.trials import evaluate
+from dag_diffusion.sampling.auto_target import AutoTarget
+from dag_diffusion.sampling.targets import even_levels
+
+MOVES = (-1.5, 0.0, 1.5, 3.0)  # log2 of the exponent, from hard to easy
+TESTED_AT, OFFERED, JUDGES = 20, 5500, 200  # IPC; images of a class that sets are chosen from, and that judge them
+QUICK = PROTOCOLS["quick"]
+LONGER = replace(QUICK, name="quick, 4 x the epochs", epochs=80)
+FITTED = {"1": (1, QUICK, 3), "10": (10, QUICK, 3), "50": (50, QUICK, 2), "10-longer": (10, LONGER, 2)}
+NAMES = dict(enumerate(embedded.CLASS_NAMES))
+REAL = embedded.training_difficulties(NAMES)
+Draw = Callable[[int], LabelledImages]
+
+
+def moved(move: float) -> TargetDistribution:
+    """Real images' difficulties with the levels of their quantiles raised to ``2 ** move``."""
+    levels = even_levels(1000) ** 2**move
+    return TargetDistribution.from_reference({name: np.quantile(values, levels) for name, values in REAL.items()})
+
+
+def training_images(folder: Path) -> tuple[Pool, LabelledImages]:
+    """Those to choose from, with their difficulties out of sample, and those that judge."""
+    whole = read_pool(folder / "real.parquet")
+    own = {label: np.flatnonzero(whole.labels == label) for label in whole.class_names}
+    rows = np.concatenate([own[label][:OFFERED] for label in own])
+    known = np.concatenate([REAL[whole.class_names[label]][:OFFERED] for label in own])
+    judges = whole.select(np.sort(np.concatenate([own[label][-JUDGES:] for label in own])))
+    return with_difficulties(whole.select(rows), known), load_labelled_images(judges, **SIZE, class_names=NAMES)
+
+
+def with_difficulties(pool: Pool, difficulties: np.ndarray) -> Pool:
+    rows = [{**row, "difficulty": float(d)} for row, d in zip(pool.rows, difficulties, strict=True)]
+    return replace(pool, rows=rows)
+
+
+def rows_of(pool: Pool) -> list[np.ndarray]:
+    return [np.flatnonzero(pool.labels == label) for label in pool.class_names]
+
+
+def drawn(pool: Pool, ipc: int, method: str, target: TargetDistribution | None, seed: int) -> LabelledImages:
+    """Chosen among 5 x IPC images of each class, others for every seed; among all of a class that has no more."""
+    generator = np.random.default_rng([seed, ipc])
+    offered = np.sort(np.concatenate([generator.permutation(rows)[: 5 * ipc] for rows in rows_of(pool)]))
+    part = pool.select(offered)
+    chosen = subsample(part, ipc, target=target, method=SelectionRule(method), seed=seed)
+    return load_labelled_images(part.select(chosen.indices), **SIZE, class_names=pool.class_names)
+
+
+def trained(sets: dict[str, Draw], judges: LabelledImages, name: str, protocol: Protocol, seeds: int) -> None:
+    """Train what the record lacks, and tell each set's mean."""
+    with evaluation_record(RESULTS / f"{name}.json", {"judged_by": "held-out training images"}) as kept:
+        results = evaluate(
+            sets,
+            judges,
+            network="convnet-3",
+            protocol=protocol,
+            seeds=range(seeds),
+            test_name=f"{len(judges)} held-out training images",
+            known=kept.results,
+            on_result=kept.add,
+        )
+    print(name)
+    for row in summarise(results, next(iter(sets))):
+        print(f"{row.set:44} {row.mean:.4f} {row.std:.4f} {row.difference:+.4f} {row.interval}", flush=True)
+
+
+def fit(folder: Path, which: list[str]) -> None:
+    offered, judges = training_images(folder)
+    for name in which:
+        ipc, protocol, seeds = FITTED[name]
+        sets = {f"log2 g = {move:g}": partial(drawn, offered, ipc, "matching", moved(move)) for move in MOVES}
+        trained(sets, judges, f"auto-target-{name}", protocol, seeds)
+
+
+def test(folder: Path) -> None:
+    offered, judges = training_images(folder)
+    targets = {"matching, reference": reference_target(), "matching, auto": AutoTarget(reference_target())}
+    sets = {"random": partial(drawn, offered, TESTED_AT, "random", None)}
+    sets |= {name: partial(drawn, offered, TESTED_AT, "matching", target) for name, target in targets.items()}
+    trained(sets, judges, f"auto-target-{TESTED_AT}", QUICK, 3)
+
+
+def generated(folder: Path, pool: Path) -> None:
+    _, judges = training_images(folder)
+    guide, images = load_classifier(embedded.PIPELINE / "classifier"), read_pool(pool)
+    scored = with_difficulties(images, score_pool(images, guide).difficulties)
+    sets = {f"log2 g = {move:g}": partial(drawn, scored, 10, "matching", moved(move)) for move in MOVES}
+    trained(sets, judges, "auto-target-generated", QUICK, 2)
+
+
+def compare_among(pool: Path) -> None:
+    """How well the guide's difficulties among three classes agree with the evaluator's, by either softmax."""
+    images, rows = load_labelled_images(read_pool(pool), **SIZE), []
+    pixels = torch.from_numpy(np.asarray(images.images)).permute(0, 3, 1, 2) / 255
+    labels = torch.from_numpy(np.asarray(images.labels))
+    networks = [load_classifier(embedded.PIPELINE / "classifier"), load_classifier(embedded.EVALUATOR)]
+    with torch.no_grad():
+        guide, evaluator = (image_logits(network, pixels) for network in networks)
+    for classes in map(torch.tensor, combinations(range(10), 3)):
+        own, row = torch.isin(labels, classes), {"classes": [embedded.CLASS_NAMES[i] for i in classes.tolist()]}
+        judged = difficulty(*among(evaluator[own], labels[own], classes)).numpy()
+        for scope, kept in (("all", None), ("set", classes)):
+            found = difficulty(*among(guide[own], labels[own], kept)).numpy()
+            by_class = [(labels[own] == label).numpy() for label in classes]
+            ranks = [spearmanr(found[one], judged[one]).statistic for one in by_class]
+            row[scope] = {"error": float(np.abs(found - judged).mean()), "spearman": float(np.mean(ranks))}
+        rows.append(row)
+    means = {
+        scope: {what: float(np.mean([row[scope][what] for row in rows])) for what in ("error", "spearman")}
+        for scope in ("all", "set")
+    }
+    better = float(np.mean([row["set"]["spearman"] > row["all"]["spearman"] for row in rows]))
+    print(means, better, flush=True)
+    record("among", {"triples": len(rows), "means": means, "set_ranks_better": better, "rows": rows})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["fit", "test", "generated", "among"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"), help="idx files")
+    parser.add_argument("--pool", type=Path, default=Path("runs/first/pool-unguided"))
+    parser.add_argument("--only", nargs="+", default=list(FITTED), choices=list(FITTED), help="of fit")
+    options = parser.parse_args()
+    make_real(options.folder, options.data)
+    if options.what == "fit":
+        fit(options.folder, options.only)
+    elif options.what == "test":
+        test(options.folder)
+    elif options.what == "generated":
+        generated(options.folder, options.pool)
+    else:
+        compare_among(options.pool)
+
+
+if __name__ == "__main__":
+    main()
