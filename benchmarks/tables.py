@@ -41,6 +41,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "subsampling-downstream-50": partial(sampled_pools.rules_in_training, 50),
     "subsampling-speed, thresholds": sampled_pools.searches,
     "subsampling-speed, million": sampled_pools.million,
+    "auto-target": sampled_pools.targets_by_size,
     "scoring": sampled_pools.scoring,
     "scoring, processes": sampled_pools.scoring_processes,
     "generation-loop": generated_pools.loop,

@@ -68,9 +68,9 @@ Classifier = Annotated[
 Target = Annotated[
     str | None,
     Option(
-        help="reference, auto (real images, easier for small sets), a preset (hill, ground, slope, cliff), uniform, beta:A,B, quantiles:A,B,..., one difficulty, "
-        "ten shares from easy to hard, a scored folder of real images, a JSON file {class: target}, or a sum such as "
-        "'0.7*reference + 0.3*hill'"
+        help="reference, auto (real images, easier for small sets), a preset (hill, ground, slope, cliff), uniform, "
+        "beta:A,B, quantiles:A,B,..., one difficulty, ten shares from easy to hard, a scored folder of real images, a "
+        "JSON file {class: target}, or a sum such as '0.7*reference + 0.3*hill'"
     ),
 ]
 Classes = Annotated[str | None, Option(help="class names or labels, separated by semicolons; default: all")]
