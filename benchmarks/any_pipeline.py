@@ -1,24 +1,30 @@
 """How well and how fast ``steer`` guides: the embedded denoiser in a loop of its own, under schedulers of every family.
 
     python benchmarks/any_pipeline.py control     # mean |d - d*| by guide and evaluator, beside the DiT pipeline's own
+    python benchmarks/any_pipeline.py control "steer, probe, DEIS"    # rows of it, into the same record
     python benchmarks/any_pipeline.py overhead    # steer without a target, and with the probe, against plain calls
+    python benchmarks/any_pipeline.py large       # without a target at the size of DiT-XL/2, random weights, 3 GB
 
 The network is the same one in all rows.  What a scheduler wants is converted exactly: a sample x = a x0 + s e is
 brought to variance 1, the timestep is the one of the same s / a, and the velocity is made of what the network answers.
 Rows of control share labels, targets and seeds; 40 images a target, 20 steps, classifier-free guidance 1.5, 8 bits.
-Overhead is the median of the ratios of pairs of calls, one after the other in an order that alternates.
+Overhead is the median of the ratios of pairs of calls, one after the other in an order that alternates; at the large
+size in processor time, which other work on the machine does not lengthen.
 """
 
+import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import diffusers
+import dit_xl
 import torch
 from diffusers.utils import BaseOutput
-from embedded import TARGETS, record
+from embedded import RESULTS, TARGETS, record
 from torch import Tensor
 
 from dag_diffusion import GuidanceConfig, embedded, load_classifier, steer
@@ -27,18 +33,18 @@ from dag_diffusion.loading import load_embedded_pipeline
 
 STEPS, GUIDANCE_SCALE, PER_TARGET, BATCH = 20, 1.5, 40, 100
 LEADING = {"timestep_spacing": "leading"}  # trailing ones begin at 20,000 times as much noise as signal
+DEFAULT, TO_THE_END = GuidanceConfig(), GuidanceConfig(stop=1.0)
 PLAIN = GuidanceConfig(class_direction=0.0)
-TO_THE_END = GuidanceConfig(class_direction=0.0, stop=1.0)
 SCHEDULERS: dict[str, tuple[str, dict, GuidanceConfig]] = {
-    "DDIM": ("DDIMScheduler", {}, PLAIN),
-    "Euler": ("EulerDiscreteScheduler", LEADING, PLAIN),
-    "Heun": ("HeunDiscreteScheduler", LEADING, PLAIN),
-    "DPM-Solver++": ("DPMSolverMultistepScheduler", LEADING, PLAIN),
-    "UniPC": ("UniPCMultistepScheduler", LEADING, PLAIN),
-    "DEIS": ("DEISMultistepScheduler", LEADING, PLAIN),
-    "LMS": ("LMSDiscreteScheduler", LEADING, PLAIN),
-    "PNDM": ("PNDMScheduler", LEADING | {"skip_prk_steps": True}, PLAIN),
-    "flow matching, Euler": ("FlowMatchEulerDiscreteScheduler", {}, PLAIN),
+    "DDIM": ("DDIMScheduler", {}, DEFAULT),
+    "Euler": ("EulerDiscreteScheduler", LEADING, DEFAULT),
+    "Heun": ("HeunDiscreteScheduler", LEADING, DEFAULT),
+    "DPM-Solver++": ("DPMSolverMultistepScheduler", LEADING, DEFAULT),
+    "UniPC": ("UniPCMultistepScheduler", LEADING, DEFAULT),
+    "DEIS": ("DEISMultistepScheduler", LEADING, DEFAULT),
+    "LMS": ("LMSDiscreteScheduler", LEADING, DEFAULT),
+    "PNDM": ("PNDMScheduler", LEADING | {"skip_prk_steps": True}, DEFAULT),
+    "flow matching, Euler": ("FlowMatchEulerDiscreteScheduler", {}, DEFAULT),
     "Euler, ancestral, guided to the end": ("EulerAncestralDiscreteScheduler", LEADING, TO_THE_END),
 }
 DECODED = ("DDIM", "Euler", "UniPC", "flow matching, Euler")
@@ -82,7 +88,8 @@ class ClassPipeline(diffusers.DiffusionPipeline):
         """What the network answers for samples of variance 1, with classifier-free guidance."""
         doubled, nulls = torch.cat([sample, sample]), torch.full_like(labels, self.null_class)
         times, both = timestep.expand(len(doubled)), torch.cat([labels, nulls])
-        given, null = self.transformer(doubled, timestep=times, class_labels=both).sample.chunk(2)
+        answers = self.transformer(doubled, timestep=times, class_labels=both).sample[:, : sample.shape[1]]
+        given, null = answers.chunk(2)
         return null + GUIDANCE_SCALE * (given - null)
 
     def velocity(self, sample: Tensor, sigma: float, labels: Tensor) -> Tensor:
@@ -107,14 +114,17 @@ def generators(count: int, start: int = 0) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(start + i) for i in range(count)]
 
 
-def control() -> None:
+def control(*names: str) -> None:
     base, evaluator = load_embedded_pipeline(), load_classifier(embedded.EVALUATOR)
     labels = (list(range(10)) * (len(TARGETS) * PER_TARGET))[: len(TARGETS) * PER_TARGET]
     targets = torch.tensor([target for target in TARGETS for _ in range(PER_TARGET)])
     batches = [slice(start, start + BATCH) for start in range(0, len(labels), BATCH)]
-    rows: dict[str, dict] = {}
+    kept = RESULTS / "any-pipeline-control.json"
+    rows: dict[str, dict] = json.loads(kept.read_text())["rows"] if names else {}
 
     def measured(name: str, draw: Callable[[slice], Tensor]) -> None:
+        if names and name not in names:
+            return
         images = torch.cat([(draw(part) * 255).round() / 255 for part in batches])
         rows[name] = {}
         for who, network in (("guide", base.classifier), ("evaluator", evaluator)):
@@ -124,9 +134,12 @@ def control() -> None:
             rows[name] |= {f"{who}_error": float((found - targets).abs().mean())}
             rows[name] |= {f"{who}_means": [float(one.mean()) for one in found.split(PER_TARGET)]}
         print(name, rows[name], flush=True)
+        of = {"command": "python benchmarks/any_pipeline.py control", "targets": list(TARGETS), "images": len(labels)}
+        record("any-pipeline-control", {**of, "rows": rows})
 
-    def steered(name: str, probe: Any) -> Callable[[slice], Tensor]:
+    def steered(name: str, probe: Any, **changes: Any) -> Callable[[slice], Tensor]:
         kind, options, config = SCHEDULERS[name]
+        config = replace(config, **changes)
         pipeline = pipeline_under(base, kind, options)
 
         def draw(part: slice) -> Tensor:
@@ -145,14 +158,15 @@ def control() -> None:
         return draw
 
     probe = base.probe
-    measured("DiT pipeline, its default", own(GuidanceConfig(), probe))
-    measured("DiT pipeline, probe, no class direction", own(PLAIN, probe))
+    measured("DiT pipeline, its default", own(DEFAULT, probe))
     for name in SCHEDULERS:
         measured(f"steer, probe, {name}", steered(name, probe))
-    measured("DiT pipeline, decoder at every step", own(PLAIN, None))
+    measured("DiT pipeline, probe, no class direction", own(PLAIN, probe))
+    for name in SCHEDULERS:
+        measured(f"steer, probe, {name}, no class direction", steered(name, probe, class_direction=0.0))
+    measured("DiT pipeline, decoder at every step, no class direction", own(PLAIN, None))
     for name in DECODED:
-        measured(f"steer, decoder at every step, {name}", steered(name, None))
-    record("any-pipeline-control", {"targets": list(TARGETS), "images": len(labels), "rows": rows})
+        measured(f"steer, decoder at every step, {name}, no class direction", steered(name, None, class_direction=0.0))
 
 
 def overhead(turns: int = 15, images: int = 10) -> None:
@@ -178,30 +192,50 @@ def overhead(turns: int = 15, images: int = 10) -> None:
         options = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "output_type": "pt"}
         return base(labels, 0.5, difficulty_guidance=config, generator=generators(images), **options).images
 
+    assert torch.equal(untargeted(), unsteered())
+    probed(), own()
     found = {
         "steer without a target": ratios(untargeted, unsteered, turns),
         "steer with the probe": ratios(probed, own, turns),
     }
-    assert torch.equal(untargeted(), unsteered())
     found["largest difference of a pixel with the probe"] = float((probed() - own()).abs().max())
     print(found)
     record("any-pipeline-overhead", {"images": images, "steps": STEPS, **found})
 
 
-def ratios(one: Callable[[], Tensor], other: Callable[[], Tensor], turns: int) -> dict:
-    """How much longer the one takes than the other, in pairs of calls."""
-    one(), other()
+def large(turns: str = "5", steps: int = 2) -> None:
+    torch.set_num_threads(1)
+    base = dit_xl.build("cpu", torch.float32, tiny=False)
+    plain = pipeline_under(base, "DDIMScheduler", {"clip_sample": False})
+
+    def unsteered() -> Tensor:
+        return plain([0], generators(1), steps).images
+
+    def untargeted() -> Tensor:
+        with steer(plain, base.classifier, 0):
+            return unsteered()
+
+    assert torch.equal(untargeted(), unsteered())
+    found = {"steer without a target": ratios(untargeted, unsteered, int(turns), time.process_time)}
+    print(found)
+    record("any-pipeline-large", {"images": 1, "steps": steps, **found})
+
+
+def ratios(
+    one: Callable[[], Tensor], other: Callable[[], Tensor], turns: int, clock: Callable[[], float] = time.perf_counter
+) -> dict:
+    """How much longer the one takes than the other, in pairs of calls after a first one of each."""
     each = []
     for turn in range(turns):
         seconds = {}
         for call in (one, other) if turn % 2 else (other, one):
-            start = time.perf_counter()
+            start = clock()
             call()
-            seconds[call] = time.perf_counter() - start
+            seconds[call] = clock() - start
         each.append(seconds[one] / seconds[other])
     middle = sorted(each)
-    return {"ratio": float(torch.tensor(each).median()), "least": middle[0], "most": middle[-1], "turns": turns}
+    return {"ratio": median(each), "least": middle[0], "most": middle[-1], "turns": turns}
 
 
 if __name__ == "__main__":
-    {"control": control, "overhead": overhead}[sys.argv[1]]()
+    {"control": control, "overhead": overhead, "large": large}[sys.argv[1]](*sys.argv[2:])

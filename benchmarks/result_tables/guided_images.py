@@ -96,10 +96,16 @@ def any_pipeline() -> str:
 
 
 def any_pipeline_overhead() -> str:
-    record = load("any-pipeline-overhead")
-    against = {"steer without a target": "the plain pipeline", "steer with the probe": "`DifficultyGuidedPipeline`"}
-    rows = [
-        [f"{name} against {other}", *(f"{record[name][kind]:.3f}" for kind in ("ratio", "least", "most"))]
-        for name, other in against.items()
+    ours, probed = "`DifficultyGuidedPipeline`", "steer with the probe"
+    against = [
+        ("any-pipeline-overhead", "steer without a target", "the plain pipeline"),
+        ("any-pipeline-large", "steer without a target", "the plain pipeline, at the size of DiT-XL/2"),
+        ("any-pipeline-overhead", probed, ours),
     ]
-    return table(["time of a call", "ratio, median", "least", "most"], rows, "any-pipeline-overhead")
+    rows = []
+    for name, what, other in against:
+        found = load(name)[what]
+        spread = (f"{found[kind]:.3f}" for kind in ("ratio", "least", "most"))
+        rows.append([f"{what} against {other}", *spread, str(found["turns"])])
+    heads = ["time of a call", "ratio, median", "least", "most", "pairs"]
+    return table(heads, rows, "any-pipeline-overhead", "any-pipeline-large")
