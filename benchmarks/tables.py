@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from result_tables import generated_pools, guided_images, sampled_pools, times, trained_models, trained_sets
+from result_tables import generated_pools, guided_images, labels, sampled_pools, times, trained_models, trained_sets
 
 TABLES: dict[str, Callable[[], str]] = {
     "training by size": trained_sets.by_size,
@@ -54,6 +54,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "training-speed": trained_models.training_speed,
     "training-loss": trained_models.training_loss,
     "training-memory": trained_models.training_memory,
+    "soft-labels-sizes": labels.soft_labels_sizes,
     "speed": times.speed,
     "startup": times.startup,
     "memory": times.memory,

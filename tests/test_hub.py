@@ -19,14 +19,22 @@ from diffusers import DPMSolverMultistepScheduler
 from huggingface_hub import constants
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 from PIL import Image
-from tiny import NAMES, tiny_pipeline, write_images
+from tiny import NAMES, tiny_classifier, tiny_pipeline, write_images
 from typer.testing import CliRunner
 
 from dag_diffusion import PoolConfig, embedded, fill_pool, pull, push, read_pool, subsample, write_distilled_set
 from dag_diffusion.cli.commands import app
 from dag_diffusion.data.dataset_cards import is_as_written, renew_card
 from dag_diffusion.data.files import json_lines
-from dag_diffusion.evaluation.soft_labels import read_soft_labels, write_soft_labels
+from dag_diffusion.evaluation.labelled_images import load_labelled_images
+from dag_diffusion.evaluation.soft_labels import (
+    Teacher,
+    ViewPlan,
+    label_views,
+    read_soft_labels,
+    read_view_labels,
+    write_soft_labels,
+)
 from dag_diffusion.hub.staging import without_local_paths
 
 COUNTS = {"bullet train": 3, "test tube": 3, "Übung [1] 100%": 3}  # names that a split or a pattern might swallow
@@ -110,6 +118,24 @@ def test_set_comes_back_as_it_was(hub, chosen, tmp_path):
         "revision": hub.repositories["datasets", "me/small"].refs["main"],
     }
     assert len(subsample(after, ipc=1, method="random").indices) == 3
+
+
+def test_labels_per_view_go_along_and_the_card_tells_whose_they_are(hub, chosen, tmp_path):
+    before = read_pool(chosen)
+    pixels = load_labelled_images(before, size=(8, 8), channels=1).images
+    teacher = Teacher("/home/somebody/teacher", "0123", 0.913, "100 of test")
+    label_views(before, pixels, tiny_classifier(dict(enumerate(COUNTS))), teacher, ViewPlan(views=2))
+    push(chosen, "me/small")
+    after = read_pool(pull("me/small", tmp_path / "back").place)
+    said, again = (read_view_labels(pool, pixels).of_epoch(1, seed=0)[1] for pool in (before, after))
+    assert torch.equal(said, again)
+    card = (after.path / "README.md").read_text()
+    assert "| `view_labels.json` | 2 views, 3 logits each | `teacher` | `0123` | 91.3 % right on 100 of test |" in card
+    assert "/home/somebody" not in (after.path / "view_labels.json").read_text()
+    for path in chosen.glob("view_labels*"):
+        path.unlink()
+    push(chosen, "me/small")
+    assert not any(name.startswith("view_labels") for name in hub.files("me/small"))
 
 
 def test_generated_pool_comes_back_as_it_was(hub, tmp_path):

@@ -126,7 +126,7 @@ class TestLoading:
             dtype=torch.float32,
         )  # fmt: skip
         names = {2: "left", 5: "right", 1: "top/bottom"}
-        loaded = load_labelled_images(read_pool(tmp_path), size=(8, 8), channels=1, class_names=names, soft_labels=True)
+        loaded = load_labelled_images(read_pool(tmp_path), size=(8, 8), channels=1, class_names=names, labels="soft")
         torch.testing.assert_close(loaded.probabilities, given.probabilities[:, [2, 0, 1]])
         likeliest = loaded.probabilities.argmax(1).tolist()
         assert [sorted(names)[column] for column in likeliest] == loaded.labels.tolist()

@@ -1,4 +1,4 @@
-"""``dag-diffusion evaluate``: trainings on sets."""
+"""``dag-diffusion evaluate`` and ``label``: trainings on sets, and a teacher's labels for them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,20 @@ from typer import Argument, Option
 
 from .console import loading, show_table, stages
 from .launching import launch_several, processes_for
-from .options import FILES, Device, FitAsTrained, OnCanvas, ProcessesUnasked, Quiet, Seed
+from .options import (
+    FILES,
+    MODELS,
+    ClassMap,
+    Device,
+    FitAsTrained,
+    NumProcesses,
+    OnCanvas,
+    Overwrite,
+    PoolPath,
+    ProcessesUnasked,
+    Quiet,
+    Seed,
+)
 from .options.fields import Fields, Values
 
 TRAINING = {
@@ -89,3 +102,80 @@ def evaluate(
         )
     for table in tables if is_main_process() else []:
         show_table(table)
+
+
+def label(
+    pool: PoolPath,
+    *,
+    classifier: Annotated[
+        str | None,
+        Option(help="folder or Hub id of the teacher; default: the embedded guide", rich_help_panel=MODELS),
+    ] = None,
+    class_map: ClassMap = None,
+    views: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="label so many changed views of the set, such as 400 for --protocol unified; default: each image once",
+            rich_help_panel="Views",
+        ),
+    ] = None,
+    plan: Annotated[Values, Fields("evaluation.soft_labels.labelling:ViewPlan", ["top_k", "protocol"], "Views")],
+    size: Annotated[
+        int | None,
+        Option(min=1, help="pixels a side of views; default: as most test images", rich_help_panel="Views"),
+    ] = None,
+    seed: Seed = 0,
+    test: Annotated[
+        Path | None,
+        Option(help="real images to measure the teacher on; default: Fashion-MNIST's 10,000 where the classes are its"),
+    ] = None,
+    canvas: OnCanvas,
+    device: Device = None,
+    num_processes: NumProcesses = 1,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a teacher's soft labels beside a set.
+
+    They are of each image, or of each of many views of it: its crops, flips and CutMix.
+
+    Examples:  dag-diffusion label distilled
+
+    dag-diffusion label distilled --classifier timm/resnet18.tv_in1k --views 400 --top-k 10 --test val --num-processes 2
+    """
+    quiet = launch_several(num_processes, quiet)
+    with loading("libraries", quiet):
+        from dag_diffusion.data.canvas import Canvas
+        from dag_diffusion.data.class_names import read_class_map
+        from dag_diffusion.data.pools import read_pool
+        from dag_diffusion.evaluation.soft_labels.labelling import ViewPlan, label_folder
+        from dag_diffusion.loading import load_guide
+        from dag_diffusion.processes import fail_together, is_main_process
+
+    if views is None and plan["top_k"] is not None:
+        raise ValueError(
+            f"top_k={plan['top_k']} is of labels per view, since those of images are kept whole; add views=N"
+        )
+    with fail_together():
+        images = read_pool(pool, canvas=Canvas(**canvas))
+        names = None if class_map is None else read_class_map(class_map)
+        teacher = load_guide(classifier, device=device)
+        wanted = None if views is None else ViewPlan(**plan, views=views, seed=seed)
+    with stages(quiet) as progress:
+        done = label_folder(
+            images,
+            teacher,
+            classifier or "embedded guide",
+            wanted,
+            test=test,
+            size=size,
+            class_map=names,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if is_main_process():
+        print(
+            f"soft labels in {pool}: {done.told}, by {done.teacher.told}; {done.label_bytes / 1000:,.1f} kB beside "
+            f"{done.image_bytes / 1000:,.1f} kB of images"
+        )

@@ -14,7 +14,13 @@ from .results import Result as Result
 from .runs import EvaluationConfig as EvaluationConfig
 from .runs import load_compared_sets as load_compared_sets
 from .runs import run_evaluation as run_evaluation
-from .soft_labels import write_soft_labels as write_soft_labels
+from .soft_labels.labelling import ViewPlan as ViewPlan
+from .soft_labels.labelling import label_folder as label_folder
+from .soft_labels.per_image import write_soft_labels as write_soft_labels
+from .soft_labels.teachers import LabelSource as LabelSource
+from .soft_labels.teachers import Teacher as Teacher
+from .soft_labels.view_files import read_view_labels as read_view_labels
+from .soft_labels.views import ViewLabels as ViewLabels
 from .tables import Table as Table
 from .training import train as train
 from .trials import evaluate as evaluate

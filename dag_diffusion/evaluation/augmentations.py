@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from .protocols import Protocol
+
 GREY = (0.299, 0.587, 0.114)  # luminance of red, green, blue
 # standard deviations and directions of the colours of ImageNet's pixels (Krizhevsky et al., 2012)
 COLOUR_SCALES = (0.2175, 0.0188, 0.0045)
@@ -37,6 +39,13 @@ def drawn(draw: Callable[[int, Generator], Tensor], images: int, generators: Gen
     """What each generator draws for its part of so many images, joined along ``dim``."""
     each = [generators] if isinstance(generators, Generator) else generators
     return torch.cat([draw(images // len(each), generator) for generator in each], dim)
+
+
+def augmented(images: Tensor, protocol: Protocol, generator: Generators, normalisation: Normalisation) -> Tensor:
+    """All changes of single images, in the field's order: where first, then colours."""
+    images = cropped(shifted(images, protocol.max_shift, generator), protocol.crop_scale, generator)
+    images = flipped(images, generator) if protocol.flip else images
+    return recoloured(images, protocol.color_jitter, protocol.lighting, generator, normalisation=normalisation)
 
 
 def shifted(images: Tensor, max_shift: int, generator: Generators) -> Tensor:

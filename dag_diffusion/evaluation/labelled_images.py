@@ -8,6 +8,7 @@ Classes are matched by name: folders sorted otherwise than the labels of the tes
 import hashlib
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -21,8 +22,21 @@ from dag_diffusion.data.pools import Pool
 from dag_diffusion.progress import Progress, Stage
 
 from .augmentations import Normalisation
+from .soft_labels.teachers import LabelSource
+from .soft_labels.views import ViewLabels
 
 REPORTED = 100  # images that are read between two calls of progress
+Labels = Literal["hard", "soft", "views"]  # classes, or a teacher's probabilities: of each image, or of each view of it
+
+
+def as_labels(labels: str) -> Labels:
+    """Check a kind of labels; ValueError if there is none of that name."""
+    if labels not in get_args(Labels):
+        raise ValueError(
+            f"labels are {labels!r}, but must be hard (classes), soft (a teacher's, one an image) or views (its, one a "
+            "view); choose one of these"
+        )
+    return cast(Labels, labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +48,8 @@ class LabelledImages:
         labels: ``(n,)`` int64, numpy or torch.
         class_names: label to name, of every class, also of one that has no image here.
         probabilities: soft labels, ``(n, classes)`` in [0, 1], one column a class in the order of labels.
+        views: soft labels per view, whose columns are in the same order.
+        taught: whose soft labels they are, where that is known.
     """
 
     images: np.ndarray | Tensor
@@ -41,6 +57,8 @@ class LabelledImages:
     class_names: Mapping[int, str]
     _: KW_ONLY
     probabilities: Tensor | None = None
+    views: ViewLabels | None = None
+    taught: LabelSource | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or str(self.images.dtype).split(".")[-1] != "uint8" or len(self) == 0:
@@ -76,7 +94,7 @@ def load_labelled_images(
     size: tuple[int, int],
     channels: int,
     class_names: Mapping[int, str] | None = None,
-    soft_labels: bool = False,
+    labels: Labels = "hard",
     progress: Progress | None = None,
 ) -> LabelledImages:
     """Decode a pool or distilled set into memory, at one size.
@@ -85,7 +103,7 @@ def load_labelled_images(
         size: (height, width).  Other images are scaled until they cover it and cropped in the middle.
         channels: 1 (grey) or 3.
         class_names: those of the test set, whose labels the images then get by name; None keeps the pool's.
-        soft_labels: also read what a teacher said of each image, see ``soft_labels.read_soft_labels``.
+        labels: ``soft`` or ``views``: also read what a teacher said, see ``soft_labels``.
         progress: called with stage, done and total.
 
     Raises:
@@ -97,12 +115,18 @@ def load_labelled_images(
         pixels[index] = _pixels(pool, index, size, channels)
         if (index + 1) % REPORTED == 0 or index + 1 == len(pool):
             read(index + 1 - read.done)
-    probabilities = None
-    if soft_labels:
-        from .soft_labels import read_soft_labels
+    probabilities, views, taught = None, None, None
+    if as_labels(labels) == "soft":
+        from .soft_labels.per_image import image_source, read_soft_labels
 
-        probabilities = read_soft_labels(pool)
-    loaded = LabelledImages(pixels, pool.labels, pool.class_names, probabilities=probabilities)
+        probabilities, taught = read_soft_labels(pool), image_source(pool)
+    if labels == "views":
+        from .soft_labels.view_files import read_view_labels, view_source
+
+        views, taught = read_view_labels(pool, pixels), view_source(pool)
+    loaded = LabelledImages(
+        pixels, pool.labels, pool.class_names, probabilities=probabilities, views=views, taught=taught
+    )
     return loaded if class_names is None else relabelled(loaded, class_names, str(pool.path))
 
 
@@ -134,7 +158,8 @@ def relabelled(given: LabelledImages, class_names: Mapping[int, str], name: str 
     labels = np.array([table[label] for label in given.labels.tolist()], np.int64)
     columns = np.argsort([table[label] for label in sorted(table)])
     soft = None if given.probabilities is None else given.probabilities[:, columns]
-    return LabelledImages(given.images, labels, dict(class_names), probabilities=soft)
+    views = None if given.views is None else given.views.in_order(torch.from_numpy(columns))
+    return LabelledImages(given.images, labels, dict(class_names), probabilities=soft, views=views, taught=given.taught)
 
 
 def normalise(images: np.ndarray | Tensor, normalisation: Normalisation | None = None) -> Tensor:
@@ -160,9 +185,14 @@ def usual_normalisation(channels: int) -> Normalisation:
 
 
 def subset(images: LabelledImages, indices: np.ndarray) -> LabelledImages:
-    """Some of the images, with their soft labels if they have any, and the class names of all."""
+    """Some of the images, with their soft labels if they have any, and the class names of all.
+
+    Labels per view stay behind: a view mixes images, of which some would be missing.
+    """
     soft = None if images.probabilities is None else images.probabilities[indices]
-    return LabelledImages(images.images[indices], images.labels[indices], images.class_names, probabilities=soft)
+    return LabelledImages(
+        images.images[indices], images.labels[indices], images.class_names, probabilities=soft, taught=images.taught
+    )
 
 
 def random_rows(labels: np.ndarray, ipc: int, seed: int, class_names: Mapping[int, str]) -> np.ndarray:
@@ -208,10 +238,15 @@ class RandomDraw:
 
 
 def digest(images: LabelledImages, *, soft_labels: bool = False) -> str:
-    """A hash of a set: its pixels in order, labels, class names, and soft labels if they are used."""
+    """A hash of a set: its pixels in order, labels, class names, and soft labels, or those per view, if used."""
     found = hashlib.blake2b(digest_size=8)
     found.update(repr((tuple(images.images.shape), sorted(images.class_names.items()))).encode())
-    arrays = [images.images, images.labels, *([images.probabilities] if soft_labels else [])]
+    arrays = [images.images, images.labels]
+    if soft_labels and images.views is not None:
+        found.update(repr((images.views.seed, sorted(images.views.drawing.items()))).encode())
+        arrays += [images.views.rows, *images.views.logits.tensors.values()]
+    elif soft_labels and images.probabilities is not None:
+        arrays.append(images.probabilities)
     for array in arrays:
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()

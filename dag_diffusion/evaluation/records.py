@@ -15,7 +15,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,12 @@ from dag_diffusion.data.files import (
 )
 
 from .comparisons import Row
-from .protocols import PRECISIONS
+from .protocols import PRECISIONS, Protocol
 from .results import Result, results_of
 
 FORMAT = "dag-diffusion evaluation 1"
 LIBRARIES = ("dag-diffusion", "numpy", "pillow", "scipy", "timm", "torch")
-MERGED = ("sets", "soft_labels")  # a later evaluation may name further ones, but not change one
+MERGED = ("sets", "soft_labels", "teachers")  # a later evaluation may name further ones, but not change one
 
 
 class EvaluationRecord:
@@ -113,8 +113,8 @@ def evaluation_record(path: Path, settings: Mapping[str, Any]) -> Iterator[Evalu
 
     Args:
         path: a ``.json`` file.
-        settings: test set, sets, protocol: JSON values that must be those of the earlier evaluation.  Of ``sets`` and
-            ``soft_labels`` only those must agree that both name.
+        settings: test set, sets, protocol: JSON values that must be those of the earlier evaluation.  Of ``sets``,
+            ``soft_labels`` and ``teachers`` only those must agree that both name.
 
     Raises:
         FileExistsError: another evaluation works on it.
@@ -151,6 +151,8 @@ def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[R
         if key in MERGED:  # a set that only one of the two names is no difference
             merged[key] = {**(old or {}), **value}
             old = {**value, **{name: known for name, known in (old or {}).items() if name in value}}
+        if key == "protocol" and isinstance(old, dict):  # fields that it had before they had a name
+            old = {**{name: default for name, default in _defaults().items() if name in value}, **old}
         before[key], now[key] = old, value
     if before != now:
         found = list(differences(before, now))
@@ -158,6 +160,10 @@ def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[R
             f"{path} was begun with other settings: {'; '.join(found[:5])}; give the same ones, or another output"
         )
     return merged, results_of(earlier["results"])
+
+
+def _defaults() -> dict[str, Any]:
+    return {field.name: recorded(field.default) for field in fields(Protocol) if field.default is not MISSING}
 
 
 def write_summary(path: Path, rows: Sequence[Row]) -> Path:

@@ -13,7 +13,7 @@ class Result:
         accuracy: in [0, 1], after the last epoch.
         seconds: of training and testing; of trainings done at once, the share of each.
         draw: seed of the draw for a set drawn anew for each seed, None for a set that is the same for all.
-        labels: ``hard``, or ``soft`` for a teacher's probabilities; the two never compare.
+        labels: ``hard``, or a teacher's probabilities, ``soft`` of each image or ``views``; no two of these compare.
         test: name of the test images.
         epochs: of the training, None in records that do not say.
         best: the largest accuracy of all looks at the test set while training, None without such looks.  The test set

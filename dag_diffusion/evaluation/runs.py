@@ -13,7 +13,7 @@ evaluation goes on after a kill; another one into the same file is refused.
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import KW_ONLY, asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,16 @@ from dag_diffusion.progress import Progress, Stage, renamed
 
 from .comparisons import by_setting, setting_of, summarise
 from .dd_ranking import scores, without_augmentation
-from .labelled_images import LabelledImages, RandomDraw, digest, fingerprints, load_labelled_images, usual_normalisation
+from .labelled_images import (
+    LabelledImages,
+    Labels,
+    RandomDraw,
+    as_labels,
+    digest,
+    fingerprints,
+    load_labelled_images,
+    usual_normalisation,
+)
 from .protocols import Protocol, as_protocol
 from .records import (
     EvaluationRecord,
@@ -39,8 +48,9 @@ from .records import (
     write_summary,
 )
 from .results import Result
-from .tables import Table, evaluation_tables, ranking_table
-from .trials import Labels, Source, as_labels, evaluate, require_at_once, settled
+from .soft_labels.teachers import LabelSource
+from .tables import Table, evaluation_tables, labels_table, ranking_table
+from .trials import Source, evaluate, require_at_once, settled
 
 logger = logging.getLogger(__name__)
 RANDOM = "random:"
@@ -55,6 +65,7 @@ class ComparedSets:
         baselines: name to that of the set that it is compared with; a baseline's own is itself.
         digests: name to a hash of its images and labels.
         soft_digests: the same with soft labels, where they were asked for.
+        teachers: name to whose soft labels a set has, where they were asked for.
         has_random: whether the baselines are random draws.
     """
 
@@ -62,6 +73,7 @@ class ComparedSets:
     baselines: dict[str, str]
     digests: dict[str, str]
     soft_digests: dict[str, str]
+    teachers: dict[str, LabelSource] = field(default_factory=dict)
     has_random: bool
 
 
@@ -70,11 +82,12 @@ class EvaluationConfig:
     """How every set is evaluated.
 
     Attributes:
-        protocol: how to train: classic, hard-label or quick.  See ``list_protocols``; or a ``Protocol`` of your own.
+        protocol: how to train: classic, hard-label, unified or quick.  See ``list_protocols``; or one of your own.
         networks: network to train, such as convnet-3, convnet-6-w64, resnet-18, resnet-ap-10 or timm/NAME.  See
             ``list_networks``.
         seeds: of the trainings and draws.
-        labels: hard, or soft for those that a teacher has written into every set; never in one table.
+        labels: hard; soft or views for those that a teacher has written, one an image or one a view; never in one
+            table.
         track_best: also test while training and report the best epoch, as papers do; slow.
         without_augmentation: train a second time without augmentation, for the augmentation-robust score.
         precision: auto, float32 or bfloat16; default: the protocol's own.  ``auto`` is bfloat16 on CPUs with
@@ -123,7 +136,7 @@ def load_compared_sets(
     test: LabelledImages,
     *,
     ipc: Sequence[int] = (),
-    soft_labels: bool = False,
+    labels: Labels = "hard",
     canvas: Canvas | None = None,
 ) -> ComparedSets:
     """Read the sets that texts such as ``random:pool`` and ``runs/first/set-dgs`` name.
@@ -132,7 +145,7 @@ def load_compared_sets(
         texts: folders, parquet files or saved datasets; ``random:`` before one draws from it.
         test: rules size, channels and classes.
         ipc: at which the random draws are made; by default that of each set that is not drawn.
-        soft_labels: also read the soft labels of every set.
+        labels: ``soft`` or ``views``: also read these of every set.
         canvas: what images are laid on, as of ``read_pool``.
 
     Raises:
@@ -141,8 +154,14 @@ def load_compared_sets(
     """
     names = _names(texts)
     places = {name: Path(text.removeprefix(RANDOM)) for name, text in names.items()}
-    loaded = {name: load_images(place, test, soft_labels=soft_labels, canvas=canvas) for name, place in places.items()}
+    if labels == "views" and any(text.startswith(RANDOM) for text in texts):
+        raise ValueError(
+            "labels per view are of a whole set, and random:FOLDER draws from one; write random sets with "
+            "subsample(method='random'), and label each"
+        )
+    loaded = {name: load_images(place, test, labels=labels, canvas=canvas) for name, place in places.items()}
     _warn_of_test_images(loaded, test)
+    _require_one_teacher(loaded)
     pools = {name: images for name, images in loaded.items() if names[name].startswith(RANDOM)}
     fixed = {name: images for name, images in loaded.items() if name not in pools}
     if ipc and not pools:
@@ -159,11 +178,11 @@ def load_compared_sets(
                 f"{name} has {size} images a class, but random images are drawn at "
                 f"{' and '.join(map(str, drawn_at))}, which does not compare; add ipc={size}, or leave ipc out"
             )
-    return _arrange(loaded, pools, sizes, drawn_at, soft_labels)
+    return _arrange(loaded, pools, sizes, drawn_at, labels)
 
 
 def load_images(
-    path: Path, test: LabelledImages, *, soft_labels: bool = False, canvas: Canvas | None = None
+    path: Path, test: LabelledImages, *, labels: Labels = "hard", canvas: Canvas | None = None
 ) -> LabelledImages:
     """The images at ``path``, brought to size, channels and labels of the test images."""
     height, width, channels = test.images.shape[1:]
@@ -172,7 +191,7 @@ def load_images(
         size=(height, width),
         channels=channels,
         class_names=test.class_names,
-        soft_labels=soft_labels,
+        labels=labels,
     )
 
 
@@ -207,7 +226,7 @@ def evaluate_folders(
     """
     with fail_together():
         real = _real_test_images(test, size, canvas, progress)
-        compared = load_compared_sets(sets, real, ipc=ipc, soft_labels=config.labels == "soft", canvas=canvas)
+        compared = load_compared_sets(sets, real, ipc=ipc, labels=config.labels, canvas=canvas)
         everything = {} if full is None else {f"all of {full.name}": load_images(full, real, canvas=canvas)}
     name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
     return run_evaluation(compared, real, config, test_name=name, full=everything, output=output, progress=progress)
@@ -264,6 +283,8 @@ def run_evaluation(
         results = _train(jobs, test, config, test_name, keep, finished)
     shown = _complete(results, config.seeds)
     tables = evaluation_tables(shown, sets.baselines)
+    if sets.teachers:
+        tables.append(labels_table(sets.teachers))
     if sets.has_random and (full or config.without_augmentation):
         tables.append(ranking_table(scores(shown, sets.baselines, full=next(iter(full), None))))
     if output is not None and is_main_process():
@@ -277,23 +298,31 @@ def _arrange(
     pools: dict[str, LabelledImages],
     sizes: dict[str, int],
     drawn_at: Sequence[int],
-    soft_labels: bool,
+    labels: Labels,
 ) -> ComparedSets:
     first = next(iter(pools or loaded))
     sources: dict[str, Source] = {}
     baselines: dict[str, str] = {}
     digests: dict[str, str] = {}
     soft: dict[str, str] = {}
+    teachers: dict[str, LabelSource] = {}
     for name, images in loaded.items():
         for size in drawn_at if name in pools else [None]:
             given = name if size is None else _drawn_name(name, size)
             sources[given] = images if size is None else _random_draw(images, size)
             baselines[given] = _drawn_name(first, size or sizes[name]) if pools else first
             digests[given] = digest(images)
-            if soft_labels:
+            if labels != "hard":
                 soft[given] = digest(images, soft_labels=True)
+            if images.taught is not None:
+                teachers[given] = images.taught
     return ComparedSets(
-        sources=sources, baselines=baselines, digests=digests, soft_digests=soft, has_random=bool(pools)
+        sources=sources,
+        baselines=baselines,
+        digests=digests,
+        soft_digests=soft,
+        teachers=teachers,
+        has_random=bool(pools),
     )
 
 
@@ -323,6 +352,17 @@ def _warn_of_test_images(loaded: Mapping[str, LabelledImages], test: LabelledIma
             logger.warning("%d images of %s are test images too, so that its accuracy says too much", shared, name)
 
 
+def _require_one_teacher(loaded: Mapping[str, LabelledImages]) -> None:
+    """Labels of a better teacher lift any set."""
+    teachers = {name: images.taught.teacher for name, images in loaded.items() if images.taught is not None}
+    digests = {teacher.digest for teacher in teachers.values() if teacher.digest}
+    if len(digests) > 1:
+        said = ", ".join(f"{name} by {teacher.name} {teacher.digest[:8]}" for name, teacher in teachers.items())
+        raise ValueError(
+            f"soft labels are of different teachers ({said[:90]}), so sets do not compare; label all by one"
+        )
+
+
 def _even_size(name: str, images: LabelledImages) -> int:
     counts = np.unique(np.asarray(images.labels), return_counts=True)[1]
     if len(counts) < len(images.class_names) or counts.min() != counts.max():
@@ -341,6 +381,7 @@ def _settings(
         "protocol": asdict(config.protocols[0]),
         "sets": {**sets.digests, **{name: digest(images) for name, images in full.items()}},
         "soft_labels": sets.soft_digests,
+        "teachers": {name: source.record() for name, source in sets.teachers.items()},
     }
 
 

@@ -11,20 +11,20 @@ import logging
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from dag_diffusion.classifiers.compiled_networks import computing_in
 
-from .augmentations import Normalisation, cutmixed
+from .augmentations import Normalisation, augmented, cutmixed
 from .protocols import Protocol
-from .training import augmented, descent, is_look, require_finite
+from .soft_labels.views import ViewLabels
+from .training import cross_entropy, descent, is_look, require_finite, softened
 
 logger = logging.getLogger(__name__)
 MOST = 20  # trainings at once unless more are asked for; a kill loses them
 SHARE = 0.8  # of a device's free memory that may be taken
-COPIES = 4  # of the weights: themselves, gradients, momentum, and what a step of the optimizer makes on its way
+COPIES = 5  # of the weights: themselves, gradients, two moments, and what a step of the optimizer makes on its way
 
 
 class Stack:
@@ -60,7 +60,7 @@ class Stack:
 def train_stack(
     networks: Sequence[nn.Module],
     images: Tensor,
-    labels: Tensor,
+    labels: Tensor | Sequence[ViewLabels],
     protocol: Protocol,
     *,
     seeds: Sequence[int],
@@ -73,7 +73,7 @@ def train_stack(
     Args:
         networks: of one build, which ``can_stack``; they are moved to the device of the images.
         images: ``(networks, n, channels, height, width)`` float32, normalised.
-        labels: ``(networks, n)`` int64, or ``(networks, n, logits)`` float32 probabilities.
+        labels: ``(networks, n)`` int64, or ``(networks, n, logits)`` float32 probabilities, or labels per view of each.
         seeds: one a network; may be equal.
         track_best: called with the number of epochs done, the place of a network and that network in evaluation mode.
 
@@ -85,15 +85,19 @@ def train_stack(
     """
     protocol, normalisation = protocol.on(images.device), normalisation or Normalisation()
     generators = [Generator().manual_seed(seed) for seed in seeds]
+    targets = softened(labels, protocol.temperature) if isinstance(labels, Tensor) else images.new_empty(0)
     stack = Stack([network.to(images.device).train() for network in networks])
     optimizer, schedule = descent(stack.parameters.values(), images.shape[1], protocol, epochs)
     member = torch.arange(len(networks), device=images.device)[:, None]
     for epoch in range(1, epochs + 1):
-        losses = []
+        losses, views = [], None
+        if not isinstance(labels, Tensor):
+            views = [own.of_epoch(epoch, seed, protocol.temperature) for own, seed in zip(labels, seeds, strict=True)]
+            generators, targets = [draw for draw, _ in views], torch.stack([one for _, one in views]).to(images.device)
         orders = torch.stack([torch.randperm(images.shape[1], generator=generator) for generator in generators])
         for batch in orders.to(images.device).split(protocol.batch_size, 1):
             inputs = augmented(images[member, batch].flatten(0, 1), protocol, generators, normalisation)
-            loss = _losses(stack, inputs, labels[member, batch], protocol, generators)
+            loss = _losses(stack, inputs, targets[member, batch], protocol, generators, of_views=views is not None)
             optimizer.zero_grad()
             loss.sum().backward()
             optimizer.step()
@@ -108,9 +112,13 @@ def train_stack(
 
 
 def _losses(
-    stack: Stack, images: Tensor, labels: Tensor, protocol: Protocol, generators: Sequence[Generator]
+    stack: Stack, images: Tensor, labels: Tensor, protocol: Protocol, generators: Sequence[Generator], *, of_views: bool
 ) -> Tensor:
-    """``(networks,)`` mean losses of ``(networks * batch, ...)`` images with ``(networks, batch, ...)`` labels."""
+    """``(networks,)`` mean losses of ``(networks * batch, ...)`` images with ``(networks, batch, ...)`` labels.
+
+    Args:
+        of_views: labels are those of the images as CutMix leaves them.
+    """
     mixtures = []
     if protocol.cutmix > 0:
         own = images.chunk(len(generators))
@@ -118,16 +126,16 @@ def _losses(
         images = torch.cat([mixed for mixed, _, _ in mixtures])
     with computing_in(protocol.precision, images.device):
         logits = stack(images.unflatten(0, (len(generators), -1))).float()
-    losses = _cross_entropy(logits, labels)
-    if mixtures:
+    losses = _mean_losses(logits, labels, protocol.temperature)
+    if mixtures and not of_views:
         others = torch.stack([one[partners] for one, (_, partners, _) in zip(labels, mixtures, strict=True)])
         share = torch.tensor([share for _, _, share in mixtures]).to(losses)
-        losses = share * losses + (1 - share) * _cross_entropy(logits, others)
+        losses = share * losses + (1 - share) * _mean_losses(logits, others, protocol.temperature)
     return losses
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    each = F.cross_entropy(logits.flatten(0, 1), labels.flatten(0, 1), reduction="none")
+def _mean_losses(logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    each = cross_entropy(logits.flatten(0, 1), labels.flatten(0, 1), temperature, reduction="none")
     return each.view(logits.shape[:2]).mean(1)
 
 

@@ -14,9 +14,11 @@ from typing import Any
 from .comparisons import Row, by_setting, summarise
 from .dd_ranking import Score
 from .results import Result
+from .soft_labels.teachers import LabelSource
 
 Baseline = str | Mapping[str, str]
 TRAININGS = "sets x runs"
+LABELS = {"views": "soft labels per view", "soft": "soft labels", "hard": "hard labels"}
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def setting_note(rows: Sequence[Row]) -> str:
     networks = dict.fromkeys(row.network for row in rows)
     parts = [
         f"test images: {first.test}" if first.test else "",
-        f"{first.labels} labels",
+        named_labels(first.labels),
         f"protocol {first.protocol}, last epoch{f' ({_join(epochs)})' if epochs else ''}",
         f"network {next(iter(networks))}" if len(networks) == 1 else "",
         f"mean ± standard deviation over seeds; {TRAININGS}: number of image sets x trainings of each",
@@ -136,6 +138,31 @@ def setting_note(rows: Sequence[Row]) -> str:
         "best look: chosen on the test set itself, only to compare with papers" if _looked(rows) else "",
     ]
     return "; ".join(part for part in parts if part)
+
+
+def named_labels(labels: str) -> str:
+    """A kind of labels in words."""
+    return LABELS.get(labels, f"{labels} labels")
+
+
+def labels_table(sources: Mapping[str, LabelSource]) -> Table:
+    """Whose the soft labels of each set are, how good that teacher is, and what they weigh beside the images."""
+    rows = [
+        [
+            name,
+            source.teacher.name,
+            source.teacher.digest[:8],
+            _percent(source.teacher.accuracy),
+            source.told,
+            f"{source.label_bytes / 1000:,.1f}",
+            f"{source.image_bytes / 1000:,.1f}",
+        ]
+        for name, source in sources.items()
+    ]
+    columns = ["set", "teacher", "its digest", "its accuracy, %", "labels", "labels, kB", "images, kB"]
+    tests = _join(dict.fromkeys(source.teacher.test for source in sources.values() if source.teacher.test))
+    note = "students of other teachers compare with nothing here" + (f"; teachers tested on {tests}" if tests else "")
+    return Table("Soft labels", columns, rows, note=note)
 
 
 def ranking_table(scores: Sequence[Score]) -> Table:
@@ -166,7 +193,7 @@ def ranking_table(scores: Sequence[Score]) -> Table:
 
 
 def _of_one_setting(rows: list[Row]) -> list[Row]:
-    settings = {(row.protocol, f"{row.labels} labels", row.test) for row in rows}
+    settings = {(row.protocol, named_labels(row.labels), row.test) for row in rows}
     if len(settings) != 1:
         raise ValueError(
             f"one table cannot hold results of {len(settings)} settings: {sorted(settings)}; "

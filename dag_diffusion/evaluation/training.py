@@ -2,13 +2,15 @@
 
     seed -> generator -> order of images, augmentations        (the initial weights come with the network)
     loss = share * CE(p, y) + (1 - share) * CE(p, y of the partner)        (share is 1 but for CutMix)
+    loss = CE(p, y of the view)                                            (labels per view: of the mixed image)
 
 A protocol says how long and how fast, see ``protocols``.  Labels are hard, or a teacher's probabilities.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +19,9 @@ from torch import Tensor, nn
 
 from dag_diffusion.classifiers.compiled_networks import Forward, computing_in, plain
 
-from .augmentations import Generators, Normalisation, cropped, cutmixed, flipped, recoloured, shifted
+from .augmentations import Normalisation, augmented, cutmixed
 from .protocols import Protocol
+from .soft_labels.views import ViewLabels, mixed_batches, require_drawn_alike
 
 MOST_LOOKS = 100  # at the test set while training, as the field has it
 
@@ -31,7 +34,7 @@ def derived_seeds(seed: int, count: int) -> list[int]:
 def train(
     network: nn.Module,
     images: Tensor,
-    labels: Tensor,
+    labels: Tensor | ViewLabels,
     protocol: Protocol,
     *,
     seed: int,
@@ -46,8 +49,9 @@ def train(
     Args:
         images: ``(n, channels, height, width)`` float32, normalised; the network is moved to their device.
         labels: ``(n,)`` int64 below the number of the network's logits, or ``(n, logits)`` float32 probabilities, on
-            the same device.
-        seed: of the order of the images and their augmentations; sets of equal size are seen and changed alike.
+            the same device; or labels per view of these images in their order, drawn by a protocol like this one.
+        seed: of the order of the images and their augmentations; sets of equal size are seen and changed alike.  Views
+            have a seed of their own, and this one says in which order they come.
         epochs: None: the protocol's for so many images per class, counting the classes that occur (for probabilities,
             as the likeliest of an image), so that sets of soft labels had better say it.
         normalisation: how the images were normalised, see ``evaluation.normalise``; only colours depend on it.
@@ -60,19 +64,16 @@ def train(
         ValueError: shapes, types or probabilities are not as above.
         FloatingPointError: the loss is no longer finite.
     """
-    _check_data(images, labels)
+    _check_data(images, labels, protocol)
     protocol = protocol.on(images.device)
     epochs = protocol.epochs_for(_images_per_class(labels)) if epochs is None else _at_least_one(epochs)
-    generator = torch.Generator().manual_seed(seed)
-    normalisation = normalisation or Normalisation()
+    lessons = _Lessons(images, labels, protocol, seed, normalisation or Normalisation())
     network = network.to(images.device).train()
     optimizer, schedule = descent(network.parameters(), len(images), protocol, epochs)
     for epoch in range(1, epochs + 1):
         losses = []
-        # the same draws in the same order whatever the images, so that seeds pair sets of equal size
-        for batch in torch.randperm(len(images), generator=generator).to(images.device).split(protocol.batch_size):
-            inputs = augmented(images[batch], protocol, generator, normalisation)
-            losses.append(_descend(partial(forward, network), optimizer, inputs, labels[batch], protocol, generator))
+        for inputs, targets in lessons.of_epoch(epoch):
+            losses.append(_descend(partial(forward, network), optimizer, inputs, targets, protocol))
             schedule.step()
         loss = require_finite(torch.stack(losses).mean().item(), epoch, protocol)
         if track_best is not None and is_look(epoch, epochs):
@@ -111,7 +112,56 @@ def accuracy(
     return (guesses == labels.cpu()).double().mean().item()
 
 
-def _images_per_class(labels: Tensor) -> float:
+class _Lessons:
+    """What a network is shown batch by batch, and which labels have which share in each."""
+
+    def __init__(
+        self, images: Tensor, labels: Tensor | ViewLabels, protocol: Protocol, seed: int, normalisation: Normalisation
+    ) -> None:
+        self.images, self.protocol, self.seed, self.normalisation = images, protocol, seed, normalisation
+        self.labels = labels if isinstance(labels, ViewLabels) else softened(labels, protocol.temperature)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def of_epoch(self, epoch: int) -> Iterator[tuple[Tensor, list[tuple[float, Tensor]]]]:
+        """Batches of one epoch; the same draws in the same order whatever the images, so that seeds pair sets."""
+        if not isinstance(self.labels, ViewLabels):
+            yield from self._mixed(self.labels)
+            return
+        generator, labels = self.labels.of_epoch(epoch, self.seed, self.protocol.temperature)
+        labels = labels.to(self.images.device)
+        for batch, inputs in mixed_batches(self.images, self.protocol, generator, self.normalisation):
+            yield inputs, [(1.0, labels[batch])]
+
+    def _mixed(self, labels: Tensor) -> Iterator[tuple[Tensor, list[tuple[float, Tensor]]]]:
+        order = torch.randperm(len(self.images), generator=self.generator).to(self.images.device)
+        for batch in order.split(self.protocol.batch_size):
+            inputs = augmented(self.images[batch], self.protocol, self.generator, self.normalisation)
+            targets = labels[batch]
+            if self.protocol.cutmix == 0:
+                yield inputs, [(1.0, targets)]
+                continue
+            inputs, partners, share = cutmixed(inputs, self.protocol.cutmix, self.generator)
+            yield inputs, [(share, targets), (1 - share, targets[partners])]
+
+
+def softened(labels: Tensor, temperature: float) -> Tensor:
+    """Probabilities as they would be if a teacher's logits had been divided by a temperature; hard labels as they are.
+
+    softmax(z / T) = softmax(log softmax(z) / T)
+    """
+    if temperature == 1 or not labels.is_floating_point():
+        return labels
+    return (labels.log() / temperature).softmax(-1)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, temperature: float, **options: Any) -> Tensor:
+    """That of hard labels, or of a teacher's softened probabilities and the network's at the same temperature."""
+    return F.cross_entropy(logits / temperature if labels.is_floating_point() else logits, labels, **options)
+
+
+def _images_per_class(labels: Tensor | ViewLabels) -> float:
+    if isinstance(labels, ViewLabels):
+        return len(labels) / labels.logits.classes
     hard = labels if labels.ndim == 1 else labels.argmax(1)
     return len(labels) / len(hard.unique())
 
@@ -127,9 +177,12 @@ def descent(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Optimizer and schedule of a protocol for so many epochs over so many images."""
     steps = epochs * math.ceil(images / protocol.batch_size)
-    optimizer = torch.optim.SGD(
-        parameters, protocol.learning_rate, protocol.momentum, weight_decay=protocol.weight_decay
-    )
+    optimizer: torch.optim.Optimizer
+    rate, momentum, decay = protocol.learning_rate, protocol.momentum, protocol.weight_decay
+    if protocol.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(parameters, rate, (momentum, 0.999), weight_decay=decay)
+    else:
+        optimizer = torch.optim.SGD(parameters, rate, momentum, weight_decay=decay)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: protocol.rate_factor(step / steps))
 
 
@@ -138,29 +191,17 @@ def is_look(epoch: int, epochs: int) -> bool:
     return epoch % max(1, epochs // MOST_LOOKS) == 0 or epoch == epochs
 
 
-def augmented(images: Tensor, protocol: Protocol, generator: Generators, normalisation: Normalisation) -> Tensor:
-    """All changes of single images, in the field's order: where first, then colours."""
-    images = cropped(shifted(images, protocol.max_shift, generator), protocol.crop_scale, generator)
-    images = flipped(images, generator) if protocol.flip else images
-    return recoloured(images, protocol.color_jitter, protocol.lighting, generator, normalisation=normalisation)
-
-
 def _descend(
     network: Callable[[Tensor], Tensor],
     optimizer: torch.optim.Optimizer,
     images: Tensor,
-    labels: Tensor,
+    targets: Sequence[tuple[float, Tensor]],
     protocol: Protocol,
-    generator: torch.Generator,
 ) -> Tensor:
-    partners, share = None, 1.0
-    if protocol.cutmix > 0:
-        images, partners, share = cutmixed(images, protocol.cutmix, generator)
     with computing_in(protocol.precision, images.device):
-        logits = network(images)
-    loss = F.cross_entropy(logits.float(), labels)
-    if partners is not None:
-        loss = share * loss + (1 - share) * F.cross_entropy(logits.float(), labels[partners])
+        logits = network(images).float()
+    losses = [share * cross_entropy(logits, labels, protocol.temperature) for share, labels in targets]
+    loss = sum(losses[1:], losses[0])
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -177,12 +218,15 @@ def require_finite(loss: float, epoch: int, protocol: Protocol) -> float:
     return loss
 
 
-def _check_data(images: Tensor, labels: Tensor) -> None:
+def _check_data(images: Tensor, labels: Tensor | ViewLabels, protocol: Protocol) -> None:
     if images.ndim != 4 or images.dtype != torch.float32 or len(images) == 0:
         raise ValueError(
             f"training needs float32 images (n, channels, height, width), but got {images.dtype} "
             f"{tuple(images.shape)}; use evaluation.normalise"
         )
+    if isinstance(labels, ViewLabels):
+        require_drawn_alike(labels, len(images), protocol)
+        return
     hard = labels.shape == images.shape[:1] and labels.dtype == torch.int64
     soft = labels.ndim == 2 and len(labels) == len(images) and labels.dtype == torch.float32
     if not hard and not soft:

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, TypedDict, cast, get_args
+from typing import Any, NamedTuple, TypedDict, cast
 
 import numpy as np
 import torch
@@ -23,23 +23,16 @@ from dag_diffusion.progress import Progress
 from dag_diffusion.turns import Turns
 
 from .augmentations import Normalisation
-from .labelled_images import LabelledImages, normalise, relabelled
+from .labelled_images import LabelledImages, Labels, as_labels, normalise, relabelled
 from .networks import build_network, seeded_network
 from .protocols import Protocol, as_protocol
 from .results import Result
+from .soft_labels.views import ViewLabels, require_drawn_alike
 from .stacks import most_at_once, train_stack
 from .training import MOST_LOOKS, accuracy, train
 
 logger = logging.getLogger(__name__)
 Source = LabelledImages | Callable[[int], LabelledImages]
-Labels = Literal["hard", "soft"]  # classes, or a teacher's probabilities
-
-
-def as_labels(labels: str) -> Labels:
-    """Check a kind of labels; ValueError if there is none of that name."""
-    if labels not in get_args(Labels):
-        raise ValueError(f"labels are {labels!r}, but must be hard (classes) or soft (a teacher's); choose one of them")
-    return cast(Labels, labels)
 
 
 def evaluate(
@@ -70,7 +63,8 @@ def evaluate(
         test: images that no set, guide or generator has seen; their class names rule.
         network: one name or several, see ``list_networks``.
         protocol: a name, see ``list_protocols``, or one of your own.
-        labels: ``hard``, or ``soft`` to learn the probabilities that come with the images.
+        labels: ``hard``; ``soft`` to learn the probabilities that come with the images; or ``views`` for those that
+            come with views of whole sets.
         track_best: also test while training, up to about a hundred times, and record the best; with 10,000 test
             images that takes longer than the training itself.
         num_classes: logits of the network; by default one a class of ``test``, in the order of its labels.
@@ -218,6 +212,13 @@ class _Conditions:
             raise ValueError(
                 f"{name} has no soft labels to learn from; make them with a teacher first, or evaluate with labels hard"
             )
+        if self.labels == "views":
+            if given.views is None:
+                raise ValueError(
+                    f"{name} has no labels per view, which whole sets have and random draws of them have not; label "
+                    "each set with a teacher, or evaluate with labels soft or hard"
+                )
+            require_drawn_alike(given.views, len(given), self.protocol)
         return relabelled(given, self.test.class_names, name)
 
     def together(self, trainings: Sequence[_Training], at_once: int | None) -> list[Sequence[_Training]]:
@@ -269,13 +270,14 @@ class _Conditions:
         """Train and test once; ``trainings`` is how many there are of this network."""
         started, fresh = time.perf_counter(), self._seeded(lesson.training)
         images, targets = self._images_and_targets(lesson)
+        protocol = self.protocol.for_network(lesson.training.network)
         forward = self._forward(fresh, images, lesson.training.network, trainings, lesson.epochs)
         seen: list[float] = []
         trained = train(
             fresh,
             images,
             targets,
-            self.protocol,
+            protocol,
             seed=lesson.training.seed,
             epochs=lesson.epochs,
             normalisation=self.normalisation,
@@ -293,12 +295,12 @@ class _Conditions:
             looks[place].append(self._test(learner, plain))
 
         try:
-            images, targets = map(torch.stack, zip(*map(self._images_and_targets, lessons), strict=True))
+            images, targets = zip(*map(self._images_and_targets, lessons), strict=True)
             trained = train_stack(
                 [self._seeded(lesson.training) for lesson in lessons],
-                images,
-                targets,
-                self.protocol,
+                torch.stack(images),
+                targets if self.labels == "views" else torch.stack(targets),
+                self.protocol.for_network(lessons[0].training.network),
                 seeds=[lesson.training.seed for lesson in lessons],
                 epochs=lessons[0].epochs,
                 normalisation=self.normalisation,
@@ -332,9 +334,12 @@ class _Conditions:
         given, draw = self._images(sets, training)
         return _Lesson(training, given, draw, self.protocol.epochs_for(given.per_class))
 
-    def _images_and_targets(self, lesson: _Lesson) -> tuple[Tensor, Tensor]:
-        images = normalise(lesson.given.images, self.normalisation)
-        return images.to(self.device), self._targets(lesson.given).to(self.device)
+    def _images_and_targets(self, lesson: _Lesson) -> tuple[Tensor, Any]:
+        images = normalise(lesson.given.images, self.normalisation).to(self.device)
+        if self.labels == "views":
+            views = cast(ViewLabels, lesson.given.views)  # which ``prepare`` has asked for
+            return images[views.rows.to(self.device)], replace(views, outputs=self.num_classes)
+        return images, self._targets(lesson.given).to(self.device)
 
     def _images(self, sets: Mapping[str, Source], training: _Training) -> tuple[LabelledImages, int | None]:
         """The images of a training, and the seed with which they were drawn, if they were."""

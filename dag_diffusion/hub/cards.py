@@ -20,6 +20,7 @@ from dag_diffusion.data.provenance import (
     real_images_of,
     selection_of,
 )
+from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, VIEW_LABELS, LabelSource
 from dag_diffusion.reporting.reproduction import commands_of
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -50,7 +51,7 @@ def dataset_card(
     title: str,
     license: str | None = None,
     figures: Sequence[str] = (),
-    teacher: str | None = None,
+    labels: Sequence[LabelSource] = (),
 ) -> str:
     """The card of a pool or distilled set.
 
@@ -59,7 +60,7 @@ def dataset_card(
         repo: its name on the Hub, for the code that loads it.
         license: identifier such as ``cc-by-4.0``; None: not stated.
         figures: files of ``difficulty.webp`` and ``examples.webp`` that go along.
-        teacher: teacher of the soft labels; None if there are none.
+        labels: whose the soft labels are, if there are some.
     """
     from huggingface_hub import DatasetCardData
 
@@ -85,7 +86,17 @@ def dataset_card(
         selection=selection,
         figures=figures,
         columns={name: COLUMNS.get(name, "as its maker recorded it") for name in columns},
-        soft_labels=teacher,
+        soft_labels=[
+            {
+                "file": SOFT_LABELS if source.views is None else VIEW_LABELS,
+                "told": source.told,
+                "teacher": source.teacher.name,
+                "digest": source.teacher.digest,
+                "skill": source.teacher.skill or "accuracy not measured",
+                "sizes": f"{source.label_bytes / 1000:,.1f} kB beside {source.image_bytes / 1000:,.1f} kB of images",
+            }
+            for source in labels
+        ],
         made=_made(generation, selection) | _real(pool),
         commands=commands_of(pool.provenance),
         license=license,

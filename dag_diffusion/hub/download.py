@@ -23,7 +23,8 @@ from dag_diffusion.data.layouts import misreading
 from dag_diffusion.data.pools import PROVENANCE, read_pool
 from dag_diffusion.data.rows import METADATA, names_elsewhere
 from dag_diffusion.data.sources.folders import DECORATION, SPLIT
-from dag_diffusion.evaluation.soft_labels import SOFT_LABELS
+from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, VIEW_LABELS
+from dag_diffusion.evaluation.soft_labels.view_files import is_shard
 
 from .errors import plain_errors
 from .staging import EARLIER_FIGURES, FIGURES, INDEX, PIPELINE_CODE, Kind
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 CODE = (".py", ".pyc", ".so", ".sh", ".ipynb")
 TABLES = (".parquet", ".arrow", ".csv", ".tar", ".zip", ".gz")
 MOST_PATTERNS = 100  # names asked for one by one; more of them would take hours
-SET_FILES = (METADATA, PROVENANCE, SOFT_LABELS, CARD, LABELS, *FIGURES)
+SET_FILES = (METADATA, PROVENANCE, SOFT_LABELS, VIEW_LABELS, CARD, LABELS, *FIGURES)
 
 
 def pull(
@@ -144,7 +145,7 @@ def _is_of_set(name: str) -> bool:
     path = PurePosixPath(name)
     if any(part.startswith(".") for part in path.parts):
         return False
-    return name in SET_FILES or path.suffix.lower() in image_suffixes()
+    return name in SET_FILES or is_shard(name) or path.suffix.lower() in image_suffixes()
 
 
 def _is_of_pipeline(name: str) -> bool:

@@ -1,6 +1,7 @@
 """What is shared of a pool, distilled set or pipeline: checked, without paths of this machine, in a folder of its own.
 
-    SET -> images, metadata.jsonl, labels.json, pool.json, soft_labels.safetensors, FIGURE.webp, README.md
+    SET -> images, metadata.jsonl, labels.json, pool.json, FIGURE.webp, README.md, and soft labels if there are some:
+           soft_labels.safetensors, view_labels.json, view_labels-*.safetensors
     PIPELINE -> model_index.json, PART/{config.json, *.safetensors}, pipeline.py, README.md
 
 Nothing else goes along, and nothing goes before all of it has been looked at: ``datasets`` leaves out an image without
@@ -27,7 +28,16 @@ from dag_diffusion.data.layouts import placements, with_suffix
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
 from dag_diffusion.data.rows import METADATA, Row, require_inside, with_columns
 from dag_diffusion.data.sources.folders import NO_DATA
-from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, read_soft_labels, with_other_names
+from dag_diffusion.evaluation.soft_labels import (
+    SOFT_LABELS,
+    VIEW_LABELS,
+    LabelSource,
+    read_soft_labels,
+    read_view_labels,
+    with_other_names,
+)
+from dag_diffusion.evaluation.soft_labels.per_image import image_source
+from dag_diffusion.evaluation.soft_labels.view_files import read_index, renamed_index, view_source
 
 from .cards import dataset_card, model_card
 
@@ -100,14 +110,14 @@ def gather_set(
     places = placements(pool.rows, pool.class_names)
     rows = [_placed(pool, index, folder, place, copy) for index, place in enumerate(places)]
     provenance = without_local_paths(pool.provenance) or UNKNOWN
-    teacher = _gather_soft_labels(home, folder, pool, rows)
+    labels = _gather_soft_labels(home, folder, pool, rows)
     write_json(folder / PROVENANCE, provenance)
     write_labels(folder, rows)
     write_atomically(folder / METADATA, map(json_line, rows))
     shared = Pool(folder, rows, provenance)
     figures = _draw(shared, folder)
     title = title or home.stem.replace("-", " ").replace("_", " ")
-    card = dataset_card(shared, repo, title=title, license=license, figures=figures, teacher=teacher)
+    card = dataset_card(shared, repo, title=title, license=license, figures=figures, labels=labels)
     _write_card(home, folder, card)
 
 
@@ -173,15 +183,25 @@ def _placed(pool: Pool, index: int, folder: Path, place: str, copy: bool) -> Row
     return with_columns(row, {"file_name": target.relative_to(folder).as_posix(), **by})
 
 
-def _gather_soft_labels(home: Path, folder: Path, pool: Pool, rows: list[Row]) -> str | None:
-    """Write soft labels with the names that the images have now; the teacher's name, None if there are none."""
-    if not (home.is_dir() and (home / SOFT_LABELS).exists()):
-        return None
-    read_soft_labels(pool)  # refuses what does not fit the set
+def _gather_soft_labels(home: Path, folder: Path, pool: Pool, rows: list[Row]) -> list[LabelSource]:
+    """Write soft labels with the names that the images have now; whose they are, those of each image first."""
     names = {old["file_name"]: new["file_name"] for old, new in zip(pool.rows, rows, strict=True)}
-    data, teacher = with_other_names((home / SOFT_LABELS).read_bytes(), names, without_local_paths)
-    write_atomically(folder / SOFT_LABELS, data)
-    return teacher or "unnamed"
+    found = []
+    if home.is_dir() and (home / SOFT_LABELS).exists():
+        read_soft_labels(pool)  # refuses what does not fit the set
+        data, teacher = with_other_names((home / SOFT_LABELS).read_bytes(), names, without_local_paths)
+        write_atomically(folder / SOFT_LABELS, data)
+        source = image_source(pool)
+        found.append(replace(source, teacher=replace(source.teacher, name=teacher or "unnamed")))
+    if home.is_dir() and (home / VIEW_LABELS).exists():
+        read_view_labels(pool)
+        index = renamed_index(read_index(home), names, without_local_paths)
+        for shard in index["shards"]:
+            shutil.copyfile(home / Path(shard["file"]).name, folder / Path(shard["file"]).name)
+        write_json(folder / VIEW_LABELS, index)
+        source = view_source(pool)
+        found.append(replace(source, teacher=replace(source.teacher, name=index["teacher"]["name"] or "unnamed")))
+    return found
 
 
 def _draw(pool: Pool, folder: Path) -> list[str]:

@@ -23,7 +23,8 @@ from dag_diffusion.data.files import held, require_writable, write_atomically
 from dag_diffusion.data.images import image_suffixes
 from dag_diffusion.data.pools import PROVENANCE
 from dag_diffusion.data.rows import METADATA, read_rows
-from dag_diffusion.evaluation.soft_labels import SOFT_LABELS
+from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, VIEW_LABELS
+from dag_diffusion.evaluation.soft_labels.view_files import is_shard
 
 from .errors import plain_errors
 from .staging import EARLIER_FIGURES, FIGURES, INDEX, PIPELINE_CODE, Kind, gather_pipeline, gather_set, kind_of
@@ -259,8 +260,8 @@ def _stale(api: "HfApi", repo: str, kind: Kind, there: Sequence[str], names: set
         if METADATA in there:
             rows = read_rows(Path(api.hf_hub_download(repo, METADATA, repo_type=kind, revision=sha)))
             owned |= {PurePosixPath(row["file_name"]).parts[0] for row in rows}
-    optional = (SOFT_LABELS, *FIGURES, *EARLIER_FIGURES) if kind == "dataset" else ()
-    gone = [name for name in optional if name in there and name not in names]
+    optional = (SOFT_LABELS, VIEW_LABELS, *filter(is_shard, there), *FIGURES, *EARLIER_FIGURES)
+    gone = [name for name in optional if kind == "dataset" and name in there and name not in names]
     return gone + [
         name
         for name in there

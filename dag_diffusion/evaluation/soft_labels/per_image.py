@@ -8,7 +8,9 @@ of its labels.  Its header names teacher, classes and files, so that no row or c
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,8 +23,9 @@ from dag_diffusion.data.files import write_atomically
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.sampling.scoring import AnyPreprocessing, fitted_image, read_ahead
 
+from .teachers import BATCH_SIZE, LabelSource, Teacher, bytes_of_images
+
 SOFT_LABELS = "soft_labels.safetensors"
-BATCH_SIZE = 64
 
 
 def teacher_logits(
@@ -30,6 +33,7 @@ def teacher_logits(
     images: Pool | Tensor,
     *,
     class_names: Mapping[int, str] | None = None,
+    class_map: Mapping[str, str | int] | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Tensor:
     """Logits of a classifier for images, each seen once and unchanged.
@@ -39,6 +43,7 @@ def teacher_logits(
         images: a pool, or ``(n, 1 or 3, height, width)``, uint8 or float in [0, 1].
         class_names: label to name of the classes that get a column, matched with the teacher's by name.  None: those of
             the pool; for a tensor all of the teacher's.
+        class_map: those names to the teacher's, where no rule finds them, see ``class_names.match_classes``.
 
     Returns:
         ``(n, classes)`` float32 on the CPU, columns in the order of the labels; rows in that of the images.
@@ -50,7 +55,7 @@ def teacher_logits(
     if classifier.training:
         raise ValueError("the teacher is in training mode, where logits depend on the batch; call classifier.eval()")
     names = images.class_names if class_names is None and isinstance(images, Pool) else class_names
-    found = {} if names is None else match_classes(names, class_names_of(classifier), "the teacher")
+    found = {} if names is None else match_classes(names, class_names_of(classifier), "the teacher", class_map)
     preprocessing = preprocessing_of(classifier)
     with torch.inference_mode():
         batches = _fitted_batches(images, preprocessing, batch_size)
@@ -78,7 +83,7 @@ def write_soft_labels(
     pool_folder: str | Path,
     logits: Tensor,
     file_names: Sequence[str],
-    teacher: str,
+    teacher: str | Teacher,
     *,
     dtype: torch.dtype = torch.float16,
 ) -> Path:
@@ -87,7 +92,7 @@ def write_soft_labels(
     Args:
         logits: ``(n, classes)`` finite, one column a class of the set in the order of its labels.
         file_names: of the rows, as the set's metadata has them; every image of the set once, in any order.
-        teacher: its name, for the record.
+        teacher: its name, or all that is known of it, for the record.
         dtype: of the file; float16 halves it and moves a probability by less than 1 %.
 
     Returns:
@@ -108,10 +113,15 @@ def write_soft_labels(
     if not kept.isfinite().all():
         raise ValueError(f"logits are not finite as {str(dtype).removeprefix('torch.')}; use dtype=torch.float32")
     names = list(file_names)
-    _require_rows(path, pool, names)
+    require_rows(path, pool, names)
     classes = [pool.class_names[label] for label in sorted(pool.class_names)]
-    header = {"teacher": teacher, "class_names": _text(classes), "file_names": _text(names), "format": "pt"}
-    write_atomically(path, save({"logits": kept}, header))
+    taught_by = Teacher(teacher) if isinstance(teacher, str) else teacher
+    known = {f"teacher_{name}": str(value) for name, value in asdict(taught_by).items() if value and name != "name"}
+    lists = {"class_names": _text(classes), "file_names": _text(names)}
+    header = {"teacher": taught_by.name, **known, **lists, "format": "pt"}
+    numbers, stored = _parts(save({"logits": kept}, header))
+    stored["__metadata__"] = dict(sorted(header.items()))  # which safetensors orders anew each time
+    write_atomically(path, _joined(stored, numbers))
     return path
 
 
@@ -132,9 +142,7 @@ def read_soft_labels(pool: Pool, *, temperature: float = 1.0) -> Tensor:
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0, and 1 leaves the teacher's logits alone")
     path = _place_of(pool)
-    if not path.is_file():
-        raise FileNotFoundError(f"there are no soft labels at {path}; write them with soft_labels.write_soft_labels")
-    header, logits = _read(path)
+    _, header, logits = _read(path)
     classes = [pool.class_names[label] for label in sorted(pool.class_names)]
     if header["class_names"] != classes:
         raise ValueError(
@@ -142,10 +150,35 @@ def read_soft_labels(pool: Pool, *, temperature: float = 1.0) -> Tensor:
             f"{', '.join(classes)[:60]}; write the soft labels again"
         )
     names = header["file_names"]
-    _require_rows(path, pool, names)
+    require_rows(path, pool, names)
     row_of = {name: row for row, name in enumerate(names)}
     order = [row_of[row["file_name"]] for row in pool.rows]
     return (logits[order].float() / temperature).softmax(1)
+
+
+def image_source(pool: Pool) -> LabelSource:
+    """Whose the soft labels of a set are, one an image, and what they weigh.
+
+    Raises:
+        FileNotFoundError: the set has none.
+        ValueError: they are broken.
+    """
+    path = _place_of(pool)
+    known, lists, _ = _read(path)
+    accuracy = known.get("teacher_accuracy")
+    teacher = Teacher(
+        known.get("teacher", ""),
+        known.get("teacher_digest", ""),
+        None if accuracy is None else float(accuracy),
+        known.get("teacher_test", ""),
+    )
+    return LabelSource(
+        teacher=teacher,
+        views=None,
+        top_k=len(lists["class_names"]),
+        label_bytes=path.stat().st_size,
+        image_bytes=bytes_of_images(pool),
+    )
 
 
 def with_other_names(data: bytes, names: Mapping[str, str], rename_teacher: Callable[[str], str]) -> tuple[bytes, str]:
@@ -161,32 +194,43 @@ def with_other_names(data: bytes, names: Mapping[str, str], rename_teacher: Call
     Returns:
         the bytes, and the teacher's new name, empty if none is recorded.
     """
-    end = 8 + int.from_bytes(data[:8], "little")  # of the header, after which come the numbers
-    header = json.loads(data[8:end])
+    numbers, header = _parts(data)
     metadata = header["__metadata__"]
     teacher = rename_teacher(metadata.get("teacher", ""))
     files = [names.get(name, name) for name in json.loads(metadata["file_names"])]
     metadata |= {"teacher": teacher, "file_names": _text(files)}
+    return _joined(header, numbers), teacher
+
+
+def _parts(data: bytes) -> tuple[bytes, dict[str, Any]]:
+    """The numbers of a safetensors file, and the header before them."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    return data[end:], json.loads(data[8:end])
+
+
+def _joined(header: Mapping[str, Any], numbers: bytes) -> bytes:
     text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # the numbers start at a multiple of 8
-    return len(text).to_bytes(8, "little") + text + data[end:], teacher
+    return len(text).to_bytes(8, "little") + text + numbers
 
 
 def _place_of(pool: Pool) -> Path:
     return (pool.listing or pool.path) / SOFT_LABELS
 
 
-def _read(path: Path) -> tuple[dict[str, list[str]], Tensor]:
+def _read(path: Path) -> tuple[dict[str, str], dict[str, list[str]], Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there are no soft labels at {path}; write them with soft_labels.write_soft_labels")
     try:
         with safe_open(path, "pt") as stored:
             header = stored.metadata() or {}
             lists = {name: json.loads(header[name]) for name in ("class_names", "file_names")}
-            return lists, stored.get_tensor("logits")
+            return header, lists, stored.get_tensor("logits")
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path} holds no soft labels ({error}); write them again, or remove the file") from error
 
 
-def _require_rows(path: Path, pool: Pool, names: Sequence[str]) -> None:
+def require_rows(path: Path, pool: Pool, names: Sequence[str]) -> None:
     """Each image of the set has one row; further rows, of images since removed, do no harm."""
     if len(set(names)) < len(names):
         raise ValueError(f"the soft labels of {path} name a file twice; give one row an image")

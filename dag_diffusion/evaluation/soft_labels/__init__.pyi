@@ -1,0 +1,14 @@
+from .labelling import ViewPlan as ViewPlan
+from .labelling import label_folder as label_folder
+from .labelling import label_images as label_images
+from .labelling import label_views as label_views
+from .per_image import SOFT_LABELS as SOFT_LABELS
+from .per_image import read_soft_labels as read_soft_labels
+from .per_image import teacher_logits as teacher_logits
+from .per_image import with_other_names as with_other_names
+from .per_image import write_soft_labels as write_soft_labels
+from .teachers import LabelSource as LabelSource
+from .teachers import Teacher as Teacher
+from .view_files import VIEW_LABELS as VIEW_LABELS
+from .view_files import read_view_labels as read_view_labels
+from .views import ViewLabels as ViewLabels

@@ -1,0 +1,137 @@
+"""Whose soft labels they are: the teacher's name, the digest of its weights, and how well it does on real images.
+
+A student cannot be judged without its teacher: labels of a better one lift every set, random images too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dag_diffusion.classifiers.image_classifiers import class_names_of, prepared_logits, preprocessing_of
+from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.identity import digest_of
+from dag_diffusion.processes import gather
+from dag_diffusion.progress import Progress
+from dag_diffusion.sampling.scoring import fitted_image, read_ahead
+from dag_diffusion.turns import Turns
+
+BATCH_SIZE = 64
+STRETCH = 8 * BATCH_SIZE  # test images that a process takes at a time
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A classifier whose logits became labels.
+
+    Attributes:
+        name: what it is called in records.
+        digest: of its weights, see ``identity.digest_of``; empty where it is not known.
+        accuracy: on real test images, in [0, 1]; None where it was not measured.
+        test: name of those images.
+    """
+
+    name: str
+    digest: str = ""
+    accuracy: float | None = None
+    test: str = ""
+
+    @property
+    def told(self) -> str:
+        """The teacher in a phrase."""
+        return f"{self.name}, {self.skill}" if self.skill else self.name
+
+    @property
+    def skill(self) -> str:
+        """Its accuracy in a phrase, empty if it was not measured."""
+        return "" if self.accuracy is None else f"{100 * self.accuracy:.1f} % right on {self.test or 'test images'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSource:
+    """Where the soft labels of a set come from, and what they weigh.
+
+    Attributes:
+        views: how many there are; None: one label an image.
+        top_k: logits that are kept of each label.
+        label_bytes, image_bytes: of the files on disk.
+    """
+
+    teacher: Teacher
+    views: int | None
+    top_k: int
+    label_bytes: int
+    image_bytes: int
+
+    @property
+    def told(self) -> str:
+        """What the labels are in a phrase."""
+        what = "one an image" if self.views is None else f"{self.views:,} views"
+        return f"{what}, {self.top_k} logits each"
+
+    @classmethod
+    def from_record(cls, record: Any) -> "LabelSource":
+        """The source that ``record`` gave.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            return cls(**{**record, "teacher": Teacher(**record["teacher"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{str(record)[:40]!r} does not say whose soft labels are ({error}); mend it") from error
+
+    def record(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return asdict(self)
+
+
+def teacher_of(
+    classifier: nn.Module,
+    name: str,
+    test: Pool | None = None,
+    *,
+    test_name: str = "",
+    class_map: Mapping[str, str | int] | None = None,
+    progress: Progress | None = None,
+) -> Teacher:
+    """A teacher and how many test images it gets right; several processes share those.
+
+    Args:
+        test: real images; among their classes the likeliest is its answer.  None: nothing is measured.
+
+    Raises:
+        ValueError: it lacks a class.
+        UnreadableImageError: a file is no image; it is named.
+    """
+    digest = digest_of(classifier)
+    if test is None:
+        return Teacher(name, digest)
+    found = match_classes(test.class_names, class_names_of(classifier), "the teacher", class_map)
+    columns, preprocessing = [found[label] for label in sorted(found)], preprocessing_of(classifier)
+    truth = np.searchsorted(sorted(found), test.labels)
+    turns, right = Turns("teacher tested", len(test), progress), 0
+
+    def fitted(index: int) -> Tensor:
+        return fitted_image(test, index, [preprocessing])[preprocessing]
+
+    with turns.together(), torch.inference_mode():
+        for start in turns.take(range(0, len(test), STRETCH), 1):
+            stretch = range(start, min(start + STRETCH, len(test)))
+            for batch in read_ahead(fitted, stretch, BATCH_SIZE):
+                images = torch.cat([image for _, image in batch])
+                logits = prepared_logits(classifier, preprocessing.normalised(images))[:, columns]
+                right += int((logits.argmax(1).cpu().numpy() == truth[[index for index, _ in batch]]).sum())
+            turns.report(len(stretch))
+    return Teacher(name, digest, sum(gather(right)) / len(test), test_name)
+
+
+def bytes_of_images(pool: Pool) -> int:
+    """What the images of a set take on disk."""
+    if pool.encoded is not None:
+        return sum(len(pool.encoded[index]) for index in range(len(pool)))
+    return sum((pool.path / row["file_name"]).stat().st_size for row in pool.rows)
