@@ -131,6 +131,7 @@ def label(
         Option(help="real images to measure the teacher on; default: Fashion-MNIST's 10,000 where the classes are its"),
     ] = None,
     canvas: OnCanvas,
+    fit: FitAsTrained = None,
     device: Device = None,
     num_processes: NumProcesses = 1,
     overwrite: Overwrite = False,
@@ -146,7 +147,7 @@ def label(
     """
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.data.canvas import Canvas
+        from dag_diffusion.data.canvas import Canvas, fit_for
         from dag_diffusion.data.class_names import read_class_map
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.evaluation.soft_labels.labelling import ViewPlan, label_folder
@@ -158,7 +159,7 @@ def label(
             f"top_k={plan['top_k']} is of labels per view, since those of images are kept whole; add views=N"
         )
     with fail_together():
-        images = read_pool(pool, canvas=Canvas(**canvas))
+        images = read_pool(pool, canvas=Canvas(**canvas, fit=fit_for(fit, [str(pool)]) or "crop"))
         names = None if class_map is None else read_class_map(class_map)
         teacher = load_guide(classifier, device=device)
         wanted = None if views is None else ViewPlan(**plan, views=views, seed=seed)
