@@ -1,5 +1,6 @@
 """Images made in groups: the best noise of all candidates, whole groups in every batch, the same pool by any means."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,14 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pools_on_disk import content
 from test_generation import Killed, kill_at
+from typer.testing import CliRunner
 
 from dag_diffusion import PoolConfig, fill_pool
+from dag_diffusion.cli.commands import app
 from dag_diffusion.generation import noise_sets
 from dag_diffusion.generation.drawing import LabelDrawer
 from dag_diffusion.generation.filling import _batches
 from dag_diffusion.generation.noise_sets import best_candidate, irregularity, with_chosen_noise
 from dag_diffusion.generation.plan import ImageJob, image_seed, plan, seed_after
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
+from dag_diffusion.hub.cards import dataset_card
+from dag_diffusion.reporting.reproduction import commands_of
 
 NAMES = {0: "T-shirt", 1: "Ankle boot, boot", 2: "Bag"}
 PLAIN = PoolConfig(images_per_class=5, num_inference_steps=2, guidance_scale=1.0, precision="float32")
@@ -172,11 +177,54 @@ def test_group_that_does_not_fit_into_memory_is_not_divided(pipeline, tmp_path, 
     ("change", "told"),
     [
         ({"noise_candidates": 0}, "among 0 candidates"),
-        ({"noise_candidates": 5, "group_size": 1}, "no other to differ from"),
-        ({"noise_candidates": 5, "images_per_class": 1}, "no other to differ from"),
-        ({"diversity": DiversityGuidance(scale=1), "group_size": 0}, "no other to differ from"),
+        ({"noise_candidates": 5, "group_size": 1}, "make no group"),
+        ({"noise_candidates": 5, "images_per_class": 1}, "make no group"),
+        ({"diversity": DiversityGuidance(scale=1), "group_size": 0}, "make no group"),
     ],
 )
 def test_groups_that_make_no_sense_are_refused(change, told):
     with pytest.raises(ValueError, match=told):
         PoolConfig(**change)
+
+
+def generate(pipeline, output, *options):
+    small = ["--images-per-class", 4, "--num-inference-steps", 2, "--quiet"]
+    return CliRunner().invoke(
+        app, [str(each) for each in ["generate", output, "--pipeline", pipeline, *small, *options]]
+    )
+
+
+def test_options_of_groups_reach_the_pool(saved_pipeline, tmp_path):
+    options = ["--noise-candidates", 3, "--diversity", 0.1, "--group-size", 2, "--target", 0.5]
+    made = generate(saved_pipeline, tmp_path / "pool", *options)
+    assert made.exit_code == 0, made.output
+    settings = json.loads((tmp_path / "pool" / "pool.json").read_text())["settings"]
+    assert (settings["group_size"], settings["noise_candidates"], settings["diversity"]["scale"]) == (2, 3, 0.1)
+
+
+def test_card_and_command_of_a_pool_tell_its_groups(grouped):
+    pool = grouped["both"]
+    (command,) = commands_of(pool.provenance)
+    assert "--group-size 3 --noise-candidates 4 --diversity 0.3" in command
+    card = dataset_card(pool, "me/pool", title="Pool")
+    assert "of 3, noise chosen among 4 candidates, pushed apart at scale 0.3" in card
+    assert "among those of its class, that it was made in" in card
+    assert not any(word in commands_of(grouped["plain"].provenance)[0] for word in ("group", "noise", "diversity"))
+    assert "made in groups" not in dataset_card(grouped["plain"], "me/pool", title="Pool")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--diversity", "-1"], "scale >= 0"),
+        (["--diversity", "nan"], "scale >= 0"),
+        (["--diversity", "0.1", "--group-size", "1"], "--group-size"),
+        (["--noise-candidates", "0"], "among 0 candidates"),
+        (["--noise-candidates", "many"], "--noise-candidates"),
+    ],
+)
+def test_impossible_groups_are_told_in_one_line(options, told, saved_pipeline, tmp_path):
+    result = generate(saved_pipeline, tmp_path / "pool", *options)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert not (tmp_path / "pool").exists()

@@ -47,6 +47,21 @@ def test_any_way_to_start_any_number_of_processes_fills_the_same_pool(tmp_path, 
 
 
 @pytest.mark.slow
+def test_processes_choose_noise_and_push_images_apart_as_one(tmp_path, saved_pipeline):
+    grouped = ["--group-size", "3", "--noise-candidates", "5", "--diversity", "0.3"]
+    options = ["--pipeline", saved_pipeline, *SMALL, *grouped]
+    runs = [
+        Command("generate", tmp_path / "one", *options),
+        Command("generate", tmp_path / "two", *options, "--num-processes", "2"),
+    ]
+    for run in runs:
+        told = run.communicate()[1]
+        assert run.returncode == 0, told
+    assert "2 process(es)" in (tmp_path / "two" / "generation.log").read_text()
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", [["--classes", "Hat"], ["--log-with", "tensorbord"], ["--target", "1.5"]])
 def test_mistake_is_told_once_however_many_processes_make_it(tmp_path, saved_pipeline, mistake):
     options = ["--pipeline", saved_pipeline, *SMALL, "--num-processes", "2", *mistake]

@@ -41,6 +41,7 @@ from dag_diffusion.generation.mode_search import encode
 from dag_diffusion.generation.plan import image_seed, plan, seed_after
 from dag_diffusion.generation.prompts import as_prompts
 from dag_diffusion.generation.steerable import ATTEMPTS, drawn_of_colours, is_of_one_colour, revision_of
+from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
 from dag_diffusion.reporting.reproduction import commands_of
 
 SMALL = {"height": 16, "width": 16}
@@ -417,6 +418,8 @@ def test_pipeline_of_ones_own_fills_a_pool_by_labels(id2label, guide, tmp_path):
     [
         (stable_diffusion, {"prompts": None}, "draws from prompts"),
         (stable_diffusion, {"guidance_interval": (0.0, 0.5)}, "DifficultyGuidedPipeline alone"),
+        (stable_diffusion, {"noise_candidates": 5}, "one by one"),
+        (stable_diffusion, {"diversity": DiversityGuidance(scale=0.1)}, "one by one"),
         (stable_diffusion, {"target": 0.5}, "needs a guide"),
         (stable_diffusion, {"precision": "bfloat16"}, "dtype='bfloat16'"),
         (stable_diffusion, {"labels": [5]}, "no label"),

@@ -108,8 +108,6 @@ def fill_pool(
         config = drawer.checked(config, jobs)  # what would stop the first batch does before a file is touched
         record = provenance_of(drawer, config, source=source)
     _require_alike(record, batch_size)
-    told = progress if state.is_main_process else None
-    jobs = with_chosen_noise(jobs, config.noise_candidates, drawer.noise, told)
     with ExitStack() as leaving:
         with fail_together():
             if state.is_main_process:
@@ -118,6 +116,9 @@ def fill_pool(
                     leaving.enter_context(undone_if_empty(folder))
         log = leaving.enter_context(run_log(folder, state.process_index))
         asked = leaving.enter_context(stop_signal())
+        told = progress if state.is_main_process else None
+        if config.noise_candidates > 1:
+            jobs = with_chosen_noise(jobs, config.noise_candidates, drawer.noise, told)
         run = None
         with fail_together():
             if state.is_main_process:

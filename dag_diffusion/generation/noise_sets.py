@@ -24,8 +24,8 @@ SKEW = 10.0  # the weight of D3HR
 BLOCK = 64  # candidates whose noise is held in memory at once
 
 
-def irregularity(noise: Tensor) -> Tensor:
-    """How far sets of noise are from standard normal ones, ``(sets,)`` float64; 0 is never reached.
+def irregularities(noise: Tensor) -> dict[str, Tensor]:
+    """Terms of the error of sets of noise, each ``(sets,)`` float64.
 
     Args:
         noise: ``(sets, images, ...)`` with two images or more.
@@ -33,7 +33,16 @@ def irregularity(noise: Tensor) -> Tensor:
     values = noise.double().flatten(2)
     centred = values - values.mean(2, keepdim=True)
     skew = (centred**3).mean(2) / (centred**2).mean(2) ** 1.5  # (sets, images)
-    return values.mean(1).norm(dim=1) + (values.std(1) - 1).norm(dim=1) + SKEW * skew.norm(dim=1)
+    return {
+        "mean": values.mean(1).norm(dim=1),
+        "deviation": (values.std(1) - 1).norm(dim=1),
+        "skew": SKEW * skew.norm(dim=1),
+    }
+
+
+def irregularity(noise: Tensor) -> Tensor:
+    """How far sets of noise are from standard normal ones, ``(sets,)``; 0 is never reached.  See ``irregularities``."""
+    return torch.stack(list(irregularities(noise).values())).sum(0)
 
 
 def best_candidate(seeds: Sequence[int], candidates: int, noise_of: Callable[[int], Tensor]) -> int:

@@ -88,13 +88,14 @@ class PoolConfig:
             raise ValueError(f"a pool has no precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
         if self.noise_candidates < 1:
             raise ValueError(
-                f"noise cannot be chosen among {self.noise_candidates} candidates; give 2 or more, or 1 for no choice"
+                f"noise cannot be chosen among {self.noise_candidates} candidates; use noise_candidates=1000, or 1 for "
+                "no choice"
             )
         size = min(self.group_size, self.images_per_class)
         if self.is_grouped and size < 2:
             raise ValueError(
-                f"a group of {size} image has no other to differ from; give a group_size and images_per_class of at "
-                "least 2, or neither noise_candidates nor diversity"
+                f"{size} images make no group, in which one could differ from another; use group_size=10 with as many "
+                "images per class, or choose no noise and push no images apart"
             )
 
     @property

@@ -121,8 +121,8 @@ class SteerablePipeline:
         self._check_prompts(config)
         if config.is_grouped:
             raise ValueError(
-                "noise_candidates and diversity are of DifficultyGuidedPipeline alone, whose latents are known before "
-                "it draws; leave them out"
+                f"{type(self.pipeline).__name__} makes images one by one; only DifficultyGuidedPipeline chooses their "
+                "noise as a set or pushes them apart, so leave both out"
             )
         if tuple(config.guidance_interval) != (0.0, 1.0):
             raise ValueError(

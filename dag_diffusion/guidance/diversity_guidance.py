@@ -45,7 +45,7 @@ class DiversityGuidance:
         if not (0 <= self.start < self.stop <= 1 and 0 <= self.scale < float("inf")):
             raise ValueError(
                 f"diversity guidance needs 0 <= start < stop <= 1 and scale >= 0, but they are {self.start}, "
-                f"{self.stop} and {self.scale}; use DiversityGuidance() for none"
+                f"{self.stop} and {self.scale}; a scale of 0 is none"
             )
         if not 0 < self.max_norm < float("inf"):
             raise ValueError(

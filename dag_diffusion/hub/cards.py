@@ -119,6 +119,7 @@ def _made(generation: GenerationRecord, selection: SelectionRecord) -> dict[str,
         rows["steered to"] = unsteered if target is None else (target.get("text") or "TARGET")
         if isinstance(modes, Mapping) and isinstance(drawn, Mapping):
             rows["drawn to"] = f"{modes.get('modes')} modes of real images, scale {drawn.get('scale')}"
+        rows["made in groups"] = _groups(settings)
         rows |= {name.replace("_", " "): settings.get(name) for name in SETTINGS}
         rows["versions"] = ", ".join(f"{name} {number}" for name, number in (generation.get("versions") or {}).items())
     if "method" in selection:
@@ -128,6 +129,15 @@ def _made(generation: GenerationRecord, selection: SelectionRecord) -> dict[str,
         evenly = f", evenly over {selection['evenly']}s" if selection.get("evenly") else ""
         rows["selection"] = f"{selection['method']}{evenly}{follows}, {drawn}"
     return {name: value for name, value in rows.items() if value not in (None, "")}
+
+
+def _groups(settings: Mapping[str, Any]) -> str:
+    """How the images of a class were made as a set; empty if each was made by itself."""
+    candidates, diversity = settings.get("noise_candidates", 1), settings.get("diversity")
+    parts = [] if candidates == 1 else [f"noise chosen among {candidates} candidates"]
+    if isinstance(diversity, Mapping) and diversity.get("scale"):
+        parts.append(f"pushed apart at scale {diversity['scale']}")
+    return f"of {settings['group_size']}, {', '.join(parts)}" if parts and "group_size" in settings else ""
 
 
 def _real(pool: Pool) -> dict[str, str]:

@@ -54,6 +54,7 @@ def _generate(record: GenerationRecord) -> Iterator[Any]:
     yield from ("--guidance-scale", settings.get("guidance_scale"))
     yield from _guidance(settings.get("difficulty_guidance") or {}, steered=settings.get("target") is not None)
     yield from _modes(settings)
+    yield from _groups(settings)
     for name in (one[0] for one in record.get("extra_guides") or []):
         yield from ("--extra-guide", name)
     if (start_stop := settings.get("guidance_interval", [0.0, 1.0])) != [0.0, 1.0]:
@@ -103,6 +104,16 @@ def _modes(settings: Record) -> Iterator[Any]:
         yield from ("--mode-window", windows[0])
     if given.get("proportional"):
         yield "--modes-by-size"
+
+
+def _groups(settings: Record) -> Iterator[Any]:
+    candidates, diversity = settings.get("noise_candidates", 1), settings.get("diversity") or {}
+    if "group_size" in settings:
+        yield from ("--group-size", settings["group_size"])
+    if candidates != 1:
+        yield from ("--noise-candidates", candidates)
+    if diversity.get("scale"):
+        yield from ("--diversity", diversity["scale"])
 
 
 def _subsample(selection: SelectionRecord) -> Iterator[Any]:
