@@ -50,6 +50,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "generation-options": generated_pools.generation_options,
     "generation-same": generated_pools.same_pixels,
     "generation-overhead": generated_pools.overhead,
+    "noise-sets": generated_pools.made_as_a_set,
+    "noise-candidates": generated_pools.noise_candidates,
     "generators-images": trained_models.generators,
     "training-speed": trained_models.training_speed,
     "training-loss": trained_models.training_loss,

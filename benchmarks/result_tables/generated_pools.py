@@ -119,3 +119,28 @@ def storage() -> str:
         ["the pool", f"{record['pool_gigabytes']:.0f} GB in {record['files']:,} files"],
     ]
     return table(["250,000 images", ""], rows, "scaling")
+
+
+# -- images made as a set
+
+
+def made_as_a_set() -> str:
+    """What the images of each form are like, without training on them."""
+    record, rows = load("noise-sets"), []
+    for one in record["rows"]:
+        keys = ("frechet", "distance", "vendi", "guide", "evaluator")
+        cells = [f"{one[key]:.{3 if key in ('guide', 'evaluator') else 2}f}" if key in one else "" for key in keys]
+        rows.append([one["form"].replace("random | unguided", "independent draws"), *cells])
+    count = record["images_per_set"] * record["seeds"]
+    heads = [f"{count} images a class", "Fréchet distance", "distance within a class", "Vendi score"]
+    return table([*heads, "mean d, guide", "evaluator"], rows, "noise-sets")
+
+
+def noise_candidates() -> str:
+    """The three terms of the error of the chosen set."""
+    rows = []
+    for one in load("noise-candidates")["rows"]:
+        shape = " x ".join(map(str, one["shape"]))
+        rows.append([shape, f"{one['candidates']:,}", *(f"{one[key]:.2f}" for key in ("mean", "deviation", "skew"))])
+    heads = ["latents", "candidates", "error of the mean", "of the deviation", "of the skewness, x 10"]
+    return table(heads, rows, "noise-candidates")
