@@ -136,12 +136,10 @@ def real_latents(folder: Path, vae: nn.Module) -> tuple[Tensor, np.ndarray]:
 def make_real(folder: Path, data: Path) -> None:
     """The 60,000 training images as parquet, in the order of the recorded difficulties."""
     sys.path.append(str(Path(__file__).parent.parent / "examples"))
-    from train_embedded_default import read_idx, write_parquet
+    from train_embedded_default import read_fashion_mnist
 
-    if not (folder / "real.parquet").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_parquet(read_idx(data, "train"), folder / "real.partial.parquet")
-        (folder / "real.partial.parquet").rename(folder / "real.parquet")
+    folder.mkdir(parents=True, exist_ok=True)
+    read_fashion_mnist(data, folder / "real.parquet", "train")
 
 
 def first_of(pool: Pool, count: int) -> np.ndarray:
@@ -186,12 +184,12 @@ class Study:
         folder: Path,
         ipc: int,
         test: LabelledImages,
-        pipeline: Path = embedded.PIPELINE,
+        guide: Path = embedded.PIPELINE / "classifier",
         device: str = "cpu",
         size: dict = SIZE,
     ) -> None:
         self.folder, self.ipc, self.test, self.size = folder, ipc, test, size
-        self.guide = load_classifier(pipeline / "classifier").to(device)
+        self.guide = load_classifier(guide).to(device)
         self.loaded: dict = {}
 
     def pool(self, name: str, count: int | None = None) -> tuple[Pool, LabelledImages, np.ndarray]:
@@ -274,8 +272,9 @@ def run(name: str, sets: dict[str, Draw], test: LabelledImages, options: argpars
             on_result=kept.add,
         )
     for row in summarise(results, BASELINE):
+        deviation = 0.0 if row.std is None else row.std  # of one seed there is none
         print(
-            f"{row.set:38} {row.network:12} {row.mean:.4f} {row.std:.4f} {row.difference:+.4f} {row.interval}",
+            f"{row.set:38} {row.network:12} {row.mean:.4f} {deviation:.4f} {row.difference:+.4f} {row.interval}",
             flush=True,
         )
 
