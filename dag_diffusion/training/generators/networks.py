@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 from dag_diffusion.training.label_tables import label_embedders
 
 LATENT_CHANNELS, HEAD = 4, 64
+WIDTH = 16  # of the autoencoder; twice as wide takes 2.3 times as long, and in the same time is behind, in colours too
 NULL_ROW = 0.1  # any share above 0 gives diffusers' DiT the row of the null class
 
 
@@ -26,7 +27,6 @@ def build_vae(size: int, channels: int, seed: int) -> AutoencoderKL:
         raise ValueError(
             f"images of {size} pixels cannot be halved so often; give a size that is a multiple of 8 or 16"
         )
-    width = 16 if channels == 1 else 32
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoencoderKL(
@@ -34,7 +34,7 @@ def build_vae(size: int, channels: int, seed: int) -> AutoencoderKL:
             out_channels=channels,
             down_block_types=("DownEncoderBlock2D",) * levels,
             up_block_types=("UpDecoderBlock2D",) * levels,
-            block_out_channels=tuple(width * 2 ** min(level, 2) for level in range(levels)),
+            block_out_channels=tuple(WIDTH * 2 ** min(level, 2) for level in range(levels)),
             layers_per_block=1,
             latent_channels=LATENT_CHANNELS,
             norm_num_groups=8,

@@ -4,7 +4,8 @@ from dataclasses import dataclass, fields
 
 from dag_diffusion.training.loop import LoopConfig
 
-STEPS, VAE_SHARE = 1600, 1 / 4  # steps of the denoiser, and of the VAE beside them, where none are given
+STEPS = 1600  # of the denoiser, where none are given
+VAE_SHARE, VAE_STEPS = 1 / 4, 1000  # of the VAE beside them; fewer lose colours, whatever the denoiser has learnt
 SIZE, LARGEST = 32, 64  # sides that are chosen unasked
 PLAIN = {field.name for field in fields(LoopConfig)}
 
@@ -18,7 +19,8 @@ class GeneratorConfig:
         channels: 1 (grey) or 3; default: 3 if any image has colours.
         steps: training steps of the denoiser; default: 1600.
         vae: folder or Hub id of an AutoencoderKL, or of a pipeline that has one; default: one is trained.
-        vae_steps: training steps of the VAE that is trained; default: a quarter of those of the denoiser.
+        vae_steps: training steps of the VAE that is trained; default: a quarter of those of the denoiser, but at
+            least 1000, unless it has fewer.
         width: channels of the tokens of a denoiser that is trained from scratch, a multiple of 64.
         depth: blocks of a denoiser that is trained from scratch.
         batch_size: images of a step of the denoiser, of all processes together.
@@ -88,7 +90,7 @@ class GeneratorConfig:
     @property
     def vae_loop(self) -> LoopConfig:
         """How the VAE is trained."""
-        share = max(1, round(VAE_SHARE * self.loop.steps))
+        share = max(round(VAE_SHARE * self.loop.steps), min(self.loop.steps, VAE_STEPS))
         return LoopConfig(
             steps=share if self.vae_steps is None else self.vae_steps,
             batch_size=64,
