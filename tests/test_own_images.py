@@ -21,7 +21,7 @@ from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, U
 from dag_diffusion.own_images import FolderConfig, distill_folder
 from dag_diffusion.own_images.distilling import work_folder
 from dag_diffusion.own_images.durations import Expected, within_minutes
-from dag_diffusion.own_images.models import generator_config
+from dag_diffusion.own_images.models import classifier_config, generator_config
 from dag_diffusion.own_images.plain_images import plain_images
 from dag_diffusion.training.generators import GeneratorConfig
 
@@ -125,6 +125,13 @@ def test_same_call_again_repeats_nothing(whole, folder):
     assert [row["seed"] for row in again.chosen.rows] == [row["seed"] for row in first.chosen.rows]
 
 
+def test_no_model_sees_a_mirrored_image_where_none_may():
+    images = SimpleNamespace(size=(16, 16), channels=3)
+    for config, mirrored in ((TINY, True), (replace(TINY, never_mirror=True), False)):
+        assert generator_config(images, config, 1).flip is mirrored
+        assert classifier_config("guide", config, 1).changes(10)[1].mirror is mirrored
+
+
 class StoppedHereError(Exception):
     """What stops a call in the middle of a stage."""
 
@@ -208,6 +215,7 @@ def test_estimate_tells_the_minutes_and_trains_nothing(folder, tmp_path):
     result = call("distill", folder, "--output", tmp_path / "set", *options, "--seeds", 1, "--estimate", "--quiet")
     assert result.exit_code == 0, result.output
     assert "generator" in result.stdout
+    assert "WARNING" not in result.stderr  # of few images, which a rehearsal takes of many
     assert not (tmp_path / "set").exists()
     assert not (work_folder(tmp_path / "set") / "guide").exists()
 

@@ -59,7 +59,7 @@ class FolderConfig:
         minutes: how long all of it may take, by more or fewer training steps; default: the usual number of steps.
         generator_steps: training steps of the generator; default: by the number of images.
         classifier_steps: training steps of guide and evaluator each; default: by the number of images.
-        never_mirror: guide and evaluator see no mirrored image, as for digits, letters and signs.
+        never_mirror: no model sees a mirrored image, as for digits, letters and signs.
         pool_factor: pool size as a multiple of IPC.  So many images are drawn to each mode.
         network: classifier to train on each set, such as convnet-3 or resnet-ap-10.  See ``list_networks``.
         protocol: how to train it: quick, classic or hard-label.  See ``list_protocols``.

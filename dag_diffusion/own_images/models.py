@@ -77,8 +77,14 @@ def classifier_config(role: str, config: FolderConfig, steps: int | None) -> Cla
 
 def generator_config(images: PlainImages, config: FolderConfig, steps: int | None) -> GeneratorConfig:
     """How the generator is trained; its VAE, if that is trained, for a share of the steps."""
-    size, channels = images.size[0], images.channels
-    return GeneratorConfig(size=size, channels=channels, steps=steps, vae=config.vae, seed=config.seed)
+    return GeneratorConfig(
+        size=images.size[0],
+        channels=images.channels,
+        steps=steps,
+        vae=config.vae,
+        flip=not config.never_mirror,
+        seed=config.seed,
+    )
 
 
 def trained_models(
