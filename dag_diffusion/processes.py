@@ -201,6 +201,12 @@ def is_main_process() -> bool:
     return rank() == 0
 
 
+def warn_once(logger: logging.Logger, text: str, *values: object) -> None:
+    """Warn in the first of several processes, where all would say the same."""
+    if is_main_process():
+        logger.warning(text, *values)
+
+
 def leave_process_group() -> None:
     """Part from the other processes before this one ends, which else may crash on its way out and hide why."""
     if is_started() and "torch" in sys.modules:

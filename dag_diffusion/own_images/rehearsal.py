@@ -5,8 +5,11 @@
 It is the same code that does the work, so that what does not fit or cannot be written fails now and not after an hour.
 """
 
+import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,7 +50,7 @@ def rehearse(
         progress: called with stage, done and total.
     """
     few = images.train.select(_some(images.train, MOST_IMAGES))
-    with TemporaryDirectory(dir=work, prefix=".rehearsal.") as own:
+    with _unwarned(), TemporaryDirectory(dir=work, prefix=".rehearsal.") as own:
         rehearsal = _Rehearsal(images, few, Path(gather(own)[0]), config, device, batch_size)
         told, expected = Stage("stages", 5, progress), dict[str, Expected]()
         for role, given in ((GUIDE, config.classifier), (EVALUATOR, config.evaluator)):
@@ -62,6 +65,18 @@ def rehearse(
         expected["comparison"] = rehearsal.comparison()
         told()
         return gather(expected)[0]
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Say nothing of the few images of a rehearsal: what is true of all of them, their training will tell."""
+    package = logging.getLogger("dag_diffusion")
+    before = package.level
+    package.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        package.setLevel(before)
 
 
 def _some(pool: Pool, count: int) -> np.ndarray:

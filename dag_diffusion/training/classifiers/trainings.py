@@ -24,7 +24,7 @@ from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import Row, with_columns
 from dag_diffusion.difficulty import difficulty
 from dag_diffusion.evaluation.augmentations import Normalisation
-from dag_diffusion.processes import fail_together
+from dag_diffusion.processes import fail_together, warn_once
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch
 from dag_diffusion.training.loop import fit
@@ -105,7 +105,7 @@ class ClassifierTraining:
         counts = np.bincount(self.trained.labels, minlength=len(names)).tolist()
         self.counts = {self.names[label]: count for label, count in enumerate(counts)}
         if (said := unequal_text(self.counts, config.balance)) is not None:
-            logger.warning("%s", said)
+            warn_once(logger, "%s", said)
         self.strength, self.changes = config.changes(len(self.trained.rows) / len(names))
         self.settings = {
             "config": asdict(config),
@@ -170,7 +170,7 @@ class ClassifierTraining:
     def _kind(self) -> tuple[tuple[int, int], int]:
         kind = common_kind(self.pool)
         for sentence in filter(None, ("" if self.config.size else kind.mixed_sizes, kind.mixed_colours)):
-            logger.warning("%s", sentence)
+            warn_once(logger, "%s", sentence)
         return (self.config.size,) * 2 if self.config.size else kind.size, kind.channels
 
     def _backbone(self, seed: int) -> Backbone:

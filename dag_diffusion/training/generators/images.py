@@ -8,7 +8,7 @@ from unicodedata import normalize
 
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import with_columns
-from dag_diffusion.processes import is_main_process
+from dag_diffusion.processes import warn_once
 
 logger = logging.getLogger(__name__)
 FEW = 20  # images of a class, below which it is mostly learnt by heart
@@ -29,17 +29,15 @@ def images_to_learn(pool: Pool) -> Pool:
         )
     _require_different(pool)
     counts = Counter(pool.labels.tolist())
-    few = [f"{names[label]} ({count})" for label, count in sorted(counts.items()) if count < FEW]
-    if few and is_main_process():
+    if few := [f"{names[label]} ({count})" for label, count in sorted(counts.items()) if count < FEW]:
         shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
-        logger.warning("classes of less than %d images are mostly learnt by heart: %s; add images", FEW, shown)
+        warn_once(logger, "classes of less than %d images are mostly learnt by heart: %s; add images", FEW, shown)
     places = {label: place for place, label in enumerate(sorted(names))}
     if all(label == place for label, place in places.items()):
         return pool
-    if is_main_process():
-        logger.warning(
-            "labels %s become 0 to %d in the generator; classes keep their names", _listed(places), len(names) - 1
-        )
+    warn_once(
+        logger, "labels %s become 0 to %d in the generator; classes keep their names", _listed(places), len(names) - 1
+    )
     rows = [with_columns(row, {"label": places[row["label"]]}) for row in pool.rows]
     return replace(pool, rows=rows)
 
