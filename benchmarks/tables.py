@@ -12,7 +12,16 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from result_tables import generated_pools, guided_images, labels, sampled_pools, times, trained_models, trained_sets
+from result_tables import (
+    clip_art,
+    generated_pools,
+    guided_images,
+    labels,
+    sampled_pools,
+    times,
+    trained_models,
+    trained_sets,
+)
 
 TABLES: dict[str, Callable[[], str]] = {
     "training by size": trained_sets.by_size,
@@ -63,6 +72,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "scaling, hours": generated_pools.imagenet,
     "scaling, storage": generated_pools.storage,
     "classifiers": trained_models.classifiers,
+    "clipart": partial(clip_art.accuracies, "results"),
+    "clipart, more seeds": partial(clip_art.accuracies, "repeated"),
+    "clipart, minutes": clip_art.minutes,
+    "clipart, images": clip_art.images,
 }
 
 
