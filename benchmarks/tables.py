@@ -17,6 +17,7 @@ from result_tables import (
     generated_pools,
     guided_images,
     labels,
+    redundant_sets,
     sampled_pools,
     times,
     trained_models,
@@ -76,6 +77,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "clipart, more seeds": partial(clip_art.accuracies, "repeated"),
     "clipart, minutes": clip_art.minutes,
     "clipart, images": clip_art.images,
+    "redundancy-near": redundant_sets.near_copies,
 }
 
 

@@ -26,13 +26,13 @@ from .compared_sets import (
     herding_of,
     write_sets,
 )
-from .data.files import differences, json_lines, locked, read_json_object, write_atomically, write_json
+from .data.files import differences, locked, read_json_object, write_json
 from .data.pools import Pool, require_writable_target
 from .distillation_setup import DistillationInputs, DistillationSetup, load_setup, modes_for, reference_for, target_for
 from .evaluation.labelled_images import random_rows, usual_normalisation
 from .evaluation.networks import build_network
 from .evaluation.protocols import as_protocol
-from .evaluation.records import append_result, part_of, parts_of, remove_parts, results_in
+from .evaluation.records import append_result, finished_trainings, part_of
 from .evaluation.results import Result
 from .evaluation.tables import Table, accuracy_table
 from .evaluation.training import derived_seeds
@@ -329,7 +329,7 @@ def train_and_test(
         **{name: chosen(name) for name in SELECTIONS},
     }
     with fail_together():
-        known = _finished_trainings(output / TRAININGS) if is_main_process() else []
+        known = finished_trainings(output / TRAININGS) if is_main_process() else []
     known = gather(known)[0]
     return evaluate(
         sets,
@@ -343,15 +343,6 @@ def train_and_test(
         on_result=partial(append_result, part_of(output / TRAININGS, rank())),
         progress=renamed(progress, "training and testing"),
     )
-
-
-def _finished_trainings(path: Path) -> list[Result]:
-    """The trainings that the processes of an earlier run have kept, now all in one file."""
-    found = results_in([*([path] if path.exists() else []), *parts_of(path)])
-    if found:
-        write_atomically(path, json_lines(map(asdict, found)))
-    remove_parts(path)
-    return found
 
 
 def accuracy_note(config: DistillationConfig, test_images: int, split: str | None = None) -> str:

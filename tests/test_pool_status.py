@@ -8,7 +8,7 @@ from PIL import Image
 from test_cli import call
 
 from dag_diffusion import PoolConfig, fill_pool, subsample, write_distilled_set
-from dag_diffusion.generation.work_queue import PoolStatus, pool_status
+from dag_diffusion.generation.pool_state import PoolStatus, pool_status
 
 SMALL = PoolConfig(images_per_class=3, num_inference_steps=2, guidance_scale=1.0)
 

@@ -17,7 +17,7 @@ from typer import Option
 
 from .console import report_user_errors
 from .errors import leave_to_nobody, line_of, show_traceback
-from .evaluate import evaluate, label
+from .evaluate import evaluate, label, redundancy
 from .generate import generate, status
 from .options.config_files import add_config_options
 from .options.fields import expand_fields
@@ -59,11 +59,11 @@ def options(
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     run, distill, train, generate, status, train_classifier, train_probe, find_modes, score, subsample, show_target,
-    label, evaluate, report, serve, push, pull,
+    label, evaluate, redundancy, report, serve, push, pull,
 )  # fmt: skip
 # commands that several processes may work on
 SHARED = (
-    "distill", "evaluate", "find_modes", "generate", "label", "run", "score", "train", "train_classifier",
+    "distill", "evaluate", "find_modes", "generate", "label", "redundancy", "run", "score", "train", "train_classifier",
     "train_probe",
 )  # fmt: skip
 EXPANDED = {command.__name__: expand_fields(command) for command in COMMANDS}

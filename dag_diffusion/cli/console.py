@@ -29,7 +29,7 @@ from .errors import leave_to_nobody, line_of, printable, show_traceback
 
 if TYPE_CHECKING:
     from dag_diffusion.evaluation.tables import Table
-    from dag_diffusion.generation.work_queue import PoolStatus
+    from dag_diffusion.generation.pool_state import PoolStatus
     from dag_diffusion.progress import Progress
 
 
@@ -94,7 +94,8 @@ def user_errors(options: Collection[str] = ()) -> Iterator[None]:
     except KeyboardInterrupt:
         if is_main_process():
             typer.echo(
-                "stopped; distill, run, train, score and evaluate go on with the same command, generate with --resume",
+                "stopped; distill, run, train, score, evaluate and redundancy go on with the same command, generate "
+                "with --resume",
                 err=True,
             )
         raise typer.Exit(130) from None
@@ -108,6 +109,7 @@ def user_errors(options: Collection[str] = ()) -> Iterator[None]:
 FUNCTIONS = {
     "evaluate": "evaluate",
     "fill_pool": "generate",
+    "measure_redundancy": "redundancy",
     "score_and_record": "score",
     "train_generator": "train",
     "train_probe": "train-probe",
@@ -227,7 +229,7 @@ def status_lines(status: "PoolStatus") -> list[str]:
         lines.append(f"last batch {_duration(quiet)} ago{speed}{left}")
     if status.damaged is not None:
         lines.append(f"{len(status.damaged)} images damaged")
-    return lines
+    return [*lines, *(status.faults.sentences() if status.faults is not None else [])]
 
 
 def _duration(seconds: float) -> str:

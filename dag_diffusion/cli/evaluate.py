@@ -1,4 +1,4 @@
-"""``dag-diffusion evaluate`` and ``label``: trainings on sets, and a teacher's labels for them."""
+"""``dag-diffusion evaluate``, ``redundancy`` and ``label``: trainings on sets, and a teacher's labels for them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -180,3 +180,85 @@ def label(
             f"soft labels in {pool}: {done.told}, by {done.teacher.told}; {done.label_bytes / 1000:,.1f} kB beside "
             f"{done.image_bytes / 1000:,.1f} kB of images"
         )
+
+
+def redundancy(
+    sets: Annotated[
+        list[str],
+        Argument(help="distilled sets, pools or real images; random:FOLDER draws as many images a class as the first"),
+    ],
+    *,
+    real: Annotated[
+        Path | None, Option(help="real images to be covered; default: Fashion-MNIST's 10,000 test images")
+    ] = None,
+    classifier: Annotated[
+        str | None,
+        Option(
+            help="folder or Hub id of a classifier whose features are compared; default: the embedded guide",
+            rich_help_panel=MODELS,
+        ),
+    ] = None,
+    ipc: Annotated[
+        int | None, Option(min=1, help="images per class that random:FOLDER draws; default: as in the first other set")
+    ] = None,
+    canvas: OnCanvas,
+    fit: FitAsTrained = None,
+    measured: Annotated[
+        Values, Fields("evaluation.redundancy.measuring:RedundancyConfig", ["parts", "neighbours", "seed"])
+    ],
+    config: Annotated[
+        Values,
+        Fields(
+            "evaluation.redundancy.measuring:RedundancyConfig",
+            ["network", "protocol", "seeds", "precision"],
+            "Training",
+        ),
+    ],
+    device: Device = None,
+    num_processes: ProcessesUnasked = None,
+    output: Annotated[
+        Path | None,
+        Option(
+            help="JSON file of the record, for report --redundancy; the same command goes on after a stop",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show what sets repeat and what they leave out.
+
+    Each set is cut into disjoint parts; a network that is trained on one is tested on the others (cross accuracy).
+    Precision, recall, density and coverage compare its features with those of real images, and copies are counted.
+
+    Example: dag-diffusion redundancy distilled random:real --output redundancy.json
+    """
+    trainings = len(sets) * measured["parts"] * config["seeds"]
+    quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
+    with loading("libraries", quiet):
+        from dag_diffusion.data.canvas import Canvas, fit_for
+        from dag_diffusion.evaluation.redundancy.measuring import RedundancyConfig, measure_redundancy
+        from dag_diffusion.evaluation.redundancy.tables import class_table, redundancy_table
+        from dag_diffusion.evaluation.runs import RANDOM
+        from dag_diffusion.loading import load_guide
+        from dag_diffusion.processes import fail_together, is_main_process, resolve_device
+
+    with fail_together():
+        settings = RedundancyConfig(**measured, **config, device=resolve_device(device))
+        guide = load_guide(classifier, device=device)
+    name = classifier or "embedded guide"
+    with stages(quiet) as progress:
+        found = measure_redundancy(
+            sets,
+            guide,
+            settings,
+            classifier_name=name,
+            real=real,
+            ipc=ipc,
+            canvas=Canvas(**canvas, fit=fit_for(fit, [one.removeprefix(RANDOM) for one in sets]) or "crop"),
+            output=output,
+            progress=progress,
+        )
+    if is_main_process():
+        named = settings.settings() | {"real": real or "Fashion-MNIST's test images", "classifier": name}
+        show_table(redundancy_table(found, named))
+        show_table(class_table(found))

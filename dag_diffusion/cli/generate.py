@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from dag_diffusion.data.pools import Pool
     from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 
-STEERING, MODES, SETS, PROMPTS = "Difficulty guidance", "Mode guidance", "Images as a set", "Prompts"  # in the help
+STEERING, MODES, SETS = "Difficulty guidance", "Mode guidance", "Images as a set"  # groups in the help
+PROMPTS, REPAIR = "Prompts", "Repair"
 GUIDANCE = "guidance.difficulty_guidance:GuidanceConfig"
 
 
@@ -104,6 +105,16 @@ def generate(
     ] = None,
     grouping: Annotated[Values, Fields("generation.plan:PoolConfig", ["group_size", "noise_candidates"], SETS)],
     diversity: Annotated[Values, Fields("guidance.diversity_guidance:DiversityGuidance", {"scale": "diversity"}, SETS)],
+    repair: Annotated[
+        list[str] | None,
+        Option(
+            help="images to draw again with their next seeds, once all are there: empty, duplicate, near (nearly like "
+            "another), wrong (of another class, as the guide finds) or all; may be given several times; with --resume "
+            "also in a finished pool",
+            rich_help_panel=REPAIR,
+        ),
+    ] = None,
+    repairing: Annotated[Values, Fields("generation.repairing.repair:Repair", ["most_redraws", "nearness"], REPAIR)],
     batch_size: BatchSize = 50,
     precision: PipelinePrecision = None,
     device: Device = None,
@@ -161,6 +172,8 @@ def generate(
     from dag_diffusion.processes import fail_together, is_main_process
 
     _check_prompts(prompt, negative_prompt, call, pipeline, probe)
+    if repair and not (resume or overwrite) and (output / "pool.json").exists():
+        raise ValueError(f"{output} already holds a pool; give --resume to repair it, or choose another folder")
     if not resume and is_main_process():
         require_writable_target(output, overwrite=overwrite)  # before the model is loaded, which may take minutes
     quiet = launch_several(num_processes, quiet)
@@ -172,6 +185,7 @@ def generate(
         from dag_diffusion.generation.modes import load_modes
         from dag_diffusion.generation.plan import PoolConfig, networks_precision
         from dag_diffusion.generation.prompts import as_prompts
+        from dag_diffusion.generation.repairing.repair import Repair
         from dag_diffusion.generation.steerable import SteerablePipeline
         from dag_diffusion.generation.tracking import require_trackers, tracked
         from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
@@ -181,6 +195,7 @@ def generate(
     curves = Path(f"{output.resolve()}-curves")
     with fail_together():
         require_trackers(log_with or [], curves)
+        mended = Repair(faults=repair, **repairing) if repair else None
         settings = PoolConfig(
             **config,
             **grouping,
@@ -232,6 +247,7 @@ def generate(
             overwrite=overwrite,
             source=pipeline or "embedded default",
             extra_guides=extra,
+            repair=mended,
             progress=advance,
         )
     if is_main_process():
@@ -239,24 +255,57 @@ def generate(
 
 
 def status(
-    pool: Annotated[Path, Argument(help="folder of a pool that generate has begun")],
-    verify: Annotated[bool, Option("--verify", help="also check every image; exit code 2 if one is damaged")] = False,
+    pool: Annotated[Path, Argument(help="folder of a pool that generate has begun; with --verify also of a set")],
+    verify: Annotated[
+        bool, Option("--verify", help="also check every image; exit code 2 if one is damaged or empty")
+    ] = False,
+    classifier: Annotated[
+        str | None,
+        Option(
+            help="folder or Hub id of a classifier, or 'embedded', by which --verify also finds near copies and images "
+            "of another class",
+            rich_help_panel=MODELS,
+        ),
+    ] = None,
+    record: Annotated[
+        bool, Option("--record", help="keep the numbers that --verify finds in pool.json, for report and card")
+    ] = False,
+    device: Device = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Show the progress of a pool.
+    """Show the progress of a pool, and its bad images.
 
-    How many images there are, how fast they come and when the last came; with --verify, whether they are whole.
+    How many images there are, how fast they come and when the last came.  With --verify, whether they are whole, empty
+    (black, or all of one colour) or equal to others; with --classifier also which are nearly alike or of another class.
 
-    Example: dag-diffusion status pool --verify
+    Example: dag-diffusion status pool --verify --classifier embedded
     """
-    from dag_diffusion.generation.work_queue import pool_status
+    if record and not verify:
+        raise ValueError("--record keeps what --verify finds; give --verify with it, or leave it out")
 
-    found = pool_status(pool, verify=verify)
+    from dag_diffusion.generation.pool_state import pool_status, record_faults
+
+    guide = None
+    if classifier is not None:
+        with loading("classifier", quiet):
+            from dag_diffusion.loading import load_guide
+
+            guide = load_guide(None if classifier == "embedded" else classifier, device=device)
+    with stages(quiet or not verify) as progress:
+        found = pool_status(pool, verify=verify, classifier=guide, name=classifier, progress=progress)
     for line in status_lines(found):
         print(line)
+    if record and found.faults is not None:
+        record_faults(pool, found.faults)
     if found.damaged:
         raise ValueError(
             f"{len(found.damaged)} images of {pool} are damaged ({found.damaged[0]}, ...); give its `generate` "
             "command again with --resume to draw them again"
+        )
+    if found.faults is not None and (empty := found.faults.of("empty")):
+        raise ValueError(
+            f"{len(empty)} images of {pool} are empty ({empty[0]}, ...); give its `generate` command again with "
+            "--resume --repair empty to draw them again"
         )
 
 
@@ -360,9 +409,11 @@ def mode_window_named(name: str | None) -> Values:
 
 
 def _redrawn(pool: "Pool") -> str:
-    """How many images came out of one colour at first."""
+    """How many images were drawn again, and which no further seed has mended."""
     found = sum(bool(row.get("redrawn")) for row in pool.rows)
-    return f"; {found} came out of one colour and were drawn again" if found else ""
+    names = [row["file_name"] for row in pool.rows if row.get("fault")]
+    told = f"; {found} were drawn again" if found else ""
+    return f"{told}; {len(names)} are given up ({', '.join(names[:3])}, ...)" if names else told
 
 
 def _control(pool: "Pool") -> str:

@@ -29,6 +29,10 @@ def report(
         str | None,
         Option(help="set of the results that others are compared with; default: the random draw of their IPC"),
     ] = None,
+    redundancy: Annotated[
+        list[Path] | None,
+        Option(help="JSON file of redundancy, for its tables and figure; may be given several times"),
+    ] = None,
 ) -> None:
     """Write an HTML report.
 
@@ -41,7 +45,14 @@ def report(
     from dag_diffusion.reporting.report import report_folders
 
     written = report_folders(
-        pools, output, title=title, reference=reference, target=target, results=results or [], baseline=baseline
+        pools,
+        output,
+        title=title,
+        reference=reference,
+        target=target,
+        results=results or [],
+        baseline=baseline,
+        redundancy=redundancy or [],
     )
     print(f"report: {written.absolute()}")
 

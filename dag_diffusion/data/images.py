@@ -38,6 +38,7 @@ ORIENTED = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # reco
 MOST_FITTED = 64_000_000  # pixels when scaled to cover a square: of 224 pixels, one side 1,275 times the other
 LARGE = 16_000_000  # pixels from which on images are decoded one at a time, so that memory does not grow with threads
 ONE_LARGE_AT_A_TIME = threading.Lock()
+MOST_SPREAD = 2  # grey levels of an image of one colour, which rounding may leave
 LAID_AT_ONCE = 1 << 22  # pixels that are laid over a colour at a time
 SHOWN_AS = {"MPO": "JPEG"}  # two pictures of a stereo camera, the first of which is an ordinary JPEG
 
@@ -262,6 +263,13 @@ def as_eight_bit(image: Image.Image, channels: int) -> np.ndarray:
     """
     array = np.asarray(opaque(upright(image)).convert("L" if channels == 1 else "RGB"))
     return array[..., None] if channels == 1 else array
+
+
+def is_of_one_colour(image: Image.Image) -> bool:
+    """Whether no channel of an image varies by more than rounding."""
+    extrema = image.getextrema()
+    bands = [extrema] if isinstance(extrema[0], int | float) else extrema
+    return all(high - low <= MOST_SPREAD for low, high in bands)
 
 
 def opaque(image: Image.Image, background: str = "white") -> Image.Image:

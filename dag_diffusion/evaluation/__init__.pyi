@@ -10,6 +10,9 @@ from .networks import list_networks as list_networks
 from .protocols import PROTOCOLS as PROTOCOLS
 from .protocols import Protocol as Protocol
 from .protocols import list_protocols as list_protocols
+from .redundancy.measuring import Redundancy as Redundancy
+from .redundancy.measuring import RedundancyConfig as RedundancyConfig
+from .redundancy.measuring import measure_redundancy as measure_redundancy
 from .results import Result as Result
 from .runs import EvaluationConfig as EvaluationConfig
 from .runs import load_compared_sets as load_compared_sets

@@ -99,6 +99,15 @@ def remove_parts(path: Path) -> None:
         part.unlink()
 
 
+def finished_trainings(path: Path) -> list[Result]:
+    """The trainings that the processes of an earlier run have kept at ``path`` and beside it, now all in one file."""
+    found = results_in([*([path] if path.exists() else []), *parts_of(path)])
+    if found:
+        write_atomically(path, json_lines(map(asdict, found)))
+    remove_parts(path)
+    return found
+
+
 def begun_precision(path: Path) -> set[str]:
     """The precision of the evaluation that was begun at ``path``, if one was."""
     is_record = path.suffix.lower() == ".json" and path.exists()  # other files are refused when the record is begun

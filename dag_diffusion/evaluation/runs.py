@@ -152,7 +152,7 @@ def load_compared_sets(
         ValueError: a set is named twice, cannot be read, has other classes than the test images, or has an IPC that
             nothing random is drawn at; or ``ipc`` is given and nothing is drawn.
     """
-    names = _names(texts)
+    names = named_sets(texts)
     places = {name: Path(text.removeprefix(RANDOM)) for name, text in names.items()}
     if labels == "views" and any(text.startswith(RANDOM) for text in texts):
         raise ValueError(
@@ -336,7 +336,7 @@ def _drawn_name(name: str, size: int) -> str:
     return f"{name}, IPC {size}"
 
 
-def _names(texts: Sequence[str]) -> dict[str, str]:
+def named_sets(texts: Sequence[str]) -> dict[str, str]:
     """Each set's folder name, or the whole text where folder names are equal."""
     places = [(text.startswith(RANDOM), Path(text.removeprefix(RANDOM)).resolve()) for text in texts]
     if len(set(places)) < len(places):

@@ -6,8 +6,12 @@ from .mode_search import find_pool_modes as find_pool_modes
 from .mode_search import merge_modes as merge_modes
 from .modes import Modes as Modes
 from .plan import PoolConfig as PoolConfig
+from .pool_state import pool_status as pool_status
+from .pool_state import record_faults as record_faults
 from .probe_training import ProbeConfig as ProbeConfig
 from .probe_training import train_probe as train_probe
 from .prompts import Prompts as Prompts
+from .repairing.faults import Faults as Faults
+from .repairing.faults import find_faults as find_faults
+from .repairing.repair import Repair as Repair
 from .steerable import SteerablePipeline as SteerablePipeline
-from .work_queue import pool_status as pool_status

@@ -11,20 +11,21 @@ import logging
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from dag_diffusion.data.files import differences, locked, write_image
 from dag_diffusion.data.pools import Pool, read_pool
+from dag_diffusion.data.rows import read_rows
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.processes import StoppedError, fail_together, gather, stop_signal, this_process
 from dag_diffusion.progress import Progress
@@ -34,8 +35,11 @@ from .noise_sets import with_chosen_noise
 from .plan import ImageJob, PoolConfig, batch_end, plan
 from .precision import agreed_precision
 from .provenance import DETAILS, provenance_of
+from .repairing.repair import Repair
+from .repairing.rounds import begin_round, next_round, pending_round, times_of_rows, with_times
 from .tracking import run_log
 from .work_queue import (
+    EARLIER_ROWS,
     ROWS,
     RowCount,
     append_rows,
@@ -47,6 +51,7 @@ from .work_queue import (
     folders_begun,
     is_asked_to_stop,
     require_current,
+    rows_of_all,
     take_stock,
     undone_if_empty,
 )
@@ -56,6 +61,7 @@ BATCH_SIZE = 50
 LOG_SECONDS = 30.0  # between two lines of progress in the log
 PATIENCE = 90.0  # Linux trusts what it knows of a folder on a network disk for up to 60 s
 Draw = Callable[[Sequence[ImageJob]], Drawn]
+Told = TypeVar("Told")
 
 
 def fill_pool(
@@ -68,6 +74,7 @@ def fill_pool(
     overwrite: bool = False,
     source: str | None = None,
     extra_guides: Sequence[nn.Module] = (),
+    repair: Repair | None = None,
     progress: Progress | None = None,
 ) -> Pool:
     """Generate a pool of images into ``folder``, resumable, under any number of processes.
@@ -83,6 +90,8 @@ def fill_pool(
         overwrite: replace an earlier pool.
         source: name of the pipeline, for the record; by default its own ``_name_or_path``.
         extra_guides: more classifiers that steer; see the pipeline.
+        repair: images to draw again once all are there, each in its place with its next seed, until none has a fault
+            or has had enough tries; of a pool that was filled before with ``resume``.
         progress: called in the first process with stage, images that all processes have written, and total.
 
     Returns:
@@ -105,6 +114,8 @@ def fill_pool(
             raise ValueError(f"the batch size is {batch_size}; draw at least 1 image at a time, such as {BATCH_SIZE}")
         config = replace(config, precision=precision).with_target(names)
         jobs = drawer.planned(plan(config, names, folders_begun(folder, names) if resume else None))
+        if repair is not None:
+            repair.require_possible(drawer.guide, pushed_apart=config.diversity.scale > 0)
         config = drawer.checked(config, jobs)  # what would stop the first batch does before a file is touched
         record = provenance_of(drawer, config, source=source)
     _require_alike(record, batch_size)
@@ -119,14 +130,17 @@ def fill_pool(
         told = progress if state.is_main_process else None
         if config.noise_candidates > 1:
             jobs = with_chosen_noise(jobs, config.noise_candidates, drawer.noise, told)
-        run = None
-        with fail_together():
-            if state.is_main_process:
-                done, run = take_stock(folder, jobs, drawer.image_size)
-                circumstances = _circumstances(drawer.pipeline.device, config.precision, batch_size)
-                log.info("%d of %d images are there; %s", done, len(jobs), circumstances)
-        run = folder / ROWS / gather(run and run.name)[0]
-        _fill(run, jobs, partial(drawer.draw, config), batch_size, asked, told, log)
+        work = _Work(
+            folder,
+            drawer.image_size,
+            partial(drawer.draw, config),
+            batch_size,
+            asked,
+            told,
+            log,
+        )
+        log.info(_circumstances(drawer.pipeline.device, config.precision, batch_size))
+        work.draw_and_repair(jobs, repair, drawer.guide, record["guide"])
     return read_pool(folder)
 
 
@@ -168,36 +182,103 @@ def _circumstances(device: torch.device, precision: str, batch_size: int) -> str
     )
 
 
-def _fill(
-    run: Path,
-    jobs: Sequence[ImageJob],
-    draw: Draw,
-    batch_size: int,
-    asked: threading.Event,
-    progress: Progress | None,
-    log: logging.Logger,
-) -> None:
-    """Draw what is missing, tell how far all processes have come, and finish the pool if nobody asks to stop."""
-    folder, state = run.parent.parent, this_process()
-    done = earlier_images(folder)
-    tell = _teller(run, len(done), len(jobs), progress, log if state.is_main_process else None)
-    with fail_together():
-        try:
-            with written_behind(run, state.process_index) as write:
-                for piece in _pieces(draw, run, jobs, done, batch_size, asked):
-                    write([one for one in piece if one[0].file_name not in done])
-                    tell()
-        except Exception:
-            with suppress(OSError):  # of a full disk, or a run that is over; why it failed is what counts
-                ask_to_stop(run)  # the others need not go on for hours
-            raise
-    stopped, count = any(gather(asked.is_set())), tell(last=True)
-    if stopped:
-        way = "go on with resume=True" if count else "start again"
-        raise StoppedError(f"stopped as asked, {count} of {len(jobs)} images are there; {way}")
-    with fail_together():
-        if state.is_main_process:
-            finish(folder, jobs, patience=PATIENCE if state.num_processes > 1 else 0)
+@dataclass(frozen=True)
+class _Work:
+    """What all runs of one call share: the first, and a further one for each round of a repair."""
+
+    folder: Path
+    image_size: tuple[int, int] | None
+    draw: Draw
+    batch_size: int
+    asked: threading.Event
+    progress: Progress | None
+    log: logging.Logger
+
+    def draw_and_repair(
+        self, jobs: Sequence[ImageJob], repair: Repair | None, guide: nn.Module | None, guide_name: str | None
+    ) -> None:
+        """Draw what is missing, then what has a fault until nothing more can be mended, and finish the pool."""
+        times = self._told(lambda: (times_of_rows(self.folder, jobs), pending_round(self.folder / ROWS)))
+        jobs, pending = with_times(with_times(jobs, times[0]), times[1]), times[1]
+        self.fill(jobs, jobs, leave=pending)
+        number, faults = 0, None
+        while pending or repair is not None:
+            if not pending:
+                assert repair is not None  # the loop asks
+                rows = self._told(partial(rows_of_all, self.folder, jobs, patience=self._patience))
+                pending, faults = next_round(self.folder, rows, repair, guide, guide_name, self.progress)
+                if not pending:
+                    break
+                self._told(partial(begin_round, self.folder / ROWS, pending))
+            number, jobs = number + 1, with_times(jobs, pending)
+            again = [job for job in jobs if job.file_name in pending]
+            self.fill(jobs, again, stage=f"drawn again, {number}", again=pending)
+            pending = {}
+        record = None
+        if repair is not None and faults is not None:
+            record = {"repair": repair.record() | {"given_up": len(faults.kinds)}, "faults": faults.record()}
+        self._told(
+            lambda: finish(
+                self.folder,
+                jobs,
+                patience=self._patience,
+                given_up=None if faults is None else faults.kinds,
+                repaired=record,
+            )
+        )
+
+    def fill(
+        self,
+        jobs: Sequence[ImageJob],
+        batches: Sequence[ImageJob],
+        *,
+        stage: str = "images",
+        leave: Collection[str] = (),
+        again: Collection[str] = (),
+    ) -> None:
+        """Draw what is missing.
+
+        Args:
+            jobs: all images of the pool.
+            batches: those whose stretches are drawn.
+            leave: file names of images that the next round draws.
+            again: those that this one does.
+        """
+        name = self._told(
+            lambda: take_stock(self.folder, jobs, self.image_size, again={*leave, *again}, check=not again)[1].name
+        )
+        run = self.folder / ROWS / name
+        there, names = earlier_images(self.folder), {job.file_name for job in batches}
+        scored = bool(again) and any("difficulty_by" in row for row in read_rows(self.folder / ROWS / EARLIER_ROWS))
+        done, state = (there & names) | set(leave), this_process()
+        self.log.info("%d of %d images are there", len(done) - len(leave), len(batches))
+        tell = _teller(run, len(done), len(batches), self.progress, self.log if state.is_main_process else None, stage)
+        with fail_together():
+            try:
+                with written_behind(run, state.process_index, scored=scored) as write:
+                    for piece in _pieces(self.draw, run, batches, done, self.batch_size, self.asked):
+                        write([one for one in piece if one[0].file_name not in done])
+                        tell()
+            except Exception:
+                with suppress(OSError):  # of a full disk, or a run that is over; why it failed is what counts
+                    ask_to_stop(run)  # the others need not go on for hours
+                raise
+        stopped, count = any(gather(self.asked.is_set())), tell(last=True)
+        if stopped:
+            way = "go on with resume=True" if count else "start again"
+            raise StoppedError(f"stopped as asked, {count} of {len(batches)} images are there; {way}")
+
+    @property
+    def _patience(self) -> float:
+        return PATIENCE if this_process().num_processes > 1 else 0
+
+    def _told(self, look: Callable[[], Told]) -> Told:
+        """What the first process finds, in every one."""
+        found: Any = None
+        with fail_together():
+            if this_process().is_main_process:
+                found = look()
+        return gather(found)[0]
 
 
 def _pieces(
@@ -253,10 +334,13 @@ def _draw_if_it_fits(draw: Draw, jobs: Sequence[ImageJob]) -> Drawn | None:
 
 
 @contextmanager
-def written_behind(run: Path, process: int) -> Iterator[Callable[[Drawn], None]]:
+def written_behind(run: Path, process: int, *, scored: bool = False) -> Iterator[Callable[[Drawn], None]]:
     """A function that writes images in a thread, so that the next are drawn meanwhile; one batch waits at most.
 
     An error, such as of a full disk, comes with the next call or at the end.
+
+    Args:
+        scored: whether somebody has measured the others, so that what the guide says of these does not compare.
     """
     last: list[Future] = []
 
@@ -266,18 +350,18 @@ def written_behind(run: Path, process: int) -> Iterator[Callable[[Drawn], None]]
 
     def write(drawn: Drawn) -> None:
         wait()
-        last.append(thread.submit(_write, run, process, drawn))
+        last.append(thread.submit(_write, run, process, drawn, scored))
 
     with ThreadPoolExecutor(1, "writer") as thread:
         yield write
         wait()
 
 
-def _write(run: Path, process: int, drawn: Drawn) -> None:
+def _write(run: Path, process: int, drawn: Drawn, scored: bool) -> None:
     require_current(run)
     for job, image, _ in drawn:
         write_image(run.parent.parent / job.file_name, image)
-    append_rows(run, process, [{**job.row(), "difficulty": difficulty} for job, _, difficulty in drawn])
+    append_rows(run, process, [{**job.row(), "difficulty": None if scored else found} for job, _, found in drawn])
 
 
 def _teller(
@@ -286,12 +370,13 @@ def _teller(
     total: int,
     progress: Progress | None,
     log: logging.Logger | None,
+    stage: str,
 ) -> Callable[..., int]:
     """A function that counts what all processes have written, tells it, and from time to time logs it."""
     rows, begun = RowCount(run), time.monotonic()
     logged = begun
     if progress is not None:
-        progress("images", done, total)
+        progress(stage, done, total)
 
     def tell(*, last: bool = False) -> int:
         nonlocal logged
@@ -299,7 +384,7 @@ def _teller(
             return done
         new, now = rows(), time.monotonic()
         if progress is not None:
-            progress("images", done + new, total)
+            progress(stage, done + new, total)
         if log is not None and (last or now - logged >= LOG_SECONDS):
             rate, logged = new / (now - begun), now
             left = f", about {timedelta(seconds=round((total - done - new) / rate))} left" if rate and not last else ""

@@ -133,8 +133,9 @@ class ImageJob:
     Attributes:
         mode, prompt: None where a pool has none.
         redrawn: how often the image was drawn anew, each time with the next seed of its own; None where pools keep
-            whatever comes.
+            whatever comes, until they are repaired.
         group: number of the group among those of its class; None where images are made one by one.
+        first_seed: the one before it was drawn again; None of an image that was not.
     """
 
     file_name: str
@@ -146,20 +147,28 @@ class ImageJob:
     prompt: str | None = None
     redrawn: int | None = None
     group: int | None = None
+    first_seed: int | None = None
 
     def row(self) -> dict[str, Any]:
         """Its columns in the metadata; those that pools of other kinds lack only if it has them."""
-        return {name: v for name, v in asdict(self).items() if v is not None or name not in OPTIONAL}
+        own = {name: v for name, v in asdict(self).items() if v is not None or name not in OPTIONAL}
+        del own["first_seed"]
+        return own
 
     def made(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row, to which others may have added columns, is of this very image."""
-        times = row.get("redrawn") if self.redrawn is not None else None
-        own = self.again(times) if isinstance(times, int) else self
+        """Whether a row, to which others may have added columns, is of this very image or of one drawn after it."""
+        times = row.get("redrawn")
+        own = self.again(times) if isinstance(times, int) and times >= (self.redrawn or 0) else self
         return all(row.get(name) == value for name, value in own.row().items())
 
     def again(self, times: int) -> "ImageJob":
         """The image as it is drawn after so many times, with a seed that its first one determines."""
-        return replace(self, seed=seed_after(self.seed, times), redrawn=times)
+        first = self.seed if self.first_seed is None else self.first_seed
+        return replace(self, seed=seed_after(first, times), redrawn=times, first_seed=first)
+
+    def once_more(self, more: int = 1) -> "ImageJob":
+        """The image as it is drawn so many times later."""
+        return self.again((self.redrawn or 0) + more)
 
 
 def seed_after(seed: int, times: int) -> int:

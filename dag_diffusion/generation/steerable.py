@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.images import is_of_one_colour
 from dag_diffusion.pipelines.latents import decoder_of
 from dag_diffusion.pipelines.steered_pipelines import require_steerable
 from dag_diffusion.pipelines.steering import Steered, steer
@@ -33,7 +34,6 @@ from .plan import ImageJob, PoolConfig
 
 logger = logging.getLogger(__name__)
 ATTEMPTS = 10  # at an image, before a run gives up
-MOST_SPREAD = 2  # grey levels of an image of one colour, which rounding may leave
 REVISION = re.compile(r"[\\/]snapshots[\\/]([0-9a-f]{40})(?:[\\/]|$)")
 RESERVED = ("prompt", "negative_prompt", "class_labels", "generator", "num_inference_steps", "guidance_scale")
 
@@ -274,7 +274,7 @@ def drawn_of_colours(draw: Callable[[Sequence[ImageJob]], Drawn], jobs: Sequence
             len(plain),
             ", ".join(jobs[place].file_name for place in plain[:5]),
         )
-        for place, one in zip(plain, draw([jobs[place].again(times) for place in plain]), strict=True):
+        for place, one in zip(plain, draw([jobs[place].once_more(times) for place in plain]), strict=True):
             drawn[place] = one
     for job, image, _ in drawn:
         if is_of_one_colour(image):
@@ -283,13 +283,6 @@ def drawn_of_colours(draw: Callable[[Sequence[ImageJob]], Drawn], jobs: Sequence
                 "float16), another prompt, or a pipeline without its safety checker may help"
             )
     return drawn
-
-
-def is_of_one_colour(image: Image.Image) -> bool:
-    """Whether no channel of an image varies by more than rounding."""
-    extrema = image.getextrema()
-    bands = [extrema] if isinstance(extrema[0], int | float) else extrema
-    return all(high - low <= MOST_SPREAD for low, high in bands)
 
 
 def revision_of(pipeline: Any) -> str | None:

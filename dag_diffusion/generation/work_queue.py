@@ -5,9 +5,7 @@
 Each process appends rows to a file of its own, a row after its image, and takes a batch by making its claim file, which
 only one can.  Nothing else is shared, so a folder on a network disk is enough.  Each run has a folder of its own below
 ``.rows``: a process left over from an earlier one finds its own gone, and can neither claim nor write any more.
-``metadata.jsonl`` comes at the end.  ``pool_status`` reads from these files how far a pool is:
-
-    images per second = rows written since the run began / seconds from its beginning to its last row
+``metadata.jsonl`` comes at the end.  ``pool_state`` reads from these files how far a pool is.
 """
 
 import logging
@@ -15,11 +13,9 @@ import os
 import shutil
 import time
 import uuid
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +26,7 @@ from dag_diffusion.data.dataset_cards import card_in, describe
 from dag_diffusion.data.files import LOCK, json_line, json_lines, read_json_object, write_atomically
 from dag_diffusion.data.layouts import class_folders
 from dag_diffusion.data.pools import EARLIER, PROVENANCE, require_writable_target, write_provenance
-from dag_diffusion.data.rows import METADATA, Row, read_rows
+from dag_diffusion.data.rows import METADATA, Row, read_rows, with_columns
 
 from .plan import ImageJob
 from .provenance import require_same_settings
@@ -71,24 +67,32 @@ def folders_begun(folder: Path, class_names: Mapping[int, str]) -> dict[int, str
     return plain if any((folder / name).is_dir() for name in earlier) else folders
 
 
-def take_stock(folder: Path, jobs: Sequence[ImageJob], size: tuple[int, int] | None) -> tuple[int, Path]:
+def take_stock(
+    folder: Path,
+    jobs: Sequence[ImageJob],
+    size: tuple[int, int] | None,
+    *,
+    again: Collection[str] = (),
+    check: bool = True,
+) -> tuple[int, Path]:
     """Gather the rows of images that are whole and as planned, and open a run; all others are drawn again.
 
     Args:
         size: (width, height) of every image, if it is known.
+        again: file names of images that are to be drawn again, so that nobody need be told.
+        check: whether to look at the files too.
 
     Returns:
         How many images are there, and the folder of the run.
     """
     rows, planned = rows_so_far(folder), {job.file_name: job for job in jobs}
     kept = [row for row in rows if row["file_name"] in planned and planned[row["file_name"]].made(row)]
-    damaged = set(damaged_images(folder, kept, size))
+    damaged = set(damaged_images(folder, kept, size)) if check else set()
     kept = [row for row in kept if row["file_name"] not in damaged]
-    if len(kept) < len(rows):
+    names = {row["file_name"] for row in kept}
+    if lost := sum(row["file_name"] not in names and row["file_name"] not in again for row in rows):
         logger.warning(
-            "%d images of %s are damaged, of another size, or not as planned; they are drawn again",
-            len(rows) - len(kept),
-            folder,
+            "%d images of %s are damaged, of another size, or not as planned; they are drawn again", lost, folder
         )
     (folder / ROWS).mkdir(exist_ok=True)
     write_atomically(folder / ROWS / EARLIER_ROWS, json_lines(kept))  # none appends to a line that a kill tore
@@ -117,8 +121,15 @@ def rows_so_far(folder: Path, *, absent: bool = False) -> list[Row]:
     rows = read_rows(folder / METADATA) if (folder / METADATA).exists() else []
     for file in sorted((folder / ROWS).rglob("*.jsonl")):
         rows += read_rows(file, growing=True)
+    rows.sort(key=times_redrawn)  # stable: of rows of one image the last counts, and one drawn again before any other
     by_name = {row["file_name"]: row for row in rows}
     return [row for name, row in by_name.items() if absent or (folder / name).is_file()]
+
+
+def times_redrawn(row: Mapping[str, Any]) -> int:
+    """How often an image was drawn again, by its row."""
+    times = row.get("redrawn")
+    return times if isinstance(times, int) else 0
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
@@ -201,8 +212,8 @@ class RowCount:
         return self._rows
 
 
-def finish(folder: Path, jobs: Sequence[ImageJob], *, patience: float = 0.0) -> None:
-    """Write ``metadata.jsonl`` and remove what was needed only until then.
+def rows_of_all(folder: Path, jobs: Sequence[ImageJob], *, patience: float = 0.0) -> list[Row]:
+    """The rows of a pool that is all there, by label and file name.
 
     Args:
         patience: seconds to wait for what seems to be missing, since a network disk may list a file that another
@@ -216,14 +227,43 @@ def finish(folder: Path, jobs: Sequence[ImageJob], *, patience: float = 0.0) -> 
         if time.monotonic() >= deadline:
             raise OSError(f"{len(missing)} images of {folder} are missing ({missing[0]}, ...); go on with resume=True")
         time.sleep(1)
-    ordered = sorted((rows[job.file_name] for job in jobs), key=lambda row: (row["label"], row["file_name"]))
+    return sorted((rows[job.file_name] for job in jobs), key=lambda row: (row["label"], row["file_name"]))
+
+
+def finish(
+    folder: Path,
+    jobs: Sequence[ImageJob],
+    *,
+    patience: float = 0.0,
+    given_up: Mapping[str, str] | None = None,
+    repaired: Mapping[str, Any] | None = None,
+) -> None:
+    """Write ``metadata.jsonl`` and remove what was needed only until then.
+
+    Args:
+        patience: as of ``rows_of_all``.
+        given_up: file name to fault of the images that no repair could mend, for their column ``fault``; None leaves
+            that as it is.
+        repaired: what else the record says of a repair.
+
+    Raises:
+        OSError: an image is missing.
+    """
+    ordered = rows_of_all(folder, jobs, patience=patience)
+    if given_up is not None:
+        ordered = [_with_fault(row, given_up.get(row["file_name"])) for row in ordered]
     write_atomically(folder / METADATA, map(json_line, ordered))
     record, card = read_json_object(folder / PROVENANCE), card_in(folder) or card_in(folder / EARLIER)
-    if any("redrawn" in row for row in ordered):
-        record["redrawn"] = sum(bool(row.get("redrawn")) for row in ordered)
+    if any("redrawn" in row for row in ordered) or repaired is not None:
+        record |= {"redrawn": sum(times_redrawn(row) > 0 for row in ordered), **(repaired or {})}
         write_provenance(folder, record)
     _remove([path for path in (folder / ROWS, folder / EARLIER) if path.exists()])
     describe(folder, ordered, record, earlier=card)
+
+
+def _with_fault(row: Row, fault: str | None) -> Row:
+    kept: Any = {name: value for name, value in row.items() if name != "fault"}
+    return with_columns(kept, {} if fault is None else {"fault": fault})
 
 
 def _missing(rows: Mapping[str, Any], jobs: Sequence[ImageJob]) -> list[str]:
@@ -261,81 +301,3 @@ def _remove(paths: Sequence[Path]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoolStatus:
-    """How far a pool is, as far as its folder alone tells.
-
-    Attributes:
-        done, total: images.
-        classes: how many the pool has.
-        finished: whether ``metadata.jsonl`` is there.
-        images_per_second: of the run that fills the pool, of all its processes; None before its first batch.
-        seconds_since_last: since its last batch; None if there was none.
-        damaged: file names of images that are cut off or altered; None if that was not checked.
-    """
-
-    done: int
-    total: int
-    classes: int
-    finished: bool
-    images_per_second: float | None = None
-    seconds_since_last: float | None = None
-    damaged: list[str] | None = None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At the present rate; None if there is none."""
-        return (self.total - self.done) / self.images_per_second if self.images_per_second else None
-
-
-def pool_status(folder: str | Path, *, verify: bool = False) -> PoolStatus:
-    """Look at a pool that ``generate`` has begun.
-
-    Args:
-        verify: also check every image; see ``damaged_images``.
-
-    Raises:
-        FileNotFoundError: no pool was begun there.
-    """
-    folder = Path(folder)
-    if not (folder / PROVENANCE).exists():
-        raise FileNotFoundError(f"{folder} is no pool that fill_pool() has begun, since it has no {PROVENANCE}")
-    record = read_json_object(folder / PROVENANCE)
-    settings, classes = record.get("settings", {}), len(record.get("classes", {}))
-    if not (isinstance(settings, dict) and "images_per_class" in settings):
-        raise ValueError(f"{folder} is a pool, but not of fill_pool(): its {PROVENANCE} names no settings")
-    labels = settings.get("labels")
-    classes = classes if labels is None else len(set(labels))
-    finished = (folder / METADATA).exists() and not (folder / ROWS).exists()
-    status = PoolStatus(
-        done=len(read_rows(folder / METADATA) if finished else rows_so_far(folder)),
-        total=settings["images_per_class"] * classes,
-        classes=classes,
-        finished=finished,
-        damaged=_damaged(folder) if verify else None,
-    )
-    return status if finished else _with_speed(status, folder)
-
-
-def _with_speed(status: PoolStatus, folder: Path) -> PoolStatus:
-    earlier, runs = folder / ROWS / EARLIER_ROWS, runs_of(folder)
-    if not (earlier.exists() and runs):  # its run has not yet looked at what is there, or was killed before that
-        return status
-    run = max(runs, key=lambda path: path.stat().st_mtime)
-    new, written = RowCount(run)(), [file.stat().st_mtime for file in run.glob("*.jsonl")]
-    last, begun = max(written, default=None), earlier.stat().st_mtime
-    return replace(
-        status,
-        done=len(read_rows(earlier)) + new,
-        images_per_second=None if last is None or last <= begun else new / (last - begun),
-        seconds_since_last=None if last is None else max(0.0, time.time() - last),  # clocks of machines differ
-    )
-
-
-def _damaged(folder: Path) -> list[str]:
-    """Images with a row that are absent, cut off, altered, or of another size than most."""
-    rows = rows_so_far(folder, absent=True)
-    sizes = Counter(size for row in rows if (size := image_size(folder / row["file_name"])))
-    return damaged_images(folder, rows, sizes.most_common(1)[0][0] if sizes else None)

@@ -21,11 +21,13 @@ from dag_diffusion.data.provenance import (
     selection_of,
 )
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, VIEW_LABELS, LabelSource
+from dag_diffusion.generation.repairing.faults import recorded_faults
 from dag_diffusion.reporting.reproduction import commands_of
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 SETTINGS = ("num_inference_steps", "guidance_scale", "seed")
 LISTED_CLASSES = 20  # names in the card of a pipeline
+FAULTY = {"empty": "empty", "duplicate": "duplicates", "near": "near copies", "wrong": "of another class"}
 COLUMNS = {
     "image": "the image",
     "label": "number of its class",
@@ -41,6 +43,8 @@ COLUMNS = {
     "rank": "order in which it was chosen within its class",
     "mode": "the cluster of real images that it was drawn to",
     "group": "number of the set, among those of its class, that it was made in",
+    "redrawn": "how often it was drawn again, each time with another seed",
+    "fault": "what was still wrong with it when it was given up",
 }
 
 
@@ -81,7 +85,7 @@ def dataset_card(
         title=title,
         repo=repo,
         folder=repo.rpartition("/")[2],
-        facts=_facts(pool),
+        facts=[*_facts(pool), *_faults(pool)],
         generated=bool(generation),
         selection=selection,
         figures=figures,
@@ -108,6 +112,12 @@ def _facts(pool: Pool) -> list[str]:
     counts = sorted({int((pool.labels == label).sum()) for label in pool.class_names})
     each = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return [f"{len(pool):,} images", f"{len(pool.class_names):,} classes", f"{each} images per class"]
+
+
+def _faults(pool: Pool) -> list[str]:
+    """How many images have which fault, of those that the record says were looked for."""
+    found = recorded_faults(pool.provenance)
+    return [f"{found[kind]:,} {words}" for kind, words in FAULTY.items() if kind in found]
 
 
 def _made(generation: GenerationRecord, selection: SelectionRecord) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from dag_diffusion.sampling.target_parser import as_target
 
 from .difficulty_figures import class_axis, class_panel
 from .figures import HIGHEST, LOWEST, PALETTE, Drawing, Series, compared_series, plain, ridges, set_color, svg, themed
+from .redundancy import fault_table, shown_redundancy
 from .reproduction import commands_for, this_command
 from .results import ShownResults, read_results
 from .selection import (
@@ -87,6 +88,7 @@ def write_report(
         tables=tables,
         drawings=drawings,
         sets=sets,
+        faults=fault_table([*pools, *selected]),
         chosen=[*distance_table(selected), *quota_tables(selected)],
         quotas=quota_drawings(selected, len(pools)),
         controls=control_drawings(pools),
@@ -107,6 +109,7 @@ def report_folders(
     target: str | None = None,
     results: Sequence[Path] = (),
     baseline: str | None = None,
+    redundancy: Sequence[Path] = (),
 ) -> Path:
     """Write a report of pools and sets in folders, with all that lies beside them, and of evaluations.
 
@@ -116,6 +119,7 @@ def report_folders(
         target: text as ``target_parser`` reads it; None for what sets and pools record.
         results: JSON files of ``evaluate`` or ``run``.
         baseline: name of the set that all results are compared with; see ``results.read_results``.
+        redundancy: JSON files of ``redundancy``.
 
     Returns:
         The path of the file.
@@ -128,6 +132,7 @@ def report_folders(
     pools, selected = [one for one in found if not one.record], [one for one in found if one.record]
     first = (selected or pools)[0]
     shown = read_results(results, baseline) if results else ShownResults(tables=[], drawings=[], commands=[])
+    tables, drawings = shown_redundancy(redundancy)
     return write_report(
         output,
         title=title,
@@ -135,8 +140,8 @@ def report_folders(
         pools=pools,
         selected=selected,
         target=None if target is None else laid_over(as_target(target, first.pool.class_names), first),
-        tables=shown.tables,
-        drawings=shown.drawings,
+        tables=[*shown.tables, *tables],
+        drawings=[*shown.drawings, *drawings],
         provenance={one.name: one.pool.provenance for one in found},
         commands=commands_for(
             [(path, one.pool) for path, one in zip(paths, found, strict=True)], [*shown.commands, this_command()]

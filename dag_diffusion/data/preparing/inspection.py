@@ -1,6 +1,7 @@
 """What each image of a pool turns out to be once it is decoded: readable, of one colour, perhaps equal to others.
 
-    look = (size, is anything transparent, is all of one colour on this background, sketch of at most 64 x 64 pixels)
+    look = (size, is anything transparent, is all of one colour on this background, exactly (one_colour) or but for
+            rounding (empty), sketch of at most 64 x 64 pixels)
 
 Images of equal pixels have equal looks; whether those of equal looks have equal pixels tells a digest of all of them,
 which few need.  Looks are kept by name, size and time of change of the file, so that a second run decodes nothing.
@@ -18,13 +19,20 @@ import numpy as np
 from PIL import Image
 
 from dag_diffusion.data.files import read_json_object, write_json
-from dag_diffusion.data.images import LARGE, ONE_LARGE_AT_A_TIME, UnreadableImageError, as_eight_bit, opaque
+from dag_diffusion.data.images import (
+    LARGE,
+    ONE_LARGE_AT_A_TIME,
+    UnreadableImageError,
+    as_eight_bit,
+    is_of_one_colour,
+    opaque,
+)
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.processes import gather, is_main_process, is_started, rank, this_process
 from dag_diffusion.progress import Progress, Stage
 
 SKETCHED = 64  # pixels of a sketch's side
-FORMAT = 1  # raise it when the same image comes to another look
+FORMAT = 2  # raise it when the same image comes to another look
 REPORTED = 50  # images between two calls of progress
 
 
@@ -35,6 +43,7 @@ class Look(NamedTuple):
     height: int = 0
     transparent: bool = False
     one_colour: bool = False
+    empty: bool = False
     sketch: str = ""
     problem: str = ""
 
@@ -116,11 +125,12 @@ def _look(pool: Pool, index: int) -> Look:
             size = (min(image.width, SKETCHED), min(image.height, SKETCHED))
             small = image.resize(size, Image.Resampling.NEAREST)
             sketch = as_eight_bit(opaque(small, background), 3)
-            one_colour = _is_flat(sketch) and _is_flat(as_eight_bit(opaque(image, background), 3))
+            whole = as_eight_bit(opaque(image, background), 3) if _is_empty(sketch) else None
             return Look(
                 *image.size,
                 transparent=_is_transparent(small),
-                one_colour=one_colour,
+                one_colour=whole is not None and _is_flat(whole),
+                empty=whole is not None and _is_empty(whole),
                 sketch=hashlib.blake2b(sketch.tobytes(), digest_size=12).hexdigest(),
             )
     except UnreadableImageError as error:
@@ -129,6 +139,10 @@ def _look(pool: Pool, index: int) -> Look:
 
 def _is_flat(pixels: np.ndarray) -> bool:
     return bool((pixels == pixels[:1, :1]).all())
+
+
+def _is_empty(pixels: np.ndarray) -> bool:
+    return is_of_one_colour(Image.fromarray(pixels))
 
 
 def _is_transparent(image: Image.Image) -> bool:

@@ -1,0 +1,1 @@
+"""What a set says twice, and what of the real images it leaves out."""

@@ -1,0 +1,56 @@
+"""Redundancy and coverage as tables: a row for each set, and one for each class."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dag_diffusion.evaluation.tables import Table
+
+from .coverage import MEASURES
+from .measuring import Redundancy, RedundancyConfig
+
+
+def redundancy_table(found: Sequence[Redundancy], settings: Mapping[str, Any]) -> Table:
+    """A row for each set: cross accuracy of its parts, coverage of the real images, copies."""
+    columns = ["set", "IPC", "cross accuracy, %", *MEASURES, "empty", "duplicates", "near copies", "wrong"]
+    rows = []
+    for one in found:
+        deviation = f" ± {100 * np.std(one.accuracies, ddof=1):.1f}" if len(one.accuracies) > 1 else ""
+        rows.append(
+            [
+                one.set,
+                f"{one.images_per_class:g}",
+                f"{100 * one.cross_accuracy:.1f}{deviation}",
+                *(_cell(one.coverage.get(name), ".3f") for name in MEASURES),
+                *(_cell(one.faults.get(kind), ",") for kind in ("empty", "duplicate", "near", "wrong")),
+            ]
+        )
+    return Table("Redundancy and coverage", columns, rows, note=_note(found, settings))
+
+
+def _note(found: Sequence[Redundancy], settings: Mapping[str, Any]) -> str:
+    parts, trainings = settings.get("parts", RedundancyConfig.parts), len(found[0].accuracies) if found else 0
+    return (
+        f"cross accuracy: {settings.get('network')}, protocol {settings.get('protocol')}, trained on one of {parts} "
+        f"disjoint parts and tested on the others, mean ± standard deviation of {trainings} trainings, high where "
+        f"parts repeat each other; precision, recall, density, coverage: means over classes, by features of "
+        f"{settings.get('classifier')} against {Path(str(settings.get('real'))).name}, "
+        f"{settings.get('neighbours', RedundancyConfig.neighbours)} neighbours, comparable at one IPC only"
+    )
+
+
+def class_table(found: Sequence[Redundancy]) -> Table:
+    """Coverage of each class by each set."""
+    names = dict.fromkeys(name for one in found for name in one.classes)
+    rows = [[name, *(_of_class(one, name) for one in found)] for name in names]
+    return Table("Coverage by class", ["class", *(one.set for one in found)], rows, note="share of real images covered")
+
+
+def _of_class(one: Redundancy, name: str) -> str:
+    return _cell(one.classes.get(name, {}).get("coverage"), ".3f")
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "\N{EN DASH}" if value is None else format(value, form)

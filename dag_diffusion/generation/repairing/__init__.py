@@ -1,0 +1,1 @@
+"""What is wrong with images of a pool, and how they are drawn again."""

@@ -1,0 +1,196 @@
+"""What a set says twice, and what of the real images it leaves out."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from test_cli import call
+from tiny import NAMES, tiny_classifier, write_images
+
+from dag_diffusion import read_pool
+from dag_diffusion.evaluation import RedundancyConfig, measure_redundancy
+from dag_diffusion.evaluation.redundancy.coverage import coverage_of
+from dag_diffusion.evaluation.redundancy.measuring import read_redundancy
+from dag_diffusion.evaluation.redundancy.parts import disjoint_rows
+from dag_diffusion.reporting import ReportedSet, report_folders
+from dag_diffusion.reporting.redundancy import fault_table
+
+CLASSES = {name: 6 for name in NAMES.values()}
+QUICK = RedundancyConfig(parts=3, network="convnet-1-w8", neighbours=2)
+
+
+def points(least=4, most=12):
+    numbers = st.integers(-50, 50).map(float)  # whole, so that no rounding decides whether a point lies in a ball
+    return st.integers(least, most).flatmap(lambda n: arrays(float, (n, 2), elements=numbers))
+
+
+# -- coverage
+
+
+@given(points(), st.integers(1, 3))
+def test_set_of_the_real_images_themselves_covers_all_and_invents_nothing(real, k):
+    found = coverage_of(real, real, k)
+    assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
+    assert found.density >= 1
+
+
+@given(points(), points(), st.integers(1, 3))
+def test_measures_are_those_of_their_definitions(real, images, k):
+    def ball(of, among):
+        return sorted(np.linalg.norm(among - of, axis=1))[k]  # the first of these distances is that to itself
+
+    def inside(y, of, among):
+        return np.linalg.norm(y - of) <= ball(of, among)
+
+    found = coverage_of(real, images, k)
+    assert found.precision == pytest.approx(np.mean([any(inside(y, x, real) for x in real) for y in images]))
+    assert found.recall == pytest.approx(np.mean([any(inside(x, y, images) for y in images) for x in real]))
+    assert found.density == pytest.approx(np.mean([sum(inside(y, x, real) for x in real) for y in images]) / k)
+    assert found.coverage == pytest.approx(np.mean([any(inside(y, x, real) for y in images) for x in real]))
+
+
+@given(points(), points(), st.integers(1, 3), st.floats(0.1, 10), st.integers(-9, 9))
+def test_measures_do_not_depend_on_scale_or_origin(real, images, k, scale, shift):
+    assert coverage_of(2 * real + shift, 2 * images + shift, k) == coverage_of(real, images, k)
+
+
+@given(points(), points(), points(least=1), st.integers(1, 3))
+def test_more_images_never_cover_less(real, images, more, k):
+    before, after = coverage_of(real, images, k), coverage_of(real, np.concatenate([images, more]), k)
+    assert after.coverage >= before.coverage
+
+
+def test_images_far_from_all_real_ones_share_nothing_with_them():
+    real = np.random.default_rng(0).normal(size=(20, 3))
+    found = coverage_of(real, real + 1000, 5)
+    assert (found.precision, found.recall, found.density, found.coverage) == (0, 0, 0, 0)
+
+
+def test_collapsed_set_is_precise_and_covers_little():
+    real = np.random.default_rng(0).normal(size=(40, 3))
+    found = coverage_of(real, np.repeat(real[:1], 10, axis=0), 3)
+    assert found.precision == 1
+    assert found.recall < 0.1
+    assert found.coverage < 0.3
+
+
+def test_too_few_images_have_no_measure_and_bad_features_are_refused():
+    real = np.random.default_rng(0).normal(size=(8, 3))
+    few = coverage_of(real, real[:3], 5)
+    assert few.recall is None
+    assert few.precision == 1
+    assert coverage_of(real[:3], real, 5).coverage is None
+    with pytest.raises(ValueError, match="by the same network"):
+        coverage_of(real, real[:, :2], 5)
+    with pytest.raises(ValueError, match="neighbours is 0"):
+        coverage_of(real, real, 0)
+
+
+# -- parts
+
+
+@given(st.lists(st.integers(0, 3), min_size=8, max_size=60), st.integers(2, 5), st.integers(0, 9))
+def test_parts_are_disjoint_and_have_equally_many_of_each_class(labels, parts, seed):
+    labels = np.array(labels)
+    counts = np.unique(labels, return_counts=True)[1]
+    if counts.min() < parts:
+        with pytest.raises(ValueError, match=f"too few for {parts} disjoint parts"):
+            disjoint_rows(labels, parts, seed)
+        return
+    found = disjoint_rows(labels, parts, seed)
+    assert len(np.unique(np.concatenate(found))) == sum(map(len, found))
+    for part in found:
+        assert np.unique(labels[part], return_counts=True)[1].tolist() == (counts // parts).tolist()
+
+
+# -- the command and its record
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A set of distinct images, one of three pictures a class repeated, and real images."""
+    root = tmp_path_factory.mktemp("redundancy")
+    write_images(root / "distinct", CLASSES)
+    rows = write_images(root / "repeated", CLASSES)
+    for index, row in enumerate(rows):
+        first = rows[index - index % 6]["file_name"]
+        (root / "repeated" / row["file_name"]).write_bytes((root / "repeated" / first).read_bytes())
+    write_images(root / "real", {name: 9 for name in NAMES.values()})
+    return root
+
+
+@pytest.fixture(scope="module")
+def measured(folders):
+    sets = [str(folders / "distinct"), str(folders / "repeated"), f"random:{folders / 'real'}"]
+    output = folders / "out" / "redundancy.json"
+    return measure_redundancy(sets, tiny_classifier(), QUICK, real=folders / "real", output=output), output
+
+
+def test_repeated_pictures_are_told_by_cross_accuracy_coverage_and_copies(measured):
+    distinct, repeated, real = measured[0]
+    assert repeated.cross_accuracy > distinct.cross_accuracy
+    assert repeated.faults["duplicate"] == 15
+    assert distinct.faults["duplicate"] == 0
+    assert repeated.coverage["coverage"] < distinct.coverage["coverage"] <= real.coverage["coverage"]
+    assert [len(one.accuracies) for one in measured[0]] == [3, 3, 3]
+    assert real.images_per_class == 6
+    assert list(distinct.classes) == list(NAMES.values())
+
+
+def test_record_is_read_as_it_was_measured_and_the_same_call_trains_nothing_again(measured, folders, monkeypatch):
+    found, output = measured
+    assert read_redundancy(output)[0] == found
+    monkeypatch.setattr("dag_diffusion.evaluation.trials.train", None)
+    sets = [str(folders / "distinct"), str(folders / "repeated"), f"random:{folders / 'real'}"]
+    assert measure_redundancy(sets, tiny_classifier(), QUICK, real=folders / "real", output=output) == found
+    with pytest.raises(TypeError):  # other parts are other trainings
+        measure_redundancy(sets, tiny_classifier(), replace(QUICK, seed=1), real=folders / "real", output=output)
+
+
+def test_report_shows_record_and_faults(measured, folders, tmp_path):
+    pool = folders / "scored"
+    write_images(pool, CLASSES, difficulty=lambda name, index: 0.1 * index)
+    page = report_folders([pool], tmp_path / "report.html", redundancy=[measured[1]]).read_text()
+    assert "cross accuracy" in page
+    assert "Coverage by class" in page
+    assert 'href="#faults"' not in page
+    (tmp_path / "other.json").write_text('{"format": "dag-diffusion evaluation 1"}')
+    with pytest.raises(ValueError, match="no record of redundancy"):
+        report_folders([pool], tmp_path / "report.html", redundancy=[tmp_path / "other.json"])
+    (pool / "Bag" / "00000.png").write_bytes((pool / "Bag" / "00001.png").read_bytes())
+    (table,) = fault_table([ReportedSet("scored", read_pool(pool))])
+    assert table.rows == [["scored", 18, 0, 1, None, None, 0, 0]]
+    assert "Bag/00001.png = Bag/00000.png" in table.note
+    assert 'href="#faults"' in report_folders([pool], tmp_path / "report.html").read_text()
+
+
+def test_command_shows_both_tables(folders, tmp_path, saved_pipeline):
+    options = ["--real", folders / "real", "--classifier", saved_pipeline / "classifier", "--parts", "2"]
+    options += ["--network", "convnet-1-w8", "--neighbours", "2", "--quiet"]
+    shown = call("redundancy", folders / "distinct", *options, "--output", tmp_path / "r.json")
+    assert shown.exit_code == 0, shown.stderr
+    assert "Redundancy and coverage" in shown.stdout
+    assert "Coverage by class" in shown.stdout
+    assert json.loads((tmp_path / "r.json").read_text())["sets"][0]["parts"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--parts", "7"], "too few for 7 disjoint parts"),
+        (["--parts", "1"], "parts is 1"),
+        (["--ipc", "5"], "there are none"),
+        (["--output", "table.csv"], ".json file"),
+        (["--network", "convnet-999x"], "convnet-999x"),
+    ],
+)
+def test_mistakes_are_one_line(folders, tmp_path, saved_pipeline, arguments, said):
+    options = ["--real", folders / "real", "--classifier", saved_pipeline / "classifier", "--quiet"]
+    told = call("redundancy", folders / "distinct", *options, *arguments)
+    assert told.exit_code == 2
+    assert said in told.stderr
+    assert len(told.stderr.strip().splitlines()) == 1
