@@ -67,6 +67,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "training-loss": trained_models.training_loss,
     "training-memory": trained_models.training_memory,
     "soft-labels-sizes": labels.soft_labels_sizes,
+    "soft-labels-train": labels.soft_labels_train,
     "speed": times.speed,
     "startup": times.startup,
     "memory": times.memory,

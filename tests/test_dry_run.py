@@ -304,3 +304,12 @@ def test_folder_is_given_once(tmp_path, call):
         code, _, errors = call("distill", *words, "--dry-run", "--output", tmp_path / "set")
         assert (code, errors.count("\n")) == (2, 1)
         assert "takes one folder of images" in errors
+
+
+def test_run_on_the_embedded_default_trains_no_guide_and_knows_how_long_its_pools_take(tmp_path, call):
+    status, shown, _ = call("run", "--dry-run", "--output", str(tmp_path / "run"))
+    assert status == 0
+    assert "the pipeline's own" in shown
+    stages = [line.split("│")[1].strip() for line in shown.split("Time", 1)[1].splitlines() if line.startswith("│")]
+    assert [name for name in stages if name in ("guide", "evaluator", "modes", "pools")] == ["modes", "pools"]
+    assert "20.5" in shown

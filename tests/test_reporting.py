@@ -270,7 +270,7 @@ def test_accuracies_come_before_everything_else(report):
     page = report(tables=[Table("Downstream accuracy", ("set", "mean", "n", "interval"), rows, note="five seeds")])
     tags = [one["tag"] for one in page.elements]
     assert tags.index("table") < tags.index("svg") < tags.index("img")
-    cells = [one["text"] for one in page.all("td")]
+    cells = [one["text"] for one in page.all("td")][:12]  # further down is what is said of images of one colour
     assert cells == [
         "random real",
         "0.7312",
@@ -285,7 +285,7 @@ def test_accuracies_come_before_everything_else(report):
         "0",
         DASH,
     ]
-    assert [one.get("class") for one in page.all("th")] == [None, "number", "number", "number"]
+    assert [one.get("class") for one in page.all("th")][:4] == [None, "number", "number", "number"]
     assert "five seeds" in page.text
 
 

@@ -1,5 +1,7 @@
 """Soft labels: what they weigh, and what shortening them loses."""
 
+from statistics import mean
+
 from .records import load, table
 
 
@@ -17,3 +19,12 @@ def soft_labels_sizes() -> str:
     ]
     heads = ["logits kept of ten", "bytes a label", "divergence", "at temperature 20", "same class, %"]
     return table(heads, rows, "soft-labels-sizes")
+
+
+def soft_labels_train() -> str:
+    """What a network reaches with each kind of labels."""
+    rows = []
+    for one in load("soft-labels-train")["rows"]:
+        kilobytes = f"{one['label_bytes'] / 1000:,.0f}" if "label_bytes" in one else ""
+        rows.append([one["labels"], f"{100 * mean(one['accuracies']):.1f}", f"{len(one['accuracies'])}", kilobytes])
+    return table(["labels", "accuracy, %", "trainings", "kB of labels"], rows, "soft-labels-train")

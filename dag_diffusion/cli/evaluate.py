@@ -237,7 +237,7 @@ def redundancy(
     with loading("libraries", quiet):
         from dag_diffusion.data.canvas import Canvas, fit_for
         from dag_diffusion.evaluation.redundancy.measuring import RedundancyConfig, measure_redundancy
-        from dag_diffusion.evaluation.redundancy.tables import class_table, redundancy_table
+        from dag_diffusion.evaluation.redundancy.tables import class_table, fault_counts, redundancy_table
         from dag_diffusion.evaluation.runs import RANDOM
         from dag_diffusion.loading import load_guide
         from dag_diffusion.processes import fail_together, is_main_process, resolve_device
@@ -261,4 +261,5 @@ def redundancy(
     if is_main_process():
         named = settings.settings() | {"real": real or "Fashion-MNIST's test images", "classifier": name}
         show_table(redundancy_table(found, named))
+        show_table(fault_counts(found))
         show_table(class_table(found))

@@ -12,7 +12,7 @@ import numpy as np
 
 from dag_diffusion.evaluation.redundancy.coverage import MEASURES
 from dag_diffusion.evaluation.redundancy.measuring import Redundancy, read_redundancy
-from dag_diffusion.evaluation.redundancy.tables import class_table, redundancy_table
+from dag_diffusion.evaluation.redundancy.tables import class_table, fault_counts, redundancy_table
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.repairing.faults import Faults, find_faults, recorded_faults
 from dag_diffusion.generation.work_queue import times_redrawn
@@ -36,7 +36,7 @@ def shown_redundancy(paths: Sequence[Path]) -> tuple[list[Table], list[Drawing]]
     for path in paths:
         found, settings = read_redundancy(path)
         if found:
-            tables += [redundancy_table(found, settings), class_table(found)]
+            tables += [redundancy_table(found, settings), fault_counts(found), class_table(found)]
             drawings.append(redundancy_drawing(found, settings))
     return tables, drawings
 

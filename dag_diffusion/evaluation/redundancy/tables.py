@@ -11,10 +11,12 @@ from dag_diffusion.evaluation.tables import Table
 from .coverage import MEASURES
 from .measuring import Redundancy, RedundancyConfig
 
+KINDS = {"empty": "empty", "duplicate": "duplicates", "near": "near copies", "wrong": "of another class"}
+
 
 def redundancy_table(found: Sequence[Redundancy], settings: Mapping[str, Any]) -> Table:
-    """A row for each set: cross accuracy of its parts, coverage of the real images, copies."""
-    columns = ["set", "IPC", "cross accuracy, %", *MEASURES, "empty", "duplicates", "near copies", "wrong"]
+    """A row for each set: cross accuracy of its parts, coverage of the real images."""
+    columns = ["set", "IPC", "cross accuracy, %", *MEASURES]
     rows = []
     for one in found:
         deviation = f" ± {100 * np.std(one.accuracies, ddof=1):.1f}" if len(one.accuracies) > 1 else ""
@@ -24,10 +26,15 @@ def redundancy_table(found: Sequence[Redundancy], settings: Mapping[str, Any]) -
                 f"{one.images_per_class:g}",
                 f"{100 * one.cross_accuracy:.1f}{deviation}",
                 *(_cell(one.coverage.get(name), ".3f") for name in MEASURES),
-                *(_cell(one.faults.get(kind), ",") for kind in ("empty", "duplicate", "near", "wrong")),
             ]
         )
     return Table("Redundancy and coverage", columns, rows, note=_note(found, settings))
+
+
+def fault_counts(found: Sequence[Redundancy]) -> Table:
+    """How many images of each set have a fault, by its kind."""
+    rows = [[one.set, *(_cell(one.faults.get(kind), ",") for kind in KINDS)] for one in found]
+    return Table("Images with faults", ["set", *KINDS.values()], rows, note="each image by the first that was found")
 
 
 def _note(found: Sequence[Redundancy], settings: Mapping[str, Any]) -> str:

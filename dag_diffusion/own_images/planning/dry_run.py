@@ -107,7 +107,7 @@ def dry_run(
         size=size,
         batch_size=batch_size,
         is_dit_xl=found.pipeline is not None and found.pipeline.is_dit_xl,
-        herding=trains,
+        trains=trains,
     )
     disk = bytes_needed(config, found, size, trains=trains)
     memory = bytes_in_memory(config, found, size, channels, trains=trains)

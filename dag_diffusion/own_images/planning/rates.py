@@ -17,7 +17,7 @@ DRAWN_BY_SMALL = 20.5  # the 8M-weight DiT on 8 x 8 latents, 20 steps, steered
 LEARNT_BY_SMALL = 263.7  # the same in training, images per second
 SEEN_BY_GUIDE = 2760.0  # images per second of a small-resnet in training at 28 px
 SEEN_BY_EVALUATOR = 3777.0  # of a small-regnet
-CONVNET_TRAINING = 7.05  # seconds of convnet-3 by the quick protocol on 100 images at 28 px, 10,000 tested
+CONVNET_TRAINING = 7.05  # seconds of convnet-3 by the quick protocol on 100 images at 32 px, 10,000 tested
 THIRD_PARTY_TRAINING = 360.0  # seconds of resnet-ap-10 by IDC's protocol on 100 images at 256 px, on an RTX 3090
 STEPS_OF_DIT_XL, STEPS_OF_SMALL = 50, 20
 
@@ -72,7 +72,7 @@ def training_on_set(network: str, protocol: str, passes: int, size: int, *, gpu:
     """One training of a network on a set, ``passes`` images in all epochs together."""
     if network == "convnet-3" and protocol == "quick" and not gpu:
         seconds = CONVNET_TRAINING * passes / 2000 * _pixels(size)
-        return Rate(seconds, f"speed.json: {CONVNET_TRAINING:g} s a training of 2,000 passes at 28 px")
+        return Rate(seconds, f"speed.json: {CONVNET_TRAINING:g} s a training of 2,000 passes at 32 px")
     if network == "resnet-ap-10" and protocol == "hard-label" and gpu:
         seconds = THIRD_PARTY_TRAINING * passes / 200_000 * (size / 256) ** 2
         return Rate(seconds, "a third party's 6 minutes a training at 256 px, on an RTX 3090")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dag_diffusion import embedded
 from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.own_images.config import FolderConfig
@@ -45,7 +46,7 @@ class Stage:
 
 
 def stages_of(
-    config: FolderConfig, *, images: int, classes: int, size: int, batch_size: int, is_dit_xl: bool, herding: bool
+    config: FolderConfig, *, images: int, classes: int, size: int, batch_size: int, is_dit_xl: bool, trains: bool
 ) -> dict[str, Stage]:
     """All that takes long, by its name in the table of minutes.
 
@@ -53,11 +54,11 @@ def stages_of(
         images: to train on.
         size: pixels per side of the generated images.
         is_dit_xl: the pipeline is of the network that was measured.
-        herding: herding of real images is compared too.
+        trains: guide and evaluator that are not given are trained, and herding of real images is compared too.
     """
     found: dict[str, Stage] = {}
     for role, given in ((GUIDE, config.classifier), (EVALUATOR, config.evaluator)):
-        if given is None:
+        if given is None and trains:
             loop = classifier_config(role, config, config.classifier_steps).loop(images, "small")
             trainings = 1 + (config.folds if role == GUIDE else 0)
             rate = rates.learning_of_classifier(trainings * loop.steps * loop.batch_size, role, size)
@@ -69,7 +70,7 @@ def stages_of(
         found[GENERATOR] = Stage(f"{usual.loop.steps:,} steps", rate, UNMEASURED)
     found["modes"] = Stage(f"{images:,} real images scored and encoded", UNMEASURED, UNMEASURED)
     found["pools"] = _pools(config, 2 * config.ipc * config.pool_factor * classes, size, batch_size, is_dit_xl)
-    found["comparison"] = _comparison(config, classes, size, SETS - (not herding))
+    found["comparison"] = _comparison(config, classes, size, SETS - (not trains))
     return found
 
 
@@ -83,7 +84,7 @@ def _pools(config: FolderConfig, images: int, size: int, batch_size: int, is_dit
         guided = rates.drawing_by_dit_xl(images - images // 2, steps, batch_size, steered=steered, **options)
         told = plain.source + (f"; {guided.source.partition(': ')[2]}" if steered else "")
         gpu = Rate((plain.seconds or 0) + (guided.seconds or 0), told)
-    elif config.pipeline is None and config.base is None:
+    elif config.base is None and config.pipeline in (None, str(embedded.PIPELINE)):  # the network that was measured
         cpu = rates.drawing_by_small(images, config.num_inference_steps or rates.STEPS_OF_SMALL, size)
     return Stage(f"{images:,} images", cpu, gpu)
 
