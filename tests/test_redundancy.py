@@ -194,3 +194,14 @@ def test_mistakes_are_one_line(folders, tmp_path, saved_pipeline, arguments, sai
     assert told.exit_code == 2
     assert said in told.stderr
     assert len(told.stderr.strip().splitlines()) == 1
+
+
+def test_report_that_one_of_several_processes_writes_asks_nothing_of_the_others(folders, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the others do not write the report, and would never answer")
+
+    monkeypatch.setattr("dag_diffusion.data.preparing.inspection.gather", refuse)
+    monkeypatch.setattr("dag_diffusion.generation.repairing.faults.gather", refuse)
+    monkeypatch.setattr("dag_diffusion.generation.repairing.faults.fail_together", refuse)
+    (table,) = fault_table([ReportedSet("repeated", read_pool(folders / "repeated"))])
+    assert table.rows[0][3] == 15

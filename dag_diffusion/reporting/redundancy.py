@@ -94,7 +94,7 @@ def fault_table(sets: Sequence[ReportedSet]) -> list[Table]:
     """What is wrong with images of pools and sets, as seen here and as their records say; none if nothing is."""
     rows, notes = [], []
     for one in sets:
-        seen = find_faults(one.pool) if len(one.pool) <= MOST_LOOKED_AT else Faults(looked_for=())
+        seen = find_faults(one.pool, alone=True) if len(one.pool) <= MOST_LOOKED_AT else Faults(looked_for=())
         record = recorded_faults(one.pool.provenance)
         counts = [*(len(seen.of(kind)) if seen.looked_for else None for kind in ("empty", "duplicate"))]
         counts += [record.get(kind) for kind in ("near", "wrong")]

@@ -53,14 +53,17 @@ class Look(NamedTuple):
         return max(self.width, self.height) / max(min(self.width, self.height), 1)
 
 
-def looks_of(pool: Pool, cache: Path | None = None, progress: Progress | None = None) -> list[Look]:
+def looks_of(
+    pool: Pool, cache: Path | None = None, progress: Progress | None = None, *, alone: bool = False
+) -> list[Look]:
     """A look at every image of a pool, in the order of its rows; a file that several rows link to is decoded once.
 
     Args:
         cache: JSON file that looks are kept in, and read from where a file has not changed.
         progress: called with stage, done and total.
+        alone: whether only this process calls it, as of a report that one of several writes.
 
-    Under ``accelerate launch`` every process has to call it; they share the images.
+    Under ``accelerate launch`` every process has to call it, unless ``alone``; they share the images.
     """
     files = real_files(pool)
     wanted = {file: index for index, file in reversed(list(enumerate(files)))}  # to the first row of each
@@ -68,8 +71,9 @@ def looks_of(pool: Pool, cache: Path | None = None, progress: Progress | None = 
     known = _read(cache, pool.canvas.background)
     found = {file: Look(*known[key]) for file, key in keys.items() if key in known}
     todo = sorted((file for file in wanted if file not in found), key=lambda file: wanted[file])
-    processes = this_process().num_processes if is_started() else 1  # torch is not loaded for one
-    mine = todo[rank() :: processes]
+    shared = is_started() and not alone
+    processes = this_process().num_processes if shared else 1  # torch is not loaded for one
+    mine = todo[rank() :: processes] if shared else todo
     stage = Stage("images looked at", len(todo), progress if is_main_process() else None)
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
         new = {}
@@ -77,7 +81,7 @@ def looks_of(pool: Pool, cache: Path | None = None, progress: Progress | None = 
             new[file] = look
             if len(new) % REPORTED == 0 or len(new) == len(mine):
                 stage(min(len(new) * processes, len(todo)) - stage.done)
-    for looks in gather(new):
+    for looks in [new] if alone else gather(new):
         found |= looks
     if cache is not None and todo and is_main_process():
         kept = {key: list(found[file]) for file, key in keys.items() if key and not found[file].problem}
