@@ -18,7 +18,7 @@ from torch import nn
 
 from . import embedded
 from .classifiers.image_classifiers import class_names_of
-from .data.canvas import Canvas, as_fit, fit_for
+from .data.canvas import as_fit, canvas_for
 from .data.class_folders import class_names_in, real_images, split_of, split_warning, subset_of
 from .data.class_names import match_classes
 from .data.common_kind import channels_of
@@ -244,7 +244,7 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
     among = classes_among(inputs.among, names)
     pipeline.guide(pipeline.classifier, list(names), among)
     _leave_out_other_probe(pipeline, among)
-    canvas = Canvas(fit=fit_for(inputs.fit, (inputs.pipeline, inputs.classifier, inputs.evaluator)) or "crop")
+    canvas = canvas_for(inputs.fit, (inputs.pipeline, inputs.classifier, inputs.evaluator))
     tests = replace(real_images(test, names, written), canvas=canvas)
     setup = DistillationSetup(
         inputs=inputs,

@@ -79,8 +79,8 @@ def evaluate(
     trainings = len(sets) * len(config["networks"]) * seeds
     quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.data.canvas import Canvas, fit_for
-        from dag_diffusion.evaluation.runs import RANDOM, EvaluationConfig, evaluate_folders
+        from dag_diffusion.data.canvas import canvas_for
+        from dag_diffusion.evaluation.runs import EvaluationConfig, evaluate_folders, folders_of
         from dag_diffusion.evaluation.training import derived_seeds
         from dag_diffusion.processes import is_main_process, resolve_device
 
@@ -96,7 +96,7 @@ def evaluate(
             full=full,
             ipc=ipc or (),
             size=size,
-            canvas=Canvas(**canvas, fit=fit_for(fit, [one.removeprefix(RANDOM) for one in sets]) or "crop"),
+            canvas=canvas_for(fit, folders_of(sets), **canvas),
             output=output,
             progress=progress,
         )
@@ -147,7 +147,7 @@ def label(
     """
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.data.canvas import Canvas, fit_for
+        from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.data.class_names import read_class_map
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.evaluation.soft_labels.labelling import ViewPlan, label_folder
@@ -159,7 +159,7 @@ def label(
             f"top_k={plan['top_k']} is of labels per view, since those of images are kept whole; add views=N"
         )
     with fail_together():
-        images = read_pool(pool, canvas=Canvas(**canvas, fit=fit_for(fit, [str(pool)]) or "crop"))
+        images = read_pool(pool, canvas=canvas_for(fit, [str(pool)], **canvas))
         names = None if class_map is None else read_class_map(class_map)
         teacher = load_guide(classifier, device=device)
         wanted = None if views is None else ViewPlan(**plan, views=views, seed=seed)
@@ -235,10 +235,10 @@ def redundancy(
     trainings = len(sets) * measured["parts"] * config["seeds"]
     quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.data.canvas import Canvas, fit_for
+        from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.evaluation.redundancy.measuring import RedundancyConfig, measure_redundancy
         from dag_diffusion.evaluation.redundancy.tables import class_table, fault_counts, redundancy_table
-        from dag_diffusion.evaluation.runs import RANDOM
+        from dag_diffusion.evaluation.runs import folders_of
         from dag_diffusion.loading import load_guide
         from dag_diffusion.processes import fail_together, is_main_process, resolve_device
 
@@ -254,7 +254,7 @@ def redundancy(
             classifier_name=name,
             real=real,
             ipc=ipc,
-            canvas=Canvas(**canvas, fit=fit_for(fit, [one.removeprefix(RANDOM) for one in sets]) or "crop"),
+            canvas=canvas_for(fit, folders_of(sets), **canvas),
             output=output,
             progress=progress,
         )

@@ -142,14 +142,14 @@ def find_modes(
         raise FileExistsError(f"{output} exists; give --overwrite to replace it")
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.data.canvas import Canvas, fit_for
+        from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.generation.mode_search import find_pool_modes
         from dag_diffusion.latent_spaces import load_latent_space
         from dag_diffusion.sampling.target_parser import as_target
 
     with fail_together():
-        real = read_pool(images, canvas=Canvas(**canvas, fit=fit_for(fit, [pipeline]) or "crop"))
+        real = read_pool(images, canvas=canvas_for(fit, [pipeline], **canvas))
         loaded = load_latent_space(pipeline, size=size, classifier=classifier, device=device, trust_bin=trust_bin)
         target = None if by_difficulty is None else as_target(by_difficulty, real.class_names)
     with stages(quiet) as progress:

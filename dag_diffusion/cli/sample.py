@@ -78,7 +78,7 @@ def score(
 
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.data.canvas import Canvas, fit_for
+        from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.data.class_names import read_class_map
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.difficulty import as_among, as_measure
@@ -87,7 +87,7 @@ def score(
         from dag_diffusion.sampling.scoring import as_on_error
 
     with fail_together():
-        images = read_pool(pool, canvas=Canvas(**canvas, fit=fit_for(fit, classifier or []) or "crop"))
+        images = read_pool(pool, canvas=canvas_for(fit, classifier or [], **canvas))
         names, dtype = None if class_map is None else read_class_map(class_map), as_dtype(precision)
         given: list[str | None] = [*classifier] if classifier else [None]
         guides = {name or "embedded guide": load_guide(name, device=device) for name in given}
@@ -145,7 +145,7 @@ def subsample(
 
     dag-diffusion subsample pool sets --ipc 10 --ipc 50 --method matching --diversity k-center --files link
     """
-    from dag_diffusion.data.canvas import Canvas, fit_for
+    from dag_diffusion.data.canvas import canvas_for
     from dag_diffusion.data.class_names import read_class_map
     from dag_diffusion.data.distilled_sets import as_files
     from dag_diffusion.data.pools import read_pool
@@ -154,7 +154,7 @@ def subsample(
 
     selection = SelectionRule(**method, **rule)
     folders = _folders_of_sets(pool, output, ipc, overwrite=overwrite)
-    images = read_pool(pool, scores=scores, canvas=Canvas(**canvas, fit=fit_for(fit, [classifier]) or "crop"))
+    images = read_pool(pool, scores=scores, canvas=canvas_for(fit, [classifier], **canvas))
     names = None if class_map is None else read_class_map(class_map)
     chosen = choose(
         images,

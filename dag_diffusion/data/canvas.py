@@ -140,3 +140,13 @@ def fit_for(asked: str | None, models: Iterable[str | Path | None]) -> Fit | Non
             "take models that were trained alike"
         )
     return next(iter(known.values()), None)
+
+
+def canvas_for(asked: str | None, models: Iterable[str | Path | None], **canvas: Any) -> Canvas:
+    """What images are laid on for models: fitted as of ``fit_for``, and cropped where nobody asks and no model knows.
+
+    Args:
+        asked, models: as of ``fit_for``.
+        canvas: other fields of the canvas.
+    """
+    return Canvas(**canvas, fit=fit_for(asked, models) or "crop")

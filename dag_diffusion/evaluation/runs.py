@@ -336,6 +336,11 @@ def _drawn_name(name: str, size: int) -> str:
     return f"{name}, IPC {size}"
 
 
+def folders_of(texts: Sequence[str]) -> list[str]:
+    """Where the images of sets are, drawn anew or not."""
+    return [text.removeprefix(RANDOM) for text in texts]
+
+
 def named_sets(texts: Sequence[str]) -> dict[str, str]:
     """Each set's folder name, or the whole text where folder names are equal."""
     places = [(text.startswith(RANDOM), Path(text.removeprefix(RANDOM)).resolve()) for text in texts]

@@ -14,7 +14,7 @@ from dag_diffusion.evaluation.redundancy.coverage import MEASURES
 from dag_diffusion.evaluation.redundancy.measuring import Redundancy, read_redundancy
 from dag_diffusion.evaluation.redundancy.tables import class_table, fault_counts, redundancy_table
 from dag_diffusion.evaluation.tables import Table
-from dag_diffusion.generation.repairing.faults import Faults, find_faults, recorded_faults
+from dag_diffusion.generation.repairing.faults import Faults, faults_in_pixels, recorded_faults
 from dag_diffusion.generation.work_queue import times_redrawn
 
 from .figures import INK, PALETTE, Drawing, blank_figure, panel, set_color, shortened, svg
@@ -94,7 +94,7 @@ def fault_table(sets: Sequence[ReportedSet]) -> list[Table]:
     """What is wrong with images of pools and sets, as seen here and as their records say; none if nothing is."""
     rows, notes = [], []
     for one in sets:
-        seen = find_faults(one.pool, alone=True) if len(one.pool) <= MOST_LOOKED_AT else Faults(looked_for=())
+        seen = faults_in_pixels(one.pool) if len(one.pool) <= MOST_LOOKED_AT else Faults(looked_for=())
         record = recorded_faults(one.pool.provenance)
         counts = [*(len(seen.of(kind)) if seen.looked_for else None for kind in ("empty", "duplicate"))]
         counts += [record.get(kind) for kind in ("near", "wrong")]

@@ -23,9 +23,10 @@ from dag_diffusion.data.files import write_atomically
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.sampling.scoring import AnyPreprocessing, fitted_image, read_ahead
 
-from .teachers import BATCH_SIZE, LabelSource, Teacher, bytes_of_images
+from .teachers import LabelSource, Teacher, bytes_of_images
 
 SOFT_LABELS = "soft_labels.safetensors"
+BATCH_SIZE = 64
 
 
 def teacher_logits(

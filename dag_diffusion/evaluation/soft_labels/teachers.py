@@ -7,21 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dag_diffusion.classifiers.image_classifiers import class_names_of, prepared_logits, preprocessing_of
-from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.difficulty import Among
 from dag_diffusion.identity import digest_of
-from dag_diffusion.processes import gather
-from dag_diffusion.progress import Progress
-from dag_diffusion.sampling.scoring import fitted_image, read_ahead
-from dag_diffusion.turns import Turns
-
-BATCH_SIZE = 64
-STRETCH = 8 * BATCH_SIZE  # test images that a process takes at a time
+from dag_diffusion.progress import Progress, renamed
+from dag_diffusion.sampling.scoring import score_pool
 
 
 @dataclass(frozen=True)
@@ -111,23 +103,11 @@ def teacher_of(
     digest = digest_of(classifier)
     if test is None:
         return Teacher(name, digest)
-    found = match_classes(test.class_names, class_names_of(classifier), "the teacher", class_map)
-    columns, preprocessing = [found[label] for label in sorted(found)], preprocessing_of(classifier)
-    truth = np.searchsorted(sorted(found), test.labels)
-    turns, right = Turns("teacher tested", len(test), progress), 0
-
-    def fitted(index: int) -> Tensor:
-        return fitted_image(test, index, [preprocessing])[preprocessing]
-
-    with turns.together(), torch.inference_mode():
-        for start in turns.take(range(0, len(test), STRETCH), 1):
-            stretch = range(start, min(start + STRETCH, len(test)))
-            for batch in read_ahead(fitted, stretch, BATCH_SIZE):
-                images = torch.cat([image for _, image in batch])
-                logits = prepared_logits(classifier, preprocessing.normalised(images))[:, columns]
-                right += int((logits.argmax(1).cpu().numpy() == truth[[index for index, _ in batch]]).sum())
-            turns.report(len(stretch))
-    return Teacher(name, digest, sum(gather(right)) / len(test), test_name)
+    among: Among = "set" if len(test.class_names) > 1 else "all"  # of one class nothing is told from another
+    told = renamed(progress, "teacher tested")
+    right = score_pool(test, classifier, among=among, class_map=class_map, progress=told).correct
+    assert right is not None  # as of every measure that asks for the class
+    return Teacher(name, digest, float(right.mean()), test_name)
 
 
 def bytes_of_images(pool: Pool) -> int:

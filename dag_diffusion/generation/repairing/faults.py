@@ -11,7 +11,6 @@ the whole pool.  An image is named once, for the first of these that it is.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -87,7 +86,6 @@ def find_faults(
     nearness: float = Repair.nearness,
     name: str | None = None,
     progress: Progress | None = None,
-    alone: bool = False,
 ) -> Faults:
     """Look through a pool or set.  Files that cannot be read are passed over.
 
@@ -98,7 +96,6 @@ def find_faults(
         nearness: distance at which two images of a class are near copies, as a share of the usual one.
         name: of the classifier, for the record.
         progress: called with stage, done and total.
-        alone: whether only this process calls it, as of a report that one of several writes; pixels only.
 
     Under ``accelerate launch`` every process has to call it; they share the images.
 
@@ -110,8 +107,8 @@ def find_faults(
             as of ``score_pool``.
     """
     wanted = as_faults(kinds if kinds is not None else FAULTS if classifier is not None else FAULTS[:2])
-    _check(wanted, None if alone else classifier, nearness)
-    looks = looks_of(pool, progress=renamed(progress, "images looked at"), alone=alone)
+    _check(wanted, classifier, nearness)
+    looks = looks_of(pool, progress=renamed(progress, "images looked at"))
     scores = None
     if asked := [kind for kind in wanted if kind in BY_CLASSIFIER]:
         from dag_diffusion.sampling.scoring import score_pool  # torch, which a look at pixels need not wait for
@@ -125,22 +122,38 @@ def find_faults(
             progress=renamed(progress, "images classified"),
         )
     found: dict[int, Found] = {}
-    with nullcontext() if alone else fail_together():
-        if is_main_process() and not alone:  # so that no other rounding leads to another answer elsewhere
+    with fail_together():
+        if is_main_process():  # so that no other rounding leads to another answer elsewhere
             found = _by_pixels(pool, looks, wanted)
             if scores is not None and scores.features is not None:
                 found |= _near(pool, scores.features, set(found), nearness)
             if scores is not None and "wrong" in asked:
                 flipped = np.flatnonzero(scores.difficulties > FLIPS).tolist()
                 found = {row: Found("wrong") for row in flipped if not _is_asked_for(pool.rows[row])} | found
-    found = _by_pixels(pool, looks, wanted) if alone else gather(found)[0]
+    return _told(pool, looks, gather(found)[0], wanted, (name or "a classifier") if asked else None)
+
+
+def faults_in_pixels(pool: Pool) -> Faults:
+    """Empty and equal images, by this process alone: several that share a report do not all come here."""
+    wanted, looks = FAULTS[:2], looks_of(pool, alone=True)
+    return _told(pool, looks, _by_pixels(pool, looks, wanted), wanted)
+
+
+def _told(
+    pool: Pool, looks: Sequence[Look], found: Mapping[int, "Found"], wanted: Sequence[Fault], name: str | None = None
+) -> Faults:
+    """What was found by row, by file name.
+
+    Args:
+        name: of the classifier that was asked, if one was.
+    """
     names = [row["file_name"] for row in pool.rows]
     return Faults(
         {names[row]: found[row].kind for row in sorted(found)},
         {names[row]: names[one.twin] for row, one in sorted(found.items()) if one.twin is not None},
         wanted,
-        (name or "a classifier") if asked else None,
-        [name for name, look in zip(names, looks, strict=True) if look.problem],
+        name,
+        [one for one, look in zip(names, looks, strict=True) if look.problem],
     )
 
 
