@@ -21,9 +21,9 @@ from .hub.upload import push as push
 from .own_images.config import FolderConfig as FolderConfig
 from .own_images.distilling import distill_folder as distill_folder
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline as DifficultyGuidedPipeline
-from .pipelines.difficulty_guided import DifficultyGuidedPipelineOutput as DifficultyGuidedPipelineOutput
 from .pipelines.guidance_block import DifficultyGuidanceBlock as DifficultyGuidanceBlock
 from .pipelines.guidance_block import with_guidance as with_guidance
+from .pipelines.pipeline_output import DifficultyGuidedPipelineOutput as DifficultyGuidedPipelineOutput
 from .pipelines.steering import Steered as Steered
 from .pipelines.steering import steer as steer
 from .reporting.difficulty_figures import save_target_png as save_target_png

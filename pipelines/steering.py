@@ -34,14 +34,13 @@ from dag_diffusion.classifiers.image_classifiers import (
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig, MarginOf, target_values, targets_for
 from dag_diffusion.guidance.guided_call import guided_call
-from dag_diffusion.guidance.guided_step import ModePull, Steering
+from dag_diffusion.guidance.guided_step import Generators, ModePull, Steering
 from dag_diffusion.guidance.mode_guidance import ModeGuidance, mode_delta
 from dag_diffusion.guidance.probes import classes_of, probe_margin, require_probe_for
 from dag_diffusion.guidance.rates import Rates, begin_anew, begins_step, count_steps, signal_share
 
 logger = logging.getLogger(__name__)
 Targets = float | Sequence[float] | Tensor | None
-Generators = torch.Generator | list[torch.Generator] | None
 
 
 @contextmanager

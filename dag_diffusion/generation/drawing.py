@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
+from dag_diffusion.pipelines.prepared_calls import prepare_call
 
 from .plan import ImageJob, PoolConfig
 from .precision import network_dtype
@@ -96,7 +97,8 @@ class LabelDrawer:
                 "text-to-image pipeline as a SteerablePipeline"
             )
         labels = sorted({job.label for job in jobs})
-        call = self.pipeline.prepare_call(
+        call = prepare_call(
+            self.pipeline,
             labels,
             None if config.target is None else 0.5,
             modes=None if config.modes is None else config.modes.centres[:1].expand(len(labels), -1, -1, -1),

@@ -30,6 +30,7 @@ from .diversity_guidance import DiversityPush
 from .mode_guidance import ModeGuidance, mode_shift
 from .schedulers import denoise, place, signal_rate, signal_rate_after
 
+Generators = torch.Generator | list[torch.Generator] | None  # one for the batch, or one for each image
 Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]  # (z_t, t) -> prediction, its change by the class
 
 
@@ -51,7 +52,7 @@ def guided_step(
     difficulty: "Steering | None" = None,
     modes: "ModePull | None" = None,
     diversity: DiversityPush | None = None,
-    generator: torch.Generator | list[torch.Generator] | None = None,
+    generator: Generators = None,
 ) -> GuidedStep:
     """One step of a run, guided where the windows of the guidances say so.
 

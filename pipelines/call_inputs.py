@@ -1,0 +1,109 @@
+"""What a call of the pipeline is given, as flat lists and tensors; refused where images would be wrong."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from dag_diffusion.pipelines.pipeline_output import OUTPUT_TYPES
+from torch import Tensor
+
+from dag_diffusion.guidance.difficulty_guidance import target_values, targets_for
+from dag_diffusion.guidance.guided_step import Generators
+from dag_diffusion.guidance.schedulers import require_supported
+
+if TYPE_CHECKING:
+    from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
+
+PARTS = ("transformer", "vae", "classifier", "probe", "guidance_vae")  # that have weights
+
+
+def check_inputs(
+    pipeline: "DifficultyGuidedPipeline",
+    class_labels: Sequence[int],
+    targets: Tensor | None,
+    output_type: str,
+    num_inference_steps: int,
+    latents: Tensor | None = None,
+    generator: Generators = None,
+    callback_tensors: Sequence[str] = (),
+) -> None:
+    """Refuse what would give wrong images or an error without a way out; see the messages."""
+    wrong = [label for label in class_labels if not 0 <= label < pipeline.null_class]
+    if wrong or not class_labels:
+        raise ValueError(
+            f"class labels must be one or more of 0..{pipeline.null_class - 1}, or names, but got {wrong or 'none'}"
+        )
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"output_type is {output_type!r}; choose one of {', '.join(OUTPUT_TYPES)}")
+    trained = pipeline.scheduler.config.num_train_timesteps
+    if not 1 <= num_inference_steps <= trained:
+        raise ValueError(f"num_inference_steps is {num_inference_steps}; it must lie in 1..{trained}, as trained")
+    if isinstance(generator, list) and len(generator) != len(class_labels):
+        raise ValueError(
+            f"got {len(generator)} generators for {len(class_labels)} images; give one for each, or one in all"
+        )
+    if latents is not None and latents.shape != pipeline.latent_shape(len(class_labels)):
+        raise ValueError(
+            f"latents have shape {tuple(latents.shape)}; the images need {pipeline.latent_shape(len(class_labels))}"
+        )
+    if unknown := set(callback_tensors) - set(pipeline._callback_tensor_inputs):
+        raise ValueError(
+            f"the step callback cannot have {sorted(unknown)}; it can have {pipeline._callback_tensor_inputs}"
+        )
+    if targets is not None and pipeline.classifier is None:
+        raise ValueError(
+            "a target difficulty needs a classifier to steer by, and this pipeline has none; "
+            "load it with from_pretrained(..., classifier=load_classifier('...'))"
+        )
+    for name in PARTS:
+        if getattr(getattr(pipeline, name), "training", False):
+            raise ValueError(
+                f"the {name} is in training mode, where it drops labels or units; call {name}.eval() first"
+            )
+    if targets is not None and torch.is_inference_mode_enabled():
+        raise ValueError("guidance needs gradients, which torch.inference_mode() forbids; use torch.no_grad() instead")
+    require_supported(pipeline.scheduler, pipeline.transformer.config)
+
+
+def label_ids(pipeline: "DifficultyGuidedPipeline", class_labels: Any, num_images_per_label: int = 1) -> list[int]:
+    """Labels of the images, one each, of ids or names in any nesting."""
+    if num_images_per_label < 1:
+        raise ValueError(f"num_images_per_label is {num_images_per_label}; it must be at least 1")
+    labels = _flattened(class_labels)
+    ids = [pipeline.get_label_ids(label)[0] if isinstance(label, str) else int(label) for label in labels]
+    return [label for label in ids for _ in range(num_images_per_label)]
+
+
+def _flattened(labels: Any) -> list[Any]:
+    """One label, or any nesting of lists, tuples, tensors and arrays of them, as a flat list."""
+    if isinstance(labels, Tensor | np.ndarray):
+        return labels.reshape(-1).tolist()
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        return [labels]
+    return [label for part in labels for label in _flattened(part)]
+
+
+def as_targets(target: Any, count: int, num_images_per_label: int) -> Tensor | None:
+    """Target difficulties as ``(count,)`` float32, or None."""
+    if target is None:
+        return None
+    values = target_values(target)
+    if len(values) * num_images_per_label == count:
+        values = values.repeat_interleave(num_images_per_label)
+    return targets_for(values, count)
+
+
+def interval_steps(interval: tuple[float, float], num_steps: int) -> range:
+    """Steps of classifier-free guidance, ``[start, stop)`` in fractions of all."""
+    try:
+        start, stop = interval
+        steps = range(int(start * num_steps), int(stop * num_steps)) if 0 <= start < stop <= 1 else range(0)
+    except (TypeError, ValueError):
+        steps = range(0)
+    if not steps:
+        raise ValueError(
+            f"guidance_interval {interval} holds none of {num_steps} steps; give (start, stop) as fractions of them, "
+            "0 <= start < stop <= 1, or guidance_scale=1 for no classifier-free guidance"
+        )
+    return steps
