@@ -19,7 +19,8 @@ from dag_diffusion.evaluation.labelled_images import LabelledImages, RandomDraw,
 from dag_diffusion.evaluation.protocols import PROTOCOLS, Protocol
 from dag_diffusion.evaluation.records import evaluation_record
 from dag_diffusion.evaluation.results import Result
-from dag_diffusion.evaluation.runs import EvaluationConfig, load_compared_sets, run_evaluation
+from dag_diffusion.evaluation.runs import EvaluationConfig, run_evaluation
+from dag_diffusion.evaluation.sets import load_compared_sets
 from dag_diffusion.evaluation.soft_labels import write_soft_labels
 from dag_diffusion.evaluation.training import train
 from dag_diffusion.evaluation.trials import accuracy, evaluate

@@ -18,7 +18,8 @@ from dag_diffusion.evaluation.augmentations import Normalisation
 from dag_diffusion.evaluation.labelled_images import load_labelled_images
 from dag_diffusion.evaluation.networks import seeded_network
 from dag_diffusion.evaluation.protocols import PROTOCOLS
-from dag_diffusion.evaluation.runs import EvaluationConfig, load_compared_sets, run_evaluation
+from dag_diffusion.evaluation.runs import EvaluationConfig, run_evaluation
+from dag_diffusion.evaluation.sets import load_compared_sets
 from dag_diffusion.evaluation.soft_labels import Teacher, ViewPlan, label_views, read_view_labels
 from dag_diffusion.evaluation.soft_labels.compression import compress
 from dag_diffusion.evaluation.soft_labels.view_files import is_shard, view_source

@@ -80,7 +80,8 @@ def evaluate(
     quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
         from dag_diffusion.data.canvas import canvas_for
-        from dag_diffusion.evaluation.runs import EvaluationConfig, evaluate_folders, folders_of
+        from dag_diffusion.evaluation.runs import EvaluationConfig, evaluate_folders
+        from dag_diffusion.evaluation.sets import folders_of
         from dag_diffusion.evaluation.training import derived_seeds
         from dag_diffusion.processes import is_main_process, resolve_device
 
@@ -238,7 +239,7 @@ def redundancy(
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.evaluation.redundancy.measuring import RedundancyConfig, measure_redundancy
         from dag_diffusion.evaluation.redundancy.tables import class_table, fault_counts, redundancy_table
-        from dag_diffusion.evaluation.runs import folders_of
+        from dag_diffusion.evaluation.sets import folders_of
         from dag_diffusion.loading import load_guide
         from dag_diffusion.processes import fail_together, is_main_process, resolve_device
 

@@ -15,8 +15,8 @@ from .redundancy.measuring import RedundancyConfig as RedundancyConfig
 from .redundancy.measuring import measure_redundancy as measure_redundancy
 from .results import Result as Result
 from .runs import EvaluationConfig as EvaluationConfig
-from .runs import load_compared_sets as load_compared_sets
 from .runs import run_evaluation as run_evaluation
+from .sets import load_compared_sets as load_compared_sets
 from .soft_labels.labelling import ViewPlan as ViewPlan
 from .soft_labels.labelling import label_folder as label_folder
 from .soft_labels.per_image import write_soft_labels as write_soft_labels

@@ -27,7 +27,7 @@ from dag_diffusion.evaluation.networks import build_network
 from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.records import append_result, finished_trainings, part_of
 from dag_diffusion.evaluation.results import Result
-from dag_diffusion.evaluation.runs import RANDOM, named_sets
+from dag_diffusion.evaluation.sets import RANDOM, named_sets
 from dag_diffusion.evaluation.training import derived_seeds
 from dag_diffusion.generation.repairing.faults import Faults, find_faults
 from dag_diffusion.generation.repairing.repair import FAULTS, Repair

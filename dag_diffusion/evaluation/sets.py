@@ -1,0 +1,194 @@
+"""The sets that an evaluation compares, each with its baseline: read from folders, or drawn from them at random.
+
+    FOLDER          the images that are there, one set
+    random:FOLDER   IPC images of each class, drawn anew for each seed; of several IPC, one baseline each
+
+A set is compared with the random draw of its own IPC, or with the first set where there is no random draw.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dag_diffusion.data.canvas import Canvas
+from dag_diffusion.data.pools import read_pool
+
+from .labelled_images import LabelledImages, Labels, RandomDraw, digest, fingerprints, load_labelled_images
+from .soft_labels.teachers import LabelSource
+from .trials import Source
+
+logger = logging.getLogger(__name__)
+RANDOM = "random:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedSets:
+    """Sets by name, ready for ``evaluate``.
+
+    Attributes:
+        sources: name to images, or to what draws them.
+        baselines: name to that of the set that it is compared with; a baseline's own is itself.
+        digests: name to a hash of its images and labels.
+        soft_digests: the same with soft labels, where they were asked for.
+        teachers: name to whose soft labels a set has, where they were asked for.
+        has_random: whether the baselines are random draws.
+    """
+
+    sources: dict[str, Source]
+    baselines: dict[str, str]
+    digests: dict[str, str]
+    soft_digests: dict[str, str]
+    teachers: dict[str, LabelSource] = field(default_factory=dict)
+    has_random: bool
+
+
+def load_compared_sets(
+    texts: Sequence[str],
+    test: LabelledImages,
+    *,
+    ipc: Sequence[int] = (),
+    labels: Labels = "hard",
+    canvas: Canvas | None = None,
+) -> ComparedSets:
+    """Read the sets that texts such as ``random:pool`` and ``runs/first/set-dgs`` name.
+
+    Args:
+        texts: folders, parquet files or saved datasets; ``random:`` before one draws from it.
+        test: rules size, channels and classes.
+        ipc: at which the random draws are made; by default that of each set that is not drawn.
+        labels: ``soft`` or ``views``: also read these of every set.
+        canvas: what images are laid on, as of ``read_pool``.
+
+    Raises:
+        ValueError: a set is named twice, cannot be read, has other classes than the test images, or has an IPC that
+            nothing random is drawn at; or ``ipc`` is given and nothing is drawn.
+    """
+    names = named_sets(texts)
+    places = {name: Path(text.removeprefix(RANDOM)) for name, text in names.items()}
+    if labels == "views" and any(text.startswith(RANDOM) for text in texts):
+        raise ValueError(
+            "labels per view are of a whole set, and random:FOLDER draws from one; write random sets with "
+            "subsample(method='random'), and label each"
+        )
+    loaded = {name: load_images(place, test, labels=labels, canvas=canvas) for name, place in places.items()}
+    _warn_of_test_images(loaded, test)
+    _require_one_teacher(loaded)
+    pools = {name: images for name, images in loaded.items() if names[name].startswith(RANDOM)}
+    fixed = {name: images for name, images in loaded.items() if name not in pools}
+    if ipc and not pools:
+        raise ValueError(
+            f"ipc={ipc[0]} is for random sets, but there are none; name one as random:FOLDER, or leave it out"
+        )
+    sizes = {name: _even_size(name, images) for name, images in fixed.items()} if pools else {}
+    drawn_at = sorted(set(ipc) or set(sizes.values()))
+    if pools and not drawn_at:
+        raise ValueError("only random draws are given, so that their IPC is open; add ipc=10, or a distilled set")
+    for name, size in sizes.items():
+        if size not in drawn_at:
+            raise ValueError(
+                f"{name} has {size} images a class, but random images are drawn at "
+                f"{' and '.join(map(str, drawn_at))}, which does not compare; add ipc={size}, or leave ipc out"
+            )
+    return _arrange(loaded, pools, sizes, drawn_at, labels)
+
+
+def load_images(
+    path: Path, test: LabelledImages, *, labels: Labels = "hard", canvas: Canvas | None = None
+) -> LabelledImages:
+    """The images at ``path``, brought to size, channels and labels of the test images."""
+    height, width, channels = test.images.shape[1:]
+    return load_labelled_images(
+        read_pool(path, canvas=canvas),
+        size=(height, width),
+        channels=channels,
+        class_names=test.class_names,
+        labels=labels,
+    )
+
+
+def _arrange(
+    loaded: dict[str, LabelledImages],
+    pools: dict[str, LabelledImages],
+    sizes: dict[str, int],
+    drawn_at: Sequence[int],
+    labels: Labels,
+) -> ComparedSets:
+    first = next(iter(pools or loaded))
+    sources: dict[str, Source] = {}
+    baselines: dict[str, str] = {}
+    digests: dict[str, str] = {}
+    soft: dict[str, str] = {}
+    teachers: dict[str, LabelSource] = {}
+    for name, images in loaded.items():
+        for size in drawn_at if name in pools else [None]:
+            given = name if size is None else _drawn_name(name, size)
+            sources[given] = images if size is None else _random_draw(images, size)
+            baselines[given] = _drawn_name(first, size or sizes[name]) if pools else first
+            digests[given] = digest(images)
+            if labels != "hard":
+                soft[given] = digest(images, soft_labels=True)
+            if images.taught is not None:
+                teachers[given] = images.taught
+    return ComparedSets(
+        sources=sources,
+        baselines=baselines,
+        digests=digests,
+        soft_digests=soft,
+        teachers=teachers,
+        has_random=bool(pools),
+    )
+
+
+def _random_draw(images: LabelledImages, size: int) -> RandomDraw:
+    draw = RandomDraw(images, size)
+    draw(0)  # a class with fewer images is refused now
+    return draw
+
+
+def _drawn_name(name: str, size: int) -> str:
+    return f"{name}, IPC {size}"
+
+
+def folders_of(texts: Sequence[str]) -> list[str]:
+    """Where the images of sets are, drawn anew or not."""
+    return [text.removeprefix(RANDOM) for text in texts]
+
+
+def named_sets(texts: Sequence[str]) -> dict[str, str]:
+    """Each set's folder name, or the whole text where folder names are equal."""
+    places = [(text.startswith(RANDOM), Path(text.removeprefix(RANDOM)).resolve()) for text in texts]
+    if len(set(places)) < len(places):
+        raise ValueError("the same set is given twice; name each set once, the baseline first")
+    short = [f"{RANDOM if drawn else ''}{place.name}" for drawn, place in places]
+    return dict(zip(short if len(set(short)) == len(short) else texts, texts, strict=True))
+
+
+def _warn_of_test_images(loaded: Mapping[str, LabelledImages], test: LabelledImages) -> None:
+    known = fingerprints(test)
+    for name, images in loaded.items():
+        if shared := len(fingerprints(images) & known):
+            logger.warning("%d images of %s are test images too, so that its accuracy says too much", shared, name)
+
+
+def _require_one_teacher(loaded: Mapping[str, LabelledImages]) -> None:
+    """Labels of a better teacher lift any set."""
+    teachers = {name: images.taught.teacher for name, images in loaded.items() if images.taught is not None}
+    digests = {teacher.digest for teacher in teachers.values() if teacher.digest}
+    if len(digests) > 1:
+        said = ", ".join(f"{name} by {teacher.name} {teacher.digest[:8]}" for name, teacher in teachers.items())
+        raise ValueError(
+            f"soft labels are of different teachers ({said[:90]}), so sets do not compare; label all by one"
+        )
+
+
+def _even_size(name: str, images: LabelledImages) -> int:
+    counts = np.unique(np.asarray(images.labels), return_counts=True)[1]
+    if len(counts) < len(images.class_names) or counts.min() != counts.max():
+        raise ValueError(
+            f"{name} has {counts.min()} to {counts.max()} images a class, so that no random draw has its IPC; "
+            f"draw from it as {RANDOM}FOLDER, or leave the random sets out"
+        )
+    return int(counts[0])
