@@ -26,6 +26,7 @@ from .compared_sets import (
     herding_of,
     write_sets,
 )
+from .data.class_folders import require_enough
 from .data.files import differences, locked, read_json_object, write_json
 from .data.pools import Pool, require_writable_target
 from .distillation_setup import DistillationInputs, DistillationSetup, load_setup, modes_for, reference_for, target_for
@@ -246,12 +247,7 @@ def check_output(output: Path, config: DistillationConfig) -> None:
 def _check_setup(setup: DistillationSetup, config: DistillationConfig) -> None:
     """What the last hour of a run would need is there before the first."""
     build_network(config.network, channels=setup.channels, size=setup.size, num_classes=len(setup.class_names))
-    counts = {name: int((setup.train.labels == label).sum()) for label, name in setup.train.class_names.items()}
-    if few := [name for name, count in counts.items() if count < config.ipc]:
-        raise ValueError(
-            f"{setup.train.path} has fewer than {config.ipc} images of {', '.join(few)}; lower ipc, so that random "
-            "real images can be drawn to compare with"
-        )
+    require_enough(setup.train, config.ipc, f"ipc={config.ipc}")  # for random real images to compare with
 
 
 def fill_pools(

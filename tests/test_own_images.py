@@ -236,7 +236,7 @@ def mistakes(place: Path, folder: Path) -> dict[str, tuple[list, str]]:
     return {
         "no such folder": ([place / "nowhere"], "there is no folder"),
         "one class": ([one], "has one class, 'ant'"),
-        "too few for ipc": ([few, "--ipc", 5], "fewer than --ipc 5 training images of bee (2)"),
+        "too few for ipc": ([few, "--ipc", 5], "fewer than 5 images, which --ipc 5 needs, of bee (2)"),
         "class without training images": ([two, "--test", folder, "--ipc", 2], "has none to train on"),
         "no test images of a class": ([folder, "--test", two, "--ipc", 2], "café au lait"),
         "output that is something else": ([folder, "--output", place / "taken"], "holds something"),

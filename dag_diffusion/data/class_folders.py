@@ -12,6 +12,7 @@ The ids stand in the order of the field, which is that of the labels; ImageIDC a
 100, not of a sorted one.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from .sources.records import FILES as RECORDS
 from .sources.shards import shards_of
 
 NO_BARE_FOLDER = (*RECORDS, SELECTED, PROVENANCE, "state.json", "dataset_dict.json")
+SHOWN = 3
 
 
 def _is_bare(path: Path) -> bool:
@@ -67,6 +69,25 @@ def real_images(path: Path, names: Mapping[int, str], written: Mapping[int, str]
     kept = pool.select([index for index, row in enumerate(pool.rows) if row["label"] in ours])
     rows = [row | {"label": ours[row["label"]], "class_name": names[ours[row["label"]]]} for row in kept.rows]
     return replace(kept, rows=rows)
+
+
+def require_enough(pool: Pool, least: int, what: str) -> None:
+    """Check that each class has so many images.
+
+    Args:
+        what: needs them, such as ``ipc=10``.
+
+    Raises:
+        ValueError: one has fewer; three are named.
+    """
+    counts = Counter(pool.labels.tolist())
+    few = [f"{name} ({counts[label]})" for label, name in pool.class_names.items() if counts[label] < least]
+    if few:
+        more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""
+        raise ValueError(
+            f"{pool.path} has fewer than {least} images, which {what} needs, of {', '.join(few[:SHOWN])}{more}; lower "
+            "that, add images, or leave such classes out"
+        )
 
 
 def _places_of(

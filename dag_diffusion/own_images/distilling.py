@@ -7,32 +7,25 @@ Each stage leaves a folder that is whole or not there, so that the same call goe
 """
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dag_diffusion.compared_sets import FOLDERS, GUIDED_DGS, SELECTIONS
 from dag_diffusion.data.class_folders import split_of, split_warning
 from dag_diffusion.data.distilled_sets import OWN, require_apart, write_distilled_set
 from dag_diffusion.data.files import differences, locked, read_json_object, require_writable, write_json
 from dag_diffusion.data.pools import Pool, read_pool, require_writable_target
-from dag_diffusion.data.sources.shards import is_there
 from dag_diffusion.distillation import DistillationConfig, DistillationResult, Origin, distill
 from dag_diffusion.distillation_setup import DistillationInputs
-from dag_diffusion.evaluation.networks import build_network
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.loading import load_pipeline
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.reporting.reproduction import command_of_folder
-from dag_diffusion.sampling.target_parser import as_target
-from dag_diffusion.sampling.targets import TargetDistribution
 
 from .config import FolderConfig
 from .durations import BAR, Clock, Expected, duration_table, within_minutes
@@ -40,11 +33,19 @@ from .models import Models, models_table, require_classes, trained_models
 from .plain_images import PlainImages, plain_images
 from .planning.dry_run import Plan, dry_run
 from .rehearsal import rehearse
+from .requirements import (
+    USUAL_SIZE,
+    bytes_needed,
+    require_disk,
+    require_network,
+    require_size,
+    require_target,
+    require_there,
+)
 
 logger = logging.getLogger(__name__)
 SETTINGS, PLAN, TIMES = "distill.json", "plan.json", "times.json"  # in the work folder
 IMAGES, RUN = "images", "run"
-USUAL_SIZE = 32
 STAGES = {  # of the distillation, to the rows of the table of minutes
     "models and real images": "modes",
     "real images encoded": "modes",
@@ -53,7 +54,6 @@ STAGES = {  # of the distillation, to the rows of the table of minutes
     "features of real images": "comparison",
     "training and testing": "comparison",
 }
-BYTES_PER_IMAGE, BYTES_OF_MODELS = 3, 600_000_000  # of a pixel; of all checkpoints of a training at this size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,8 +186,7 @@ def plan_folder(
 
 def _check_places(task: _Task) -> None:
     """Refuse, before anything is written, what cannot become the set or its work folder."""
-    if not is_there(task.folder):
-        raise FileNotFoundError(f"there is no folder {task.folder}; give one with a folder of images for each class")
+    require_there(task.folder)
     _check_output(task)
 
 
@@ -209,14 +208,12 @@ def _check_output(task: _Task) -> None:
 
 def _check_before_hours(task: _Task, images: PlainImages) -> None:
     require_classes(task.config, images)
-    size, classes = images.networks_size(task.config), len(images.class_names)
-    build_network(task.config.network, channels=images.channels, size=size, num_classes=classes)
-    if task.config.target is not None:
-        own = TargetDistribution.from_reference({name: np.array([0.5]) for name in images.class_names.values()})
-        as_target(task.config.target, images.class_names, reference=own)
+    require_network(task.config, images.class_names, images.networks_size(task.config), images.channels)
+    require_target(task.config, images.class_names)
     if is_main_process() and (warning := split_warning(images.test_counts, task.config.split)):
         logger.warning(warning)
-    _require_disk(task, images)
+    needed = bytes_needed(task.config, classes=len(images.class_names), size=images.size[0])
+    require_disk(task.work, needed, "models and pools")
 
 
 def _size(config: FolderConfig) -> int:
@@ -224,26 +221,9 @@ def _size(config: FolderConfig) -> int:
     given = config.pipeline or config.base
     if given is None:
         return config.size or USUAL_SIZE
-    width, height = load_pipeline(given, device="cpu", trust_bin=config.trust_bin).image_size
-    if width != height or (config.size or 0) > width:
-        raise ValueError(
-            f"{given} draws images of {width} x {height} pixels, which size={config.size} does not change; leave size "
-            "out, or take a pipeline of square images of at least that size"
-        )
-    return width
-
-
-def _require_disk(task: _Task, images: PlainImages) -> None:
-    """Checkpoints are written beside each other, and pools are drawn as PNGs."""
-    drawn = 2 * task.config.ipc * task.config.pool_factor * len(images.class_names)
-    pixels = images.size[0] * images.size[1] * BYTES_PER_IMAGE
-    needed = BYTES_OF_MODELS + pixels * (drawn + 2 * len(images.train))
-    free = shutil.disk_usage(task.work).free
-    if free < needed:
-        raise ValueError(
-            f"the disk of {task.work} has {free / 1e9:.1f} GB free, but models and pools need about "
-            f"{needed / 1e9:.1f} GB; free some, or choose a folder on another disk by work=FOLDER"
-        )
+    side, _ = load_pipeline(given, device="cpu", trust_bin=config.trust_bin).image_size
+    require_size(config, side)
+    return side
 
 
 def _planned(task: _Task, images: PlainImages, clock: Clock) -> Mapping[str, Expected]:

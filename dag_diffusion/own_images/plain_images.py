@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from dag_diffusion.data.canvas import Canvas, fit_for
+from dag_diffusion.data.class_folders import require_enough
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.common_kind import channels_of
 from dag_diffusion.data.files import differences, json_line, read_json_object, write_atomically, write_image, write_json
@@ -35,6 +36,7 @@ from dag_diffusion.progress import Progress, Stage, renamed
 
 from .config import FolderConfig
 from .durations import BAR
+from .requirements import require_several
 
 RECORD, TRAIN, TEST = "images.json", "train", "test"
 READ_AT_ONCE = 500  # images that are in memory at a time
@@ -151,7 +153,8 @@ def plain_images(
     found = PlainImages(
         train=read_pool(work / TRAIN, canvas=canvas), test=read_pool(work / TEST, canvas=canvas), record=record
     )
-    _require_enough(found, config)
+    # random real images, modes and herding need IPC training images of every class
+    require_enough(found.train, config.ipc, f"ipc={config.ipc}")
     return found
 
 
@@ -170,11 +173,7 @@ def _divided(
     )
     fit = fit_for(config.fit, (config.pipeline, config.base, config.classifier, config.evaluator))
     found = prepared(folder, fit=fit, most=config.most, least=config.least, seed=config.seed, cache=work)
-    if len(found.pool.class_names) < 2:
-        raise ValueError(
-            f"{folder} has one class, {next(iter(found.pool.class_names.values()))!r}, so that there is nothing to "
-            "tell apart; give a folder with a folder for each of several classes"
-        )
+    require_several(folder, found.pool.class_names)
     record = {"source": str(folder.resolve()), "prepared": found.record}
     if config.test is None:
         train, test = found.split(config.held_out, seed=config.seed)
@@ -251,14 +250,3 @@ def _leave_out_twins(work: Path) -> int:
     for index in twins:
         (work / TRAIN / train.rows[index]["file_name"]).unlink()
     return len(twins)
-
-
-def _require_enough(images: PlainImages, config: FolderConfig) -> None:
-    """Random real images, modes and herding need IPC training images of every class, and each class a test image."""
-    counts = Counter(images.train.labels.tolist())
-    few = [f"{name} ({counts[label]})" for label, name in images.class_names.items() if counts[label] < config.ipc]
-    if few:
-        raise ValueError(
-            f"fewer than ipc={config.ipc} training images of {', '.join(few[:3])}{' and others' * (len(few) > 3)}; "
-            "lower ipc, add images, or leave such classes out by classes=NAME or by least=N"
-        )

@@ -5,33 +5,33 @@ images, models -> classes matched by name -> sizes -> disk, memory
 
 import math
 import os
-import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from dag_diffusion.data.canvas import fit_for
-from dag_diffusion.data.class_folders import split_warning
+from dag_diffusion.data.class_folders import require_enough, split_warning
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.shared_images import shared_images
-from dag_diffusion.evaluation.networks import build_network
 from dag_diffusion.loading import as_dtype
 from dag_diffusion.own_images.config import FolderConfig
-from dag_diffusion.sampling.target_parser import as_target
-from dag_diffusion.sampling.targets import TargetDistribution
+from dag_diffusion.own_images.requirements import (
+    bytes_needed,
+    require_disk,
+    require_network,
+    require_several,
+    require_size,
+    require_target,
+    require_there,
+)
 
-from .folders import classes_in, images_of, require_enough, require_there
+from .folders import classes_in, images_of
 from .models import PARTS, ModelFiles, PipelineFacts, classifier_names, files_of, pipeline_facts
 from .problems import Problems
 
-PNG_SHARE = 0.53  # of the raw pixels: scaling.json, six photographs of 256 px, 103,780 bytes on average
 SHARE_OF_MEMORY = 0.7  # that decoded images may take
 MOST_COMPARED = 200_000  # files whose lengths are looked at to find test images among training images
-BYTES_OF_TRAINING = 600_000_000  # checkpoints of generator and classifiers at the sizes that are trained here
-USUAL_SIZE = 32
 
 
 @dataclass
@@ -77,8 +77,7 @@ def check_images(folder: Path, config: FolderConfig, problems: Problems, found: 
     with problems.gathered():
         require_there(folder)
         found.names = classes_in(test if wanted is None and test is not None and not trains else folder, wanted)
-        if len(found.names) < 2:
-            raise ValueError(f"{folder} has one class, {next(iter(found.names.values()))!r}; give two or more")
+        require_several(folder, found.names)
     if not found.names:
         if test is not None:
             with problems.gathered():
@@ -120,50 +119,27 @@ def check_sizes(
     with problems.gathered():
         fit_for(config.fit, (config.pipeline, config.base, config.classifier, config.evaluator))
     with problems.gathered():
-        if trains and found.pipeline is not None and side > size:
-            raise ValueError(
-                f"{config.pipeline or config.base} draws images of {size} pixels, which size={side} does not change; "
-                "leave size out"
-            )
-        shape, classes = (side, side), max(len(found.names), 2)
-        build_network(config.network, channels=config.channels or channels, size=shape, num_classes=classes)
+        if trains and found.pipeline is not None:
+            require_size(config, size)
+        require_network(config, found.names, (side, side), config.channels or channels)
     with problems.gathered():
-        if config.target is not None and found.names:
-            own = TargetDistribution.from_reference({name: np.array([0.5]) for name in found.names.values()})
-            as_target(config.target, found.names, reference=own)
+        if found.names:
+            require_target(config, found.names)
 
 
-def bytes_needed(config: FolderConfig, found: Found, size: int, *, trains: bool) -> int:
-    """Of the disk that the work lies on."""
-    png = size * size * 3 * PNG_SHARE
-    drawn = 2 * config.ipc * config.pool_factor * len(found.names)
-    needed = png * drawn * (1 + 2 / config.pool_factor)  # and the sets chosen from them
-    if trains:
-        most = math.inf if config.most is None else config.most * len(found.names)
-        used = min(len(found.train or ()), most)
-        needed += png * (used + len(found.test or ()))
-        needed += BYTES_OF_TRAINING if None in (config.pipeline, config.classifier, config.evaluator) else 0
-    return int(needed)
+def bytes_of_work(config: FolderConfig, found: Found, size: int, *, trains: bool) -> int:
+    """Of the disk that the work lies on, where ``trains`` copies all images."""
+    most = math.inf if config.most is None else config.most * len(found.names)
+    copied = int(min(len(found.train or ()), most)) + len(found.test or ()) if trains else 0
+    return bytes_needed(config, classes=len(found.names), size=size, copied=copied, trains=trains)
 
 
 def check_disk(config: FolderConfig, found: Found, size: int, work: Path, *, trains: bool) -> None:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     fetched = sum(files.to_fetch for files in found.models.values())
-    for place, needed, what in (
-        (work, bytes_needed(config, found, size, trains=trains), "models, pools and images"),
-        (Path(HF_HUB_CACHE), fetched, "weights from the Hub"),
-    ):
-        free = free_at(place)
-        if needed > free:
-            raise ValueError(
-                f"the disk of {place} has {free / 1e9:.1f} GB free, but {what} need about {needed / 1e9:.1f} GB; free "
-                "some, or choose a folder on another disk"
-            )
-
-
-def free_at(place: Path) -> int:
-    return shutil.disk_usage(next(one for one in (place, *place.absolute().parents) if one.exists())).free
+    require_disk(work, bytes_of_work(config, found, size, trains=trains), "models, pools and images")
+    require_disk(Path(HF_HUB_CACHE), fetched, "weights from the Hub")
 
 
 def bytes_in_memory(config: FolderConfig, found: Found, size: int, channels: int, *, trains: bool) -> int:

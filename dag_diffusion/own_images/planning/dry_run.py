@@ -14,20 +14,19 @@ from dag_diffusion.distillation import DistillationConfig, check_output
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.own_images.config import FolderConfig
 from dag_diffusion.own_images.durations import Expected
+from dag_diffusion.own_images.requirements import USUAL_SIZE, free_at
 from dag_diffusion.reporting.reproduction import command_of_run
 
 from . import rates
 from .checks import (
-    USUAL_SIZE,
     Found,
     bytes_in_memory,
-    bytes_needed,
+    bytes_of_work,
     check_disk,
     check_guide,
     check_images,
     check_memory,
     check_sizes,
-    free_at,
     look_at_test_images,
     read_models,
 )
@@ -109,7 +108,7 @@ def dry_run(
         is_dit_xl=found.pipeline is not None and found.pipeline.is_dit_xl,
         trains=trains,
     )
-    disk = bytes_needed(config, found, size, trains=trains)
+    disk = bytes_of_work(config, found, size, trains=trains)
     memory = bytes_in_memory(config, found, size, channels, trains=trains)
     rows = [*_images(config, found, size), *_models(config, found, trains=trains), *_room(disk, memory, work)]
     if found.pipeline is not None and found.pipeline.is_dit_xl:

@@ -3,7 +3,6 @@
 folder -> its classes -> those that are wanted, by name -> images of each, one opened
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,18 +10,11 @@ from dag_diffusion.data.class_folders import class_names_in, real_images
 from dag_diffusion.data.class_names import classes_named, match_classes
 from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.data.sources.shards import is_there
+from dag_diffusion.own_images.requirements import require_there
 
 from .problems import Problems
 
 OPENED = 100  # images at most, one of a class
-SHOWN = 3
-
-
-def require_there(folder: Path) -> None:
-    """Check that there is a folder, a file, or what a pattern stands for; FileNotFoundError if not."""
-    if not is_there(folder):
-        raise FileNotFoundError(f"there is no folder {folder}; give one with a folder of images for each class")
 
 
 def classes_in(folder: Path, wanted: Sequence[str] | None) -> dict[int, str]:
@@ -69,22 +61,3 @@ def _open_one_of_each(pool: Pool, problems: Problems) -> None:
             pool.open(row)
         except UnreadableImageError as error:
             problems.note(" ".join(str(error).split()))
-
-
-def require_enough(pool: Pool, least: int, what: str) -> None:
-    """Check that each class has so many images.
-
-    Args:
-        what: needs them, such as ``ipc=10``.
-
-    Raises:
-        ValueError: one has fewer; three are named.
-    """
-    counts = Counter(pool.labels.tolist())
-    few = [f"{name} ({counts[label]})" for label, name in pool.class_names.items() if counts[label] < least]
-    if few:
-        more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""
-        raise ValueError(
-            f"{pool.path} has fewer than {least} images, which {what} needs, of {', '.join(few[:SHOWN])}{more}; lower "
-            "that, add images, or leave such classes out"
-        )

@@ -1,0 +1,89 @@
+"""What a distillation from a folder requires, as ``plan_folder`` and ``distill_folder`` both ask before it begins.
+
+folder -> classes -> sizes, network, target -> disk
+"""
+
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from dag_diffusion.data.sources.shards import is_there
+from dag_diffusion.evaluation.networks import build_network
+from dag_diffusion.sampling.target_parser import as_target
+from dag_diffusion.sampling.targets import TargetDistribution
+
+from .config import FolderConfig
+
+USUAL_SIZE = 32  # pixels per side of the images that a generator is trained on
+PNG_SHARE = 0.53  # of the raw pixels: scaling.json, six photographs of 256 px, 103,780 bytes on average
+BYTES_OF_TRAINING = 600_000_000  # checkpoints of generator and classifiers at the sizes that are trained here
+
+
+def require_there(folder: Path) -> None:
+    """Check that there is a folder, a file, or what a pattern stands for; FileNotFoundError if not."""
+    if not is_there(folder):
+        raise FileNotFoundError(f"there is no folder {folder}; give one with a folder of images for each class")
+
+
+def require_several(folder: Path, class_names: Mapping[int, str]) -> None:
+    """Check that there is more than one class; ValueError if not."""
+    if len(class_names) < 2:
+        raise ValueError(
+            f"{folder} has one class, {next(iter(class_names.values()))!r}, so that there is nothing to tell apart; "
+            "give a folder with a folder for each of several classes"
+        )
+
+
+def require_size(config: FolderConfig, size: int) -> None:
+    """Check that a pipeline, which is given or fine-tuned, draws images as large as asked for; ValueError if not."""
+    if (config.size or 0) > size:
+        raise ValueError(
+            f"{config.pipeline or config.base} draws images of {size} pixels, which size={config.size} does not change;"
+            " leave size out, or take a pipeline of images of at least that size"
+        )
+
+
+def require_network(config: FolderConfig, class_names: Mapping[int, str], size: tuple[int, int], channels: int) -> None:
+    """Check that the network that is trained on the sets can be built for their images; ValueError if not."""
+    build_network(config.network, channels=channels, size=size, num_classes=max(len(class_names), 2))
+
+
+def require_target(config: FolderConfig, class_names: Mapping[int, str]) -> None:
+    """Check that the target, if there is one, can be read for all classes; ValueError if not."""
+    if config.target is not None:
+        own = TargetDistribution.from_reference({name: np.array([0.5]) for name in class_names.values()})
+        as_target(config.target, class_names, reference=own)
+
+
+def bytes_needed(config: FolderConfig, *, classes: int, size: int, copied: int = 0, trains: bool = True) -> int:
+    """Of the disk that the work lies on, for pools, the sets chosen from them, models and copies of real images.
+
+    Args:
+        size: pixels per side of the generated images.
+        copied: real images that are still to be written.
+        trains: whether models that are not given are trained.
+    """
+    png = size * size * 3 * PNG_SHARE
+    drawn = 2 * config.ipc * config.pool_factor * classes
+    needed = png * (drawn * (1 + 2 / config.pool_factor) + copied)
+    if trains and None in (config.pipeline, config.classifier, config.evaluator):
+        needed += BYTES_OF_TRAINING
+    return math.ceil(needed)
+
+
+def require_disk(place: Path, needed: int, what: str) -> None:
+    """Check that so many bytes are free where a folder is or will be; ValueError if not, which says what needs them."""
+    free = free_at(place)
+    if needed > free:
+        raise ValueError(
+            f"the disk of {place} has {free / 1e9:.1f} GB free, but {what} need about {needed / 1e9:.1f} GB; free "
+            "some, or choose a folder on another disk"
+        )
+
+
+def free_at(place: Path) -> int:
+    """Bytes that are free on the disk of a folder, which need not be there yet."""
+    return shutil.disk_usage(next(one for one in (place, *place.absolute().parents) if one.exists())).free
