@@ -27,8 +27,8 @@ from .compared_sets import (
     write_sets,
 )
 from .data.class_folders import require_enough
-from .data.files import differences, locked, read_json_object, write_json
-from .data.pools import Pool, require_writable_target
+from .data.files import differences, locked, read_json_object, require_replaceable, write_json
+from .data.pools import Pool
 from .distillation_setup import DistillationInputs, DistillationSetup, load_setup, modes_for, reference_for, target_for
 from .evaluation.labelled_images import random_rows, usual_normalisation
 from .evaluation.networks import build_network
@@ -238,10 +238,8 @@ def check_output(output: Path, config: DistillationConfig) -> None:
             raise ValueError(
                 f"{output} holds a run with other settings: {'; '.join(differing)}; give those, or another folder"
             )
-    elif output.is_dir() and any(output.iterdir()):
-        raise FileExistsError(f"{output} holds something that is no run; choose an empty or new folder for the output")
     else:
-        require_writable_target(output)
+        require_replaceable(output, "run", lambda folder: False, overwrite=False)
 
 
 def _check_setup(setup: DistillationSetup, config: DistillationConfig) -> None:

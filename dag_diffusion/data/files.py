@@ -128,13 +128,18 @@ def require_replaceable(folder: Path, what: str, is_one: Callable[[Path], bool],
         FileExistsError: it holds something that would be lost.
         PermissionError: it, or the folder above it, cannot be written.
     """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; choose another output folder")
+    if folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
+        if not is_one(folder):
+            raise FileExistsError(
+                f"{folder} holds something that is no {what}; choose an empty or new folder for the output"
+            )
+        if not overwrite:
+            raise FileExistsError(
+                f"{folder} already holds a {what}; add overwrite=True to replace it, or choose another folder"
+            )
     require_writable(folder)
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    ours = is_one(folder)
-    if not (ours and overwrite):
-        way = "add overwrite=True to replace it, or choose another output" if ours else "choose an empty or new folder"
-        raise FileExistsError(f"{folder} holds {f'a {what}' if ours else f'something that is no {what}'}; {way}")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from .canvas import Canvas
-from .files import LOCK, read_json_object, require_writable, write_json
+from .files import read_json_object, require_replaceable, write_json
 from .images import decoded, readable
 from .rows import (
     METADATA,
@@ -281,18 +281,11 @@ def require_writable_target(folder: Path, *, overwrite: bool = False) -> None:
         FileExistsError: it holds something that would be lost.
         PermissionError: it, or the folder above it, cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; choose another output folder")
-    if folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
-        if not any((place / PROVENANCE).exists() for place in (folder, folder / EARLIER)):
-            raise FileExistsError(
-                f"{folder} holds something that is no pool; choose an empty or new folder for the output"
-            )
-        if not overwrite:
-            raise FileExistsError(
-                f"{folder} already holds a pool; add overwrite=True to replace it, or choose another folder"
-            )
-    require_writable(folder)
+    require_replaceable(folder, "pool", _is_pool, overwrite=overwrite)
+
+
+def _is_pool(folder: Path) -> bool:
+    return any((place / PROVENANCE).exists() for place in (folder, folder / EARLIER))
 
 
 def write_provenance(folder: Path, provenance: Mapping[str, Any]) -> None:

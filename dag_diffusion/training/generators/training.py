@@ -24,7 +24,7 @@ from torch import Tensor
 
 from dag_diffusion.classifiers.compiled_networks import computing_in
 from dag_diffusion.data.common_kind import common_kind
-from dag_diffusion.data.files import differences, locked, read_json_object, recorded, require_writable, write_json
+from dag_diffusion.data.files import differences, locked, read_json_object, recorded, require_replaceable, write_json
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.labelled_images import load_labelled_images
 from dag_diffusion.generation.provenance import versions
@@ -170,11 +170,11 @@ class _Run:
             FileExistsError: something else is there.
             ValueError: a pipeline of other images or settings is.
         """
-        require_writable(self.output)
-        if not self.output.exists() or (self.output.is_dir() and not any(self.output.iterdir())):
+        require_replaceable(
+            self.output, "trained generator", _is_generator, overwrite=True
+        )  # how it differs is told below
+        if not _is_generator(self.output):
             return False
-        if not (self.output / RECORD).exists():
-            raise FileExistsError(f"{self.output} holds something that is no trained generator; choose another output")
         before = read_json_object(self.output / RECORD)
         if found := list(differences({name: before.get(name) for name in self.record}, self.record)):
             if overwrite:
@@ -322,6 +322,10 @@ class _Run:
         some = self.images.select(np.linspace(0, len(self.images) - 1, min(SOME, len(self.images))).astype(int))
         loaded = load_labelled_images(some, size=(self.size, self.size), channels=self.channels)
         return torch.as_tensor(loaded.images)
+
+
+def _is_generator(folder: Path) -> bool:
+    return (folder / RECORD).is_file()
 
 
 def labelled_loss(asked: DenoisingLoss, latents: Latents, labels: np.ndarray, config: GeneratorConfig) -> Loss:
