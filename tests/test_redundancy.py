@@ -1,6 +1,7 @@
 """What a set says twice, and what of the real images it leaves out."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from test_cli import call
 from tiny import NAMES, tiny_classifier, write_images
 
 from dag_diffusion import read_pool
+from dag_diffusion.data.preparing import inspection
 from dag_diffusion.evaluation import RedundancyConfig, measure_redundancy
 from dag_diffusion.evaluation.redundancy.coverage import coverage_of
 from dag_diffusion.evaluation.redundancy.measuring import read_redundancy
@@ -205,3 +207,14 @@ def test_report_that_one_of_several_processes_writes_asks_nothing_of_the_others(
     monkeypatch.setattr("dag_diffusion.generation.repairing.faults.fail_together", refuse)
     (table,) = fault_table([ReportedSet("repeated", read_pool(folders / "repeated"))])
     assert table.rows[0][3] == 15
+
+
+def test_images_of_pool_and_sets_are_decoded_once_for_a_report(folders, tmp_path, monkeypatch):
+    chosen = shutil.copytree(folders / "distinct", tmp_path / "chosen")
+    looked, look = [], inspection._look
+    monkeypatch.setattr(inspection, "_look", lambda pool, index: looked.append(index) or look(pool, index))
+    sets = [ReportedSet("pool", read_pool(folders / "distinct")), ReportedSet("set", read_pool(chosen))]
+    assert fault_table(sets) == []
+    assert sorted(looked) == list(range(len(sets[0].pool)))
+    (chosen / sets[1].pool.rows[0]["file_name"]).write_bytes(b"cut off")
+    assert fault_table(sets) == []  # what cannot be read has no pixels to be wrong

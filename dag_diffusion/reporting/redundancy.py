@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dag_diffusion.data.preparing.inspection import Seen
 from dag_diffusion.evaluation.redundancy.coverage import MEASURES
 from dag_diffusion.evaluation.redundancy.measuring import Redundancy, read_redundancy
 from dag_diffusion.evaluation.redundancy.tables import class_table, fault_counts, redundancy_table
@@ -93,8 +94,9 @@ def _name(axes: Any, text: str, row: int) -> None:
 def fault_table(sets: Sequence[ReportedSet]) -> list[Table]:
     """What is wrong with images of pools and sets, as seen here and as their records say; none if nothing is."""
     rows, notes = [], []
+    looks: Seen = {}
     for one in sets:
-        seen = faults_in_pixels(one.pool) if len(one.pool) <= MOST_LOOKED_AT else Faults(looked_for=())
+        seen = faults_in_pixels(one.pool, looks) if len(one.pool) <= MOST_LOOKED_AT else Faults(looked_for=())
         record = recorded_faults(one.pool.provenance)
         counts = [*(len(seen.of(kind)) if seen.looked_for else None for kind in ("empty", "duplicate"))]
         counts += [record.get(kind) for kind in ("near", "wrong")]

@@ -53,8 +53,16 @@ class Look(NamedTuple):
         return max(self.width, self.height) / max(min(self.width, self.height), 1)
 
 
+Seen = dict[tuple[str, bytes], Look]  # background and digest of a file -> its look
+
+
 def looks_of(
-    pool: Pool, cache: Path | None = None, progress: Progress | None = None, *, alone: bool = False
+    pool: Pool,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    alone: bool = False,
+    seen: Seen | None = None,
 ) -> list[Look]:
     """A look at every image of a pool, in the order of its rows; a file that several rows link to is decoded once.
 
@@ -62,6 +70,8 @@ def looks_of(
         cache: JSON file that looks are kept in, and read from where a file has not changed.
         progress: called with stage, done and total.
         alone: whether only this process calls it, as of a report that one of several writes.
+        seen: looks that are taken from here and added to: of sets that are chosen from pools, no copy of an image that
+            was looked at is decoded again.
 
     Under ``accelerate launch`` every process has to call it, unless ``alone``; they share the images.
     """
@@ -77,7 +87,7 @@ def looks_of(
     stage = Stage("images looked at", len(todo), progress if is_main_process() else None)
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
         new = {}
-        for file, look in zip(mine, threads.map(lambda file: _look(pool, wanted[file]), mine), strict=True):
+        for file, look in zip(mine, threads.map(lambda file: _look_once(pool, wanted[file], seen), mine), strict=True):
             new[file] = look
             if len(new) % REPORTED == 0 or len(new) == len(mine):
                 stage(min(len(new) * processes, len(todo)) - stage.done)
@@ -119,6 +129,23 @@ def pixel_digest(pool: Pool, index: int) -> str:
 def _wait(held: ExitStack, image: Image.Image) -> None:
     if image.width * image.height > LARGE:
         held.enter_context(ONE_LARGE_AT_A_TIME)
+
+
+def _look_once(pool: Pool, index: int, seen: Seen | None) -> Look:
+    if seen is None:
+        return _look(pool, index)
+    try:
+        name = pool.rows[index]["file_name"]
+        data = (pool.path / name).read_bytes() if pool.encoded is None else pool.encoded[index]
+    except OSError:
+        return _look(pool, index)  # which says why it cannot be read
+    key = pool.canvas.background, hashlib.blake2b(data, digest_size=16).digest()
+    if key not in seen:
+        look = _look(pool, index)
+        if look.problem:  # and in which file
+            return look
+        seen[key] = look
+    return seen[key]
 
 
 def _look(pool: Pool, index: int) -> Look:

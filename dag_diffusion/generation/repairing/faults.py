@@ -18,7 +18,7 @@ import numpy as np
 
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.duplicates import find_twins
-from dag_diffusion.data.preparing.inspection import Look, looks_of
+from dag_diffusion.data.preparing.inspection import Look, Seen, looks_of
 from dag_diffusion.data.rows import Row
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress, renamed
@@ -133,9 +133,13 @@ def find_faults(
     return _told(pool, looks, gather(found)[0], wanted, (name or "a classifier") if asked else None)
 
 
-def faults_in_pixels(pool: Pool) -> Faults:
-    """Empty and equal images, by this process alone: several that share a report do not all come here."""
-    wanted, looks = FAULTS[:2], looks_of(pool, alone=True)
+def faults_in_pixels(pool: Pool, seen: Seen | None = None) -> Faults:
+    """Empty and equal images, by this process alone: several that share a report do not all come here.
+
+    Args:
+        seen: as of ``looks_of``, of the pools and sets of the same report.
+    """
+    wanted, looks = FAULTS[:2], looks_of(pool, alone=True, seen=seen)
     return _told(pool, looks, _by_pixels(pool, looks, wanted), wanted)
 
 
