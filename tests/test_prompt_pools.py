@@ -37,10 +37,13 @@ from dag_diffusion import (
     steer,
 )
 from dag_diffusion.cli import commands as cli
+from dag_diffusion.data.images import is_of_one_colour
 from dag_diffusion.generation.mode_search import encode
 from dag_diffusion.generation.plan import image_seed, plan, seed_after
 from dag_diffusion.generation.prompts import as_prompts
-from dag_diffusion.generation.steerable import ATTEMPTS, drawn_of_colours, is_of_one_colour, revision_of
+from dag_diffusion.generation.repairing.first_images import FIRST, with_colours
+from dag_diffusion.generation.repairing.repair import Repair
+from dag_diffusion.generation.steerable import revision_of
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
 from dag_diffusion.reporting.reproduction import commands_of
 
@@ -272,27 +275,44 @@ def test_black_images_are_drawn_again_with_their_next_seeds_and_counted(guide, t
     assert content(pool.path) == before
 
 
-def test_image_that_stays_black_ends_the_run_with_its_name(tmp_path):
+def test_image_that_stays_black_is_given_up_and_named(tmp_path, caplog):
     painter, calls = drawer(), []
     blackened(painter.pipeline, calls, lambda call, image: image == 0)
-    with pytest.raises(ValueError, match=r"0_T-shirt/00000\.png came out of one colour 10 times"):
-        fill_pool(painter, tmp_path / "pool", CONFIG)
-    assert len(calls) == ATTEMPTS
+    pool = fill_pool(painter, tmp_path / "pool", CONFIG)
+    assert len(calls) == 1 + Repair().most_redraws
+    assert {row["file_name"]: row["fault"] for row in pool.rows if "fault" in row} == {"0_T-shirt/00000.png": "empty"}
+    assert pool.provenance["repair"]["given_up"] == 1
+    assert "1 of them were drawn again 10 times and are given up" in caplog.text
+
+
+def test_pipeline_that_draws_only_black_is_told_by_its_first_images_and_leaves_nothing(tmp_path):
+    painter, calls = drawer(), []
+    blackened(painter.pipeline, calls, lambda call, image: True)
+    with pytest.raises(ValueError, match=r"first 12 images, such as 0_T-shirt/00000\.png, came out of one colour"):
+        fill_pool(painter, tmp_path / "pool", replace(CONFIG, images_per_class=20), batch_size=4)
+    assert calls == [4, 4, 4]
     assert not (tmp_path / "pool").exists()
 
 
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=5))
-def test_every_image_is_drawn_until_it_has_colours(vain):
-    jobs = [job for job in plan(PoolConfig(images_per_class=len(vain), prompts=PROMPTS), {0: "Bag"})]
-    lucky = {seed_after(job.seed, times): times for job, times in zip(jobs, vain, strict=True)}
-    good = Image.linear_gradient("L").resize((4, 4))
+def test_other_faults_are_repaired_beside_images_of_one_colour(tmp_path):
+    painter = drawer()
+    blackened(painter.pipeline, [], lambda call, image: False)
+    pool = fill_pool(painter, tmp_path / "pool", CONFIG, repair=Repair(faults=["duplicate"]))
+    assert pool.provenance["faults"] == {"empty": 0, "duplicate": 0, "classifier": None}
 
-    def draw(some):
-        return [(job, good if job.seed in lucky else Image.new("L", (4, 4)), None) for job in some]
 
-    drawn = drawn_of_colours(draw, [replace(job, redrawn=0) for job in jobs])
-    assert [job.redrawn for job, _, _ in drawn] == vain
-    assert all(job.seed in lucky for job, _, _ in drawn)
+@given(st.lists(st.booleans(), min_size=1, max_size=30), st.integers(1, 7))
+def test_images_are_held_back_until_one_has_colours_and_none_is_lost(colours, size):
+    jobs = plan(PoolConfig(images_per_class=len(colours), prompts=PROMPTS), {0: "Bag"})
+    images = [Image.linear_gradient("L") if coloured else Image.new("L", (4, 4)) for coloured in colours]
+    drawn = [(job, image, None) for job, image in zip(jobs, images, strict=True)]
+    pieces = [drawn[start : start + size] for start in range(0, len(drawn), size)]
+    black = colours.index(True) // size * size if any(colours) else len(colours)  # before the piece with colours
+    if black >= FIRST:
+        with pytest.raises(ValueError, match="came out of one colour"):
+            list(with_colours(pieces))
+    else:
+        assert list(with_colours(pieces)) == pieces
 
 
 # -- modes

@@ -16,6 +16,7 @@ from dag_diffusion.pipelines.prepared_calls import prepare_call
 
 from .plan import ImageJob, PoolConfig
 from .precision import network_dtype
+from .repairing.repair import Fault
 
 Drawn = list[tuple[ImageJob, Image.Image, float | None]]
 
@@ -30,6 +31,7 @@ class Drawer(Protocol):
         class_names: label to class name.
         image_size: (width, height) of every image, in pixels; None if only an image tells.
         details: what else the record says, and a resumed pool must agree in; JSON values only.
+        always_repaired: faults of images that are drawn again in every pool, whether or not a repair is asked for.
     """
 
     @property
@@ -44,12 +46,11 @@ class Drawer(Protocol):
     def image_size(self) -> tuple[int, int] | None: ...
     @property
     def details(self) -> Mapping[str, Any]: ...
+    @property
+    def always_repaired(self) -> Sequence[Fault]: ...
 
     def checked(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> PoolConfig:
         """The configuration with its numbers; ValueError for what would stop the first batch."""
-
-    def planned(self, jobs: Sequence[ImageJob]) -> list[ImageJob]:
-        """The images of a plan, with what else their rows say."""
 
     def noise(self, seed: int) -> Tensor:
         """The initial noise that an image of this seed is drawn from, which a pool may choose among."""
@@ -85,9 +86,10 @@ class LabelDrawer:
         """Nothing but what every record has."""
         return {}
 
-    def planned(self, jobs: Sequence[ImageJob]) -> list[ImageJob]:
-        """The images as they are."""
-        return list(jobs)
+    @property
+    def always_repaired(self) -> Sequence[Fault]:
+        """None: our own pipeline refuses images that are not finite, and has no safety checker."""
+        return ()
 
     def checked(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> PoolConfig:
         """See ``Drawer``; and ValueError for prompts."""

@@ -35,7 +35,8 @@ from .noise_sets import with_chosen_noise
 from .plan import ImageJob, PoolConfig, batch_end, plan
 from .precision import agreed_precision
 from .provenance import DETAILS, provenance_of
-from .repairing.repair import Repair
+from .repairing.first_images import with_colours
+from .repairing.repair import Repair, with_faults
 from .repairing.rounds import begin_round, next_round, pending_round, times_of_rows, with_times
 from .tracking import run_log
 from .work_queue import (
@@ -91,7 +92,8 @@ def fill_pool(
         source: name of the pipeline, for the record; by default its own ``_name_or_path``.
         extra_guides: more classifiers that steer; see the pipeline.
         repair: images to draw again once all are there, each in its place with its next seed, until none has a fault
-            or has had enough tries; of a pool that was filled before with ``resume``.
+            or has had enough tries; of a pool that was filled before with ``resume``.  Images of one colour, in any
+            case, where the pipeline is not our own.
         progress: called in the first process with stage, images that all processes have written, and total.
 
     Returns:
@@ -113,7 +115,10 @@ def fill_pool(
         if batch_size < 1:
             raise ValueError(f"the batch size is {batch_size}; draw at least 1 image at a time, such as {BATCH_SIZE}")
         config = replace(config, precision=precision).with_target(names)
-        jobs = drawer.planned(plan(config, names, folders_begun(folder, names) if resume else None))
+        jobs = plan(config, names, folders_begun(folder, names) if resume else None)
+        if drawer.always_repaired:  # so that every row says how often
+            jobs = [replace(job, redrawn=0) for job in jobs]
+        repair = with_faults(repair, drawer.always_repaired)
         if repair is not None:
             repair.require_possible(drawer.guide, pushed_apart=config.diversity.scale > 0)
         config = drawer.checked(config, jobs)  # what would stop the first batch does before a file is touched
@@ -138,6 +143,7 @@ def fill_pool(
             asked,
             told,
             log,
+            starts_in_colour="empty" in drawer.always_repaired,
         )
         log.info(_circumstances(drawer.pipeline.device, config.precision, batch_size))
         work.draw_and_repair(jobs, repair, drawer.guide, record["guide"])
@@ -193,6 +199,7 @@ class _Work:
     asked: threading.Event
     progress: Progress | None
     log: logging.Logger
+    starts_in_colour: bool  # else no seed will mend what it draws
 
     def draw_and_repair(
         self, jobs: Sequence[ImageJob], repair: Repair | None, guide: nn.Module | None, guide_name: str | None
@@ -256,7 +263,8 @@ class _Work:
         with fail_together():
             try:
                 with written_behind(run, state.process_index, scored=scored) as write:
-                    for piece in _pieces(self.draw, run, batches, done, self.batch_size, self.asked):
+                    pieces = _pieces(self.draw, run, batches, done, self.batch_size, self.asked)
+                    for piece in with_colours(pieces) if self.starts_in_colour and not done else pieces:
                         write([one for one in piece if one[0].file_name not in done])
                         tell()
             except Exception:
@@ -308,7 +316,7 @@ def _pieces(
 
 
 def _batches(jobs: Sequence[ImageJob], size: int) -> Iterator[Sequence[ImageJob]]:
-    """Fixed stretches of the plan, whichever images are there and whoever draws them."""
+    """Fixed stretches of the plan, whichever images are there and whichever process draws them."""
     start = 0
     while start < len(jobs):
         end = batch_end(jobs, start, size)

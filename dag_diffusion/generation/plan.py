@@ -133,7 +133,7 @@ class ImageJob:
     Attributes:
         mode, prompt: None where a pool has none.
         redrawn: how often the image was drawn anew, each time with the next seed of its own; None where pools keep
-            whatever comes, until they are repaired.
+            whatever comes, unless a repair is asked for.
         group: number of the group among those of its class; None where images are made one by one.
         first_seed: the one before it was drawn again; None of an image that was not.
     """
@@ -165,10 +165,6 @@ class ImageJob:
         """The image as it is drawn after so many times, with a seed that its first one determines."""
         first = self.seed if self.first_seed is None else self.first_seed
         return replace(self, seed=seed_after(first, times), redrawn=times, first_seed=first)
-
-    def once_more(self, more: int = 1) -> "ImageJob":
-        """The image as it is drawn so many times later."""
-        return self.again((self.redrawn or 0) + more)
 
 
 def seed_after(seed: int, times: int) -> int:

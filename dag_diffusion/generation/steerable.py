@@ -3,13 +3,13 @@
     SteerablePipeline(pipe, guide, ["tench", "church"])  +  PoolConfig(prompts=Prompts("a photo of a {class}"))
 
 A target or modes go through ``steer``; without them the pipeline draws as it always does.  An image of one colour,
-which a safety checker or an overflow leaves and a classifier would learn, is drawn again with its next seed.
+which a safety checker or an overflow leaves and a classifier would learn, is drawn again in a round of its own.
 """
 
 import inspect
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,16 +24,15 @@ from torch import Tensor, nn
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.class_names import match_classes
-from dag_diffusion.data.images import is_of_one_colour
 from dag_diffusion.pipelines.latents import decoder_of
 from dag_diffusion.pipelines.steered_pipelines import require_steerable
 from dag_diffusion.pipelines.steering import Steered, steer
 
 from .drawing import Drawn
 from .plan import ImageJob, PoolConfig
+from .repairing.repair import Fault
 
 logger = logging.getLogger(__name__)
-ATTEMPTS = 10  # at an image, before a run gives up
 REVISION = re.compile(r"[\\/]snapshots[\\/]([0-9a-f]{40})(?:[\\/]|$)")
 RESERVED = ("prompt", "negative_prompt", "class_labels", "generator", "num_inference_steps", "guidance_scale")
 
@@ -90,6 +89,11 @@ class SteerablePipeline:
         return {int(label): str(name) for label, name in pairs}
 
     @property
+    def always_repaired(self) -> Sequence[Fault]:
+        """Images of one colour, as a safety checker or an overflow leaves them."""
+        return ("empty",)
+
+    @property
     def image_size(self) -> tuple[int, int] | None:
         """(width, height) if the call names both."""
         width, height = (self.call.get(name) for name in ("width", "height"))
@@ -105,10 +109,6 @@ class SteerablePipeline:
             "safety_checker": getattr(self.pipeline, "safety_checker", None) is not None,
             "watermark": getattr(self.pipeline, "watermark", None) is not None,
         }
-
-    def planned(self, jobs: Sequence[ImageJob]) -> list[ImageJob]:
-        """The images of a plan, none of them drawn again yet."""
-        return [replace(job, redrawn=0) for job in jobs]
 
     def checked(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> PoolConfig:
         """See ``Drawer``.
@@ -176,12 +176,8 @@ class SteerablePipeline:
         """See ``Drawer``.
 
         Raises:
-            ValueError: an image comes out of one colour time after time; or the pipeline returns something else than
-                one image for each prompt or label.
+            ValueError: the pipeline returns something else than one image for each prompt or label.
         """
-        return drawn_of_colours(lambda some: self._draw(config, some), jobs)
-
-    def _draw(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> Drawn:
         generators: list[torch.Generator] = [torch.Generator().manual_seed(job.seed) for job in jobs]
         generator = generators[0] if len(jobs) == 1 else generators  # some pipelines know single ones alone
         with self._steered(config, jobs, generator) as steered:
@@ -256,33 +252,6 @@ class SteerablePipeline:
     @cached_property
     def _parameters(self) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(self.pipeline.__call__).parameters
-
-
-def drawn_of_colours(draw: Callable[[Sequence[ImageJob]], Drawn], jobs: Sequence[ImageJob]) -> Drawn:
-    """What ``draw`` makes of the jobs; images of one colour are drawn again, each with its next seeds.
-
-    Raises:
-        ValueError: one comes out of one colour ``ATTEMPTS`` times.
-    """
-    drawn = draw(jobs)
-    for times in range(1, ATTEMPTS):
-        plain = [place for place, (_, image, _) in enumerate(drawn) if is_of_one_colour(image)]
-        if not plain:
-            return drawn
-        logger.warning(
-            "%d images came out of one colour (%s) and are drawn again with their next seeds",
-            len(plain),
-            ", ".join(jobs[place].file_name for place in plain[:5]),
-        )
-        for place, one in zip(plain, draw([jobs[place].once_more(times) for place in plain]), strict=True):
-            drawn[place] = one
-    for job, image, _ in drawn:
-        if is_of_one_colour(image):
-            raise ValueError(
-                f"{job.file_name} came out of one colour {ATTEMPTS} times in a row; another precision (bfloat16 for "
-                "float16), another prompt, or a pipeline without its safety checker may help"
-            )
-    return drawn
 
 
 def revision_of(pipeline: Any) -> str | None:

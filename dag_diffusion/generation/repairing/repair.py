@@ -6,7 +6,7 @@ What each of them is says ``faults``.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 if TYPE_CHECKING:
@@ -74,3 +74,10 @@ class Repair:
                 f"only a guide finds images that are {asked[0]!r}, and this pipeline has none; give a classifier, or "
                 "repair empty images and duplicates alone"
             )
+
+
+def with_faults(repair: Repair | None, always: Sequence[Fault]) -> Repair | None:
+    """A repair of these faults too, whether or not one is asked for; None where there are none."""
+    if not always:
+        return repair
+    return Repair(faults=always) if repair is None else replace(repair, faults=as_faults([*repair.faults, *always]))

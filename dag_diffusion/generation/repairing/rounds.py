@@ -33,11 +33,8 @@ def pending_round(rows: Path) -> dict[str, int]:
 
 
 def times_of_rows(folder: Path, jobs: Sequence[ImageJob]) -> dict[str, int]:
-    """How often earlier runs have drawn images again, so that one of them that is lost comes back as it was.
-
-    Pipelines that draw an empty image again at once find these seeds by themselves.
-    """
-    planned = {job.file_name: job for job in jobs if job.redrawn is None}
+    """How often earlier runs have drawn images again, so that one of them that is lost comes back as it was."""
+    planned = {job.file_name: job for job in jobs}
     rows = [row for row in rows_so_far(folder, absent=True) if times_redrawn(row) and row["file_name"] in planned]
     return {row["file_name"]: times_redrawn(row) for row in rows if planned[row["file_name"]].made(row)}
 
