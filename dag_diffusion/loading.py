@@ -80,7 +80,7 @@ def load_text_pipeline(
 ) -> Any:
     """A text-to-image pipeline of diffusers', without safety checker, watermark and progress bars.
 
-    A black square or a pattern that is always alike would be a shortcut for whoever is trained on the images.
+    A black square or a pattern that is always alike would be a shortcut for a classifier that is trained on the images.
 
     Args:
         name: folder or Hub id; one whose pipeline is code of its own is refused.

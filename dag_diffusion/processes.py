@@ -222,7 +222,7 @@ def launch(num_processes: int, arguments: Sequence[str], warming: AbstractContex
     They are forked from a server that has imported torch and diffusers once for all of them.
 
     Args:
-        warming: what lasts until they can be forked, which takes seconds, and ends before the first of them speaks.
+        warming: what lasts until they can be forked, which takes seconds, and ends before they show anything.
 
     Returns:
         0, or the exit code of the first that failed, whereupon the others are stopped.

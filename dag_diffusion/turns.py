@@ -1,4 +1,4 @@
-"""Work that several processes share: whoever is free takes the next stretch, so that a slow one holds up nobody.
+"""Work that several processes share: one that is free takes the next stretch, so that a slow one holds up none.
 
     turns = Turns("images", len(images), progress)    # in every process, at the same point
     with turns.together():

@@ -183,7 +183,7 @@ def keep_with_weights(classifier: nn.Module, revision: str | None = None) -> Non
         config.id2label = class_names_of(classifier)
         if hasattr(config, "label_names"):  # of timm's own file, which transformers would write again as they were
             config.label_names = list(config.id2label.values())
-    with suppress(ValueError):  # who only wants the logits needs none; whoever needs it is told
+    with suppress(ValueError):  # logits need none, and images are refused without it
         config.preprocessing = preprocessing_of(classifier, revision=revision).as_fields()
 
 

@@ -174,10 +174,10 @@ def train_classifier(
     *,
     config: Annotated[Values, Fields(CLASSIFIER, ["role", "model", "weights", "size", "held_out", "folds", "seed"])],
     holdout: Annotated[
-        Path | None, Option(help="images to calibrate and judge with; default: a share of each class is held out")
+        Path | None, Option(help="images to calibrate and test with; default: a share of each class is held out")
     ] = None,
     test: Annotated[
-        Path | None, Option(help="images to judge with, and nothing else; their twins are left out of training")
+        Path | None, Option(help="images to test with, and nothing else; their twins are left out of training")
     ] = None,
     classes: Classes = None,
     background: Background = "white",

@@ -1,6 +1,6 @@
 """What an image lies on before anything looks at it: a colour behind what is transparent, and a square around it.
 
-    crop: as it is; whoever wants n x n covers it and cuts      pad: bars of the colour      stretch: squashed
+    crop: as it is, cut to n x n when it is read      pad: bars of the colour      stretch: squashed
 
 A pool has one canvas, so that training, scoring and evaluation see the same picture.
 """
@@ -40,7 +40,7 @@ class Canvas:
         background: colour behind what is transparent, such as ``white``, ``#e0e0e0`` or ``hsl(200, 50%, 80%)``.
         fit: ``pad`` makes images squares by bars of the background, ``stretch`` by another width or height, and
             ``crop`` takes the middle.  The squares of the first two have sides of at most ``MOST_PADDED``; for the last
-            an image keeps its shape, since whoever reads it crops.
+            an image keeps its shape and is cropped when it is read.
 
     Raises:
         ValueError: the colour is unknown or itself transparent, or the fit is none.

@@ -1,4 +1,4 @@
-"""Training of a probe: sample with the pipeline, let the guides judge every predicted clean sample, learn from that.
+"""Training of a probe: sample with the pipeline, measure each predicted clean sample by the guides, learn from that.
 
     collect trajectories -> fit the margin of the drawn class and the guides' probabilities -> measure on unseen runs
 
@@ -75,7 +75,7 @@ class ProbeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectories:
-    """Predicted clean samples along sampling runs, and the guides' judgement of them.
+    """Predicted clean samples along sampling runs, and what the guides find of them.
 
     Attributes:
         clean: ``(n, channels, height, width)`` float16.
@@ -150,7 +150,7 @@ def collect(
     batch_size: int = 50,
     progress: Progress | None = None,
 ) -> Trajectories:
-    """Sample with the pipeline and let the guides judge every predicted clean sample.
+    """Sample with the pipeline and measure each predicted clean sample by the guides.
 
     Several processes share the runs, each with all components, and each gets all trajectories.
 
@@ -185,7 +185,7 @@ def collect(
         targets = torch.rand(count, generator=generator)
 
         def keep(steered: Any, step: int, timestep: Any, tensors: dict) -> dict:
-            margins, log_probabilities = _judge(
+            margins, log_probabilities = _measured(
                 steered, guides, columns, tensors["clean"], chosen, drawn_alone=config.among == "set"
             )
             found = Trajectories(
@@ -231,7 +231,7 @@ def _columns(pipeline: "DifficultyGuidedPipeline", guide: nn.Module, labels: Seq
 
 
 @torch.no_grad()
-def _judge(
+def _measured(
     pipeline: "DifficultyGuidedPipeline",
     guides: Sequence[nn.Module],
     columns: Sequence[dict[int, int]],

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from dag_diffusion.data.canvas import as_fit
 from dag_diffusion.data.preparing.duplicates import as_link_rule
 from dag_diffusion.distillation import DistillationConfig
 from dag_diffusion.distillation_setup import DistillationInputs
@@ -115,15 +114,8 @@ class FolderConfig:
             raise ValueError("folds is 1, but at least 2 classifiers are needed to leave each image to another; or 0")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}, but is a share of the images, such as 0.2 for a fifth")
-        if self.fit is not None:
-            as_fit(self.fit)
         as_link_rule(self.links)
         self._check_models()
-        if self.evaluator is not None and self.evaluator == self.classifier:
-            raise ValueError(
-                f"classifier and evaluator are both {self.classifier}, so that one would judge its own steering; "
-                "give an evaluator of another family"
-            )
         as_protocol(self.protocol)
 
     def _check_models(self) -> None:
@@ -138,7 +130,14 @@ class FolderConfig:
                 f"size is {self.size}, but a generator is trained at 8 to {MOST_SIZE} pixels in steps of 8; give 32 or "
                 "64, or a pipeline of your own"
             )
-        DistillationInputs(precision=self.precision, channels=self.channels, size=self.size)
+        DistillationInputs(
+            classifier=self.classifier,
+            evaluator=self.evaluator,
+            size=self.size,
+            channels=self.channels,
+            precision=self.precision,
+            fit=self.fit,
+        )
         self.fine_tuning  # noqa: B018 - which checks itself
 
     @property

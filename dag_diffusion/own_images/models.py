@@ -153,13 +153,13 @@ def _reference(guide: Path, unseen: Pool, work: Path, config: FolderConfig, devi
 
 def models_table(models: Models) -> list[Table]:
     """What the classifiers that were trained here reach on the test images, which never trained them."""
-    rows = [[role, *_judged(record)] for role, record in models.records.items()]
+    rows = [[role, *_tested(record)] for role, record in models.records.items()]
     columns = ["classifier", "model", "test accuracy, %", "calibration error", "temperature"]
     note = "The guide scores and steers; the evaluator, of another family, only measures."
     return [Table("Classifiers", columns, rows, note=note)] if rows else []
 
 
-def _judged(record: Mapping[str, Any]) -> list[Any]:
+def _tested(record: Mapping[str, Any]) -> list[Any]:
     test, calibration = record.get("test") or {}, record.get("calibration") or {}
     before, after = calibration.get("expected_calibration_error") or (None, None)
     kept = bool(calibration.get("kept"))

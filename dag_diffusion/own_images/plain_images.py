@@ -2,8 +2,8 @@
 
     FOLDER -> prepare -> split -> WORK/images/train, WORK/images/test, WORK/images/images.json
 
-Guide, evaluator, generator and modes see the training images alone; test images judge.  A training image that looks
-like a test image, pixel for pixel at this size, is left out, whatever its name and class.
+Guide, evaluator, generator and modes see the training images alone; sets are tested on the others.  A training image
+that looks like a test image, pixel for pixel at this size, is left out, whatever its name and class.
 """
 
 import hashlib

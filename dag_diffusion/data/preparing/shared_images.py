@@ -17,7 +17,7 @@ def shared_images(pool: Pool, other: Pool) -> int:
 def shared_rows(pool: Pool, other: Pool) -> list[int]:
     """Rows of ``pool`` whose image is in ``other`` too, under whatever name.
 
-    A file that cannot be read is in none: whoever decodes it will say so.
+    A file that cannot be read is in none; decoding it will raise the error.
     """
     theirs, ours = _by_length(other), _by_length(pool)
     shared = list[int]()

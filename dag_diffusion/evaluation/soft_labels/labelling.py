@@ -3,7 +3,8 @@
     label_images    SET/soft_labels.safetensors        one row of logits an image, the image as it is
     label_views     SET/view_labels.json and shards    one row a view of an image, the view as a network will see it
 
-Who takes which part changes nothing: a part is computed in the same batches whoever does it, and written at once.
+The labels are the same whatever the number of processes: a part is computed in the same batches by any of them, and
+written at once.
 """
 
 from collections.abc import Iterator, Mapping

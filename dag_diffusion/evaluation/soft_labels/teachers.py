@@ -1,6 +1,6 @@
 """Whose soft labels they are: the teacher's name, the digest of its weights, and how well it does on real images.
 
-A student cannot be judged without its teacher: labels of a better one lift every set, random images too.
+A student's accuracy means little without its teacher: labels of a better one lift every set, random images too.
 """
 
 from collections.abc import Mapping

@@ -74,7 +74,7 @@ def dry_run(
         folder: real training images.
         config: of the distillation; where it names no model, one is trained, unless ``trains`` is false.
         command: that does the work on one GPU.
-        check_places: raises what speaks against the output.
+        check_places: raises where the output cannot be written.
         work: where models, pools and images go.
         batch_size: images drawn at a time.
         trains: models that are not given are trained and images copied, as ``distill`` does; ``run`` does not.

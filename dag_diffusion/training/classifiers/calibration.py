@@ -3,7 +3,7 @@
     p = softmax(z / T),   T = argmin mean(-log p(y | x)),   ECE = sum over bins of share * |accuracy - mean confidence|
 
 Difficulty is read from probabilities, so that an overconfident classifier finds everything easy.  A temperature may
-also harm (Guo et al. 2017 fit it on thousands of images), so it is judged out of sample: each fold of the images by the
+also harm (Guo et al. 2017 fit it on thousands of images), so it is tested out of sample: each fold of the images by the
 temperature of the others.  It goes into the last layer, where no reader of the model can forget it.
 """
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 BINS = 15  # of equal width, as Guo et al. (2017) have it
 FEWEST = 20  # images below which one wrong answer decides the temperature
 RANGE = (0.05, 20.0)  # of temperatures
-PARTS = 5  # of the images, for judging
+PARTS = 5  # of the images, for testing
 TOLERANCE = 1e-3  # of the largest logit, by which a scaled head may miss
 
 
@@ -50,7 +50,7 @@ class Calibration:
 
 
 def calibrate(logits: Tensor, labels: Tensor, folds: np.ndarray | None = None) -> tuple[Calibration, Tensor]:
-    """Fit a temperature, and judge it on images that it was not fitted on.
+    """Fit a temperature, and test it on images that it was not fitted on.
 
     Args:
         logits: ``(n, classes)`` of images that the classifier was not trained on.

@@ -1,7 +1,7 @@
 """A guide or an evaluator from images of one's own: trained, calibrated on images that it has not seen, and recorded.
 
     images -> held-out share of each class -> training -> temperature -> accuracy -> OUTPUT, whole or not at all
-           -> folds, each judged by a classifier trained without it -> OUTPUT/difficulties.jsonl
+           -> folds, each scored by a classifier trained without it -> OUTPUT/difficulties.jsonl
 
 Until it is finished all work is in ``OUTPUT.training`` beside it, from where the same call goes on after a
 kill, at the step where it was.
@@ -85,8 +85,8 @@ def train_classifier(
         images: to train on, from ``read_pool``.  Class i of the classifier is the i-th by label.
         output: folder of the classifier, for ``load_classifier``.
         config: how to train.
-        holdout: images to calibrate and judge with; None: a share of each class of ``images``, with twins together.
-        test: images to judge with alone.
+        holdout: images to calibrate and test with; None: a share of each class of ``images``, with twins together.
+        test: images to test with alone.
         device: None: the one that accelerate finds.
         overwrite: replace an earlier classifier, and an unfinished training of other settings.
         about: what else to record, JSON values.
@@ -126,7 +126,7 @@ def train_classifier(
         model, record = training.classifier(work / TRAININGS)
         folds = training.folds(work / TRAININGS) if config.folds else None
         if test is not None:
-            record["test"] = training.judged(model, test, "test images read")
+            record["test"] = training.tested(model, test, "test images read")
         record = {"format": FORMAT, **record, "canvas": images.canvas.as_fields(), "folds": folds and folds.record}
         record |= {"about": dict(about or {})}
         with fail_together():

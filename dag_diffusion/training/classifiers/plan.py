@@ -41,7 +41,7 @@ class ClassifierConfig:
         never_mirror: no training image is mirrored, as for digits, letters and signs.
         label_smoothing: share of the probability that is spread over all classes, in [0, 1).
         balance: 0 counts every image alike, 1 every class alike, and what lies between in between.
-        held_out: share of each class that is not trained on but calibrated and judged with, if no images are given.
+        held_out: share of each class that is not trained on but calibrated and tested with, if no images are given.
         uncalibrated: leave the temperature at 1.
         folds: classifiers that are trained besides, each without its part of the images, for difficulties of all
             images out of sample; 0 for none.

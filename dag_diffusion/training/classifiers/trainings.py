@@ -162,7 +162,7 @@ class ClassifierTraining:
         record = {"classifiers": count, **self._results(logits, self.all.labels), "calibration": found.as_record()}
         return CrossFitted(models, rows, record)
 
-    def judged(self, model: nn.Module, pool: Pool, stage: str) -> dict[str, Any]:
+    def tested(self, model: nn.Module, pool: Pool, stage: str) -> dict[str, Any]:
         """How good the classifier is on other images, as JSON."""
         images = self._labelled(pool, stage, "test")
         return self._results(self._logits(model, images), images.labels) | {"digest": _digest(images)}
