@@ -17,7 +17,7 @@ from diffusers import (
 from tiny import NAMES, tiny_classifier, tiny_components, tiny_pipeline, tiny_scheduler, tiny_transformer, tiny_vae
 
 from dag_diffusion import DifficultyGuidedPipeline, GuidanceConfig
-from dag_diffusion.guidance import schedulers
+from dag_diffusion.guidance import rates, schedulers
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 
 STEPS = 4
@@ -301,11 +301,11 @@ def shifted_ideal_run(scheduler, steps: int) -> torch.Tensor:
     scheduler.set_timesteps(steps)
     latents = torch.full((1, 1, 1, 1), 0.7)
     for step, timestep in enumerate(scheduler.timesteps):
-        alpha = schedulers.signal_rate(scheduler, timestep)
+        known = rates.rates_of(scheduler, timestep)
+        alpha, after = torch.tensor([rates.signal_share(*known[:2]), rates.signal_share(*known[2:])])
         noise = (1 - alpha).sqrt() * latents / (alpha / 4 + 1 - alpha)
         latents = schedulers.denoise(scheduler, noise, timestep, latents, None)
         if steps / 3 <= step < 2 * steps / 3:
-            after = schedulers.signal_rate_after(scheduler, timestep)
             shift = after.sqrt() * torch.full_like(latents, 2 / steps)
             latents = schedulers.place(scheduler, latents, shift)
     return latents

@@ -45,6 +45,7 @@ from dag_diffusion.guidance.rates import (
     prediction_of,
     rates_of,
     require_family,
+    signal_share,
 )
 
 KINDS = ("epsilon", "v_prediction", "sample", "flow_prediction", "trigflow")
@@ -179,6 +180,14 @@ def test_rates_tell_signal_and_noise_of_every_sample(name):
 def test_every_known_scheduler_is_tested():
     tested = {kind.__name__ for kind, _ in ALL.values()}
     assert tested == {name for name in FAMILIES if "Parallel" not in name}  # which are the same for many samples
+
+
+@pytest.mark.parametrize("name", ["DDIM", "DDPM"])
+def test_share_of_signal_is_the_schedulers_own_to_the_bit(name):
+    scheduler, _ = scheduler_named(name, 1000)
+    rates = (rates_of(scheduler, timestep) for timestep in scheduler.timesteps)
+    found = torch.tensor([signal_share(each.signal, each.noise) for each in rates])
+    assert torch.equal(found, scheduler.alphas_cumprod.flip(0))
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -39,14 +39,10 @@ def guided_call(
 
 
 def answer_parts(kind: str, rates: Rates) -> tuple[float, float]:
-    """``(c, b)``: how much of the clean sample and of the noise is in the answer.
+    """``(c, b)``: how much of the clean sample and of the noise is in the answer of a call with these rates.
 
     Args:
-        kind: epsilon, v_prediction, sample, flow_prediction or trigflow.
-        rates: of this call.
-
-    Raises:
-        ValueError: another kind.
+        kind: as ``rates.prediction_of`` tells it; ValueError for another.
     """
     a, s = rates.signal, rates.noise
     size = (a**2 + s**2) ** 0.5

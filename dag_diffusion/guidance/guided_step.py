@@ -28,7 +28,8 @@ from .difficulty_guidance import (
 )
 from .diversity_guidance import DiversityPush
 from .mode_guidance import ModeGuidance, mode_shift
-from .schedulers import denoise, place, signal_rate, signal_rate_after
+from .rates import rates_of, signal_share
+from .schedulers import denoise, place
 
 Generators = torch.Generator | list[torch.Generator] | None  # one for the batch, or one for each image
 Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]  # (z_t, t) -> prediction, its change by the class
@@ -64,7 +65,8 @@ def guided_step(
         scheduler: one of ``schedulers.SCHEDULERS``.
         generator: of the scheduler's own noise.
     """
-    a_t = signal_rate(scheduler, t)
+    rates = rates_of(scheduler, t)
+    a_t, a_next = torch.tensor([signal_share(*rates[:2]), signal_share(*rates[2:])])
     eps, eps_by_class = predict(z_t, t)
     kind, channels = scheduler.config.prediction_type, z_t.shape[1]
 
@@ -77,13 +79,12 @@ def guided_step(
     if diversity is not None and step in diversity.steps:
         deltas.append(diversity.shift(x0))
     z = denoise(scheduler, eps, t, z_t, generator)  # step
-    a_next = torch.as_tensor(signal_rate_after(scheduler, t))
     moves = [delta * a_next.sqrt().to(z.device) for delta in deltas]
     if modes is not None and step in modes.steps:
         moves.append(mode_shift(x0, modes.centres, a_t, a_next, modes.config.scale))
     if moves:
         z = place(scheduler, z, sum(moves[1:], moves[0]))  # place
-    return GuidedStep(z, x0, torch.as_tensor(a_t))
+    return GuidedStep(z, x0, a_t)
 
 
 @contextmanager

@@ -2,21 +2,21 @@
 
     x = a x0 + s e   now,   x' = a' x0 + s' e'   when ``scheduler.step`` returns
 
-    cumulative     a^2 + s^2 = 1 by timestep        DDIM, DDPM, PNDM, LCM, TCD
-    exploding      a = 1, s = sigma                 Euler, Heun, LMS, KDPM2
-    preserving     s / a = sigma, a^2 + s^2 = 1     DPM-Solver, UniPC, DEIS, SA-Solver
-    flow           a = 1 - sigma, s = sigma         flow matching, and the solvers above with flow sigmas
-    angles         a = d cos t, s = d sin t         SCM, where d is ``sigma_data``
+    family        level u of a sample    a, s                            schedulers
+    cumulative    share of the signal    sqrt(u), sqrt(1 - u)            DDIM, DDPM, PNDM, LCM, TCD
+    exploding     sigma                  1, u                            Euler, Heun, LMS, KDPM2
+    preserving    sigma                  1, u, over sqrt(1 + u^2)        DPM-Solver, UniPC, DEIS, SA-Solver
+    flow          sigma                  1 - u, u                        flow matching; those above with flow sigmas
+    angles        angle                  cos u, sin u, by sigma_data     SCM
 
 Schedulers are known by the names of their classes: importing diffusers takes seconds.
 """
 
 from collections.abc import Callable
-from itertools import chain
 from math import cos, sin
 from typing import Any, NamedTuple
 
-from .schedulers import require_unclipped
+from .schedulers import kind_among, require_unclipped
 
 
 class Rates(NamedTuple):
@@ -28,7 +28,11 @@ class Rates(NamedTuple):
     next_noise: float
 
 
-Family = Callable[[Any, Any], Rates]  # of a scheduler at a timestep, before its call
+class Family(NamedTuple):
+    """Levels of the samples before and after the next call, of a scheduler at a timestep; ``(a, s)`` at a level."""
+
+    levels: Callable[[Any, Any], tuple[float, float]]
+    shares: Callable[[float], tuple[float, float]]
 
 
 def signal_share(signal: float, noise: float) -> float:
@@ -43,13 +47,14 @@ def rates_of(scheduler: Any, timestep: Any) -> Rates:
         scheduler: one that ``require_family`` accepts, after ``set_timesteps``.
         timestep: that the call will be given, a number or a tensor.
     """
-    return family_of(scheduler)(scheduler, timestep)
+    family, size = family_of(scheduler), scheduler.config.get("sigma_data", 1.0)
+    return Rates(*(size * share for level in family.levels(scheduler, timestep) for share in family.shares(level)))
 
 
 def begins_step(scheduler: Any) -> bool:
     """Whether the next call begins a step.  Some solvers call several times, and remember what the first is given."""
     if _name(scheduler) == "PNDMScheduler":
-        return scheduler.counter % 4 == 0 if _starts_by_runge_kutta(scheduler) else not _is_repeated(scheduler)
+        return _call_of_pndm(scheduler)[0] == 0
     return bool(getattr(scheduler, "state_in_first_order", True))
 
 
@@ -62,7 +67,7 @@ def count_steps(scheduler: Any, calls: int) -> int:
 
 def take_sample_as_given(scheduler: Any) -> None:
     """Before a call: a corrector would put a sample in its place that is made of the one before."""
-    if getattr(scheduler, "last_sample", None) is not None:
+    if hasattr(scheduler, "last_sample"):
         scheduler.last_sample = None
 
 
@@ -83,7 +88,8 @@ def family_of(scheduler: Any) -> Family:
             f"{type(scheduler).__name__} is not supported, since its rates of signal and noise are not known; "
             f"use one of {', '.join(FAMILIES)}"
         )
-    return FAMILIES[name]
+    has_flow = FAMILIES[name] is PRESERVING and scheduler.config.get("use_flow_sigmas", False)
+    return FLOW if has_flow else FAMILIES[name]
 
 
 def require_family(scheduler: Any) -> None:
@@ -92,11 +98,11 @@ def require_family(scheduler: Any) -> None:
     Raises:
         ValueError: an unknown family, clipping that is meant for pixels, or a prediction that does not fit its rates.
     """
-    family, name, config = family_of(scheduler), type(scheduler).__name__, scheduler.config
+    family, name = family_of(scheduler), type(scheduler).__name__
     require_unclipped(scheduler)
-    if config.get("invert_sigmas", False):
+    if scheduler.config.get("invert_sigmas", False):
         raise ValueError(f"{name} has invert_sigmas=True, where noise and signal change places; use it without")
-    if family is _preserving and prediction_of(scheduler) == "flow_prediction" and not _has_flow(config):
+    if family is PRESERVING and prediction_of(scheduler) == "flow_prediction":
         raise ValueError(
             f"{name} has prediction_type 'flow_prediction' without flow sigmas, so that its rates contradict each "
             f"other; use {name}.from_config(pipeline.scheduler.config, use_flow_sigmas=True)"
@@ -105,90 +111,60 @@ def require_family(scheduler: Any) -> None:
 
 def prediction_of(scheduler: Any) -> str:
     """What the denoiser predicts: epsilon, v_prediction, sample, flow_prediction or trigflow."""
-    family = family_of(scheduler)
-    if family is _flow:
-        return "flow_prediction"
-    kind = "trigflow" if family is _angles else scheduler.config.prediction_type
+    kind = scheduler.config.get("prediction_type", "flow_prediction")
     return "sample" if kind == "original_sample" else kind
 
 
-# -- families
+# -- levels
 
 
-def _cumulative(scheduler: Any, timestep: Any) -> Rates:
-    now, after = _signal(scheduler, int(timestep)), _signal(scheduler, _following(scheduler, timestep))
-    return Rates(now**0.5, (1 - now) ** 0.5, after**0.5, (1 - after) ** 0.5)
+def _signals(scheduler: Any, timestep: Any) -> tuple[float, float]:
+    after = _following(scheduler, timestep)
+    return _signal(scheduler, int(timestep)), 1.0 if after is None else _signal(scheduler, after)
 
 
-def _signal(scheduler: Any, timestep: int | None) -> float:
-    """Cumulative signal rate at a timestep, behind the last one if it is negative; of a clean sample if it is None."""
-    if timestep is None:
-        return 1.0
-    if timestep < 0:
-        return float(getattr(scheduler, "final_alpha_cumprod", 1.0))
-    return float(scheduler.alphas_cumprod[timestep])
+def _signal(scheduler: Any, timestep: int) -> float:
+    """At a timestep, or behind the last one if it is negative."""
+    final = getattr(scheduler, "final_alpha_cumprod", 1.0)
+    return float(scheduler.alphas_cumprod[timestep] if timestep >= 0 else final)
 
 
 def _following(scheduler: Any, timestep: Any) -> int | None:
-    """The timestep of the sample that the call returns; None if it is clean."""
+    """The timestep of the sample that the call returns, negative behind the last one; None if it is clean."""
     name, t = _name(scheduler), int(timestep)
     if name in ("DDPMScheduler", "DDPMParallelScheduler"):
         return int(scheduler.previous_timestep(t))
     if name in ("LCMScheduler", "TCDScheduler"):
-        index = _index(scheduler, timestep) + 1
-        if index < len(scheduler.timesteps):
-            return int(scheduler.timesteps[index])
-        return None if name == "LCMScheduler" else 0
+        rest = scheduler.timesteps[_index(scheduler, timestep) + 1 :]
+        return int(rest[0]) if len(rest) else {"LCMScheduler": None, "TCDScheduler": 0}[name]
     stride = scheduler.config.num_train_timesteps // scheduler.num_inference_steps
-    if name == "PNDMScheduler" and _starts_by_runge_kutta(scheduler):
-        stride = 0 if scheduler.counter % 2 else stride // 2
-    elif name == "PNDMScheduler" and _is_repeated(scheduler):
-        stride = 0
+    if name == "PNDMScheduler":
+        call, calls = _call_of_pndm(scheduler)
+        stride = 0 if call % 2 else stride // (2 if calls == 4 else 1)
     return t - stride
 
 
-def _starts_by_runge_kutta(scheduler: Any) -> bool:
-    """Whether PNDM is in its first steps, of four calls each, unless it was told to skip them."""
-    return not scheduler.config.skip_prk_steps and scheduler.counter < len(scheduler.prk_timesteps)
-
-
-def _is_repeated(scheduler: Any) -> bool:
-    """Whether PNDM is at the second call of its first step, which without Runge-Kutta has two."""
-    return scheduler.config.skip_prk_steps and scheduler.counter == 1
-
-
-def _of_noise_levels(rates: Callable[[float], tuple[float, float]]) -> Family:
-    """A family whose rates follow from the scheduler's noise levels."""
-    return lambda scheduler, timestep: Rates(*chain.from_iterable(map(rates, _sigmas(scheduler, timestep))))
-
-
-_exploding = _of_noise_levels(lambda sigma: (1.0, sigma))
-_flow = _of_noise_levels(lambda sigma: (1 - sigma, sigma))
-_variance_preserving = _of_noise_levels(lambda sigma: ((1 + sigma**2) ** -0.5, sigma * (1 + sigma**2) ** -0.5))
-
-
-def _preserving(scheduler: Any, timestep: Any) -> Rates:
-    return (_flow if _has_flow(scheduler.config) else _variance_preserving)(scheduler, timestep)
-
-
-def _angles(scheduler: Any, timestep: Any) -> Rates:
-    index, data = _index(scheduler, timestep), scheduler.config.sigma_data
-    now, after = (float(scheduler.timesteps[i]) for i in (index, index + 1))
-    return Rates(data * cos(now), data * sin(now), data * cos(after), data * sin(after))
+def _call_of_pndm(scheduler: Any) -> tuple[int, int]:
+    """Which call of its step is next, and of how many: four by Runge-Kutta, without it two in the first step."""
+    if scheduler.config.skip_prk_steps:
+        return (scheduler.counter, 2) if scheduler.counter < 2 else (0, 1)
+    return (scheduler.counter % 4, 4) if scheduler.counter < len(scheduler.prk_timesteps) else (0, 1)
 
 
 def _sigmas(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    """Noise levels now and after the call; solvers of the second order call twice between two levels."""
+    """Solvers of the second order call twice between two levels, KDPM2 with one of its own between them."""
     index, levels = _index(scheduler, timestep), scheduler.sigmas
-    between = getattr(scheduler, "sigmas_interpol", None)
-    first = between is None or scheduler.state_in_first_order
+    first, between = getattr(scheduler, "state_in_first_order", True), getattr(scheduler, "sigmas_interpol", None)
     if between is None:
-        pair = levels[index], levels[index if not getattr(scheduler, "state_in_first_order", True) else index + 1]
-    elif _name(scheduler) == "KDPM2AncestralDiscreteScheduler":
-        pair = (levels[index], between[index]) if first else (between[index - 1], levels[index])
-    else:
-        pair = (levels[index], between[index + 1]) if first else (between[index], levels[index])
-    return float(pair[0]), float(pair[1])
+        return float(levels[index]), float(levels[index + 1 if first else index])
+    ancestral = _name(scheduler) == "KDPM2AncestralDiscreteScheduler"
+    level, middle = float(levels[index]), float(between[index + int(first) - int(ancestral)])
+    return (level, middle) if first else (middle, level)
+
+
+def _angles(scheduler: Any, timestep: Any) -> tuple[float, float]:
+    index = _index(scheduler, timestep)
+    return float(scheduler.timesteps[index]), float(scheduler.timesteps[index + 1])
 
 
 def _index(scheduler: Any, timestep: Any) -> int:
@@ -199,24 +175,25 @@ def _index(scheduler: Any, timestep: Any) -> int:
     return scheduler.index_for_timestep(timestep)
 
 
-def _has_flow(config: Any) -> bool:
-    return bool(config.get("use_flow_sigmas", False))
-
-
 def _name(scheduler: Any) -> str | None:
     """The name in ``FAMILIES`` of a scheduler's class or of the nearest one that it is derived from."""
-    return next((kind.__name__ for kind in type(scheduler).__mro__ if kind.__name__ in FAMILIES), None)
+    return kind_among(scheduler, FAMILIES)
 
 
+CUMULATIVE = Family(_signals, lambda u: (u**0.5, (1 - u) ** 0.5))
+EXPLODING = Family(_sigmas, lambda u: (1.0, u))
+PRESERVING = Family(_sigmas, lambda u: ((1 + u**2) ** -0.5, u * (1 + u**2) ** -0.5))
+FLOW = Family(_sigmas, lambda u: (1 - u, u))
+ANGLES = Family(_angles, lambda u: (cos(u), sin(u)))
 FAMILIES: dict[str, Family] = {
     f"{name}Scheduler": family
     for family, names in (
-        (_cumulative, "DDIM DDIMParallel DDPM DDPMParallel PNDM LCM TCD"),
-        (_exploding, "EulerDiscrete EulerAncestralDiscrete LMSDiscrete HeunDiscrete KDPM2Discrete"),
-        (_exploding, "KDPM2AncestralDiscrete"),
-        (_preserving, "DPMSolverMultistep DPMSolverSinglestep UniPCMultistep DEISMultistep SASolver"),
-        (_flow, "FlowMatchEulerDiscrete FlowMatchHeunDiscrete FlowMatchLCM"),
-        (_angles, "SCM"),
+        (CUMULATIVE, "DDIM DDIMParallel DDPM DDPMParallel PNDM LCM TCD"),
+        (EXPLODING, "EulerDiscrete EulerAncestralDiscrete LMSDiscrete HeunDiscrete KDPM2Discrete"),
+        (EXPLODING, "KDPM2AncestralDiscrete"),
+        (PRESERVING, "DPMSolverMultistep DPMSolverSinglestep UniPCMultistep DEISMultistep SASolver"),
+        (FLOW, "FlowMatchEulerDiscrete FlowMatchHeunDiscrete FlowMatchLCM"),
+        (ANGLES, "SCM"),
     )
     for name in names.split()
 }

@@ -1,9 +1,6 @@
-"""What differs between diffusers' schedulers when the clean sample is shifted: signal rates, steps, and which will do.
+"""Which of diffusers' schedulers ``DifficultyGuidedPipeline`` takes, and how they step and are shifted there."""
 
-z_t = sqrt(a_t) x0 + sqrt(1 - a_t) noise
-"""
-
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -12,9 +9,10 @@ DDIM, DDPM, DPM_SOLVER = SCHEDULERS = ("DDIMScheduler", "DDPMScheduler", "DPMSol
 CLIPPING = ("clip_sample", "thresholding")
 
 
-def _is(scheduler: Any, name: str) -> bool:
-    """Whether this is the class of diffusers with that name, or a subclass; importing diffusers takes seconds."""
-    return any(kind.__name__ == name for kind in type(scheduler).__mro__)
+def kind_among(scheduler: Any, names: Iterable[str]) -> str | None:
+    """The name of a scheduler's class or of the nearest that it is derived from; importing diffusers takes seconds."""
+    known = set(names)
+    return next((kind.__name__ for kind in type(scheduler).__mro__ if kind.__name__ in known), None)
 
 
 def require_supported(scheduler: Any, transformer: Any) -> None:
@@ -29,13 +27,14 @@ def require_supported(scheduler: Any, transformer: Any) -> None:
             fit; with a way out.
     """
     name, config = type(scheduler).__name__, scheduler.config
-    if not any(_is(scheduler, name) for name in SCHEDULERS):
+    if kind_among(scheduler, SCHEDULERS) is None:
         allowed = ", ".join(SCHEDULERS)
         raise ValueError(
             f"{name} is not supported, since its noise or its history would be wrong here; "
             f"use one of {allowed}: DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)"
         )
-    require_unclipped(scheduler, ("thresholding",) if _is(scheduler, DPM_SOLVER) else CLIPPING)
+    # a configuration that was converted keeps clip_sample, which DPM-Solver does not know
+    require_unclipped(scheduler, CLIPPING[1:] if kind_among(scheduler, [DPM_SOLVER]) else CLIPPING)
     if config.prediction_type not in ("epsilon", "v_prediction", "sample") or config.get("use_flow_sigmas", False):
         raise ValueError(
             f"{name} has prediction_type {config.prediction_type!r} or flow sigmas; use epsilon, v_prediction or sample"
@@ -65,7 +64,8 @@ def _require_fitting_variance(scheduler: Any, transformer: Any) -> None:
     if str(scheduler.config.get("variance_type")) not in ("learned", "learned_range"):
         return
     learns = (transformer.out_channels or transformer.in_channels) == 2 * transformer.in_channels
-    if _is(scheduler, DPM_SOLVER) or (_is(scheduler, DDPM) and not learns):
+    kind = kind_among(scheduler, SCHEDULERS)
+    if kind == DPM_SOLVER or (kind == DDPM and not learns):
         name = type(scheduler).__name__
         raise ValueError(
             f"{name} wants a learned variance that this pipeline cannot give it; "
@@ -75,35 +75,14 @@ def _require_fitting_variance(scheduler: Any, transformer: Any) -> None:
 
 def denoise(scheduler: Any, output: Tensor, timestep: Tensor, latents: Tensor, generator: Any) -> Tensor:
     """One step of the scheduler; the learned variance goes only to the one that can use it."""
-    if not (_is(scheduler, DDPM) and scheduler.variance_type in ("learned", "learned_range")):
+    if kind_among(scheduler, [DDPM]) is None or scheduler.variance_type not in ("learned", "learned_range"):
         output = output[:, : latents.shape[1]]
     return scheduler.step(output, timestep, latents, generator=generator).prev_sample
 
 
-def signal_rate(scheduler: Any, timestep: Tensor) -> Tensor:
-    """Cumulative signal rate at a timestep, in (0, 1]."""
-    if _is(scheduler, DPM_SOLVER):
-        known = scheduler.step_index is not None  # some spacings have a timestep twice
-        index = scheduler.step_index if known else scheduler.index_for_timestep(timestep)
-        return 1 / (1 + scheduler.sigmas[index].square())
-    return scheduler.alphas_cumprod[timestep.long().cpu()]
-
-
 def place(scheduler: Any, latents: Tensor, shift: Tensor) -> Tensor:
     """Shift the latents after a step, with the predicted noise kept."""
-    if _is(scheduler, DPM_SOLVER):
+    if kind_among(scheduler, [DPM_SOLVER]):
         # the predictions that it remembers lie on the path before the shift, so it starts anew from here
         scheduler.lower_order_nums = 0
     return (latents.float() + shift).to(latents.dtype)
-
-
-def signal_rate_after(scheduler: Any, timestep: Tensor) -> Tensor:
-    """Cumulative signal rate of the latents that the step at ``timestep`` has just made."""
-    if _is(scheduler, DPM_SOLVER):
-        return 1 / (1 + scheduler.sigmas[scheduler.step_index].square())  # the index is already that of the next step
-    if _is(scheduler, DDPM):
-        previous, last = int(scheduler.previous_timestep(timestep)), scheduler.one
-    else:
-        previous = int(timestep) - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
-        last = scheduler.final_alpha_cumprod
-    return scheduler.alphas_cumprod[previous] if previous >= 0 else last
