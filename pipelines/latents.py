@@ -1,6 +1,6 @@
 """Latents as a pipeline's loop has them and as its VAE does: scale, shift, statistics of channels; encoder and decoder.
 
-decoded = z / scale + shift      or      z * deviation / scale + mean
+decoded = z * deviation / scale + mean          deviation 1 and one shift as the mean, or both by channel
 """
 
 from collections.abc import Callable
@@ -17,28 +17,23 @@ OF_VIDEOS = ("AutoencoderKLQwenImage",)  # an image is a video of one frame
 
 def unscaled(latents: Tensor, config: Any) -> Tensor:
     """Latents of a pipeline's loop as its VAE decodes them: by scale and shift, or by statistics of the channels."""
-    scale, shift = config.get("scaling_factor") or 1.0, config.get("shift_factor") or 0.0
-    if (statistics := _statistics(latents, config)) is None:
-        return latents / scale + shift
-    mean, deviation = statistics
+    scale, deviation, mean = _scaling(latents, config)
     return latents * deviation / scale + mean
 
 
 def scaled(latents: Tensor, config: Any) -> Tensor:
     """Latents of a VAE as the pipeline's loop has them; the inverse of ``unscaled``."""
-    scale, shift = config.get("scaling_factor") or 1.0, config.get("shift_factor") or 0.0
-    if (statistics := _statistics(latents, config)) is None:
-        return (latents - shift if shift else latents) * scale
-    mean, deviation = statistics
+    scale, deviation, mean = _scaling(latents, config)
     return (latents - mean) * scale / deviation
 
 
-def _statistics(latents: Tensor, config: Any) -> tuple[Tensor, Tensor] | None:
-    known = config.get("latents_mean"), config.get("latents_std")
-    if known[0] is None or known[1] is None:
-        return None
-    mean, deviation = (latents.new_tensor(v).view(1, -1, *[1] * (latents.ndim - 2)) for v in known)
-    return mean, deviation
+def _scaling(latents: Tensor, config: Any) -> tuple[float, Any, Any]:
+    """Scale, deviation and mean; the last two by channel where the VAE has statistics."""
+    scale, statistics = config.get("scaling_factor") or 1.0, (config.get("latents_std"), config.get("latents_mean"))
+    if None in statistics:
+        return scale, 1.0, config.get("shift_factor") or 0.0
+    deviation, mean = (latents.new_tensor(v).view(1, -1, *[1] * (latents.ndim - 2)) for v in statistics)
+    return scale, deviation, mean
 
 
 def encoded(vae: Any, images: Tensor) -> Tensor:
