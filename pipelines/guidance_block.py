@@ -4,10 +4,12 @@
     pipeline = blocks.init_pipeline("stabilityai/stable-diffusion-xl-base-1.0")
     pipeline.load_components()
     pipeline.update_components(classifier=load_classifier("timm/resnet50.tv_in1k"))
-    pipeline(prompt="a photo of a church", class_labels="church", target_difficulty=0.7, output="images")
+    wanted = ["images", "difficulties"]
+    pipeline(prompt="a photo of a church", class_labels="church", target_difficulty=0.7, output=wanted)
 
 It stands between the denoiser and what follows it in the loop, and moves ``noise_pred`` and ``latents`` before the
-scheduler is asked.  The maths is that of ``steer``.  Another block, first in the loop, hears what the denoiser answers.
+scheduler is asked.  The maths is that of ``steer``.  Another block, first in the loop, hears what the denoiser answers,
+and one behind the decoder measures the images.
 """
 
 import inspect
@@ -21,17 +23,23 @@ from dag_diffusion.pipelines.latents import unpacking
 from dag_diffusion.pipelines.steering import Steered
 from diffusers import AutoencoderKL, AutoencoderKLQwenImage, FluxPipeline, QwenImagePipeline
 from diffusers.modular_pipelines import ModularPipelineBlocks
-from diffusers.modular_pipelines.modular_pipeline_utils import ComponentSpec, InputParam
+from diffusers.modular_pipelines.modular_pipeline_utils import ComponentSpec, InputParam, OutputParam
 from transformers import AutoModelForImageClassification
 
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.rates import require_family
 
 NAME, HEARING, AFTER = "difficulty_guidance", "denoiser_answers", "after_denoiser"
+MEASURING, IMAGES, DIFFICULTIES = "measure", "images", "difficulties"
+GUIDE = ComponentSpec("classifier", AutoModelForImageClassification)
+LABELS = InputParam("class_labels", description="Labels or names of the guide's classes: one, or one an image")
+CONFIG = InputParam("difficulty_guidance", default=GuidanceConfig(), description="Window and trust region")
 
 
 def with_guidance(blocks: ModularPipelineBlocks, block: ModularPipelineBlocks | None = None) -> ModularPipelineBlocks:
     """A copy of blocks with difficulty guidance in every denoising loop, between the denoiser and what follows it.
+
+    Where the blocks end in images, a last one measures their ``difficulties``, which a call may ask for as an output.
 
     Args:
         blocks: of one workflow.
@@ -50,6 +58,8 @@ def with_guidance(blocks: ModularPipelineBlocks, block: ModularPipelineBlocks | 
     for loop in loops:
         loop.sub_blocks.insert(NAME, block or DifficultyGuidanceBlock(), list(loop.sub_blocks).index(AFTER))
         loop.sub_blocks.insert(HEARING, DenoiserAnswersBlock(), 0)
+    if IMAGES in blocks.output_names:
+        blocks.sub_blocks.insert(MEASURING, DifficultyMeasureBlock(), len(blocks.sub_blocks))
     return blocks
 
 
@@ -100,15 +110,15 @@ class DifficultyGuidanceBlock(ModularPipelineBlocks):
     @property
     def expected_components(self) -> list[ComponentSpec]:
         """The guide, and the decoder that its gradient goes through."""
-        return [ComponentSpec("classifier", AutoModelForImageClassification), ComponentSpec("vae", AutoencoderKL)]
+        return [GUIDE, ComponentSpec("vae", AutoencoderKL)]
 
     @property
     def inputs(self) -> list[InputParam]:
         """What a call may be given, besides what the loop hands over."""
         return [
-            InputParam("class_labels", description="Labels or names of the guide's classes: one, or one an image"),
+            LABELS,
             InputParam("target_difficulty", description="In [0, 1], one or one an image; None steers nothing"),
-            InputParam("difficulty_guidance", default=GuidanceConfig(), description="Window and trust region"),
+            CONFIG,
             InputParam("probe", description="Predicts the margin from latents, so that most steps need no decoder"),
             InputParam("guidance_vae", description="A cheaper decoder of the same latents, for gradients only"),
             InputParam("timesteps", required=True),
@@ -169,3 +179,43 @@ class DifficultyGuidanceBlock(ModularPipelineBlocks):
         Path(save_directory).mkdir(parents=True, exist_ok=True)
         Path(save_directory, source.name).write_bytes(source.read_bytes())
         super().save_config(save_directory, *args, **kwargs)
+
+
+class DifficultyMeasureBlock(ModularPipelineBlocks):
+    """Measures the images that a pipeline hands out, as ``steer``'s ``measure`` does, with a target or without."""
+
+    @property
+    def description(self) -> str:
+        """What the block is for, as diffusers shows it."""
+        return "step behind the decoder that tells how hard the images are for the classifier"
+
+    @property
+    def expected_components(self) -> list[ComponentSpec]:
+        """The guide."""
+        return [GUIDE]
+
+    @property
+    def inputs(self) -> list[InputParam]:
+        """The images, in the form that was asked for, and what they are to be measured by."""
+        return [InputParam(IMAGES, required=True), InputParam("output_type", default="pil"), LABELS, CONFIG]
+
+    @property
+    def intermediate_outputs(self) -> list[OutputParam]:
+        """One number for each image."""
+        told = "`(n,)` float32 in [0, 1] by the classifier; None without class labels or classifier, and for latents"
+        return [OutputParam(DIFFICULTIES, type_hint=torch.Tensor, description=told)]
+
+    @torch.no_grad()
+    def __call__(self, components: Any, state: Any) -> tuple[Any, Any]:
+        """The last step of a call.
+
+        Raises:
+            ValueError: a class that the guide lacks, or another number of labels than of images.
+        """
+        own = self.get_block_state(state)
+        own.difficulties = None
+        if own.class_labels is not None and components.classifier is not None and own.output_type != "latent":
+            by = Steered(None, [components.classifier], own.class_labels, None, own.difficulty_guidance)
+            own.difficulties = by.measure(own.images)
+        self.set_block_state(state, own)
+        return components, state

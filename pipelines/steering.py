@@ -172,14 +172,21 @@ class Steered:
 
         Returns:
             ``(n,)`` float32 in [0, 1].
+
+        Raises:
+            ValueError: there is no guide, or another number of labels than of images.
         """
+        if not self.guides:
+            raise ValueError("nothing measures these images; give steer a guide and the labels of its classes")
+        device = next(self.guides[0].parameters()).device
         with torch.no_grad():
-            if not isinstance(images, Tensor | np.ndarray):
-                device = next(self.guides[0].parameters()).device
-                return torch.sigmoid(-picture_margin(self._guides(len(images), device)[:1], images)).cpu()
-            pixels = torch.as_tensor(images).float()
-            pixels = pixels.permute(0, 3, 1, 2) if isinstance(images, np.ndarray) else pixels
-            return torch.sigmoid(-mean_margin(self._guides(len(pixels), pixels.device)[:1], pixels)).cpu()
+            guides = self._guides(len(images), device)[:1]
+            if isinstance(images, Tensor | np.ndarray):
+                pixels = torch.as_tensor(images, dtype=torch.float32, device=device)
+                margins = mean_margin(guides, pixels.permute(0, 3, 1, 2) if isinstance(images, np.ndarray) else pixels)
+            else:
+                margins = picture_margin(guides, images)
+        return torch.sigmoid(-margins).cpu()
 
     def finish(self) -> None:
         """A run has ended, or one begins: say what was wrong with the guide in the last."""

@@ -16,7 +16,7 @@ FAMILIES = {
     "Flux": (flux, {"height": 16, "width": 24}),  # packed latents do not tell which of the two is longer
 }
 EVERY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
-LABELS = [0, 1]
+LABELS, OUTPUTS = [0, 1], ["images", "difficulties"]
 WIDE = GuidanceConfig(max_norm=4.0)  # decoders of random weights are less steep than trained ones
 
 
@@ -36,10 +36,11 @@ def pipeline_of(family, blocks, **more):
     return pipeline
 
 
-def drawn(pipeline, family, steps=20, **options):
+def drawn(pipeline, family, steps=20, output="images", **options):
     generator = torch.Generator().manual_seed(0)
-    options |= FAMILIES[family][1] | {"num_inference_steps": steps, "generator": generator, "output_type": "pt"}
-    return pipeline(prompt=["a bag", "a coat"], output="images", **options)
+    options = {"output_type": "pt"} | options | FAMILIES[family][1]
+    options |= {"num_inference_steps": steps, "generator": generator}
+    return pipeline(prompt=["a bag", "a coat"], output=output, **options)
 
 
 @EVERY_FAMILY
@@ -54,9 +55,28 @@ def test_images_become_as_hard_as_asked(family, guide):
         pipeline_of(family, with_guidance(blocks_of(family)), classifier=guide),
         torch.tensor([0.2, 0.7]),
     )
-    images = drawn(pipeline, family, class_labels=LABELS, target_difficulty=targets, difficulty_guidance=WIDE)
-    found = Steered(pipeline.vae, [guide], LABELS, None, WIDE).measure(images)
+    options = {"class_labels": LABELS, "target_difficulty": targets, "difficulty_guidance": WIDE, "output": OUTPUTS}
+    drawn_once = drawn(pipeline, family, **options)
+    found = Steered(pipeline.vae, [guide], LABELS, None, WIDE).measure(drawn_once["images"])
     assert (found - targets).abs().max() < 0.15
+    assert torch.equal(drawn_once["difficulties"], found)
+
+
+@pytest.mark.parametrize("output_type", ["pil", "np"])
+def test_images_are_measured_without_a_target_too_in_the_form_that_is_handed_out(output_type, guide):
+    family = "StableDiffusionXL"
+    pipeline = pipeline_of(family, with_guidance(blocks_of(family)), classifier=guide)
+    options = {"class_labels": ["boot", "bag"], "output_type": output_type}
+    found = drawn(pipeline, family, steps=2, output=OUTPUTS, **options)
+    with steer(pipeline, guide, ["boot", "bag"]) as steered:
+        assert torch.equal(found["difficulties"], steered.measure(found["images"]))
+
+
+@pytest.mark.parametrize("options", [{}, {"class_labels": LABELS, "output_type": "latent"}], ids=["labels", "images"])
+def test_what_cannot_be_measured_has_no_difficulties(options, guide):
+    family = "StableDiffusionXL"
+    pipeline = pipeline_of(family, with_guidance(blocks_of(family)), classifier=guide)
+    assert drawn(pipeline, family, steps=2, output=OUTPUTS, **options)["difficulties"] is None
 
 
 def test_block_does_what_steer_does(guide):
