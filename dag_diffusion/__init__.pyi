@@ -6,13 +6,13 @@ from .data.pools import read_pool as read_pool
 from .distillation import DistillationConfig as DistillationConfig
 from .distillation import distill as distill
 from .evaluation.trials import evaluate as evaluate
+from .generation.drawing.prompts import Prompts as Prompts
+from .generation.drawing.steerable import SteerablePipeline as SteerablePipeline
 from .generation.filling import fill_pool as fill_pool
 from .generation.mode_search import find_modes as find_modes
 from .generation.modes import Modes as Modes
 from .generation.plan import PoolConfig as PoolConfig
 from .generation.probe_training import train_probe as train_probe
-from .generation.prompts import Prompts as Prompts
-from .generation.steerable import SteerablePipeline as SteerablePipeline
 from .guidance.difficulty_guidance import GuidanceConfig as GuidanceConfig
 from .guidance.diversity_guidance import DiversityGuidance as DiversityGuidance
 from .guidance.mode_guidance import ModeGuidance as ModeGuidance

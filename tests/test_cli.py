@@ -362,7 +362,7 @@ def test_full_disk_is_told_in_plain_words(tmp_path, saved_pipeline, monkeypatch)
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dag_diffusion.generation.filling.write_image", full)
+    monkeypatch.setattr("dag_diffusion.generation.batches.write_image", full)
     result = generate(saved_pipeline, tmp_path / "pool")
     assert result.exit_code == 2
     assert "the disk is full; free some space" in result.stderr

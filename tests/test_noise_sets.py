@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from dag_diffusion import PoolConfig, fill_pool
 from dag_diffusion.cli.commands import app
 from dag_diffusion.generation import noise_sets
-from dag_diffusion.generation.drawing import LabelDrawer
-from dag_diffusion.generation.filling import _batches
+from dag_diffusion.generation.batches import batches
+from dag_diffusion.generation.drawing.by_labels import LabelDrawer
 from dag_diffusion.generation.noise_sets import best_candidate, irregularity, with_chosen_noise
 from dag_diffusion.generation.plan import ImageJob, image_seed, plan, seed_after
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
@@ -97,17 +97,17 @@ def test_noise_is_what_the_pipeline_draws(pipeline):
 def test_batches_hold_whole_groups_and_every_image_once(per_class, group_size, batch_size):
     config = PoolConfig(images_per_class=per_class + 1, group_size=group_size + 1, diversity=DiversityGuidance(scale=1))
     jobs = plan(config, NAMES)
-    batches = list(_batches(jobs, batch_size))
-    assert [job for batch in batches for job in batch] == jobs
-    where = {(job.label, job.group): {i for i, batch in enumerate(batches) if job in batch} for job in jobs}
+    cut = list(batches(jobs, batch_size))
+    assert [job for batch in cut for job in batch] == jobs
+    where = {(job.label, job.group): {i for i, batch in enumerate(cut) if job in batch} for job in jobs}
     assert all(len(found) == 1 for found in where.values())
-    assert all(len(batch) <= max(batch_size, group_size + 1) for batch in batches)
+    assert all(len(batch) <= max(batch_size, group_size + 1) for batch in cut)
 
 
 @given(st.integers(1, 30), st.integers(1, 40))
 def test_batches_of_single_images_are_full(count, size):
     jobs = [ImageJob(f"{i}.png", 0, "Bag", i, None) for i in range(count)]
-    assert [len(batch) for batch in _batches(jobs, size)][:-1] == [size] * ((count - 1) // size)
+    assert [len(batch) for batch in batches(jobs, size)][:-1] == [size] * ((count - 1) // size)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,13 @@ from dag_diffusion import DifficultyGuidedPipeline, GuidanceConfig
 from dag_diffusion.difficulty import margin
 from dag_diffusion.generation.probe_training import (
     ProbeConfig,
-    Trajectories,
     build_probe,
-    collect,
     distillation_loss,
     fidelity,
     logits_of,
     train_probe,
 )
+from dag_diffusion.generation.trajectories import Trajectories, collect
 from dag_diffusion.guidance.difficulty_guidance import margin_and_gradient
 from dag_diffusion.guidance.probes import probe_margin
 from dag_diffusion.loading import load_probe, require_no_other_files, save_probe
@@ -90,7 +89,7 @@ def test_only_the_classes_asked_for_are_drawn():
 def test_several_guides_are_averaged(monkeypatch):
     pipeline, other = tiny_pipeline(), tiny_classifier()
     monkeypatch.setattr(
-        "dag_diffusion.generation.probe_training.UNGUIDED", 1
+        "dag_diffusion.generation.trajectories.UNGUIDED", 1
     )  # so that who guides does not change what is seen
     with torch.no_grad():
         other.classifier[-1].weight.neg_()

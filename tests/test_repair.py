@@ -18,7 +18,7 @@ from warm import Command
 from dag_diffusion import PoolConfig, fill_pool, read_pool, score_and_record, score_pool
 from dag_diffusion.evaluation.soft_labels import teacher_logits
 from dag_diffusion.generation import Repair, find_faults, pool_status, record_faults
-from dag_diffusion.generation.drawing import LabelDrawer
+from dag_diffusion.generation.drawing.by_labels import LabelDrawer
 from dag_diffusion.generation.plan import plan, seed_after
 from dag_diffusion.generation.repairing.repair import FAULTS
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance

@@ -181,12 +181,12 @@ def generate(
     from dataclasses import replace
 
     with loading("libraries", quiet):
+        from dag_diffusion.generation.drawing.prompts import as_prompts
+        from dag_diffusion.generation.drawing.steerable import SteerablePipeline
         from dag_diffusion.generation.filling import fill_pool
         from dag_diffusion.generation.modes import load_modes
         from dag_diffusion.generation.plan import PoolConfig, networks_precision
-        from dag_diffusion.generation.prompts import as_prompts
         from dag_diffusion.generation.repairing.repair import Repair
-        from dag_diffusion.generation.steerable import SteerablePipeline
         from dag_diffusion.generation.tracking import require_trackers, tracked
         from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
         from dag_diffusion.guidance.mode_guidance import ModeGuidance

@@ -1,3 +1,5 @@
+from .drawing.prompts import Prompts as Prompts
+from .drawing.steerable import SteerablePipeline as SteerablePipeline
 from .filling import fill_pool as fill_pool
 from .mode_search import encode_pool as encode_pool
 from .mode_search import find_difficulty_modes as find_difficulty_modes
@@ -10,8 +12,6 @@ from .pool_state import pool_status as pool_status
 from .pool_state import record_faults as record_faults
 from .probe_training import ProbeConfig as ProbeConfig
 from .probe_training import train_probe as train_probe
-from .prompts import Prompts as Prompts
 from .repairing.faults import Faults as Faults
 from .repairing.faults import find_faults as find_faults
 from .repairing.repair import Repair as Repair
-from .steerable import SteerablePipeline as SteerablePipeline

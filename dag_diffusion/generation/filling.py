@@ -11,9 +11,8 @@ import logging
 import platform
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -23,16 +22,18 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from dag_diffusion.data.files import differences, locked, write_image
+from dag_diffusion.data.files import differences, locked
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.data.rows import read_rows
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.processes import StoppedError, fail_together, gather, stop_signal, this_process
 from dag_diffusion.progress import Progress
 
-from .drawing import Drawer, Drawn, LabelDrawer
+from .batches import Draw, drawn_pieces, written_behind
+from .drawing.by_labels import LabelDrawer
+from .drawing.drawer import Drawer
 from .noise_sets import with_chosen_noise
-from .plan import ImageJob, PoolConfig, batch_end, plan
+from .plan import ImageJob, PoolConfig, plan
 from .precision import agreed_precision
 from .provenance import DETAILS, provenance_of
 from .repairing.first_images import with_colours
@@ -43,15 +44,11 @@ from .work_queue import (
     EARLIER_ROWS,
     ROWS,
     RowCount,
-    append_rows,
     ask_to_stop,
     begin,
-    claim,
     earlier_images,
     finish,
     folders_begun,
-    is_asked_to_stop,
-    require_current,
     rows_of_all,
     take_stock,
     undone_if_empty,
@@ -61,7 +58,6 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = 50
 LOG_SECONDS = 30.0  # between two lines of progress in the log
 PATIENCE = 90.0  # Linux trusts what it knows of a folder on a network disk for up to 60 s
-Draw = Callable[[Sequence[ImageJob]], Drawn]
 Told = TypeVar("Told")
 
 
@@ -263,7 +259,7 @@ class _Work:
         with fail_together():
             try:
                 with written_behind(run, state.process_index, scored=scored) as write:
-                    pieces = _pieces(self.draw, run, batches, done, self.batch_size, self.asked)
+                    pieces = drawn_pieces(self.draw, run, batches, done, self.batch_size, self.asked)
                     for piece in with_colours(pieces) if self.starts_in_colour and not done else pieces:
                         write([one for one in piece if one[0].file_name not in done])
                         tell()
@@ -287,89 +283,6 @@ class _Work:
             if this_process().is_main_process:
                 found = look()
         return gather(found)[0]
-
-
-def _pieces(
-    draw: Draw, run: Path, jobs: Sequence[ImageJob], done: set[str], batch_size: int, asked: threading.Event
-) -> Iterator[Drawn]:
-    """Draw each batch that has images missing and that no other process draws, in pieces that fit into memory."""
-    size = batch_size
-    for number, batch in enumerate(_batches(jobs, batch_size)):
-        at = 0
-        if asked.is_set():
-            ask_to_stop(run)
-        if is_asked_to_stop(run):
-            return
-        if _all_done(batch, done) or not claim(run, number):
-            continue
-        while at < len(batch):
-            piece = batch[at : batch_end(batch, at, size)]
-            # drawn whole for the sake of one missing image: in other company it would round otherwise
-            if not _all_done(piece, done):
-                drawn = _draw_if_it_fits(draw, piece)
-                if drawn is None:
-                    size = (len(piece) + 1) // 2
-                    logger.warning("out of memory with %d images at a time, going on with %d", len(piece), size)
-                    continue
-                yield drawn
-            at += len(piece)
-
-
-def _batches(jobs: Sequence[ImageJob], size: int) -> Iterator[Sequence[ImageJob]]:
-    """Fixed stretches of the plan, whichever images are there and whichever process draws them."""
-    start = 0
-    while start < len(jobs):
-        end = batch_end(jobs, start, size)
-        yield jobs[start:end]
-        start = end
-
-
-def _all_done(jobs: Sequence[ImageJob], done: set[str]) -> bool:
-    return all(job.file_name in done for job in jobs)
-
-
-def _draw_if_it_fits(draw: Draw, jobs: Sequence[ImageJob]) -> Drawn | None:
-    """The images, or None if they need more memory than there is and fewer of them might not."""
-    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-
-    try:
-        return draw(jobs)
-    except RuntimeError as error:
-        if batch_end(jobs, 0, 1) == len(jobs) or not should_reduce_batch_size(error):
-            raise
-    clear_device_cache(garbage_collection=True)  # outside of the handler, since the error holds on to the memory
-    return None
-
-
-@contextmanager
-def written_behind(run: Path, process: int, *, scored: bool = False) -> Iterator[Callable[[Drawn], None]]:
-    """A function that writes images in a thread, so that the next are drawn meanwhile; one batch waits at most.
-
-    An error, such as of a full disk, comes with the next call or at the end.
-
-    Args:
-        scored: whether somebody has measured the others, so that what the guide says of these does not compare.
-    """
-    last: list[Future] = []
-
-    def wait() -> None:
-        if last:
-            last.pop().result()
-
-    def write(drawn: Drawn) -> None:
-        wait()
-        last.append(thread.submit(_write, run, process, drawn, scored))
-
-    with ThreadPoolExecutor(1, "writer") as thread:
-        yield write
-        wait()
-
-
-def _write(run: Path, process: int, drawn: Drawn, scored: bool) -> None:
-    require_current(run)
-    for job, image, _ in drawn:
-        write_image(run.parent.parent / job.file_name, image)
-    append_rows(run, process, [{**job.row(), "difficulty": None if scored else found} for job, _, found in drawn])
 
 
 def _teller(

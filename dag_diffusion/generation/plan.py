@@ -19,8 +19,8 @@ from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.sampling.target_parser import as_target
 from dag_diffusion.sampling.targets import Target, TargetDistribution
 
+from .drawing.prompts import Prompts
 from .modes import Modes, allot, match_modes
-from .prompts import Prompts
 
 OPTIONAL = ("mode", "prompt", "redrawn", "group")  # columns
 GROUPING = ("group_size", "noise_candidates", "diversity")  # settings of images that are made in groups

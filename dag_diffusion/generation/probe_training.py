@@ -7,9 +7,8 @@ are decoded once for training and never again.  A probe of several guides gives 
 price of one small network.  ``guidance.probes`` is how it steers.
 """
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,23 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dag_diffusion.classifiers.image_classifiers import class_names_of, image_logits, preprocessing_of
-from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import Among, as_among, classes_among, margin
-from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.probes import REST, describe, with_signal_rate
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
-from dag_diffusion.turns import Turns
+
+from .trajectories import Trajectories, collect
 
 if TYPE_CHECKING:
     from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
-
-
-logger = logging.getLogger(__name__)
-ENOUGH_RUNS = 20  # sampling runs of each class; with fewer a probe is no more than a guess
-UNGUIDED = 3  # one batch in so many is drawn unguided, since the probe must know unguided samples too
-UNKNOWN = -20.0  # log-probability of classes that are not drawn, which a guide need not know
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,38 +65,6 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trajectories:
-    """Predicted clean samples along sampling runs, and what the guides find of them.
-
-    Attributes:
-        clean: ``(n, channels, height, width)`` float16.
-        signal: ``(n,)``, sqrt of the cumulative signal rate at which each was predicted.
-        labels: ``(n,)``, of the pipeline.
-        margins: ``(n,)``, of the drawn class, mean over the guides, as guidance takes it.
-        log_probabilities: ``(n, classes + 1)``, mean over the guides; the last is that of all other classes.
-        run: ``(n,)``, which sampling run each belongs to.
-    """
-
-    clean: Tensor
-    signal: Tensor
-    labels: Tensor
-    margins: Tensor
-    log_probabilities: Tensor
-    run: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, rows: Any) -> "Trajectories":
-        return Trajectories(**{name: values[rows] for name, values in vars(self).items()})
-
-    @classmethod
-    def concatenate(cls, parts: Sequence["Trajectories"]) -> "Trajectories":
-        """All of them, one after the other."""
-        return cls(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)})
-
-
-@dataclass(frozen=True, kw_only=True)
 class Fidelity:
     """How well a probe predicts its guides on trajectories that it has not seen, in the last third of the steps.
 
@@ -139,126 +98,6 @@ def build_probe(pipeline: "DifficultyGuidedPipeline", config: ProbeConfig) -> An
                 label2id={name: label for label, name in names.items()},
             )
         )
-
-
-def collect(
-    pipeline: "DifficultyGuidedPipeline",
-    guides: Sequence[nn.Module],
-    config: ProbeConfig,
-    *,
-    labels: Sequence[int] | None = None,
-    batch_size: int = 50,
-    progress: Progress | None = None,
-) -> Trajectories:
-    """Sample with the pipeline and measure each predicted clean sample by the guides.
-
-    Several processes share the runs, each with all components, and each gets all trajectories.
-
-    Args:
-        pipeline: one that can steer; its own probe, if it has one, is left out.
-        guides: classifiers that know the pipeline's classes by name; all of them steer.
-        labels: classes to draw; all by default.
-    """
-    allowed = torch.tensor(list(pipeline.class_names) if labels is None else list(labels))
-    if not len(allowed):
-        raise ValueError("the list of classes is empty; name at least one class, or leave it out for all of them")
-    if config.trajectories < ENOUGH_RUNS * len(allowed):
-        logger.warning(
-            "%d sampling runs for %d classes are few; a probe that steers well has seen about %d runs of each",
-            config.trajectories,
-            len(allowed),
-            ENOUGH_RUNS,
-        )
-    classes_among(config.among, allowed.tolist())  # refuses a set of one class
-    drawn: dict[int, list[Trajectories]] = {}
-    columns = [_columns(pipeline, guide, allowed.tolist()) for guide in guides]
-    components = pipeline.components | {"classifier": guides[0], "probe": None}
-    steering = type(pipeline)(**components, id2label=pipeline.config.id2label)
-    steering.set_progress_bar_config(disable=True)
-    turns = Turns("trajectories", config.trajectories, progress)
-
-    def draw(first: int) -> list[Trajectories]:
-        parts: list[Trajectories] = []
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + first)
-        count = min(batch_size, config.trajectories - first)
-        chosen = allowed[torch.randint(len(allowed), (count,), generator=generator)]
-        targets = torch.rand(count, generator=generator)
-
-        def keep(steered: Any, step: int, timestep: Any, tensors: dict) -> dict:
-            margins, log_probabilities = _measured(
-                steered, guides, columns, tensors["clean"], chosen, drawn_alone=config.among == "set"
-            )
-            found = Trajectories(
-                clean=tensors["clean"].half().cpu(),
-                signal=tensors["signal_rate"].sqrt().cpu().expand(len(chosen)).clone(),
-                labels=chosen,
-                margins=margins,
-                log_probabilities=log_probabilities,
-                run=torch.arange(first, first + len(chosen)),
-            )
-            finite = torch.isfinite(found.clean).flatten(1).all(1) & torch.isfinite(log_probabilities).all(1)
-            parts.append(found[finite])  # one sample that is not finite would spoil every weight
-            return {}
-
-        unguided = (first // batch_size) % UNGUIDED == UNGUIDED - 1
-        steering(
-            chosen,
-            None if unguided else targets,
-            guidance_scale=config.guidance_scale,
-            num_inference_steps=config.num_inference_steps,
-            generator=generator,
-            output_type="latent",
-            callback_on_step_end=keep,
-            callback_on_step_end_tensor_inputs=["clean", "signal_rate"],
-            extra_guides=() if unguided else guides[1:],
-            difficulty_guidance=GuidanceConfig(among=config.among),
-            set_classes=allowed,
-        )
-        turns.report(count)
-        return parts
-
-    with turns.together():
-        for first in turns.take(range(0, config.trajectories, batch_size), 1):
-            drawn[first] = draw(first)
-    found = {first: parts for share in gather(drawn) for first, parts in share.items()}
-    return Trajectories.concatenate([part for first in sorted(found) for part in found[first]])
-
-
-def _columns(pipeline: "DifficultyGuidedPipeline", guide: nn.Module, labels: Sequence[int]) -> dict[int, int]:
-    """The pipeline's label of each class to be drawn to the guide's own; the guide need not know the others."""
-    known = {label: pipeline.class_names[label] for label in labels}
-    return match_classes(known, class_names_of(guide), "the classifier")
-
-
-@torch.no_grad()
-def _measured(
-    pipeline: "DifficultyGuidedPipeline",
-    guides: Sequence[nn.Module],
-    columns: Sequence[dict[int, int]],
-    clean: Tensor,
-    labels: Tensor,
-    *,
-    drawn_alone: bool,
-) -> tuple[Tensor, Tensor]:
-    """Mean margins and mean log-probabilities of the guides, on the CPU; see ``Trajectories``.
-
-    Args:
-        columns: of each guide, its labels of the classes that are drawn.
-        drawn_alone: the guides are asked as if there were no other classes.
-    """
-    images, margins, found = pipeline.decode_for_guidance(clean), [], []
-    for guide, own in zip(guides, columns, strict=True):
-        logits = image_logits(guide, images, preprocessing_of(guide))
-        if drawn_alone:
-            others = torch.tensor(sorted(set(range(logits.shape[1])) - set(own.values())), device=logits.device)
-            logits = logits.index_fill(1, others.long(), float("-inf"))
-        every = logits.log_softmax(1).cpu()
-        margins.append(margin(every, torch.tensor([own[label] for label in labels.tolist()])))
-        known = every.new_full((len(every), len(pipeline.class_names)), UNKNOWN)
-        known[:, list(own)] = every[:, list(own.values())]
-        rest = torch.log((1 - known.exp().sum(1, keepdim=True)).clamp(min=1e-9))
-        found.append(torch.cat([known, rest], dim=1))
-    return torch.stack(margins).mean(0), torch.stack(found).mean(0)
 
 
 def fit(probe: nn.Module, seen: Trajectories, config: ProbeConfig, progress: Progress | None = None) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from dag_diffusion.data.files import differences, recorded
 from dag_diffusion.identity import digest_of
 
-from .drawing import Drawer
+from .drawing.drawer import Drawer
 from .plan import PoolConfig
 from .precision import precision_of, weights_of
 

@@ -6,7 +6,7 @@ float16 overflows, or a safety checker refuses the prompts: no seed mends that, 
 from collections.abc import Iterable, Iterator
 
 from dag_diffusion.data.images import is_of_one_colour
-from dag_diffusion.generation.drawing import Drawn
+from dag_diffusion.generation.drawing.drawer import Drawn
 
 FIRST = 10
 

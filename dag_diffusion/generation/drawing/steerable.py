@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.generation.plan import ImageJob, PoolConfig
+from dag_diffusion.generation.repairing.repair import Fault
 from dag_diffusion.pipelines.latents import decoder_of
 from dag_diffusion.pipelines.steered_pipelines import require_steerable
 from dag_diffusion.pipelines.steering import Steered, steer
 
-from .drawing import Drawn
-from .plan import ImageJob, PoolConfig
-from .repairing.repair import Fault
+from .drawer import Drawn
 
 logger = logging.getLogger(__name__)
 REVISION = re.compile(r"[\\/]snapshots[\\/]([0-9a-f]{40})(?:[\\/]|$)")

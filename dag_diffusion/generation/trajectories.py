@@ -1,0 +1,181 @@
+"""What a probe learns from: predicted clean samples along sampling runs, and what the guides find of them.
+
+runs, unguided and steered to all difficulties -> each step's clean sample, decoded once -> margins, probabilities
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from dag_diffusion.classifiers.image_classifiers import class_names_of, image_logits, preprocessing_of
+from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.difficulty import classes_among, margin
+from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
+from dag_diffusion.processes import gather
+from dag_diffusion.progress import Progress
+from dag_diffusion.turns import Turns
+
+if TYPE_CHECKING:
+    from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
+
+    from .probe_training import ProbeConfig
+
+logger = logging.getLogger(__name__)
+ENOUGH_RUNS = 20  # sampling runs of each class; with fewer a probe is no more than a guess
+UNGUIDED = 3  # one batch in so many is drawn unguided, since the probe must know unguided samples too
+UNKNOWN = -20.0  # log-probability of classes that are not drawn, which a guide need not know
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectories:
+    """Predicted clean samples along sampling runs, and what the guides find of them.
+
+    Attributes:
+        clean: ``(n, channels, height, width)`` float16.
+        signal: ``(n,)``, sqrt of the cumulative signal rate at which each was predicted.
+        labels: ``(n,)``, of the pipeline.
+        margins: ``(n,)``, of the drawn class, mean over the guides, as guidance takes it.
+        log_probabilities: ``(n, classes + 1)``, mean over the guides; the last is that of all other classes.
+        run: ``(n,)``, which sampling run each belongs to.
+    """
+
+    clean: Tensor
+    signal: Tensor
+    labels: Tensor
+    margins: Tensor
+    log_probabilities: Tensor
+    run: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: Any) -> "Trajectories":
+        return Trajectories(**{name: values[rows] for name, values in vars(self).items()})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Trajectories"]) -> "Trajectories":
+        """All of them, one after the other."""
+        return cls(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)})
+
+
+def collect(
+    pipeline: "DifficultyGuidedPipeline",
+    guides: Sequence[nn.Module],
+    config: "ProbeConfig",
+    *,
+    labels: Sequence[int] | None = None,
+    batch_size: int = 50,
+    progress: Progress | None = None,
+) -> Trajectories:
+    """Sample with the pipeline and measure each predicted clean sample by the guides.
+
+    Several processes share the runs, each with all components, and each gets all trajectories.
+
+    Args:
+        pipeline: one that can steer; its own probe, if it has one, is left out.
+        guides: classifiers that know the pipeline's classes by name; all of them steer.
+        labels: classes to draw; all by default.
+    """
+    allowed = torch.tensor(list(pipeline.class_names) if labels is None else list(labels))
+    if not len(allowed):
+        raise ValueError("the list of classes is empty; name at least one class, or leave it out for all of them")
+    if config.trajectories < ENOUGH_RUNS * len(allowed):
+        logger.warning(
+            "%d sampling runs for %d classes are few; a probe that steers well has seen about %d runs of each",
+            config.trajectories,
+            len(allowed),
+            ENOUGH_RUNS,
+        )
+    classes_among(config.among, allowed.tolist())  # refuses a set of one class
+    components = pipeline.components | {"classifier": guides[0], "probe": None}
+    steering = type(pipeline)(**components, id2label=pipeline.config.id2label)
+    steering.set_progress_bar_config(disable=True)
+    columns = [_columns(pipeline, guide, allowed.tolist()) for guide in guides]
+    runs = _Runs(steering, guides, columns, config, allowed, batch_size)
+    turns, drawn = Turns("trajectories", config.trajectories, progress), dict[int, list[Trajectories]]()
+    with turns.together():
+        for first in turns.take(range(0, config.trajectories, batch_size), 1):
+            drawn[first] = runs.draw(first)
+            turns.report(runs.count(first))
+    found = {first: parts for share in gather(drawn) for first, parts in share.items()}
+    return Trajectories.concatenate([part for first in sorted(found) for part in found[first]])
+
+
+def _columns(pipeline: "DifficultyGuidedPipeline", guide: nn.Module, labels: Sequence[int]) -> dict[int, int]:
+    """The pipeline's label of each class to be drawn to the guide's own; the guide need not know the others."""
+    known = {label: pipeline.class_names[label] for label in labels}
+    return match_classes(known, class_names_of(guide), "the classifier")
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Sampling runs, a batch at a time by the number of its first."""
+
+    pipeline: "DifficultyGuidedPipeline"
+    guides: Sequence[nn.Module]
+    columns: Sequence[dict[int, int]]  # of each guide, its labels of the classes that are drawn
+    config: "ProbeConfig"
+    allowed: Tensor
+    batch_size: int
+
+    def count(self, first: int) -> int:
+        """How many runs a batch has."""
+        return min(self.batch_size, self.config.trajectories - first)
+
+    def draw(self, first: int) -> list[Trajectories]:
+        """What is finite of a batch, step by step."""
+        parts: list[Trajectories] = []
+        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + first)
+        chosen = self.allowed[torch.randint(len(self.allowed), (self.count(first),), generator=generator)]
+        targets = torch.rand(len(chosen), generator=generator)
+
+        def keep(steered: Any, step: int, timestep: Any, tensors: dict) -> dict:
+            margins, log_probabilities = self._measured(tensors["clean"], chosen)
+            found = Trajectories(
+                clean=tensors["clean"].half().cpu(),
+                signal=tensors["signal_rate"].sqrt().cpu().expand(len(chosen)).clone(),
+                labels=chosen,
+                margins=margins,
+                log_probabilities=log_probabilities,
+                run=torch.arange(first, first + len(chosen)),
+            )
+            finite = torch.isfinite(found.clean).flatten(1).all(1) & torch.isfinite(log_probabilities).all(1)
+            parts.append(found[finite])  # one sample that is not finite would spoil every weight
+            return {}
+
+        unguided = (first // self.batch_size) % UNGUIDED == UNGUIDED - 1
+        self.pipeline(
+            chosen,
+            None if unguided else targets,
+            guidance_scale=self.config.guidance_scale,
+            num_inference_steps=self.config.num_inference_steps,
+            generator=generator,
+            output_type="latent",
+            callback_on_step_end=keep,
+            callback_on_step_end_tensor_inputs=["clean", "signal_rate"],
+            extra_guides=() if unguided else self.guides[1:],
+            difficulty_guidance=GuidanceConfig(among=self.config.among),
+            set_classes=self.allowed,
+        )
+        return parts
+
+    @torch.no_grad()
+    def _measured(self, clean: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean margins and mean log-probabilities of the guides, on the CPU; see ``Trajectories``."""
+        images, margins, found = self.pipeline.decode_for_guidance(clean), [], []
+        for guide, own in zip(self.guides, self.columns, strict=True):
+            logits = image_logits(guide, images, preprocessing_of(guide))
+            if self.config.among == "set":  # as if there were no other classes
+                others = torch.tensor(sorted(set(range(logits.shape[1])) - set(own.values())), device=logits.device)
+                logits = logits.index_fill(1, others.long(), float("-inf"))
+            every = logits.log_softmax(1).cpu()
+            margins.append(margin(every, torch.tensor([own[label] for label in labels.tolist()])))
+            known = every.new_full((len(every), len(self.pipeline.class_names)), UNKNOWN)
+            known[:, list(own)] = every[:, list(own.values())]
+            rest = torch.log((1 - known.exp().sum(1, keepdim=True)).clamp(min=1e-9))
+            found.append(torch.cat([known, rest], dim=1))
+        return torch.stack(margins).mean(0), torch.stack(found).mean(0)
