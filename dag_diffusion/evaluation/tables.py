@@ -89,7 +89,7 @@ def _cells(row: Row, *, several: bool, looked: bool) -> list[str]:
     ]
 
 
-def networks_table(results: Sequence[Result], *, note: str = "") -> Table:
+def networks_table(results: Sequence[Result]) -> Table:
     """One row for each set, one column for each network: whether an advantage carries over to other networks.
 
     Args:
@@ -108,7 +108,7 @@ def networks_table(results: Sequence[Result], *, note: str = "") -> Table:
         accuracies = ["" if row is None else _mean(row) for row in found]
         table.append([name, f"{first.images_per_class:g}", first.trainings, *accuracies])
     columns = ["trained on", "IPC", TRAININGS, *networks]
-    return Table("Test accuracy by network, %", columns, table, note=note or setting_note(rows))
+    return Table("Test accuracy by network, %", columns, table, note=setting_note(rows))
 
 
 def evaluation_tables(results: Iterable[Result], baseline: Baseline) -> list[Table]:
