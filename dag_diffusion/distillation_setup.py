@@ -243,7 +243,7 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
     match_classes(names, class_names_of(evaluator), owner)
     among = classes_among(inputs.among, names)
     pipeline.guide(pipeline.classifier, list(names), among)
-    _leave_out_other_probe(pipeline, among)
+    leave_out_other_probe(pipeline, among)
     canvas = canvas_for(inputs.fit, (inputs.pipeline, inputs.classifier, inputs.evaluator))
     tests = replace(real_images(test, names, written), canvas=canvas)
     setup = DistillationSetup(
@@ -261,7 +261,7 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
     return setup
 
 
-def _leave_out_other_probe(pipeline: DifficultyGuidedPipeline, among: Sequence[int] | None) -> None:
+def leave_out_other_probe(pipeline: DifficultyGuidedPipeline, among: Sequence[int] | None) -> None:
     """A probe predicts difficulty among the classes that it was trained for, and guidance decodes without one."""
     if among is not None and pipeline.probe is not None and classes_measured(pipeline.probe) != list(among):
         logger.warning("the pipeline's probe is not for difficulty among the set's classes and is left out: slower")

@@ -173,6 +173,20 @@ def test_too_little_disk_or_memory_is_a_problem(tmp_path, monkeypatch):
     ]
 
 
+def test_plan_says_what_difficulty_is_among_and_how_classes_are_weighed(tmp_path, call):
+    train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
+    usual, asked = (
+        dict(map(tuple, plan_folder(train, tmp_path / "set", config).tables[0].rows))
+        for config in (FolderConfig(ipc=2), FolderConfig(ipc=2, among="set", balance=0.5))
+    )
+    assert "difficulty" not in usual
+    assert asked["difficulty"] == "by the guide among the set's classes"
+    assert asked["classifier"] == asked["evaluator"] == "is trained here, images weighed by balance=0.5"
+    assert usual["classifier"] == asked["pipeline"] == "is trained here"
+    status, shown, _ = call("run", "--dry-run", "--among", "set", "--output", tmp_path / "run")
+    assert (status, "by the guide among the set's classes" in shown) == (0, True)
+
+
 @pytest.fixture
 def drawn_by_dit_xl(tmp_path, models):
     """A plan with the network whose rates were measured."""

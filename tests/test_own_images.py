@@ -27,7 +27,7 @@ from dag_diffusion.training.generators import GeneratorConfig
 
 COLOURS = {"ant": (200, 30, 30), "bee": (30, 160, 60), "café au lait": (40, 60, 200)}
 TINY = FolderConfig(
-    ipc=2, size=16, classifier_steps=2, generator_steps=2, pool_factor=1, network="convnet-2-w4", seeds=1
+    ipc=2, size=16, classifier_steps=2, generator_steps=2, pool_factor=1, network="convnet-2-w4", seeds=1, balance=1.0
 )
 
 
@@ -74,7 +74,10 @@ def test_folder_becomes_a_set_of_its_classes_with_a_card_and_nothing_else(whole)
         COLOURS, 2
     )
     assert [row["file_name"] for row in result.chosen.rows] == [row["file_name"] for row in chosen.rows]
-    assert "42 images of drawings: " in (output / "README.md").read_text()
+    card = (output / "README.md").read_text()
+    assert "42 images of drawings: " in card
+    assert "to train on; weighed by balance=1.0, " in card
+    assert "among the set" not in card  # which is not the default
     assert not list(output.rglob("*.safetensors"))  # a set is shared without its models
 
 
@@ -132,6 +135,11 @@ def test_no_model_sees_a_mirrored_image_where_none_may():
         assert classifier_config("guide", config, 1).changes(10)[1].mirror is mirrored
 
 
+def test_guide_and_evaluator_weigh_images_as_asked():
+    for config, weight in ((TINY, 1.0), (replace(TINY, balance=0.0), 0.0)):
+        assert [classifier_config(role, config, 1).balance for role in ("guide", "evaluator")] == [weight, weight]
+
+
 class StoppedHereError(Exception):
     """What stops a call in the middle of a stage."""
 
@@ -158,10 +166,10 @@ def test_stopped_at_any_stage_the_same_call_comes_to_the_same_set(whole, folder,
 
 @pytest.fixture(scope="module")
 def known_models(tmp_path_factory):
-    """Models that know the classes of the folder, each in a folder of its own."""
+    """Models that know the classes of the folder, the guide one more, each in a folder of its own."""
     place, names = tmp_path_factory.mktemp("given"), dict(enumerate(COLOURS))
     tiny_pipeline(transformer=tiny_transformer(3), id2label=names, classifier=None).save_pretrained(place / "pipeline")
-    tiny_classifier(names).save_pretrained(place / "guide")
+    tiny_classifier({0: "wasp", 1: "bee", 2: "ant", 3: "café au lait"}).save_pretrained(place / "guide")
     tiny_classifier(names, hidden_sizes=[8]).save_pretrained(place / "evaluator")
     return place
 
@@ -169,7 +177,14 @@ def known_models(tmp_path_factory):
 def test_generator_may_be_tuned_from_another_and_images_steered_to_a_target(folder, known_models, tmp_path):
     models = {"classifier": str(known_models / "guide"), "evaluator": str(known_models / "evaluator")}
     config = replace(
-        TINY, **models, base=str(known_models / "pipeline"), tune="difffit", target="0.5", num_inference_steps=3
+        TINY,
+        **models,
+        base=str(known_models / "pipeline"),
+        tune="difffit",
+        target="0.5",
+        num_inference_steps=3,
+        among="set",
+        balance=0.0,
     )
     result = distill_folder(folder, tmp_path / "set", config)
     made = json.loads((work_folder(tmp_path / "set") / "generator" / "training.json").read_text())
@@ -178,6 +193,12 @@ def test_generator_may_be_tuned_from_another_and_images_steered_to_a_target(fold
     assert {row["target_difficulty"] for row in result.chosen.rows} == {0.5}
     assert result.chosen.provenance["selection"]["method"] == "matching"
     assert len(result.chosen) == 6
+    assert "Difficulty is measured among the set's classes alone." in (tmp_path / "set" / "README.md").read_text()
+    assert "among the set&#39;s classes" in result.distillation.report.read_text()
+    scored = (work_folder(tmp_path / "set") / "run" / "reference.jsonl").read_text().splitlines()
+    assert {json.loads(line)["difficulty_by"] for line in scored} == {
+        f"error_probability among the set's classes by {models['classifier']}"
+    }
 
 
 def test_images_are_fitted_as_those_of_a_given_model_were(folder, known_models, tmp_path):
@@ -248,6 +269,12 @@ def mistakes(place: Path, folder: Path) -> dict[str, tuple[list, str]]:
         "pipeline and base": ([folder, "--pipeline", "a/b", "--from", "c/d"], "so that nothing is trained from c/d"),
         "tuning of nothing": ([folder, "--ipc", 2, "--tune", "lorra"], "cannot be tuned by 'lorra'"),
         "unknown target": ([folder, "--ipc", 2, "--target", "steep"], "the target 'steep' is no folder"),
+        "difficulty among some": ([folder, "--among", "some"], "use 'all'"),
+        "balance beyond 1": ([folder, "--balance", 2], "classes count alike"),
+        "balance of nothing": (
+            [folder, "--balance", 1, "--classifier", place / "guide", "--evaluator", place / "other"],
+            "no training weighs images by it",
+        ),
         "unknown links": ([folder, "--links", "file"], "use 'real'"),
         "too little time": ([folder, "--minutes", -1], "above 0"),
     }

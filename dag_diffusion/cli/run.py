@@ -27,10 +27,10 @@ FOLDER_SIZES = ["ipc", "size", "minutes", "generator_steps", "classifier_steps",
 FOLDER_IMAGES = [
     "test", "held_out", "classes", "background", "fit", "most", "least", "links", "skip_unreadable", "never_mirror",
 ]  # fmt: skip
-FOLDER_MODELS = ["pipeline", "classifier", "evaluator"]
+FOLDER_MODELS = ["pipeline", "classifier", "evaluator", "balance"]
 FOLDER_COMPARISON = ["network", "protocol", "seeds"]
 FOLDER_DRAWING = ["num_inference_steps", "guidance_scale", "mode_scale"]
-FOLDER_INPUTS = ["target", "precision", "trust_bin", "channels", "split"]
+FOLDER_INPUTS = ["target", "among", "precision", "trust_bin", "channels", "split"]
 FOLDER_CONFIG = "own_images.config:FolderConfig"
 
 

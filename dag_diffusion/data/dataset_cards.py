@@ -19,7 +19,7 @@ import yaml
 from .class_names import distinct_names
 from .files import json_line, write_atomically, write_json
 from .layouts import misreading
-from .provenance import generation_of, real_images_of
+from .provenance import generation_of, measured_among, real_images_of
 from .rows import METADATA, Row
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ MOST_READ = 10_000  # images whose bytes are hashed; of more, their sizes
 ARROW_TYPES = {"int64": "int64", "double": "float64", "string": "string", "bool": "bool", "null": "float64"}
 PAGE = """# {images:,} images of {classes:,} classes
 
-Written by dag-diffusion; `pool.json` tells how.{real}
+Written by dag-diffusion; `pool.json` tells how.{facts}
 
 ```python
 from datasets import load_dataset
@@ -223,7 +223,7 @@ def _write_card(
     try:
         configs = configs_of(rows, provenance, contents_of(rows, folder, key))
         kept = found and (keep or not is_as_written(found))
-        text = with_configs(found, configs) if kept else _card(rows, configs, real_images_of(provenance))
+        text = with_configs(found, configs) if kept else _card(rows, configs, provenance)
         write_atomically(folder / CARD, text.encode())
     except ValueError as error:  # a set is right without its card, but for the names of classes in `datasets`
         logger.warning("the card of %s cannot be brought up to date: %s", place, error)
@@ -231,10 +231,10 @@ def _write_card(
             write_atomically(folder / CARD, found.encode())
 
 
-def _card(rows: Sequence[Row], configs: Sequence[Mapping[str, Any]], real: str) -> str:
+def _card(rows: Sequence[Row], configs: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> str:
     """The same for the same set, wherever it is."""
     data = yaml.safe_dump({"configs": configs}, sort_keys=False, allow_unicode=True)
-    page = PAGE.format(
-        images=len(rows), classes=len({row["label"] for row in rows}), real=f" Distilled from {real}." if real else ""
-    )
+    facts = f" Distilled from {real}." if (real := real_images_of(provenance)) else ""
+    facts += f" Difficulty is measured among {among} alone." if (among := measured_among(provenance)) else ""
+    page = PAGE.format(images=len(rows), classes=len({row["label"] for row in rows}), facts=facts)
     return sealed(f"---\n{data}---\n\n{page}")

@@ -80,6 +80,13 @@ def origin_of(provenance: Mapping[str, Any]) -> str | None:
     return str(pool["path"]) if selection_of(provenance) and isinstance(pool, dict) and "path" in pool else None
 
 
+def measured_among(provenance: Any) -> str:
+    """The classes that difficulties were measured among as a pool was drawn; empty for all of the guide's."""
+    generated = generation_of(provenance)
+    guidance = generated["settings"].get("difficulty_guidance") if generated else None
+    return "the set's classes" if isinstance(guidance, dict) and guidance.get("among", "all") == "set" else ""
+
+
 def real_images_of(provenance: Mapping[str, Any]) -> str:
     """A sentence on the real images behind a set that was distilled from a folder; empty where no record says."""
     found = provenance.get("images")
@@ -87,7 +94,8 @@ def real_images_of(provenance: Mapping[str, Any]) -> str:
         return ""
     left_out = found.get("left_out") or {}
     names = ", ".join(f"{count} {str(name).replace('_', ' ')}" for name, count in left_out.items())
+    weighed = f"; weighed by balance={found['balance']}" if found.get("balance") else ""
     return (
-        f"{found['found']} images of {PurePath(str(found['source'])).name}: {found['training']} to train on, "
+        f"{found['found']} images of {PurePath(str(found['source'])).name}: {found['training']} to train on{weighed}, "
         f"{found['test']} to test on" + (f"; left out: {names}" if names else "")
     )

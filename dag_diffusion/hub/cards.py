@@ -17,6 +17,7 @@ from dag_diffusion.data.provenance import (
     GenerationRecord,
     SelectionRecord,
     generation_of,
+    measured_among,
     real_images_of,
     selection_of,
 )
@@ -101,7 +102,7 @@ def dataset_card(
             }
             for source in labels
         ],
-        made=_made(generation, selection) | _real(pool),
+        made=_made(generation, selection) | _measured(pool) | _real(pool),
         commands=commands_of(pool.provenance),
         license=license,
     )
@@ -148,6 +149,11 @@ def _groups(settings: Mapping[str, Any]) -> str:
     if isinstance(diversity, Mapping) and diversity.get("scale"):
         parts.append(f"pushed apart at scale {diversity['scale']}")
     return f"of {settings['group_size']}, {', '.join(parts)}" if parts and "group_size" in settings else ""
+
+
+def _measured(pool: Pool) -> dict[str, str]:
+    """What difficulty is measured among, where it is not all classes of the guide."""
+    return {"difficulty": f"measured among {among} alone"} if (among := measured_among(pool.provenance)) else {}
 
 
 def _real(pool: Pool) -> dict[str, str]:

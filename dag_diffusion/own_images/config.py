@@ -5,16 +5,18 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from dag_diffusion.data.preparing.duplicates import as_link_rule
+from dag_diffusion.difficulty import Among
 from dag_diffusion.distillation import DistillationConfig
 from dag_diffusion.distillation_setup import DistillationInputs
 from dag_diffusion.evaluation.protocols import as_protocol
+from dag_diffusion.training.classifiers.plan import ClassifierConfig
 from dag_diffusion.training.fine_tuning import FineTuningConfig
 from dag_diffusion.training.generators.settings import GeneratorConfig
 
 MOST_SIZE = 128  # pixels; a generator that is trained from nothing has learned little at more
 LATER = (  # settings that do not count at their defaults, so that distillations that were begun without them go on
     "fit", "links", "base", "tune", "rank", "vae", "target", "precision", "trust_bin", "channels", "split",
-    "num_inference_steps", "guidance_scale", "mode_scale",
+    "num_inference_steps", "guidance_scale", "mode_scale", "among", "balance",
 )  # fmt: skip
 
 
@@ -39,6 +41,7 @@ class FolderConfig:
         pipeline: folder or Hub id of a DiT pipeline that knows the classes; default: one is trained.
         classifier: folder or Hub id of the guide; default: one is trained.
         evaluator: folder or Hub id of a classifier of another family, which only measures; default: one is trained.
+        balance: weight of images in the trainings of guide and evaluator, 0 every image alike, 1 every class alike.
         base: folder or Hub id of a DiT pipeline that the generator is fine-tuned from, see ``FineTuningConfig``.
         tune: what of it is trained: all, lora or difffit.
         rank: rank of the low-rank changes, for lora.
@@ -46,6 +49,8 @@ class FolderConfig:
             trained, or that of the base.
         target: difficulties that DGS follows and images are steered to, see ``DistillationInputs``; default: no image
             is steered, and the set is the easiest image of each mode.
+        among: classes that difficulty is measured among: all of the classifier's, as in the paper, or those of the set
+            alone.  A guide that is trained here knows no others.
         precision: float32, bfloat16 or float16, of pipeline and guide; default: as saved.
         trust_bin: read .bin weights of a pipeline that has no safetensors.
         channels: 1 (grey) or 3; default: as the images have them.
@@ -80,11 +85,13 @@ class FolderConfig:
     pipeline: str | None = None
     classifier: str | None = None
     evaluator: str | None = None
+    balance: float = ClassifierConfig.balance
     base: str | None = FineTuningConfig.base
     tune: str = FineTuningConfig.tune
     rank: int = FineTuningConfig.rank
     vae: str | None = GeneratorConfig.vae
     target: str | None = DistillationInputs.target
+    among: Among = DistillationInputs.among
     precision: str | None = DistillationInputs.precision
     trust_bin: bool = DistillationInputs.trust_bin
     channels: int | None = DistillationInputs.channels
@@ -137,7 +144,14 @@ class FolderConfig:
             channels=self.channels,
             precision=self.precision,
             fit=self.fit,
+            among=self.among,
         )
+        ClassifierConfig(balance=self.balance)
+        if self.balance and self.classifier is not None and self.evaluator is not None:
+            raise ValueError(
+                f"balance is {self.balance}, but classifier and evaluator are given, so that no training weighs images "
+                "by it; leave it out"
+            )
         self.fine_tuning  # noqa: B018 - which checks itself
 
     @property

@@ -254,6 +254,7 @@ def _compared(
         size=config.size if config.pipeline or config.base else None,
         fit=config.fit,
         target=config.target,
+        among=config.among,
         precision=config.precision,
         trust_bin=config.trust_bin,
     )
@@ -297,7 +298,7 @@ def _split(images: PlainImages, config: FolderConfig) -> dict[str, str | None]:
 
 def _write_set(task: _Task, images: PlainImages) -> None:
     """Keep what the rule chose that was best in all that was measured before, whatever these test images say."""
-    run = task.work / RUN
+    run, balance = task.work / RUN, task.config.balance
     pool, chosen = read_pool(run / f"pool-{SELECTIONS[GUIDED_DGS][0]}"), read_pool(run / FOLDERS[GUIDED_DGS])
     places = {row["file_name"]: place for place, row in enumerate(pool.rows)}
     added = dict.fromkeys(name for row in chosen.rows for name in row if name not in (*pool.rows[0], *OWN))
@@ -306,6 +307,9 @@ def _write_set(task: _Task, images: PlainImages) -> None:
         [places[row["source"]] for row in chosen.rows],
         task.output,
         columns={name: [row.get(name) for row in chosen.rows] for name in added},
-        provenance={"selection": chosen.provenance["selection"], "images": images.summary()},
+        provenance={
+            "selection": chosen.provenance["selection"],
+            "images": images.summary() | ({"balance": balance} if balance else {}),
+        },
         overwrite=True,
     )

@@ -71,6 +71,7 @@ def classifier_config(role: str, config: FolderConfig, steps: int | None) -> Cla
         steps=steps,
         folds=config.folds if guide else 0,
         never_mirror=config.never_mirror,
+        balance=config.balance,
         seed=config.seed if guide else config.seed + 1,
     )
 
@@ -147,7 +148,7 @@ def _reference(guide: Path, unseen: Pool, work: Path, config: FolderConfig, devi
     if config.folds:
         return str(guide / DIFFICULTIES)
     scorers = {str(guide): load_guide(guide, device=device)}
-    score_and_record(unseen, scorers, work / UNSEEN, progress=clock.within("reference"))
+    score_and_record(unseen, scorers, work / UNSEEN, among=config.among, progress=clock.within("reference"))
     return str(work / UNSEEN)
 
 

@@ -19,11 +19,14 @@ import numpy as np
 from dag_diffusion.compared_sets import SELECTIONS
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.difficulty import classes_among
+from dag_diffusion.distillation_setup import leave_out_other_probe
 from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_rows, usual_normalisation
 from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.trials import evaluate
 from dag_diffusion.generation.filling import fill_pool
 from dag_diffusion.generation.plan import PoolConfig, networks_precision
+from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.loading import load_pipeline
 from dag_diffusion.processes import gather, this_process
 from dag_diffusion.progress import Progress, Stage
@@ -136,6 +139,7 @@ class _Rehearsal:
             trust_bin=config.trust_bin,
         )
         labels = sorted(match_classes(self.images.class_names, pipeline.class_names, "the pipeline").values())
+        leave_out_other_probe(pipeline, classes_among(config.among, labels))
         each = max(1, math.ceil(self.batch_size * this_process().num_processes / classes))
         usual = PoolConfig(
             images_per_class=min(each, config.ipc * config.pool_factor),
@@ -144,6 +148,7 @@ class _Rehearsal:
             num_inference_steps=config.num_inference_steps,
             guidance_scale=config.guidance_scale,
             precision=networks_precision(config.precision),
+            difficulty_guidance=GuidanceConfig(among=config.among),
         )
         begun, kinds = time.monotonic(), [usual, *([replace(usual, target=0.5)] if config.target else [])]
         for kind in kinds:  # the second pool is steered, if there is a target

@@ -9,7 +9,7 @@ import numpy as np
 from dag_diffusion import embedded
 from dag_diffusion.data.class_names import distinct_names, match_classes
 from dag_diffusion.data.pools import Pool, read_pool
-from dag_diffusion.data.provenance import generation_of
+from dag_diffusion.data.provenance import generation_of, measured_among
 from dag_diffusion.data.rows import read_rows, require_distinct_classes
 from dag_diffusion.difficulty import measure_text
 
@@ -58,11 +58,9 @@ def measured_by(pool: Pool) -> str | None:
     """What the difficulties of a pool are, as ``difficulty_by`` says it; None if neither rows nor record tell."""
     if by := next((row.get("difficulty_by") for row in pool.rows), None):
         return by
-    generated = generation_of(pool.provenance)
-    guidance = generated["settings"].get("difficulty_guidance") if generated else None
-    if not isinstance(guidance, dict) or guidance.get("among", "all") == "all":
+    if not measured_among(pool.provenance):
         return None
-    return f"{measure_text('error_probability', 'set')} by {generated.get('guide')}"
+    return f"{measure_text('error_probability', 'set')} by {generation_of(pool.provenance).get('guide')}"
 
 
 def _embedded_reference(class_names: Mapping[int, str] | None, scored_by: str | None) -> dict[str, np.ndarray]:

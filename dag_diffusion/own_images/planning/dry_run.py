@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dag_diffusion import embedded
 from dag_diffusion.data.files import read_json_object
+from dag_diffusion.difficulty import AMONG_SET
 from dag_diffusion.distillation import DistillationConfig, check_output
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.own_images.config import FolderConfig
@@ -37,7 +38,9 @@ from .times import stages_of, time_table
 OF_A_RUN = (
     "ipc", "pool_factor", "network", "protocol", "seeds", "seed", "num_inference_steps", "guidance_scale", "mode_scale",
 )  # fmt: skip
-OF_ITS_INPUTS = ("classifier", "classes", "fit", "size", "channels", "target", "precision", "trust_bin", "split")
+OF_ITS_INPUTS = (
+    "classifier", "classes", "fit", "size", "channels", "target", "precision", "trust_bin", "split", "among",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -176,10 +179,13 @@ def _models(config: FolderConfig, found: Found, *, trains: bool) -> Iterator[lis
     for role, name in given.items():
         files = found.models.get(role)
         if name is None or files is None:
-            yield [role, "is trained here" if trains else "the pipeline's own"]
+            weighed = f", images weighed by balance={config.balance:g}" if config.balance and role != "pipeline" else ""
+            yield [role, f"is trained here{weighed}" if trains else "the pipeline's own"]
             continue
         place = "on this machine" if files.folder is not None else f"{files.to_fetch / 1e9:.1f} GB to be fetched"
         yield [role, f"{name}, {'fine-tuned here, ' if role == 'pipeline' and config.base else ''}{place}"]
+    if config.among == "set":
+        yield ["difficulty", f"by the guide{AMONG_SET}"]
 
 
 def _room(disk: int, memory: int, work: Path) -> list[list[str]]:
