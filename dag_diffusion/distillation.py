@@ -325,7 +325,7 @@ def train_and_test(
     with fail_together():
         known = finished_trainings(output / TRAININGS) if is_main_process() else []
     known = gather(known)[0]
-    return evaluate(
+    results = evaluate(
         sets,
         setup.decode(setup.test),
         network=config.network,
@@ -337,6 +337,10 @@ def train_and_test(
         on_result=partial(append_result, part_of(output / TRAININGS, rank())),
         progress=renamed(progress, "training and testing"),
     )
+    with fail_together():
+        if is_main_process():
+            finished_trainings(output / TRAININGS)  # with those of the other processes, which are all done
+    return results
 
 
 def accuracy_note(config: DistillationConfig, test_images: int, split: str | None = None) -> str:

@@ -13,7 +13,10 @@ settings.register_profile("untimed", deadline=None)  # no test is a matter of ti
 settings.load_profile("untimed")
 
 # What takes longest starts first, so that no worker of pytest-xdist is left with it when the others are done.
-SLOWEST = ("test_faults", "test_notebooks", "test_processes", "test_scaling", "test_distillation", "test_embedded")
+SLOWEST = (
+    "test_faults", "test_notebooks", "test_shared_runs", "test_processes", "test_scaling", "test_distillation",
+    "test_embedded",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
