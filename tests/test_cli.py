@@ -341,6 +341,10 @@ def mistakes(tmp_path, pipeline):
         "more than the real images": (["run", "--ipc", 101, "--output", tmp_path / "r"], "lower it"),
         "network too deep": (["run", "--network", "convnet-6", "--output", tmp_path / "r"], "32x32"),
         "run over photos": (["run", "--output", tmp_path / "photos"], "no run"),
+        "generator over photos": (
+            ["train", tmp_path / "scored", "--output", tmp_path / "photos", "--quiet"],
+            "no trained generator",
+        ),
         "unknown protocol": (["evaluate", tmp_path / "scored", "--protocol", "slow"], "choose one of"),
     }
 

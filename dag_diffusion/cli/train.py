@@ -102,12 +102,14 @@ def train(
         from dag_diffusion.training.checkpoints import work_folder
         from dag_diffusion.training.fine_tuning import FineTuningConfig
         from dag_diffusion.training.generators.settings import GeneratorConfig
-        from dag_diffusion.training.generators.training import RECORD, train_generator
+        from dag_diffusion.training.generators.training import RECORD, require_target, train_generator
         from dag_diffusion.training.objectives import Objective
 
     with fail_together():
         settings = GeneratorConfig(**kind, **vae, **model, **config, **speed, **files)
         asked, fine_tuning = Objective(**objective), FineTuningConfig(base=base, **tuning)
+        if is_main_process():
+            require_target(output)  # before the images are looked at, which may take minutes
     with stages(quiet) as progress:
         own = prepare(
             images,

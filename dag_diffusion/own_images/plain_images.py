@@ -153,8 +153,8 @@ def plain_images(
     found = PlainImages(
         train=read_pool(work / TRAIN, canvas=canvas), test=read_pool(work / TEST, canvas=canvas), record=record
     )
-    # random real images, modes and herding need IPC training images of every class
-    require_enough(found.train, config.ipc, f"ipc={config.ipc}")
+    with fail_together():  # random real images, modes and herding need IPC training images of every class
+        require_enough(found.train, config.ipc, f"ipc={config.ipc}")
     return found
 
 

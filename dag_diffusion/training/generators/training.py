@@ -170,9 +170,7 @@ class _Run:
             FileExistsError: something else is there.
             ValueError: a pipeline of other images or settings is.
         """
-        require_replaceable(
-            self.output, "trained generator", _is_generator, overwrite=True
-        )  # how it differs is told below
+        require_target(self.output)
         if not _is_generator(self.output):
             return False
         before = read_json_object(self.output / RECORD)
@@ -322,6 +320,16 @@ class _Run:
         some = self.images.select(np.linspace(0, len(self.images) - 1, min(SOME, len(self.images))).astype(int))
         loaded = load_labelled_images(some, size=(self.size, self.size), channels=self.channels)
         return torch.as_tensor(loaded.images)
+
+
+def require_target(output: Path) -> None:
+    """Check that the output may become a generator: absent or empty, or an earlier one, of whichever training.
+
+    Raises:
+        FileExistsError: it holds something else.
+        PermissionError: it, or the folder above it, cannot be written.
+    """
+    require_replaceable(output, "trained generator", _is_generator, overwrite=True)
 
 
 def _is_generator(folder: Path) -> bool:
