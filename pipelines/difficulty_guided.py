@@ -1,7 +1,6 @@
 """``DifficultyGuidedPipeline``: diffusers' DiT pipeline whose every step can be steered toward a target difficulty.
 
-The only place that knows the loop of diffusers.  What a call is given becomes what its steps need in
-``prepared_calls``; the maths is in ``dag_diffusion.guidance``, and the schedulers are in its ``schedulers``.
+The one place with diffusers' loop.  ``prepared_calls`` prepares a call, ``dag_diffusion.guidance`` knows the maths.
 """
 
 from collections.abc import Callable, Sequence
