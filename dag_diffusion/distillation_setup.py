@@ -20,7 +20,7 @@ from . import embedded
 from .classifiers.image_classifiers import class_names_of
 from .data.canvas import as_fit, canvas_for
 from .data.class_folders import class_names_in, real_images, split_of, split_warning, subset_of
-from .data.class_names import match_classes
+from .data.class_names import match_classes, names_typed
 from .data.common_kind import channels_of
 from .data.pools import Pool
 from .data.preparing.shared_images import shared_images
@@ -286,8 +286,7 @@ def classes_written(inputs: DistillationInputs, pipeline: DifficultyGuidedPipeli
     Raises:
         ValueError: the pipeline lacks a class, or two of the names are one class.
     """
-    texts = [part.strip() for text in inputs.classes for part in text.split(";") if part.strip()]
-    if texts:
+    if texts := names_typed(inputs.classes):
         pairs = [(label, text) for text in texts for label in labels_of(pipeline, text) or []]
     else:
         known = class_names_in(test)

@@ -107,7 +107,7 @@ def labels_typed(text: str, known: Mapping[int, str], owner: str) -> list[int]:
     Raises:
         ValueError: a part names no class, or several; or a number is the label of one class and the name of another.
     """
-    parts = [part for some in text.split(";") if some.strip() for part in parts_of(some, known)]
+    parts = [part for some in names_typed([text]) for part in parts_of(some, known)]
     if not parts:
         raise ValueError(f"the classes {text!r} name none; give names or labels with ';' between, or leave them out")
     numbers = {part: int(part) for part in parts if part.isdecimal()}
@@ -123,6 +123,11 @@ def labels_typed(text: str, known: Mapping[int, str], owner: str) -> list[int]:
     words = list(dict.fromkeys(part for part in parts if part not in numbers))
     found = dict(zip(words, classes_named(words, known, owner), strict=True)) if words else {}
     return list(dict.fromkeys(label for part in parts for label in found.get(part, [numbers.get(part, -1)])))
+
+
+def names_typed(texts: Iterable[str]) -> list[str]:
+    """The parts of one or several texts such as "tench; church", which may hold commas."""
+    return [part.strip() for text in texts for part in text.split(";") if part.strip()]
 
 
 def parts_of(text: str, known: Mapping[int, str]) -> list[str]:

@@ -112,9 +112,14 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 def require_writable(path: Path, advice: str = "choose an output folder of your own or change its permissions") -> None:
     """Check that ``path``, or the nearest folder above it that exists, can be written; PermissionError if not."""
-    above = next(p for p in (path, *path.absolute().parents) if p.exists())
+    above = nearest_existing(path)
     if not os.access(above, os.W_OK):
         raise PermissionError(f"{above} cannot be written; {advice}")
+
+
+def nearest_existing(path: Path) -> Path:
+    """``path``, or the nearest folder above it that exists."""
+    return next(one for one in (path, *path.absolute().parents) if one.exists())
 
 
 def require_replaceable(folder: Path, what: str, is_one: Callable[[Path], bool], *, overwrite: bool) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
+from dag_diffusion.data.class_names import names_typed
 from dag_diffusion.data.preparing.duplicates import as_link_rule
 from dag_diffusion.difficulty import Among
 from dag_diffusion.distillation import DistillationConfig
@@ -157,8 +158,7 @@ class FolderConfig:
     @property
     def class_list(self) -> list[str] | None:
         """The classes that were named; None for all."""
-        named = [part.strip() for text in self.classes for part in text.split(";") if part.strip()]
-        return named or None
+        return names_typed(self.classes) or None
 
     @property
     def fine_tuning(self) -> FineTuningConfig:

@@ -104,7 +104,7 @@ def trained_models(
         (GUIDE, config.classifier, seen, unseen),
         (EVALUATOR, config.evaluator, images.train, None),
     ):
-        if given is None and not _is_there(places[role]):
+        if given is None and not _is_finished(places[role]):
             train_classifier(
                 train,
                 places[role],
@@ -114,7 +114,7 @@ def trained_models(
                 device=device,
                 progress=clock.within(role),
             )
-    if config.pipeline is None and not _is_there(places[GENERATOR]):
+    if config.pipeline is None and not _is_finished(places[GENERATOR]):
         generator = generator_config(images, config, steps.get(GENERATOR))
         train_generator(
             images.train,
@@ -138,7 +138,7 @@ def trained_models(
     )
 
 
-def _is_there(place: Path) -> bool:
+def _is_finished(place: Path) -> bool:
     """Whether an earlier run has finished it, as the first of several processes sees it."""
     return gather(place.is_dir())[0]
 

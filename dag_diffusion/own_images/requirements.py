@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dag_diffusion.data.files import nearest_existing
 from dag_diffusion.data.sources.shards import is_there
 from dag_diffusion.evaluation.networks import build_network
 from dag_diffusion.sampling.target_parser import as_target
@@ -86,4 +87,4 @@ def require_disk(place: Path, needed: int, what: str) -> None:
 
 def free_at(place: Path) -> int:
     """Bytes that are free on the disk of a folder, which need not be there yet."""
-    return shutil.disk_usage(next(one for one in (place, *place.absolute().parents) if one.exists())).free
+    return shutil.disk_usage(nearest_existing(place)).free
