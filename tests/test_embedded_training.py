@@ -12,6 +12,7 @@ from dag_diffusion import DifficultyGuidedPipeline, GeneratorConfig, embedded, l
 from dag_diffusion.classifiers import class_names_of
 from dag_diffusion.generation.modes import Modes
 from dag_diffusion.generation.probe_training import ProbeConfig
+from dag_diffusion.training.classifiers.backbones import SHAPES
 
 EACH = {"train": 6, "t10k": 2}  # images of a class
 NAMES = dict(enumerate(embedded.CLASS_NAMES))
@@ -25,7 +26,11 @@ def example():
 
         small = {"width": 64, "depth": 1, "batch_size": 8, "sample_grids": 0}
         patch.setattr(module, "GeneratorConfig", partial(GeneratorConfig, **small))
-        patch.setattr(module, "ProbeConfig", partial(ProbeConfig, num_inference_steps=2, batch_size=8))
+        least = {"num_inference_steps": 2, "batch_size": 8, "hidden_sizes": (8,), "depths": (1,)}
+        patch.setattr(module, "ProbeConfig", partial(ProbeConfig, **least))
+        patch.setattr("dag_diffusion.training.generators.networks.WIDTH", 8)  # of the autoencoder
+        for name, shape in SHAPES.items():
+            patch.setitem(SHAPES, name, shape | {"hidden_sizes": [16, 16, 32], "depths": [1, 1, 1]})
         for name, value in {"REFERENCE": 2, "FIRST": 4, "MODES": 2}.items():
             patch.setattr(module, name, value)
         yield module
