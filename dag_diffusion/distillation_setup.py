@@ -69,6 +69,7 @@ class DistillationInputs:
         split: split of the test images, for the record, such as ilsvrc or fastai.
         fit: pad, crop or stretch of real images to a square; default: as the models were trained, if they were trained
             here, else crop.
+        trim: cut off transparent margins of real images first, as where models were trained so here.
         trust_bin: read .bin weights of a pipeline that has no safetensors.
         among: classes that difficulty is measured among: all of the classifier's, as in the paper, or those of the set
             alone.  For a set, real images are scored anew, and a probe for all classes is left out.
@@ -87,6 +88,7 @@ class DistillationInputs:
     precision: str | None = None
     split: str | None = None
     fit: str | None = None
+    trim: bool = False
     trust_bin: bool = False
     among: Among = "all"
 
@@ -244,7 +246,7 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
     among = classes_among(inputs.among, names)
     pipeline.guide(pipeline.classifier, list(names), among)
     leave_out_other_probe(pipeline, among)
-    canvas = canvas_for(inputs.fit, (inputs.pipeline, inputs.classifier, inputs.evaluator))
+    canvas = canvas_for(inputs.fit, (inputs.pipeline, inputs.classifier, inputs.evaluator), trim=inputs.trim)
     tests = replace(real_images(test, names, written), canvas=canvas)
     setup = DistillationSetup(
         inputs=inputs,

@@ -9,16 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from test_odd_images import chunk
 from tiny import tiny_classifier
 from typer.testing import CliRunner
 
 from dag_diffusion.cli.commands import app
-from dag_diffusion.data.canvas import MOST_PADDED, Canvas, fit_for, trained_fit
+from dag_diffusion.data.canvas import MOST_PADDED, Canvas, canvas_for, fit_for, trained_fit, trim_for
+from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.files import write_json
 from dag_diffusion.data.images import as_eight_bit, decoded, opaque
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.preparing.prepared import prepare
 
 RED = (255, 0, 0)
 STORED = [
@@ -135,10 +139,10 @@ def test_unknown_fit_is_refused():
         Canvas(fit="cover")
 
 
-def trained(folder: Path, fit: str) -> Path:
+def trained(folder: Path, fit: str, **more: bool) -> Path:
     """The folder of a model that says how its images were fitted."""
     folder.mkdir(parents=True)
-    write_json(folder / "training.json", {"canvas": {"background": "white", "fit": fit}})
+    write_json(folder / "training.json", {"canvas": {"background": "white", "fit": fit, **more}})
     return folder
 
 
@@ -180,3 +184,101 @@ def test_commands_fit_images_as_the_classifier_was_trained(tmp_path):
     code, _, errors = score("padded", "--fit", "crop")
     assert code == 2
     assert "by --fit pad, and --fit crop is asked for; leave that out" in errors
+
+
+def in_margins(thing: Image.Image, left: int, top: int, right: int, bottom: int) -> Image.Image:
+    """The thing on a canvas that is empty but for it."""
+    canvas = Image.new("RGBA", (left + thing.width + right, top + thing.height + bottom), (9, 9, 9, 0))
+    canvas.paste(thing, (left, top))
+    return canvas
+
+
+@pytest.fixture(scope="module")
+def thing():
+    pixels = np.random.default_rng(1).integers(0, 256, (6, 10, 4), np.uint8)
+    pixels[..., 3] = np.maximum(pixels[..., 3], 1)  # the faintest shadow is a part of it
+    return Image.fromarray(pixels)
+
+
+@given(margins=st.tuples(*[st.integers(0, 30)] * 4), fit=st.sampled_from(["pad", "stretch"]))
+def test_transparent_margins_make_no_difference_once_they_are_trimmed(thing, margins, fit):
+    canvas = Canvas("#808080", fit, trim=True)
+    whole = pool_of(in_margins(thing, *margins), canvas)
+    assert np.array_equal(whole.open(0), pool_of(thing, canvas).open(0))
+    assert common_kind(whole).size == (10, 10)
+
+
+@pytest.mark.parametrize("mode", ["LA", "P"])
+def test_margins_are_found_in_every_mode_and_in_parts_of_an_image(mode, thing, monkeypatch):
+    monkeypatch.setattr("dag_diffusion.data.images.LAID_AT_ONCE", 40)
+    opaque_thing = Image.new(mode[0], (10, 6), 1)
+    file, image = io.BytesIO(), Image.new(mode, (30, 20), 0)
+    if mode == "P":
+        image.putpalette([255, 255, 255, 7, 7, 7])
+        opaque_thing.putpalette([255, 255, 255, 7, 7, 7])
+    image.paste(opaque_thing.convert(mode), (3, 9))
+    image.save(file, "PNG", **({"transparency": 0} if mode == "P" else {}))
+    assert Canvas(fit="stretch", trim=True).laid(decoded(file.getvalue())).getcolors() == [
+        (100, (7, 7, 7) if mode == "P" else (1, 1, 1))
+    ]
+
+
+@pytest.mark.parametrize("image", [Image.new("RGB", (8, 4), "white"), Image.new("LA", (8, 4))], ids=["opaque", "empty"])
+def test_image_that_is_opaque_or_empty_keeps_its_margins(image):
+    assert Canvas(fit="pad", trim=True).laid(image).size == (8, 8)
+
+
+def test_what_is_trimmed_is_not_cropped_and_records_tell_it_only_where_it_is():
+    with pytest.raises(ValueError, match="fit='crop' would cut off the ends"):
+        Canvas(trim=True)
+    assert Canvas().as_fields() == {"background": "white", "fit": "crop"}
+    assert Canvas(fit="pad", trim=True).as_fields()["trim"] is True
+
+
+def test_images_are_trimmed_as_those_of_the_models_were(tmp_path):
+    small, whole = trained(tmp_path / "small", "pad", trim=True), trained(tmp_path / "whole", "pad")
+    write_json(
+        (drawn := tmp_path / "drawn") / "pool.json", {"settings": {"images_per_class": 1}, "pipeline": str(small)}
+    )
+    assert [trim_for(False, [model]) for model in (small, drawn, whole, "a/b", None)] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert trim_for(True, ["a/b"])
+    assert canvas_for(None, [drawn]) == canvas_for(None, [], trim=True) == Canvas(fit="pad", trim=True)
+    with pytest.raises(ValueError, match="whole was trained on images with their margins, and trim=True is asked for"):
+        trim_for(True, [whole])
+    with pytest.raises(ValueError, match=r"small was trained on trimmed images and .*whole on whole ones"):
+        trim_for(False, [whole, small])
+
+
+def test_commands_trim_as_the_classifier_was_trained(tmp_path, thing):
+    names = {0: "cat", 1: "dog"}
+    tiny_classifier(names).save_pretrained(tmp_path / "plain")
+    shutil.copytree(tmp_path / "plain", trained(tmp_path / "small", "pad", trim=True), dirs_exist_ok=True)
+    shutil.copytree(tmp_path / "plain", trained(tmp_path / "whole", "pad"), dirs_exist_ok=True)
+    for turned, name in enumerate(names.values()):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        in_margins(thing.rotate(180 * turned), 9, 2, 30, 1).save(tmp_path / "images" / name / "small.png")
+
+    def score(guide: str, *options: str) -> tuple[list[float], str]:
+        words = ["score", str(tmp_path / "images"), "--classifier", str(tmp_path / guide), "--quiet", *options]
+        done = CliRunner().invoke(app, [*words, "--output", str(tmp_path / "scores.jsonl")])
+        lines = (tmp_path / "scores.jsonl").read_text().splitlines() if done.exit_code == 0 else []
+        return [json.loads(line)["difficulty"] for line in lines], done.stderr
+
+    assert score("small")[0] == score("plain", "--trim")[0] != score("whole")[0] == score("plain", "--fit", "pad")[0]
+    for guide, options in (("whole", ["--trim"]), ("plain", ["--trim", "--fit", "crop"])):
+        difficulties, errors = score(guide, *options)
+        assert (difficulties, errors.count("\n"), "--trim" in errors) == ([], 1, True)
+
+
+def test_trimming_of_opaque_images_is_told_to_change_nothing(tmp_path, caplog):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.effect_noise((8, 4), 80).save(tmp_path / name / "0.png")
+    assert prepare(tmp_path, trim=True).pool.canvas == Canvas(fit="pad", trim=True)
+    assert "has anything transparent, so that trim=True changes none" in caplog.text

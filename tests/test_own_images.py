@@ -210,6 +210,19 @@ def test_images_are_fitted_as_those_of_a_given_model_were(folder, known_models, 
         plain_images(folder, tmp_path / "others", replace(config, fit="pad"), 16)
 
 
+def test_drawings_fill_their_images_once_their_margins_are_trimmed(folder, tmp_path):
+    small = plain_images(folder, tmp_path / "images", TINY, 16)
+    full = plain_images(folder, tmp_path / "trimmed", replace(TINY, trim=True), 16)
+    corners = [
+        sum(pool.open(i).getpixel((8, 0)) == (255, 255, 255) for i in range(9)) for pool in (small.train, full.train)
+    ]
+    assert corners[0] > corners[1]
+    assert full.train.canvas.trim
+    assert full.summary()["trim"] is True
+    assert "trim" not in small.summary()
+    assert "of what is not transparent" in full.tables()[0].note
+
+
 def test_generator_is_trained_with_the_vae_that_is_named(folder, tmp_path):
     images = plain_images(folder, tmp_path / "images", TINY, 16)
     assert (

@@ -28,6 +28,7 @@ from .options import (
     Quiet,
     Seed,
     SkipUnreadable,
+    Trim,
     TrustBin,
 )
 from .options.fields import Fields, Values
@@ -182,6 +183,7 @@ def train_classifier(
     classes: Classes = None,
     background: Background = "white",
     fit: FitUnasked = None,
+    trim: Trim = False,
     most: Most = None,
     links: Links = "leave_out",
     skip_unreadable: SkipUnreadable = False,
@@ -240,7 +242,7 @@ def train_classifier(
         held, tested = (
             None
             if source is None
-            else prepare(source, background=background, fit=fit, twins="keep", progress=progress).pool
+            else prepare(source, background=background, fit=fit, trim=trim, twins="keep", progress=progress).pool
             for source in (holdout, test)
         )
         own = prepare(
@@ -248,6 +250,7 @@ def train_classifier(
             classes=classes,
             background=background,
             fit=fit,
+            trim=trim,
             most=most,
             links=links,
             skip_unreadable=skip_unreadable,

@@ -20,12 +20,13 @@ EXPERIMENT = [
     "herding", "seed",
 ]  # fmt: skip
 INPUTS = [
-    "pipeline", "classifier", "evaluator", "precision", "trust_bin", "train", "test", "classes", "split", "fit", "size",
-    "channels", "target", "reference", "among",
+    "pipeline", "classifier", "evaluator", "precision", "trust_bin", "train", "test", "classes", "split", "fit", "trim",
+    "size", "channels", "target", "reference", "among",
 ]  # fmt: skip
 FOLDER_SIZES = ["ipc", "size", "minutes", "generator_steps", "classifier_steps", "folds", "pool_factor", "seed"]
 FOLDER_IMAGES = [
-    "test", "held_out", "classes", "background", "fit", "most", "least", "links", "skip_unreadable", "never_mirror",
+    "test", "held_out", "classes", "background", "fit", "trim", "most", "least", "links", "skip_unreadable",
+    "never_mirror",
 ]  # fmt: skip
 FOLDER_MODELS = ["pipeline", "classifier", "evaluator", "balance"]
 FOLDER_COMPARISON = ["network", "protocol", "seeds"]

@@ -24,6 +24,7 @@ from .options import (
     PoolPath,
     Quiet,
     SkipUnreadable,
+    Trim,
     Tuning,
     Vae,
 )
@@ -50,6 +51,7 @@ def train(
     classes: Classes = None,
     background: Background = "white",
     fit: FitUnasked = None,
+    trim: Trim = False,
     most: Most = None,
     links: Links = "leave_out",
     skip_unreadable: SkipUnreadable = False,
@@ -116,6 +118,7 @@ def train(
             classes=classes,
             background=background,
             fit=fit,
+            trim=trim,
             most=most,
             links=links,
             skip_unreadable=skip_unreadable,

@@ -5,7 +5,7 @@
 A pool has one canvas, so that training, scoring and evaluation see the same picture.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -13,7 +13,7 @@ from typing import Any, Literal, cast, get_args
 from PIL import Image, ImageColor
 
 from .files import read_json_object
-from .images import GREY, as_eight_bit, opaque
+from .images import GREY, as_eight_bit, opaque, trimmed
 from .provenance import generation_of
 
 Fit = Literal["crop", "pad", "stretch"]
@@ -41,16 +41,23 @@ class Canvas:
         fit: ``pad`` makes images squares by bars of the background, ``stretch`` by another width or height, and
             ``crop`` takes the middle.  The squares of the first two have sides of at most ``MOST_PADDED``; for the last
             an image keeps its shape and is cropped when it is read.
+        trim: cut off transparent margins before images are fitted, so that a small thing on an empty canvas fills it.
+            Images in which nothing is transparent stay as they are.  For ``pad`` and ``stretch`` alone.
 
     Raises:
-        ValueError: the colour is unknown or itself transparent, or the fit is none.
+        ValueError: the colour is unknown or itself transparent, the fit is none, or what is trimmed would be cropped.
     """
 
     background: str = "white"
     fit: Fit = "crop"
+    trim: bool = False
 
     def __post_init__(self) -> None:
-        as_fit(self.fit)
+        if as_fit(self.fit) == "crop" and self.trim:
+            raise ValueError(
+                "trim=True leaves things of any shape, of which fit='crop' would cut off the ends; leave that out, or "
+                "use fit='pad'"
+            )
         try:
             found = ImageColor.getrgb(self.background)
         except (ValueError, TypeError) as error:
@@ -69,7 +76,7 @@ class Canvas:
 
     def laid(self, image: Image.Image) -> Image.Image:
         """The image without transparency, and a square unless it is to be cropped later."""
-        image = opaque(image, self.background)
+        image = opaque(trimmed(image) if self.trim else image, self.background)
         side, _ = shape = self.shape_of(image.height, image.width)
         if shape == (image.height, image.width):
             return image
@@ -88,8 +95,24 @@ class Canvas:
         return square
 
     def as_fields(self) -> dict[str, Any]:
-        """For a record, which is JSON."""
-        return asdict(self)
+        """For a record, which is JSON; of trimming nothing where none is, as in records from before it could be."""
+        return {name: value for name, value in asdict(self).items() if name != "trim" or value}
+
+
+def _canvas_of(place: str | Path | None) -> Mapping[str, Any]:
+    """What is recorded of the canvas of the images that a model, or that of a pool or set, was trained on."""
+    if place is None:
+        return {}
+    if (record := Path(place) / TRAINING).is_file():
+        found = read_json_object(record).get("canvas")
+    elif (record := Path(place) / POOL).is_file():
+        known = read_json_object(record)
+        found = known.get("images")
+        if not (isinstance(found, dict) and "fit" in found):
+            return _canvas_of(generation_of(known).get("pipeline"))
+    else:
+        return {}
+    return found if isinstance(found, dict) and "fit" in found else {}
 
 
 def trained_fit(place: str | Path | None) -> Fit | None:
@@ -98,18 +121,8 @@ def trained_fit(place: str | Path | None) -> Fit | None:
     Args:
         place: folder of the model, or of a pool or set that a generator has drawn; of a Hub id nothing is known.
     """
-    if place is None:
-        return None
-    if (record := Path(place) / TRAINING).is_file():
-        return _recorded_fit(read_json_object(record).get("canvas"))
-    if (record := Path(place) / POOL).is_file():
-        found = read_json_object(record)
-        return _recorded_fit(found.get("images")) or trained_fit(generation_of(found).get("pipeline"))
-    return None
-
-
-def _recorded_fit(record: Any) -> Fit | None:
-    return as_fit(record["fit"]) if isinstance(record, dict) and "fit" in record else None
+    found = _canvas_of(place)
+    return as_fit(found["fit"]) if found else None
 
 
 def fit_for(asked: str | None, models: Iterable[str | Path | None]) -> Fit | None:
@@ -142,11 +155,38 @@ def fit_for(asked: str | None, models: Iterable[str | Path | None]) -> Fit | Non
     return next(iter(known.values()), None)
 
 
-def canvas_for(asked: str | None, models: Iterable[str | Path | None], **canvas: Any) -> Canvas:
-    """What images are laid on for models: fitted as of ``fit_for``, and cropped where nobody asks and no model knows.
+def trim_for(asked: bool, models: Iterable[str | Path | None]) -> bool:
+    """Whether images are trimmed for models: as those were that these were trained on, or as asked where none knows.
+
+    Args:
+        models: as of ``fit_for``.
+
+    Raises:
+        ValueError: it is asked for, and the models saw whole images; or some did and some did not, and nobody asks.
+    """
+    known = {str(model): bool(found.get("trim")) for model in models if (found := _canvas_of(model))}
+    whole = [model for model, trims in known.items() if not trims]
+    if asked and known and len(whole) == len(known):
+        raise ValueError(
+            f"{whole[0]} was trained on images with their margins, and trim=True is asked for; leave that out, or take "
+            "models of trimmed images"
+        )
+    if not asked and 0 < len(whole) < len(known):
+        one = next(model for model, trims in known.items() if trims)
+        raise ValueError(
+            f"{one} was trained on trimmed images and {whole[0]} on whole ones; take models that were trained alike"
+        )
+    return asked or any(known.values())
+
+
+def canvas_for(asked: str | None, models: Iterable[str | Path | None], *, trim: bool = False, **canvas: Any) -> Canvas:
+    """What images are laid on for models: as theirs were; where nobody asks and no model knows, cropped.
 
     Args:
         asked, models: as of ``fit_for``.
+        trim: as of ``trim_for``; where images are trimmed, they are padded unasked.
         canvas: other fields of the canvas.
     """
-    return Canvas(**canvas, fit=fit_for(asked, models) or "crop")
+    models = list(models)
+    trims = trim_for(trim, models)
+    return Canvas(**canvas, fit=fit_for(asked, models) or ("pad" if trims else "crop"), trim=trims)

@@ -58,7 +58,7 @@ class CommonKind:
 
 
 def common_kind(pool: Pool) -> CommonKind:
-    """The size and channels for all images of a pool, none of which is decoded.
+    """The size and channels for all images of a pool, none of which is decoded, unless they are to be trimmed.
 
     Raises:
         UnreadableImageError: a file is no image; it is named.
@@ -81,6 +81,9 @@ def _header(pool: Pool, index: int) -> Header:
     name = pool.path / pool.rows[index]["file_name"]
     with readable(name):
         found = header_of(name if pool.encoded is None else pool.encoded[index])
+    if pool.canvas.trim:  # only its pixels tell its size
+        width, height = pool.open(index).size
+        return Header(height, width, found.grey)
     height, width = pool.canvas.shape_of(found.height, found.width)
     return Header(height, width, found.grey)
 

@@ -281,13 +281,35 @@ def opaque(image: Image.Image, background: str = "white") -> Image.Image:
     if not image.has_transparency_data:
         return image
     laid = Image.new("RGB", image.size, background)
-    rows = max(LAID_AT_ONCE // max(image.width, 1), 1)
-    for top in range(0, image.height, rows):  # all at once would take four times the memory of the image
-        box = (0, top, image.width, min(top + rows, image.height))
-        part = image.crop(box).convert("RGBA")
+    for box, part in _strips(image):
         over = Image.alpha_composite(Image.new("RGBA", part.size, background), part)
         laid.paste(over.convert("RGB"), box)
     return laid
+
+
+def trimmed(image: Image.Image) -> Image.Image:
+    """The image without the margins in which nothing is seen; all of it where nothing is transparent, or nothing seen.
+
+    The faintest shadow counts as seen.
+    """
+    if not image.has_transparency_data:
+        return image
+    if image.mode.startswith("I;16"):
+        image = _sixteen_to_eight_bit(image)
+    found = [(box, part.getchannel("A").getbbox()) for box, part in _strips(image)]
+    seen = [(one[0], box[1] + one[1], one[2], box[1] + one[3]) for box, one in found if one]
+    if not seen:
+        return image
+    lefts, tops, rights, bottoms = zip(*seen, strict=True)
+    return image.crop((min(lefts), min(tops), max(rights), max(bottoms)))
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[tuple[int, int, int, int], Image.Image]]:
+    """The image in parts with their boxes, as RGBA: all at once would take four times the memory of the image."""
+    rows = max(LAID_AT_ONCE // max(image.width, 1), 1)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        yield box, image.crop(box).convert("RGBA")
 
 
 def _sixteen_to_eight_bit(image: Image.Image) -> Image.Image:

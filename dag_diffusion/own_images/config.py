@@ -17,7 +17,7 @@ from dag_diffusion.training.generators.settings import GeneratorConfig
 MOST_SIZE = 128  # pixels; a generator that is trained from nothing has learned little at more
 LATER = (  # settings that do not count at their defaults, so that distillations that were begun without them go on
     "fit", "links", "base", "tune", "rank", "vae", "target", "precision", "trust_bin", "channels", "split",
-    "num_inference_steps", "guidance_scale", "mode_scale", "among", "balance",
+    "num_inference_steps", "guidance_scale", "mode_scale", "among", "balance", "trim",
 )  # fmt: skip
 
 
@@ -35,6 +35,7 @@ class FolderConfig:
         background: colour behind transparent images.
         fit: pad, crop or stretch to a square; default: as the models that are given were trained, if they were trained
             here, else by what most images are like.
+        trim: cut off transparent margins first, so that a small thing on an empty canvas fills it.
         most: images of a class that are used at most, drawn at random; default: all.
         least: classes that have fewer images are left out.
         links: a picture that other classes link to is left out (leave_out), or kept where its file lies (real).
@@ -79,6 +80,7 @@ class FolderConfig:
     classes: tuple[str, ...] = ()
     background: str = "white"
     fit: str | None = None
+    trim: bool = False
     most: int | None = None
     least: int = 1
     links: str = "leave_out"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dag_diffusion.data.canvas import Canvas, fit_for
+from dag_diffusion.data.canvas import Canvas, fit_for, trim_for
 from dag_diffusion.data.class_folders import require_enough
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.common_kind import channels_of
@@ -39,6 +39,7 @@ from .durations import BAR
 from .requirements import require_several
 
 RECORD, TRAIN, TEST = "images.json", "train", "test"
+CANVAS = ("background", "fit", "trim")
 READ_AT_ONCE = 500  # images that are in memory at a time
 
 
@@ -92,6 +93,7 @@ class PlainImages:
             "left_out": counts,
             "background": prepared["background"],
             "fit": prepared["fit"],
+            **({"trim": True} if prepared.get("trim") else {}),
         }
 
     def tables(self) -> list[Table]:
@@ -101,6 +103,7 @@ class PlainImages:
         prepared = self.record["prepared"]
         side = self.record["size"]
         told = [f"{self.record['source']}, on {prepared['background']}, {side} x {side} pixels by {prepared['fit']}"]
+        told[0] += " of what is not transparent" if prepared.get("trim") else ""
         told += sentences(prepared)
         if twins := self.record["twins_of_test_images"]:
             told.append(f"{twins} training images look like a test image, pixel for pixel, and are left out")
@@ -149,7 +152,7 @@ def plain_images(
                 write_json(work / RECORD, record)
     record = read_json_object(work / RECORD)
     # which they lie on already; who is trained on them records it
-    canvas = Canvas(record["prepared"]["background"], record["prepared"]["fit"])
+    canvas = Canvas(**{name: record["prepared"][name] for name in CANVAS if name in record["prepared"]})
     found = PlainImages(
         train=read_pool(work / TRAIN, canvas=canvas), test=read_pool(work / TEST, canvas=canvas), record=record
     )
@@ -171,14 +174,15 @@ def _divided(
         skip_unreadable=config.skip_unreadable,
         progress=looked,
     )
-    fit = fit_for(config.fit, (config.pipeline, config.base, config.classifier, config.evaluator))
-    found = prepared(folder, fit=fit, most=config.most, least=config.least, seed=config.seed, cache=work)
+    models = (config.pipeline, config.base, config.classifier, config.evaluator)
+    fit, trim = fit_for(config.fit, models), trim_for(config.trim, models)
+    found = prepared(folder, fit=fit, trim=trim, most=config.most, least=config.least, seed=config.seed, cache=work)
     require_several(folder, found.pool.class_names)
     record = {"source": str(folder.resolve()), "prepared": found.record}
     if config.test is None:
         train, test = found.split(config.held_out, seed=config.seed)
     else:
-        tests = prepared(config.test, fit=found.pool.canvas.fit)
+        tests = prepared(config.test, fit=found.pool.canvas.fit, trim=trim)
         train, test = found.pool, tests.pool
         record |= {"test_source": str(Path(config.test).resolve()), "prepared_test": tests.record}
     return _relabelled(train, found.pool), _relabelled(test, found.pool), record

@@ -10,7 +10,7 @@ from .fields import Fields, Values
 MODELS, SPEED, FILES = "Models", "Speed and memory", "Files and progress"  # groups in the help
 TUNING = "Fine-tuning"
 
-OnCanvas = Annotated[Values, Fields("data.canvas:Canvas", ["background"], "Images")]
+OnCanvas = Annotated[Values, Fields("data.canvas:Canvas", ["background", "trim"], "Images")]
 PoolPath = Annotated[Path, Argument(help="folder of class folders, or of Dataset.save_to_disk, or a .parquet file")]
 Background = Annotated[str, Option(help="colour behind what is transparent, such as white or #e0e0e0")]
 FitAsTrained = Annotated[
@@ -24,6 +24,10 @@ FitAsTrained = Annotated[
 ]
 FitUnasked = Annotated[
     str | None, Option("--fit", help="pad, crop or stretch to a square; default: by what most images are like")
+]
+Trim = Annotated[
+    bool,
+    Option("--trim", help="cut off transparent margins first, so that a small thing on an empty canvas fills it"),
 ]
 Most = Annotated[int | None, Option(min=1, help="images of each class, drawn at random; default: all")]
 Links = Annotated[

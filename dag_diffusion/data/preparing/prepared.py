@@ -63,6 +63,7 @@ def prepare(
     classes: str | Sequence[str] | None = None,
     background: str = "white",
     fit: str | None = None,
+    trim: bool = False,
     most: int | None = None,
     least: int = 1,
     twins: TwinRule = "leave_out",
@@ -81,6 +82,7 @@ def prepare(
         background: colour behind what is transparent, see ``Canvas``.
         fit: ``pad``, ``crop`` or ``stretch`` to a square; None pads where most images are transparent, so that they
             have a background, or where more than a tenth are longer than twice their width, and else crops.
+        trim: cut off transparent margins, see ``Canvas``; None then pads.
         most: images of each class, drawn at random by ``seed``; None keeps all.
         least: classes that have fewer images in the end are left out.
         twins: ``leave_out`` all images of equal pixels in several classes and all but one of those within a class,
@@ -100,11 +102,13 @@ def prepare(
     """
     as_twin_rule(twins)
     of_links = as_link_rule(links)
-    canvas = Canvas(background, "crop" if fit is None else as_fit(fit))
+    canvas = Canvas(background, ("pad" if trim else "crop") if fit is None else as_fit(fit), trim)
     read = source if isinstance(source, Pool) else read_pool(source)
     pool = replace(_of_classes(read, classes), canvas=canvas)
     looks = looks_of(pool, None if cache is None else Path(cache) / CACHE, progress)
-    fitted, why = _usual_fit(looks) if fit is None else (canvas.fit, "as asked")
+    if trim and is_main_process() and not any(look.transparent for look in looks):
+        logger.warning("no image of %s has anything transparent, so that trim=True changes none", read.path)
+    fitted, why = _usual_fit(looks) if fit is None and not trim else (canvas.fit, "as asked")
     pool = replace(pool, canvas=replace(canvas, fit=fitted))
     left = LeftOut(pool, looks)
     left.unreadable(skip=skip_unreadable)

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dag_diffusion.data.canvas import fit_for
+from dag_diffusion.data.canvas import canvas_for
 from dag_diffusion.data.class_folders import require_enough, split_warning
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.pools import Pool
@@ -117,7 +117,7 @@ def check_sizes(
     with problems.gathered():
         as_dtype(config.precision)
     with problems.gathered():
-        fit_for(config.fit, (config.pipeline, config.base, config.classifier, config.evaluator))
+        canvas_for(config.fit, (config.pipeline, config.base, config.classifier, config.evaluator), trim=config.trim)
     with problems.gathered():
         if trains and found.pipeline is not None:
             require_size(config, size)

@@ -39,7 +39,7 @@ OF_A_RUN = (
     "ipc", "pool_factor", "network", "protocol", "seeds", "seed", "num_inference_steps", "guidance_scale", "mode_scale",
 )  # fmt: skip
 OF_ITS_INPUTS = (
-    "classifier", "classes", "fit", "size", "channels", "target", "precision", "trust_bin", "split", "among",
+    "classifier", "classes", "fit", "size", "channels", "target", "precision", "trust_bin", "split", "among", "trim",
 )  # fmt: skip
 
 
