@@ -48,6 +48,8 @@ from dag_diffusion.evaluation.trials import evaluate
 from dag_diffusion.generation.mode_search import encode_pool, find_modes
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.loading import load_embedded_pipeline
+from dag_diffusion.sampling.auto_target import AutoTarget
+from dag_diffusion.sampling.selection import Method
 
 SIZE = {"size": (32, 32), "channels": 1}
 RULES = {
@@ -58,6 +60,8 @@ RULES = {
     "k-center": SelectionRule("k-center"),
     "histogram": SelectionRule("histogram"),
     "matching": SelectionRule("matching", diversity="k-center"),
+    "cao2": SelectionRule("cao2"),
+    "random, correct only": SelectionRule("random", correct_only=True),
 }
 EASY = TargetDistribution.beta(0.5, 20)  # half of the images below 0.011, one in ten above 0.066
 PRESETS = ("hill", "ground", "slope", "cliff")
@@ -214,9 +218,9 @@ class Study:
         pool, images, _ = self.pool(f"drawn to modes, {self.ipc}")
         return drawn_in_turn(images, pool, self.ipc, seed)
 
-    def one_each(self, method: str, seed: int) -> LabelledImages:
+    def one_each(self, method: Method, seed: int, target: TargetDistribution | None = None) -> LabelledImages:
         pool, images, _ = self.pool(f"drawn to modes, {self.ipc}")
-        return one_each(images, pool, self.ipc, SelectionRule(method, evenly="mode"), seed)
+        return one_each(images, pool, self.ipc, SelectionRule(method, evenly="mode"), seed, target)
 
     def steered(self, rule: SelectionRule, seed: int) -> LabelledImages:
         pool, images, features = self.pool(f"drawn to modes and easy, {self.ipc}")
@@ -229,13 +233,16 @@ class Study:
             yield f"{rule} | real", partial(self.chosen, "real.parquet", rule, None, 5000)
         for rule in RULES:
             yield f"{rule} | unguided", partial(self.chosen, "unguided", rule, known, 5 * ipc)
+        auto = AutoTarget(known)
+        yield "matching, auto | unguided", partial(self.chosen, "unguided", "matching", auto, 5 * ipc)
         if ipc < 50:
             yield "matching | unguided, 250 a class", partial(self.chosen, "unguided", "matching", known, 250)
         for rule in ("random", "histogram", "matching"):
             yield f"{rule} | DAG, reference", partial(self.chosen, "DAG, reference", rule, known, 5 * ipc)
         yield "drawn to modes", self.in_turn
-        for method in ("easiest", "matching"):
+        for method in ("easiest", "matching", "cao2"):
             yield f"{method} of 5 | drawn to modes", partial(self.one_each, method)
+        yield "matching, auto of 5 | drawn to modes", partial(self.one_each, "matching", target=auto)
         for rule in (STEERED_RULE, SelectionRule("easiest", evenly="mode")):  # the first as in `run --target`
             yield f"{rule.method} of 5 | drawn to modes and easy", partial(self.steered, rule)
         if ipc == 10:
