@@ -2,18 +2,15 @@
 
     min sum_i c_i(x_a(i))   over assignments a of images to slots, and of those that a group can spare to spare rows
 
-scipy finds it as a matching of rows to images (Jonker and Volgenant's, for sparse costs).  Few pairs can matter:
-where a group gives c images, a slot takes one of its c nearest, and the j-th image that it spares is one of its images
-j to j + c.  So memory is linear in the images.
+Few images can matter: where a group gives c images, a slot takes one of its c nearest: one of them is always free.
+So scipy solves a matrix of at most IPC^2 images each way, however many there are.  (Its matching of sparse matrices
+would need less memory, but scipy 1.17 does not always come to an end with it.)
 """
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+from scipy.optimize import linear_sum_assignment
 
 from .nearest import quantile_function, slot_cost, slot_edges
-
-OFFSET = 1.0  # of all costs, since scipy takes a cost of 0 for no pair; every matching has as many pairs
 
 
 def match_evenly(
@@ -39,21 +36,21 @@ def match_evenly(
         [0, 3]
     """
     _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    counts, costs = even_counts(sizes, ipc, generator), _costs(difficulties, values, ipc)
     members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(sizes)[:-1])
-    costs, pairs, first = _costs(difficulties, values, ipc), [], ipc  # the first spare row of the group
-    for own, count in zip(members, even_counts(sizes, ipc, generator), strict=True):
-        if count:
-            near = own[np.argpartition(costs[:, own], count - 1, axis=1)[:, :count]]
-            own_costs = np.take_along_axis(costs, near, axis=1)
-            pairs.append((np.repeat(np.arange(ipc), count), near.ravel(), own_costs.ravel()))
-        spare = np.arange(len(own) - count)
-        spared = own[spare[:, None] + np.arange(count + 1)]
-        pairs.append((first + np.repeat(spare, count + 1), spared.ravel(), np.zeros(spared.size)))
-        first += len(spare)
-    rows, columns, weights = map(np.concatenate, zip(*pairs, strict=True))
-    shape = (len(difficulties), len(difficulties))
-    chosen = min_weight_full_bipartite_matching(csr_array((weights + OFFSET, (rows, columns)), shape=shape))[1][:ipc]
+    near = [_nearest(costs, own, count) for own, count in zip(members, counts, strict=True)]
+    candidates = np.concatenate(near)
+    spare = np.repeat(np.arange(len(sizes)), [len(own) for own in near] - counts)
+    rows = np.where(inverse[candidates] == spare[:, None], 0.0, np.inf)
+    chosen = candidates[linear_sum_assignment(np.vstack([costs[:, candidates], rows]))[1][:ipc]]
     return chosen[np.argsort(difficulties[chosen], kind="stable")]
+
+
+def _nearest(costs: np.ndarray, own: np.ndarray, count: int) -> np.ndarray:
+    """Those of a group's images that are among the ``count`` nearest of any slot."""
+    if count in (0, len(own)):
+        return own[:count]
+    return own[np.unique(np.argpartition(costs[:, own], count - 1, axis=1)[:, :count])]
 
 
 def _costs(difficulties: np.ndarray, values: np.ndarray, slots: int) -> np.ndarray:
