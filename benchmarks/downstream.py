@@ -297,7 +297,7 @@ def study(folder: Path, options: argparse.Namespace) -> None:
     sets = dict(Study(folder, options.ipc, test, device=options.device).sets())
     if options.sets:
         sets = {name: sets[name] for name in (BASELINE, *options.sets) if name in sets}
-    run(setting_of(options), sets, test, options)
+    run("-".join([*options.record, setting_of(options)]), sets, test, options)
 
 
 def held_out(folder: Path, class_names: dict[int, str]) -> LabelledImages:
@@ -327,6 +327,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=["convnet-3"])
     parser.add_argument("--seeds", type=int, default=5, help="trainings, and draws that the pools hold images for")
     parser.add_argument("--sets", nargs="+", help="only these, and the baseline")
+    parser.add_argument("--record", nargs="*", default=[], help="what its name begins with, beside another study's")
     parser.add_argument("--test-images", type=int, default=10_000)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--only", nargs="+", help="of the pools, such as 'unguided'")

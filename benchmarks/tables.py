@@ -34,6 +34,8 @@ TABLES: dict[str, Callable[[], str]] = {
         f"downstream-{name}": partial(trained_sets.study, name)
         for name in ("10-quick", "10-hard-label", "modes-10", "tune-10", "digits-10-quick", "emoji-10-quick")
     },
+    **{f"downstream-{name}": partial(trained_sets.study, name) for name in ("rules-10-quick", "rules-50-quick", "noise-10")},
+    "downstream-generators-50": partial(trained_sets.study, "generators-50", baseline="embedded, CFG 1.5"),
     "embedded-quality-quick": partial(trained_sets.quality, "quick"),
     "embedded-quality-classic": partial(trained_sets.quality, "classic"),
     "guidance-main": partial(guided_images.methods, "main"),

@@ -68,6 +68,10 @@ OF_FIVE = {
     ("easiest of 5", "drawn to modes"): "easiest of five drawn to each mode",
     ("easiest of 5", "drawn to modes and easy"): "easiest of five drawn to each mode and steered to be easy",
     ("matching of 5", "drawn to modes"): "matching, of five drawn to each mode",
+    ("matching, auto of 5", "drawn to modes"): "matching to `auto`, of five drawn to each mode",
+    ("cao2 of 5", "drawn to modes"): "`cao2`, of five drawn to each mode",
+    ("matching, auto", "unguided"): "matching to `auto`, unguided pool",
+    ("cao2", "unguided"): "`cao2`, unguided pool",
     ("matching of 5", "drawn to modes and easy"): "matching, of five drawn to each mode and steered to be easy",
 }
 
@@ -112,22 +116,22 @@ def words(name: str) -> str:
     return text.replace("steered to reference", "steered to the reference")
 
 
-def study(name: str, network: str = "convnet-3") -> str:
-    """All sets of one record, best first, each against the random draw in pairs, with Holm-corrected p-values."""
+def study(name: str, network: str = "convnet-3", baseline: str = BASELINE) -> str:
+    """All sets of one record, best first, each against the baseline in pairs, with Holm-corrected p-values."""
     known = accuracies(name, network)
-    base, seeds = known[BASELINE], len(known[BASELINE])
+    base, seeds = known[baseline], len(known[baseline])
     order = sorted(known, key=lambda one: -known[one].mean())
-    tested = [paired(known[one], base).p_value for one in order if one != BASELINE]
+    tested = [paired(known[one], base).p_value for one in order if one != baseline]
     p_values = iter(holm(tested) if seeds > 1 else [None] * len(tested))
     rows = []
     for one in order:
-        against = "" if one == BASELINE else change(known[one], base)
-        p_value = None if one == BASELINE else next(p_values)
+        against = "" if one == baseline else change(known[one], base)
+        p_value = None if one == baseline else next(p_values)
         rows.append([words(one), spread(known[one]), against, "" if p_value is None else _p(p_value)])
     heads = [
         "set",
         f"accuracy, % ({seeds} seed{'s' * (seeds > 1)})",
-        "against random, unguided (95 % interval)",
+        f"against {'random, unguided' if baseline == BASELINE else words(baseline)} (95 % interval)",
         "p, Holm",
     ]
     return table(heads, rows, f"downstream-{name}")
