@@ -32,9 +32,15 @@ TABLES: dict[str, Callable[[], str]] = {
     "training, pairs of sets": trained_sets.pairs,
     **{
         f"downstream-{name}": partial(trained_sets.study, name)
-        for name in ("10-quick", "10-hard-label", "modes-10", "tune-10", "digits-10-quick", "emoji-10-quick")
+        for name in (
+            "10-quick",
+            "10-hard-label",
+            "modes-10",
+            "tune-10",
+            "digits-10-quick",
+            "emoji-10-quick",
+        )
     },
-    **{f"downstream-{name}": partial(trained_sets.study, name) for name in ("rules-10-quick", "rules-50-quick", "noise-10")},
     "downstream-generators-50": partial(trained_sets.study, "generators-50", baseline="embedded, CFG 1.5"),
     "embedded-quality-quick": partial(trained_sets.quality, "quick"),
     "embedded-quality-classic": partial(trained_sets.quality, "classic"),
@@ -54,6 +60,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "subsampling-speed, thresholds": sampled_pools.searches,
     "subsampling-speed, million": sampled_pools.million,
     "auto-target": sampled_pools.targets_by_size,
+    "among": sampled_pools.among,
     "scoring": sampled_pools.scoring,
     "scoring, processes": sampled_pools.scoring_processes,
     "generation-loop": generated_pools.loop,

@@ -106,3 +106,11 @@ def _spread(values: list[float]) -> str:
     if len(values) < 2:
         return f"{values[0]:.1f}, one seed" if values else ""
     return f"{mean(values):.1f} ± {stdev(values):.1f}"
+
+
+def among() -> str:
+    """How well difficulties by either softmax agree with the evaluator's among the classes of a set of three."""
+    means = load("among")["means"]
+    names = {"all": "all ten classes", "set": "the three classes of the set"}
+    rows = [[names[scope], f"{one['error']:.3f}", f"{one['spearman']:.2f}"] for scope, one in means.items()]
+    return table(["the guide's softmax over", "mean distance to the evaluator's d", "rank correlation"], rows, "among")

@@ -40,7 +40,7 @@ def match_evenly(
     members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(sizes)[:-1])
     near = [_nearest(costs, own, count) for own, count in zip(members, counts, strict=True)]
     candidates = np.concatenate(near)
-    spare = np.repeat(np.arange(len(sizes)), [len(own) for own in near] - counts)
+    spare = np.repeat(np.arange(len(sizes)), np.array([len(own) for own in near]) - counts)
     rows = np.where(inverse[candidates] == spare[:, None], 0.0, np.inf)
     chosen = candidates[linear_sum_assignment(np.vstack([costs[:, candidates], rows]))[1][:ipc]]
     return chosen[np.argsort(difficulties[chosen], kind="stable")]
