@@ -246,6 +246,12 @@ def test_test_images_of_an_unknown_class_are_refused_before_the_training(tmp_pat
         train_classifier(images, tmp_path / "guide", CONFIG, test=read_pool(tmp_path / "test"))
 
 
+def test_more_folds_than_images_are_refused_before_the_training(tmp_path, images):
+    with pytest.raises(ValueError, match=r"folds=500 are too many for .* images: .* would have none; lower folds"):
+        train_classifier(images, tmp_path / "guide", replace(CONFIG, folds=500))
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -173,6 +173,19 @@ def test_too_little_disk_or_memory_is_a_problem(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"least": 9}, "0 of 2 classes of .* have least=9 images, but two or more are needed; lower least"),
+        ({"most": 2}, "most=2 images of a class are fewer than the 3 that ipc=2 needs with those that are tested on"),
+    ],
+)
+def test_limits_that_leave_too_little_are_problems(tmp_path, changes, words):
+    train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
+    with pytest.raises(ProblemsError, match=words):
+        plan_folder(train, tmp_path / "set", FolderConfig(ipc=2, **changes))
+
+
 def test_plan_says_what_difficulty_is_among_and_how_classes_are_weighed(tmp_path, call):
     train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
     usual, asked = (

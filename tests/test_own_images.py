@@ -288,6 +288,8 @@ def mistakes(place: Path, folder: Path) -> dict[str, tuple[list, str]]:
             [folder, "--balance", 1, "--classifier", place / "guide", "--evaluator", place / "other"],
             "no training weighs images by it",
         ),
+        "background that is none": ([folder, "--background", "nocolour"], "is no colour"),
+        "trimmed and cropped": ([folder, "--trim", "--fit", "crop"], "--fit crop would cut off the ends"),
         "unknown links": ([folder, "--links", "file"], "use 'real'"),
         "too little time": ([folder, "--minutes", -1], "above 0"),
     }

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
+from dag_diffusion.data.canvas import Canvas, as_fit
 from dag_diffusion.data.class_names import names_typed
 from dag_diffusion.data.preparing.duplicates import as_link_rule
 from dag_diffusion.difficulty import Among
@@ -124,6 +125,7 @@ class FolderConfig:
             raise ValueError("folds is 1, but at least 2 classifiers are needed to leave each image to another; or 0")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}, but is a share of the images, such as 0.2 for a fifth")
+        Canvas(self.background, as_fit(self.fit or ("pad" if self.trim else "crop")), self.trim)
         as_link_rule(self.links)
         self._check_models()
         as_protocol(self.protocol)

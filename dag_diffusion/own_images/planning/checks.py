@@ -90,6 +90,13 @@ def check_images(folder: Path, config: FolderConfig, problems: Problems, found: 
     if found.train is not None and config.class_list is None and config.least > 1:
         counts = Counter(found.train.labels.tolist())
         found.names = {label: name for label, name in found.names.items() if counts[label] >= config.least}
+        if len(found.names) < 2:
+            with problems.gathered():
+                raise ValueError(
+                    f"{len(found.names)} of {len(counts)} classes of {folder} have least={config.least} images, but "
+                    "two or more are needed; lower least"
+                )
+            return
         found.train = found.train.select([r for r, one in enumerate(found.train.labels.tolist()) if one in found.names])
     if test is not None:
         found.test = images_of(test, found.names, problems)
@@ -97,6 +104,11 @@ def check_images(folder: Path, config: FolderConfig, problems: Problems, found: 
         if found.train is not None:
             needed = config.ipc if config.test is not None else math.ceil(config.ipc / (1 - config.held_out))
             require_enough(found.train, needed, f"ipc={config.ipc}")
+            if config.most is not None and config.most < needed:
+                raise ValueError(
+                    f"most={config.most} images of a class are fewer than the {needed} that ipc={config.ipc} needs "
+                    "with those that are tested on; raise it, or lower ipc"
+                )
 
 
 def check_guide(config: FolderConfig, problems: Problems, found: Found) -> None:

@@ -99,6 +99,8 @@ class ClassifierTraining:
             self.backbone = self._backbone(config.seed)
         self.all = self._labelled(pool, "images read")
         with fail_together():
+            if config.folds:
+                self._folds()  # refused now, and not once the classifier is trained
             self.trained, self.held = self._split(holdout is None and config.held_out > 0)
         if holdout is not None:
             self.held = self._labelled(holdout, "held-out images read", "holdout")
@@ -140,7 +142,7 @@ class ClassifierTraining:
         """A classifier for each fold, trained on the others, and what they say of it."""
         count, models = self.config.folds, list[nn.Module]()
         with fail_together():
-            fold = self._dealing().folds(count)
+            fold = self._folds()
         logits = torch.empty(len(fold), len(self.names))
         for number in range(count):
             stage = f"fold {number + 1} of {count}"
@@ -201,6 +203,16 @@ class ClassifierTraining:
     def _dealing(self) -> Dealing:
         names = [row["file_name"] for row in self.pool.rows]
         return Dealing(self.all.labels, self.all.images.twins, names, self.names, self.config.seed)
+
+    def _folds(self) -> np.ndarray:
+        """The fold of each image."""
+        count, fold = self.config.folds, self._dealing().folds(self.config.folds)
+        if (dealt := len(np.unique(fold))) < count:
+            raise ValueError(
+                f"folds={count} are too many for {len(fold)} images: {count - dealt} of them would have none; lower "
+                "folds, or add images"
+            )
+        return fold
 
     def _settings_of(self, part: Labelled) -> dict[str, Any]:
         return asdict(self.config.loop(len(part.rows), kind_of(self.backbone.name, self.backbone.weights)))
