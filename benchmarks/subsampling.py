@@ -10,6 +10,7 @@ benchmarks/results/subsampling-WHAT.json with versions, processor and command.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import resource
@@ -20,7 +21,7 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-from embedded import record
+from embedded import RESULTS, record
 from PIL import Image
 
 from dag_diffusion import (
@@ -165,9 +166,17 @@ def double_loop(values: np.ndarray, limit: int) -> tuple[int, int]:
     return found
 
 
-def speed() -> None:
-    thresholds = [threshold_speed(count) for count in (50, 250, 1000)]
-    record("subsampling-speed", {"thresholds": thresholds, "million": million(), "folder": folder_speed()})
+def speed(rules: list[str] | None) -> None:
+    """All of it, or some rules on a million rows anew, in the record that is there."""
+    if rules is None:
+        thresholds = [threshold_speed(count) for count in (50, 250, 1000)]
+        values = {"thresholds": thresholds, "million": million(list(MILLION)), "folder": folder_speed()}
+    else:
+        known = json.loads((RESULTS / "subsampling-speed.json").read_text("utf-8"))
+        anew = {(row["rule"], row["ipc"]): row for row in million(rules)}
+        rows = [anew.get((row["rule"], row["ipc"]), row) for row in known["million"]]
+        values = {"thresholds": known["thresholds"], "million": rows, "folder": known["folder"]}
+    record("subsampling-speed", values)
 
 
 def folder_speed(classes: int = 1000, per_class: int = 100) -> dict[str, float]:
@@ -214,10 +223,10 @@ def threshold_speed(count: int) -> dict:
     return row
 
 
-def million(rows: int = 1_000_000, classes: int = 1000) -> list[dict]:
+def million(rules: list[str], rows: int = 1_000_000, classes: int = 1000) -> list[dict]:
     """Time and peak memory of a fresh process for each rule; that before holds the libraries and the arrays."""
     found = []
-    for rule in MILLION:
+    for rule in rules:
         for ipc in (10, 50):
             with multiprocessing.get_context("spawn").Pool(1) as process:
                 found.append({"rule": rule, "ipc": ipc, **process.apply(_select_many, (rows, classes, rule, ipc))})
@@ -252,6 +261,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--protocol", default="quick", choices=sorted(PROTOCOLS))
     parser.add_argument("--rules", nargs="+", default=list(RULES), choices=list(RULES))
+    parser.add_argument(
+        "--million", nargs="+", choices=list(MILLION), help="of speed, these rules on a million rows alone"
+    )
     options = parser.parse_args()
     if options.what == "pools":
         make_pools(options.folder)
@@ -260,7 +272,7 @@ def main() -> None:
     elif options.what == "downstream":
         downstream(options.folder, options.ipc, options.seeds, options.protocol, options.rules)
     else:
-        speed()
+        speed(options.million)
 
 
 if __name__ == "__main__":
