@@ -35,6 +35,8 @@ TABLES: dict[str, Callable[[], str]] = {
         for name in (
             "10-quick",
             "10-hard-label",
+            "rules-10-quick",
+            "rules-50-quick",
             "modes-10",
             "tune-10",
             "digits-10-quick",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent.parent / "results"
+LONG = 200  # characters of a command
 
 
 @cache
@@ -29,7 +30,7 @@ def source(*names: str) -> str:
         settings, machine = record.get("settings", {}), record.get("machine", {})
         device = record.get("device") or settings.get("device") or machine.get("processor") or "CPU"  # the GPU, if any
         command = record["command"] if record["command"].startswith("python") else f"python {record['command']}"
-        if len(names) > 1:
+        if len(names) > 1 or len(command) > LONG:
             command = re.sub(r" --sets .*", " --sets ...", command)  # the record has all of it
         of = f"{device}, torch {record['versions']['torch']}"
         parts.append(f"`{command}` ({of}; `benchmarks/results/{name}.json`)")
