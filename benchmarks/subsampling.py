@@ -175,7 +175,7 @@ def speed(rules: list[str] | None) -> None:
         known = json.loads((RESULTS / "subsampling-speed.json").read_text("utf-8"))
         anew = {(row["rule"], row["ipc"]): row for row in million(rules)}
         rows = [anew.get((row["rule"], row["ipc"]), row) for row in known["million"]]
-        values = {"thresholds": known["thresholds"], "million": rows, "folder": known["folder"]}
+        values = {name: known[name] for name in ("command", "thresholds", "folder")} | {"million": rows}
     record("subsampling-speed", values)
 
 
