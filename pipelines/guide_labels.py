@@ -1,7 +1,9 @@
 """Which of its own labels each guide is asked for: classes named as the first guide has them, matched by name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,17 @@ from dag_diffusion.data.class_names import classes_named, match_classes
 from dag_diffusion.difficulty import classes_among
 
 Labels = int | str | Sequence[int | str]
+
+
+def as_guides(given: Any) -> list[nn.Module]:
+    """One guide or several as a list; ValueError if one of them is no network."""
+    guides = list(given) if isinstance(given, list | tuple) else [given]
+    if wrong := [type(one).__name__ for one in guides if not isinstance(one, nn.Module)]:
+        raise ValueError(
+            f"a {wrong[0]} cannot steer; give an image classifier or a list of them, such as "
+            "load_classifier('microsoft/resnet-50')"
+        )
+    return guides
 
 
 def labels_of_guides(guides: Sequence[nn.Module], class_labels: Labels) -> list[Tensor]:
@@ -34,9 +47,15 @@ def classes_among_guides(
     return [torch.tensor(sorted(set(own))) for own in _in_every_guide(guides, classes)]
 
 
-def _own_labels(guide: nn.Module, given: Labels) -> list[int]:
+def _own_labels(guide: nn.Module, given: Any) -> list[int]:
     names, labels = class_names_of(guide), list[int]()
-    for one in [given] if isinstance(given, int | str) else list(given):
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    for one in given.reshape(-1).tolist() if isinstance(given, Tensor | np.ndarray) else given if several else [given]:
+        if isinstance(one, bool) or not (isinstance(one, str) or hasattr(one, "__index__")):
+            raise ValueError(
+                f"class label {one!r} is neither a name nor a whole number; the guide has {len(names)} classes from 0 "
+                "on, and takes one label for all images or one for each"
+            )
         found = classes_named([one], names, "the guide")[0] if isinstance(one, str) else [int(one)]
         if len(found) != 1 or found[0] not in names:
             raise ValueError(f"class label {one!r} is no single class of the guide, which has {len(names)} from 0 on")

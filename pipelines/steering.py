@@ -14,11 +14,11 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from dag_diffusion.pipelines.denoiser_answers import DenoiserAnswers, class_direction
-from dag_diffusion.pipelines.guide_labels import Labels, classes_among_guides, labels_of_guides
+from dag_diffusion.pipelines.guide_labels import Labels, as_guides, classes_among_guides, labels_of_guides
 from dag_diffusion.pipelines.latents import decoded, decoder_of
+from dag_diffusion.pipelines.measured_images import as_images, difficulties_of
 from dag_diffusion.pipelines.steered_pipelines import guided_calls, require_steerable, seen_size
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
@@ -28,7 +28,6 @@ from dag_diffusion.classifiers.image_classifiers import (
     Guide,
     class_names_of,
     mean_margin,
-    picture_margin,
     preprocessing_of,
 )
 from dag_diffusion.data.class_names import match_classes
@@ -97,7 +96,7 @@ def steer(
     """
     if target_difficulty is not None or modes is not None:
         require_steerable(pipeline)
-    guides, vae = [guide] if isinstance(guide, nn.Module) else list(guide), getattr(pipeline, "vae", None)
+    guides, vae = as_guides(guide), getattr(pipeline, "vae", None)
     steered = Steered(
         vae,
         guides,
@@ -143,6 +142,11 @@ class Steered:
         generator: Generators = None,
         set_classes: Labels | None = None,
     ) -> None:
+        for name, given, kind in (("config", config, GuidanceConfig), ("mode_guidance", mode_guidance, ModeGuidance)):
+            if not isinstance(given, kind):
+                raise ValueError(f"{name} is a {type(given).__name__}; give a {kind.__name__}, or leave it out")
+        if not (modes is None or isinstance(modes, Tensor)):
+            raise ValueError(f"modes are a {type(modes).__name__}; give a tensor of latents, one mode for each image")
         self.vae, self.guides, self.config, self.probe = vae, guides, config, probe
         self.modes, self.mode_guidance, self.generator = modes, mode_guidance, generator
         self.unpack: Callable[[Tensor], Tensor] | None = None  # of packed latents, which do not tell their size
@@ -174,19 +178,12 @@ class Steered:
             ``(n,)`` float32 in [0, 1].
 
         Raises:
-            ValueError: there is no guide, or another number of labels than of images.
+            ValueError: there is no guide, no image, or another number of labels than of images.
         """
         if not self.guides:
             raise ValueError("nothing measures these images; give steer a guide and the labels of its classes")
-        device = next(self.guides[0].parameters()).device
-        with torch.no_grad():
-            guides = self._guides(len(images), device)[:1]
-            if isinstance(images, Tensor | np.ndarray):
-                pixels = torch.as_tensor(images, dtype=torch.float32, device=device)
-                margins = mean_margin(guides, pixels.permute(0, 3, 1, 2) if isinstance(images, np.ndarray) else pixels)
-            else:
-                margins = picture_margin(guides, images)
-        return torch.sigmoid(-margins).cpu()
+        found, device = as_images(images), next(self.guides[0].parameters()).device
+        return difficulties_of(found, self._guides(len(found), device)[:1], device)
 
     def finish(self) -> None:
         """A run has ended, or one begins: say what was wrong with the guide in the last."""

@@ -50,7 +50,7 @@ from text_pipelines import (
 )
 from tiny import NAMES, PREPROCESSING, tiny_classifier, tiny_transformer
 
-from dag_diffusion import GuidanceConfig, read_pool, score_pool, steer
+from dag_diffusion import GuidanceConfig, Steered, read_pool, score_pool, steer
 from dag_diffusion.loading import load_embedded_pipeline
 
 PROMPTS = "a bag", "a coat"  # some pipelines write into the list that they are given
@@ -593,3 +593,45 @@ def test_block_that_steered_nothing_is_told(guide, caplog):
         pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
         drawn(pipeline, stable_diffusion, steps=2)
     assert "no step was steered" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"guide": None}, "NoneType cannot steer"),
+        ({"guide": "microsoft/resnet-50"}, "load_classifier"),
+        ({"class_labels": None}, "None is neither a name nor a whole number"),
+        ({"class_labels": [1.5]}, "1.5 is neither a name nor a whole number"),
+        ({"class_labels": True}, "True is neither"),
+        ({"config": {"scale": 1}}, "give a GuidanceConfig"),
+        ({"mode_guidance": 0.1}, "give a ModeGuidance"),
+        ({"modes": [[1.0]]}, "give a tensor of latents"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_arguments_of_another_kind_are_refused(given, told, guide):
+    arguments = {"guide": guide, "class_labels": LABELS, "target_difficulty": 0.5} | given
+    with pytest.raises(ValueError, match=told), steer(made(stable_diffusion), **arguments):
+        pass
+
+
+@pytest.mark.parametrize(
+    "labels", [torch.tensor(1), np.array([1]), torch.tensor([1]), range(1, 2), "boot", np.int64(1)]
+)
+def test_label_is_the_same_however_it_is_written(labels, guide):
+    assert [own.tolist() for own in Steered(None, [guide], labels, None, GuidanceConfig()).labels] == [[1]]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [[], ["0.png"], torch.zeros(3, 16, 16), torch.full((1, 1, 16, 16), 255), np.full((1, 16, 16, 1), np.nan)],
+    ids=["none", "path", "three axes", "eight bits", "not a number"],
+)
+def test_what_is_no_finished_image_is_not_measured(images, guide):
+    with pytest.raises(ValueError, match="measured"):
+        Steered(None, [guide], 1, None, GuidanceConfig()).measure(images)
+
+
+def test_one_picture_is_measured_as_a_list_of_it(guide):
+    steered, picture = Steered(None, [guide], 1, None, GuidanceConfig()), Image.new("L", (16, 16), 90)
+    assert torch.equal(steered.measure(picture), steered.measure([picture]))

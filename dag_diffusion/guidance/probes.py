@@ -149,7 +149,7 @@ def classes_of(probe: Any) -> dict[int, str]:
 
 
 def _own_description(probe: Any) -> dict[str, Any]:
-    if (own := description_of(vars(probe.config))) is None:
+    if (own := description_of(getattr(getattr(probe, "config", None), "__dict__", {}))) is None:
         raise ValueError(
             f"the probe is a {type(probe).__name__} that train_probe has not made; train one, or probe=None"
         )
