@@ -1,4 +1,6 @@
-"""Speed, start and memory of commands, before and now."""
+"""Speed, start and memory of commands, before and now, and where the time goes."""
+
+from statistics import median
 
 from .records import RESULTS, duration, load, table
 
@@ -40,3 +42,50 @@ def memory() -> str:
         rows.append([f"`{what}`, {one['images']:,} images", *cells])
     heads = ["before, now", "MiB at the peak", "with a tenth of the images", "KiB for each further image"]
     return table(heads, rows, "memory")
+
+
+# -- profiles
+
+
+def _by_kind(first: str, columns: dict[str, tuple[float, dict[str, float]]], places: int, record: str) -> str:
+    """Time in all and of each kind of operation, by column."""
+    kinds = dict.fromkeys(kind for _, shares in columns.values() for kind in shares)
+    rows = [["in all", *(f"{whole:.{places}f}" for whole, _ in columns.values())]]
+    for kind in kinds:
+        parts = [whole * shares.get(kind, 0.0) for whole, shares in columns.values()]
+        if max(parts) >= 0.01 * columns[next(iter(columns))][0]:
+            rows.append([kind, *(f"{part:.{places}f}" for part in parts)])
+    return table([first, *columns], rows, record)
+
+
+def profile_pool() -> str:
+    record = load("profile-pool")
+    columns = {name: (median(record["seconds"][name]), shares) for name, shares in record["shares"].items()}
+    first = f"seconds of one processor for {record['images']} guided images, {record['steps']} steps"
+    return _by_kind(first, columns, 2, "profile-pool")
+
+
+def profile_training(what: str) -> str:
+    """Of ``training`` or ``testing``."""
+    record = load("profile-training")[what]
+    columns = {name: (median(record["milliseconds_an_image"][name]), one) for name, one in record["shares"].items()}
+    return _by_kind(f"{what} a ConvNet-3, milliseconds of one processor an image", columns, 2, "profile-training")
+
+
+def profile_run() -> str:
+    seconds = load("profile-run")["seconds"]
+    whole = sum(seconds.values())
+    rows = [[stage, f"{one:.0f}", f"{100 * one / whole:.0f} %"] for stage, one in seconds.items()]
+    heads = ["`run` with one training of each set, without imports", "seconds of one processor", "share"]
+    return table(heads, [*rows, ["in all", f"{whole:.0f}", ""]], "profile-run")
+
+
+def profile_probe() -> str:
+    record, rows = load("profile-probe"), []
+    for name, one in record["precisions"].items():
+        times = [f"{one['milliseconds'][way]:.1f} ms" for way in ("as it is", "one compiled call")]
+        compiling = f"{one['seconds_of_first_call']['one compiled call']:.1f} s"
+        difference = f"{one['relative_difference']['gradient']:.1g}"
+        rows.append([name, *times, compiling, difference, f"{one['transformer']:.0f} ms"])
+    heads = ["value and gradient of the probe", "as it is", "one compiled call", "its first call"]
+    return table([*heads, "relative difference", "the transformer's part of the step"], rows, "profile-probe")
