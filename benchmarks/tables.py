@@ -94,6 +94,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "clipart, more seeds": partial(clip_art.accuracies, "repeated"),
     "clipart, minutes": clip_art.minutes,
     "clipart, images": clip_art.images,
+    "redundancy-sets": redundant_sets.sets,
     "redundancy-near": redundant_sets.near_copies,
 }
 
