@@ -327,6 +327,21 @@ def test_other_settings_or_images_are_refused_by_what_differs(whole, folder, tmp
         distill_folder(more, tmp_path / "set", TINY, work=work)
 
 
+def test_what_a_refusal_advises_can_be_given_in_the_next_call(folder, tmp_path):
+    messy, output = shutil.copytree(folder, tmp_path / "drawings"), tmp_path / "set"
+    (messy / "ant" / "0.png").write_bytes(b"no picture")
+    mistaken = replace(TINY, network="convnet-9")
+    with pytest.raises(ValueError, match="skip"):
+        distill_folder(messy, output, mistaken)
+    with pytest.raises(ValueError, match="no network 'convnet-9'"):
+        distill_folder(messy, output, replace(mistaken, skip_unreadable=True))  # whose images are prepared by then
+    mended = replace(TINY, skip_unreadable=True, size=24)
+    distill_folder(messy, output, mended, only_estimate=True)
+    assert json.loads((work_folder(output) / "images" / "images.json").read_text())["size"] == 24
+    with pytest.raises(ValueError, match="holds a distillation with other settings: size was 24 and is now 16"):
+        distill_folder(messy, output, replace(mended, size=16))  # since by now there is a plan
+
+
 @given(seconds=st.floats(0, 100), each=st.floats(0.01, 10), steps=st.integers(100, 5000), minutes=st.floats(1, 1000))
 def test_steps_keep_to_the_minutes_or_are_refused(seconds, each, steps, minutes):
     usual = {"pools": Expected("images", seconds), "generator": Expected("", 0.0, steps, each)}

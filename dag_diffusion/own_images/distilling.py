@@ -30,7 +30,7 @@ from dag_diffusion.reporting.reproduction import command_of_folder
 from .config import FolderConfig
 from .durations import BAR, Clock, Expected, duration_table, within_minutes
 from .models import Models, models_table, require_classes, trained_models
-from .plain_images import PlainImages, plain_images
+from .plain_images import RECORD, PlainImages, plain_images
 from .planning.dry_run import Plan, dry_run
 from .rehearsal import rehearse
 from .requirements import (
@@ -133,7 +133,7 @@ def distill_folder(
             if is_main_process():
                 _check_places(task)
                 leaving.enter_context(locked(work))
-                write_json(work / SETTINGS, task.settings())
+                _begin(task)
         clock = Clock(work / TIMES, progress if is_main_process() else None)
         if is_main_process():
             leaving.callback(clock.keep)  # however this ends
@@ -196,7 +196,7 @@ def _check_output(task: _Task) -> None:
         require_apart(folder, place)
     require_apart(work, output)
     begun = (work / SETTINGS).exists()
-    if begun and (differing := list(differences(read_json_object(work / SETTINGS), task.settings()))):
+    if (work / PLAN).exists() and (differing := _other_settings(task)):  # nothing was trained before there was a plan
         raise ValueError(
             f"{work} holds a distillation with other settings: {'; '.join(differing)}; give those, or another output"
         )
@@ -204,6 +204,19 @@ def _check_output(task: _Task) -> None:
         raise FileExistsError(f"{work}, where models and pools go, holds something else; choose another output or work")
     require_writable_target(output, overwrite=begun)
     require_writable(work)
+
+
+def _other_settings(task: _Task) -> list[str]:
+    """What an earlier call in the work folder was asked otherwise, in words."""
+    place = task.work / SETTINGS
+    return list(differences(read_json_object(place), task.settings())) if place.exists() else []
+
+
+def _begin(task: _Task) -> None:
+    """Note the settings; images that a call with others prepared, before it was refused, are prepared anew."""
+    if _other_settings(task):
+        (task.work / IMAGES / RECORD).unlink(missing_ok=True)
+    write_json(task.work / SETTINGS, task.settings())
 
 
 def _check_before_hours(task: _Task, images: PlainImages) -> None:
