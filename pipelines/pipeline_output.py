@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 import torch
+from dag_diffusion.pipelines.measured_images import difficulties_of
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from dag_diffusion.classifiers.image_classifiers import Guide, mean_margin, picture_margin
+from dag_diffusion.classifiers.image_classifiers import Guide
 
 if TYPE_CHECKING:
     from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
@@ -63,9 +64,7 @@ def finished_images(
         )
     array = images.cpu().permute(0, 2, 3, 1).numpy()
     pictures = pipeline.numpy_to_pil(array) if output_type == "pil" else None
-    difficulties = None
-    if guides:
-        # measured on what is handed out: PIL images have 8 bits and are read as their files will be
-        margins = mean_margin(guides, images) if pictures is None else picture_margin(guides, pictures)
-        difficulties = torch.sigmoid(-margins).cpu()
+    # measured on what is handed out: PIL images have 8 bits and are read as their files will be
+    measured = images if pictures is None else pictures
+    difficulties = difficulties_of(measured, guides, images.device) if guides else None
     return {"pil": pictures, "np": array, "pt": images}[output_type], difficulties

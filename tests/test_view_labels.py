@@ -117,7 +117,7 @@ def test_a_view_is_the_same_wherever_it_is_drawn_and_others_differ():
 
 
 def test_views_are_drawn_as_they_always_were():
-    """Labels that were written before are of these views; whoever changes them has to change the format's number."""
+    """Labels that were written before are of these views; changing them needs another number of the format."""
     ramp = torch.arange(6 * 64.0).view(6, 1, 8, 8) / 384
     found = [round(float(batch[1].sum()), 3) for batch in mixed_batches(ramp, SMALL, generator_of(0, 5), PIXELS)]
     assert found == pytest.approx(EXPECTED, abs=0.01)

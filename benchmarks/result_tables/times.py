@@ -47,14 +47,14 @@ def memory() -> str:
 # -- profiles
 
 
-def _by_kind(first: str, columns: dict[str, tuple[float, dict[str, float]]], places: int, record: str) -> str:
+def _by_kind(first: str, columns: dict[str, tuple[float, dict[str, float]]], record: str) -> str:
     """Time in all and of each kind of operation, by column."""
     kinds = dict.fromkeys(kind for _, shares in columns.values() for kind in shares)
-    rows = [["in all", *(f"{whole:.{places}f}" for whole, _ in columns.values())]]
+    rows = [["in all", *(f"{whole:.2f}" for whole, _ in columns.values())]]
     for kind in kinds:
         parts = [whole * shares.get(kind, 0.0) for whole, shares in columns.values()]
         if max(parts) >= 0.01 * columns[next(iter(columns))][0]:
-            rows.append([kind, *(f"{part:.{places}f}" for part in parts)])
+            rows.append([kind, *(f"{part:.2f}" for part in parts)])
     return table([first, *columns], rows, record)
 
 
@@ -62,14 +62,14 @@ def profile_pool() -> str:
     record = load("profile-pool")
     columns = {name: (median(record["seconds"][name]), shares) for name, shares in record["shares"].items()}
     first = f"seconds of one processor for {record['images']} guided images, {record['steps']} steps"
-    return _by_kind(first, columns, 2, "profile-pool")
+    return _by_kind(first, columns, "profile-pool")
 
 
 def profile_training(what: str) -> str:
     """Of ``training`` or ``testing``."""
     record = load("profile-training")[what]
     columns = {name: (median(record["milliseconds_an_image"][name]), one) for name, one in record["shares"].items()}
-    return _by_kind(f"{what} a ConvNet-3, milliseconds of one processor an image", columns, 2, "profile-training")
+    return _by_kind(f"{what} a ConvNet-3, milliseconds of one processor an image", columns, "profile-training")
 
 
 def profile_run() -> str:

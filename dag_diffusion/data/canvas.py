@@ -99,6 +99,11 @@ class Canvas:
         return {name: value for name, value in asdict(self).items() if name != "trim" or value}
 
 
+def fit_or_usual(asked: str | None, *, trim: bool) -> Fit:
+    """As asked; else what is trimmed is padded, since cropping would cut off its ends, and what is not is cropped."""
+    return as_fit(("pad" if trim else "crop") if asked is None else asked)
+
+
 def _canvas_of(place: str | Path | None) -> Mapping[str, Any]:
     """What is recorded of the canvas of the images that a model, or that of a pool or set, was trained on."""
     if place is None:
@@ -189,4 +194,4 @@ def canvas_for(asked: str | None, models: Iterable[str | Path | None], *, trim: 
     """
     models = list(models)
     trims = trim_for(trim, models)
-    return Canvas(**canvas, fit=fit_for(asked, models) or ("pad" if trims else "crop"), trim=trims)
+    return Canvas(**canvas, fit=fit_or_usual(fit_for(asked, models), trim=trims), trim=trims)

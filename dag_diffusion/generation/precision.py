@@ -31,7 +31,7 @@ def precision_of(record: Mapping[str, Any]) -> str:
 
 
 def agreed_precision(wanted: str, pipeline: Any, begun: Path | None = None) -> str:
-    """What the networks shall compute in, by name; for ``auto`` the same in all processes.
+    """What the networks compute in, by name; for ``auto`` the same in all processes.
 
     Args:
         wanted: one of ``plan.PRECISIONS``.

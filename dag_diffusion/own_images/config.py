@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from dag_diffusion.data.canvas import Canvas, as_fit
+from dag_diffusion.data.canvas import Canvas, fit_or_usual
 from dag_diffusion.data.class_names import names_typed
 from dag_diffusion.data.preparing.duplicates import as_link_rule
 from dag_diffusion.difficulty import Among
@@ -16,6 +16,9 @@ from dag_diffusion.training.fine_tuning import FineTuningConfig
 from dag_diffusion.training.generators.settings import GeneratorConfig
 
 MOST_SIZE = 128  # pixels; a generator that is trained from nothing has learned little at more
+OF_A_RUN = (  # settings that a run of the same models has too
+    "ipc", "pool_factor", "network", "protocol", "seeds", "seed", "num_inference_steps", "guidance_scale", "mode_scale",
+)  # fmt: skip
 LATER = (  # settings that do not count at their defaults, so that distillations that were begun without them go on
     "fit", "links", "base", "tune", "rank", "vae", "target", "precision", "trust_bin", "channels", "split",
     "num_inference_steps", "guidance_scale", "mode_scale", "among", "balance", "trim",
@@ -125,7 +128,7 @@ class FolderConfig:
             raise ValueError("folds is 1, but at least 2 classifiers are needed to leave each image to another; or 0")
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out is {self.held_out}, but is a share of the images, such as 0.2 for a fifth")
-        Canvas(self.background, as_fit(self.fit or ("pad" if self.trim else "crop")), self.trim)
+        Canvas(self.background, fit_or_usual(self.fit, trim=self.trim), self.trim)
         as_link_rule(self.links)
         self._check_models()
         as_protocol(self.protocol)

@@ -27,7 +27,7 @@ from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.reporting.reproduction import command_of_folder
 
-from .config import FolderConfig
+from .config import OF_A_RUN, FolderConfig
 from .durations import BAR, Clock, Expected, duration_table, within_minutes
 from .models import Models, models_table, require_classes, trained_models
 from .plain_images import RECORD, PlainImages, plain_images
@@ -271,19 +271,8 @@ def _compared(
         precision=config.precision,
         trust_bin=config.trust_bin,
     )
-    settings = DistillationConfig(
-        ipc=config.ipc,
-        num_inference_steps=config.num_inference_steps,
-        guidance_scale=config.guidance_scale,
-        mode_scale=config.mode_scale,
-        pool_factor=config.pool_factor,
-        network=config.network,
-        protocol=config.protocol,
-        seeds=config.seeds,
-        seed=config.seed,
-        herding=True,
-        inputs=inputs,
-    )
+    shared = {name: getattr(config, name) for name in OF_A_RUN}
+    settings = DistillationConfig(**shared, herding=True, inputs=inputs)
     origin = Origin(
         title=f"{folder.resolve().name} ({len(images.class_names)} classes)",
         command=command_of_folder(folder, task.output, config.given()),

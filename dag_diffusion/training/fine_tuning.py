@@ -81,7 +81,7 @@ class Scaled(nn.Module):
 
 
 def adapt(transformer: DiTTransformer2DModel, config: FineTuningConfig, *, seed: int = 0) -> "Adaptation":
-    """Prepare a transformer, in place, so that only what shall be trained requires gradients.
+    """Prepare a transformer, in place, so that only what is to be trained requires gradients.
 
     Args:
         transformer: with its final classes, see ``label_tables.set_classes``.

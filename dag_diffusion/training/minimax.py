@@ -1,4 +1,4 @@
-"""Minimax: predicted clean latents shall be near the real ones of their class, and unlike each other.
+"""Minimax: predicted clean latents are drawn near the real ones of their class, and made unlike each other.
 
     L_c = r (1 - min cos(x0, R_c)) + d max cos(x0, P_c)        added to the denoising loss, mean over classes of a batch
 

@@ -20,7 +20,9 @@ def classes_listed(text: str | None) -> list[str] | None:
     """
     if text is None:
         return None
-    names = [part.strip() for part in text.split(";" if ";" in text else ",") if part.strip()]
+    from dag_diffusion.data.class_names import names_typed
+
+    names = names_typed([text if ";" in text else text.replace(",", ";")])
     if not names:
         raise ValueError(f"--classes {text!r} names none; give names with ';' between, or leave it out")
     return names

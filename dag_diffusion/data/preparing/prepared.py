@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dag_diffusion.data.canvas import Canvas, Fit, as_fit
+from dag_diffusion.data.canvas import Canvas, Fit, fit_or_usual
 from dag_diffusion.data.class_names import classes_named, labels_typed
 from dag_diffusion.data.files import write_json
 from dag_diffusion.data.pools import Pool, read_pool
@@ -102,7 +102,7 @@ def prepare(
     """
     as_twin_rule(twins)
     of_links = as_link_rule(links)
-    canvas = Canvas(background, ("pad" if trim else "crop") if fit is None else as_fit(fit), trim)
+    canvas = Canvas(background, fit_or_usual(fit, trim=trim), trim)
     read = source if isinstance(source, Pool) else read_pool(source)
     pool = replace(_of_classes(read, classes), canvas=canvas)
     looks = looks_of(pool, None if cache is None else Path(cache) / CACHE, progress)

@@ -13,7 +13,7 @@ from dag_diffusion.data.files import read_json_object
 from dag_diffusion.difficulty import AMONG_SET
 from dag_diffusion.distillation import DistillationConfig, check_output
 from dag_diffusion.evaluation.tables import Table
-from dag_diffusion.own_images.config import FolderConfig
+from dag_diffusion.own_images.config import OF_A_RUN, FolderConfig
 from dag_diffusion.own_images.durations import Expected
 from dag_diffusion.own_images.requirements import USUAL_SIZE, free_at
 from dag_diffusion.reporting.reproduction import command_of_run
@@ -35,9 +35,6 @@ from .commands import commands_for
 from .problems import Problems
 from .times import stages_of, time_table
 
-OF_A_RUN = (
-    "ipc", "pool_factor", "network", "protocol", "seeds", "seed", "num_inference_steps", "guidance_scale", "mode_scale",
-)  # fmt: skip
 OF_ITS_INPUTS = (
     "classifier", "classes", "fit", "size", "channels", "target", "precision", "trust_bin", "split", "among", "trim",
 )  # fmt: skip

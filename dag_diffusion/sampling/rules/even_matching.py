@@ -2,7 +2,7 @@
 
     min sum_i c_i(x_a(i))   over assignments a of images to slots, and of those that a group can spare to spare rows
 
-Few images can matter: where a group gives c images, a slot takes one of its c nearest: one of them is always free.
+Few images can matter.  Where a group gives c images, a slot takes one of its c nearest, of which one is always free.
 So scipy solves a matrix of at most IPC^2 images each way, however many there are.  (Its matching of sparse matrices
 would need less memory, but scipy 1.17 does not always come to an end with it.)
 """

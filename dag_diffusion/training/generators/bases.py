@@ -28,7 +28,7 @@ def load_base(config: FineTuningConfig | None, names: Mapping[int, str], seed: i
     """The pipeline that a configuration names, see ``Base``; None if it names none.
 
     Raises:
-        ValueError: it cannot be loaded, or none is named and only a part of it shall be trained.
+        ValueError: it cannot be loaded, or none is named and only a part of it is to be trained.
     """
     if config is None or config.base is None:
         if config is not None and config.tune != "all":
