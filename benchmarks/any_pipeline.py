@@ -47,6 +47,7 @@ SCHEDULERS: dict[str, tuple[str, dict, GuidanceConfig]] = {
     "flow matching, Euler": ("FlowMatchEulerDiscreteScheduler", {}, DEFAULT),
     "Euler, ancestral, guided to the end": ("EulerAncestralDiscreteScheduler", LEADING, TO_THE_END),
 }
+OWN = ("DPM-Solver++", "UniPC")  # that the DiT pipeline takes too
 DECODED = ("DDIM", "Euler", "UniPC", "flow matching, Euler")
 
 
@@ -148,9 +149,9 @@ def control(*names: str) -> None:
 
         return draw
 
-    def own(config: GuidanceConfig, probe: Any) -> Callable[[slice], Tensor]:
+    def own(config: GuidanceConfig, probe: Any, scheduler: Any = base.scheduler) -> Callable[[slice], Tensor]:
         def draw(part: slice) -> Tensor:
-            base.register_modules(probe=probe)
+            base.register_modules(probe=probe, scheduler=scheduler)
             options = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "output_type": "pt"}
             seeds = generators(len(labels[part]), part.start)
             return base(labels[part], targets[part], difficulty_guidance=config, generator=seeds, **options).images
@@ -159,6 +160,10 @@ def control(*names: str) -> None:
 
     probe = base.probe
     measured("DiT pipeline, its default", own(DEFAULT, probe))
+    for name in OWN:
+        kind, options, config = SCHEDULERS[name]
+        solver = getattr(diffusers, kind).from_config(base.scheduler.config, **options)
+        measured(f"DiT pipeline, {name}", own(config, probe, solver))
     for name in SCHEDULERS:
         measured(f"steer, probe, {name}", steered(name, probe))
     measured("DiT pipeline, probe, no class direction", own(PLAIN, probe))

@@ -21,6 +21,7 @@ from diffusers import (
     DiTPipeline,
     DiTTransformer2DModel,
     DPMSolverMultistepScheduler,
+    UniPCMultistepScheduler,
 )
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
@@ -52,7 +53,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
     Args:
         transformer ([`DiTTransformer2DModel`]): denoises the latents; its null class is `num_embeds_ada_norm`.
         vae ([`AutoencoderKL`]): decodes them.
-        scheduler ([`DDIMScheduler`], [`DDPMScheduler`] or [`DPMSolverMultistepScheduler`]): without `clip_sample` and
+        scheduler ([`SchedulerMixin`]): DDIM, DDPM, multistep DPM-Solver or UniPC; without `clip_sample` and
             `thresholding`, which are meant for pixels.
         classifier (`PreTrainedModel`, *optional*): the guide, any transformers or timm-wrapped image classifier that
             knows the classes by name.  Saved and loaded with the pipeline.
@@ -81,7 +82,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         self,
         transformer: DiTTransformer2DModel,
         vae: AutoencoderKL,
-        scheduler: DDIMScheduler | DDPMScheduler | DPMSolverMultistepScheduler,
+        scheduler: DDIMScheduler | DDPMScheduler | DPMSolverMultistepScheduler | UniPCMultistepScheduler,
         classifier: PreTrainedModel | None = None,
         id2label: dict | None = None,
         probe: PreTrainedModel | None = None,

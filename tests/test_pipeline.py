@@ -1,6 +1,8 @@
 """The pipeline: equal to diffusers' without a target, kept whole by saving, steered with one, plain about bad input."""
 
 import inspect
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +15,13 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
 )
 from tiny import NAMES, tiny_classifier, tiny_components, tiny_pipeline, tiny_scheduler, tiny_transformer, tiny_vae
 
 from dag_diffusion import DifficultyGuidedPipeline, GuidanceConfig
-from dag_diffusion.guidance import rates, schedulers
+from dag_diffusion.guidance import rates
+from dag_diffusion.guidance.guided_step import guided_step
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 
 STEPS = 4
@@ -47,7 +51,7 @@ def draw(pipeline, labels=(0, 1), **options):
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("kind", [DDIMScheduler, DPMSolverMultistepScheduler])
+@pytest.mark.parametrize("kind", [DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler])
 def test_without_target_images_are_bit_identical_to_dit_pipeline(kind, prediction_type, guidance_scale):
     # 1000 classes, since DiTPipeline has its null class written in
     options = {"prediction_type": prediction_type} | ({} if kind is DDIMScheduler else {"clip_sample": None})
@@ -248,9 +252,9 @@ def margins_after(pipeline, target, **options):
     return -torch.logit(output.difficulties, eps=1e-6)
 
 
-@pytest.mark.parametrize("kind", [DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler])
+@pytest.mark.parametrize("kind", [DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler])
 def test_higher_target_makes_harder_images(kind):
-    scheduler = kind() if kind is DPMSolverMultistepScheduler else tiny_scheduler(kind)
+    scheduler = kind() if hasattr(kind, "convert_model_output") else tiny_scheduler(kind)
     pipeline = tiny_pipeline(scheduler=scheduler)
     easy, hard = margins_after(pipeline, 0.02), margins_after(pipeline, 0.98)
     assert (easy > hard).float().mean() > 0.9
@@ -299,24 +303,37 @@ def test_steps_before_the_window_are_those_of_the_unguided_run(pipeline):
 def shifted_ideal_run(scheduler, steps: int) -> torch.Tensor:
     """Denoise with the exact predictor of data ~ N(0, 1/4), pushing x0 by 2 / steps in the middle third."""
     scheduler.set_timesteps(steps)
+    push = SimpleNamespace(
+        steps=range(math.ceil(steps / 3), math.ceil(2 * steps / 3)),
+        shift=lambda clean, alpha, step, by_class: torch.full_like(clean, 2 / steps),
+    )
+
+    def exact(latents, timestep):
+        alpha = torch.tensor(rates.signal_share(*rates.rates_of(scheduler, timestep)[:2]))
+        return (1 - alpha).sqrt() * latents / (alpha / 4 + 1 - alpha), None
+
     latents = torch.full((1, 1, 1, 1), 0.7)
     for step, timestep in enumerate(scheduler.timesteps):
-        known = rates.rates_of(scheduler, timestep)
-        alpha, after = torch.tensor([rates.signal_share(*known[:2]), rates.signal_share(*known[2:])])
-        noise = (1 - alpha).sqrt() * latents / (alpha / 4 + 1 - alpha)
-        latents = schedulers.denoise(scheduler, noise, timestep, latents, None)
-        if steps / 3 <= step < 2 * steps / 3:
-            shift = after.sqrt() * torch.full_like(latents, 2 / steps)
-            latents = schedulers.place(scheduler, latents, shift)
+        latents = guided_step(latents, timestep, step, predict=exact, scheduler=scheduler, difficulty=push).latents
     return latents
 
 
-@pytest.mark.parametrize("algorithm", ["dpmsolver++", "dpmsolver"])
-@pytest.mark.parametrize("order", [2, 3])
-def test_dpm_solver_ends_where_fine_ddim_steps_end_under_guidance(algorithm, order):
-    ddim = tiny_scheduler(timestep_spacing="trailing", set_alpha_to_one=True)
-    options = {"algorithm_type": algorithm, "solver_order": order, "final_sigmas_type": "sigma_min"}
-    solver = DPMSolverMultistepScheduler.from_config(ddim.config, **options)
+SOLVERS = {
+    f"{kind.__name__}, {options}": (kind, options)
+    for kind, options in (
+        (DPMSolverMultistepScheduler, {"solver_order": 2}),
+        (DPMSolverMultistepScheduler, {"solver_order": 3}),
+        (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver", "solver_order": 2}),
+        (UniPCMultistepScheduler, {"solver_order": 2}),
+        (UniPCMultistepScheduler, {"solver_order": 3, "predict_x0": False}),
+    )
+}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_solver_ends_where_fine_ddim_steps_end_under_guidance(name):
+    ddim, (kind, options) = tiny_scheduler(timestep_spacing="trailing", set_alpha_to_one=True), SOLVERS[name]
+    solver = kind.from_config(ddim.config, final_sigmas_type="sigma_min", **options)
     exact = shifted_ideal_run(ddim, 1000)
     assert (shifted_ideal_run(solver, 90) - exact).abs().item() < 0.05 * exact.abs().item()
 
@@ -411,8 +428,9 @@ def test_tiny_decoder_of_other_latents_is_refused():
         draw(pipeline, target_difficulty=0.5)
 
 
-def test_modes_draw_images_near_them_and_compose_with_guidance():
-    pipeline = tiny_pipeline(scheduler=tiny_scheduler(prediction_type="sample"))
+@pytest.mark.parametrize("kind", [DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler])
+def test_modes_draw_images_near_them_and_compose_with_guidance(kind):
+    pipeline = tiny_pipeline(scheduler=kind.from_config(tiny_scheduler(prediction_type="sample").config))
     modes = torch.full((2, 4, 8, 8), 2.0)
     options = {"num_inference_steps": 10, "output_type": "latent"}
     drawn = draw(pipeline, modes=modes, mode_guidance=ModeGuidance(scale=1.0), **options).images

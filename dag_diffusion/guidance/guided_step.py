@@ -5,6 +5,9 @@
     step       z_{t-1} = scheduler(eps, z_t)
     place      z_{t-1} += sqrt(a_{t-1}) delta + scale * sigma_t * (mode - x0)
 
+DPM-Solver and UniPC remember earlier predictions, so that they are given the shifted state before their step instead,
+and what they remember is true of it; see ``guided_call``.
+
 ``delta`` is difficulty guidance, diversity guidance or their sum, the pull to a mode is mode guidance; a run may have
 any of them, all or none.
 """
@@ -27,9 +30,10 @@ from .difficulty_guidance import (
     warn_of_trouble,
 )
 from .diversity_guidance import DiversityPush
-from .mode_guidance import ModeGuidance, mode_shift
-from .rates import rates_of, signal_share
-from .schedulers import denoise, place
+from .guided_call import moved
+from .mode_guidance import ModeGuidance, mode_delta, mode_shift
+from .rates import begin_anew, rates_of, signal_share, take_sample_as_given
+from .schedulers import denoise, remembers
 
 Generators = torch.Generator | list[torch.Generator] | None  # one for the batch, or one for each image
 Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]  # (z_t, t) -> prediction, its change by the class
@@ -78,12 +82,23 @@ def guided_step(
         deltas.append(difficulty.shift(x0, a_t, step, by_class))  # shift
     if diversity is not None and step in diversity.steps:
         deltas.append(diversity.shift(x0))
+    pull = modes if modes is not None and step in modes.steps else None
+
+    if remembers(scheduler):
+        if pull is not None:
+            deltas.append(mode_delta(x0, pull.centres, float(a_t), float(a_next), pull.config.scale))
+        if difficulty is not None and step - 1 in difficulty.steps and step not in difficulty.steps:
+            begin_anew(scheduler)
+        if deltas:
+            take_sample_as_given(scheduler)
+            eps, z_t = moved(eps, z_t, sum(deltas[1:], deltas[0]), rates, kind)  # place
+        return GuidedStep(denoise(scheduler, eps, t, z_t, generator), x0, a_t)  # step
     z = denoise(scheduler, eps, t, z_t, generator)  # step
     moves = [delta * a_next.sqrt().to(z.device) for delta in deltas]
-    if modes is not None and step in modes.steps:
-        moves.append(mode_shift(x0, modes.centres, a_t, a_next, modes.config.scale))
+    if pull is not None:
+        moves.append(mode_shift(x0, pull.centres, a_t, a_next, pull.config.scale))
     if moves:
-        z = place(scheduler, z, sum(moves[1:], moves[0]))  # place
+        z = (z.float() + sum(moves[1:], moves[0])).to(z.dtype)  # place
     return GuidedStep(z, x0, a_t)
 
 

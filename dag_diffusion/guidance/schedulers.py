@@ -1,11 +1,17 @@
-"""Which of diffusers' schedulers ``DifficultyGuidedPipeline`` takes, and how they step and are shifted there."""
+"""Which of diffusers' schedulers ``DifficultyGuidedPipeline`` takes, and how they step there."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
 
-DDIM, DDPM, DPM_SOLVER = SCHEDULERS = ("DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler")
+DDIM, DDPM, *SOLVERS = SCHEDULERS = (
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DPMSolverMultistepScheduler",
+    "UniPCMultistepScheduler",
+)
+DPM_SOLVER, UNIPC = SOLVERS
 CLIPPING = ("clip_sample", "thresholding")
 
 
@@ -33,8 +39,8 @@ def require_supported(scheduler: Any, transformer: Any) -> None:
             f"{name} is not supported, since its noise or its history would be wrong here; "
             f"use one of {allowed}: DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)"
         )
-    # a configuration that was converted keeps clip_sample, which DPM-Solver does not know
-    require_unclipped(scheduler, CLIPPING[1:] if kind_among(scheduler, [DPM_SOLVER]) else CLIPPING)
+    # a configuration that was converted keeps clip_sample, which solvers do not know
+    require_unclipped(scheduler, CLIPPING[1:] if remembers(scheduler) else CLIPPING)
     if config.prediction_type not in ("epsilon", "v_prediction", "sample") or config.get("use_flow_sigmas", False):
         raise ValueError(
             f"{name} has prediction_type {config.prediction_type!r} or flow sigmas; use epsilon, v_prediction or sample"
@@ -73,16 +79,14 @@ def _require_fitting_variance(scheduler: Any, transformer: Any) -> None:
         )
 
 
+def remembers(scheduler: Any) -> bool:
+    """Whether a scheduler is a solver that makes its step of earlier predictions too."""
+    return kind_among(scheduler, SOLVERS) is not None
+
+
 def denoise(scheduler: Any, output: Tensor, timestep: Tensor, latents: Tensor, generator: Any) -> Tensor:
     """One step of the scheduler; the learned variance goes only to the one that can use it."""
     if kind_among(scheduler, [DDPM]) is None or scheduler.variance_type not in ("learned", "learned_range"):
         output = output[:, : latents.shape[1]]
-    return scheduler.step(output, timestep, latents, generator=generator).prev_sample
-
-
-def place(scheduler: Any, latents: Tensor, shift: Tensor) -> Tensor:
-    """Shift the latents after a step, with the predicted noise kept."""
-    if kind_among(scheduler, [DPM_SOLVER]):
-        # the predictions that it remembers lie on the path before the shift, so it starts anew from here
-        scheduler.lower_order_nums = 0
-    return (latents.float() + shift).to(latents.dtype)
+    noise = {} if kind_among(scheduler, [UNIPC]) else {"generator": generator}  # it draws none
+    return scheduler.step(output, timestep, latents, **noise).prev_sample
