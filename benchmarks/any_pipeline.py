@@ -2,6 +2,7 @@
 
     python benchmarks/any_pipeline.py control     # mean |d - d*| by guide and evaluator, beside the DiT pipeline's own
     python benchmarks/any_pipeline.py control "steer, probe, DEIS"    # rows of it, into the same record
+    python benchmarks/any_pipeline.py seeds 5 "steer, probe, LMS"    # rows over five seeds, paired with the first
     python benchmarks/any_pipeline.py overhead    # steer without a target, and with the probe, against plain calls
     python benchmarks/any_pipeline.py large       # without a target at the size of DiT-XL/2, random weights, 3 GB
 
@@ -15,8 +16,8 @@ size in processor time, which other work on the machine does not lengthen.
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from statistics import median
 from typing import Any
 
@@ -29,6 +30,7 @@ from torch import Tensor
 
 from dag_diffusion import GuidanceConfig, embedded, load_classifier, steer
 from dag_diffusion.classifiers.image_classifiers import Guide, mean_margin, preprocessing_of
+from dag_diffusion.evaluation.comparisons import paired
 from dag_diffusion.loading import load_embedded_pipeline
 
 STEPS, GUIDANCE_SCALE, PER_TARGET, BATCH = 20, 1.5, 40, 100
@@ -47,6 +49,7 @@ SCHEDULERS: dict[str, tuple[str, dict, GuidanceConfig]] = {
     "flow matching, Euler": ("FlowMatchEulerDiscreteScheduler", {}, DEFAULT),
     "Euler, ancestral, guided to the end": ("EulerAncestralDiscreteScheduler", LEADING, TO_THE_END),
 }
+REFERENCE = "DiT pipeline, its default"
 OWN = ("DPM-Solver++", "UniPC")  # that the DiT pipeline takes too
 DECODED = ("DDIM", "Euler", "UniPC", "flow matching, Euler")
 
@@ -115,63 +118,89 @@ def generators(count: int, start: int = 0) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(start + i) for i in range(count)]
 
 
-def control(*names: str) -> None:
-    base, evaluator = load_embedded_pipeline(), load_classifier(embedded.EVALUATOR)
-    labels = (list(range(10)) * (len(TARGETS) * PER_TARGET))[: len(TARGETS) * PER_TARGET]
-    targets = torch.tensor([target for target in TARGETS for _ in range(PER_TARGET)])
-    batches = [slice(start, start + BATCH) for start in range(0, len(labels), BATCH)]
-    kept = RESULTS / "any-pipeline-control.json"
-    rows: dict[str, dict] = json.loads(kept.read_text())["rows"] if names else {}
+Draw = Callable[[slice, int], Tensor]  # of which images, with which seed
 
-    def measured(name: str, draw: Callable[[slice], Tensor]) -> None:
-        if names and name not in names:
-            return
-        images = torch.cat([(draw(part) * 255).round() / 255 for part in batches])
-        rows[name] = {}
-        for who, network in (("guide", base.classifier), ("evaluator", evaluator)):
-            guide = Guide(network, torch.tensor(labels), preprocessing_of(network))
-            with torch.no_grad():
-                found = torch.sigmoid(-mean_margin([guide], images))
-            rows[name] |= {f"{who}_error": float((found - targets).abs().mean())}
-            rows[name] |= {f"{who}_means": [float(one.mean()) for one in found.split(PER_TARGET)]}
-        print(name, rows[name], flush=True)
-        of = {"command": "python benchmarks/any_pipeline.py control", "targets": list(TARGETS), "images": len(labels)}
-        record("any-pipeline-control", {**of, "rows": rows})
 
-    def steered(name: str, probe: Any, **changes: Any) -> Callable[[slice], Tensor]:
+def rows_of(base: Any, labels: Sequence[int], targets: Tensor) -> dict[str, Draw]:
+    """How the images of each row of ``control`` are drawn."""
+
+    def steered(name: str, probe: Any, **changes: Any) -> Draw:
         kind, options, config = SCHEDULERS[name]
         config = replace(config, **changes)
         pipeline = pipeline_under(base, kind, options)
 
-        def draw(part: slice) -> Tensor:
+        def draw(part: slice, seed: int) -> Tensor:
             with steer(pipeline, base.classifier, labels[part], targets[part], config=config, probe=probe):
-                return pipeline(labels[part], generators(len(labels[part]), part.start)).images
+                return pipeline(labels[part], generators(len(labels[part]), seed * len(labels) + part.start)).images
 
         return draw
 
-    def own(config: GuidanceConfig, probe: Any, scheduler: Any = base.scheduler) -> Callable[[slice], Tensor]:
-        def draw(part: slice) -> Tensor:
+    def own(config: GuidanceConfig, probe: Any, scheduler: Any = base.scheduler) -> Draw:
+        def draw(part: slice, seed: int) -> Tensor:
             base.register_modules(probe=probe, scheduler=scheduler)
             options = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "output_type": "pt"}
-            seeds = generators(len(labels[part]), part.start)
+            seeds = generators(len(labels[part]), seed * len(labels) + part.start)
             return base(labels[part], targets[part], difficulty_guidance=config, generator=seeds, **options).images
 
         return draw
 
-    probe = base.probe
-    measured("DiT pipeline, its default", own(DEFAULT, probe))
+    probe, flat = base.probe, "no class direction"
+    rows = {REFERENCE: own(DEFAULT, probe)}
     for name in OWN:
         kind, options, config = SCHEDULERS[name]
         solver = getattr(diffusers, kind).from_config(base.scheduler.config, **options)
-        measured(f"DiT pipeline, {name}", own(config, probe, solver))
-    for name in SCHEDULERS:
-        measured(f"steer, probe, {name}", steered(name, probe))
-    measured("DiT pipeline, probe, no class direction", own(PLAIN, probe))
-    for name in SCHEDULERS:
-        measured(f"steer, probe, {name}, no class direction", steered(name, probe, class_direction=0.0))
-    measured("DiT pipeline, decoder at every step, no class direction", own(PLAIN, None))
-    for name in DECODED:
-        measured(f"steer, decoder at every step, {name}, no class direction", steered(name, None, class_direction=0.0))
+        rows[f"DiT pipeline, {name}"] = own(config, probe, solver)
+    rows |= {f"steer, probe, {name}": steered(name, probe) for name in SCHEDULERS}
+    rows[f"DiT pipeline, probe, {flat}"] = own(PLAIN, probe)
+    rows |= {f"steer, probe, {name}, {flat}": steered(name, probe, class_direction=0.0) for name in SCHEDULERS}
+    every = "decoder at every step"
+    rows[f"DiT pipeline, {every}, {flat}"] = own(PLAIN, None)
+    return rows | {f"steer, {every}, {name}, {flat}": steered(name, None, class_direction=0.0) for name in DECODED}
+
+
+def difficulties_by_row(names: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, dict[str, Tensor], Tensor]]:
+    """Rows one after the other, all if none is named: difficulties by guide and evaluator, and their targets."""
+    base, evaluator = load_embedded_pipeline(), load_classifier(embedded.EVALUATOR)
+    labels = (list(range(10)) * (len(TARGETS) * PER_TARGET))[: len(TARGETS) * PER_TARGET]
+    targets = torch.tensor([target for target in TARGETS for _ in range(PER_TARGET)])
+    parts = [slice(start, start + BATCH) for start in range(0, len(labels), BATCH)]
+    known = rows_of(base, labels, targets)
+    for name in names or known:
+        images = [(known[name](part, seed) * 255).round() / 255 for seed in seeds for part in parts]
+        found = {}
+        for who, network in (("guide", base.classifier), ("evaluator", evaluator)):
+            guide = Guide(network, torch.tensor(labels * len(seeds)), preprocessing_of(network))
+            with torch.no_grad():
+                found[who] = torch.sigmoid(-mean_margin([guide], torch.cat(images)))
+        yield name, found, targets.repeat(len(seeds))
+
+
+def control(*names: str) -> None:
+    rows: dict[str, dict] = json.loads((RESULTS / "any-pipeline-control.json").read_text())["rows"] if names else {}
+    for name, found, targets in difficulties_by_row(names, [0]):
+        rows[name] = {}
+        for who, one in found.items():
+            rows[name] |= {f"{who}_error": float((one - targets).abs().mean())}
+            rows[name] |= {f"{who}_means": [float(part.mean()) for part in one.split(PER_TARGET)]}
+        print(name, rows[name], flush=True)
+        of = {"command": "python benchmarks/any_pipeline.py control", "targets": list(TARGETS), "images": len(targets)}
+        record("any-pipeline-control", {**of, "rows": rows})
+
+
+def seeds(count: str, *names: str) -> None:
+    """Errors over several seeds, and how far the evaluator.s lies above the DiT pipeline's, by pairs of images."""
+    kept = RESULTS / "any-pipeline-seeds.json"
+    rows: dict[str, dict] = json.loads(kept.read_text())["rows"] if kept.exists() else {}
+    reference = None
+    for name, found, targets in difficulties_by_row([REFERENCE, *names], range(int(count))):
+        errors = {who: (one - targets).abs().double().numpy() for who, one in found.items()}
+        reference = errors["evaluator"] if reference is None else reference
+        rows[name] = {who: float(each.mean()) for who, each in errors.items()} | {"images": len(targets)}
+        if name != REFERENCE:
+            rows[name] |= asdict(paired(errors["evaluator"], reference))
+        print(name, rows[name], flush=True)
+        of = {"command": f"python benchmarks/any_pipeline.py seeds {count} ROW...", "targets": list(TARGETS)}
+        record("any-pipeline-seeds", {**of, "rows": rows})
 
 
 def overhead(turns: int = 15, images: int = 10) -> None:
@@ -243,4 +272,4 @@ def ratios(
 
 
 if __name__ == "__main__":
-    {"control": control, "overhead": overhead, "large": large}[sys.argv[1]](*sys.argv[2:])
+    {"control": control, "seeds": seeds, "overhead": overhead, "large": large}[sys.argv[1]](*sys.argv[2:])

@@ -3,6 +3,7 @@
     python benchmarks/downstream.py pools FOLDER   # real images, pools by target, modes and CFG scale
     python benchmarks/downstream.py tune FOLDER    # targets, tested on held-out training images
     python benchmarks/downstream.py study FOLDER --ipc 10
+    python benchmarks/downstream.py study FOLDER --ipc 50 --held-out    # to choose by, never on test images
     python benchmarks/downstream.py study FOLDER --ipc 10 --networks resnet-ap-10 --device cuda
     python benchmarks/downstream.py study FOLDER --ipc 10 --protocol classic --sets "random | real" "herding | real"
 
@@ -66,6 +67,7 @@ RULES = {
 EASY = TargetDistribution.beta(0.5, 20)  # half of the images below 0.011, one in ten above 0.066
 PRESETS = ("hill", "ground", "slope", "cliff")
 SCALES = (1.0, 2.0, 3.0)  # of classifier-free guidance, beside the default of 1.5
+MODE_SCALES = (1.0, 1.25)  # likewise, of images drawn to modes
 BASELINE = "random | unguided"
 PER_MODE = 5  # images among which DGS chooses one for each mode
 HELD_OUT = 5000  # training images that the tuned target is chosen by
@@ -118,12 +120,16 @@ def make_pools(folder: Path, options: argparse.Namespace) -> None:
     for scale in SCALES:
         pool(f"CFG {scale:g}", 50, guidance_scale=scale)
     for count in (1, 10, 20, 50):
-        forms = {f"drawn to modes, {count}": {}, f"drawn to modes and easy, {count}": {"target": EASY}}
+        forms: dict[str, dict] = {
+            f"drawn to modes, {count}": {},
+            f"drawn to modes and easy, {count}": {"target": EASY},
+            **{f"drawn to modes, {count}, CFG {scale:g}": {"guidance_scale": scale} for scale in MODE_SCALES},
+        }
         if any(map(wanted, forms)):
             latents, labels = real_latents(folder, pipeline.vae)
             modes = find_modes(latents, labels, count, class_names=pipeline.class_names)
-            for name, target in forms.items():
-                drawn = {"modes": modes, "mode_guidance": ModeGuidance(scale=0.2), **target}
+            for name, settings in forms.items():
+                drawn = {"modes": modes, "mode_guidance": ModeGuidance(scale=0.2), **settings}
                 pool(name, PER_MODE * count * options.seeds, **drawn)
 
 
@@ -214,12 +220,14 @@ class Study:
         options = {"target": target, "method": RULES[rule], "features": features, "seed": seed}
         return subset(images, subsample(pool, self.ipc, **options).indices)
 
-    def in_turn(self, seed: int) -> LabelledImages:
-        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}")
+    def in_turn(self, seed: int, form: str = "") -> LabelledImages:
+        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}{form}")
         return drawn_in_turn(images, pool, self.ipc, seed)
 
-    def one_each(self, method: Method, seed: int, target: TargetDistribution | None = None) -> LabelledImages:
-        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}")
+    def one_each(
+        self, method: Method, seed: int, target: TargetDistribution | None = None, form: str = ""
+    ) -> LabelledImages:
+        pool, images, _ = self.pool(f"drawn to modes, {self.ipc}{form}")
         return one_each(images, pool, self.ipc, SelectionRule(method, evenly="mode"), seed, target)
 
     def steered(self, rule: SelectionRule, seed: int) -> LabelledImages:
@@ -245,6 +253,9 @@ class Study:
         yield "matching, auto of 5 | drawn to modes", partial(self.one_each, "matching", target=auto)
         for rule in (STEERED_RULE, SelectionRule("easiest", evenly="mode")):  # the first as in `run --target`
             yield f"{rule.method} of 5 | drawn to modes and easy", partial(self.steered, rule)
+        for form in (f", CFG {scale:g}" for scale in MODE_SCALES):
+            yield f"drawn to modes{form}", partial(self.in_turn, form=form)
+            yield f"easiest of 5 | drawn to modes{form}", partial(self.one_each, "easiest", form=form)
         if ipc == 10:
             for name in PRESETS:
                 target = TargetDistribution.preset(name)
@@ -294,10 +305,13 @@ def setting_of(options: argparse.Namespace) -> str:
 
 def study(folder: Path, options: argparse.Namespace) -> None:
     test = test_images(options.test_images)
+    if options.held_out:
+        test = held_out(folder, test.class_names)
     sets = dict(Study(folder, options.ipc, test, device=options.device).sets())
     if options.sets:
         sets = {name: sets[name] for name in (BASELINE, *options.sets) if name in sets}
-    run("-".join([*options.record, setting_of(options)]), sets, test, options)
+    before = [*options.record, *(["held-out"] if options.held_out else [])]
+    run("-".join([*before, setting_of(options)]), sets, test, options)
 
 
 def held_out(folder: Path, class_names: dict[int, str]) -> LabelledImages:
@@ -329,6 +343,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", help="only these, and the baseline")
     parser.add_argument("--record", nargs="*", default=[], help="what its name begins with, beside another study's")
     parser.add_argument("--test-images", type=int, default=10_000)
+    parser.add_argument("--held-out", action="store_true", help="test on held-out training images instead")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--only", nargs="+", help="of the pools, such as 'unguided'")
     parser.add_argument("--batch-size", type=int, default=50, help="of the pools; 500 for a GPU")

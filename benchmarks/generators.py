@@ -3,11 +3,13 @@
     python benchmarks/generators.py training FOLDER --other PIPELINE --ipc 10    # what a ConvNet-3 learns of each
     python benchmarks/generators.py images FOLDER --other PIPELINE               # agreement, distance, diversity
     python benchmarks/generators.py control FOLDER --other PIPELINE              # steered by the default method
+    python benchmarks/generators.py training FOLDER --ipc 50 --intervals 0 1 0.25 0.75    # of classifier-free guidance
 
 FOLDER keeps the pools, so that a stopped run goes on.  Agreement is the share of images to which the evaluator gives
 more than 1/2 for their class; the Fréchet distance is between the evaluator's features and those of the test images,
 and diversity the mean feature distance of two images of a class as a multiple of that of real ones.  Results go to
-benchmarks/results/generators-WHAT.json, those of trainings to downstream-generators-IPC.json.
+benchmarks/results/generators-WHAT.json, those of trainings to downstream-generators-IPC.json; with intervals the names
+begin with intervals- instead of generators-.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import load_pipeline
 from dag_diffusion.training.generators.vae import as_input, load_vae
 
+WHOLE = [0.0, 1.0]
 SHAPE = {"size": (32, 32), "channels": 1, "class_names": dict(enumerate(embedded.CLASS_NAMES))}
 
 
@@ -39,17 +42,23 @@ def places_of(options: argparse.Namespace) -> dict[str, Path]:
     return {"embedded": embedded.PIPELINE} | ({"other": options.other} if options.other else {})
 
 
-def settings(options: argparse.Namespace) -> Iterator[tuple[str, Path, float]]:
-    """Each generator with each scale of classifier-free guidance, and what the pair is called."""
-    for scale, (name, place) in product(options.scales, places_of(options).items()):
-        yield f"{name}, CFG {scale:g}", place, scale
+def settings(options: argparse.Namespace) -> Iterator[tuple[str, Path, dict]]:
+    """Each generator with each scale and interval of classifier-free guidance, and what they are called together."""
+    intervals = list(zip(options.intervals[::2], options.intervals[1::2], strict=True))
+    for scale, interval, (name, place) in product(options.scales, intervals, places_of(options).items()):
+        part = "" if interval == (0, 1) else f", {interval[0]:g} to {interval[1]:g}"
+        yield f"{name}, CFG {scale:g}{part}", place, {"guidance_scale": scale, "guidance_interval": interval}
 
 
-def pool_of(options: argparse.Namespace, name: str, place: Path, scale: float) -> Pool:
+def pool_of(options: argparse.Namespace, name: str, place: Path, guidance: dict) -> Pool:
     """Unguided images, drawn once; the same noise whichever generator."""
-    config = PoolConfig(images_per_class=options.each, guidance_scale=scale)
+    config = PoolConfig(images_per_class=options.each, **guidance)
     pipeline = load_pipeline(place, device="cpu")
     return fill_pool(pipeline, options.folder / name, config, batch_size=100, resume=True, source=str(place))
+
+
+def record_of(options: argparse.Namespace) -> str:
+    return "generators" if options.intervals == WHOLE else "intervals"
 
 
 def images(options: argparse.Namespace) -> None:
@@ -57,8 +66,8 @@ def images(options: argparse.Namespace) -> None:
     bench, rows = Bench(10), {}
     real = bench.real_features
     spread = mean_distance(real, bench.real_labels, options.each)
-    for name, place, scale in settings(options):
-        pool = pool_of(options, name, place, scale)
+    for name, place, guidance in settings(options):
+        pool = pool_of(options, name, place, guidance)
         pixels = torch.from_numpy(load_labelled_images(pool, **SHAPE).images).permute(0, 3, 1, 2)
         features = bench.features(pixels)
         rows[name] = {
@@ -67,7 +76,7 @@ def images(options: argparse.Namespace) -> None:
             "diversity": mean_distance(features, torch.as_tensor(pool.labels), options.each) / spread,
         }
         print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
-        record("generators-images", {"images_per_class": options.each, "rows": rows})
+        record(f"{record_of(options)}-images", {"images_per_class": options.each, "rows": rows})
 
 
 def mean_distance(features: Tensor, labels: Tensor, each: int) -> float:
@@ -80,14 +89,14 @@ def control(options: argparse.Namespace) -> None:
     """Mean |d - d*| by guide and evaluator of each generator, steered by the default method."""
     bench, rows = Bench(options.images), []
     shown = ("guide_error", "evaluator_error", "evaluator_spearman", "frechet_matched", "diversity")
-    for name, place, scale in settings(options):
+    for name, place, guidance in settings(options):
         bench.pipeline = load_pipeline(place, device="cpu")
         bench.probe = bench.pipeline.probe
         for seed in range(options.seeds):
-            found = bench.measure(bench.draw(seed, guidance_scale=scale), 1.0, 1.0)
+            found = bench.measure(bench.draw(seed, **guidance), 1.0, 1.0)
             rows.append({"setting": name, "seed": seed} | {key: found[key] for key in shown})
             print(name, seed, {key: round(found[key], 3) for key in shown}, flush=True)
-            record("generators-control", {"images_per_target": options.images, "rows": rows})
+            record(f"{record_of(options)}-control", {"images_per_target": options.images, "rows": rows})
 
 
 def training(options: argparse.Namespace) -> None:
@@ -98,11 +107,11 @@ def training(options: argparse.Namespace) -> None:
     vaes = {name: load_vae(place) for name, place in places_of(options).items()}
     for name, vae in {digest_of(vae): (name, vae) for name, vae in reversed(vaes.items())}.values():  # the same once
         sets[f"real, through the VAE, {name}"] = partial(drawn_through, vae, real)
-    for name, place, scale in settings(options):
-        drawn = load_labelled_images(pool_of(options, name, place, scale), **SHAPE)
+    for name, place, guidance in settings(options):
+        drawn = load_labelled_images(pool_of(options, name, place, guidance), **SHAPE)
         sets[name] = partial(random_subset, drawn, options.ipc)
     chosen = {"protocol": options.protocol, "test_images": len(test), "device": None}
-    with evaluation_record(RESULTS / f"downstream-generators-{options.ipc}.json", chosen) as kept:
+    with evaluation_record(RESULTS / f"downstream-{record_of(options)}-{options.ipc}.json", chosen) as kept:
         known = {"known": kept.results, "on_result": kept.add, "test_name": f"{len(test)} real images"}
         results = evaluate(sets, test, protocol=options.protocol, seeds=range(options.seeds), **known)
     for row in summarise(results, f"embedded, CFG {options.scales[0]:g}"):
@@ -126,6 +135,7 @@ def main() -> None:
     parser.add_argument("--other", type=Path, help="folder of the other pipeline; default: none")
     parser.add_argument("--real", type=Path, default=embedded.REFERENCE, help="real images to train on")
     parser.add_argument("--scales", type=float, nargs="+", default=[1.5])
+    parser.add_argument("--intervals", type=float, nargs="+", default=WHOLE, help="START STOP, several in one list")
     parser.add_argument("--each", type=int, default=250, help="images of a class in a pool")
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)

@@ -55,6 +55,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "dit-xl, forms of guidance": guided_images.timed_cost,
     "dit-xl, batches": generated_pools.on_gpu,
     "any-pipeline-control": guided_images.any_pipeline,
+    "any-pipeline-seeds": guided_images.any_pipeline_seeds,
     "any-pipeline-overhead": guided_images.any_pipeline_overhead,
     "subsampling-match": sampled_pools.distances,
     "subsampling-downstream-10": partial(sampled_pools.rules_in_training, 10),

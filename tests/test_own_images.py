@@ -20,7 +20,7 @@ from dag_diffusion.cli.commands import app
 from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
 from dag_diffusion.own_images import FolderConfig, distill_folder
 from dag_diffusion.own_images.distilling import work_folder
-from dag_diffusion.own_images.durations import Expected, within_minutes
+from dag_diffusion.own_images.durations import Clock, Expected, within_minutes
 from dag_diffusion.own_images.models import classifier_config, generator_config
 from dag_diffusion.own_images.plain_images import plain_images
 from dag_diffusion.training.generators import GeneratorConfig
@@ -355,3 +355,13 @@ def test_steps_keep_to_the_minutes_or_are_refused(seconds, each, steps, minutes)
     total = sum(one.total for one in planned.values())
     assert total <= 60 * minutes + each * (1 + 1e-9)
     assert planned["generator"].steps <= 5 * steps
+
+
+def test_only_the_process_that_hears_of_every_stage_writes_how_long_they_took(tmp_path):
+    first, second = Clock(tmp_path / "times.json"), Clock(None)
+    first("generator: training", 1, 1)
+    for clock in (first, second):
+        clock("modes", 1, 1)  # the first report of the second process, whose generator took as long
+        clock.keep()
+    assert set(json.loads((tmp_path / "times.json").read_text())) == {"generator", "modes"}
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "times.json"]

@@ -95,6 +95,22 @@ def any_pipeline() -> str:
     return table(["", "mean abs(d - d*), guide", "evaluator"], rows, "any-pipeline-control")
 
 
+def any_pipeline_seeds() -> str:
+    rows = [
+        [name, f"{one['guide']:.3f}", f"{one['evaluator']:.3f}", difference(one), str(one["images"])]
+        for name, one in load("any-pipeline-seeds")["rows"].items()
+    ]
+    heads = ["", "guide", "evaluator", "against the default, evaluator (95 % interval)", "images"]
+    return table(heads, rows, "any-pipeline-seeds")
+
+
+def difference(row: dict) -> str:
+    if row.get("interval") is None:
+        return ""
+    low, high = row["interval"]
+    return f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
 def any_pipeline_overhead() -> str:
     ours, probed = "`DifficultyGuidedPipeline`", "steer with the probe"
     against = [

@@ -134,9 +134,8 @@ def distill_folder(
                 _check_places(task)
                 leaving.enter_context(locked(work))
                 _begin(task)
-        clock = Clock(work / TIMES, progress if is_main_process() else None)
-        if is_main_process():
-            leaving.callback(clock.keep)  # however this ends
+        clock = Clock(work / TIMES, progress) if is_main_process() else Clock(None)
+        leaving.callback(clock.keep)  # however this ends
         images = plain_images(task.folder, work / IMAGES, task.config, _size(task.config), clock)
         with fail_together():
             _check_before_hours(task, images)

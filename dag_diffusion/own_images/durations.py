@@ -45,12 +45,13 @@ class Expected:
 class Clock:
     """A progress that adds up the seconds of each stage, keeps them in a file, and hands all on to another progress.
 
-    A stage is the text before the colon of what is reported, such as ``guide`` of ``guide: training``.
+    A stage is the text before the colon of what is reported, such as ``guide`` of ``guide: training``.  Of several
+    processes only one has the file: others do not hear of every stage, and would put its time down to the next.
     """
 
-    def __init__(self, file: Path, progress: Progress | None = None) -> None:
+    def __init__(self, file: Path | None, progress: Progress | None = None) -> None:
         self._file, self._progress = file, progress
-        self.seconds: dict[str, float] = read_json_object(file) if file.exists() else {}
+        self.seconds: dict[str, float] = {} if file is None or not file.exists() else read_json_object(file)
         self._last = self._kept = time.monotonic()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -69,7 +70,8 @@ class Clock:
     def keep(self) -> None:
         """Write down what was measured so far."""
         self._kept = time.monotonic()
-        write_json(self._file, {name: round(value, 1) for name, value in self.seconds.items()})
+        if self._file is not None:
+            write_json(self._file, {name: round(value, 1) for name, value in self.seconds.items()})
 
 
 class Pace:
