@@ -11,20 +11,21 @@ from .records import load, table
 from .trained_sets import change, spread
 
 
-def accuracies(key: str) -> str:
+def accuracies(name: str, key: str) -> str:
     """Each set against the random draw from the generator, in pairs, best first.
 
     Args:
-        key: of the trainings in the record, ``results`` or ``repeated``.
+        name: of the record.
+        key: of its trainings, ``results`` or ``repeated``.
     """
     found: dict[str, dict[int, float]] = defaultdict(dict)
-    for row in load("clipart")[key]:
+    for row in load(name)[key]:
         found[row["set"]][row["seed"]] = 100 * row["accuracy"]
-    known = {name: np.array([values[seed] for seed in sorted(values)]) for name, values in found.items()}
+    known = {one: np.array([values[seed] for seed in sorted(values)]) for one, values in found.items()}
     base, order = known[UNGUIDED], sorted(known, key=lambda one: -known[one].mean())
     rows = [[one, spread(known[one]), "" if one == UNGUIDED else change(known[one], base)] for one in order]
     heads = ["trained on", f"accuracy, % ({len(base)} seeds)", f"against {UNGUIDED} (95 % interval)"]
-    return table(heads, rows, "clipart")
+    return table(heads, rows, name)
 
 
 def minutes() -> str:
