@@ -5,8 +5,8 @@
     dag-diffusion evaluate random:runs/clipart-work/run/pool-unguided runs/clipart ... --output runs/clipart.json
     python benchmarks/clipart.py runs/clipart    # benchmarks/results/clipart.json, docs/images/clipart*.png
 
-docs/results/clipart.md has the whole commands; the second repeats a comparison with more seeds.  clipart-half.json is of
-a distillation with half the training steps, on drawings with their margins.
+docs/results/clipart.md has the whole commands; the second repeats a comparison with more seeds.  clipart-half.json is
+of a distillation with half the training steps, on drawings with their margins.
 """
 
 import argparse
