@@ -3,8 +3,9 @@
     min sum_i c_i(x_a(i))   over assignments a of images to slots, and of those that a group can spare to spare rows
 
 Few images can matter.  Where a group gives c images, a slot takes one of its c nearest, of which one is always free.
-So scipy solves a matrix of at most IPC^2 images each way, however many there are.  (Its matching of sparse matrices
-would need less memory, but scipy 1.17 does not always come to an end with it.)
+So scipy solves a matrix of at most IPC^2 images each way, however many there are; and where every group gives one, as
+with as many modes as images, of one column a group.  (Its matching of sparse matrices would need less memory, but
+scipy 1.17 does not always come to an end with it.)
 """
 
 import numpy as np
@@ -38,12 +39,22 @@ def match_evenly(
     _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     counts, costs = even_counts(sizes, ipc, generator), _costs(difficulties, values, ipc)
     members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(sizes)[:-1])
-    near = [_nearest(costs, own, count) for own, count in zip(members, counts, strict=True)]
-    candidates = np.concatenate(near)
-    spare = np.repeat(np.arange(len(sizes)), np.array([len(own) for own in near]) - counts)
-    rows = np.where(inverse[candidates] == spare[:, None], 0.0, np.inf)
-    chosen = candidates[linear_sum_assignment(np.vstack([costs[:, candidates], rows]))[1][:ipc]]
+    if counts.max() == 1:
+        chosen = _one_each(costs, [own for own, count in zip(members, counts, strict=True) if count])
+    else:
+        near = [_nearest(costs, own, count) for own, count in zip(members, counts, strict=True)]
+        candidates = np.concatenate(near)
+        spare = np.repeat(np.arange(len(sizes)), np.array([len(own) for own in near]) - counts)
+        rows = np.where(inverse[candidates] == spare[:, None], 0.0, np.inf)
+        chosen = candidates[linear_sum_assignment(np.vstack([costs[:, candidates], rows]))[1][:ipc]]
     return chosen[np.argsort(difficulties[chosen], kind="stable")]
+
+
+def _one_each(costs: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
+    """One image of each group: whichever slot it goes to, the nearest to that."""
+    near = np.stack([own[costs[:, own].argmin(axis=1)] for own in members], axis=1)
+    slots, places = linear_sum_assignment(np.take_along_axis(costs, near, axis=1))
+    return near[slots, places]
 
 
 def _nearest(costs: np.ndarray, own: np.ndarray, count: int) -> np.ndarray:
