@@ -273,7 +273,9 @@ def test_images(count: int) -> LabelledImages:
     return subset(test, np.sort(np.concatenate(rows)))
 
 
-def run(name: str, sets: dict[str, Draw], test: LabelledImages, options: argparse.Namespace) -> None:
+def run(
+    name: str, sets: dict[str, Draw], test: LabelledImages, options: argparse.Namespace, baseline: str = BASELINE
+) -> None:
     """Train, keep every result at once, and tell the rows of the table."""
     gpu = torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else None
     settings = {"protocol": options.protocol, "test_images": len(test), "device": gpu}
@@ -289,7 +291,7 @@ def run(name: str, sets: dict[str, Draw], test: LabelledImages, options: argpars
             known=kept.results,
             on_result=kept.add,
         )
-    for row in summarise(results, BASELINE):
+    for row in summarise(results, baseline):
         deviation = 0.0 if row.std is None else row.std  # of one seed there is none
         print(
             f"{row.set:38} {row.network:12} {row.mean:.4f} {deviation:.4f} {row.difference:+.4f} {row.interval}",
