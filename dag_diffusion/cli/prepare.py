@@ -137,19 +137,25 @@ def find_modes(
 
     dag-diffusion find-modes real_images/ modes.safetensors --pipeline black-forest-labs/FLUX.1-dev --size 512
     """
+    from dag_diffusion.data.files import require_file_place
     from dag_diffusion.processes import fail_together, is_main_process
 
-    if is_main_process() and output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists; give --overwrite to replace it")
+    if is_main_process():
+        require_file_place(output, "modes.safetensors")
+        if output.exists() and not overwrite:
+            raise FileExistsError(f"{output} exists; give --overwrite to replace it")
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.generation.mode_search import find_pool_modes
+        from dag_diffusion.generation.modes import require_replaceable_modes
         from dag_diffusion.latent_spaces import load_latent_space
         from dag_diffusion.sampling.target_parser import as_target
 
     with fail_together():
+        if is_main_process():
+            require_replaceable_modes(output)
         real = read_pool(images, canvas=canvas_for(fit, [pipeline], **canvas))
         loaded = load_latent_space(pipeline, size=size, classifier=classifier, device=device, trust_bin=trust_bin)
         target = None if by_difficulty is None else as_target(by_difficulty, real.class_names)
@@ -238,11 +244,19 @@ def train_classifier(
         if is_main_process():
             require_target(output, overwrite=overwrite)
     with stages(quiet) as progress:
-        # of what is given besides nothing is left out, since nothing is learnt from it
+        # of what is given besides nothing that can be read is left out, since nothing is learnt from it
         held, tested = (
             None
             if source is None
-            else prepare(source, background=background, fit=fit, trim=trim, twins="keep", progress=progress).pool
+            else prepare(
+                source,
+                background=background,
+                fit=fit,
+                trim=trim,
+                twins="keep",
+                skip_unreadable=skip_unreadable,
+                progress=progress,
+            ).pool
             for source in (holdout, test)
         )
         own = prepare(

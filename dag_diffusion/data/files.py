@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN')  # and texts, whose words stay
 STRICT = {"Infinity": "1e999", "-Infinity": "-1e999", "NaN": "null"}
+ELSEWHERE = "choose an output folder of your own or change its permissions"
 LOCK = ".lock"  # in a folder while a run works on it
 
 
@@ -110,11 +111,44 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def require_writable(path: Path, advice: str = "choose an output folder of your own or change its permissions") -> None:
-    """Check that ``path``, or the nearest folder above it that exists, can be written; PermissionError if not."""
+def require_writable(path: Path, advice: str = ELSEWHERE) -> None:
+    """Check that ``path``, or the nearest folder above it that exists, can be written.
+
+    Raises:
+        NotADirectoryError: a file stands where a folder above it would be.
+        PermissionError: it cannot.
+    """
     above = nearest_existing(path)
+    if above != path:
+        _require_folder(above, path)
     if not os.access(above, os.W_OK):
         raise PermissionError(f"{above} cannot be written; {advice}")
+
+
+def require_file_place(path: Path, example: str, advice: str = ELSEWHERE) -> None:
+    """Check that ``path`` may become a file, best before the hours that go into it.
+
+    Args:
+        example: name of such a file, for whoever gave a folder.
+        advice: for whoever gave a place that cannot be written.
+
+    Raises:
+        IsADirectoryError: there is a folder.
+        NotADirectoryError: a file stands where a folder above it would be.
+        PermissionError: it cannot be written.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{path} is a folder, but the output is one file; give its name, such as {path / example}"
+        )
+    folder = path.absolute().parent
+    _require_folder(nearest_existing(folder), path)
+    require_writable(folder, advice)
+
+
+def _require_folder(above: Path, path: Path) -> None:
+    if not above.is_dir():
+        raise NotADirectoryError(f"{path} cannot be made, since {above} is a file and no folder; choose another output")
 
 
 def nearest_existing(path: Path) -> Path:

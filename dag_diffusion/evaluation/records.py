@@ -26,6 +26,7 @@ from dag_diffusion.data.files import (
     json_lines,
     read_json_object,
     recorded,
+    require_file_place,
     require_writable,
     write_atomically,
     write_json,
@@ -110,10 +111,24 @@ def finished_trainings(path: Path) -> list[Result]:
 
 def begun_precision(path: Path) -> set[str]:
     """The precision of the evaluation that was begun at ``path``, if one was."""
-    is_record = path.suffix.lower() == ".json" and path.exists()  # other files are refused when the record is begun
+    is_record = path.suffix.lower() == ".json" and path.is_file()  # other files are refused when the record is begun
     settings = read_json_object(path).get("settings") if is_record else None
     protocol = settings.get("protocol") if isinstance(settings, dict) else None
     return {protocol["precision"]} if isinstance(protocol, dict) and protocol.get("precision") in PRECISIONS else set()
+
+
+def require_record_place(path: Path) -> None:
+    """Check that the record of an evaluation may be written at ``path``.
+
+    Raises:
+        IsADirectoryError: there is a folder.
+        PermissionError: it cannot be written.
+        ValueError: it is called otherwise than .json.
+    """
+    if path.suffix.lower() != ".json":
+        raise ValueError(f"results go to a .json file, with tables as .csv beside it, but {path} was given; rename it")
+    require_file_place(path, "results.json")
+    require_writable(path)
 
 
 @contextmanager
@@ -129,9 +144,7 @@ def evaluation_record(path: Path, settings: Mapping[str, Any]) -> Iterator[Evalu
         FileExistsError: another evaluation works on it.
         ValueError: it was begun with other settings, which are named, or holds something else.
     """
-    if path.suffix.lower() != ".json":
-        raise ValueError(f"results go to a .json file, with tables as .csv beside it, but {path} was given; rename it")
-    require_writable(path)
+    require_record_place(path)
     new_folder = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -37,6 +37,7 @@ from .records import (
     begun_precision,
     evaluation_record,
     part_of,
+    require_record_place,
     write_summary,
 )
 from .results import Result
@@ -131,6 +132,8 @@ def evaluate_folders(
         ValueError: as ``load_compared_sets`` and ``run_evaluation``.
     """
     with fail_together():
+        if output is not None:
+            require_record_place(output)  # before all images are read
         real = _real_test_images(test, size, canvas, progress)
         compared = load_compared_sets(sets, real, ipc=ipc, labels=config.labels, canvas=canvas)
         everything = {} if full is None else {f"all of {full.name}": load_images(full, real, canvas=canvas)}

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dag_diffusion.classifiers.weights import refuse_pickles
 from dag_diffusion.data.class_names import match_classes
-from dag_diffusion.data.files import write_atomically
+from dag_diffusion.data.files import require_file_place, write_atomically
 from dag_diffusion.sampling.targets import largest_remainder
 
 FORMAT = "dag-diffusion modes 1"
@@ -74,7 +74,8 @@ class Modes:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write one safetensors file, whole or not at all."""
+        """Write one safetensors file, whole or not at all; IsADirectoryError for a folder."""
+        require_file_place(Path(path), "modes.safetensors")
         tensors = {name: value.contiguous() for name, value in vars(self).items() if isinstance(value, Tensor)}
         metadata = {"format": FORMAT, "class_names": json.dumps(self.class_names), "vae": self.vae}
         write_atomically(Path(path), as_safetensors(tensors, metadata))
@@ -93,9 +94,16 @@ class Modes:
             tensors["centres"] = tensors["centres"].float()  # a file may hold them in half precision
             return cls(**tensors, class_names=names, vae=metadata["vae"])
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{path} is no intact file of modes ({error}); write one with find_modes(...).save(path)"
-            ) from error
+            raise ValueError(f"{path} is no intact file of modes ({error}); make one by find_modes()") from error
+
+
+def require_replaceable_modes(path: Path) -> None:
+    """Check that what is at ``path``, if anything, is an earlier file of modes; FileExistsError if not."""
+    try:
+        if path.exists():
+            Modes.load(path)
+    except ValueError as error:
+        raise FileExistsError(f"{path} holds something that is no file of modes; choose another output") from error
 
 
 def allot(modes: Modes, label: int, count: int, *, proportional: bool = False, seed: int = 0) -> np.ndarray:

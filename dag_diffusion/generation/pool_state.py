@@ -75,7 +75,9 @@ def pool_status(
     if classifier is not None and not verify:
         raise ValueError("a classifier looks at images only to verify them; add verify=True, or leave it out")
     if not (folder / PROVENANCE).exists():
-        raise FileNotFoundError(f"{folder} is no pool that fill_pool() has begun, since it has no {PROVENANCE}")
+        raise FileNotFoundError(
+            f"{folder} is no pool that fill_pool() has begun, since it has no {PROVENANCE}; give the folder of one"
+        )
     record = read_json_object(folder / PROVENANCE)
     settings = record.get("settings", {})
     if not (isinstance(settings, dict) and "images_per_class" in settings):

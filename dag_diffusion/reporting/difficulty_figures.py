@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dag_diffusion.data.class_names import distinct_names
-from dag_diffusion.data.files import write_atomically
+from dag_diffusion.data.files import require_file_place, write_atomically
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.sampling.scales import BINS
 from dag_diffusion.sampling.targets import TargetDistribution, even_levels
@@ -221,6 +221,7 @@ def _x(position: float) -> float:
 
 def _save_png(path: Path, figure: "Figure", *, dpi: float) -> Path:
     path, buffer = Path(path), io.BytesIO()
+    require_file_place(path, "figure.png")
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dag_diffusion.data.files import write_atomically
+from dag_diffusion.data.files import require_file_place, write_atomically
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.sampling.references import reference_named
@@ -73,6 +73,7 @@ def write_report(
     Raises:
         ValueError: no image of a set has a difficulty yet.
     """
+    require_file_place(path := Path(path), "report.html")
     wanted, whose = target_of_sets(pools, selected) if target is None else (target, "")
     series = series_of(reference, pools, selected, wanted)
     classes = list(dict.fromkeys(name for one in series for name in one.by_class))
@@ -128,6 +129,7 @@ def report_folders(
         FileNotFoundError: there is nothing at one of the paths.
         ValueError: one holds something else, is not scored yet, or the target or baseline names nothing.
     """
+    require_file_place(output := Path(output), "report.html")  # before all images are looked at
     found = [ReportedSet(name, read_pool(path)) for name, path in _named(paths).items()]
     pools, selected = [one for one in found if not one.record], [one for one in found if one.record]
     first = (selected or pools)[0]
@@ -194,7 +196,6 @@ def _template() -> Any:
 
 
 def _write(path: Path, data: bytes) -> Path:
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data)
     return path

@@ -25,7 +25,7 @@ from torch import nn
 from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.dataset_cards import renew_card
-from dag_diffusion.data.files import held, json_line, json_lines, require_writable, write_atomically
+from dag_diffusion.data.files import held, json_line, json_lines, require_file_place, write_atomically
 from dag_diffusion.data.pools import Pool, rows_in
 from dag_diffusion.data.rows import METADATA, SELECTED, Row, require_inside, with_columns
 from dag_diffusion.difficulty import LABEL_FREE, Among, MeasureName, measure_text
@@ -256,7 +256,7 @@ def _earlier_rows(pool: Pool, path: Path, *, own: bool) -> list[Row]:
 def _alone(path: Path) -> Iterator[None]:
     """Keep other runs from scoring to the same file; refuse a folder that cannot be written before time is spent."""
     way = "write destination='scores.jsonl' in a folder of your own, and read the pool with scores='scores.jsonl'"
-    require_writable(path.absolute().parent, way)
+    require_file_place(path, "scores.jsonl", way)
     path.parent.mkdir(parents=True, exist_ok=True)
     with held(path.with_name(f".{path.name}.lock"), path):
         yield

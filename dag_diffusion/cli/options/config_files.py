@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from dag_diffusion.cli.console import at_home
-from dag_diffusion.data.files import require_writable, write_atomically
+from dag_diffusion.data.files import require_file_place, write_atomically
 from dag_diffusion.processes import is_main_process
 
 from . import FILES
@@ -184,9 +184,9 @@ def save_config(path: Path, context: typer.Context) -> None:
 
 
 def _require_ours(path: Path) -> None:
-    require_writable(path.absolute().parent)
     if path.is_dir():
         raise IsADirectoryError("it is a folder; give a file such as run.yaml")
+    require_file_place(path, "run.yaml")
     if path.exists() and not path.read_bytes().startswith(MARK.encode()):
         raise FileExistsError("it holds something that --save-config did not write; give another file")
 

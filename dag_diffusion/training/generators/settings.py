@@ -67,6 +67,10 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         _ = self.loop, self.vae_loop  # which check their own
+        if self.size is not None and self.size < 1:
+            raise ValueError(
+                f"size is {self.size}, the side of the images in pixels; give one such as 32, or leave it out"
+            )
         if self.channels not in (None, 1, 3):
             raise ValueError(f"channels is {self.channels}; images are read with 1 (grey) or 3, or leave it out")
         if self.width < 64 or self.width % 64 or self.depth < 1:
