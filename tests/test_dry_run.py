@@ -173,6 +173,12 @@ def test_too_little_disk_or_memory_is_a_problem(tmp_path, monkeypatch):
     ]
 
 
+def test_class_that_cannot_be_divided_is_a_problem(tmp_path):
+    train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 2)
+    with pytest.raises(ProblemsError, match=r"have too few images: some are .*; give each class 3 or more"):
+        plan_folder(train, tmp_path / "set", FolderConfig(ipc=1))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

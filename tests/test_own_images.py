@@ -260,10 +260,11 @@ def call(*arguments):
 
 def mistakes(place: Path, folder: Path) -> dict[str, tuple[list, str]]:
     """What a person may get wrong, and a part of the line that is told."""
-    one, two, few = (place / name for name in ("one class", "two classes", "few images"))
+    one, two, few, lone = (place / name for name in ("one class", "two classes", "few images", "lone image"))
     write_drawings(one, {"ant": 6})
     write_drawings(two, {"ant": 6, "bee": 6}, seed=1)
     write_drawings(few, {"ant": 14, "bee": 3}, seed=2)
+    write_drawings(lone, {"ant": 6, "bee": 1, "wasp": 2}, seed=3)
     (place / "taken").mkdir()
     (place / "taken" / "letter.txt").write_text("keep me")
     tiny_classifier({0: "ant", 1: "wasp", 2: "bee"}).save_pretrained(place / "guide")
@@ -271,6 +272,9 @@ def mistakes(place: Path, folder: Path) -> dict[str, tuple[list, str]]:
         "no such folder": ([place / "nowhere"], "there is no folder"),
         "one class": ([one], "has one class, 'ant'"),
         "too few for ipc": ([few, "--ipc", 5], "fewer than 5 images, which --ipc 5 needs, of bee (2)"),
+        "lone image": ([lone, "--ipc", 1], "'bee' of"),
+        "way out of a lone image": ([lone, "--ipc", 1], "or leave out those with fewer by --least 3"),
+        "lone image to train on": ([lone, "--ipc", 1, "--least", 2], "'wasp' of"),
         "class without training images": ([two, "--test", folder, "--ipc", 2], "has none to train on"),
         "no test images of a class": ([folder, "--test", two, "--ipc", 2], "café au lait"),
         "output that is something else": ([folder, "--output", place / "taken"], "holds something"),

@@ -183,19 +183,43 @@ def test_command_shows_both_tables(folders, tmp_path, saved_pipeline):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--parts", "7"], "too few for 7 disjoint parts"),
+        (["--parts", "7"], "too few for 7 disjoint parts; use --parts 6"),
+        (["--parts", "7"], "class 'T-shirt' of distinct has 6 images"),
         (["--parts", "1"], "parts is 1"),
         (["--ipc", "5"], "there are none"),
         (["--output", "table.csv"], ".json file"),
+        (["--output", "folder.json"], "folder.json is a folder"),
+        (["--output", "file/r.json"], "file is a file and no folder"),
         (["--network", "convnet-999x"], "convnet-999x"),
     ],
 )
-def test_mistakes_are_one_line(folders, tmp_path, saved_pipeline, arguments, said):
+def test_mistakes_are_one_line_before_anything_is_looked_at(
+    folders, tmp_path, saved_pipeline, monkeypatch, arguments, said
+):
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dag_diffusion.evaluation.redundancy.measuring.score_pool", None)
     options = ["--real", folders / "real", "--classifier", saved_pipeline / "classifier", "--quiet"]
     told = call("redundancy", folders / "distinct", *options, *arguments)
     assert told.exit_code == 2
     assert said in told.stderr
     assert len(told.stderr.strip().splitlines()) == 1
+
+
+def test_unreadable_images_are_left_out_of_real_ones_if_asked(folders, tmp_path, saved_pipeline, caplog):
+    real = shutil.copytree(folders / "real", tmp_path / "real")
+    (real / "Bag" / "00004.png").write_bytes(b"cut off")
+    options = ["--classifier", saved_pipeline / "classifier", "--parts", "2", "--neighbours", "2", "--quiet"]
+    options += ["--network", "convnet-1-w8", "--real", real, "--output", tmp_path / "r.json"]
+    told = call("redundancy", folders / "distinct", *options)
+    assert told.exit_code == 2
+    assert "00004.png is not a readable image" in told.stderr
+    assert told.stderr.endswith("or leave it out by --skip-unreadable\n")
+    measured = call("redundancy", folders / "distinct", f"random:{real}", *options, "--skip-unreadable", "--ipc", 6)
+    assert measured.exit_code == 0, measured.stderr
+    assert "00004.png" in caplog.text
+    assert [one["images_per_class"] for one in json.loads((tmp_path / "r.json").read_text())["sets"]] == [6, 6]
 
 
 def test_report_that_one_of_several_processes_writes_asks_nothing_of_the_others(folders, tmp_path, monkeypatch):
@@ -212,7 +236,9 @@ def test_report_that_one_of_several_processes_writes_asks_nothing_of_the_others(
 def test_images_of_pool_and_sets_are_decoded_once_for_a_report(folders, tmp_path, monkeypatch):
     chosen = shutil.copytree(folders / "distinct", tmp_path / "chosen")
     looked, look = [], inspection._look
-    monkeypatch.setattr(inspection, "_look", lambda pool, index: looked.append(index) or look(pool, index))
+    monkeypatch.setattr(
+        inspection, "_look", lambda pool, index, *data: looked.append(index) or look(pool, index, *data)
+    )
     sets = [ReportedSet("pool", read_pool(folders / "distinct")), ReportedSet("set", read_pool(chosen))]
     assert fault_table(sets) == []
     assert sorted(looked) == list(range(len(sets[0].pool)))

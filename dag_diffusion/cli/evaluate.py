@@ -1,5 +1,6 @@
 """``dag-diffusion evaluate``, ``redundancy`` and ``label``: trainings on sets, and a teacher's labels for them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from .options import (
     ProcessesUnasked,
     Quiet,
     Seed,
+    SkipUnreadable,
 )
 from .options.fields import Fields, Values
 
@@ -77,7 +79,7 @@ def evaluate(
     dag-diffusion evaluate random:pool distilled --network convnet-3 --network resnet-ap-10 --output results.json
     """
     trainings = len(sets) * len(config["networks"]) * seeds
-    quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
+    processes = processes_for(trainings, num_processes, device, quiet)
     with loading("libraries", quiet):
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.evaluation.runs import EvaluationConfig, evaluate_folders
@@ -86,9 +88,9 @@ def evaluate(
         from dag_diffusion.processes import is_main_process, resolve_device
 
     networks = tuple(dict.fromkeys(config.pop("networks")))
-    settings = EvaluationConfig(
-        **config, networks=networks, seeds=derived_seeds(seed, seeds), device=resolve_device(device)
-    )
+    settings = EvaluationConfig(**config, networks=networks, seeds=derived_seeds(seed, seeds))
+    quiet = launch_several(processes, quiet)
+    settings = replace(settings, device=resolve_device(device))
     with stages(quiet) as progress:
         _, tables = evaluate_folders(
             sets,
@@ -204,6 +206,7 @@ def redundancy(
     ] = None,
     canvas: OnCanvas,
     fit: FitAsTrained = None,
+    skip_unreadable: SkipUnreadable = False,
     measured: Annotated[
         Values, Fields("evaluation.redundancy.measuring:RedundancyConfig", ["parts", "neighbours", "seed"])
     ],
@@ -234,7 +237,7 @@ def redundancy(
     Example: dag-diffusion redundancy distilled random:real --output redundancy.json
     """
     trainings = len(sets) * measured["parts"] * config["seeds"]
-    quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
+    processes = processes_for(trainings, num_processes, device, quiet)
     with loading("libraries", quiet):
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.evaluation.redundancy.measuring import RedundancyConfig, measure_redundancy
@@ -243,8 +246,10 @@ def redundancy(
         from dag_diffusion.loading import load_guide
         from dag_diffusion.processes import fail_together, is_main_process, resolve_device
 
+    settings = RedundancyConfig(**measured, **config)
+    quiet = launch_several(processes, quiet)
     with fail_together():
-        settings = RedundancyConfig(**measured, **config, device=resolve_device(device))
+        settings = replace(settings, device=resolve_device(device))
         guide = load_guide(classifier, device=device)
     name = classifier or "embedded guide"
     with stages(quiet) as progress:
@@ -256,6 +261,7 @@ def redundancy(
             real=real,
             ipc=ipc,
             canvas=canvas_for(fit, folders_of(sets), **canvas),
+            skip_unreadable=skip_unreadable,
             output=output,
             progress=progress,
         )

@@ -166,14 +166,14 @@ def generate(
     accelerate launch -m dag_diffusion generate pool --pipeline facebook/DiT-XL-2-256 --precision bfloat16
     --classifier timm/resnet50.tv_in1k --target 0.5 --classes "tench;church" --resume
     """
-    from dag_diffusion.data.pools import require_writable_target
+    from dag_diffusion.data.pools import require_place_for_pool
     from dag_diffusion.processes import fail_together, is_main_process
 
     _check_prompts(prompt, negative_prompt, call, pipeline, probe)
     if repair and not (resume or overwrite) and (output / "pool.json").exists():
         raise ValueError(f"{output} already holds a pool; give --resume to repair it, or choose another folder")
     if not resume and is_main_process():
-        require_writable_target(output, overwrite=overwrite)  # before the model is loaded, which may take minutes
+        require_place_for_pool(output, overwrite=overwrite)  # before the model is loaded, which may take minutes
     quiet = launch_several(num_processes, quiet)
 
     from dataclasses import replace

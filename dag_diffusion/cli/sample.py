@@ -80,6 +80,7 @@ def score(
     with loading("libraries", quiet):
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.data.class_names import read_class_map
+        from dag_diffusion.data.images import offering
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.difficulty import as_among, as_measure
         from dag_diffusion.loading import as_dtype, load_guide
@@ -92,7 +93,7 @@ def score(
         given: list[str | None] = [*classifier] if classifier else [None]
         guides = {name or "embedded guide": load_guide(name, device=device) for name in given}
         measured, of_classes, unreadable = as_measure(measure), as_among(among), as_on_error(on_error)
-    with stages(quiet) as progress:
+    with stages(quiet) as progress, offering("or leave it out by --on-error skip"):
         done = score_and_record(
             images,
             guides,
@@ -228,11 +229,12 @@ def _target_of(text: str | None, images: "Pool", class_map: Any, *, needed: bool
 
 def _features(images: "Pool", classifier: str | None, device: str | None, skip: bool, quiet: bool) -> Any:
     """Input of a classifier's last layer for each image, ``(images, dim)``."""
+    from dag_diffusion.data.images import offering
     from dag_diffusion.loading import load_guide
     from dag_diffusion.sampling.scoring import score_pool
 
     guide = load_guide(classifier, device=device)
-    with stages(quiet) as progress:
+    with stages(quiet) as progress, offering("or leave it out by --skip-unscored"):
         # entropy asks for no class, so that a classifier of other classes can tell images apart too
         return score_pool(
             images, guide, measure="entropy", on_error="skip" if skip else "raise", features=True, progress=progress

@@ -78,7 +78,25 @@ def suffix_of(data: bytes) -> str:
 
 
 class UnreadableImageError(ValueError):
-    """A file that should be an image is none."""
+    """A file that should be an image is none.
+
+    Attributes:
+        told: what is wrong, and what always helps.
+        way: another way out, which whoever reads the images may offer.
+    """
+
+    def __init__(self, told: str, way: str = "") -> None:
+        super().__init__(f"{told}; {way}" if way else told)
+        self.told, self.way = told, way
+
+
+@contextmanager
+def offering(way: str) -> Iterator[None]:
+    """Name a way out of unreadable images that there is here, in place of any that there is only further in."""
+    try:
+        yield
+    except UnreadableImageError as error:
+        raise UnreadableImageError(error.told, way) from error.__cause__
 
 
 @contextmanager

@@ -121,11 +121,13 @@ class Pool:
         with readable(self.path / self.rows[index]["file_name"]):
             return self.canvas.laid(self.decoded(index, before_decoding))
 
-    def decoded(self, index: int, before_decoding: Callable[[Image.Image], Any] | None = None) -> Image.Image:
-        """As ``open``, but as the image is in its file, with its transparency."""
+    def decoded(
+        self, index: int, before_decoding: Callable[[Image.Image], Any] | None = None, data: bytes | None = None
+    ) -> Image.Image:
+        """As ``open``, but as the image is in its file, with its transparency; of ``data``, if it has been read."""
         name = self.path / self.rows[index]["file_name"]
         with readable(name):
-            return decoded(name if self.encoded is None else self.encoded[index], before_decoding)
+            return decoded(data or (name if self.encoded is None else self.encoded[index]), before_decoding)
 
 
 def read_pool(
@@ -282,6 +284,20 @@ def require_writable_target(folder: Path, *, overwrite: bool = False) -> None:
         PermissionError: it, or the folder above it, cannot be written.
     """
     require_replaceable(folder, "pool", _is_pool, overwrite=overwrite)
+
+
+def require_place_for_pool(folder: Path, *, overwrite: bool = False) -> None:
+    """Check that a pool may be begun in ``folder``, as ``require_writable_target`` does.
+
+    Raises:
+        FileExistsError: it holds something that would be lost; of a pool that is not finished, how to go on with it.
+    """
+    if (folder / PROVENANCE).exists() and not (folder / METADATA).exists() and not overwrite:
+        raise FileExistsError(
+            f"{folder} holds a pool that is not finished; go on with it by resume=True, replace it by overwrite=True, "
+            "or choose another folder"
+        )
+    require_writable_target(folder, overwrite=overwrite)
 
 
 def _is_pool(folder: Path) -> bool:

@@ -25,7 +25,7 @@ from dag_diffusion.data.class_names import folder_names
 from dag_diffusion.data.dataset_cards import card_in, describe
 from dag_diffusion.data.files import LOCK, json_line, json_lines, read_json_object, write_atomically
 from dag_diffusion.data.layouts import class_folders
-from dag_diffusion.data.pools import EARLIER, PROVENANCE, require_writable_target, write_provenance
+from dag_diffusion.data.pools import EARLIER, PROVENANCE, require_place_for_pool, write_provenance
 from dag_diffusion.data.rows import METADATA, Row, read_rows, with_columns
 
 from .plan import ImageJob
@@ -51,7 +51,7 @@ def begin(folder: Path, provenance: Mapping[str, Any], *, resume: bool, overwrit
     if not anew:
         require_same_settings(read_json_object(folder / PROVENANCE), provenance, folder)
     else:
-        require_writable_target(folder, overwrite=overwrite)
+        require_place_for_pool(folder, overwrite=overwrite)
         with undone_if_empty(folder):
             _put_aside(folder)
             write_provenance(folder, provenance)

@@ -25,6 +25,7 @@ from dag_diffusion.training.generators import GeneratorConfig, train_generator
 from .config import FolderConfig
 from .durations import Clock
 from .plain_images import PlainImages
+from .requirements import several_images
 
 GUIDE, EVALUATOR, GENERATOR = "guide", "evaluator", "generator"  # folders in the work folder, and stages
 CALIBRATED_WITH = 0.1  # of the training images, which the guide does not see otherwise
@@ -99,7 +100,8 @@ def trained_models(
         steps: training steps by stage; those that it lacks follow from the images.
     """
     places = {name: work / name for name in (GUIDE, EVALUATOR, GENERATOR)}
-    seen, unseen = split_pool(images.train, CALIBRATED_WITH, seed=config.seed)
+    with several_images(config):
+        seen, unseen = split_pool(images.train, CALIBRATED_WITH, seed=config.seed)
     for role, given, train, holdout in (
         (GUIDE, config.classifier, seen, unseen),
         (EVALUATOR, config.evaluator, images.train, None),

@@ -36,7 +36,7 @@ from dag_diffusion.progress import Progress, Stage, renamed
 
 from .config import FolderConfig
 from .durations import BAR
-from .requirements import require_several
+from .requirements import require_several, require_several_images, several_images
 
 RECORD, TRAIN, TEST = "images.json", "train", "test"
 CANVAS = ("background", "fit", "trim")
@@ -158,6 +158,7 @@ def plain_images(
     )
     with fail_together():  # random real images, modes and herding need IPC training images of every class
         require_enough(found.train, config.ipc, f"ipc={config.ipc}")
+        require_several_images(found.train, 2, config)
     return found
 
 
@@ -180,7 +181,8 @@ def _divided(
     require_several(folder, found.pool.class_names)
     record = {"source": str(folder.resolve()), "prepared": found.record}
     if config.test is None:
-        train, test = found.split(config.held_out, seed=config.seed)
+        with several_images(config):
+            train, test = found.split(config.held_out, seed=config.seed)
     else:
         tests = prepared(config.test, fit=found.pool.canvas.fit, trim=trim)
         train, test = found.pool, tests.pool

@@ -5,12 +5,16 @@ folder -> classes -> sizes, network, target -> disk
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from dag_diffusion.data.files import nearest_existing
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.preparing.splitting import LoneImageError
 from dag_diffusion.data.sources.shards import is_there
 from dag_diffusion.evaluation.networks import build_network
 from dag_diffusion.sampling.target_parser import as_target
@@ -36,6 +40,39 @@ def require_several(folder: Path, class_names: Mapping[int, str]) -> None:
             f"{folder} has one class, {next(iter(class_names.values()))!r}, so that there is nothing to tell apart; "
             "give a folder with a folder for each of several classes"
         )
+
+
+def least_images(config: FolderConfig) -> int:
+    """Images that a class has to have in the folder: to train on, to calibrate the guide with, and to test on."""
+    return 3 if config.test is None else 2
+
+
+def require_several_images(images: Pool, each: int, config: FolderConfig) -> None:
+    """Check that each class can be divided as it will be; ValueError if not.
+
+    Args:
+        each: images that a class has to have in ``images``.
+    """
+    counts = Counter(images.labels.tolist())
+    if few := [repr(name) for label, name in images.class_names.items() if counts[label] < each]:
+        listed = ", ".join(few[:3]) + (f" and {len(few) - 3} more" if len(few) > 3 else "")
+        told = f"{listed} of {images.path} {'has' if len(few) == 1 else 'have'} too few images"
+        raise ValueError(_of_few(told, config))
+
+
+@contextmanager
+def several_images(config: FolderConfig) -> Iterator[None]:
+    """Say of classes that cannot be divided what a distillation offers for them."""
+    try:
+        yield
+    except LoneImageError as error:
+        raise ValueError(_of_few(error.told, config)) from error
+
+
+def _of_few(told: str, config: FolderConfig) -> str:
+    least = least_images(config)
+    parts = "to train on and to calibrate the guide with" + (", and to test on" if config.test is None else "")
+    return f"{told}: some are {parts}; give each class {least} or more, or leave out those with fewer by least={least}"
 
 
 def require_size(config: FolderConfig, size: int) -> None:

@@ -321,8 +321,19 @@ def _of_pool(pool: Pool, needed: bool, skip_unscored: bool, unlabelled: bool) ->
     elif skip_unscored:
         values = pool.known_difficulties
     else:
-        values = pool.difficulties
+        values = _all_scored(pool)
     return _Images(values, pool.labels, distinct_names(pool.class_names), np.array([r["file_name"] for r in pool.rows]))
+
+
+def _all_scored(pool: Pool) -> np.ndarray:
+    """Difficulties of all images, ``(n,)``; an error where some have none names the way to do without these."""
+    some = np.isfinite(pool.known_difficulties).any()
+    try:
+        return pool.difficulties
+    except ValueError as error:
+        if not some:
+            raise
+        raise ValueError(f"{error}, or leave them out by skip_unscored=True") from error
 
 
 def _of_numbers(values: np.ndarray, labels: Any, class_names: Mapping[int, str] | None) -> _Images:

@@ -141,18 +141,19 @@ def _look_once(pool: Pool, index: int, seen: Seen | None) -> Look:
         return _look(pool, index)  # which says why it cannot be read
     key = pool.canvas.background, hashlib.blake2b(data, digest_size=16).digest()
     if key not in seen:
-        look = _look(pool, index)
+        look = _look(pool, index, data)
         if look.problem:  # and in which file
             return look
         seen[key] = look
     return seen[key]
 
 
-def _look(pool: Pool, index: int) -> Look:
+def _look(pool: Pool, index: int, data: bytes | None = None) -> Look:
+    """What an image is; of ``data``, where its file has been read already."""
     background = pool.canvas.background
     try:
         with ExitStack() as held:
-            image = pool.decoded(index, lambda opened: _wait(held, opened))
+            image = pool.decoded(index, lambda opened: _wait(held, opened), data)
             size = (min(image.width, SKETCHED), min(image.height, SKETCHED))
             small = image.resize(size, Image.Resampling.NEAREST)
             sketch = as_eight_bit(opaque(small, background), 3)

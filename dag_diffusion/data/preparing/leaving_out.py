@@ -42,7 +42,7 @@ class LeftOut:
             first = "; ".join(self.looks[row].problem for row in rows[:SHOWN])
             more = f"; and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
             raise UnreadableImageError(
-                f"{len(rows)} of {len(self.pool)} images cannot be read: {first}{more}; or use skip_unreadable=True"
+                f"{len(rows)} of {len(self.pool)} images cannot be read: {first}{more}", "or use skip_unreadable=True"
             )
         self.out["unreadable"] = {self._name(row): self.looks[row].problem for row in rows}
         self._drop(rows)

@@ -19,6 +19,14 @@ from .duplicates import find_twins
 SHOWN = 3
 
 
+class LoneImageError(ValueError):
+    """A class has one different image, which cannot be divided; ``told`` says so without a way out."""
+
+    def __init__(self, told: str, way: str) -> None:
+        super().__init__(f"{told}; {way}")
+        self.told = told
+
+
 class Split(NamedTuple):
     """Two parts of a pool, each in the order of its rows."""
 
@@ -43,7 +51,8 @@ def split_pool(
         lone: what becomes of a class that cannot be divided, since it has one image or only twins of one.
 
     Raises:
-        ValueError: ``held_out`` is no share; or such a class is refused, and named.
+        LoneImageError: such a class is refused, and named.
+        ValueError: ``held_out`` is no share.
     """
     if not 0 < held_out < 1:
         raise ValueError(f"held_out is {held_out}, a share of each class; use a number between 0 and 1, such as 0.1")
@@ -125,7 +134,9 @@ def images_per_class(pool: Pool) -> Mapping[str, int]:
 
 def _refuse_lonely(pool: Pool, names: Sequence[str]) -> None:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    raise ValueError(
-        f"{', '.join(map(repr, names[:SHOWN]))}{more} of {pool.path} have one different image, which cannot be divided "
-        "into two parts; add images, leave these classes out, or use lone='train'"
+    listed = ", ".join(map(repr, names[:SHOWN])) + more
+    has = "has" if len(names) == 1 else "have"
+    raise LoneImageError(
+        f"{listed} of {pool.path} {has} one different image, which cannot be divided into two parts",
+        "add images, leave these classes out, or use lone='train'",
     )

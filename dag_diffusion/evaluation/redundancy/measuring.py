@@ -3,6 +3,7 @@
 FOLDER, random:FOLDER -> features, faults, parts -> trainings (kept one by one) -> redundancy.json
 """
 
+import logging
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +20,12 @@ from dag_diffusion import embedded
 from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.class_names import match_classes
-from dag_diffusion.data.common_kind import common_kind
-from dag_diffusion.data.files import held, read_json_object, require_writable, write_json
+from dag_diffusion.data.common_kind import CommonKind, common_kind
+from dag_diffusion.data.files import held, read_json_object, require_file_place, require_writable, write_json
+from dag_diffusion.data.images import offering
 from dag_diffusion.data.pools import Pool, read_pool
+from dag_diffusion.data.preparing.inspection import looks_of
+from dag_diffusion.data.preparing.leaving_out import LeftOut
 from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_rows
 from dag_diffusion.evaluation.networks import build_network
 from dag_diffusion.evaluation.protocols import as_protocol
@@ -31,14 +35,16 @@ from dag_diffusion.evaluation.sets import RANDOM, named_sets
 from dag_diffusion.evaluation.training import derived_seeds
 from dag_diffusion.generation.repairing.faults import Faults, find_faults
 from dag_diffusion.generation.repairing.repair import FAULTS, Repair
-from dag_diffusion.processes import fail_together, gather, is_main_process, rank
+from dag_diffusion.processes import fail_together, gather, is_main_process, rank, warn_once
 from dag_diffusion.progress import Progress, Stage, renamed
 from dag_diffusion.sampling.scoring import score_pool
 
 from .coverage import Coverage, class_coverage, mean_coverage
-from .parts import cross_trainings, disjoint_rows
+from .parts import cross_trainings, require_parts
 
+logger = logging.getLogger(__name__)
 FORMAT = "dag-diffusion redundancy 1"
+SKIPPING = "or leave it out by skip_unreadable=True"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +119,7 @@ def measure_redundancy(
     real: Path | None = None,
     ipc: int | None = None,
     canvas: Canvas | None = None,
+    skip_unreadable: bool = False,
     output: Path | None = None,
     progress: Progress | None = None,
 ) -> list[Redundancy]:
@@ -128,10 +135,12 @@ def measure_redundancy(
         real: real images to be covered, best such that no set was made from; None: Fashion-MNIST's test images.
         ipc: images a class of random sets; None: as the first other set.
         canvas: what images are laid on, as of ``read_pool``.
+        skip_unreadable: leave out real images, and images that sets are drawn from, that cannot be read.
         output: JSON file of the record; trainings are kept beside it, so that the same call goes on with them.
         progress: called in the first process with stage, done and total.
 
     Raises:
+        UnreadableImageError: an image cannot be read; its name.
         ValueError: a set has other classes than the real images, fewer images a class than parts, or is given twice.
     """
     config, settings = config or RedundancyConfig(), {"real": str(real or "Fashion-MNIST's test images")}
@@ -140,27 +149,34 @@ def measure_redundancy(
         with fail_together():
             if output is not None and is_main_process():
                 leaving.enter_context(_record_alone(output))
-            yardstick = read_pool(real or embedded.TEST, canvas=canvas)
-            pools = _pools(sets, ipc, config, canvas)
-            for pool in pools.values():  # what does not fit is found before the first hour
-                disjoint_rows(pool.labels, config.parts, config.seed)
+            yardstick, whole = read_pool(real or embedded.TEST, canvas=canvas), _whole_pools(sets, canvas)
+        if skip_unreadable:
+            yardstick = _readable(yardstick, progress)
+            whole = {n: _readable(pool, progress) if _is_drawn(n) else pool for n, pool in whole.items()}
+        with fail_together():
+            pools, kinds = _pools(whole, ipc, config), dict[str, CommonKind]()
+            for name, pool in pools.items():  # what does not fit is found before the first hour
+                require_parts(name, pool.labels, pool.class_names, config.parts)
                 _labels_of_real(pool, yardstick)
+                with offering(SKIPPING if _is_drawn(name) else ""):
+                    kinds[name] = _kind_for(config.network, pool)
             kept = None if output is None else output.with_suffix(".trainings.jsonl")
             known = finished_trainings(kept) if kept is not None and is_main_process() else []
         known = gather(known)[0]
         stage = Stage("trainings", len(pools) * config.parts * config.seeds, progress if is_main_process() else None)
-        features = _features(yardstick, classifier, renamed(progress, "real images"))
+        with offering(SKIPPING):
+            features = _features(yardstick, classifier, renamed(progress, "real images"))
         found, results = [], list[Result]()
         for name, pool in pools.items():
-            results += (own := _trainings(name, pool, config, known, kept, stage))
+            results += (own := _trainings(name, pool, kinds[name], config, known, kept, stage))
             covered = class_coverage(
                 (features, yardstick.labels),
                 (_features(pool, classifier, renamed(progress, name)), _labels_of_real(pool, yardstick)),
                 yardstick.class_names,
                 config.neighbours,
             )
-            kinds = _kinds(pool, classifier)
-            faults = find_faults(pool, classifier, kinds=kinds, nearness=config.nearness, name=classifier_name)
+            sought = _faults_sought(pool, classifier)
+            faults = find_faults(pool, classifier, kinds=sought, nearness=config.nearness, name=classifier_name)
             found.append(_redundancy(name, pool, config, own, covered, faults))
         with fail_together():
             if output is not None and is_main_process():
@@ -187,10 +203,35 @@ def _redundancy(
     )
 
 
-def _pools(sets: Sequence[str], ipc: int | None, config: RedundancyConfig, canvas: Canvas | None) -> dict[str, Pool]:
+def _is_drawn(name: str) -> bool:
+    return name.startswith(RANDOM)
+
+
+def _whole_pools(sets: Sequence[str], canvas: Canvas | None) -> dict[str, Pool]:
+    """What stands in each folder, by the name of the set, of which a random one is drawn later."""
     texts = named_sets(sets)
-    pools = {name: read_pool(Path(text.removeprefix(RANDOM)), canvas=canvas) for name, text in texts.items()}
-    drawn = [name for name, text in texts.items() if text.startswith(RANDOM)]
+    return {name: read_pool(Path(text.removeprefix(RANDOM)), canvas=canvas) for name, text in texts.items()}
+
+
+def _readable(pool: Pool, progress: Progress | None) -> Pool:
+    """The pool without images that cannot be read, of which the first process tells."""
+    left = LeftOut(pool, looks_of(pool, None, progress))
+    left.unreadable(skip=True)
+    for problem in left.out["unreadable"].values():
+        warn_once(logger, "left out: %s", problem)
+    return pool.select(left.kept)
+
+
+def _kind_for(network: str, pool: Pool) -> CommonKind:
+    """Size and channels of a set's images, which the network has to take."""
+    kind = common_kind(pool)
+    build_network(network, channels=kind.channels, size=kind.size, num_classes=len(pool.class_names))
+    return kind
+
+
+def _pools(whole: Mapping[str, Pool], ipc: int | None, config: RedundancyConfig) -> dict[str, Pool]:
+    pools = dict(whole)
+    drawn = [name for name in pools if _is_drawn(name)]
     fixed = [pool for name, pool in pools.items() if name not in drawn]
     if ipc is not None and not drawn:
         raise ValueError(
@@ -212,7 +253,7 @@ def _labels_of_real(pool: Pool, real: Pool) -> np.ndarray:
     return np.array([table[label] for label in pool.labels.tolist()])
 
 
-def _kinds(pool: Pool, classifier: nn.Module) -> Sequence[str]:
+def _faults_sought(pool: Pool, classifier: nn.Module) -> Sequence[str]:
     """All faults, or those that a classifier of other classes can find."""
     try:
         match_classes(pool.class_names, class_names_of(classifier))
@@ -229,15 +270,19 @@ def _features(pool: Pool, classifier: nn.Module, progress: Progress | None) -> n
 
 
 def _trainings(
-    name: str, pool: Pool, config: RedundancyConfig, known: Sequence[Result], kept: Path | None, stage: Stage
+    name: str,
+    pool: Pool,
+    kind: CommonKind,
+    config: RedundancyConfig,
+    known: Sequence[Result],
+    kept: Path | None,
+    stage: Stage,
 ) -> list[Result]:
     with fail_together():
-        kind = common_kind(pool)
         images = load_labelled_images(pool, size=kind.size, channels=kind.channels)
         protocol = as_protocol(config.protocol)
         if config.precision is not None:
             protocol = replace(protocol, precision=config.precision)
-        build_network(config.network, channels=kind.channels, size=kind.size, num_classes=len(images.class_names))
     return cross_trainings(
         name,
         images,
@@ -262,9 +307,10 @@ def _record_alone(output: Path) -> Iterator[None]:
     """Hold the record at ``output``, and refuse before time is spent what cannot become one."""
     if output.suffix.lower() != ".json":
         raise ValueError(f"the record goes to a .json file, but {output} was given; call it such as redundancy.json")
+    require_file_place(output, "redundancy.json")
+    require_writable(output)
     if output.exists() and read_json_object(output).get("format") != FORMAT:
         raise ValueError(f"{output} holds something else than a record of redundancy; choose another output file")
-    require_writable(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with held(output.with_name(f".{output.name}.lock"), output):
         yield

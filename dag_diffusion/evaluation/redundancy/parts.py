@@ -6,7 +6,7 @@ High where the parts repeat each other.  After the diagnostic of Learnability-Gu
 50 images a class in five.  By itself it is no praise: parts of noise tell each other nothing either.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,22 @@ from dag_diffusion.evaluation.protocols import Protocol
 from dag_diffusion.evaluation.results import Result
 from dag_diffusion.evaluation.trials import evaluate
 from dag_diffusion.progress import Stage
+
+
+def require_parts(name: str, labels: np.ndarray, class_names: Mapping[int, str], parts: int) -> None:
+    """Check that every class of a set can be cut in so many parts.
+
+    Raises:
+        ValueError: a class has fewer images, and how many parts it would do for.
+    """
+    counts = {label: int((labels == label).sum()) for label in class_names}
+    label, least = min(counts.items(), key=lambda one: one[1])
+    if least < parts:
+        way = f"use parts={least}" if least >= 2 else "give a set with 2 or more of every class"
+        raise ValueError(
+            f"class {class_names[label]!r} of {name} has {least} image{'' if least == 1 else 's'}, too few for {parts} "
+            f"disjoint parts; {way}"
+        )
 
 
 def disjoint_rows(labels: np.ndarray, parts: int, seed: int) -> list[np.ndarray]:

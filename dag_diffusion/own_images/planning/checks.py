@@ -18,9 +18,11 @@ from dag_diffusion.loading import as_dtype
 from dag_diffusion.own_images.config import FolderConfig
 from dag_diffusion.own_images.requirements import (
     bytes_needed,
+    least_images,
     require_disk,
     require_network,
     require_several,
+    require_several_images,
     require_size,
     require_target,
     require_there,
@@ -104,6 +106,8 @@ def check_images(folder: Path, config: FolderConfig, problems: Problems, found: 
         if found.train is not None:
             needed = config.ipc if config.test is not None else math.ceil(config.ipc / (1 - config.held_out))
             require_enough(found.train, needed, f"ipc={config.ipc}")
+            if trains:
+                require_several_images(found.train, least_images(config), config)
             if config.most is not None and config.most < needed:
                 raise ValueError(
                     f"most={config.most} images of a class are fewer than the {needed} that ipc={config.ipc} needs "
