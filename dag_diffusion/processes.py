@@ -4,6 +4,7 @@ with fail_together(): ...        # what fails in one process fails in all, and i
 with stop_signal() as asked: ...        # SIGTERM sets ``asked`` instead of killing, so that a batch can be finished
 """
 
+import hashlib
 import logging
 import multiprocessing.forkserver
 import os
@@ -13,16 +14,19 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+    from torch.distributed import TCPStore
 
 
 logger = logging.getLogger(__name__)
 MEETING_SECONDS = 20.0  # after which a process says for whom it waits
+STORE_SECONDS = 5.0  # that a process gives its launcher to answer
 SHUTDOWN_SECONDS = 600  # a batch may take so long after a SIGTERM to the launcher; torchrun's own 30 s are too short
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGHUP}
 _STOPS: list[int] = []  # those that this process was sent while it put them off
@@ -132,6 +136,27 @@ def fail_together() -> Iterator[None]:
         raise failure
     if failed:
         raise FailedElsewhereError(f"process {failed[0]} of {state.num_processes} failed: {reports[failed[0]]}")
+
+
+def is_first_to_say(text: str) -> bool:
+    """Whether this process is to say something that several would: alone it is, and of several the first that asks.
+
+    They ask the launcher, since processes that fail no longer meet; where it answers none, each says it.
+    """
+    if not is_started() or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return True
+    with suppress(RuntimeError):
+        said = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')} {text}".encode(errors="replace")
+        store = _launchers_store(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+        return bool(store.add(f"dag_diffusion/said/{hashlib.blake2b(said, digest_size=16).hexdigest()}", 1) == 1)
+    return True
+
+
+@cache
+def _launchers_store(place: str, port: int) -> "TCPStore":
+    from torch.distributed import TCPStore
+
+    return TCPStore(place, port, is_master=False, timeout=timedelta(seconds=STORE_SECONDS))
 
 
 def gather(value: Any) -> list[Any]:

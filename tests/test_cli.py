@@ -133,11 +133,18 @@ def test_score_skips_unreadable_files_if_asked(tmp_path, saved_pipeline):
     write_images(tmp_path / "pool", {"Bag": 2}, metadata=False)
     (tmp_path / "pool" / "Bag" / "x.png").write_bytes(b"")
     options = ["score", tmp_path / "pool", "--classifier", saved_pipeline / "classifier", "--quiet"]
-    assert call(*options).exit_code == 2
+    refused = call(*options)
+    assert refused.exit_code == 2
+    assert refused.stderr.endswith("or leave it out by --on-error skip\n")
     assert "1 files skipped" in call(*options, "--on-error", "skip").stdout
     rows = read_pool(tmp_path / "pool").rows
     assert [row["difficulty"] is None for row in rows] == [False, False, True]
     assert {row["difficulty_by"] for row in rows} == {f"error_probability by {saved_pipeline / 'classifier'}"}
+    chosen = ["subsample", tmp_path / "pool", tmp_path / "set", "--ipc", 1, "--target", "hill", "--method", "matching"]
+    assert call(*chosen).stderr.endswith("or leave them out by --skip-unscored\n")
+    by_features = [*chosen[:-1], "k-center", "--classifier", saved_pipeline / "classifier", "--quiet"]
+    assert call(*by_features).stderr.endswith("or leave it out by --skip-unscored\n")
+    assert call(*chosen, "--skip-unscored").exit_code == 0
 
 
 def test_images_lie_on_the_background_that_is_asked_for(tmp_path, saved_pipeline):
@@ -278,13 +285,21 @@ def mistakes(tmp_path, pipeline):
     (tmp_path / "photos" / "dog.jpg").write_bytes(b"")
     (tmp_path / "empty").mkdir()
     (tmp_path / "sets/ipc-2").mkdir(parents=True)
+    (tmp_path / "sets/ipc-2.json").mkdir()
     (tmp_path / "sets/ipc-2/pool.json").write_text("{}")
     (tmp_path / "names.txt").write_text("Bag")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun/pool.json").write_text("{}")
     write_images(tmp_path / "photos of", {"Bag": 1})
     (tmp_path / "photos of/Bag/00000.png").write_bytes(b"")
     guide = ["--classifier", pipeline / "classifier"]
     return {
         "generate over photos": (["generate", tmp_path / "photos", "--pipeline", pipeline, "--overwrite"], "no pool"),
+        "generate into a file": (
+            ["generate", tmp_path / "names.txt" / "p", "--pipeline", pipeline],
+            "is a file and no",
+        ),
+        "generate over an unfinished pool": (["generate", tmp_path / "begun", "--pipeline", pipeline], "by --resume"),
         "unknown class": (["generate", tmp_path / "p", "--pipeline", pipeline, "--classes", "Bags"], "nearest"),
         "target of 2": (["generate", tmp_path / "p", "--pipeline", pipeline, "--target", "2"], "[0, 1]"),
         "target of a word": (["generate", tmp_path / "p", "--pipeline", pipeline, "--target", "valley"], "hill"),
@@ -307,6 +322,49 @@ def mistakes(tmp_path, pipeline):
             ["score", tmp_path / "scored", *guide, "--output", tmp_path / "names.txt"],
             "no file_name",
         ),
+        "scores into a folder": (
+            ["score", tmp_path / "scored", *guide, "--output", tmp_path / "empty"],
+            "such as " + str(tmp_path / "empty/scores.jsonl"),
+        ),
+        "modes into a folder": (
+            ["find-modes", tmp_path / "scored", tmp_path / "empty", "--overwrite"],
+            "the output is one file",
+        ),
+        "modes over a text": (
+            ["find-modes", tmp_path / "scored", tmp_path / "names.txt", "--overwrite"],
+            "no file of modes",
+        ),
+        "modes that are not there": (
+            ["generate", tmp_path / "p", "--pipeline", pipeline, "--modes", tmp_path / "no"],
+            "dag-diffusion find-modes",
+        ),
+        "report into a folder": (["report", tmp_path / "scored", "--output", tmp_path / "empty"], "empty/report.html"),
+        "report into a file": (
+            ["report", tmp_path / "scored", "--output", tmp_path / "names.txt" / "r.html"],
+            "names.txt is a file and no folder",
+        ),
+        "no such results": (
+            ["report", tmp_path / "scored", "--results", tmp_path / "no.json"],
+            f"there is no {tmp_path / 'no.json'}; check",
+        ),
+        "results in a folder": (
+            ["report", tmp_path / "scored", "--redundancy", tmp_path / "empty"],
+            "empty is a folder, but a file is expected",
+        ),
+        "figure into a folder": (
+            ["show-target", "hill", "--pool", tmp_path / "scored", "--output", tmp_path / "empty"],
+            "empty/figure.png",
+        ),
+        "evaluation into a folder": (
+            ["evaluate", tmp_path / "scored", "--test", tmp_path / "scored", "--output", tmp_path / "sets/ipc-2.json"],
+            "the output is one file",
+        ),
+        "set without soft labels": (
+            ["evaluate", tmp_path / "scored", "--test", tmp_path / "scored", "--labels", "soft"],
+            "write them by dag-diffusion label",
+        ),
+        "no pool to show": (["status", tmp_path / "empty"], "give the folder of one"),
+        "generator of no size": (["train", tmp_path / "scored", "--output", tmp_path / "g", "--size", 0], "size is 0"),
         "broken image": (["score", tmp_path / "photos of", *guide], "not a readable image"),
         "ipc too large": (
             ["subsample", tmp_path / "scored", tmp_path / "s", "--ipc", 4, "--target", "hill"],

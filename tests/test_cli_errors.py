@@ -10,9 +10,12 @@ import typer
 import yaml
 from PIL import Image
 from safetensors import SafetensorError, safe_open
+from torch.distributed import TCPStore
 
+from dag_diffusion import processes
 from dag_diffusion.cli import commands
 from dag_diffusion.cli.console import user_errors
+from dag_diffusion.data.files import write_atomically
 from dag_diffusion.processes import KilledError, StoppedError
 from dag_diffusion.progress import Stage
 
@@ -61,6 +64,56 @@ def test_line_tells_what_to_do_where_that_is_known(capsys, tmp_path):
     assert "download it again" in ended(capsys, lambda: safe_open(tmp_path / "torn.safetensors", "pt"))[1]
     assert "pip" in ended(capsys, lambda: __import__("no_such_package"))[1]
     assert "--batch-size" in ended(capsys, raising(RuntimeError("DefaultCPUAllocator: can't allocate memory")))[1]
+
+
+SYSTEM_ERRORS = {
+    "missing": (lambda place: (place / "no.json").read_bytes(), "there is no {}/no.json; check how it is spelled"),
+    "folder": (lambda place: place.read_bytes(), "{} is a folder, but a file is expected; give the path of a file"),
+    "no folder": (lambda place: (place / "file/x").read_bytes(), "{}/file/x leads through a file as if it were"),
+    "not free": (lambda place: (place / "file").mkdir(), "{}/file exists already, and not as a folder"),
+    "over a folder": (lambda place: write_atomically(place / "folder", b""), "{}/folder is a folder, but a file is"),
+    "long": (lambda place: (place / ("a" * 300)).touch(), "is too long for the disk; choose a shorter one"),
+}
+
+
+@pytest.mark.parametrize(("work", "words"), SYSTEM_ERRORS.values(), ids=SYSTEM_ERRORS)
+def test_what_the_system_says_of_a_file_is_told_in_words_with_its_own_name(capsys, tmp_path, work, words):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    code, said = ended(capsys, lambda: work(tmp_path))
+    assert code == 2
+    assert words.format(tmp_path) in said
+    assert "Errno" not in said
+    assert ".partial" not in said
+
+
+@pytest.fixture
+def launcher(monkeypatch):
+    """What a process finds that torch's launcher has started: who it is, and where the launcher answers."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    found = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2", "RANK": "1"}
+    for name, value in {**found, "LOCAL_RANK": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"}.items():
+        monkeypatch.setenv(name, value)
+    return store
+
+
+def test_of_several_processes_the_first_that_fails_tells_why(capsys, launcher):
+    assert ended(capsys, raising(ValueError("wrong"))) == (2, "error: wrong\n")
+    assert ended(capsys, raising(ValueError("wrong"))) == (2, "")
+
+
+def test_of_several_processes_the_first_to_warn_of_something_does(launcher):
+    assert [processes.is_first_to_say(text) for text in ("3 are left out", "3 are left out", "4 are left out")] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_each_tells_it_where_no_launcher_answers(capsys, launcher, monkeypatch):
+    monkeypatch.setattr("dag_diffusion.processes.STORE_SECONDS", 0.1)
+    monkeypatch.setenv("MASTER_PORT", "1")
+    assert ended(capsys, raising(ValueError("wrong"))) == (2, "error: wrong\n")
 
 
 def test_line_tells_whose_exception_it_is(capsys):

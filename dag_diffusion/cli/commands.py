@@ -16,7 +16,7 @@ import typer
 from typer import Option
 
 from .console import report_user_errors
-from .errors import leave_to_nobody, line_of, show_traceback
+from .errors import FAILURE, leave_to_nobody, line_of, show_traceback
 from .evaluate import evaluate, label, redundancy
 from .generate import generate, status
 from .options.config_files import add_config_options
@@ -77,7 +77,7 @@ add_config_options(app)
 def main() -> None:
     """Run what the command line asks for.  A wrong option too is one line and exit code 2."""
     from dag_diffusion.memory import keep_freed_memory
-    from dag_diffusion.processes import leave_process_group
+    from dag_diffusion.processes import is_first_to_say, leave_process_group
 
     keep_freed_memory()
 
@@ -86,14 +86,16 @@ def main() -> None:
         sys.stdout.flush()
     except typer.TyperException as error:
         message = " ".join(error.format_message().split()).rstrip(".")
-        typer.echo(f"error: {message}; --help shows what there is", err=True)
+        if is_first_to_say(FAILURE):
+            typer.echo(f"error: {message}; --help shows what there is", err=True)
         code = 2
     except (KeyboardInterrupt, typer.Abort):  # before a command runs
         code = 128 + signal.SIGINT
     except BrokenPipeError:
         code = leave_to_nobody()
     except Exception as error:  # while options are read
-        typer.echo(f"{show_traceback(error)}error: {line_of(error)}", err=True)
+        if is_first_to_say(FAILURE):
+            typer.echo(f"{show_traceback(error)}error: {line_of(error)}", err=True)
         code = 2
     finally:
         leave_process_group()

@@ -21,11 +21,12 @@ from dag_diffusion.processes import (
     FailedElsewhereError,
     KilledError,
     StoppedError,
+    is_first_to_say,
     is_main_process,
     work_alone,
 )
 
-from .errors import leave_to_nobody, line_of, printable, show_traceback
+from .errors import FAILURE, leave_to_nobody, line_of, printable, show_traceback
 
 if TYPE_CHECKING:
     from dag_diffusion.evaluation.tables import Table
@@ -70,6 +71,7 @@ def at_home(value: Any) -> Any:
 def user_errors(options: Collection[str] = ()) -> Iterator[None]:
     """Turn whatever is raised into one line and exit code 2; what stops a command from outside keeps its own code."""
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda record: is_first_to_say(record.getMessage()))
     handler.setFormatter(_OptionsFormatter("%(levelname)s: %(message)s", options))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.captureWarnings(True)
@@ -100,15 +102,18 @@ def user_errors(options: Collection[str] = ()) -> Iterator[None]:
             )
         raise typer.Exit(130) from None
     except Exception as error:
-        typer.echo(show_traceback(error), err=True, nl=False)
-        for line in getattr(error, "problems", None) or [line_of(error)]:  # a dry run finds several
-            typer.echo(f"error: {as_options(printable(line), options)}", err=True)
+        if is_first_to_say(FAILURE):
+            typer.echo(show_traceback(error), err=True, nl=False)
+            for line in getattr(error, "problems", None) or [line_of(error)]:  # a dry run finds several
+                typer.echo(f"error: {as_options(printable(line), options)}", err=True)
         raise typer.Exit(2) from None
 
 
 FUNCTIONS = {
     "evaluate": "evaluate",
     "fill_pool": "generate",
+    "find_modes": "find-modes",
+    "label_folder": "label",
     "measure_redundancy": "redundancy",
     "score_and_record": "score",
     "train_generator": "train",

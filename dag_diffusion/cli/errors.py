@@ -1,6 +1,7 @@
 """Whatever ends a command, as one line for people; ``DAG_DIFFUSION_DEBUG=1`` shows the traceback above it.
 
-    our ValueError, OSError -> its own words        another library's -> whose, what, and a way out if we know one
+    our ValueError, OSError -> its own words        the system's OSError -> which file, what of it, and what to do
+                                                    another library's -> whose, what, and a way out if we know one
     out of our own lines, of another kind -> a fault of ours, and how to see where
 
 Libraries raise what they like, such as ``SafetensorError``, ``zlib.error`` or ``KeyError``, so that none is listed as
@@ -9,11 +10,13 @@ the only ones: what is not known by name still ends in a line.
 
 import errno
 import os
+import re
 import signal
 import sys
 import traceback
 from pathlib import Path
 
+FAILURE = "failure"  # what all processes that fail have to say is one thing: why the command ends
 DEBUG = "DAG_DIFFUSION_DEBUG"
 OURS = "dag_diffusion"
 WRITTEN_FOR_PEOPLE = (ValueError, OSError, FloatingPointError)  # what our own refusals are
@@ -30,6 +33,21 @@ ADVICE = {  # names of exception classes, since importing their libraries would 
     "UnidentifiedImageError": "a file is not an image; restore it, or remove it",
     "error": "a file is broken; restore it, or remove it",  # zlib.error, struct.error
 }
+SYSTEM = {  # what the system says of a file
+    errno.ENOENT: "there is no {path}; check how it is spelled, or make it first",
+    errno.EISDIR: "{path} is a folder, but a file is expected; give the path of a file",
+    errno.ENOTDIR: "{path} leads through a file as if it were a folder; check how it is spelled",
+    errno.EEXIST: "{path} exists already, and not as a folder that could be used; choose another place",
+    errno.ENOTEMPTY: "{path} is a folder with something in it; choose another place",
+    errno.EACCES: "{path} may not be read or written; change its permissions, or choose another place",
+    errno.EPERM: "{path} may not be changed; change its permissions, or choose another place",
+    errno.EROFS: "{path} lies on a disk that cannot be written; choose another place",
+    errno.ENAMETOOLONG: "the name {path:.60}... is too long for the disk; choose a shorter one",
+    errno.ELOOP: "{path} is a link that leads into itself; remove it, or give another path",
+    errno.EMFILE: "too many files are open; raise the limit by `ulimit -n 4096`, and give the command again",
+    errno.EIO: "{path} cannot be read from its disk, or written to it; check the disk, or choose another place",
+}
+PARTIAL = re.compile(r"\.(?P<name>.+)\.\d+\.partial")  # what a file is called until it is whole
 
 
 def line_of(error: Exception) -> str:
@@ -59,6 +77,8 @@ def _told(error: Exception) -> str:
         return "the disk is full; free some space and give the command again (generate: with --resume)"
     if is_out_of_memory(error):
         return "the device ran out of memory; give a smaller --batch-size, or a smaller --size where there is one"
+    if isinstance(error, OSError) and error.errno in SYSTEM and (path := _file_of(error)):
+        return SYSTEM[error.errno].format(path=path)
     if isinstance(error, WRITTEN_FOR_PEOPLE) and kind not in ADVICE:
         return said or kind
     what = f"{kind}: {_shortened(said)}" if said else kind
@@ -68,6 +88,13 @@ def _told(error: Exception) -> str:
     if library == OURS:
         return f"a fault of dag-diffusion ({what}), unless a file is broken; {DEBUG}=1 shows where, for a report"
     return f"{library} cannot go on ({what}); check the files and options given, {DEBUG}=1 shows where"
+
+
+def _file_of(error: OSError) -> str:
+    """The file that the system means, by the name that it has when it is whole."""
+    found = Path(os.fsdecode(error.filename2 or error.filename or ""))
+    whole = PARTIAL.fullmatch(found.name)
+    return str(found.with_name(whole["name"]) if whole else found) if found.name else ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -13,6 +13,8 @@ MOST = 4  # processes that a command starts unasked: each takes half a gigabyte,
 def launch_several(num_processes: int, quiet: bool) -> bool:
     """Leave the command to several processes, if it is to have them and this is not one of them already.
 
+    What can be refused without them is best refused before, and what several refuse one of them tells.
+
     Args:
         quiet: no bar tells what is waited for.
 
@@ -32,12 +34,16 @@ def launch_several(num_processes: int, quiet: bool) -> bool:
 def processes_for(trainings: int, num_processes: int | None, device: str | None, quiet: bool) -> int:
     """How many processes to start: as many as are asked for, or else one per core where the work is on a CPU.
 
+    The server that they are forked from begins its imports, while this process goes on with its own.
+
     Args:
         trainings: unasked, a process is started for two or more of them, up to ``MOST``.
     """
     from dag_diffusion.processes import is_started, start_server
 
     if num_processes is not None:
+        if num_processes > 1 and not is_started():
+            start_server(num_processes)
         return num_processes
     if is_started() or device not in (None, "cpu"):
         return 1
