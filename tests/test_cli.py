@@ -361,7 +361,7 @@ def mistakes(tmp_path, pipeline):
         ),
         "set without soft labels": (
             ["evaluate", tmp_path / "scored", "--test", tmp_path / "scored", "--labels", "soft"],
-            "write them by dag-diffusion label",
+            "or by dag-diffusion label",
         ),
         "no pool to show": (["status", tmp_path / "empty"], "give the folder of one"),
         "generator of no size": (["train", tmp_path / "scored", "--output", tmp_path / "g", "--size", 0], "size is 0"),

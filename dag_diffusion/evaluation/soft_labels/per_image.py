@@ -221,7 +221,9 @@ def _place_of(pool: Pool) -> Path:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, list[str]], Tensor]:
     if not path.is_file():
-        raise FileNotFoundError(f"there are no soft labels at {path}; write them by label_folder()")
+        raise FileNotFoundError(
+            f"there are no soft labels at {path}; write them with soft_labels.write_soft_labels, or by label_folder()"
+        )
     try:
         with safe_open(path, "pt") as stored:
             header = stored.metadata() or {}
