@@ -43,6 +43,12 @@ TABLES: dict[str, Callable[[], str]] = {
             "emoji-10-quick",
         )
     },
+    "downstream-modes-scale-held-out-50-quick": partial(
+        trained_sets.study, "modes-scale-held-out-50-quick", baseline="easiest of 5 | drawn to modes"
+    ),
+    "downstream-learnable-10": partial(trained_sets.study, "learnable-10", baseline="easiest"),
+    "downstream-intervals-10": partial(trained_sets.study, "intervals-10", baseline="embedded, CFG 1.5"),
+    "downstream-intervals-50": partial(trained_sets.study, "intervals-50", baseline="embedded, CFG 1.5"),
     "downstream-generators-50": partial(trained_sets.study, "generators-50", baseline="embedded, CFG 1.5"),
     "embedded-quality-quick": partial(trained_sets.quality, "quick"),
     "embedded-quality-classic": partial(trained_sets.quality, "classic"),
@@ -74,7 +80,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "generation-overhead": generated_pools.overhead,
     "noise-sets": generated_pools.made_as_a_set,
     "noise-candidates": generated_pools.noise_candidates,
-    "generators-images": trained_models.generators,
+    "generators-images": partial(trained_models.generators, "generators-images"),
+    "intervals-images": partial(trained_models.generators, "intervals-images"),
     "training-speed": trained_models.training_speed,
     "training-loss": trained_models.training_loss,
     "training-memory": trained_models.training_memory,

@@ -85,12 +85,12 @@ def classifiers() -> str:
     return table(heads, rows, "classifiers")
 
 
-def generators() -> str:
-    """Unguided images of the embedded default and of another generator, by scale of classifier-free guidance."""
-    record = load("generators-images")
+def generators(name: str) -> str:
+    """Unguided images of the embedded default, and of another generator, by how classifier-free guidance is used."""
+    record = load(name)
     rows = [
-        [words(name), f"{100 * row['agreement']:.1f} %", f"{row['frechet']:.2f}", f"{row['diversity']:.2f}"]
-        for name, row in record["rows"].items()
+        [words(one), f"{100 * row['agreement']:.1f} %", f"{row['frechet']:.2f}", f"{row['diversity']:.2f}"]
+        for one, row in record["rows"].items()
     ]
     heads = ["generator", "evaluator gives the class more than 1/2", "Fréchet distance", "diversity, real = 1"]
-    return table(heads, rows, "generators-images")
+    return table(heads, rows, name)

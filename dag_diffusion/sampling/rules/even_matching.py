@@ -2,9 +2,10 @@
 
     min sum_i c_i(x_a(i))   over assignments a of images to slots, and of those that a group can spare to spare rows
 
-Few images can matter.  Where a group gives c images, a slot takes one of its c nearest, of which one is always free.
-So scipy solves a matrix of at most IPC^2 images each way, however many there are; and where every group gives one, as
-with as many modes as images, of one column a group.  (Its matching of sparse matrices would need less memory, but
+Let every slot take the nearest image of the group that serves it, even one that another slot takes too: c columns for a
+group that gives c.  Nearly always no image is taken twice, and the choice is the best of all.  Otherwise the images are
+told apart.  A slot takes one of its c nearest of a group, of which one is always free, so that scipy solves a matrix of
+at most IPC^2 images each way, however many there are.  (Its matching of sparse matrices would need less memory, but
 scipy 1.17 does not always come to an end with it.)
 """
 
@@ -39,9 +40,8 @@ def match_evenly(
     _, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     counts, costs = even_counts(sizes, ipc, generator), _costs(difficulties, values, ipc)
     members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(sizes)[:-1])
-    if counts.max() == 1:
-        chosen = _one_each(costs, [own for own, count in zip(members, counts, strict=True) if count])
-    else:
+    chosen = _nearest_of_groups(costs, members, counts)
+    if len(np.unique(chosen)) < ipc:
         near = [_nearest(costs, own, count) for own, count in zip(members, counts, strict=True)]
         candidates = np.concatenate(near)
         spare = np.repeat(np.arange(len(sizes)), np.array([len(own) for own in near]) - counts)
@@ -50,11 +50,11 @@ def match_evenly(
     return chosen[np.argsort(difficulties[chosen], kind="stable")]
 
 
-def _one_each(costs: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
-    """One image of each group: whichever slot it goes to, the nearest to that."""
-    near = np.stack([own[costs[:, own].argmin(axis=1)] for own in members], axis=1)
-    slots, places = linear_sum_assignment(np.take_along_axis(costs, near, axis=1))
-    return near[slots, places]
+def _nearest_of_groups(costs: np.ndarray, members: list[np.ndarray], counts: np.ndarray) -> np.ndarray:
+    """For each slot the nearest image of the group that serves it; some image may be there twice."""
+    near = np.stack([own[costs[:, own].argmin(axis=1)] for own in members], axis=1).repeat(counts, axis=1)
+    slots, columns = linear_sum_assignment(np.take_along_axis(costs, near, axis=1))
+    return near[slots, columns]
 
 
 def _nearest(costs: np.ndarray, own: np.ndarray, count: int) -> np.ndarray:
