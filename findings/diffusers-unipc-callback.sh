@@ -4,10 +4,11 @@
 #   UniPCMultistepScheduler.
 # One would guess: What a callback returns is where the next step begins, under every scheduler.
 # What happens: The next step first corrects the sample it is given: UniPC makes it anew from the one *before* the
-#   last step, which it has kept. Of a change 2 to 12 % are left, and after an early step nothing; after the last
-#   two steps, where a quick test would look, all of it stays.
+#   last step, which it has kept. Of a change 0 to 12 % are left; of one after the last two steps, where a quick
+#   test would look, all of it.
 # Instead: scheduler.last_sample = None along with the change leaves the corrector out, or take DPM-Solver++ or DDIM.
-# Output seen (how much of a change after step 5, 10, 15, 18 of 20 is in the result; 1 is all):
+# Output seen:
+#   (how much of a change after step 5, 10, 15 and 18 of 20 is in the result; 1 is all)
 #   DDIMScheduler [0.91, 0.92, 0.96, 1.0]
 #   DPMSolverMultistepScheduler [1.0, 1.02, 1.13, 0.98]
 #   UniPCMultistepScheduler [0.0, 0.03, 0.12, 0.98]

@@ -141,7 +141,7 @@ def _of_timm(
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
         nearest = difflib.get_close_matches(name, [*SHAPES, *timm.list_models()], n=3, cutoff=0.4)
-        like = f", the nearest are {', '.join(nearest)}" if nearest else ""
+        like = f"; the nearest are {', '.join(nearest)}" if nearest else ""
         raise ValueError(
             f"there is no model {name!r}{like}; give one of "
             "timm.list_models(), small-resnet, small-regnet, or the folder of a classifier"
