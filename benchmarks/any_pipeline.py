@@ -48,6 +48,11 @@ SCHEDULERS: dict[str, tuple[str, dict, GuidanceConfig]] = {
     "PNDM": ("PNDMScheduler", LEADING | {"skip_prk_steps": True}, DEFAULT),
     "flow matching, Euler": ("FlowMatchEulerDiscreteScheduler", {}, DEFAULT),
     "Euler, ancestral, guided to the end": ("EulerAncestralDiscreteScheduler", LEADING, TO_THE_END),
+    "Euler, ancestral, guided to the last but one": (
+        "EulerAncestralDiscreteScheduler",
+        LEADING,
+        GuidanceConfig(stop=0.95),
+    ),
 }
 REFERENCE = "DiT pipeline, its default"
 OWN = ("DPM-Solver++", "UniPC")  # that the DiT pipeline takes too
