@@ -4,6 +4,7 @@
     python benchmarks/any_pipeline.py control "steer, probe, DEIS"    # rows of it, into the same record
     python benchmarks/any_pipeline.py seeds 5 "steer, probe, LMS"    # rows over five seeds, paired with the first
     python benchmarks/any_pipeline.py overhead    # steer without a target, and with the probe, against plain calls
+    python benchmarks/any_pipeline.py added       # what steer without a target adds to a step
     python benchmarks/any_pipeline.py large       # without a target at the size of DiT-XL/2, random weights, 3 GB
 
 The network is the same one in all rows.  What a scheduler wants is converted exactly: a sample x = a x0 + s e is
@@ -260,6 +261,28 @@ def large(turns: str = "5", steps: int = 2) -> None:
     record("any-pipeline-large", {"images": 1, "steps": steps, **found})
 
 
+def added(turns: int = 9, calls: int = 2000) -> None:
+    """Microseconds that steer without a target adds to a step of the scheduler, whatever the denoiser's size."""
+    torch.set_num_threads(1)
+    base = load_embedded_pipeline()
+    plain, sample = pipeline_under(base, "DDIMScheduler", {}), torch.zeros(1, 4, 32, 32)
+    plain.scheduler.set_timesteps(STEPS)
+    timestep = plain.scheduler.timesteps[0]
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            plain.scheduler.step(sample, timestep, sample)
+        return time.perf_counter() - start
+
+    found = []
+    for _ in range(turns):
+        before = seconds()
+        with steer(plain, base.classifier, 0):
+            found.append((seconds() - before) / calls * 1e6)
+    print(f"{median(found):.1f} microseconds a step, of {turns} turns {min(found):.1f} to {max(found):.1f}")
+
+
 def ratios(
     one: Callable[[], Tensor], other: Callable[[], Tensor], turns: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict:
@@ -277,4 +300,6 @@ def ratios(
 
 
 if __name__ == "__main__":
-    {"control": control, "seeds": seeds, "overhead": overhead, "large": large}[sys.argv[1]](*sys.argv[2:])
+    {"control": control, "seeds": seeds, "overhead": overhead, "large": large, "added": added}[sys.argv[1]](
+        *sys.argv[2:]
+    )
