@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from .records import load, table
+from .records import interval, load, table
 
 METHOD_KEYS = {
     "guide_error": ("guide", 3),
@@ -97,18 +97,16 @@ def any_pipeline() -> str:
 
 def any_pipeline_seeds() -> str:
     rows = [
-        [name, f"{one['guide']:.3f}", f"{one['evaluator']:.3f}", difference(one), str(one["images"])]
+        [
+            name,
+            *(f"{one[who]:.3f}" for who in ("guide", "evaluator")),
+            interval(one["difference"], one["interval"], 3) if "difference" in one else "",
+            str(one["images"]),
+        ]
         for name, one in load("any-pipeline-seeds")["rows"].items()
     ]
     heads = ["", "guide", "evaluator", "against the default, evaluator (95 % interval)", "images"]
     return table(heads, rows, "any-pipeline-seeds")
-
-
-def difference(row: dict) -> str:
-    if row.get("interval") is None:
-        return ""
-    low, high = row["interval"]
-    return f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def any_pipeline_overhead() -> str:

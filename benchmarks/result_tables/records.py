@@ -41,13 +41,13 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]], *records: str) ->
     return f"{grid(heads, rows)}\n\n{source(*records)}"
 
 
-def interval(difference: float, bounds: Iterable[float] | None) -> str:
-    text = f"{_signed(difference)}"
-    return text if bounds is None else text + " ({} to {})".format(*map(_signed, bounds))
+def interval(difference: float, bounds: Iterable[float] | None, places: int = 1) -> str:
+    text = _signed(difference, places)
+    return text if bounds is None else text + " ({} to {})".format(*(_signed(bound, places) for bound in bounds))
 
 
-def _signed(value: float) -> str:
-    return f"{round(value, 1) + 0.0:+.1f}"  # rounding leaves a minus before zero
+def _signed(value: float, places: int) -> str:
+    return f"{round(value, places) + 0.0:+.{places}f}"  # rounding leaves a minus before zero
 
 
 def duration(seconds: float) -> str:

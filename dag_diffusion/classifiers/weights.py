@@ -8,7 +8,7 @@ A pickle is a program that runs when it is read, so that the author of the file 
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from dag_diffusion.data.class_names import listed
+
 logger = logging.getLogger(__name__)
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 VARIANT = re.compile(r"[a-z_]+\.(\w+)(?:-\d+-of-\d+)?\.safetensors")  # model.fp16.safetensors
-SHOWN = 3  # names in an error; the others are counted
 
 
 class IncompleteWeightsError(ValueError):
@@ -56,14 +57,14 @@ def require_reported_whole(report: Mapping[str, Any], name: str) -> None:
     """Check what a library reports of the loading of a model; the error names what is missing or does not fit."""
     if missing := sorted(report.get("missing_keys") or ()):
         raise IncompleteWeightsError(
-            f"{name} lacks the weights {_listed(missing)}, which would be made up at random; save the whole model"
+            f"{name} lacks the weights {listed(missing)}, which would be made up at random; save the whole model"
         )
     if mismatched := list(report.get("mismatched_keys") or ()):
         key, *shapes = mismatched[0] if isinstance(mismatched[0], tuple | list) else (mismatched[0],)
         sizes = " where the configuration asks for ".join(str(tuple(shape)) for shape in shapes)
         raise IncompleteWeightsError(f"the weights {key} of {name} have another shape ({sizes}); mend its config.json")
     if unexpected := sorted(report.get("unexpected_keys") or ()):
-        logger.warning("%s holds weights that its model has no place for: %s", name, _listed(unexpected))
+        logger.warning("%s holds weights that its model has no place for: %s", name, listed(unexpected))
 
 
 def require_filled(model: nn.Module, name: str) -> None:
@@ -104,11 +105,6 @@ def _shapes_in(folder: Path) -> dict[str, tuple[int, ...]]:
         with safe_open(path, "pt") as file:
             shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no dict
     return shapes
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def refuse_pickles(place: str | Path) -> None:

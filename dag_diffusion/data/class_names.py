@@ -150,7 +150,7 @@ def read_class_map(path: str | Path) -> dict[str, str | int]:
     wrong = [name for name, target in mapping.items() if isinstance(target, bool) or not isinstance(target, str | int)]
     if wrong:
         raise ValueError(
-            f"the class map {path} gives neither a class name nor a whole number to {_listed(map(repr, wrong))}; "
+            f"the class map {path} gives neither a class name nor a whole number to {listed(map(repr, wrong), SHOWN)}; "
             "mend those values"
         )
     return mapping
@@ -184,13 +184,13 @@ def _mapped(
     ours = set(wanted.values())
     if foreign := [repr(name) for name in mapping if name not in ours]:
         raise ValueError(
-            f"the class map speaks of {_listed(foreign)}, but the classes are {_listed(wanted.values())}; "
+            f"the class map speaks of {listed(foreign, SHOWN)}, but the classes are {listed(wanted.values(), SHOWN)}; "
             "give it their names as they stand there"
         )
     labels: dict[str, int] = {name: target for name, target in mapping.items() if not isinstance(target, str)}
     if missing := [str(target) for target in labels.values() if target not in known]:
         raise ValueError(
-            f"the class map leads to {_listed(missing)}, but {owner} has {len(known)} classes, "
+            f"the class map leads to {listed(missing, SHOWN)}, but {owner} has {len(known)} classes, "
             f"{min(known, default=0)} to {max(known, default=0)}; give names or labels of those"
         )
     names = [name for name in mapping if name not in labels]
@@ -250,7 +250,7 @@ def _match_without_names(wanted: Mapping[int, str], known: Mapping[int, str], ow
     if not strange and (beyond := [wanted[label] for label, number in numbers.items() if number not in known]):
         raise ValueError(
             f"{owner} has {len(known)} classes without names, {min(known)} to {max(known)}, and none is "
-            f"{_listed(map(repr, beyond))}; use a classifier of these classes"
+            f"{listed(map(repr, beyond), SHOWN)}; use a classifier of these classes"
         )
     if not strange:
         return numbers
@@ -258,7 +258,7 @@ def _match_without_names(wanted: Mapping[int, str], known: Mapping[int, str], ow
         among = f"{owner}, whose {IMAGENET_CLASSES} classes are without names and taken for ImageNet's,"
         return _match_by_name(described(wanted), imagenet_names(), among)
     raise ValueError(
-        f"{owner} has {len(known)} classes without names, so that {_listed(map(repr, strange))} cannot be found; "
+        f"{owner} has {len(known)} classes without names, so that {listed(map(repr, strange), SHOWN)} cannot be found; "
         f'set its config.id2label, or give a class map such as {{"{strange[0]}": 0}}'
     )
 
@@ -367,7 +367,7 @@ def _synonyms(name: str) -> set[str]:
     return {_plain(part) for part in [name, *name.split(",")]} - {""}
 
 
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def listed(names: Iterable[object], most: int = 3) -> str:
+    """Names for an error, as many as are easily read; the others are counted."""
+    texts = list(map(str, names))
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")

@@ -129,8 +129,8 @@ def require_file_place(path: Path, example: str, advice: str = ELSEWHERE) -> Non
     """Check that ``path`` may become a file, best before the hours that go into it.
 
     Args:
-        example: name of such a file, for whoever gave a folder.
-        advice: for whoever gave a place that cannot be written.
+        example: name of such a file, told where a folder was given.
+        advice: told where a place was given that cannot be written.
 
     Raises:
         IsADirectoryError: there is a folder.

@@ -82,7 +82,7 @@ class UnreadableImageError(ValueError):
 
     Attributes:
         told: what is wrong, and what always helps.
-        way: another way out, which whoever reads the images may offer.
+        way: another way out, that of what reads the images.
     """
 
     def __init__(self, told: str, way: str = "") -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.files import nearest_existing
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.splitting import LoneImageError
@@ -55,8 +56,7 @@ def require_several_images(images: Pool, each: int, config: FolderConfig) -> Non
     """
     counts = Counter(images.labels.tolist())
     if few := [repr(name) for label, name in images.class_names.items() if counts[label] < each]:
-        listed = ", ".join(few[:3]) + (f" and {len(few) - 3} more" if len(few) > 3 else "")
-        told = f"{listed} of {images.path} {'has' if len(few) == 1 else 'have'} too few images"
+        told = f"{listed(few)} of {images.path} {'has' if len(few) == 1 else 'have'} too few images"
         raise ValueError(_of_few(told, config))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import Pool
 
@@ -175,8 +176,3 @@ def sentences(record: dict[str, Any]) -> list[str]:
     if many > 10 * few:
         said.append(f"{large} has {many} images and {small} {few}; most=N takes at most N of each class")
     return said
-
-
-def listed(names: Iterable[str]) -> str:
-    names = list(map(str, names))
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

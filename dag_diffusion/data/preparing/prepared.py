@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dag_diffusion.data.canvas import Canvas, Fit, fit_or_usual
-from dag_diffusion.data.class_names import classes_named, labels_typed
+from dag_diffusion.data.class_names import classes_named, labels_typed, listed
 from dag_diffusion.data.files import write_json
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.processes import is_main_process
 
 from .duplicates import TwinRule, as_link_rule, as_twin_rule, find_twins, rows_shared
 from .inspection import Look, looks_of
-from .leaving_out import LeftOut, listed, sentences
+from .leaving_out import LeftOut, sentences
 from .splitting import Split, split_pool
 
 if TYPE_CHECKING:

@@ -11,12 +11,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import Row
 
 from .duplicates import find_twins
-
-SHOWN = 3
 
 
 class LoneImageError(ValueError):
@@ -133,10 +132,8 @@ def images_per_class(pool: Pool) -> Mapping[str, int]:
 
 
 def _refuse_lonely(pool: Pool, names: Sequence[str]) -> None:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    listed = ", ".join(map(repr, names[:SHOWN])) + more
     has = "has" if len(names) == 1 else "have"
     raise LoneImageError(
-        f"{listed} of {pool.path} {has} one different image, which cannot be divided into two parts",
+        f"{listed(map(repr, names))} of {pool.path} {has} one different image, which cannot be divided into two parts",
         "add images, leave these classes out, or use lone='train'",
     )

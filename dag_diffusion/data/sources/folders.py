@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.images import header_of, image_suffixes
 from dag_diffusion.data.rows import METADATA, Row
 
@@ -34,7 +35,6 @@ NO_DATA = {
 MOST_LOOKED_INTO = 100  # files whose names do not tell whether they are images
 DECORATION = {"assets", "asset", "docs", "doc", "figures", "figs", "media", "screenshots", "thumbnails", "static"}
 REPOSITORY = ("README.md", ".gitattributes", ".git")  # beside which DECORATION belongs to a page, not to the data
-SHOWN = 3
 
 
 def class_folders_in(path: Path) -> dict[str, str]:
@@ -225,14 +225,14 @@ def _refuse_splits(path: Path, filled: Sequence[_Top]) -> None:
     splits = [top for top in named if top.class_folders]
     if len(named) == len(filled) and not splits:
         raise ValueError(
-            f"{path} has {_listed(top.name for top in named)}, which hold images but no class folders; sort them into "
+            f"{path} has {listed(top.name for top in named)}, which hold images but no class folders; sort them into "
             f"{path / named[0].name}/CLASS/, or list their classes in {METADATA}"
         )
     if splits and len(filled) > 1:
         one = splits[0]
         raise ValueError(
-            f"{path} has splits, {_listed(top.name for top in splits)}, which hold the classes "
-            f"{_listed(one.class_folders)}; give one of them: {path / one.name}"
+            f"{path} has splits, {listed(top.name for top in splits)}, which hold the classes "
+            f"{listed(one.class_folders)}; give one of them: {path / one.name}"
         )
 
 
@@ -246,7 +246,7 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
             inner = [one for one in _visible_folders(holder) if any(images_in(holder, one))]
         if len(inner) > 1 or any(map(_is_split, top.inner)):
             raise ValueError(
-                f"{path} has one folder, {top.name}, which holds the folders {_listed(inner)}; give {holder} if those "
+                f"{path} has one folder, {top.name}, which holds the folders {listed(inner)}; give {holder} if those "
                 f"are the classes, or list the images in {METADATA}"
             )
     if len(filled) == 1 and filled[0].direct and filled[0].name.casefold() in CONTAINERS:
@@ -257,7 +257,7 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
     if twice := [top for top in filled if not top.direct and [*map(str.casefold, top.inner)] == [top.name.casefold()]]:
         name = twice[0].name
         raise ValueError(
-            f"{_listed(top.name for top in twice)} in {path} hold nothing but a folder of the same name, as unpacked "
+            f"{listed(top.name for top in twice)} in {path} hold nothing but a folder of the same name, as unpacked "
             f"archives do; give {path / name / name} if it holds the classes"
         )
     if any(top.direct for top in filled):
@@ -269,11 +269,6 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
     if shared := [name for name in holders if len(holders[name]) > 1]:
         first = holders[shared[0]]
         raise ValueError(
-            f"{_listed(first)} in {path} all hold a folder {shared[0]}, as splits or domains do; give one of them, "
+            f"{listed(first)} in {path} all hold a folder {shared[0]}, as splits or domains do; give one of them, "
             f"such as {path / first[0]}, or list the images in {METADATA}"
         )
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
