@@ -292,7 +292,7 @@ def launch(num_processes: int, arguments: Sequence[str], warming: AbstractContex
         name = signal.Signals(-first.exitcode).name
         raise KilledError(
             f"process {rank} was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}; "
-            "go on with resume=True",
+            "give the same command again (fill_pool() with resume=True)",
             -first.exitcode,
         ) from None
     except SignalException as error:

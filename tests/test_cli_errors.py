@@ -15,14 +15,15 @@ from torch.distributed import TCPStore
 from dag_diffusion import processes
 from dag_diffusion.cli import commands
 from dag_diffusion.cli.console import user_errors
+from dag_diffusion.cli.options.wording import Words
 from dag_diffusion.data.files import write_atomically
 from dag_diffusion.processes import KilledError, StoppedError
 from dag_diffusion.progress import Stage
 
 
-def ended(capsys, work):
+def ended(capsys, work, command="generate"):
     """Exit code of ``work`` as a command, and what it says on standard error."""
-    with pytest.raises(typer.Exit) as stopped, user_errors({"resume", "batch_size"}):
+    with pytest.raises(typer.Exit) as stopped, user_errors(Words(command, commands.OPTIONS)):
         work()
     return stopped.value.exit_code, capsys.readouterr().err
 
@@ -63,7 +64,29 @@ def test_line_tells_what_to_do_where_that_is_known(capsys, tmp_path):
     (tmp_path / "torn.safetensors").write_bytes(b"torn")
     assert "download it again" in ended(capsys, lambda: safe_open(tmp_path / "torn.safetensors", "pt"))[1]
     assert "pip" in ended(capsys, lambda: __import__("no_such_package"))[1]
-    assert "--batch-size" in ended(capsys, raising(RuntimeError("DefaultCPUAllocator: can't allocate memory")))[1]
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert ended(capsys, raising(full))[1].endswith("give the command again with --resume\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "way"),
+    [
+        ("generate", "give a smaller --batch-size or --num-processes"),
+        ("evaluate", "give a smaller --size or --at-once or --num-processes"),
+        ("report", "give it fewer or smaller images"),
+    ],
+)
+def test_where_memory_is_short_only_options_of_that_command_are_named(capsys, command, way):
+    lacking = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+    assert ended(capsys, raising(lacking), command)[1] == f"error: the device ran out of memory; {way}\n"
+
+
+def test_stopped_by_hand_a_command_tells_how_it_goes_on(monkeypatch, capsys):
+    for command, way in [("generate", "with --resume"), ("run", "the same command goes on"), ("report", "stopped\n")]:
+        words = Words(command, commands.OPTIONS, commands.GOING_ON.get(command, ""))
+        with pytest.raises(typer.Exit), user_errors(words):
+            raise KeyboardInterrupt
+        assert way in capsys.readouterr().err
 
 
 SYSTEM_ERRORS = {

@@ -6,7 +6,6 @@ Nothing heavy is imported before a command runs, so that ``--help`` answers at o
 of the other modules of this room.
 """
 
-import inspect
 import signal
 import sys
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from .evaluate import evaluate, label, redundancy
 from .generate import generate, status
 from .options.config_files import add_config_options
 from .options.fields import expand_fields
+from .options.wording import Words, options_of
 from .prepare import find_modes, train_classifier, train_probe
 from .run import distill, run
 from .sample import score, show_target, subsample
@@ -66,11 +66,29 @@ SHARED = (
     "distill", "evaluate", "find_modes", "generate", "label", "redundancy", "run", "score", "train", "train_classifier",
     "train_probe",
 )  # fmt: skip
-EXPANDED = {command.__name__: expand_fields(command) for command in COMMANDS}
-OPTION_NAMES = {name for command in EXPANDED.values() for name in inspect.signature(command).parameters}
-for name, command in EXPANDED.items():
-    reported = report_user_errors(command, OPTION_NAMES, shared=name in SHARED)
-    app.command("app" if name == "serve" else None)(reported)
+GOING_ON = {  # after Ctrl+C
+    **dict.fromkeys(
+        ("distill", "label", "run", "score", "train", "train_classifier"), "the same command goes on where it was"
+    ),
+    **dict.fromkeys(("evaluate", "redundancy"), "with --output the same command goes on where it was"),
+    "generate": "give the command again with --resume to go on",
+}
+
+
+def name_of(command: Callable[..., None]) -> str:
+    """What a command is called on the command line."""
+    return {"serve": "app"}.get(command.__name__, command.__name__.replace("_", "-"))
+
+
+OPTIONS = {name_of(command): options_of(command) for command in COMMANDS}
+
+for command in COMMANDS:
+    reported = report_user_errors(
+        expand_fields(command),
+        Words(name_of(command), OPTIONS, GOING_ON.get(command.__name__, "")),
+        shared=command.__name__ in SHARED,
+    )
+    app.command(name_of(command))(reported)
 add_config_options(app)
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import wraps
@@ -27,6 +27,7 @@ from dag_diffusion.processes import (
 )
 
 from .errors import FAILURE, leave_to_nobody, line_of, printable, show_traceback
+from .options.wording import Words
 
 if TYPE_CHECKING:
     from dag_diffusion.evaluation.tables import Table
@@ -39,18 +40,18 @@ QUIET_SECONDS = 600.0  # a batch of large images may take minutes; after ten, a 
 
 
 def report_user_errors(
-    command: Callable[..., None], options: Collection[str] = (), *, shared: bool = False
+    command: Callable[..., None], words: Words = Words(), *, shared: bool = False
 ) -> Callable[..., None]:
     """The command, whose errors become one line and exit code 2.
 
     Args:
-        options: names of parameters that a message may say as options.
+        words: those of this command for what the library says.
         shared: several processes may work on it, as a launcher says in the environment; others see nothing of it.
     """
 
     @wraps(command)
     def reported(**values: Any) -> None:
-        with user_errors(options):
+        with user_errors(words):
             if not shared:
                 work_alone()
             command(**{name: at_home(value) for name, value in values.items()})
@@ -68,11 +69,11 @@ def at_home(value: Any) -> Any:
 
 
 @contextmanager
-def user_errors(options: Collection[str] = ()) -> Iterator[None]:
+def user_errors(words: Words = Words()) -> Iterator[None]:
     """Turn whatever is raised into one line and exit code 2; what stops a command from outside keeps its own code."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(lambda record: is_first_to_say(record.getMessage()))
-    handler.setFormatter(_OptionsFormatter("%(levelname)s: %(message)s", options))
+    handler.setFormatter(_OptionsFormatter("%(levelname)s: %(message)s", words))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.captureWarnings(True)
     for noisy in ("py.warnings", "diffusers", "transformers", "httpx", "huggingface_hub", "torchao"):
@@ -87,69 +88,35 @@ def user_errors(options: Collection[str] = ()) -> Iterator[None]:
     except FailedElsewhereError:
         raise typer.Exit(2) from None  # the process that failed has said why
     except KilledError as error:
-        typer.echo(f"error: {as_options(str(error), options)}", err=True)
+        typer.echo(f"error: {words(str(error))}", err=True)
         raise typer.Exit(128 + error.signal) from None  # as shells say it
     except StoppedError as error:
         if is_main_process():
-            typer.echo(as_options(str(error), options), err=True)
+            typer.echo(words(str(error)), err=True)
         raise typer.Exit(128 + signal.SIGTERM) from None
     except KeyboardInterrupt:
         if is_main_process():
-            typer.echo(
-                "stopped; distill, run, train, score, evaluate and redundancy go on with the same command, generate "
-                "with --resume",
-                err=True,
-            )
+            typer.echo(f"stopped; {words.going_on}" if words.going_on else "stopped", err=True)
         raise typer.Exit(130) from None
     except Exception as error:
         if is_first_to_say(FAILURE):
             typer.echo(show_traceback(error), err=True, nl=False)
-            for line in getattr(error, "problems", None) or [line_of(error)]:  # a dry run finds several
-                typer.echo(f"error: {as_options(printable(line), options)}", err=True)
+            for line in getattr(error, "problems", None) or [
+                line_of(error, words.options.values())
+            ]:  # a dry run finds several
+                typer.echo(f"error: {words(printable(line))}", err=True)
         raise typer.Exit(2) from None
-
-
-FUNCTIONS = {
-    "evaluate": "evaluate",
-    "fill_pool": "generate",
-    "find_modes": "find-modes",
-    "label_folder": "label",
-    "measure_redundancy": "redundancy",
-    "score_and_record": "score",
-    "train_generator": "train",
-    "train_probe": "train-probe",
-}
-ALIASES = {"dtype": "precision", "destination": "output"}  # what the library calls an option
-
-
-def as_options(message: str, options: Collection[str]) -> str:
-    """A message of the library in the words of the command line: ``resume=True`` is ``--resume``, and so on.
-
-    Args:
-        options: names of parameters that are options; others, such as fields of ``--guidance``, stay.
-    """
-
-    def option(match: re.Match) -> str:
-        name, value = ALIASES.get(match[1], match[1]), match[2].removeprefix("torch.").strip("'\"")
-        if name not in options:
-            return match[0]
-        flag = f"--{name.replace('_', '-')}"
-        return {"True": flag, "None": f"{flag} none"}.get(value, f"{flag} {value}")
-
-    message = message.replace("use_safetensors=None", "--trust-bin")
-    message = re.sub(r"\b([a-z]\w*)=('[^']*'|\"[^\"]*\"|[\w./-]*\w)", option, message)
-    return re.sub(rf"\b({'|'.join(FUNCTIONS)})\(\)", lambda match: f"dag-diffusion {FUNCTIONS[match[1]]}", message)
 
 
 class _OptionsFormatter(logging.Formatter):
     """Warnings in the words of the command line."""
 
-    def __init__(self, pattern: str, options: Collection[str]) -> None:
+    def __init__(self, pattern: str, words: Words) -> None:
         super().__init__(pattern)
-        self.options = options
+        self.words = words
 
     def format(self, record: logging.LogRecord) -> str:
-        return as_options(super().format(record), self.options)
+        return self.words(super().format(record))
 
 
 @contextmanager

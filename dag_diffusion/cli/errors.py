@@ -14,12 +14,14 @@ import re
 import signal
 import sys
 import traceback
+from collections.abc import Collection
 from pathlib import Path
 
 FAILURE = "failure"  # what all processes that fail have to say is one thing: why the command ends
 DEBUG = "DAG_DIFFUSION_DEBUG"
 OURS = "dag_diffusion"
 WRITTEN_FOR_PEOPLE = (ValueError, OSError, FloatingPointError)  # what our own refusals are
+SMALLER = ("--batch-size", "--size", "--at-once", "--num-processes")  # options that memory depends on
 FULL = (errno.ENOSPC, errno.EDQUOT)
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
 ADVICE = {  # names of exception classes, since importing their libraries would take seconds
@@ -50,9 +52,13 @@ SYSTEM = {  # what the system says of a file
 PARTIAL = re.compile(r"\.(?P<name>.+)\.\d+\.partial")  # what a file is called until it is whole
 
 
-def line_of(error: Exception) -> str:
-    """What to tell of an exception, without control characters that a terminal would obey."""
-    return printable(" ".join(_told(error).split()))
+def line_of(error: Exception, options: Collection[str] = ()) -> str:
+    """What to tell of an exception, without control characters that a terminal would obey.
+
+    Args:
+        options: of the command, such as ``--batch-size``.
+    """
+    return printable(" ".join(_told(error, options).split()))
 
 
 def show_traceback(error: BaseException) -> str:
@@ -71,12 +77,15 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-def _told(error: Exception) -> str:
+def _told(error: Exception, options: Collection[str]) -> str:
     kind, said = type(error).__name__, str(error).strip()
     if getattr(error, "errno", None) in FULL:
-        return "the disk is full; free some space and give the command again (generate: with --resume)"
+        again = " with --resume" if "--resume" in options else ""
+        return f"the disk is full; free some space and give the command again{again}"
     if is_out_of_memory(error):
-        return "the device ran out of memory; give a smaller --batch-size, or a smaller --size where there is one"
+        smaller = [option for option in SMALLER if option in options]
+        way = f"give a smaller {' or '.join(smaller)}" if smaller else "give it fewer or smaller images"
+        return f"the device ran out of memory; {way}"
     if isinstance(error, OSError) and error.errno in SYSTEM and (path := _file_of(error)):
         return SYSTEM[error.errno].format(path=path)
     if isinstance(error, WRITTEN_FOR_PEOPLE) and kind not in ADVICE:
