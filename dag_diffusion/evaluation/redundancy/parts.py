@@ -21,8 +21,10 @@ def require_parts(name: str, labels: np.ndarray, class_names: Mapping[int, str],
     """Check that every class of a set can be cut in so many parts.
 
     Raises:
-        ValueError: a class has fewer images, and how many parts it would do for.
+        ValueError: they are fewer than two parts, or a class has fewer images, and how many parts it would do for.
     """
+    if parts < 2:
+        raise ValueError(f"parts is {parts}; cut a set in at least 2, one to train on and one to test on, such as 5")
     counts = {label: int((labels == label).sum()) for label in class_names}
     label, least = min(counts.items(), key=lambda one: one[1])
     if least < parts:
@@ -40,18 +42,12 @@ def disjoint_rows(labels: np.ndarray, parts: int, seed: int) -> list[np.ndarray]
         labels: ``(images,)`` integers.  Up to ``parts`` - 1 images of each class are in none.
 
     Raises:
-        ValueError: fewer than two parts, or a class has fewer images than that.
+        ValueError: as ``require_parts``.
     """
-    if parts < 2:
-        raise ValueError(f"parts is {parts}; cut a set in at least 2, one to train on and one to test on, such as 5")
+    require_parts("the set", labels, {label: str(label) for label in np.unique(labels).tolist()}, parts)
     chosen: list[list[np.ndarray]] = [[] for _ in range(parts)]
     for place, label in enumerate(np.unique(labels).tolist()):
         rows = np.random.default_rng([seed, place]).permutation(np.flatnonzero(labels == label))
-        if len(rows) < parts:
-            raise ValueError(
-                f"label {label} has {len(rows)} images, too few for {parts} disjoint parts; cut in fewer, or take a "
-                "larger set"
-            )
         for part, own in zip(chosen, np.split(rows[: len(rows) // parts * parts], parts), strict=True):
             part.append(own)
     return [np.sort(np.concatenate(part)) for part in chosen]
