@@ -75,6 +75,13 @@ def test_one_odd_test_image_that_comes_first_does_not_spoil_the_others(tmp_path,
     assert "20 images have 2 sizes and are brought to 8 x 8 pixels, as 19 are; size=N" in caplog.text
 
 
+def test_set_of_other_classes_is_refused_before_test_images_are_read(tmp_path):
+    trained, seen = coloured(tmp_path / "set", 6, 0), []
+    with pytest.raises(ValueError, match="so name some by test=FOLDER"):
+        evaluate_folders([str(trained)], EvaluationConfig(), progress=lambda *stage: seen.append(stage))
+    assert seen == []
+
+
 def test_padded_images_are_squares_to_the_evaluator_too(tmp_path, caplog):
     trained, test = coloured(tmp_path / "set", 6, 0), coloured(tmp_path / "test", 10, 1)
     for file in (*sorted(trained.glob("*/*.png")), *sorted(test.glob("*/*.png"))):

@@ -80,8 +80,16 @@ class TestLoading:
 
     def test_other_classes_are_listed(self, tmp_path):
         pool = write_folder(tmp_path, draw(0), ("left", "right", "middle"))
-        with pytest.raises(ValueError, match=r"lacks \['top/bottom'\] and has \['middle'\] besides"):
+        with pytest.raises(ValueError, match=r"lacks 'top/bottom' and has 'middle' besides"):
             load_labelled_images(pool, size=(8, 8), channels=1, class_names=NAMES)
+
+    def test_many_other_classes_are_counted_before_an_image_is_read(self, tmp_path):
+        names = {label: f"class {label}" for label in range(1000)}
+        pool = write_folder(tmp_path, draw(0), ("left", "right", "middle"))
+        for file in tmp_path.rglob("*.png"):
+            file.write_bytes(b"torn")
+        with pytest.raises(ValueError, match=r"lacks 'class 0', 'class 1', 'class 10' and 997 more and has 'left'"):
+            load_labelled_images(pool, size=(8, 8), channels=1, class_names=names)
 
     def test_images_of_another_size_and_mode_are_converted(self, tmp_path):
         (tmp_path / "a").mkdir()

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from dag_diffusion.classifiers.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from dag_diffusion.data.class_names import matching_classes
+from dag_diffusion.data.class_names import listed, matching_classes
 from dag_diffusion.data.images import as_eight_bit
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.progress import Progress, Stage
@@ -110,6 +110,8 @@ def load_labelled_images(
         ValueError: an image is unreadable, the classes are not those of ``class_names``, or soft labels do not fit.
         FileNotFoundError: there are no soft labels.
     """
+    if class_names is not None:
+        labels_in_test(pool.class_names, class_names, str(pool.path))
     pixels, read = np.empty((len(pool), *size, channels), np.uint8), Stage("images read", len(pool), progress)
     for index in range(len(pool)):
         pixels[index] = _pixels(pool, index, size, channels)
@@ -147,19 +149,36 @@ def relabelled(given: LabelledImages, class_names: Mapping[int, str], name: str 
     Raises:
         ValueError: the classes differ; ``name`` tells whose.
     """
-    table = matching_classes(given.class_names, class_names, "the test set", places=True)
-    if len(table) < max(len(given.class_names), len(class_names)):
-        missing = sorted(class_names[label] for label in class_names.keys() - set(table.values()))
-        foreign = sorted(given.class_names[label] for label in given.class_names.keys() - table.keys())
-        raise ValueError(
-            f"{name} has other classes than the test set: it lacks {missing} and has {foreign} besides; "
-            "rename or add classes until both agree"
-        )
+    table = labels_in_test(given.class_names, class_names, name)
     labels = np.array([table[label] for label in given.labels.tolist()], np.int64)
     columns = np.argsort([table[label] for label in sorted(table)])
     soft = None if given.probabilities is None else given.probabilities[:, columns]
     views = None if given.views is None else given.views.in_order(torch.from_numpy(columns))
     return LabelledImages(given.images, labels, dict(class_names), probabilities=soft, views=views, taught=given.taught)
+
+
+def labels_in_test(
+    given: Mapping[int, str],
+    class_names: Mapping[int, str],
+    name: str,
+    way: str = "rename or add classes until both agree",
+) -> dict[int, int]:
+    """Label of a set to that of the test images, which must have the same classes.
+
+    Args:
+        name: of the set.
+        way: what to do where they differ.
+
+    Raises:
+        ValueError: the classes differ.
+    """
+    table = matching_classes(given, class_names, "the test set", places=True)
+    if len(table) == len(given) == len(class_names):
+        return table
+    missing = sorted(class_names[label] for label in class_names.keys() - set(table.values()))
+    foreign = sorted(given[label] for label in given.keys() - table.keys())
+    lacks, has = (listed(map(repr, names)) if names else "none" for names in (missing, foreign))
+    raise ValueError(f"{name} has other classes than the test set: it lacks {lacks} and has {has} besides; {way}")
 
 
 def normalise(images: np.ndarray | Tensor, normalisation: Normalisation | None = None) -> Tensor:

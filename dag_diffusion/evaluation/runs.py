@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from dag_diffusion import embedded
 from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.common_kind import common_kind
-from dag_diffusion.data.pools import read_pool
+from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.processes import fail_together, gather, is_main_process, rank
 from dag_diffusion.progress import Progress, Stage, renamed
 
@@ -27,6 +27,7 @@ from .labelled_images import (
     Labels,
     as_labels,
     digest,
+    labels_in_test,
     load_labelled_images,
     usual_normalisation,
 )
@@ -41,11 +42,12 @@ from .records import (
     write_summary,
 )
 from .results import Result
-from .sets import ComparedSets, load_compared_sets, load_images
+from .sets import ComparedSets, listed_sets, load_compared_sets, load_images, require_drawable
 from .tables import Table, evaluation_tables, labels_table, ranking_table
 from .trials import Source, evaluate, require_at_once, settled
 
 logger = logging.getLogger(__name__)
+UNNAMED = "without test images of your own it is Fashion-MNIST's, so name some by test=FOLDER"
 
 
 @dataclass(frozen=True)
@@ -134,17 +136,20 @@ def evaluate_folders(
     with fail_together():
         if output is not None:
             require_record_place(output)  # before all images are read
-        real = _real_test_images(test, size, canvas, progress)
-        compared = load_compared_sets(sets, real, ipc=ipc, labels=config.labels, canvas=canvas)
-        everything = {} if full is None else {f"all of {full.name}": load_images(full, real, canvas=canvas)}
+        require_drawable(sets, ipc, config.labels)
+        tests, pools = read_pool(test or embedded.TEST, canvas=canvas), listed_sets(sets, canvas)
+        whole = {} if full is None else {f"all of {full.name}": read_pool(full, canvas=canvas)}
+        for pool in (*pools.values(), *whole.values()):
+            way = {"way": UNNAMED} if test is None else {}
+            labels_in_test(pool.class_names, tests.class_names, str(pool.path), **way)
+        real = _real_test_images(tests, size, progress)
+        compared = load_compared_sets(sets, real, ipc=ipc, labels=config.labels, canvas=canvas, pools=pools)
+        everything = {name: load_images(pool, real) for name, pool in whole.items()}
     name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
     return run_evaluation(compared, real, config, test_name=name, full=everything, output=output, progress=progress)
 
 
-def _real_test_images(
-    path: Path | None, size: int | None, canvas: Canvas | None, progress: Progress | None
-) -> LabelledImages:
-    tests = read_pool(path or embedded.TEST, canvas=canvas)
+def _real_test_images(tests: Pool, size: int | None, progress: Progress | None) -> LabelledImages:
     Stage("test images read", len(tests), progress)  # their headers first
     kind = common_kind(tests)
     for mixture in (kind.mixed_colours, kind.mixed_sizes if size is None else ""):

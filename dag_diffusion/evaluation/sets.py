@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dag_diffusion.data.canvas import Canvas
-from dag_diffusion.data.pools import read_pool
+from dag_diffusion.data.pools import Pool, read_pool
 
 from .labelled_images import LabelledImages, Labels, RandomDraw, digest, fingerprints, load_labelled_images
 from .soft_labels.teachers import LabelSource
@@ -52,6 +52,7 @@ def load_compared_sets(
     ipc: Sequence[int] = (),
     labels: Labels = "hard",
     canvas: Canvas | None = None,
+    pools: Mapping[str, Pool] | None = None,
 ) -> ComparedSets:
     """Read the sets that texts such as ``random:pool`` and ``runs/first/set-dgs`` name.
 
@@ -61,51 +62,62 @@ def load_compared_sets(
         ipc: at which the random draws are made; by default that of each set that is not drawn.
         labels: ``soft`` or ``views``: also read these of every set.
         canvas: what images are laid on, as of ``read_pool``.
+        pools: those of the texts where they have been listed already, as by ``listed_sets``.
 
     Raises:
         ValueError: a set is named twice, cannot be read, has other classes than the test images, or has an IPC that
             nothing random is drawn at; or ``ipc`` is given and nothing is drawn.
     """
+    require_drawable(texts, ipc, labels)
     names = named_sets(texts)
-    places = {name: Path(text.removeprefix(RANDOM)) for name, text in names.items()}
-    if labels == "views" and any(text.startswith(RANDOM) for text in texts):
-        raise ValueError(
-            "labels per view are of a whole set, and random:FOLDER draws from one; write random sets with "
-            "subsample(method='random'), and label each"
-        )
-    loaded = {name: load_images(place, test, labels=labels, canvas=canvas) for name, place in places.items()}
+    random = {name for name, text in names.items() if text.startswith(RANDOM)}
+    listed = pools or listed_sets(texts, canvas)
+    loaded = {name: load_images(listed[text], test, labels=labels) for name, text in names.items()}
     _warn_of_test_images(loaded, test)
     _require_one_teacher(loaded)
-    pools = {name: images for name, images in loaded.items() if names[name].startswith(RANDOM)}
-    fixed = {name: images for name, images in loaded.items() if name not in pools}
-    if ipc and not pools:
-        raise ValueError(
-            f"ipc={ipc[0]} is for random sets, but there are none; name one as random:FOLDER, or leave it out"
-        )
-    sizes = {name: _even_size(name, images) for name, images in fixed.items()} if pools else {}
+    drawn = {name: images for name, images in loaded.items() if name in random}
+    sizes = {name: _even_size(name, images) for name, images in loaded.items() if name not in random} if drawn else {}
     drawn_at = sorted(set(ipc) or set(sizes.values()))
-    if pools and not drawn_at:
-        raise ValueError("only random draws are given, so that their IPC is open; add ipc=10, or a distilled set")
     for name, size in sizes.items():
         if size not in drawn_at:
             raise ValueError(
                 f"{name} has {size} images a class, but random images are drawn at "
                 f"{' and '.join(map(str, drawn_at))}, which does not compare; add ipc={size}, or leave ipc out"
             )
-    return _arrange(loaded, pools, sizes, drawn_at, labels)
+    return _arrange(loaded, drawn, sizes, drawn_at, labels)
 
 
-def load_images(
-    path: Path, test: LabelledImages, *, labels: Labels = "hard", canvas: Canvas | None = None
-) -> LabelledImages:
-    """The images at ``path``, brought to size, channels and labels of the test images."""
+def require_drawable(texts: Sequence[str], ipc: Sequence[int], labels: Labels) -> None:
+    """Check what can be checked of texts as of ``load_compared_sets`` before any image is read.
+
+    Raises:
+        ValueError: a set is named twice, or what is to be drawn cannot be.
+    """
+    named_sets(texts)
+    random = [text for text in texts if text.startswith(RANDOM)]
+    if random and labels == "views":
+        raise ValueError(
+            "labels per view are of a whole set, and random:FOLDER draws from one; write random sets with "
+            "subsample(method='random'), and label each"
+        )
+    if ipc and not random:
+        raise ValueError(
+            f"ipc={ipc[0]} is for random sets, but there are none; name one as random:FOLDER, or leave it out"
+        )
+    if len(random) == len(texts) and not ipc:
+        raise ValueError("only random draws are given, so that their IPC is open; add ipc=10, or a distilled set")
+
+
+def listed_sets(texts: Sequence[str], canvas: Canvas | None = None) -> dict[str, Pool]:
+    """The images that each text names, listed and not yet read."""
+    return {text: read_pool(text.removeprefix(RANDOM), canvas=canvas) for text in texts}
+
+
+def load_images(pool: Pool, test: LabelledImages, *, labels: Labels = "hard") -> LabelledImages:
+    """The images of a pool, brought to size, channels and labels of the test images."""
     height, width, channels = test.images.shape[1:]
     return load_labelled_images(
-        read_pool(path, canvas=canvas),
-        size=(height, width),
-        channels=channels,
-        class_names=test.class_names,
-        labels=labels,
+        pool, size=(height, width), channels=channels, class_names=test.class_names, labels=labels
     )
 
 
