@@ -244,6 +244,20 @@ def test_target_is_drawn_before_it_is_used(tmp_path):
         assert min(image.size) > 400
 
 
+def test_page_and_figure_replace_earlier_ones_of_their_kind_and_nothing_else(tmp_path):
+    write_images(tmp_path / "pool", {"Bag": 9, "Coat": 9}, difficulty=lambda name, index: index / 10)
+    Image.new("RGB", (8, 8)).save(tmp_path / "holiday.png")
+    (tmp_path / "thesis.html").write_text("<html>ten pages</html>")
+    before = [file.read_bytes() for file in sorted(tmp_path.glob("*.*"))]
+    drawing, reporting = ["show-target", "hill", "--pool", tmp_path / "pool"], ["report", tmp_path / "pool"]
+    for command, name, foreign in [(drawing, "t.png", "holiday.png"), (reporting, "r.html", "thesis.html")]:
+        for _ in range(2):
+            done = call(*command, "--output", tmp_path / "new" / name)
+            assert done.exit_code == 0, done.output
+        assert "remove it, or choose another output" in call(*command, "--output", tmp_path / foreign).stderr
+    assert [file.read_bytes() for file in sorted(tmp_path.glob("*.*"))] == before
+
+
 def run_main(monkeypatch, capsys, *arguments):
     from dag_diffusion.cli.commands import main
 
@@ -364,7 +378,10 @@ def mistakes(tmp_path, pipeline):
             "or by dag-diffusion label",
         ),
         "no pool to show": (["status", tmp_path / "empty"], "give the folder of one"),
-        "generator of no size": (["train", tmp_path / "scored", "--output", tmp_path / "g", "--size", 0], "size is 0"),
+        "generator of no size": (
+            ["train", tmp_path / "scored", "--output", tmp_path / "g", "--size", 0],
+            "--size is 0",
+        ),
         "broken image": (["score", tmp_path / "photos of", *guide], "not a readable image"),
         "ipc too large": (
             ["subsample", tmp_path / "scored", tmp_path / "s", "--ipc", 4, "--target", "hill"],

@@ -186,9 +186,10 @@ def show_target(
     from dag_diffusion.data.class_names import read_class_map
     from dag_diffusion.data.distilled_sets import require_apart
     from dag_diffusion.data.pools import read_pool
-    from dag_diffusion.reporting.difficulty_figures import save_target_png
+    from dag_diffusion.reporting.difficulty_figures import require_figure_place, save_target_png
 
     require_apart(pool, output)
+    require_figure_place(output)
     images = read_pool(pool, scores=scores)
     wanted = _target_of(target, images, None if class_map is None else read_class_map(class_map), needed=True)
     assert wanted is not None  # it was needed

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN')  # and texts, whose words stay
 STRICT = {"Infinity": "1e999", "-Infinity": "-1e999", "NaN": "null"}
 ELSEWHERE = "choose an output folder of your own or change its permissions"
+HEAD = 65536  # bytes in which a file tells what it is
 LOCK = ".lock"  # in a folder while a run works on it
 
 
@@ -144,6 +145,25 @@ def require_file_place(path: Path, example: str, advice: str = ELSEWHERE) -> Non
     folder = path.absolute().parent
     _require_folder(nearest_existing(folder), path)
     require_writable(folder, advice)
+
+
+def require_own_file(path: Path, mark: bytes, what: str) -> None:
+    """Check that a file that is to be replaced unasked, since it is made again in seconds, is such a file.
+
+    Args:
+        mark: what stands in the first part of every such file.
+        what: it is, such as ``report``.
+
+    Raises:
+        FileExistsError: it is something else.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as opened:
+        if mark not in opened.read(HEAD):
+            raise FileExistsError(
+                f"{path} holds something that is no {what} of dag-diffusion; remove it, or choose another output"
+            )
 
 
 def _require_folder(above: Path, path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dag_diffusion.data.class_names import distinct_names
-from dag_diffusion.data.files import require_file_place, write_atomically
+from dag_diffusion.data.files import require_file_place, require_own_file, write_atomically
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.sampling.scales import BINS
 from dag_diffusion.sampling.targets import TargetDistribution, even_levels
@@ -56,6 +56,7 @@ CURVES, CURVE_TICKS = 12, (0.001, 0.1, 0.9)  # classes that get a curve of their
 # histogram of one class, in the page's pixels: width, margins left and right, height of a series and of the axis
 WIDTH, MARGIN, PITCH, AXIS = 220, 8, 34, 20
 PANEL_BINS, ROOM = 16, 0.86  # its bins, and the part of a series' height that the highest bar fills
+SOFTWARE = "dag-diffusion"  # in a figure, so that the next may replace it
 PNG_DPI, GRID_DPI, TARGET_DPI = 200, 72, 150
 
 
@@ -92,6 +93,17 @@ def save_grid_png(path: Path, pool: Pool, per_class: int = 10, title: str = "") 
     rows = {name: even_sample(order, per_class) for name, order in ReportedSet("", pool).easy_to_hard.items()}
     cells = {name: [enlarged(small(pool, i, 128), 112) for i in indices] for name, indices in rows.items()}
     return _save_png(path, grid(cells, title), dpi=GRID_DPI)
+
+
+def require_figure_place(path: Path) -> None:
+    """Check that a figure may be written at ``path``, where it replaces an earlier one and nothing else.
+
+    Raises:
+        FileExistsError: it holds something else.
+        OSError: as ``require_file_place``.
+    """
+    require_file_place(path, "figure.png")
+    require_own_file(path, b"Software\0" + SOFTWARE.encode(), "figure")
 
 
 def save_target_png(path: Path, target: TargetDistribution, pool: Pool, *, ipc: int = 10) -> Path:
@@ -222,7 +234,7 @@ def _x(position: float) -> float:
 def _save_png(path: Path, figure: "Figure", *, dpi: float) -> Path:
     path, buffer = Path(path), io.BytesIO()
     require_file_place(path, "figure.png")
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": SOFTWARE})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())
     return path

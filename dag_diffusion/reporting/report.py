@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dag_diffusion.data.files import require_file_place, write_atomically
+from dag_diffusion.data.files import require_file_place, require_own_file, write_atomically
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.sampling.references import reference_named
@@ -38,6 +38,7 @@ from .sets import ReportedSet, laid_over, series_of, target_of_sets
 from .thumbnails import grid_rows, images_per_class
 
 TEMPLATE = "report.html.jinja"
+MARK = b'<meta name="generator" content="dag-diffusion">'  # of a page of ours, which the next may replace
 PHONE = 380  # pixels of a figure whose text stays legible on a screen of 360
 
 
@@ -127,9 +128,11 @@ def report_folders(
 
     Raises:
         FileNotFoundError: there is nothing at one of the paths.
+        FileExistsError: ``output`` is another file than an earlier report, which is replaced.
         ValueError: one holds something else, is not scored yet, or the target or baseline names nothing.
     """
     require_file_place(output := Path(output), "report.html")  # before all images are looked at
+    require_own_file(output, MARK, "report")
     found = [ReportedSet(name, read_pool(path)) for name, path in _named(paths).items()]
     pools, selected = [one for one in found if not one.record], [one for one in found if one.record]
     first = (selected or pools)[0]
