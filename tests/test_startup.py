@@ -47,6 +47,27 @@ def test_help_imports_nothing_heavy(imported, question):
     assert imported[question] == []
 
 
+LAUNCHED = """
+import sys
+from dag_diffusion import cli, processes
+
+def launch(count, arguments, warming):
+    print(count, *(name for name in HEAVY if name in sys.modules))
+    return 0
+
+processes.launch, processes.start_server = launch, lambda count: None
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("command", ["run", "distill images --output set", "evaluate set", "redundancy set"])
+def test_process_that_waits_for_others_loads_nothing_for_itself(command):
+    code = LAUNCHED.replace("HEAVY", repr(sorted(HEAVY)))
+    started = [sys.executable, "-c", code, *command.split(), "--num-processes", "2", "--quiet"]
+    shown = subprocess.run(started, capture_output=True, text=True, check=True)
+    assert shown.stdout.split() == ["2"]
+
+
 def test_importing_the_package_imports_nothing_but_itself():
     code = "import sys; before = set(sys.modules); import dag_diffusion; print(*set(sys.modules) - before)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

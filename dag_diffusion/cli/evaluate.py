@@ -79,7 +79,7 @@ def evaluate(
     dag-diffusion evaluate random:pool distilled --network convnet-3 --network resnet-ap-10 --output results.json
     """
     trainings = len(sets) * len(config["networks"]) * seeds
-    processes = processes_for(trainings, num_processes, device, quiet)
+    quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.evaluation.runs import EvaluationConfig, evaluate_folders
@@ -89,7 +89,6 @@ def evaluate(
 
     networks = tuple(dict.fromkeys(config.pop("networks")))
     settings = EvaluationConfig(**config, networks=networks, seeds=derived_seeds(seed, seeds))
-    quiet = launch_several(processes, quiet)
     settings = replace(settings, device=resolve_device(device))
     with stages(quiet) as progress:
         _, tables = evaluate_folders(
@@ -237,7 +236,7 @@ def redundancy(
     Example: dag-diffusion redundancy distilled random:real --output redundancy.json
     """
     trainings = len(sets) * measured["parts"] * config["seeds"]
-    processes = processes_for(trainings, num_processes, device, quiet)
+    quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.evaluation.redundancy.measuring import RedundancyConfig, measure_redundancy
@@ -247,7 +246,6 @@ def redundancy(
         from dag_diffusion.processes import fail_together, is_main_process, resolve_device
 
     settings = RedundancyConfig(**measured, **config)
-    quiet = launch_several(processes, quiet)
     with fail_together():
         settings = replace(settings, device=resolve_device(device))
         guide = load_guide(classifier, device=device)

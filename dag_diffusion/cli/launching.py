@@ -13,7 +13,8 @@ MOST = 4  # processes that a command starts unasked: each takes half a gigabyte,
 def launch_several(num_processes: int, quiet: bool) -> bool:
     """Leave the command to several processes, if it is to have them and this is not one of them already.
 
-    What can be refused without them is best refused before, and what several refuse one of them tells.
+    This comes before the command's own imports, since this process only waits for the others then, as they load the
+    same beside it.  What several refuse one of them tells.
 
     Args:
         quiet: no bar tells what is waited for.

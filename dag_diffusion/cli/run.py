@@ -72,7 +72,7 @@ def run(
 
         planned = DistillationConfig(**config, inputs=DistillationInputs(**inputs))
         return _show_plan(plan_run(output, planned, batch_size=batch_size, command=_without_dry_run()))
-    processes = processes_for(5 * config["seeds"], num_processes, device, quiet)
+    quiet = launch_several(processes_for(5 * config["seeds"], num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
         from dag_diffusion.compared_sets import UNGUIDED
         from dag_diffusion.distillation import DistillationConfig, distill
@@ -83,7 +83,6 @@ def run(
         from dag_diffusion.reporting.control import control_table
 
     settings = DistillationConfig(**config, inputs=DistillationInputs(**inputs))
-    quiet = launch_several(processes, quiet)
     hide_loading_bars()
     with stages(quiet) as progress:
         result = distill(output, settings, device=resolve_device(device), batch_size=batch_size, progress=progress)
@@ -144,7 +143,7 @@ def distill(
 
         planned, command = FolderConfig(base=base, **given), _without_dry_run()
         return _show_plan(plan_folder(images_in, output, planned, work=work, batch_size=batch_size, command=command))
-    processes = processes_for(6 * comparison["seeds"], num_processes, device, quiet)
+    quiet = launch_several(processes_for(6 * comparison["seeds"], num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
         from dag_diffusion.compared_sets import UNGUIDED
         from dag_diffusion.evaluation.tables import accuracy_table
@@ -154,7 +153,6 @@ def distill(
         from dag_diffusion.processes import is_main_process, resolve_device
 
     config = FolderConfig(base=base, **given)
-    quiet = launch_several(processes, quiet)
     hide_loading_bars()
     with stages(quiet) as progress:
         result = distill_folder(
