@@ -34,3 +34,21 @@ def test_bar_of_a_stage_is_there_before_anything_of_it_is_done(shown):
     with console.stages(quiet=False) as progress:
         progress("images", 0, 7)
         assert "0/7" in shown.getvalue()
+
+
+@pytest.mark.parametrize("shown", [True, False], indirect=True)
+def test_no_empty_line_stands_above_an_error_that_comes_before_the_first_stage(shown):
+    with pytest.raises(ValueError, match="refused"), console.stages(quiet=False):
+        raise ValueError("refused")
+    assert not shown.getvalue()
+
+
+def test_speed_of_a_finished_stage_does_not_fall_while_the_next_ones_run(monkeypatch):
+    file, now = StringIO(), [0.0]
+    monkeypatch.setattr(console, "_console", lambda: Console(file=file, width=80, get_time=lambda: now[0]))
+    with console.stages(quiet=False) as progress:
+        for stage, seconds in (("images", 2.0), ("training", 50.0)):
+            progress(stage, 0, 100)
+            now[0] += seconds
+            progress(stage, 100, 100)
+    assert [line.split()[-1] for line in file.getvalue().splitlines() if line.strip()] == ["50.0/s", "2.0/s"]

@@ -137,14 +137,19 @@ def stages(quiet: bool) -> Iterator["Progress"]:
     from rich.progress import Progress as Bars
 
     bars: dict[str, Any] = {}
-    with Bars(*_columns(), console=_console(), disable=quiet) as progress:
+    progress = Bars(*_columns(), console=_console(), disable=quiet)
 
-        def update(stage: str, done: int, total: int) -> None:
-            if stage not in bars:  # what an earlier run has done does not count as this one's speed
-                bars[stage] = progress.add_task(stage, total=total, completed=done, before=done)
-            progress.update(bars[stage], completed=done)
+    def update(stage: str, done: int, total: int) -> None:
+        if stage not in bars:  # what an earlier run has done does not count as this one's speed
+            bars[stage] = progress.add_task(stage, total=total, completed=done, before=done)
+            progress.start()  # not before, since an empty line would stand above an error
+        progress.update(bars[stage], completed=done)
 
+    try:
         yield update
+    finally:
+        if bars:
+            progress.stop()
 
 
 def _columns() -> list[Any]:
@@ -155,7 +160,8 @@ def _columns() -> list[Any]:
         """Over the whole run, since rich's own looks back half a minute, which a batch may take."""
 
         def render(self, task: Task) -> Text:
-            added, seconds = task.completed - task.fields["before"], task.elapsed or 0
+            added = task.completed - task.fields["before"]
+            seconds = (task.finished_time if task.finished else task.elapsed) or 0
             if not (added and seconds):
                 return Text("")
             missing = (task.total or 0) - task.completed
