@@ -179,6 +179,24 @@ def test_photographs_are_cropped_and_drawings_or_strips_padded_unasked(tmp_path)
     assert prepare(tmp_path / "drawings", fit="stretch").record["fit"] == "stretch"
 
 
+def test_pages_and_frames_after_the_first_are_told(tmp_path, caplog):
+    (tmp_path / "moving").mkdir()
+    for seed, (name, kind) in enumerate([("walk", "gif"), ("stack", "tif"), ("wave", "webp"), ("spark", "png")]):
+        frames = [drawing(seed).getchannel("A"), drawing(40 + seed).getchannel("A")]
+        frames[0].save(tmp_path / "moving" / f"{name}.{kind}", save_all=True, append_images=frames[1:])
+    (tmp_path / "still").mkdir()
+    drawing(90).save(tmp_path / "still" / "a.png")
+    photo, gain = (drawing(seed).getchannel("A") for seed in (91, 92))
+    photo.save(tmp_path / "still" / "phone.jpg", "MPO", save_all=True, append_images=[gain])
+    whole = (tmp_path / "moving" / "walk.gif").read_bytes()
+    (tmp_path / "still" / "torn.gif").write_bytes(whole[: len(whole) - 20])
+    record = prepare(tmp_path, twins="keep").record
+    told = {name for name in record["several_frames"] if name != "still/torn.gif"}
+    assert told == {"moving/walk.gif", "moving/stack.tif", "moving/wave.webp", "moving/spark.png"}
+    assert record["kept"] == 7
+    assert "of 7 images have several pages or frames; the first is taken: moving/spark.png" in caplog.text
+
+
 def test_equal_sketches_are_no_equal_pixels(tmp_path):
     (tmp_path / "a").mkdir()
     for index in range(2):

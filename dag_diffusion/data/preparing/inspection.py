@@ -1,7 +1,7 @@
 """What each image of a pool turns out to be once it is decoded: readable, of one colour, perhaps equal to others.
 
     look = (size, is anything transparent, is all of one colour on this background, exactly (one_colour) or but for
-            rounding (empty), sketch of at most 64 x 64 pixels)
+            rounding (empty), has pages or frames after the first, sketch of at most 64 x 64 pixels)
 
 Images of equal pixels have equal looks; whether those of equal looks have equal pixels tells a digest of all of them,
 which few need.  Looks are kept by name, size and time of change of the file, so that a second run decodes nothing.
@@ -32,7 +32,7 @@ from dag_diffusion.processes import gather, is_main_process, is_started, rank, t
 from dag_diffusion.progress import Progress, Stage
 
 SKETCHED = 64  # pixels of a sketch's side
-FORMAT = 2  # raise it when the same image comes to another look
+FORMAT = 3  # raise it when the same image comes to another look
 REPORTED = 50  # images between two calls of progress
 
 
@@ -44,6 +44,7 @@ class Look(NamedTuple):
     transparent: bool = False
     one_colour: bool = False
     empty: bool = False
+    several: bool = False
     sketch: str = ""
     problem: str = ""
 
@@ -151,9 +152,16 @@ def _look_once(pool: Pool, index: int, seen: Seen | None) -> Look:
 def _look(pool: Pool, index: int, data: bytes | None = None) -> Look:
     """What an image is; of ``data``, where its file has been read already."""
     background = pool.canvas.background
+    several = False
+
+    def opened(image: Image.Image) -> None:
+        nonlocal several
+        several = _has_several(image)
+        _wait(held, image)
+
     try:
         with ExitStack() as held:
-            image = pool.decoded(index, lambda opened: _wait(held, opened), data)
+            image = pool.decoded(index, opened, data)
             size = (min(image.width, SKETCHED), min(image.height, SKETCHED))
             small = image.resize(size, Image.Resampling.NEAREST)
             sketch = as_eight_bit(opaque(small, background), 3)
@@ -163,10 +171,19 @@ def _look(pool: Pool, index: int, data: bytes | None = None) -> Look:
                 transparent=_is_transparent(small),
                 one_colour=whole is not None and _is_flat(whole),
                 empty=whole is not None and _is_empty(whole),
+                several=several,
                 sketch=hashlib.blake2b(sketch.tobytes(), digest_size=12).hexdigest(),
             )
     except UnreadableImageError as error:
         return Look(problem=str(error))
+
+
+def _has_several(image: Image.Image) -> bool:
+    """Whether pages or frames follow the first; what phones put behind a photograph (MPO) is no picture of its own."""
+    try:
+        return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
+    except Exception:  # of a later frame that is broken, as Pillow likes
+        return False
 
 
 def _is_flat(pixels: np.ndarray) -> bool:

@@ -133,6 +133,7 @@ class LeftOut:
             "transparent": sum(look.transparent for look in self.looks),
             "links": {"all": len(twins.links), "into_other_classes": len(twins.misled)},
             "one_colour": [self._name(row) for row in self.kept if self.looks[row].one_colour],
+            "several_frames": [self._name(row) for row in self.kept if self.looks[row].several],
             "left_out": self.out,
         }
 
@@ -170,7 +171,11 @@ def sentences(record: dict[str, Any]) -> list[str]:
     if names := out["small_classes"]:
         said.append(f"{len(names)} classes have fewer than {record['least']} images and are left out: {listed(names)}")
     if names := record["one_colour"]:
-        said.append(f"{len(names)} images are of one colour and are kept: {listed(names)}")
+        said.append(f"{len(names)} of {images} images are of one colour and are kept: {listed(names)}")
+    if names := record.get("several_frames", []):
+        said.append(
+            f"{len(names)} of {images} images have several pages or frames; the first is taken: {listed(names)}"
+        )
     counts = record["classes"]
     (large, many), (small, few) = next(iter(counts.items())), next(reversed(counts.items()))
     if many > 10 * few:
