@@ -33,7 +33,8 @@ app = typer.Typer(
     invoke_without_command=True,
     add_completion=False,
     help="Difficulty-aware dataset distillation: steer a diffusion model, then choose its best images (DGS).\n\n"
-    "Start with: dag-diffusion run",
+    "Start with: dag-diffusion run\n\n"
+    "Images of your own: dag-diffusion distill FOLDER --output SET",
 )
 
 

@@ -19,6 +19,8 @@ from unicodedata import normalize
 from .files import read_json_object
 from .imagenet_names import IMAGENET_CLASSES, described, imagenet_names, is_synset, synsets_of
 
+MODELS = ("the classifier", "the teacher")
+FOREIGN = "it is of other images: train one of these classes by train_classifier(), or rename or map them"
 SHOWN = 5  # names in an error; the others are counted
 UNSAFE = re.compile(r'[\x00-\x1f/\\:*?"<>|]')  # in a file name, on one system or another
 NUMBER = re.compile(r"(?:(?:label|class)[ _-]?)?([0-9]{1,9})")
@@ -269,7 +271,8 @@ def _match_by_name(wanted: Mapping[int, str], known: Mapping[int, str], owner: s
     if missing := [label for label, among in found.items() if among is None]:
         reasons = [table.reason(wanted[label]) for label in missing[:SHOWN]]
         more = f", and {len(missing) - SHOWN} more such names" if len(missing) > SHOWN else ""
-        raise ValueError(f"{owner} has {'; '.join(reasons)}{more}; rename them or map them to its classes")
+        way = FOREIGN if owner in MODELS and len(missing) == len(wanted) else "rename them or map them to its classes"
+        raise ValueError(f"{owner} has {'; '.join(reasons)}{more}; {way}")
     return {label: among for label, among in found.items() if among is not None}
 
 

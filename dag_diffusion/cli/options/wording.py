@@ -24,6 +24,7 @@ FUNCTIONS = {  # of the library, to the commands that call them
     "measure_redundancy": "redundancy",
     "score_and_record": "score",
     "subsample": "subsample",
+    "train_classifier": "train-classifier",
     "train_generator": "train",
     "train_probe": "train-probe",
 }

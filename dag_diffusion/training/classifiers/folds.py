@@ -68,7 +68,7 @@ class Dealing:
             if len(groups) < 2:
                 raise ValueError(
                     f"class {self.class_names[int(label)]!r} has only one image, or equal ones, and none can be held "
-                    "out; add images, leave the class out, or give images to hold out as holdout=FOLDER"
+                    "out; add images, name the other classes by classes=NAMES, or images to hold out by holdout=FOLDER"
                 )
             yield int(label), np.random.default_rng([self.seed, place]).permutation(groups).tolist()
 
