@@ -81,9 +81,9 @@ class PoolConfig:
         if self.labels is not None and not len(self.labels):
             raise ValueError("the list of labels is empty; name at least one class, or leave it out for all of them")
         if self.seed < 0:
-            raise ValueError(f"the seed of a pool is {self.seed}, but must not be negative; give 0 or a larger number")
+            raise ValueError(f"seed is {self.seed}, but that of a pool must not be negative; give 0 or a larger number")
         if self.images_per_class < 1:
-            raise ValueError(f"a pool of {self.images_per_class} images per class is empty; ask for at least 1")
+            raise ValueError(f"images_per_class is {self.images_per_class}, and a pool has at least 1; ask for more")
         if self.precision not in PRECISIONS:
             raise ValueError(f"a pool has no precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
         if self.noise_candidates < 1:
