@@ -42,7 +42,7 @@ from dag_diffusion.compared_sets import STEERED_RULE
 from dag_diffusion.data.files import write_atomically
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.comparisons import summarise
-from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labelled_images, subset
+from dag_diffusion.evaluation.labelled_images import LabelledImages, Labels, load_labelled_images, subset
 from dag_diffusion.evaluation.protocols import PROTOCOLS
 from dag_diffusion.evaluation.records import evaluation_record
 from dag_diffusion.evaluation.trials import evaluate
@@ -274,7 +274,12 @@ def test_images(count: int) -> LabelledImages:
 
 
 def run(
-    name: str, sets: dict[str, Draw], test: LabelledImages, options: argparse.Namespace, baseline: str = BASELINE
+    name: str,
+    sets: dict[str, Draw],
+    test: LabelledImages,
+    options: argparse.Namespace,
+    baseline: str = BASELINE,
+    labels: Labels = "hard",
 ) -> None:
     """Train, keep every result at once, and tell the rows of the table."""
     gpu = torch.cuda.get_device_name(options.device) if options.device.startswith("cuda") else None
@@ -286,6 +291,7 @@ def run(
             network=options.networks,
             protocol=PROTOCOLS[options.protocol],
             seeds=range(options.seeds),
+            labels=labels,
             device=options.device,
             test_name=f"{len(test)} real images",
             known=kept.results,

@@ -37,6 +37,7 @@ TABLES: dict[str, Callable[[], str]] = {
             "10-hard-label",
             "rules-10-quick",
             "rules-50-quick",
+            "noise-10",
             "modes-10",
             "tune-10",
             "digits-10-quick",
@@ -104,6 +105,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "clipart, minutes": clip_art.minutes,
     "clipart, images": clip_art.images,
     "redundancy-sets": redundant_sets.sets,
+    "redundancy-repair": redundant_sets.repair,
     "redundancy-near": redundant_sets.near_copies,
 }
 

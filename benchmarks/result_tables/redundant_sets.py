@@ -1,4 +1,4 @@
-"""Redundancy: what sets say twice and leave out, and how near to each other images and changed copies of them are."""
+"""Redundancy: what sets say twice and leave out, what a repair changes, and how near images and changed copies are."""
 
 from statistics import mean
 
@@ -9,6 +9,7 @@ NAMES = {
     "easiest of 5": "easiest of five, unguided",
     "random:reference": "random, real",
 }
+FAULTS = ("empty", "duplicate", "near", "wrong")
 
 
 def sets() -> str:
@@ -20,6 +21,15 @@ def sets() -> str:
         rows.append([name, f"{100 * mean(one['accuracies']):.1f}", *covered, copies, str(one["faults"]["wrong"])])
     heads = ["50 a class", "accuracy of one ten on the others, %", "precision", "recall", "density", "coverage"]
     return table([*heads, "near copies", "wrong by the guide"], rows, "redundancy-sets")
+
+
+def repair() -> str:
+    rows = []
+    for name, one in load("redundancy-repair")["rows"].items():
+        faults = (f"{sum(one[by][kind] for kind in FAULTS)}" for by in ("guide", "evaluator"))
+        rows.append([name, f"{one['images']}", *faults, f"{one['redrawn']}", f"{one['most_redraws']}"])
+    heads = ["unguided pool", "images", "faults by the guide", "by the evaluator", "drawn again", "at most so often"]
+    return table(heads, rows, "redundancy-repair")
 
 
 def near_copies() -> str:

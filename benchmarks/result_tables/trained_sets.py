@@ -61,6 +61,9 @@ WORDS = {  # parts of the names of sets in records, in the words of the pages
     "unguided": "unguided pool",
     "unguided, 250 a class": "unguided pool of 250 a class",
     "nearest to modes": "nearest to the modes",
+    "noise sets": "noise chosen as a set",
+    "diversity 0.02": "pushed apart, 0.02",
+    "drawn to modes, diversity 0.02": "drawn to modes, one image to each, and pushed apart, 0.02",
 }
 
 
