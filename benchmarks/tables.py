@@ -47,6 +47,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "downstream-modes-scale-held-out-50-quick": partial(
         trained_sets.study, "modes-scale-held-out-50-quick", baseline="easiest of 5 | drawn to modes"
     ),
+    "downstream-candidates-10": partial(trained_sets.study, "candidates-10", baseline="easiest of 5"),
+    "downstream-soft-10": partial(trained_sets.study, "soft-10"),
     "downstream-learnable-10": partial(trained_sets.study, "learnable-10", baseline="easiest"),
     "downstream-intervals-10": partial(trained_sets.study, "intervals-10", baseline="embedded, CFG 1.5"),
     "downstream-intervals-50": partial(trained_sets.study, "intervals-50", baseline="embedded, CFG 1.5"),

@@ -1,0 +1,55 @@
+"""How many images to draw to each mode, of which the easiest is kept: what more of them gain and cost.
+
+    python benchmarks/downstream.py pools FOLDER --seeds 25 --only unguided "drawn to modes, 10"
+    python benchmarks/candidates.py FOLDER
+
+Each seed has 25 images of each mode to itself; the fewer are the first of these, so that sets of a seed differ by what
+the others bring.  Networks are tested on held-out training images, by which such a choice has to be made.  The record
+is downstream-candidates-IPC.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from downstream import BASELINE, Study, held_out, rounds, run, test_images
+
+from dag_diffusion.evaluation.labelled_images import LabelledImages, subset
+
+OFFERED = (1, 5, 10, 25)  # images of each mode
+
+
+class Candidates:
+    """Images drawn to modes in turn, with the guide's difficulties."""
+
+    def __init__(self, study: Study) -> None:
+        pool, self.images, _ = study.pool(f"drawn to modes, {study.ipc}")
+        self.modes = np.array([int(row["mode"]) for row in pool.rows])  # numbered through all classes
+        self.difficulties, self.turns = pool.difficulties, rounds(pool, study.ipc)
+
+    def easiest(self, offered: int, seed: int) -> LabelledImages:
+        """The easiest of the first ``offered`` images of each mode that belong to a seed."""
+        own = np.flatnonzero(self.turns // max(OFFERED) == seed)
+        own = own[self.turns[own] % max(OFFERED) < offered]
+        ordered = own[np.lexsort((self.difficulties[own], self.modes[own]))]
+        return subset(self.images, np.sort(ordered[np.unique(self.modes[ordered], return_index=True)[1]]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of the pools")
+    parser.add_argument("--ipc", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=5)
+    options = parser.parse_args()
+    options.protocol, options.networks, options.device = "quick", ["convnet-3"], "cpu"
+    test = held_out(options.folder, test_images(10).class_names)
+    study = Study(options.folder, options.ipc, test)
+    drawn = Candidates(study)
+    sets = {f"easiest of {offered}": partial(drawn.easiest, offered) for offered in OFFERED}
+    sets[BASELINE] = partial(study.chosen, "unguided", "random", None, 5 * options.ipc)
+    run(f"candidates-{options.ipc}", sets, test, options, baseline="easiest of 5")
+
+
+if __name__ == "__main__":
+    main()
