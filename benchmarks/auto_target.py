@@ -1,14 +1,15 @@
 """Fit and test the target ``auto``, and compare difficulty among all classes with that among the set's.
 
     python benchmarks/auto_target.py fit FOLDER       # exponents at IPC 1, 10 and 50, and at 10 for longer training
+    python benchmarks/auto_target.py fit FOLDER --on digits --only 1 10    # or emoji, clipart: see held_out.py
     python benchmarks/auto_target.py test FOLDER      # the rule at IPC 20, which it was not fitted at
     python benchmarks/auto_target.py generated FOLDER --pool POOL    # the same exponents on generated images, IPC 10
     python benchmarks/auto_target.py among FOLDER --pool POOL        # a guide of ten classes, asked about three
 
 Sets are matched to their targets among 5 x IPC real training images of a class, others for every seed; POOL holds 50
-unguided images a class of the embedded pipeline, such as pool-unguided of ``run``.  All are judged on 200 training
-images of each class that no set is chosen from; no test image has a say.  Results go to benchmarks/results after every
-training, and the same command goes on after a kill.
+unguided images a class of the embedded pipeline, such as pool-unguided of ``run``.  All are judged on training images
+that no set is chosen from, 200 of each class of Fashion-MNIST; no test image has a say.  Results go to
+benchmarks/results after every training, and the same command goes on after a kill.
 """
 
 import argparse
@@ -20,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from downstream import SIZE, make_real
+from downstream import SIZE
 from embedded import RESULTS, record
+from held_out import CHANNELS, Divided, divided, with_difficulties
 from scipy.stats import spearmanr
 from subsampling import reference_target
 
@@ -35,50 +37,39 @@ from dag_diffusion.evaluation.protocols import PROTOCOLS, Protocol
 from dag_diffusion.evaluation.records import evaluation_record
 from dag_diffusion.evaluation.trials import evaluate
 from dag_diffusion.sampling.auto_target import AutoTarget
-from dag_diffusion.sampling.targets import even_levels
 
 MOVES = (-1.5, 0.0, 1.5, 3.0)  # log2 of the exponent, from hard to easy
-TESTED_AT, OFFERED, JUDGES = 20, 5500, 200  # IPC; images of a class that sets are chosen from, and that judge them
+TESTED_AT = 20  # IPC
 QUICK = PROTOCOLS["quick"]
 LONGER = replace(QUICK, name="quick, 4 x the epochs", epochs=80)
 FITTED = {"1": (1, QUICK, 3), "10": (10, QUICK, 3), "50": (50, QUICK, 2), "10-longer": (10, LONGER, 2)}
-NAMES = dict(enumerate(embedded.CLASS_NAMES))
-REAL = embedded.training_difficulties(NAMES)
 Draw = Callable[[int], LabelledImages]
-
-
-def moved(move: float) -> TargetDistribution:
-    """Real images' difficulties with the levels of their quantiles raised to ``2 ** move``."""
-    levels = even_levels(1000) ** 2**move
-    return TargetDistribution.from_reference({name: np.quantile(values, levels) for name, values in REAL.items()})
-
-
-def training_images(folder: Path) -> tuple[Pool, LabelledImages]:
-    """Those to choose from, with their difficulties out of sample, and those that judge."""
-    whole = read_pool(folder / "real.parquet")
-    own = {label: np.flatnonzero(whole.labels == label) for label in whole.class_names}
-    rows = np.concatenate([own[label][:OFFERED] for label in own])
-    known = np.concatenate([REAL[whole.class_names[label]][:OFFERED] for label in own])
-    judges = whole.select(np.sort(np.concatenate([own[label][-JUDGES:] for label in own])))
-    return with_difficulties(whole.select(rows), known), load_labelled_images(judges, **SIZE, class_names=NAMES)
-
-
-def with_difficulties(pool: Pool, difficulties: np.ndarray) -> Pool:
-    rows = [{**row, "difficulty": float(d)} for row, d in zip(pool.rows, difficulties, strict=True)]
-    return replace(pool, rows=rows)
 
 
 def rows_of(pool: Pool) -> list[np.ndarray]:
     return [np.flatnonzero(pool.labels == label) for label in pool.class_names]
 
 
-def drawn(pool: Pool, ipc: int, method: str, target: TargetDistribution | None, seed: int) -> LabelledImages:
+def drawn(real: Divided, ipc: int, method: str, target: TargetDistribution | None, seed: int) -> LabelledImages:
     """Chosen among 5 x IPC images of each class, others for every seed; among all of a class that has no more."""
     generator = np.random.default_rng([seed, ipc])
-    offered = np.sort(np.concatenate([generator.permutation(rows)[: 5 * ipc] for rows in rows_of(pool)]))
-    part = pool.select(offered)
+    offered = np.sort(np.concatenate([generator.permutation(rows)[: 5 * ipc] for rows in rows_of(real.offered)]))
+    part = real.offered.select(offered)
     chosen = subsample(part, ipc, target=target, method=SelectionRule(method), seed=seed)
-    return load_labelled_images(part.select(chosen.indices), **SIZE, class_names=pool.class_names)
+    return real.load(part.select(chosen.indices))
+
+
+def grid(real: Divided, ipc: int) -> dict[str, Draw]:
+    return {f"log2 g = {move:g}": partial(drawn, real, ipc, "matching", real.moved(move)) for move in MOVES}
+
+
+def compared(real: Divided, ipc: int) -> dict[str, Draw]:
+    """What every size is tested beside."""
+    auto = AutoTarget(TargetDistribution.from_reference(real.known))
+    return {
+        "random": partial(drawn, real, ipc, "random", None),
+        "matching, auto": partial(drawn, real, ipc, "matching", auto),
+    }
 
 
 def trained(sets: dict[str, Draw], judges: LabelledImages, name: str, protocol: Protocol, seeds: int) -> None:
@@ -99,28 +90,26 @@ def trained(sets: dict[str, Draw], judges: LabelledImages, name: str, protocol: 
         print(f"{row.set:44} {row.mean:.4f} {row.std:.4f} {row.difference:+.4f} {row.interval}", flush=True)
 
 
-def fit(folder: Path, which: list[str]) -> None:
-    offered, judges = training_images(folder)
-    for name in which:
-        ipc, protocol, seeds = FITTED[name]
-        sets = {f"log2 g = {move:g}": partial(drawn, offered, ipc, "matching", moved(move)) for move in MOVES}
-        trained(sets, judges, f"auto-target-{name}", protocol, seeds)
+def fit(name: str, real: Divided, which: list[str]) -> None:
+    for size in which:
+        ipc, protocol, seeds = FITTED[size]
+        sets = grid(real, ipc) | ({} if protocol is LONGER else compared(real, ipc))
+        trained(sets, real.judges, record_name(name, size), protocol, seeds)
 
 
-def test(folder: Path) -> None:
-    offered, judges = training_images(folder)
-    targets = {"matching, reference": reference_target(), "matching, auto": AutoTarget(reference_target())}
-    sets = {"random": partial(drawn, offered, TESTED_AT, "random", None)}
-    sets |= {name: partial(drawn, offered, TESTED_AT, "matching", target) for name, target in targets.items()}
-    trained(sets, judges, f"auto-target-{TESTED_AT}", QUICK, 3)
+def record_name(data_set: str, size: str) -> str:
+    return f"auto-target-{size}" if data_set == "fashion" else f"auto-target-{data_set}-{size}"
 
 
-def generated(folder: Path, pool: Path) -> None:
-    _, judges = training_images(folder)
+def test(real: Divided) -> None:
+    reference = {"matching, reference": partial(drawn, real, TESTED_AT, "matching", reference_target())}
+    trained(compared(real, TESTED_AT) | reference, real.judges, f"auto-target-{TESTED_AT}", QUICK, 3)
+
+
+def generated(real: Divided, pool: Path) -> None:
     guide, images = load_classifier(embedded.PIPELINE / "classifier"), read_pool(pool)
     scored = with_difficulties(images, score_pool(images, guide).difficulties)
-    sets = {f"log2 g = {move:g}": partial(drawn, scored, 10, "matching", moved(move)) for move in MOVES}
-    trained(sets, judges, "auto-target-generated", QUICK, 2)
+    trained(grid(replace(real, offered=scored), 10), real.judges, "auto-target-generated", QUICK, 2)
 
 
 def compare_among(pool: Path) -> None:
@@ -156,16 +145,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"), help="idx files")
     parser.add_argument("--pool", type=Path, default=Path("runs/first/pool-unguided"))
     parser.add_argument("--only", nargs="+", default=list(FITTED), choices=list(FITTED), help="of fit")
+    parser.add_argument("--on", default="fashion", choices=list(CHANNELS), help="of fit")
     options = parser.parse_args()
-    make_real(options.folder, options.data)
-    if options.what == "fit":
-        fit(options.folder, options.only)
-    elif options.what == "test":
-        test(options.folder)
-    elif options.what == "generated":
-        generated(options.folder, options.pool)
-    else:
+    if options.what == "among":
         compare_among(options.pool)
+        return
+    real = divided(options.on, options.folder, options.data)
+    if options.what == "fit":
+        fit(options.on, real, options.only)
+    elif options.what == "test":
+        test(real)
+    else:
+        generated(real, options.pool)
 
 
 if __name__ == "__main__":
