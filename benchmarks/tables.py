@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from result_tables import (
+    auto_targets,
     clip_art,
     generated_pools,
     guided_images,
@@ -71,7 +72,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "subsampling-downstream-50": partial(sampled_pools.rules_in_training, 50),
     "subsampling-speed, thresholds": sampled_pools.searches,
     "subsampling-speed, million": sampled_pools.million,
-    "auto-target": sampled_pools.targets_by_size,
+    "auto-target": auto_targets.by_size,
+    "auto-target, conditions": auto_targets.conditions,
+    "auto-target, left out": auto_targets.left_out,
     "among": sampled_pools.among,
     "scoring": sampled_pools.scoring,
     "scoring, processes": sampled_pools.scoring_processes,

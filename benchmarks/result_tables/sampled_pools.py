@@ -1,7 +1,5 @@
 """Selection rules and scores."""
 
-from statistics import mean, stdev
-
 from .records import duration, interval, load, table
 
 
@@ -88,24 +86,6 @@ def scoring_processes() -> str:
     row = [f"{one['images']}", *(f"{one[kind]:.2f}" for kind in kinds), f"{len(one['rounds'])}"]
     heads = ["photographs", "two processes against one", "with starting and loading", "pairs"]
     return table(heads, [row], "scoring")
-
-
-def targets_by_size() -> str:
-    """Accuracy by how far a target lies from real images, one column a size of the set."""
-    sizes = (1, 50)
-    found: dict[str, dict[int, list[float]]] = {}
-    for size in sizes:
-        for one in load(f"auto-target-{size}")["results"]:
-            found.setdefault(one["set"], {}).setdefault(size, []).append(100 * one["accuracy"])
-    rows = [[name, *(_spread(own.get(size, [])) for size in sizes)] for name, own in found.items()]
-    heads = ["target", *(f"{size} a class" for size in sizes)]
-    return table(heads, rows, *(f"auto-target-{size}" for size in sizes))
-
-
-def _spread(values: list[float]) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.1f}, one seed" if values else ""
-    return f"{mean(values):.1f} ± {stdev(values):.1f}"
 
 
 def among() -> str:
