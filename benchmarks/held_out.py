@@ -10,7 +10,9 @@ Difficulties of the last three are out of sample too, by two short trainings:
 
     dag-diffusion train-classifier FOLDER/NAME/train --output FOLDER/NAME/guide --steps 400 --folds 2
 
-and ``--never-mirror`` for digits.  No test image is read.
+with ``--never-mirror`` for digits, and for emoji, of 64 px, ``--size 32 --batch-size 64 --steps 300`` instead.  No test
+image is read.  The records of digits and clip art at 10 images a class, and both of emoji, were put together from
+processes of one seed each.
 """
 
 from collections import defaultdict
