@@ -74,6 +74,7 @@ def test_folder_that_is_no_set_of_classes_is_refused_with_the_one_to_give(tmp_pa
         (["cat/0.png", "dog/0.png", "assets/banner.png"], {"cat", "dog", "assets"}),
         (["cat/0.png", "dog/0.png", "__MACOSX/cat/._0.png", ".ipynb_checkpoints/0.png"], {"cat", "dog"}),
         (["cat/a/0.png", "cat/b/0.png", "dog/0.png"], {"cat", "dog"}),
+        (["cat/originals/0.png", "dog/originals/0.png"], {"cat", "dog"}),
         (["cat/0.png"], {"cat"}),
     ],
 )

@@ -272,6 +272,7 @@ def mistakes(place: Path, folder: Path) -> dict[str, tuple[list, str]]:
         "no such folder": ([place / "nowhere"], "there is no folder"),
         "one class": ([one], "has one class, 'ant'"),
         "too few for ipc": ([few, "--ipc", 5], "fewer than 5 images, which --ipc 5 needs, of bee (2)"),
+        "way out of too few": ([few, "--ipc", 5], "leave such classes out by --least 7"),
         "lone image": ([lone, "--ipc", 1], "'bee' of"),
         "way out of a lone image": ([lone, "--ipc", 1], "or leave out those with fewer by --least 3"),
         "lone image to train on": ([lone, "--ipc", 1, "--least", 2], "'wasp' of"),

@@ -71,11 +71,12 @@ def real_images(path: Path, names: Mapping[int, str], written: Mapping[int, str]
     return replace(kept, rows=rows)
 
 
-def require_enough(pool: Pool, least: int, what: str) -> None:
+def require_enough(pool: Pool, least: int, what: str, way: str = "leave such classes out") -> None:
     """Check that each class has so many images.
 
     Args:
         what: needs them, such as ``ipc=10``.
+        way: to do without such classes.
 
     Raises:
         ValueError: one has fewer; three are named.
@@ -86,7 +87,7 @@ def require_enough(pool: Pool, least: int, what: str) -> None:
         more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""
         raise ValueError(
             f"{pool.path} has fewer than {least} images, which {what} needs, of {', '.join(few[:SHOWN])}{more}; lower "
-            "that, add images, or leave such classes out"
+            f"that, add images, or {way}"
         )
 
 

@@ -19,7 +19,6 @@ import numpy as np
 from PIL import Image
 
 from dag_diffusion.data.canvas import Canvas, fit_for, trim_for
-from dag_diffusion.data.class_folders import require_enough
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.common_kind import channels_of
 from dag_diffusion.data.files import differences, json_line, read_json_object, write_atomically, write_image, write_json
@@ -36,7 +35,7 @@ from dag_diffusion.progress import Progress, Stage, renamed
 
 from .config import FolderConfig
 from .durations import BAR
-from .requirements import require_several, require_several_images, several_images
+from .requirements import require_ipc, require_several, require_several_images, several_images
 
 RECORD, TRAIN, TEST = "images.json", "train", "test"
 CANVAS = ("background", "fit", "trim")
@@ -156,8 +155,8 @@ def plain_images(
     found = PlainImages(
         train=read_pool(work / TRAIN, canvas=canvas), test=read_pool(work / TEST, canvas=canvas), record=record
     )
-    with fail_together():  # random real images, modes and herding need IPC training images of every class
-        require_enough(found.train, config.ipc, f"ipc={config.ipc}")
+    with fail_together():
+        require_ipc(found.train, config.ipc, config)
         require_several_images(found.train, 2, config)
     return found
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dag_diffusion.data.class_folders import require_enough
 from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.files import nearest_existing
 from dag_diffusion.data.pools import Pool
@@ -46,6 +47,21 @@ def require_several(folder: Path, class_names: Mapping[int, str]) -> None:
 def least_images(config: FolderConfig) -> int:
     """Images that a class has to have in the folder: to train on, to calibrate the guide with, and to test on."""
     return 3 if config.test is None else 2
+
+
+def images_for_ipc(config: FolderConfig) -> int:
+    """Images that a class has to have in the folder, so that IPC are left to train on."""
+    return config.ipc if config.test is not None else math.ceil(config.ipc / (1 - config.held_out))
+
+
+def require_ipc(images: Pool, each: int, config: FolderConfig) -> None:
+    """Check that each class has as many images as random real ones, modes and herding take; ValueError if not.
+
+    Args:
+        each: images that a class has to have in ``images``.
+    """
+    way = f"leave such classes out by least={images_for_ipc(config)}"
+    require_enough(images, each, f"ipc={config.ipc}", way)
 
 
 def require_several_images(images: Pool, each: int, config: FolderConfig) -> None:

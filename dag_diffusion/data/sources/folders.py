@@ -266,6 +266,8 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
     for top in filled:
         for name in top.class_folders:
             holders.setdefault(name, []).append(top.name)
+    if len(holders) == 1:  # CLASS/originals/IMAGE: of a single class in several domains nobody would learn
+        return
     if shared := [name for name in holders if len(holders[name]) > 1]:
         first = holders[shared[0]]
         raise ValueError(

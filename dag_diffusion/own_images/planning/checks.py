@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dag_diffusion.data.canvas import canvas_for
-from dag_diffusion.data.class_folders import require_enough, split_warning
+from dag_diffusion.data.class_folders import split_warning
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.shared_images import shared_images
@@ -18,8 +18,10 @@ from dag_diffusion.loading import as_dtype
 from dag_diffusion.own_images.config import FolderConfig
 from dag_diffusion.own_images.requirements import (
     bytes_needed,
+    images_for_ipc,
     least_images,
     require_disk,
+    require_ipc,
     require_network,
     require_several,
     require_several_images,
@@ -104,8 +106,8 @@ def check_images(folder: Path, config: FolderConfig, problems: Problems, found: 
         found.test = images_of(test, found.names, problems)
     with problems.gathered():
         if found.train is not None:
-            needed = config.ipc if config.test is not None else math.ceil(config.ipc / (1 - config.held_out))
-            require_enough(found.train, needed, f"ipc={config.ipc}")
+            needed = images_for_ipc(config)
+            require_ipc(found.train, needed, config)
             if trains:
                 require_several_images(found.train, least_images(config), config)
             if config.most is not None and config.most < needed:

@@ -102,35 +102,41 @@ def _comparison(config: FolderConfig, classes: int, size: int, sets: int) -> Sta
 
 
 def time_table(stages: Mapping[str, Stage], here: Mapping[str, Expected]) -> Table:
-    """Stages, what they take, and which figure that is from.
+    """Stages and what they take where any of it is known; which figure that is from stands below.
 
     Args:
         here: what an earlier ``--estimate`` has measured on this machine, by stage.
     """
-    columns = [
-        "stage",
-        "work",
-        *(["here"] if here else []),
-        "2 cores",
-        *(f"{n} GPU{'s' * (n > 1)}" for n in GPUS),
-        "from",
+    gpus = {f"{n} GPU{'s' * (n > 1)}": n for n in GPUS}
+    times: dict[str, list[float | None]] = {
+        "here": [here[name].total if name in here else None for name in stages],
+        "2 cores": [stage.cpu.seconds for stage in stages.values()],
+        **{column: [stage.on_gpus(n) for stage in stages.values()] for column, n in gpus.items()},
+    }
+    known = {column: found for column, found in times.items() if any(seconds is not None for seconds in found)}
+    rows = [
+        [name, stage.work, *(_told(found[row]) for found in known.values())]
+        for row, (name, stage) in enumerate(stages.items())
     ]
-    rows, sums = [], dict[str, float]()
-    for name, stage in stages.items():
-        times: dict[str, float | None] = {"2 cores": stage.cpu.seconds}
-        times |= {f"{n} GPU{'s' * (n > 1)}": stage.on_gpus(n) for n in GPUS}
-        if here:
-            times = {"here": here[name].total if name in here else None} | times
-        sources = dict.fromkeys(rate.source for rate in (stage.cpu, stage.gpu) if rate.seconds is not None)
-        rows.append([name, stage.work, *map(_told, times.values()), "; ".join(sources) or UNMEASURED.source])
-        for column, seconds in times.items():
-            sums[column] = sums.get(column, 0.0) + (seconds or 0.0)
-    rows.append(["what is known of", "", *(_told(one or None) for one in sums.values()), ""])
-    note = (
-        f"GPUs: as {rates.GPU}, taken to be independent; {rates.CPU}; loading and writing left out. What was never "
-        "measured is a ?. Files: benchmarks/results."
+    sums = (sum(seconds for seconds in found if seconds is not None) for found in known.values())
+    rows.append(["what is known of", "", *map(_told, sums)])
+    return Table(
+        "Time", ["stage", "work", *known], rows, note=_origins(stages, gpus=any(map(known.__contains__, gpus)))
     )
-    return Table("Time", columns, rows, note=note)
+
+
+def _origins(stages: Mapping[str, Stage], *, gpus: bool) -> str:
+    """Where the times are from, and what they leave out."""
+    sources = {
+        name: dict.fromkeys(rate.source for rate in (stage.cpu, stage.gpu) if rate.seconds is not None)
+        for name, stage in stages.items()
+    }
+    told = [f"{name}: {' and '.join(found)}." for name, found in sources.items() if found]
+    devices = f"{rates.CPU}; GPUs as {rates.GPU}, taken to be independent" if gpus else f"{rates.CPU}, never on a GPU"
+    measured = ["Rates measured, in benchmarks/results:", *told] if told else []
+    return " ".join(
+        [*measured, f"Measured on {devices}; loading and writing left out. What was never measured is a ?."]
+    )
 
 
 def _told(seconds: float | None) -> str:
