@@ -44,7 +44,7 @@ def best(found: Iterable[Accuracies]) -> str:
 def by_size() -> str:
     """Accuracy by how far a target lies from real images, one column a data set and size."""
     names = {f"{DATA_SETS[name]}, {size}": record_name(name, size) for size in SIZES for name in DATA_SETS}
-    return _columns(names | {"Fashion-MNIST, 50": "auto-target-50"})
+    return _columns(names | {f"Fashion-MNIST, {size}": f"auto-target-{size}" for size in ("20", "50")})
 
 
 def conditions() -> str:
