@@ -27,6 +27,7 @@ from result_tables import (
 
 TABLES: dict[str, Callable[[], str]] = {
     "training by size": trained_sets.by_size,
+    "training by size, held out": partial(trained_sets.by_size, trained_sets.SIZES_HELD_OUT),
     "training, other sizes": trained_sets.sizes,
     "training, other networks": trained_sets.networks,
     "training, classic": trained_sets.classic,

@@ -1,6 +1,7 @@
 """What sets teach: accuracies by set, size, network and protocol, and differences in pairs."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +13,12 @@ BASELINE = "random | unguided"
 
 
 SIZES = ("1-quick", "10-quick", "20-quick", "50-quick")
+
+
+HELD_OUT = "rules-held-out-"
+
+
+SIZES_HELD_OUT = tuple(HELD_OUT + size for size in SIZES)
 
 
 NETWORKS = {
@@ -146,16 +153,23 @@ def _p(value: float) -> str:
     )
 
 
-def by_size() -> str:
+def by_size(records: Sequence[str] = SIZES) -> str:
     """Sets that every size has, against the random draw."""
-    known = {size: accuracies(size) for size in SIZES}
-    names = [name for name in known["20-quick"] if name != BASELINE and all(name in one for one in known.values())]
-    names.sort(key=lambda name: -known["10-quick"][name].mean())
-    rows = [[words(name), *(change(one[name], one[BASELINE]) for one in known.values())] for name in names]
+    known = {name: found for name in records if (found := accuracies(name))}
+    last = known[list(known)[-1]]
+    shared = [name for name in last if name != BASELINE and all(name in one for one in known.values())]
+    order = known[next((name for name in known if "10-" in name), next(iter(known)))]
+    rows = [
+        [words(name), *(change(one[name], one[BASELINE]) for one in known.values())]
+        for name in sorted(shared, key=lambda name: -order[name].mean())
+    ]
     rows.append(["accuracy of random, unguided, %", *(spread(one[BASELINE]) for one in known.values())])
     rows.append(["seeds", *(str(len(one[BASELINE])) for one in known.values())])
-    heads = ["against random images of an unguided pool", *(f"{size.split('-')[0]} a class" for size in SIZES)]
-    return table(heads, rows, *(f"downstream-{size}" for size in SIZES))
+    heads = [
+        "against random images of an unguided pool",
+        *(f"{name.removeprefix(HELD_OUT).split('-')[0]} a class" for name in known),
+    ]
+    return table(heads, rows, *(f"downstream-{name}" for name in known))
 
 
 def sizes() -> str:
