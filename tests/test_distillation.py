@@ -129,7 +129,7 @@ def test_other_settings_in_the_same_folder_are_refused_in_one_line(setup):
     options = ["--output", str(setup[0]), "--ipc", "1", "--pool-factor", "3", "--num-inference-steps", "2", "--quiet"]
     result = CliRunner().invoke(app, ["run", *options])
     assert result.exit_code == 2
-    assert "pool_factor was 2 and is now 3" in result.stderr
+    assert "--pool-factor was 2 and is now 3" in result.stderr
 
 
 def test_herding_of_real_images_is_compared_where_it_is_asked_for(tmp_path):

@@ -168,7 +168,7 @@ def test_command_line_names_its_own_options(tmp_path, images):
     result = command(images, tmp_path / "g", "--tune", "lora")
     assert result.exit_code == 2
     assert "error: --tune lora changes a pretrained denoiser" in result.output
-    assert "such as --base facebook/DiT-XL-2-256" in result.output
+    assert "such as --from facebook/DiT-XL-2-256" in result.output
 
 
 def test_attention_for_training_in_bfloat16_computes_what_diffusers_does():
