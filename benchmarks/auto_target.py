@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from downstream import SIZE
+from downstream import SIZE, with_difficulties
 from embedded import RESULTS, record
-from held_out import CHANNELS, Divided, divided, with_difficulties
+from held_out import CHANNELS, Divided, divided
+from result_tables.auto_targets import record_name
 from scipy.stats import spearmanr
-from subsampling import reference_target
 
 from dag_diffusion import SelectionRule, TargetDistribution, embedded, load_classifier, read_pool, score_pool, subsample
 from dag_diffusion.classifiers.image_classifiers import image_logits
@@ -97,13 +97,10 @@ def fit(name: str, real: Divided, which: list[str]) -> None:
         trained(sets, real.judges, record_name(name, size), protocol, seeds)
 
 
-def record_name(data_set: str, size: str) -> str:
-    return f"auto-target-{size}" if data_set == "fashion" else f"auto-target-{data_set}-{size}"
-
-
-def test(real: Divided) -> None:
-    reference = {"matching, reference": partial(drawn, real, TESTED_AT, "matching", reference_target())}
-    trained(compared(real, TESTED_AT) | reference, real.judges, f"auto-target-{TESTED_AT}", QUICK, 3)
+def test(name: str, real: Divided) -> None:
+    reference = TargetDistribution.from_reference(real.known)
+    sets = compared(real, TESTED_AT) | {"matching, reference": partial(drawn, real, TESTED_AT, "matching", reference)}
+    trained(sets, real.judges, record_name(name, str(TESTED_AT)), QUICK, 3)
 
 
 def generated(real: Divided, pool: Path) -> None:
@@ -145,16 +142,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"), help="idx files")
     parser.add_argument("--pool", type=Path, default=Path("runs/first/pool-unguided"))
     parser.add_argument("--only", nargs="+", default=list(FITTED), choices=list(FITTED), help="of fit")
-    parser.add_argument("--on", default="fashion", choices=list(CHANNELS), help="of fit")
+    parser.add_argument("--on", default="fashion", choices=list(CHANNELS), help="of fit and test")
     options = parser.parse_args()
     if options.what == "among":
         compare_among(options.pool)
         return
-    real = divided(options.on, options.folder, options.data)
+    name = "fashion" if options.what == "generated" else options.on  # which the pool is of
+    real = divided(name, options.folder, options.data)
     if options.what == "fit":
-        fit(options.on, real, options.only)
+        fit(name, real, options.only)
     elif options.what == "test":
-        test(real)
+        test(name, real)
     else:
         generated(real, options.pool)
 

@@ -20,35 +20,44 @@ from dag_diffusion.evaluation.labelled_images import LabelledImages, subset
 OFFERED = (1, 5, 10, 25)  # images of each mode
 
 
-class Candidates:
+class DrawnToModes:
     """Images drawn to modes in turn, with the guide's difficulties."""
 
     def __init__(self, study: Study) -> None:
         pool, self.images, _ = study.pool(f"drawn to modes, {study.ipc}")
         self.modes = np.array([int(row["mode"]) for row in pool.rows])  # numbered through all classes
-        self.difficulties, self.turns = pool.difficulties, rounds(pool, study.ipc)
+        self.by_guide, self.turns = pool.difficulties, rounds(pool, study.ipc)
+
+    def least(self, score: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The row of each mode with the lowest score."""
+        ordered = rows[np.lexsort((score[rows], self.modes[rows]))]
+        return ordered[np.unique(self.modes[ordered], return_index=True)[1]]
 
     def easiest(self, offered: int, seed: int) -> LabelledImages:
         """The easiest of the first ``offered`` images of each mode that belong to a seed."""
         own = np.flatnonzero(self.turns // max(OFFERED) == seed)
         own = own[self.turns[own] % max(OFFERED) < offered]
-        ordered = own[np.lexsort((self.difficulties[own], self.modes[own]))]
-        return subset(self.images, np.sort(ordered[np.unique(self.modes[ordered], return_index=True)[1]]))
+        return subset(self.images, np.sort(self.least(self.by_guide, own)))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def held_out_study(description: str | None) -> tuple[argparse.Namespace, Study]:
+    """What was asked for, and the sets of one IPC, tested on held-out training images."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of the pools")
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     options.protocol, options.networks, options.device = "quick", ["convnet-3"], "cpu"
     test = held_out(options.folder, test_images(10).class_names)
-    study = Study(options.folder, options.ipc, test)
-    drawn = Candidates(study)
+    return options, Study(options.folder, options.ipc, test)
+
+
+def main() -> None:
+    options, study = held_out_study(__doc__)
+    drawn = DrawnToModes(study)
     sets = {f"easiest of {offered}": partial(drawn.easiest, offered) for offered in OFFERED}
     sets[BASELINE] = partial(study.chosen, "unguided", "random", None, 5 * options.ipc)
-    run(f"candidates-{options.ipc}", sets, test, options, baseline="easiest of 5")
+    run(f"candidates-{options.ipc}", sets, study.test, options, baseline="easiest of 5")
 
 
 if __name__ == "__main__":

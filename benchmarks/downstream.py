@@ -156,6 +156,11 @@ def first_of(pool: Pool, count: int) -> np.ndarray:
     return np.concatenate([np.flatnonzero(pool.labels == label)[:count] for label in pool.class_names])
 
 
+def with_difficulties(pool: Pool, difficulties: np.ndarray) -> Pool:
+    rows = [{**row, "difficulty": float(d)} for row, d in zip(pool.rows, difficulties, strict=True)]
+    return replace(pool, rows=rows)
+
+
 def rounds(pool: Pool, modes: int) -> np.ndarray:
     """How often each image's mode had its turn before, ``(n,)``: a class's images are drawn to its modes in turn."""
     return np.array([int(Path(row["file_name"]).stem) for row in pool.rows]) // modes
@@ -208,9 +213,8 @@ class Study:
             whole = read_pool(self.folder / name)
             pool = whole if count is None else whole.select(first_of(whole, count))
             scores = score_pool(pool, self.guide, features=True)
-            rows = [{**row, "difficulty": float(d)} for row, d in zip(pool.rows, scores.difficulties, strict=True)]
             images = load_labelled_images(pool, **self.size, class_names=self.test.class_names)
-            self.loaded[name, count] = replace(pool, rows=rows), images, scores.features
+            self.loaded[name, count] = with_difficulties(pool, scores.difficulties), images, scores.features
         return self.loaded[name, count]
 
     def chosen(

@@ -26,6 +26,7 @@ from downstream_folders import Subject, main
 
 from dag_diffusion import ClassifierConfig, GeneratorConfig
 from dag_diffusion.data import prepare, split_pool
+from dag_diffusion.data.pools import Pool
 
 VENDORS = ("google", "twitter")
 PARTS = "Component"  # skin tones and the like, which are no category
@@ -50,15 +51,21 @@ def images(folder: Path, options: argparse.Namespace) -> None:
             place = folder / "all" / emoji["category"] / f"{kind}.{emoji['unified']}.{vendor}.png"
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(drawing, place)
-    pool, kinds = prepare(folder / "all", cache=folder).pool, defaultdict(list)
-    for index, row in enumerate(pool.rows):
-        kinds[row["class_name"], Path(row["file_name"]).name.partition(".")[0]].append(index)
-    for part, divided in zip(("train", "test"), split_pool(pool, TESTED, twins=list(kinds.values())), strict=True):
+    pool = prepare(folder / "all", cache=folder).pool
+    for part, divided in zip(("train", "test"), split_pool(pool, TESTED, twins=same_kind(pool)), strict=True):
         for row in divided.rows:
             place = folder / part / row["file_name"]
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(pool.path / row["file_name"], place)
         print(f"{part}: {len(divided)} images", flush=True)
+
+
+def same_kind(pool: Pool) -> list[list[int]]:
+    """Rows of each kind: images of one class whose files are called alike up to the first dot."""
+    kinds: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, row in enumerate(pool.rows):
+        kinds[row["class_name"], Path(row["file_name"]).name.partition(".")[0]].append(index)
+    return list(kinds.values())
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ image is read.  The records of digits and clip art at 10 images a class, and bot
 processes of one seed each.
 """
 
-from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from downstream import SIZE, make_real
+from downstream import SIZE, make_real, with_difficulties
+from emoji import same_kind
 
 from dag_diffusion import TargetDistribution, embedded, read_pool
 from dag_diffusion.data import split_pool
@@ -71,7 +71,7 @@ def divided(name: str, folder: Path, data: Path) -> Divided:
         offered, judging, known = _fashion(read_pool(folder / "real.parquet"))
     else:
         pool = read_pool(folder / name / "train", scores=folder / name / "guide" / DIFFICULTIES)
-        offered, judging = split_pool(pool, JUDGING, twins=_kinds(pool))
+        offered, judging = split_pool(pool, JUDGING, twins=same_kind(pool))
         found = np.array([row["difficulty"] for row in offered.rows])
         known = {kind: found[offered.labels == label] for label, kind in offered.class_names.items()}
     channels = CHANNELS[name]
@@ -86,16 +86,3 @@ def _fashion(whole: Pool) -> tuple[Pool, Pool, dict[str, np.ndarray]]:
     difficulties = np.concatenate([known[whole.class_names[label]][:OFFERED] for label in own])
     judging = whole.select(np.sort(np.concatenate([own[label][-JUDGES:] for label in own])))
     return with_difficulties(whole.select(rows), difficulties), judging, known
-
-
-def _kinds(pool: Pool) -> list[list[int]]:
-    """Rows of one class whose files are called alike up to the first dot: both drawings of an emoji."""
-    kinds: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for index, row in enumerate(pool.rows):
-        kinds[row["class_name"], Path(row["file_name"]).name.partition(".")[0]].append(index)
-    return list(kinds.values())
-
-
-def with_difficulties(pool: Pool, difficulties: np.ndarray) -> Pool:
-    rows = [{**row, "difficulty": float(d)} for row, d in zip(pool.rows, difficulties, strict=True)]
-    return replace(pool, rows=rows)

@@ -9,14 +9,13 @@ easiest image of half of the modes, and of the others what is learnable to stude
 held-out training images, by which such a choice has to be made.  The record is downstream-learnable-IPC.
 """
 
-import argparse
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 
 import numpy as np
 import torch
-from downstream import PER_MODE, Study, held_out, rounds, run, test_images
+from candidates import DrawnToModes, held_out_study
+from downstream import PER_MODE, Study, run
 
 from dag_diffusion.evaluation.labelled_images import LabelledImages, normalise, subset
 from dag_diffusion.evaluation.networks import seeded_network
@@ -26,14 +25,12 @@ from dag_diffusion.evaluation.training import train
 EASIEST = "easiest"
 
 
-class Learnable:
+class Learnable(DrawnToModes):
     """Difficulties of images drawn to modes, by the guide and by students, and the sets that follow from them."""
 
     def __init__(self, study: Study) -> None:
-        pool, self.images, _ = study.pool(f"drawn to modes, {study.ipc}")
-        self.labels, self.turns = np.asarray(self.images.labels), rounds(pool, study.ipc)
-        self.modes = np.array([int(row["mode"]) for row in pool.rows])  # numbered through all classes
-        self.by_guide = np.array([row["difficulty"] for row in pool.rows])
+        super().__init__(study)
+        self.labels = np.asarray(self.images.labels)
         self.by_students = cache(self._by_students)
 
     def of_seed(self, seed: int) -> np.ndarray:
@@ -61,11 +58,6 @@ class Learnable:
             found[own[~learnt]] += self.difficulties(student, own[~learnt]) / (PER_MODE - 1)
         return found
 
-    def least(self, score: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """The row of each mode with the lowest score."""
-        ordered = rows[np.lexsort((score[rows], self.modes[rows]))]
-        return ordered[np.unique(self.modes[ordered], return_index=True)[1]]
-
     def after_half(self, seed: int) -> np.ndarray:
         own, score = self.of_seed(seed), self.by_guide.copy()
         half = self.modes[own] % 2 == 0
@@ -91,21 +83,15 @@ class Learnable:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the pools")
-    parser.add_argument("--ipc", type=int, default=10)
-    parser.add_argument("--seeds", type=int, default=5)
-    options = parser.parse_args()
-    options.protocol, options.networks, options.device = "quick", ["convnet-3"], "cpu"
-    test = held_out(options.folder, test_images(10).class_names)
-    learnable = Learnable(Study(options.folder, options.ipc, test))
+    options, study = held_out_study(__doc__)
+    learnable = Learnable(study)
 
     @cache
     def drawn(choose: Callable[[int], np.ndarray], seed: int) -> LabelledImages:
         return subset(learnable.images, np.sort(choose(seed)))
 
     sets = {name: partial(drawn, choose) for name, choose in learnable.sets().items()}
-    run(f"learnable-{options.ipc}", sets, test, options, baseline=EASIEST)
+    run(f"learnable-{options.ipc}", sets, study.test, options, baseline=EASIEST)
 
 
 if __name__ == "__main__":

@@ -81,15 +81,11 @@ def name_of(command: Callable[..., None]) -> str:
     return {"serve": "app"}.get(command.__name__, command.__name__.replace("_", "-"))
 
 
-OPTIONS = {name_of(command): options_of(command) for command in COMMANDS}
-
-for command in COMMANDS:
-    reported = report_user_errors(
-        expand_fields(command),
-        Words(name_of(command), OPTIONS, GOING_ON.get(command.__name__, "")),
-        shared=command.__name__ in SHARED,
-    )
-    app.command(name_of(command))(reported)
+EXPANDED = {name_of(command): expand_fields(command) for command in COMMANDS}
+OPTIONS = {name: options_of(command) for name, command in EXPANDED.items()}
+for name, command in EXPANDED.items():
+    words = Words(name, OPTIONS, GOING_ON.get(command.__name__, ""))
+    app.command(name)(report_user_errors(command, words, shared=command.__name__ in SHARED))
 add_config_options(app)
 
 

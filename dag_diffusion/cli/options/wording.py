@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from typer.models import OptionInfo
 
-from .fields import Fields, expand_fields
+from .fields import Fields
 
 Options = Mapping[str, str]  # what the library says, to the option that says it
 FUNCTIONS = {  # of the library, to the commands that call them
@@ -40,17 +40,20 @@ LEADING = r"^(?P<told>(?:(?:error|WARNING): )?)(?P<leading>[a-z]+)(?= (?:is|are)
 SAID = re.compile("|".join((LEADING, CALL, SETTING, BARE)))
 
 
-def options_of(command: Callable[..., None]) -> dict[str, str]:
+def options_of(expanded: Callable[..., None]) -> dict[str, str]:
     """The options of a command by what the library calls them: parameters, and fields of its dataclasses.
 
     A name that may be one of several options, as ``scale`` of several guidances, has none.
+
+    Args:
+        expanded: the command, as of ``expand_fields``.
     """
     options: dict[str, str] = {}
-    for name, parameter in inspect.signature(expand_fields(command)).parameters.items():
+    for name, parameter in inspect.signature(expanded).parameters.items():
         for mark in getattr(parameter.annotation, "__metadata__", ()):
             if isinstance(mark, OptionInfo):
                 options[name] = _declared(mark) or f"--{name.replace('_', '-')}"
-    known = {**ALIASES, **_renamed(command)}
+    known = {**ALIASES, **_renamed(inspect.unwrap(expanded))}
     return {name: options.get(option, "") for name, option in known.items() if option in ("", *options)} | options
 
 

@@ -120,9 +120,7 @@ def time_table(stages: Mapping[str, Stage], here: Mapping[str, Expected]) -> Tab
     ]
     sums = (sum(seconds for seconds in found if seconds is not None) for found in known.values())
     rows.append(["what is known of", "", *map(_told, sums)])
-    return Table(
-        "Time", ["stage", "work", *known], rows, note=_origins(stages, gpus=any(map(known.__contains__, gpus)))
-    )
+    return Table("Time", ["stage", "work", *known], rows, note=_origins(stages, gpus=bool(known.keys() & gpus.keys())))
 
 
 def _origins(stages: Mapping[str, Stage], *, gpus: bool) -> str:
