@@ -11,15 +11,12 @@ from .launching import launch_several
 from .options import (
     MODELS,
     AnyPipeline,
-    Background,
     BatchSize,
     Classes,
     Classifier,
     Device,
     FitAsTrained,
     FitUnasked,
-    Links,
-    Most,
     NumProcesses,
     OnCanvas,
     Overwrite,
@@ -27,8 +24,7 @@ from .options import (
     PoolPath,
     Quiet,
     Seed,
-    SkipUnreadable,
-    Trim,
+    ToPrepare,
     TrustBin,
 )
 from .options.fields import Fields, Values
@@ -187,12 +183,8 @@ def train_classifier(
         Path | None, Option(help="images to test with, and nothing else; their twins are left out of training")
     ] = None,
     classes: Classes = None,
-    background: Background = "white",
+    to_prepare: ToPrepare,
     fit: FitUnasked = None,
-    trim: Trim = False,
-    most: Most = None,
-    links: Links = "leave_out",
-    skip_unreadable: SkipUnreadable = False,
     training: Annotated[
         Values,
         Fields(
@@ -245,29 +237,16 @@ def train_classifier(
             require_target(output, overwrite=overwrite)
     with stages(quiet) as progress:
         # of what is given besides nothing that can be read is left out, since nothing is learnt from it
+        whole: Values = to_prepare | {"most": None, "twins": "keep"}
         held, tested = (
-            None
-            if source is None
-            else prepare(
-                source,
-                background=background,
-                fit=fit,
-                trim=trim,
-                twins="keep",
-                skip_unreadable=skip_unreadable,
-                progress=progress,
-            ).pool
+            None if source is None else prepare(source, fit=fit, **whole, progress=progress).pool
             for source in (holdout, test)
         )
         own = prepare(
             images,
             classes=classes,
-            background=background,
             fit=fit,
-            trim=trim,
-            most=most,
-            links=links,
-            skip_unreadable=skip_unreadable,
+            **to_prepare,
             apart_from=[pool for pool in (held, tested) if pool is not None],
             seed=settings.seed,
             cache=work_folder(output),

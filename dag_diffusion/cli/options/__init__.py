@@ -8,31 +8,28 @@ from typer import Argument, Option
 from .fields import Fields, Values
 
 MODELS, SPEED, FILES = "Models", "Speed and memory", "Files and progress"  # groups in the help
-TUNING = "Fine-tuning"
+IMAGES, TUNING = "Images", "Fine-tuning"
 
-OnCanvas = Annotated[Values, Fields("data.canvas:Canvas", ["background", "trim"], "Images")]
+OnCanvas = Annotated[Values, Fields("data.canvas:Canvas", ["background", "trim"], IMAGES)]
+ToPrepare = Annotated[
+    Values,
+    Fields("own_images.config:FolderConfig", ["background", "trim", "most", "links", "skip_unreadable"], IMAGES),
+]
 PoolPath = Annotated[Path, Argument(help="folder of class folders, or of Dataset.save_to_disk, or a .parquet file")]
-Background = Annotated[str, Option(help="colour behind what is transparent, such as white or #e0e0e0")]
 FitAsTrained = Annotated[
     str | None,
     Option(
         "--fit",
         help="pad, crop or stretch to a square; default: as the models were trained, if they were trained here, else "
         "crop",
-        rich_help_panel="Images",
+        rich_help_panel=IMAGES,
     ),
 ]
 FitUnasked = Annotated[
-    str | None, Option("--fit", help="pad, crop or stretch to a square; default: by what most images are like")
-]
-Trim = Annotated[
-    bool,
-    Option("--trim", help="cut off transparent margins first, so that a small thing on an empty canvas fills it"),
-]
-Most = Annotated[int | None, Option(min=1, help="images of each class, drawn at random; default: all")]
-Links = Annotated[
-    str,
-    Option(help="a picture that other classes link to is left out (leave_out), or kept where its file lies (real)"),
+    str | None,
+    Option(
+        "--fit", help="pad, crop or stretch to a square; default: by what most images are like", rich_help_panel=IMAGES
+    ),
 ]
 SkipUnreadable = Annotated[
     bool, Option("--skip-unreadable", help="leave out images that cannot be read, instead of naming them")
