@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dag_diffusion.guidance.difficulty_guidance import predicted_clean
+
 PREDICTIONS = ("v_prediction", "epsilon")
 KINDS = ("denoising", "minimax")
 LEAST_WEIGHT = 0.01  # without signal v would count 0, so that the first step of sampling would never be trained
@@ -72,10 +74,7 @@ class Objective:
 
     def clean(self, predicted: Tensor, noisy: Tensor, alphas: Tensor) -> Tensor:
         """The clean latents that a prediction for noisy ones stands for."""
-        alphas = _over_images(alphas)
-        if self.prediction == "epsilon":
-            return (noisy - (1 - alphas).sqrt() * predicted) / alphas.sqrt()
-        return alphas.sqrt() * noisy - (1 - alphas).sqrt() * predicted
+        return predicted_clean(predicted, noisy, _over_images(alphas), self.prediction)
 
     def weights(self, alphas: Tensor) -> Tensor:
         """How much the squared error of each image counts, ``(n,)``, finite also where no signal is left."""
