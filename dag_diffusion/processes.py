@@ -170,8 +170,15 @@ def gather(value: Any) -> list[Any]:
     from accelerate.utils import gather_object
 
     this_process()
-    try:
+    with others_there():
         return gather_object([value])
+
+
+@contextmanager
+def others_there() -> Iterator[None]:
+    """A FailedElsewhereError for what torch raises where another process is gone."""
+    try:
+        yield
     except RuntimeError as gone:
         raise FailedElsewhereError("another process is gone, so that this one ends too") from gone
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from .processes import FailedElsewhereError, fail_together, gather, this_process
+from .processes import fail_together, gather, others_there, this_process
 from .progress import Progress
 
 Item = TypeVar("Item")
@@ -78,7 +78,5 @@ class Turns:
             return self._own[what]
         from torch.distributed.distributed_c10d import _get_default_store
 
-        try:
+        with others_there():
             return _get_default_store().add(f"{self._name}/{what}", more)
-        except RuntimeError as gone:
-            raise FailedElsewhereError("another process is gone, so that this one ends too") from gone

@@ -25,7 +25,7 @@ from torch import Tensor, distributed, nn
 
 from dag_diffusion.classifiers.compiled_networks import computing_in
 from dag_diffusion.data.files import differences, json_line, json_lines, locked, recorded, write_atomically
-from dag_diffusion.processes import FailedElsewhereError, StoppedError, fail_together, gather, stop_signal, this_process
+from dag_diffusion.processes import StoppedError, fail_together, gather, others_there, stop_signal, this_process
 from dag_diffusion.processor import fast_precision
 from dag_diffusion.progress import Progress
 
@@ -262,11 +262,9 @@ class _Training:
         """Sum over all processes, in place."""
         if self.process.num_processes == 1:
             return
-        try:
+        with others_there():
             for work in [distributed.all_reduce(tensor, async_op=True) for tensor in tensors]:
                 work.wait()
-        except RuntimeError as gone:
-            raise FailedElsewhereError("another process is gone, so that this one ends too") from gone
 
     def _take_in(self, pending: list[Tensor]) -> bool:
         """Note the losses of the last steps; whether a process was asked to stop."""
