@@ -2,9 +2,7 @@
 
     collect trajectories -> fit the margin of the drawn class and the guides' probabilities -> measure on unseen runs
 
-A probe learns from predicted clean samples along sampling trajectories, unguided and steered to all difficulties, which
-are decoded once for training and never again.  A probe of several guides gives the gradient that they share at the
-price of one small network.  ``guidance.probes`` is how it steers.
+``trajectories`` samples and measures; ``guidance.probes`` says what a probe is, and how it steers.
 """
 
 from collections.abc import Sequence

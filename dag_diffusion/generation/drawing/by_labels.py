@@ -67,11 +67,8 @@ class LabelDrawer:
 
     def noise(self, seed: int) -> Tensor:
         """See ``Drawer``; ``(channels, height, width)``."""
-        parts = self.pipeline.transformer.config
-        shape = 1, parts.in_channels, parts.sample_size, parts.sample_size
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=self.pipeline.transformer.dtype)[
-            0
-        ]
+        shape, generator = self.pipeline.latent_shape(1)[1:], torch.Generator().manual_seed(seed)
+        return torch.randn(shape, generator=generator, dtype=self.pipeline.transformer.dtype)
 
     def draw(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> Drawn:
         """See ``Drawer``."""
