@@ -6,19 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dag_diffusion.evaluation.dd_ranking import (
-    augmentation_robust_score,
-    hard_label_recovery,
-    improvement_over_random,
-    label_robust_score,
-    scores,
-    without_augmentation,
-)
+from dag_diffusion.evaluation.dd_ranking import scores, without_augmentation
 from dag_diffusion.evaluation.protocols import PROTOCOLS
 from dag_diffusion.evaluation.results import Result
 from dag_diffusion.evaluation.tables import accuracy_table, evaluation_tables, networks_table, ranking_table
 
-DIFFERENCES = st.floats(-1, 1)
+FRACTIONS = st.floats(0, 1)
 
 
 def series(name, accuracies, *, network="convnet-3", protocol="hard-label", labels="hard", **options):
@@ -38,41 +31,33 @@ def series(name, accuracies, *, network="convnet-3", protocol="hard-label", labe
     ]
 
 
+def robust(exponent):
+    """``(e^a - e^-1) / (e - e^-1)``."""
+    return (math.exp(exponent) - math.exp(-1)) / (math.e - math.exp(-1))
+
+
+def label_robust(ours, random, real, **options):
+    results = [*series("dgs", [ours]), *series("random", [random]), *series("all", [real])]
+    return scores(results, {"dgs": "random"}, "all", **options)[0].label_robust
+
+
 class TestEquations:
     def test_label_robust_score_of_the_paper_s_ends(self):
-        assert label_robust_score(1.0, -1.0) == pytest.approx(1)
-        assert label_robust_score(-1.0, 1.0) == pytest.approx(0)
-        assert label_robust_score(0.0, 0.0) == pytest.approx((1 - math.exp(-1)) / (math.e - math.exp(-1)))
+        assert label_robust(ours=1, random=0, real=0) == pytest.approx(1)
+        assert label_robust(ours=0, random=1, real=1) == pytest.approx(0)
+        assert label_robust(ours=0.5, random=0.5, real=0.5) == pytest.approx(robust(0))
 
-    def test_recovery_and_improvement_are_differences_of_fractions(self):
-        assert hard_label_recovery(0.9, 0.7) == pytest.approx(0.2)
-        assert improvement_over_random(0.7, 0.6) == pytest.approx(0.1)
-
-    @pytest.mark.parametrize(
-        "wrong",
-        [
-            lambda: hard_label_recovery(90, 70),
-            lambda: improvement_over_random(0.7, 60),
-            lambda: label_robust_score(-12.7, 72.2),
-            lambda: augmentation_robust_score(3, 2),
-            lambda: label_robust_score(0.1, 0.2, weight=50),
-        ],
-    )
+    @pytest.mark.parametrize("wrong", [{"ours": 70, "random": 60, "real": 90}, {"weight": 50}])
     def test_percents_are_refused_since_they_saturate_the_exponent(self, wrong):
         with pytest.raises(ValueError, match=r"percents"):
-            wrong()
+            label_robust(**{"ours": 0.7, "random": 0.6, "real": 0.9} | wrong)
 
-    @given(DIFFERENCES, DIFFERENCES, st.floats(0, 1))
-    def test_scores_are_fractions_that_rise_with_improvement_and_fall_with_loss(self, gained, lost, weight):
-        score = label_robust_score(gained, lost, weight=weight)
+    @given(FRACTIONS, FRACTIONS, FRACTIONS, FRACTIONS)
+    def test_scores_are_fractions_that_rise_with_improvement_and_fall_with_loss(self, ours, random, real, weight):
+        score = label_robust(ours, random, real, weight=weight)
         assert -1e-12 <= score <= 1 + 1e-12
-        assert label_robust_score(max(gained, 0.5), lost, weight=weight) >= score
-        assert label_robust_score(gained, max(lost, 0.5), weight=weight) <= score
-
-    @given(DIFFERENCES, DIFFERENCES)
-    def test_equal_weights_treat_augmented_and_plain_alike(self, augmented, plain):
-        one, other = augmentation_robust_score(augmented, plain), augmentation_robust_score(plain, augmented)
-        assert one == pytest.approx(other)
+        assert label_robust(ours, random / 2, real, weight=weight) >= score
+        assert label_robust(ours, random, (1 + real) / 2, weight=weight) <= score
 
 
 class TestScores:
@@ -88,8 +73,8 @@ class TestScores:
         assert (found.set, found.seeds) == ("dgs", 2)
         assert found.recovery == pytest.approx(0.91 - 0.72)
         assert found.improvement == pytest.approx(0.72 - 0.61)
-        assert found.label_robust == pytest.approx(label_robust_score(0.11, 0.19))
-        assert found.augmentation_robust == pytest.approx(augmentation_robust_score(0.11, 0.06))
+        assert found.label_robust == pytest.approx(robust((0.11 - 0.19) / 2))
+        assert found.augmentation_robust == pytest.approx(robust((0.11 + 0.06) / 2))
         assert found.label_interval[0] < found.label_robust < found.label_interval[1]
 
     def test_soft_labels_improve_with_soft_and_recover_with_hard(self):

@@ -52,42 +52,6 @@ class Score:
     augmentation_interval: Interval | None
 
 
-def hard_label_recovery(real: float, ours: float) -> float:
-    """HLR, what a set loses against all real images: ``acc(real, hard) - acc(set, hard)``, fractions."""
-    return _fraction(real) - _fraction(ours)
-
-
-def improvement_over_random(ours: float, random: float) -> float:
-    """IOR, ``acc(set, any) - acc(random, any)`` at the same IPC, labels and protocol, fractions."""
-    return _fraction(ours) - _fraction(random)
-
-
-def label_robust_score(improvement: float, recovery: float, *, weight: float = WEIGHT) -> float:
-    """LRS of ``a = w IOR - (1 - w) HLR``.
-
-    Args:
-        improvement, recovery: IOR and HLR in [-1, 1].
-        weight: w in [0, 1]; the paper's leaderboard has 0.5.
-
-    Raises:
-        ValueError: a value is out of its range, as percents are.
-    """
-    return _normalised(_mixed(improvement, -recovery, weight))
-
-
-def augmentation_robust_score(augmented: float, plain: float, *, weight: float = WEIGHT) -> float:
-    """ARS of ``b = g augmented + (1 - g) plain``.
-
-    Args:
-        augmented, plain: improvement over random with and without data augmentation, in [-1, 1].
-        weight: g in [0, 1]; 0.5 as for ``label_robust_score``.
-
-    Raises:
-        ValueError: a value is out of its range, as percents are.
-    """
-    return _normalised(_mixed(augmented, plain, weight))
-
-
 def without_augmentation(protocol: Protocol) -> Protocol:
     """The same protocol with every augmentation off, under a name of its own.
 
@@ -113,8 +77,10 @@ def scores(
         baselines: name of a set to that of its random draw of equal IPC.
         full: name of the set of all real images.
 
+        weight: w and g in [0, 1]; the paper's leaderboard has 0.5.
+
     Raises:
-        ValueError: two accuracies to be compared do not share their seeds.
+        ValueError: two accuracies to be compared do not share their seeds, or are no fractions, as percents are not.
     """
     found: dict[_Series, dict[int, float]] = {}
     for result in results:
@@ -201,9 +167,3 @@ def _mixed(first: float, second: float, weight: float) -> float:
 
 def _normalised(exponent: float) -> float:
     return (math.exp(exponent) - math.exp(-1)) / (math.e - math.exp(-1))
-
-
-def _fraction(accuracy: float) -> float:
-    if not 0 <= accuracy <= 1:
-        raise ValueError(f"an accuracy is {accuracy}, but must be a fraction in [0, 1]; divide percents by 100")
-    return accuracy
