@@ -15,13 +15,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .image_classifiers import prepared_logits, preprocessing_of
-from .model_transforms import WAY_OUT, ModelTransform
-from .preprocessing import Preprocessing, eight_bit_tensor
+from .model_transforms import WAY_OUT, AnyPreprocessing, ModelTransform
+from .preprocessing import eight_bit_tensor
 
 logger = logging.getLogger(__name__)
 TOLERANCE = 0.005  # of a difficulty
 DOUBT = 2.0  # log-odds of the first class against the second, at which a difficulty still tells what a guide sees
-AnyPreprocessing = Preprocessing | ModelTransform
 _CHECKED: WeakKeyDictionary[nn.Module, set[tuple[AnyPreprocessing, int]]] = WeakKeyDictionary()
 
 

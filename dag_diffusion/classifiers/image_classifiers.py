@@ -19,14 +19,22 @@ from torch import Tensor, nn
 
 from dag_diffusion.difficulty import among, margin
 
-from .model_transforms import WAY_OUT, Library, ModelTransform, model_transform, settings_of, timm_settings
+from .model_transforms import (
+    WAY_OUT,
+    AnyPreprocessing,
+    Library,
+    ModelTransform,
+    model_transform,
+    settings_of,
+    timm_settings,
+)
 from .preprocessing import Preprocessing
 from .weights import IncompleteWeightsError, load_whole, refuse_pickles
 
 SHOWN = 80  # characters of another library's reason
 
 
-def preprocessing_of(classifier: nn.Module, *, revision: str | None = None) -> Preprocessing | ModelTransform:
+def preprocessing_of(classifier: nn.Module, *, revision: str | None = None) -> AnyPreprocessing:
     """How a classifier wants its images: from its own config, timm's ``pretrained_cfg``, or the processor beside it.
 
     Args:
@@ -46,7 +54,7 @@ def preprocessing_of(classifier: nn.Module, *, revision: str | None = None) -> P
     return _from_image_processor(classifier, revision)
 
 
-def _from_fields(fields: Mapping[str, Any]) -> Preprocessing | ModelTransform:
+def _from_fields(fields: Mapping[str, Any]) -> AnyPreprocessing:
     if not isinstance(fields, Mapping):
         raise ValueError(f"config.preprocessing of the classifier is {str(fields)[:SHOWN]!r} and no fields; {WAY_OUT}")
     for library in get_args(Library):
@@ -113,9 +121,7 @@ def require_fitting(classifier: nn.Module, logits: int) -> None:
         )
 
 
-def image_logits(
-    classifier: nn.Module, images: Tensor, preprocessing: Preprocessing | ModelTransform | None = None
-) -> Tensor:
+def image_logits(classifier: nn.Module, images: Tensor, preprocessing: AnyPreprocessing | None = None) -> Tensor:
     """Logits of images in [0, 1]; differentiable with respect to them.
 
     Args:
@@ -217,7 +223,7 @@ class Guide:
 
     classifier: nn.Module
     labels: Tensor
-    preprocessing: Preprocessing | ModelTransform
+    preprocessing: AnyPreprocessing
     classes: Tensor | None = None
 
     def margin(self, logits: Tensor) -> Tensor:

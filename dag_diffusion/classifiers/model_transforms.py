@@ -21,7 +21,7 @@ from torchvision.transforms.v2.functional import resize
 
 from dag_diffusion.data.images import as_eight_bit
 
-from .preprocessing import OnTensors, as_pictures, with_channels
+from .preprocessing import OnTensors, Preprocessing, as_pictures, with_channels
 
 Library = Literal["image_processor", "timm"]
 ReadPicture = Callable[[Image.Image], Tensor]
@@ -102,6 +102,9 @@ class ModelTransform:
     def as_fields(self) -> dict[str, Any]:
         """For a model's configuration, which is JSON."""
         return {self.library: json.loads(self.settings), "channels": self.channels}
+
+
+AnyPreprocessing = Preprocessing | ModelTransform
 
 
 def model_transform(library: Library, settings: Mapping[str, Any], channels: int) -> ModelTransform:

@@ -7,13 +7,10 @@ import torch
 from torch import nn
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of, preprocessing_of, require_fitting
-from dag_diffusion.classifiers.model_transforms import ModelTransform
-from dag_diffusion.classifiers.preprocessing import Preprocessing
+from dag_diffusion.classifiers.model_transforms import AnyPreprocessing
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import LABEL_FREE, Among, MeasureName, classes_among
-
-AnyPreprocessing = Preprocessing | ModelTransform
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dag_diffusion.classifiers.frozen_networks import AskedNetwork, asked, frozen
+from dag_diffusion.classifiers.model_transforms import AnyPreprocessing
 from dag_diffusion.data.images import LARGE, ONE_LARGE_AT_A_TIME, UnreadableImageError, fitted_pixels
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import (
@@ -37,7 +38,7 @@ from dag_diffusion.processes import gather, this_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.turns import Turns
 
-from .scorers import AnyPreprocessing, Scorer, scorers_of
+from .scorers import Scorer, scorers_of
 
 logger = logging.getLogger(__name__)
 OnError = Literal["raise", "skip"]  # at a file that is no readable image

@@ -18,10 +18,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of, prepared_logits, preprocessing_of
+from dag_diffusion.classifiers.model_transforms import AnyPreprocessing
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.files import write_atomically
 from dag_diffusion.data.pools import Pool, read_pool
-from dag_diffusion.sampling.scoring import AnyPreprocessing, fitted_image, read_ahead
+from dag_diffusion.sampling.scoring import fitted_image, read_ahead
 
 from .teachers import LabelSource, Teacher, bytes_of_images
 
