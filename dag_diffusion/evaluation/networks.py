@@ -19,6 +19,8 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from dag_diffusion.seeding import seeded
+
 DEFAULT_WIDTH = 128  # of a convnet
 CONVNETS, RESNETS, AVERAGED = range(1, 7), (10, 18, 34, 50), (10, 18)  # depths
 BLOCKS = {10: [1, 1, 1, 1], 18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3]}  # of each stage of a resnet
@@ -54,8 +56,7 @@ def seeded_network(name: str, *, seed: int, channels: int, size: tuple[int, int]
     Raises:
         ValueError: see ``build_network``.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed accelerators too, and for good
+    with seeded(seed):
         return build_network(name, channels=channels, size=size, num_classes=num_classes)
 
 

@@ -18,6 +18,7 @@ from dag_diffusion.difficulty import Among, as_among, classes_among, margin
 from dag_diffusion.guidance.probes import REST, describe, with_signal_rate
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
+from dag_diffusion.seeding import seeded
 
 from .trajectories import Trajectories, collect
 
@@ -81,8 +82,7 @@ def build_probe(pipeline: "DifficultyGuidedPipeline", config: ProbeConfig) -> An
 
     side, names = pipeline.transformer.config.sample_size, pipeline.class_names
     names = dict(enumerate([*names.values(), REST]))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)  # transformers draws its weights from the global generator
+    with seeded(config.seed):
         return ConvNextForImageClassification(
             ConvNextConfig(
                 num_channels=pipeline.transformer.config.in_channels + 1,

@@ -21,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from dag_diffusion.data.files import write_atomically
+from dag_diffusion.seeding import seeded
 
 TUNINGS = ("all", "lora", "difffit")
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "norm1.linear")  # attention and adaptive norms
@@ -146,8 +147,7 @@ class LowRank(Adaptation):
             target_modules=list(LORA_TARGETS),
             modules_to_save=[TABLE],
         )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # peft draws from the global generator
+        with seeded(seed):
             self._adapted: Any = get_peft_model(self.transformer, lora)  # the transformer itself, with other layers
         for _, parameter in self.trained():
             parameter.data = parameter.data.float()

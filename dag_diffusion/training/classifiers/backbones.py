@@ -21,6 +21,7 @@ from torch import nn
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of, load_classifier, preprocessing_of
 from dag_diffusion.classifiers.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from dag_diffusion.seeding import seeded
 
 from .calibration import heads_of
 
@@ -101,8 +102,7 @@ def build_backbone(
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights is {weights!r}; use 'auto', 'pretrained' or 'none' (trained from scratch)")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed accelerators too, and for good
+    with seeded(seed):
         if name in SHAPES:
             if weights == "pretrained":
                 raise ValueError(f"{name} has no pretrained weights; use weights='auto', or a model of timm")
