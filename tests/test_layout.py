@@ -1,5 +1,6 @@
 """The house: every room reaches the user, and each level has few enough doors to choose from."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -70,3 +71,10 @@ def test_each_level_has_few_entries_to_choose_from(room):
 def test_each_room_says_what_it_is_for_and_lists_its_names_for_editors(room):
     assert (room / "__init__.py").read_text("utf-8").startswith('"""')
     assert (room / "__init__.pyi").exists() == (room.name != "cli")
+
+
+def test_map_for_contributors_leads_to_modules_that_are_there():
+    table = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("| looking for |")[2].partition("\n\n")[0]
+    named = {name for line in table.splitlines()[2:] for name in re.findall("`([^`]+)`", line.split("|")[2])}
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not (PACKAGE / f"{name}.py").is_file()] == []
