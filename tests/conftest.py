@@ -9,8 +9,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of torch, here and in what is started: as
 import pytest
 from hypothesis import settings
 
-settings.register_profile("untimed", deadline=None)  # no test is a matter of time
-settings.load_profile("untimed")
+# no test is a matter of time, and every run tries other examples, so that it need not try a hundred
+settings.register_profile("quick", deadline=None, max_examples=50)
+settings.load_profile("quick")
 
 # What takes longest starts first, so that no worker of pytest-xdist is left with it when the others are done.
 SLOWEST = (

@@ -46,11 +46,11 @@ class TestPairs:
 
     def test_intervals_cover_the_truth_in_95_of_100_experiments(self):
         generator = np.random.default_rng(0)
-        shared = generator.normal(0.7, 0.05, (4000, 5))  # what a seed does to both sets alike
-        ours = shared + 0.02 + generator.normal(0, 0.01, (4000, 5))
+        shared = generator.normal(0.7, 0.05, (1000, 5))  # what a seed does to both sets alike
+        ours = shared + 0.02 + generator.normal(0, 0.01, (1000, 5))
         intervals = [paired(a, b).interval for a, b in zip(ours, shared, strict=True)]
         covered = np.mean([low <= 0.02 <= high for low, high in intervals])
-        assert covered == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / 4000))
+        assert covered == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / 1000))
 
     def test_equal_differences_leave_no_doubt(self):
         assert paired([0.5, 0.75], [0.25, 0.5]).p_value == 0

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -27,7 +27,6 @@ def test_k_center_visits_every_cluster_before_it_returns_to_one():
     assert sorted(cluster[k_center(features, 5)]) == list(range(5))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 50))
 def test_k_center_covers_within_twice_the_best_radius(seed):
     features = np.random.default_rng(seed).normal(size=(9, 2))

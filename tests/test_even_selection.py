@@ -21,7 +21,7 @@ unit, seeds = st.floats(0, 1), st.integers(0, 2**32)
 METHODS = ("matching", "random", "easiest", "hardest", "k-center", "herding")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     arrays(float, st.integers(4, 9), elements=unit),
     arrays(float, st.integers(1, 9), elements=unit).map(np.sort),
@@ -52,7 +52,7 @@ def of_whole_matrix(difficulties, values, ipc, groups, generator):
     return chosen[np.argsort(difficulties[chosen], kind="stable")]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(1, 120), st.integers(1, 40), st.integers(1, 12), st.integers(1, 60), st.sampled_from([1, 2, 16]), seeds
 )

@@ -25,7 +25,6 @@ def best_distance(difficulties: np.ndarray, values: np.ndarray, ipc: int) -> flo
     return float(cost[slots, images].mean())
 
 
-@settings(deadline=None)
 @given(pools, targets, st.data())
 def test_no_other_choice_is_nearer_to_the_target(difficulties, values, data):
     ipc = data.draw(st.integers(1, len(difficulties)))
@@ -35,7 +34,7 @@ def test_no_other_choice_is_nearer_to_the_target(difficulties, values, data):
     assert found == pytest.approx(best_distance(difficulties, values, ipc), abs=1e-9)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 9999), st.integers(1, 12), st.floats(0.1, 2), st.sampled_from([1, 2, 9]))
 def test_large_pool_where_most_images_are_out_of_reach_is_matched_exactly(seed, ipc, shape, decimals):
     generator = np.random.default_rng(seed)
@@ -52,7 +51,7 @@ def test_pool_that_holds_the_target_is_matched_to_the_image():
 
 
 @pytest.mark.parametrize("spread", SPREADS)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(pools, targets, st.floats(0, 0.3), st.data())
 def test_exchange_costs_at_most_the_tolerance_and_doubles_no_image(spread, difficulties, values, tolerance, data):
     ipc = data.draw(st.integers(1, len(difficulties)))

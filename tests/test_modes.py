@@ -166,7 +166,7 @@ def test_unreadable_image_is_named(tmp_path):
         encode_pool(tiny_vae(), read_pool(tmp_path), size=16)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 6), st.integers(6, 25), st.sampled_from([1, 2, 4]), seeds)
 def test_every_class_gets_its_number_of_modes_holding_all_its_images(per_class, count, average, seed):
     latents, labels = real({3: count, 7: 6}, seed)
@@ -176,7 +176,7 @@ def test_every_class_gets_its_number_of_modes_holding_all_its_images(per_class, 
     assert [modes.sizes[modes.of_class(label)].sum() for label in (3, 7)] == [count, 6]
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 6), st.sampled_from([1, 2]), seeds)
 def test_modes_weighed_by_size_average_to_the_raw_images_of_the_class(per_class, average, seed):
     latents, labels = real({3: 20, 7: 6}, seed)
@@ -222,7 +222,7 @@ def test_same_seed_gives_the_same_modes_and_classes_do_not_change_each_other():
     assert not torch.equal(both.centres, other.centres)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.sampled_from(sorted(PRESETS)), st.integers(1, 20), seeds)
 def test_strata_hold_the_quotas_of_a_preset_where_images_suffice(preset, per_class, seed):
     values, target = graded(150, seed), TargetDistribution.preset(preset)
@@ -243,7 +243,7 @@ def test_modes_lie_within_their_stratum_easiest_first():
         assert found.max() <= own.max() * 1.0001
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 40), seeds)
 def test_modes_are_shared_out_as_a_reference_of_the_same_images_lies(per_class, seed):
     values = graded(40, seed)
@@ -262,7 +262,7 @@ def test_strata_of_a_reference_are_its_own_whatever_the_images():
     assert modes.difficulties.max() < 0.01
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     st.lists(st.floats(0, 1), min_size=1, max_size=20, unique=True), st.integers(1, 20), st.sampled_from(["cliff", 0.9])
 )
@@ -275,7 +275,7 @@ def test_strata_that_are_too_small_pass_modes_on_and_lose_none(values, per_class
     assert (modes.sizes > 0).all()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, BINS - 1), st.integers(1, 30), seeds)
 def test_modes_that_a_stratum_cannot_hold_go_to_the_nearest_with_room(wanted, per_class, seed):
     values, target = graded(30, seed), TargetDistribution.histogram(np.eye(BINS)[wanted])

@@ -30,7 +30,7 @@ def test_convnet_3_is_128_wide_and_has_the_parameters_of_its_layers(channels, si
     assert parameter_count(network) == expected_count(3, 128, channels, size, 10)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     depth=st.integers(1, 6),
     width=st.integers(1, 6),

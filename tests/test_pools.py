@@ -242,7 +242,7 @@ def test_no_warning_of_an_image_that_is_merely_large(tmp_path):
     write_images(tmp_path, {"Bag": 1})
     code = f"""
 from PIL import Image
-from dag_diffusion import read_pool, score_and_record
+from dag_diffusion import read_pool
 Image.MAX_IMAGE_PIXELS = 200
 print(read_pool({str(tmp_path)!r}).open(0).size)
 """

@@ -42,7 +42,7 @@ def features_of(values: np.ndarray) -> np.ndarray:
 
 
 @each_rule
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(values=pools, target=TARGETS, data=st.data())
 def test_selects_exactly_ipc_distinct_images(rule, values, target, data):
     ipc = data.draw(st.integers(1, len(values)))
@@ -52,7 +52,7 @@ def test_selects_exactly_ipc_distinct_images(rule, values, target, data):
 
 
 @each_rule
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(values=pools, seed=st.integers(0, 99))
 def test_same_seed_selects_the_same(rule, values, seed):
     options = {"method": rule, "target": "slope", "features": features_of(values), "seed": seed}
@@ -61,7 +61,7 @@ def test_same_seed_selects_the_same(rule, values, seed):
 
 
 @each_rule
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(values=pools, target=TARGETS, seed=st.integers(0, 99), data=st.data())
 def test_order_of_the_images_does_not_matter_when_they_have_names(rule, values, target, seed, data):
     values = np.round(values, 1)  # ties
@@ -75,7 +75,7 @@ def test_order_of_the_images_does_not_matter_when_they_have_names(rule, values, 
 
 
 @each_rule
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(values=pools, target=TARGETS, data=st.data())
 def test_nested_sets_nest_and_begin_with_the_smaller_one(rule, values, target, data):
     sizes = data.draw(st.sets(st.integers(1, len(values)), min_size=1, max_size=4))
@@ -88,7 +88,7 @@ def test_nested_sets_nest_and_begin_with_the_smaller_one(rule, values, target, d
     assert sorted(alone.indices) == sorted(largest)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(values=pools, target=TARGETS, data=st.data())
 def test_histogram_draws_each_bin_up_to_its_quota_and_fills_the_rest(values, target, data):
     ipc = data.draw(st.integers(1, len(values)))
@@ -102,7 +102,6 @@ def test_histogram_draws_each_bin_up_to_its_quota_and_fills_the_rest(values, tar
     assert (chosen.bins == FILLED).sum() == sum(chosen.deficits) == ipc - sum(chosen.found)
 
 
-@settings(deadline=None)
 @given(values=pools, target=TARGETS, data=st.data())
 def test_matching_is_never_farther_from_the_target_than_any_other_method(values, target, data):
     ipc = data.draw(st.integers(1, len(values)))

@@ -50,7 +50,7 @@ def whole(tmp_path_factory):
     return folder, trained(folder)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(stops=st.lists(st.integers(1, 11), max_size=3, unique=True))
 def test_run_that_stops_at_any_steps_ends_with_the_weights_of_one_that_does_not(tmp_path_factory, whole, stops):
     folder = tmp_path_factory.mktemp("stopped")
