@@ -76,7 +76,7 @@ def guide():
     return tiny_classifier()
 
 
-def drawn(pipeline, build, output_type="pt", steps=20, **changes):
+def drawn(pipeline, build, output_type="pt", steps=10, **changes):
     steps = 2 if build is sana_sprint else steps
     options = {"num_inference_steps": steps, "generator": torch.Generator().manual_seed(0), "output_type": output_type}
     return pipeline(list(PROMPTS), **(options | CALLS[build] | changes)).images
@@ -112,7 +112,7 @@ def test_images_become_as_hard_as_asked(build, guide):
     config = GuidanceConfig(max_norm=4.0, stop=1.0 if build is sana_sprint else 0.9)  # Sprint has two steps in all
 
     def of(target):
-        return difficulties(pipeline, guide, target, lambda: drawn(pipeline, build), config)
+        return difficulties(pipeline, guide, target, lambda: drawn(pipeline, build, steps=20), config)
 
     unguided, found = of(None), torch.stack([of(target) for target in targets])
     assert found[0, 0] < found[1, 0]
@@ -162,7 +162,7 @@ def test_images_made_from_images_become_as_hard_as_asked(build, kind, scheduler,
 
     def draw():
         generator = torch.Generator().manual_seed(0)
-        options = {"strength": 0.5, "num_inference_steps": 30, "generator": generator, "output_type": "pt"}
+        options = {"strength": 0.5, "num_inference_steps": 16, "generator": generator, "output_type": "pt"}
         return pipeline(list(PROMPTS), image=images, **options).images
 
     assert (difficulties(pipeline, guide, targets, draw) - targets).abs().max() < 0.15
