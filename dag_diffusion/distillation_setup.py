@@ -19,9 +19,10 @@ from torch import nn
 from . import embedded
 from .classifiers.image_classifiers import class_names_of
 from .data.canvas import as_fit, canvas_for
-from .data.class_folders import class_names_in, real_images, split_of, split_warning, subset_of
+from .data.class_folders import class_names_in, real_images
 from .data.class_names import match_classes, names_typed
 from .data.common_kind import channels_of
+from .data.imagenet import split_of, split_warning, subset_of
 from .data.pools import Pool
 from .data.preparing.shared_images import shared_images
 from .data.sources.shards import is_there

@@ -11,9 +11,8 @@ import numpy as np
 from PIL import Image
 from tiny import tiny_classifier, tiny_pipeline, tiny_transformer
 
-from dag_diffusion.data.class_folders import SUBSETS
 from dag_diffusion.data.class_names import distinct_names
-from dag_diffusion.data.imagenet_names import imagenet_names
+from dag_diffusion.data.imagenet import SUBSETS, imagenet_names
 
 WOOF = SUBSETS["ImageWoof"]
 DIT_XL = {"num_layers": 28, "num_attention_heads": 16, "attention_head_dim": 72, "num_embeds_ada_norm": 1000}

@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 from dag_diffusion import embedded, read_pool
 from dag_diffusion.cli.commands import app
 from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
-from dag_diffusion.data import class_folders as imagenet_subsets
-from dag_diffusion.data.class_folders import SUBSETS
+from dag_diffusion.data.imagenet import FASTAI_TEST_IMAGES, SUBSETS
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import read_rows
 from dag_diffusion.distillation import DistillationConfig, Origin, distill
@@ -285,7 +284,7 @@ def test_same_command_goes_on_without_drawing_or_scoring_anew(woof):
 
 
 def test_split_of_fastai_is_warned_of_in_one_line_and_recorded(imagenet, monkeypatch, caplog):
-    monkeypatch.setitem(imagenet_subsets.FASTAI_TEST_IMAGES, "ImageWoof", 20)  # as many as the folder has
+    monkeypatch.setitem(FASTAI_TEST_IMAGES, "ImageWoof", 20)  # as many as the folder has
     setup = small_setup(imagenet, split="ilsvrc")
     warnings = [record.getMessage() for record in caplog.records if record.name.startswith("dag_diffusion")]
     assert len(warnings) == 1

@@ -17,7 +17,7 @@ from tiny import tiny_classifier, tiny_pipeline
 from typer.main import get_command
 
 from dag_diffusion.cli import commands as cli
-from dag_diffusion.data.class_folders import SUBSETS
+from dag_diffusion.data.imagenet import SUBSETS
 from dag_diffusion.own_images import FolderConfig
 from dag_diffusion.own_images.distilling import plan_folder, work_folder
 from dag_diffusion.own_images.planning import rates

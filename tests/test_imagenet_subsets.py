@@ -9,7 +9,7 @@ from typer.main import get_command
 
 from dag_diffusion.cli.commands import app
 from dag_diffusion.cli.options.config_files import read_config
-from dag_diffusion.data.class_folders import FASTAI_TEST_IMAGES, SUBSETS, split_of, split_warning, subset_of
+from dag_diffusion.data.imagenet import FASTAI_TEST_IMAGES, SUBSETS, split_of, split_warning, subset_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LABELS = {  # of ImageNet, as Minimax diffusion and IDC list them

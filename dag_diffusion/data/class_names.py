@@ -17,7 +17,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 from .files import read_json_object
-from .imagenet_names import IMAGENET_CLASSES, described, imagenet_names, is_synset, synsets_of
+from .imagenet import IMAGENET_CLASSES, described, imagenet_names, is_synset, synsets_of
 
 MODELS = ("the classifier", "the teacher")
 FOREIGN = "it is of other images: train one of these classes by train_classifier(), or rename or map them"

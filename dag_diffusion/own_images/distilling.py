@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from dag_diffusion.compared_sets import FOLDERS, GUIDED_DGS, SELECTIONS
-from dag_diffusion.data.class_folders import split_of, split_warning
 from dag_diffusion.data.distilled_sets import OWN, require_apart, write_distilled_set
 from dag_diffusion.data.files import differences, locked, read_json_object, require_writable, write_json
+from dag_diffusion.data.imagenet import split_of, split_warning
 from dag_diffusion.data.pools import Pool, read_pool, require_writable_target
 from dag_diffusion.distillation import DistillationConfig, DistillationResult, Origin, distill
 from dag_diffusion.distillation_setup import DistillationInputs

@@ -235,6 +235,5 @@ def _save_png(path: Path, figure: "Figure", *, dpi: float) -> Path:
     path, buffer = Path(path), io.BytesIO()
     require_file_place(path, "figure.png")
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": SOFTWARE})
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())
     return path

@@ -99,7 +99,8 @@ def write_report(
         commands=commands,
         **_histograms(series, classes),
     )
-    return _write(path, page.encode(errors="replace"))  # file names may hold what no text can
+    write_atomically(path, page.encode(errors="replace"))  # file names may hold what no text can
+    return path
 
 
 def report_folders(
@@ -196,12 +197,6 @@ def _template() -> Any:
     environment.filters |= {"cell": cell, "numeric": is_numeric, "css": themed}
     environment.tests["lacking"] = is_lacking
     return environment.get_template(TEMPLATE)
-
-
-def _write(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, data)
-    return path
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:

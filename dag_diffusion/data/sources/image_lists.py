@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from dag_diffusion.data.imagenet_names import IMAGENET_CLASSES, imagenet_synsets, is_synset
+from dag_diffusion.data.imagenet import IMAGENET_CLASSES, imagenet_synsets, is_synset
 
 LISTS = (".csv", ".tsv", ".txt")
 OF_ILSVRC = "ILSVRC2012_"  # what its own images are called

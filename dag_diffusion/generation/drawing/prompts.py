@@ -11,7 +11,7 @@ from typing import Any
 
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.files import read_json_object
-from dag_diffusion.data.imagenet_names import described
+from dag_diffusion.data.imagenet import described
 
 CLASS = "{class}"
 

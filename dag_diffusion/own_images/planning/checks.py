@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dag_diffusion.data.canvas import canvas_for
-from dag_diffusion.data.class_folders import split_warning
 from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.imagenet import split_warning
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.shared_images import shared_images
 from dag_diffusion.loading import as_dtype
