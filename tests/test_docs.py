@@ -189,6 +189,11 @@ def test_docstrings_speak_of_parameters_that_exist(path):
             assert parameters_in(text) <= {one.arg for one in given if one is not None}, f"{path.name}: {node.name}"
 
 
+def test_page_on_clusters_names_the_commands_that_share_work():
+    [told] = re.findall(r"only\n(.*?) join\n", PAGES["docs/how-to/cluster.md"], re.DOTALL)
+    assert sorted(re.findall(r"`(.+?)`", told)) == sorted(name.replace("_", "-") for name in cli.SHARED)
+
+
 def test_page_on_difficulty_names_every_measure():
     rows = re.findall(r"^\| `(\w+)` \|", PAGES["docs/concepts/difficulty.md"], flags=re.MULTILINE)
     assert rows == list(MEASURES)
