@@ -286,6 +286,7 @@ def test_command_trains_and_says_how_good_the_classifier_is(tmp_path, images, ca
     assert code == 0
     assert "small-resnet, 696,419 weights trained from scratch" in said
     assert "accuracy on 13 test images" in said
+    assert "a temperature is fitted to 20 held-out images or more, and there are 3\n" in said
     assert "expected calibration error" in said
     record = json.loads((tmp_path / "guide" / "training.json").read_text())
     assert record["about"]["images"]["kept"] == 18
@@ -301,6 +302,16 @@ def test_training_images_are_refused_as_test_images(tmp_path, images, capsys, mo
     assert (code, errors.count("\n")) == (2, 1)
     assert "are among those that are tested on; give test images that nothing is trained on" in errors
     assert not (tmp_path / "guide").exists()
+
+
+def test_images_are_not_mixed_with_the_classifier_that_is_trained_on_them(tmp_path, images, capsys, monkeypatch):
+    before = sorted(images.path.rglob("*"))
+    code, _, errors = command(monkeypatch, capsys, images.path, "--output", images.path / "guide", "--quiet")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert "lies in it; choose another place for the output" in errors
+    assert sorted(images.path.rglob("*")) == before
+    with pytest.raises(FileExistsError, match="lies in it"):
+        train_classifier(images, images.path / "guide", CONFIG)
 
 
 def command(monkeypatch, capsys, *words):

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DiTPipeline
+from hypothesis import assume, given
+from hypothesis.strategies import integers, sampled_from
 from PIL import Image
 from pools_on_disk import content
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import tiny_vae, write_images
+from tiny import tiny_classifier, tiny_vae, write_images
 from tiny_training import StoppedHereError
 from typer.testing import CliRunner
 from warm import Command
@@ -25,8 +27,9 @@ from dag_diffusion.training.denoising import DenoisingLoss
 from dag_diffusion.training.generators import GeneratorConfig, train_generator
 from dag_diffusion.training.generators.images import require_memory
 from dag_diffusion.training.generators.latents import Latents, digest_of_images, encode_images
-from dag_diffusion.training.generators.networks import build_transformer, build_vae, label_embedders, set_own_dropping
+from dag_diffusion.training.generators.networks import build_transformer, label_embedders, set_own_dropping
 from dag_diffusion.training.generators.samples import grid
+from dag_diffusion.training.generators.sizes import is_suitable, require_suitable
 from dag_diffusion.training.generators.training import RECORD, labelled_loss
 from dag_diffusion.training.objectives import Objective
 
@@ -189,10 +192,59 @@ def test_images_that_do_not_fit_into_memory_are_refused_beforehand():
         require_memory(10**9, 64, 3)
 
 
-@pytest.mark.parametrize("size", [8, 20, 36])
-def test_sizes_that_cannot_be_halved_are_refused(size):
-    with pytest.raises(ValueError, match=f"images of {size} pixels"):
-        build_vae(size, 1, 0)
+@pytest.mark.parametrize(
+    ("size", "factor", "near"),
+    [(8, None, "16"), (20, None, "16 or 24"), (36, None, "32 or 40"), (136, None, "128 or 144"), (18, 4, "16 or 20"),
+     (2, 4, "4"), (36, 4, "32 or 40")],
+)  # fmt: skip
+def test_sizes_without_latents_are_refused_with_the_nearest_that_have_some(size, factor, near):
+    with pytest.raises(ValueError, match=f"images of {size} pixels .*, such as {near}$"):
+        require_suitable(size, factor)
+
+
+@given(size=integers(1, 300), factor=sampled_from([None, 2, 4, 8]))
+def test_sizes_that_are_advised_are_suitable(size, factor):
+    assume(not is_suitable(size, factor))
+    with pytest.raises(ValueError, match="such as ") as refused:
+        require_suitable(size, factor)
+    advised = str(refused.value).rpartition("such as ")[2].split(" or ")
+    assert all(is_suitable(int(near), factor) for near in advised)
+
+
+@pytest.mark.parametrize("side", [12, 60])
+def test_images_of_a_size_without_latents_are_brought_to_the_usual_one(tmp_path, side):
+    write_images(tmp_path / "images", {"Bag": 2, "Boot": 2}, size=side)
+    pipeline = train_generator(read_pool(tmp_path / "images"), tmp_path / "g", replace(CONFIG, steps=1, vae_steps=1))
+    assert pipeline.image_size == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"size": 20}, "images of 20 pixels"),
+        ({"size": 17, "vae": "vae"}, "images of 17 pixels"),
+        ({"channels": 3, "vae": "vae"}, "channels=3, but the VAE encodes images of 1"),
+        ({"batch_size": 2, "accumulation": 3}, "a batch of 2 images cannot be divided"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, images, monkeypatch, changes, words):
+    monkeypatch.chdir(tmp_path)
+    tiny_vae().save_pretrained("vae")
+    with pytest.raises(ValueError, match=words):
+        train_generator(images, tmp_path / "g", replace(CONFIG, **changes))
+    assert [path.name for path in tmp_path.iterdir()] == ["vae"]
+
+
+def test_images_are_not_mixed_with_what_is_made_of_them(images):
+    with pytest.raises(FileExistsError, match="lies in it; choose another place"):
+        train_generator(images, images.path / "generator", CONFIG)
+
+
+def test_classifier_is_no_generator_that_may_be_replaced(tmp_path, images):
+    tiny_classifier({0: "Bag", 1: "Boot"}).save_pretrained(tmp_path / "guide")
+    (tmp_path / "guide" / "training.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="no trained generator"):
+        train_generator(images, tmp_path / "guide", CONFIG, overwrite=True)
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,7 @@ def train_classifier(
 
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
+        from dag_diffusion.data.distilled_sets import require_apart
         from dag_diffusion.data.preparing.prepared import prepare
         from dag_diffusion.loading import hide_loading_bars
         from dag_diffusion.training.checkpoints import work_folder
@@ -235,6 +236,7 @@ def train_classifier(
         settings = ClassifierConfig(**config, **training)
         if is_main_process():
             require_target(output, overwrite=overwrite)
+            require_apart(images, output)
     with stages(quiet) as progress:
         # of what is given besides nothing that can be read is left out, since nothing is learnt from it
         whole: Values = to_prepare | {"most": None, "twins": "keep"}
@@ -297,6 +299,10 @@ def _lines(trained: "TrainedClassifier") -> list[str]:
 
 
 def _calibration_line(found: dict[str, Any], uncalibrated: bool = False) -> str:
+    from dag_diffusion.training.classifiers.calibration import FEWEST
+
+    if found["images"] < FEWEST:
+        return f"a temperature is fitted to {FEWEST} held-out images or more, and there are {found['images']}"
     before, after = found["expected_calibration_error"]
     gain = f"temperature {found['temperature']:.2f}: expected calibration error {before:.3f} before, {after:.3f} after"
     if uncalibrated:

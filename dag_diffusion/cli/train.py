@@ -91,6 +91,7 @@ def train(
 
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
+        from dag_diffusion.data.distilled_sets import require_apart
         from dag_diffusion.data.files import read_json_object
         from dag_diffusion.data.preparing.prepared import prepare
         from dag_diffusion.training.checkpoints import work_folder
@@ -104,6 +105,7 @@ def train(
         asked, fine_tuning = Objective(**objective), FineTuningConfig(base=base, **tuning)
         if is_main_process():
             require_target(output)  # before the images are looked at, which may take minutes
+            require_apart(images, output)
     with stages(quiet) as progress:
         own = prepare(
             images,

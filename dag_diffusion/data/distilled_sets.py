@@ -89,7 +89,7 @@ def write_distilled_set(
 
 
 def require_apart(pool: str | Path, folder: str | Path) -> None:
-    """Check that a set in ``folder`` would neither replace its pool nor become a part of it.
+    """Check that what is made of a pool would neither replace it nor become a part of it.
 
     Args:
         pool: where it is; the fingerprint that stands for a dataset in memory is no place and always apart.
@@ -100,7 +100,7 @@ def require_apart(pool: str | Path, folder: str | Path) -> None:
     inner, outer = Path(pool).resolve(), Path(folder).resolve()
     if inner.exists() and (inner.is_relative_to(outer) or outer.is_relative_to(inner)):
         raise FileExistsError(
-            f"{folder} is the pool itself, or holds it, or lies in it; choose another place for the output"
+            f"{folder} is the folder of the images, or holds it, or lies in it; choose another place for the output"
         )
 
 

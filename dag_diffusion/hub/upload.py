@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dag_diffusion.data.dataset_cards import CARD, LABELS, configs_in, is_as_written, with_configs
+from dag_diffusion.data.distilled_sets import require_apart
 from dag_diffusion.data.files import held, require_writable, write_atomically
 from dag_diffusion.data.images import image_suffixes
 from dag_diffusion.data.pools import PROVENANCE
@@ -98,6 +99,7 @@ def push(
         gather_set if kind == "dataset" else gather_pipeline, Path(source), repo=repo, title=title, license=license
     )
     if dry_run is not None:
+        require_apart(source, dry_run)
         return _write_instead(Path(dry_run), repo, kind, gather)
     with TemporaryDirectory() as staged, plain_errors(repo):
         gather(folder=Path(staged), copy=False)  # everything is checked before the Hub is asked

@@ -81,7 +81,7 @@ def generator_config(images: PlainImages, config: FolderConfig, steps: int | Non
     """How the generator is trained; its VAE, if that is trained, for a share of the steps."""
     return GeneratorConfig(
         size=images.size[0],
-        channels=images.channels,
+        channels=images.channels if config.vae is None and config.base is None else None,  # else those that it encodes
         steps=steps,
         vae=config.vae,
         flip=not config.never_mirror,

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from dag_diffusion.classifiers.image_classifiers import require_names_kept
+from dag_diffusion.data.distilled_sets import require_apart
 from dag_diffusion.data.files import (
     differences,
     json_line,
@@ -111,6 +112,7 @@ def train_classifier(
         names = class_names_for(images, {"holdout": holdout, "test": test})
         if is_main_process():
             require_target(output, overwrite=overwrite)
+            require_apart(images.path, output)
     with locked(work) if is_main_process() else nullcontext():
         told = progress if is_main_process() else None
         try:

@@ -21,6 +21,8 @@ from dag_diffusion.processor import fast_precision
 from dag_diffusion.training.fine_tuning import Adaptation, FineTuningConfig, adapt
 from dag_diffusion.training.label_tables import known_classes, set_classes
 
+from .sizes import factor_of
+
 FINE_RATE = 1e-4  # of all weights, which know something already; what lora and difffit add is trained as from scratch
 
 
@@ -101,7 +103,7 @@ class Base:
         own = self.pipeline.vae
         if given is None:
             return own
-        kinds = [(vae.config.latent_channels, 2 ** (len(vae.config.block_out_channels) - 1)) for vae in (own, given)]
+        kinds = [(vae.config.latent_channels, factor_of(vae)) for vae in (own, given)]
         if kinds[0] != kinds[1]:
             (channels, factor), (others, another) = kinds
             raise ValueError(

@@ -10,6 +10,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 
 from dag_diffusion.training.label_tables import label_embedders
 
+from .sizes import own_factor, patch_of, require_suitable
+
 LATENT_CHANNELS, HEAD = 4, 64
 WIDTH = 16  # of the autoencoder; twice as wide takes 2.3 times as long, and in the same time is behind, in colours too
 NULL_ROW = 0.1  # any share above 0 gives diffusers' DiT the row of the null class
@@ -19,14 +21,10 @@ def build_vae(size: int, channels: int, seed: int) -> AutoencoderKL:
     """An untrained autoencoder: latents a quarter as wide as the images, an eighth from 128 pixels on.
 
     Raises:
-        ValueError: the size is not a multiple of that, or too small.
+        ValueError: the size is not suitable.
     """
-    levels = 4 if size >= 128 else 3
-    factor = 2 ** (levels - 1)
-    if size % (2 * factor) or size < 16:
-        raise ValueError(
-            f"images of {size} pixels cannot be halved so often; give a size that is a multiple of 8 or 16"
-        )
+    require_suitable(size)
+    levels = own_factor(size).bit_length()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoencoderKL(
@@ -49,14 +47,8 @@ def build_transformer(
     """An untrained denoiser; the null class is the last row of its label tables.
 
     Args:
-        side: of the latents.
-
-    Raises:
-        ValueError: the latents cannot be cut into patches.
+        side: of the latents, see ``sizes``.
     """
-    patch = 2 if side >= 8 else 1
-    if side % patch:
-        raise ValueError(f"latents of {side} x {side} cannot be cut into patches of 2; give a size twice a multiple")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         transformer = DiTTransformer2DModel(
@@ -66,7 +58,7 @@ def build_transformer(
             out_channels=latent_channels,
             num_layers=depth,
             sample_size=side,
-            patch_size=patch,
+            patch_size=patch_of(side),
             num_embeds_ada_norm=classes,
         )
         # as in DiT: each block begins as identity, which trains faster and more safely

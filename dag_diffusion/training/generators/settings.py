@@ -15,7 +15,8 @@ class GeneratorConfig:
     """How a generator is trained.
 
     Attributes:
-        size: side of the images in pixels; default: that of the images if all share one of at most 64, else 32.
+        size: side of the images in pixels, a multiple of 8; default: that of the images if all share one of at most 64,
+            else 32.
         channels: 1 (grey) or 3; default: 3 if any image has colours.
         steps: training steps of the denoiser; default: 1600.
         vae: folder or Hub id of an AutoencoderKL, or of a pipeline that has one; default: one is trained.

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from dag_diffusion.classifiers.compiled_networks import computing_in
 from dag_diffusion.data.common_kind import common_kind
+from dag_diffusion.data.distilled_sets import require_apart
 from dag_diffusion.data.files import differences, locked, read_json_object, recorded, require_replaceable, write_json
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.labelled_images import load_labelled_images
@@ -32,9 +33,9 @@ from dag_diffusion.generation.tracking import logged, require_trackers
 from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import hide_loading_bars
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
-from dag_diffusion.processes import fail_together, is_main_process, resolve_device
+from dag_diffusion.processes import fail_together, is_main_process, resolve_device, this_process
 from dag_diffusion.progress import Progress, renamed
-from dag_diffusion.training.batches import Batch
+from dag_diffusion.training.batches import Batch, shares
 from dag_diffusion.training.checkpoints import work_folder
 from dag_diffusion.training.denoising import DenoisingLoss
 from dag_diffusion.training.fine_tuning import ADAPTER, FineTuningConfig
@@ -48,6 +49,7 @@ from .latents import Latents, digest_of_images, encode_images
 from .networks import NULL_ROW, build_scheduler, build_transformer, set_own_dropping
 from .samples import sampler
 from .settings import LARGEST, SIZE, GeneratorConfig
+from .sizes import factor_of, is_suitable, require_suitable
 from .vae import load_vae, reconstruction_error, train_vae
 
 logger = logging.getLogger(__name__)
@@ -138,14 +140,18 @@ class _Run:
         self.given_vae = None if config.vae is None else load_vae(config.vae)
         kind = common_kind(self.images)
         square = kind.size[0] == kind.size[1] <= LARGEST and kind.of_that_size == kind.images
-        self.size = config.size or (kind.size[0] if square else SIZE)
+        factor = None if self.given_vae is None else factor_of(self.given_vae)
+        self.size = config.size or (kind.size[0] if square and is_suitable(kind.size[0], factor) else SIZE)
         self.channels = config.channels or kind.channels
         self.base = load_base(fine_tuning, self.names, config.seed)
         if self.base is not None:
             self.size, self.given_vae = self.base.size(config.size), self.base.vae(self.given_vae)
             self.objective = replace(objective, prediction=self.base.prediction)
+        else:
+            require_suitable(self.size, factor)
         if self.given_vae is not None:
-            self.channels = self.given_vae.config.in_channels
+            self.channels = _channels_of(self.given_vae, config.channels)
+        _require_shares(config)
         require_memory(len(self.images), self.size, self.channels)
         self.digest = digest_of_images(self.images)
 
@@ -171,6 +177,7 @@ class _Run:
             ValueError: a pipeline of other images or settings is.
         """
         require_target(self.output)
+        require_apart(self.images.path, self.output)
         if not _is_generator(self.output):
             return False
         before = read_json_object(self.output / RECORD)
@@ -322,6 +329,20 @@ class _Run:
         return torch.as_tensor(loaded.images)
 
 
+def _channels_of(vae: AutoencoderKL, wanted: int | None) -> int:
+    """Those of the images that a VAE encodes; ValueError if others are wanted."""
+    own = int(vae.config.in_channels)
+    if wanted not in (None, own):
+        raise ValueError(f"channels={wanted}, but the VAE encodes images of {own}; leave channels out")
+    return own
+
+
+def _require_shares(config: GeneratorConfig) -> None:
+    """Check that a batch can be divided, which else would be told after the VAE has been trained."""
+    process = this_process()
+    shares(config.batch_size, process.num_processes, config.accumulation, process.process_index)
+
+
 def require_target(output: Path) -> None:
     """Check that the output may become a generator: absent or empty, or an earlier one, of whichever training.
 
@@ -333,7 +354,7 @@ def require_target(output: Path) -> None:
 
 
 def _is_generator(folder: Path) -> bool:
-    return (folder / RECORD).is_file()
+    return (folder / RECORD).is_file() and (folder / DifficultyGuidedPipeline.config_name).is_file()
 
 
 def labelled_loss(asked: DenoisingLoss, latents: Latents, labels: np.ndarray, config: GeneratorConfig) -> Loss:
