@@ -243,7 +243,7 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
     owner = (
         "the evaluator" if inputs.evaluator is not None else "the embedded evaluator (evaluator=FOLDER names another)"
     )
-    match_classes(names, class_names_of(evaluator), owner)
+    match_classes(names, class_names_of(evaluator), owner, trainable=True)
     among = classes_among(inputs.among, names)
     pipeline.guide(pipeline.classifier, list(names), among)
     leave_out_other_probe(pipeline, among)

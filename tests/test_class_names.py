@@ -74,6 +74,19 @@ def test_many_unmatched_names_are_counted():
     assert "hat 5" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "trainable", "advice"),
+    [
+        ({0: "cat", 1: "dog"}, True, "it is of other images: train one of these classes by train_classifier"),
+        ({0: "cat", 1: "boot"}, True, "rename them or map them"),
+        ({0: "cat", 1: "dog"}, False, "rename them or map them"),
+    ],
+)
+def test_training_is_advised_where_a_classifier_knows_none_of_the_classes(wanted, trainable, advice):
+    with pytest.raises(ValueError, match=f"^the evaluator has no class called 'cat' .*; {advice}"):
+        match_classes(wanted, NAMES, "the evaluator", trainable=trainable)
+
+
 def test_classes_without_names_match_by_number_if_there_are_as_many():
     unnamed = {i: f"LABEL_{i}" for i in range(3)}
     assert match_classes(unnamed, NAMES) == same(3)

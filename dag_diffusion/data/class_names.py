@@ -19,7 +19,7 @@ from unicodedata import normalize
 from .files import read_json_object
 from .imagenet import IMAGENET_CLASSES, described, imagenet_names, is_synset, synsets_of
 
-MODELS = ("the classifier", "the teacher")
+RENAME = "rename them or map them to its classes"
 FOREIGN = "it is of other images: train one of these classes by train_classifier(), or rename or map them"
 SHOWN = 5  # names in an error; the others are counted
 UNSAFE = re.compile(r'[\x00-\x1f/\\:*?"<>|]')  # in a file name, on one system or another
@@ -36,6 +36,7 @@ def match_classes(
     *,
     places: bool = False,
     shared: bool = False,
+    trainable: bool = False,
 ) -> dict[int, int]:
     """Labels of ``wanted`` to labels of ``known``, by class name; commas separate synonyms, case does not count.
 
@@ -54,6 +55,7 @@ def match_classes(
         places: labels of ``known`` are places in a list, as of sorted folders, so that a pipeline without class names
             cannot have its numbers matched with them.
         shared: several classes of ``wanted`` may be one of ``known``, as one target may be that of several classes.
+        trainable: ``known`` is of a classifier, in whose place one can be trained where it lacks all of ``wanted``.
 
     Raises:
         ValueError: names are missing in ``known`` or fit several of its classes, with the nearest ones; two classes are
@@ -63,7 +65,7 @@ def match_classes(
         return {label: label for label in wanted}
     mapped = _mapped(wanted, known, owner, mapping or {})
     rest = {label: name for label, name in wanted.items() if label not in mapped}
-    found = _match(rest, known, owner, places)
+    found = _match(rest, known, owner, places, FOREIGN if trainable else RENAME)
     if not shared:  # classes of a class map may be, which says so on purpose
         _require_different(rest, found, known, owner)
     return mapped | found
@@ -202,7 +204,10 @@ def _mapped(
     return {label: labels[name] for label, name in wanted.items() if name in labels}
 
 
-def _match(wanted: Mapping[int, str], known: Mapping[int, str], owner: str, places: bool) -> dict[int, int]:
+def _match(
+    wanted: Mapping[int, str], known: Mapping[int, str], owner: str, places: bool, foreign: str = RENAME
+) -> dict[int, int]:
+    """``foreign`` is what to do where ``known`` lacks all of ``wanted``."""
     found: dict[int, int] = {}
     rest = dict(wanted)
     synsets = any(map(is_synset, (*wanted.values(), *known.values())))
@@ -214,10 +219,10 @@ def _match(wanted: Mapping[int, str], known: Mapping[int, str], owner: str, plac
     if not places and all(name == f"LABEL_{label}" for label, name in rest.items()):
         return found | _match_as_a_whole(rest, known, owner)
     if known and all(number_in(name) == label for label, name in known.items()):
-        return found | _match_without_names(rest, known, owner)
+        return found | _match_without_names(rest, known, owner, foreign)
     if synsets:
         rest, known = described(rest), described(known)
-    return found | _match_by_name(rest, known, owner)
+    return found | _match_by_name(rest, known, owner, foreign)
 
 
 def _match_synsets(wanted: Mapping[int, str], known: Mapping[int, str]) -> dict[int, int]:
@@ -245,7 +250,9 @@ def _match_as_a_whole(wanted: Mapping[int, str], known: Mapping[int, str], owner
     return {label: label for label in wanted}
 
 
-def _match_without_names(wanted: Mapping[int, str], known: Mapping[int, str], owner: str) -> dict[int, int]:
+def _match_without_names(
+    wanted: Mapping[int, str], known: Mapping[int, str], owner: str, foreign: str
+) -> dict[int, int]:
     said = {label: number_in(name) for label, name in wanted.items()}
     numbers = {label: number for label, number in said.items() if number is not None}
     strange = [wanted[label] for label, number in said.items() if number is None]
@@ -258,20 +265,20 @@ def _match_without_names(wanted: Mapping[int, str], known: Mapping[int, str], ow
         return numbers
     if set(known) == set(range(IMAGENET_CLASSES)):
         among = f"{owner}, whose {IMAGENET_CLASSES} classes are without names and taken for ImageNet's,"
-        return _match_by_name(described(wanted), imagenet_names(), among)
+        return _match_by_name(described(wanted), imagenet_names(), among, foreign)
     raise ValueError(
         f"{owner} has {len(known)} classes without names, so that {listed(map(repr, strange), SHOWN)} cannot be found; "
         f'set its config.id2label, or give a class map such as {{"{strange[0]}": 0}}'
     )
 
 
-def _match_by_name(wanted: Mapping[int, str], known: Mapping[int, str], owner: str) -> dict[int, int]:
+def _match_by_name(wanted: Mapping[int, str], known: Mapping[int, str], owner: str, foreign: str) -> dict[int, int]:
     table = _Known(known)
     found = _found_by_name(wanted, table)
     if missing := [label for label, among in found.items() if among is None]:
         reasons = [table.reason(wanted[label]) for label in missing[:SHOWN]]
         more = f", and {len(missing) - SHOWN} more such names" if len(missing) > SHOWN else ""
-        way = FOREIGN if owner in MODELS and len(missing) == len(wanted) else "rename them or map them to its classes"
+        way = foreign if len(missing) == len(wanted) else RENAME
         raise ValueError(f"{owner} has {'; '.join(reasons)}{more}; {way}")
     return {label: among for label, among in found.items() if among is not None}
 

@@ -108,7 +108,7 @@ def collect(
 def _columns(pipeline: "DifficultyGuidedPipeline", guide: nn.Module, labels: Sequence[int]) -> dict[int, int]:
     """The pipeline's label of each class to be drawn to the guide's own; the guide need not know the others."""
     known = {label: pipeline.class_names[label] for label in labels}
-    return match_classes(known, class_names_of(guide), "the classifier")
+    return match_classes(known, class_names_of(guide), trainable=True)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.training.classifiers.plan import ClassifierConfig
 from dag_diffusion.training.fine_tuning import FineTuningConfig
 from dag_diffusion.training.generators.settings import GeneratorConfig
+from dag_diffusion.training.generators.sizes import require_suitable
 
 MOST_SIZE = 128  # pixels; a generator that is trained from nothing has learned little at more
 OF_A_RUN = (  # settings that a run of the same models has too
@@ -139,12 +140,14 @@ class FolderConfig:
                 f"the pipeline {self.pipeline} is given, so that nothing is trained from {self.base or self.vae}; "
                 f"leave {'base' if self.base else 'vae'} out, or the pipeline"
             )
-        size = self.size or 8
-        if self.base is None and self.pipeline is None and not (8 <= size <= MOST_SIZE and size % 8 == 0):
-            raise ValueError(
-                f"size is {self.size}, but a generator is trained at 8 to {MOST_SIZE} pixels in steps of 8; give 32 or "
-                "64, or a pipeline of your own"
-            )
+        if self.base is None and self.pipeline is None and self.size is not None:
+            if self.size > MOST_SIZE:
+                raise ValueError(
+                    f"size is {self.size}, but a generator is trained from scratch at {MOST_SIZE} pixels at most; give "
+                    "32 or 64, or a pipeline of your own"
+                )
+            if self.vae is None:  # one that is named is loaded later
+                require_suitable(self.size)
         DistillationInputs(
             classifier=self.classifier,
             evaluator=self.evaluator,

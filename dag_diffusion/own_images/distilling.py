@@ -232,9 +232,8 @@ def _size(config: FolderConfig) -> int:
     """Pixels per side of the generated images: as asked for, or as a given pipeline draws them."""
     given = config.pipeline or config.base
     if given is None:
-        side = config.size or USUAL_SIZE
-    else:
-        side, _ = load_pipeline(given, device="cpu", trust_bin=config.trust_bin).image_size
+        return config.size or USUAL_SIZE
+    side, _ = load_pipeline(given, device="cpu", trust_bin=config.trust_bin).image_size
     require_size(config, side)
     return side
 

@@ -61,7 +61,7 @@ def require_classes(config: FolderConfig, images: PlainImages) -> None:
         match_classes(names, loaded.class_names, f"the pipeline {config.pipeline}")
     for owner, name in (("classifier", config.classifier), ("evaluator", config.evaluator)):
         if name is not None:
-            match_classes(names, class_names_of(load_guide(name, device="cpu")), f"the {owner} {name}")
+            match_classes(names, class_names_of(load_guide(name, device="cpu")), f"the {owner} {name}", trainable=True)
 
 
 def classifier_config(role: str, config: FolderConfig, steps: int | None) -> ClassifierConfig:

@@ -21,7 +21,6 @@ from dag_diffusion.data.sources.shards import is_there
 from dag_diffusion.evaluation.networks import build_network
 from dag_diffusion.sampling.target_parser import as_target
 from dag_diffusion.sampling.targets import TargetDistribution
-from dag_diffusion.training.generators.sizes import require_suitable
 
 from .config import FolderConfig
 
@@ -93,16 +92,10 @@ def _of_few(told: str, config: FolderConfig) -> str:
 
 
 def require_size(config: FolderConfig, size: int) -> None:
-    """Check that a generator can be trained for images of the size that they will have; ValueError if not.
-
-    A pipeline that is given or fine-tuned has a size, and must draw images as large as asked for.
-    """
-    given = config.pipeline or config.base
-    if given is None and config.vae is None:  # a VAE that is named is loaded later
-        require_suitable(size)
-    if given is not None and (config.size or 0) > size:
+    """Check that a pipeline, which is given or fine-tuned, draws images as large as asked for; ValueError if not."""
+    if (config.size or 0) > size:
         raise ValueError(
-            f"{given} draws images of {size} pixels, which size={config.size} does not change;"
+            f"{config.pipeline or config.base} draws images of {size} pixels, which size={config.size} does not change;"
             " leave size out, or take a pipeline of images of at least that size"
         )
 

@@ -110,11 +110,23 @@ class LeftOut:
             )
         if len(small) == len(self.pool.class_names):
             raise ValueError(
-                f"no class of {self.pool.path} has {least} images that can be used; use another folder, or ask for less"
+                f"no class of {self.pool.path} has {least} image{'s' * (least > 1)} that can be used: of "
+                f"{len(self.pool)} images {self._reasons()}; use another folder, or ask for less"
             )
         self.out["small_classes"] = names
         gone = set(small)
         self._drop([row for row in self.kept if int(self.pool.labels[row]) in gone])
+
+    def _reasons(self) -> str:
+        """How many images were left out so far, in words."""
+        rows = {
+            "cannot be read": len(self.out["unreadable"]),
+            "cannot be seen on their background": len(self.out["vanished"]),
+            "are tested on": len(self.out["also_tested_on"]),
+            "are pictures that are in several classes": sum(map(len, self.out["twins_across_classes"])),
+            "are copies": sum(len(group) - 1 for group in self.out["copies"]),
+        }
+        return ", ".join(f"{count} {why}" for why, count in rows.items() if count) or "none is left out"
 
     def above(self, most: int, seed: int) -> None:
         """Leave out what a class has more than ``most``, drawn at random."""

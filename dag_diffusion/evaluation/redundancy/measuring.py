@@ -249,7 +249,7 @@ def _pools(whole: Mapping[str, Pool], ipc: int | None, config: RedundancyConfig)
 
 def _labels_of_real(pool: Pool, real: Pool) -> np.ndarray:
     """The label that each image of a set has among the real images, by the name of its class."""
-    table = match_classes(pool.class_names, real.class_names, "the real images", places=True)
+    table = match_classes(pool.class_names, real.class_names, "the folder of real images", places=True)
     return np.array([table[label] for label in pool.labels.tolist()])
 
 

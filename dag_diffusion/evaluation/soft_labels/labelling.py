@@ -107,7 +107,7 @@ def label_folder(
         place_of(pool)
         if plan is not None:
             _top_k(plan, len(pool.class_names))
-        match_classes(pool.class_names, class_names_of(classifier), "the teacher", class_map)
+        match_classes(pool.class_names, class_names_of(classifier), "the teacher", class_map, trainable=True)
         real = _test_pool(pool, test)
     called = "" if real is None else f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
     teacher = teacher_of(classifier, name, real, test_name=called, class_map=class_map, progress=progress)
@@ -232,7 +232,7 @@ class _Teaching:
     def __init__(
         self, classifier: nn.Module, pool: Pool, class_map: Mapping[str, str | int] | None, plan: ViewPlan
     ) -> None:
-        found = match_classes(pool.class_names, class_names_of(classifier), "the teacher", class_map)
+        found = match_classes(pool.class_names, class_names_of(classifier), "the teacher", class_map, trainable=True)
         self.columns = [found[label] for label in sorted(found)]
         self.top_k = _top_k(plan, len(self.columns))
         self.protocol, self.seed = as_protocol(plan.protocol), plan.seed

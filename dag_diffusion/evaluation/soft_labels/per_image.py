@@ -57,7 +57,11 @@ def teacher_logits(
     if classifier.training:
         raise ValueError("the teacher is in training mode, where logits depend on the batch; call classifier.eval()")
     names = images.class_names if class_names is None and isinstance(images, Pool) else class_names
-    found = {} if names is None else match_classes(names, class_names_of(classifier), "the teacher", class_map)
+    found = (
+        {}
+        if names is None
+        else match_classes(names, class_names_of(classifier), "the teacher", class_map, trainable=True)
+    )
     preprocessing = preprocessing_of(classifier)
     with torch.inference_mode():
         batches = _fitted_batches(images, preprocessing, batch_size)

@@ -233,7 +233,7 @@ class SteerablePipeline:
         names = self.class_names
         numbered = all(name == f"LABEL_{label}" for label, name in names.items())  # can be matched only as a whole
         wanted = names if numbered else {label: names[label] for label in labels}
-        table = match_classes(wanted, class_names_of(self.guide), "the classifier")
+        table = match_classes(wanted, class_names_of(self.guide), trainable=True)
         return [table[label] for label in labels]
 
     def _number(self, name: str, wanted: Any) -> Any:

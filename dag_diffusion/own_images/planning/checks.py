@@ -136,10 +136,9 @@ def check_sizes(
         as_dtype(config.precision)
     with problems.gathered():
         canvas_for(config.fit, (config.pipeline, config.base, config.classifier, config.evaluator), trim=config.trim)
-    if trains and (found.pipeline is not None or (config.pipeline or config.base) is None):
-        with problems.gathered():
-            require_size(config, size)
     with problems.gathered():
+        if trains and found.pipeline is not None:
+            require_size(config, size)
         require_network(config, found.names, (side, side), config.channels or channels)
     with problems.gathered():
         if found.names:

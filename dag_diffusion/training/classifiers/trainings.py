@@ -295,7 +295,7 @@ def class_names_for(pool: Pool, others: Mapping[str, Pool | None]) -> dict[int, 
         )
     for owner, other in others.items():
         if other is not None:
-            match_classes(other.class_names, names, f"the training images ({owner}= has other classes)")
+            match_classes(other.class_names, names, f"the folder of training images ({owner}= has other classes)")
     return names
 
 

@@ -24,7 +24,7 @@ def images_to_learn(pool: Pool) -> Pool:
     names = pool.class_names
     if len(names) < 2:
         raise ValueError(
-            f"all {len(pool)} images in {pool.path} are of the class {next(iter(names.values()))!r}; difficulty is "
+            f"all images in {pool.path} are of the class {next(iter(names.values()))!r}; difficulty is "
             "between classes, so give folders of two or more"
         )
     _require_different(pool)
