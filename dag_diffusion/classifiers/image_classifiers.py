@@ -92,6 +92,9 @@ def _from_image_processor(classifier: nn.Module, revision: str | None) -> ModelT
 def prepared_logits(classifier: nn.Module, prepared: Tensor) -> Tensor:
     """Logits, ``(batch, classes)`` float32, of images that went through the classifier's preprocessing already.
 
+    Args:
+        prepared: ``(batch, channels, height, width)``, as ``preprocessing_of`` the classifier makes them.
+
     Raises:
         ValueError: the classifier has a single logit, or another number of logits than of names.
     """
@@ -218,6 +221,7 @@ class Guide:
 
     Attributes:
         labels: its own, of the images, ``(batch,)``.
+        preprocessing: how it wants its images, as of ``preprocessing_of``.
         classes: its own labels of the classes that the margin is taken among, rising, ``(n,)``; None for all.
     """
 

@@ -37,6 +37,8 @@ class Protocol:
         name: what results are filed under.
         epochs: passes over the set; or pairs (up to how many images per class, epochs) with rising numbers, the last of
             them None, since small sets need more passes; see ``epochs_for``.
+        batch_size: images of a step.
+        learning_rate, weight_decay: of the optimizer, the rate at its highest.
         optimizer: ``sgd`` with momentum, or ``adamw`` with ``momentum`` as its first beta and a second of 0.999.
         schedule: ``steps`` multiplies the rate by ``gamma`` at each milestone, ``cosine`` lets it fall smoothly to 0.
         smoothing: the cosine is this many times as long as the training, so that the rate ends above 0.

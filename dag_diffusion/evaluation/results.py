@@ -10,6 +10,8 @@ class Result:
     """One training: which set taught which network how, and how well it did.
 
     Attributes:
+        set, network, protocol, seed: names, and what draw, initial weights and order of batches follow from.
+        images_per_class: mean over the classes.
         accuracy: in [0, 1], after the last epoch.
         seconds: of training and testing; of trainings done at once, the share of each.
         draw: seed of the draw for a set drawn anew for each seed, None for a set that is the same for all.

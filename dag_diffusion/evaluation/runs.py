@@ -173,6 +173,10 @@ def run_evaluation(
     """Train on all sets, or on what an earlier run into ``output`` left to do, and make the tables.
 
     Args:
+        sets: as of ``load_compared_sets``.
+        test: images that no set, guide or generator has seen.
+        config: how every set is evaluated.
+        test_name: what results and tables call the test images.
         full: at most one name, and all real images, for hard-label recovery.
         output: JSON file that receives every result at once, with CSV beside it; a second run goes on.
         progress: called in the first process with stage, trainings that all have finished, and their total.

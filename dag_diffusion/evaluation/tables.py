@@ -28,6 +28,8 @@ class Table:
     A first column called ``class`` makes the rows follow the page's class filter.
 
     Attributes:
+        title, columns: above the table, and above each column.
+        rows: a cell a column.
         note: below the table: how its numbers came about.
         details: of each row, shown when the mouse points at it; empty for none.
     """

@@ -63,6 +63,7 @@ def evaluate(
         test: images that no set, guide or generator has seen; their class names rule.
         network: one name or several, see ``list_networks``.
         protocol: a name, see ``list_protocols``, or one of your own.
+        seeds: one training of each set and network for each.
         labels: ``hard``; ``soft`` to learn the probabilities that come with the images; or ``views`` for those that
             come with views of whole sets.
         track_best: also test while training, up to about a hundred times, and record the best; with 10,000 test

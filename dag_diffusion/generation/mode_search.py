@@ -58,7 +58,9 @@ def encode_pool(vae: Any, pool: Pool, *, size: int, batch_size: int = 32, progre
     """Latents of every image of a pool, ``(images, channels, h, w)``, in the order of its rows; see ``encode``.
 
     Args:
+        vae: of diffusers, in evaluation mode, on its device.
         size: side in pixels that the pipeline generates; other images are resized (antialiased) and cropped to it.
+        batch_size: images that are encoded at a time.
         progress: called with stage, done and total; of several processes in the first.
 
     Under ``accelerate launch`` every process has to call it; they share the images, and each gets all latents.
@@ -126,6 +128,7 @@ def find_difficulty_modes(
     nearest ones with room, the easier first; images of strata without modes belong to none.
 
     Args:
+        latents, labels, per_class, class_names, average, seed: as of ``find_modes``.
         difficulties: ``(n,)`` in [0, 1], of the same images, best by a guide that was not trained on them.
         target: which difficulties the modes should have.
 
@@ -166,8 +169,10 @@ def find_pool_modes(
     Args:
         pipeline: whose VAE encodes, and whose `classifier`, if it has one, scores images that have no difficulty yet;
             of any kind, or what ``load_latent_space`` reads of one.
+        per_class, average, seed: as of ``find_modes``.
         size: side in pixels that the pipeline will draw; None: its own `image_size`.
         target: as for ``find_difficulty_modes``; None: difficulties are not considered.
+        batch_size, progress: as of ``encode_pool``.
 
     Raises:
         ValueError: as the two functions; or images would have to be scored and the pipeline has no guide.

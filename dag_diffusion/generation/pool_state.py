@@ -62,6 +62,7 @@ def pool_status(
     """Look at a pool that ``generate`` has begun, or verify any finished pool or set.
 
     Args:
+        folder: of the pool or set.
         verify: also check every image; see ``damaged_images`` and ``find_faults``.
         classifier: with ``verify``, whose features and predictions tell near copies and images of another class.
         name: of the classifier.
@@ -116,6 +117,10 @@ def _of_set(pool: Pool, classifier: Any, name: str | None, progress: Progress | 
 
 def record_faults(folder: str | Path, faults: Faults) -> None:
     """Write how many images have which fault into ``pool.json``, from where report and card take it.
+
+    Args:
+        folder: of a finished pool or set.
+        faults: as ``find_faults`` found them there.
 
     Raises:
         FileExistsError: a run works on the pool.

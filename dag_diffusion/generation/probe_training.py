@@ -161,6 +161,7 @@ def train_probe(
     Args:
         pipeline: whose latents it reads.
         guides: the first is the pipeline's guide; more of them make the gradient point at what classifiers share.
+        config: how many runs, of what kind, and how the probe learns.
         labels: classes to train for; all by default.
         batch_size: images at a time while sampling.
         progress: called with stage, done and total.

@@ -152,6 +152,9 @@ def predicted_clean(output: Tensor, noisy: Tensor, alpha: Tensor | float, predic
 
     Returns:
         float32, same shape.
+
+    Raises:
+        ValueError: the prediction is of another type.
     """
     output, noisy = output.float(), noisy.float()
     alpha = torch.as_tensor(alpha, dtype=torch.float32, device=noisy.device)

@@ -166,6 +166,7 @@ def plan_folder(
     """What ``distill_folder`` would need for the same arguments, and how long it may take; nothing is done.
 
     Args:
+        folder, output, config, work, batch_size: as of ``distill_folder``.
         command: that does it on one GPU; default: put together from the configuration.
 
     Raises:

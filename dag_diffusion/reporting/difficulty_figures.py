@@ -69,7 +69,12 @@ def save_histogram_png(
     target: Mapping[str, np.ndarray] | None = None,
     title: str = "",
 ) -> Path:
-    """Save the report's histogram of all classes as a picture on white, for a README; arguments as in the report.
+    """Save the report's histogram of all classes as a picture on white, for a README.
+
+    Args:
+        path: PNG file.
+        reference, pools, selected, target: as of ``write_report``.
+        title: above the histogram; empty for none.
 
     Raises:
         ValueError: there is nothing to draw, or no image of a set has a difficulty yet.
@@ -82,6 +87,12 @@ def save_histogram_png(
 
 def save_grid_png(path: Path, pool: Pool, per_class: int = 10, title: str = "") -> Path:
     """Save images as a picture on white: a row for each class, an even sample of it from easy to hard.
+
+    Args:
+        path: PNG file.
+        pool: scored.
+        per_class: images of a row at most.
+        title: above the rows; empty for none.
 
     Raises:
         ValueError: ``per_class`` is below 1, or no image has a difficulty yet.
@@ -108,6 +119,12 @@ def require_figure_place(path: Path) -> None:
 
 def save_target_png(path: Path, target: TargetDistribution, pool: Pool, *, ipc: int = 10) -> Path:
     """Draw a target, laid over each class's own scale, beside the difficulties that a pool offers.
+
+    Args:
+        path: PNG file.
+        target: of the classes of the pool.
+        pool: scored.
+        ipc: images per class, whose target difficulties are marked.
 
     Raises:
         ValueError: an image has no difficulty yet; the target lacks a class.

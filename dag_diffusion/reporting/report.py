@@ -58,6 +58,7 @@ def write_report(
     """Write the report, whole or not at all.
 
     Args:
+        title: of the page.
         reference: class name to the difficulties ``(n,)`` in [0, 1] of real images; empty for none.
         pools: what was generated; those whose rows have a target get a figure of target against achieved.
         selected: what was chosen from them; those that record quotas get tables of what was wanted, found and lacking.
@@ -118,6 +119,8 @@ def report_folders(
 
     Args:
         paths: scored pools and distilled sets, of which only those are sets that record how they were chosen.
+        output: HTML file.
+        title: of the page.
         reference: scored real images; None for the embedded ones, or for none where their classes are others.
         target: text as ``target_parser`` reads it; None for what sets and pools record.
         results: JSON files of ``evaluate`` or ``run``.

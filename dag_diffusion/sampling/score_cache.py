@@ -83,9 +83,10 @@ def score_and_record(
     has to call it; they share the images, the first writes the rows, and each returns the same.
 
     Args:
-        classifiers: what to call each in ``difficulty_by``, and the classifier; the rest as of ``score_pool``.
+        classifiers: what to call each in ``difficulty_by``, and the classifier.
         destination: JSON-lines file, whose earlier scores count too, for ``read_pool(..., scores=...)``; None: the
             pool's own metadata.
+        measure, among, batch_size, on_error, class_map, dtype, progress: as of ``score_pool``.
 
     Raises:
         PermissionError: the folder of the destination cannot be written.

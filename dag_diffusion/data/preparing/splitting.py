@@ -27,7 +27,7 @@ class LoneImageError(ValueError):
 
 
 class Split(NamedTuple):
-    """Two parts of a pool, each in the order of its rows."""
+    """Two parts of a pool, each in the order of its rows: what is to ``train`` on, and what is ``held_out``."""
 
     train: Pool
     held_out: Pool

@@ -89,6 +89,7 @@ class Redundancy:
     """What was measured of one set.
 
     Attributes:
+        set, parts: its name, and how many parts it was cut into.
         accuracies: of each training on a part, tested on the others, in [0, 1].
         images_per_class: of the set; a part has as many divided by their number.
         coverage: the mean over classes of each of ``coverage.MEASURES``; None where there are too few images.
@@ -132,6 +133,8 @@ def measure_redundancy(
         sets: folders, parquet files or saved datasets; ``random:`` before one draws ``ipc`` images a class from it.
         classifier: whose features are compared.  If it knows the classes, by name, images that it takes for another are
             counted.
+        config: parts, trainings, and what is a near copy.
+        classifier_name: what the record calls it.
         real: real images to be covered, best such that no set was made from; None: Fashion-MNIST's test images.
         ipc: images a class of random sets; None: as the first other set.
         canvas: what images are laid on, as of ``read_pool``.

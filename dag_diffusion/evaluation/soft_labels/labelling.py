@@ -94,11 +94,16 @@ def label_folder(
     """Measure a teacher on real images, then let it label a set.
 
     Args:
+        pool: the set, in a folder.
+        classifier: the teacher, in evaluation mode.
         name: of the teacher, for the record.
         plan: of the views; None: one label an image.
         test: real images, whose size and channels views get too, as ``evaluate`` brings sets to them; None: those of
             Fashion-MNIST where the classes are its own, and else nothing is measured and the set's own size taken.
         size: pixels per side of the views; by default as above.
+        class_map: the set's class names to the teacher's, where no rule finds them.
+        overwrite: replace labels of another teacher or plan.
+        progress: called with stage, done and total; of several processes in the first.
 
     Raises:
         ValueError, FileExistsError: as ``label_images`` and ``label_views``.
@@ -147,6 +152,8 @@ def label_images(
     """Write one label an image, ``per_image.SOFT_LABELS``, whole or not at all.
 
     Args:
+        pool, classifier, class_map, progress: as of ``label_folder``.
+        teacher: as ``teacher_of`` measured it.
         overwrite: replace labels of another teacher; those of the same one are made again unasked.
 
     Raises:
@@ -191,6 +198,9 @@ def label_views(
         pool: the set.
         pixels: ``(images, height, width, channels)`` uint8, its images in its order at the size of the trainings.
         classifier: the teacher, in evaluation mode.
+        teacher: as ``teacher_of`` measured it.
+        plan: which views, and how many logits of each are kept.
+        class_map, progress: as of ``label_folder``.
         overwrite: replace labels of another teacher or plan.
 
     Raises:

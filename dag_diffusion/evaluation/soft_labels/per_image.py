@@ -46,6 +46,7 @@ def teacher_logits(
         class_names: label to name of the classes that get a column, matched with the teacher's by name.  None: those of
             the pool; for a tensor all of the teacher's.
         class_map: those names to the teacher's, where no rule finds them, see ``class_names.match_classes``.
+        batch_size: images that it sees at a time.
 
     Returns:
         ``(n, classes)`` float32 on the CPU, columns in the order of the labels; rows in that of the images.
@@ -96,6 +97,7 @@ def write_soft_labels(
     """Keep a teacher's logits as ``soft_labels.safetensors`` in the folder of a set, whole or not at all.
 
     Args:
+        pool_folder: of the set.
         logits: ``(n, classes)`` finite, one column a class of the set in the order of its labels.
         file_names: of the rows, as the set's metadata has them; every image of the set once, in any order.
         teacher: its name, or all that is known of it, for the record.
