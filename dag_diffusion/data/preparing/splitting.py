@@ -116,7 +116,7 @@ def capped(pool: Pool, most: int, seed: int = 0) -> list[int]:
         ValueError: ``most`` is less than one.
     """
     if most < 1:
-        raise ValueError(f"most is {most}, the images of each class to be kept; use 1 or more, or None for all")
+        raise ValueError(f"most is {most}, the images of each class to be kept; use 1 or more, or leave it out for all")
     kept: list[int] = []
     for label in pool.class_names:
         rows = np.flatnonzero(pool.labels == label).tolist()
