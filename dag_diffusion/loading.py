@@ -268,7 +268,7 @@ def _attention_of(pipeline: Any) -> list[str]:
     return [type(m.processor).__name__ for m in denoiser.modules() if hasattr(m, "processor")]
 
 
-def require_no_other_files(folder: Path, *, overwrite: bool) -> None:
+def require_place_for_probe(folder: Path, *, overwrite: bool) -> None:
     """Check that a folder may become that of a probe: absent or empty, or an earlier probe's to be replaced.
 
     Raises:

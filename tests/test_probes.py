@@ -17,7 +17,7 @@ from dag_diffusion.generation.probe_training import (
 from dag_diffusion.generation.trajectories import Trajectories, collect
 from dag_diffusion.guidance.difficulty_guidance import margin_and_gradient
 from dag_diffusion.guidance.probes import probe_margin
-from dag_diffusion.loading import load_probe, require_no_other_files, save_probe
+from dag_diffusion.loading import load_probe, require_place_for_probe, save_probe
 
 SMALL = ProbeConfig(
     trajectories=40,
@@ -255,17 +255,17 @@ def test_few_runs_for_many_classes_are_told(caplog):
 def test_classifier_is_no_probe_to_be_replaced(tmp_path):
     tiny_classifier().save_pretrained(tmp_path)
     with pytest.raises(FileExistsError, match="no probe"):
-        require_no_other_files(tmp_path, overwrite=True)
+        require_place_for_probe(tmp_path, overwrite=True)
 
 
 def test_other_files_are_never_replaced(trained, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="no probe"):
-        require_no_other_files(tmp_path, overwrite=True)
+        require_place_for_probe(tmp_path, overwrite=True)
     save_probe(trained[0].probe, tmp_path / "probe")
     with pytest.raises(FileExistsError, match="overwrite=True"):
-        require_no_other_files(tmp_path / "probe", overwrite=False)
-    require_no_other_files(tmp_path / "probe", overwrite=True)
+        require_place_for_probe(tmp_path / "probe", overwrite=False)
+    require_place_for_probe(tmp_path / "probe", overwrite=True)
 
 
 def test_no_guide_and_impossible_settings_are_refused():

@@ -74,11 +74,11 @@ def train_probe(
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
         from dag_diffusion.generation import probe_training as probes
-        from dag_diffusion.loading import labels_of, load_guide, load_pipeline, require_no_other_files, save_probe
+        from dag_diffusion.loading import labels_of, load_guide, load_pipeline, require_place_for_probe, save_probe
 
     with fail_together():
         if is_main_process():
-            require_no_other_files(output, overwrite=overwrite)
+            require_place_for_probe(output, overwrite=overwrite)
         settings = probes.ProbeConfig(**config)
         loaded = load_pipeline(pipeline, device=device, trust_bin=trust_bin)
         guides = [load_guide(name, device=device) for name in classifier or []]
