@@ -19,7 +19,6 @@ from torch import Tensor
 
 Among = Literal["all", "set"]
 AMONG = get_args(Among)  # the classes that difficulty is measured among: of the classifier, or of the set
-AMONG_SET = " among the set's classes"  # after the measure, where records say what was measured
 CLAMP = 1e-5  # a target of exactly 0 or 1 has an infinite margin; this one asks for a margin of 11.5
 
 
@@ -127,11 +126,6 @@ def classes_among(name: str, labels: Iterable[int]) -> tuple[int, ...] | None:
             "name more classes"
         )
     return classes
-
-
-def measure_text(measure: str, among: str) -> str:
-    """The measure as ``difficulty_by`` says it, such as ``error_probability among the set's classes``."""
-    return measure if among == "all" else f"{measure}{AMONG_SET}"
 
 
 def as_among(name: str) -> Among:

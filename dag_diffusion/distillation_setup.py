@@ -25,8 +25,9 @@ from .data.common_kind import channels_of
 from .data.imagenet import split_of, split_warning, subset_of
 from .data.pools import Pool
 from .data.preparing.shared_images import shared_images
+from .data.provenance import AMONG_SET
 from .data.sources.shards import is_there
-from .difficulty import AMONG_SET, Among, as_among, classes_among
+from .difficulty import Among, as_among, classes_among
 from .evaluation.labelled_images import LabelledImages, load_labelled_images
 from .generation.mode_search import find_pool_modes, merge_modes
 from .generation.modes import Modes

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dag_diffusion.data.files import (
+    differences,
     json_line,
     json_lines,
     locked,
@@ -144,3 +145,21 @@ def test_folder_below_one_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "shut").mkdir(mode=0o500)
     with pytest.raises(PermissionError, match="shut cannot be written"):
         require_writable(tmp_path / "shut" / "new" / "newer")
+
+
+def test_what_differs_is_told_in_a_line_that_can_be_read():
+    reference = {"text": "reference", "reference": {f"class {i}": [6000, 0.2066] for i in range(10)}}
+    old = {"images_per_class": 4, "target": reference, "labels": list(range(100)), "seed": 0}
+    new = {"images_per_class": 50, "target": None, "labels": None, "seed": 0}
+    told = list(differences(old, new))
+    assert told[0] == "images_per_class was 4 and is now 50"
+    assert told[1].startswith("labels was [0, 1, 2,")
+    assert told[1].endswith("... and is now none")
+    assert told[2] == "target was 'reference' and is now none"
+    assert list(differences(reference, {"text": "hill"})) == [" was 'reference' and is now 'hill'"]
+    assert max(map(len, told)) < 120
+
+
+def test_targets_of_one_text_differ_in_what_they_were_measured_by():
+    old, new = ({"text": "reference", "reference": {"Coat": [6000, mean]}} for mean in (0.2, 0.3))
+    assert list(differences(old, new, "target")) == ["target.reference.Coat was [6000, 0.2] and is now [6000, 0.3]"]

@@ -1,9 +1,12 @@
 """Looking around costs nothing: help and the package itself bring in none of the libraries that take seconds."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.main import get_command
 
 from dag_diffusion import __all__
@@ -45,6 +48,35 @@ def imported():
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_help_imports_nothing_heavy(imported, question):
     assert imported[question] == []
+
+
+TABLES_ALONE = ["status pool", "subsample pool set --ipc 1 --quiet", "show-target hill --pool pool"]
+
+
+@pytest.mark.parametrize("command", TABLES_ALONE)
+def test_command_that_reads_a_pool_and_asks_no_network_loads_no_torch(pool, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("pool").symlink_to(pool)
+    code = ASKED.replace("HEAVY", "{'torch', 'torchvision', 'diffusers', 'transformers', 'accelerate'}")
+    shown = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == command
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    """A finished pool of two images, as ``generate`` leaves one."""
+    folder = tmp_path_factory.mktemp("pools") / "pool"
+    rows = [
+        {"file_name": f"{label}_{name}/0.png", "label": label, "class_name": name, "difficulty": 0.3}
+        for label, name in enumerate(("Bag", "Coat"))
+    ]
+    for row in rows:
+        (folder / row["file_name"]).parent.mkdir(parents=True)
+        Image.new("L", (8, 8), 100).save(folder / row["file_name"])
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    record = {"settings": {"images_per_class": 1, "labels": None}, "classes": {"0": "Bag", "1": "Coat"}}
+    (folder / "pool.json").write_text(json.dumps(record))
+    return folder
 
 
 LAUNCHED = """

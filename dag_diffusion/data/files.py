@@ -25,6 +25,7 @@ STRICT = {"Infinity": "1e999", "-Infinity": "-1e999", "NaN": "null"}
 ELSEWHERE = "choose an output folder of your own or change its permissions"
 HEAD = 65536  # bytes in which a file tells what it is
 LOCK = ".lock"  # in a folder while a run works on it
+LONGEST = 60  # letters of a setting that are told
 
 
 def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -240,8 +241,15 @@ def held(lock: Path, guarded: Path) -> Iterator[None]:
 
 def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
     """In which settings two records differ, as sentences such as ``settings.seed was 0 and is now 1``."""
-    if isinstance(old, dict) and isinstance(new, dict):
+    texts = [value.get("text") if isinstance(value, dict) else None for value in (old, new)]
+    if isinstance(old, dict) and isinstance(new, dict) and (None in texts or texts[0] == texts[1]):
         for key in sorted(old.keys() | new.keys()):
             yield from differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
     elif old != new:
-        yield f"{name} was {old!r} and is now {new!r}"
+        yield f"{name} was {_told(old)} and is now {_told(new)}"
+
+
+def _told(value: Any) -> str:
+    """A value of a record in a few words: a target by its text, what is long by its beginning."""
+    shown = "none" if value is None else repr(value.get("text", value) if isinstance(value, dict) else value)
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, TypedDict, cast
 
+AMONG_SET = " among the set's classes"  # after the measure, where records say what was measured
+
 
 class GenerationRecord(TypedDict, total=False):
     """What ``fill_pool`` records; see ``generation.provenance``."""
@@ -78,6 +80,11 @@ def origin_of(provenance: Mapping[str, Any]) -> str | None:
     """Where the pool of a set was; None for a pool, and where no record says."""
     pool = provenance.get("pool")
     return str(pool["path"]) if selection_of(provenance) and isinstance(pool, dict) and "path" in pool else None
+
+
+def measure_text(measure: str, among: str) -> str:
+    """The measure as ``difficulty_by`` says it, such as ``error_probability among the set's classes``."""
+    return measure if among == "all" else f"{measure}{AMONG_SET}"
 
 
 def measured_among(provenance: Any) -> str:

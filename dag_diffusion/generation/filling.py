@@ -35,10 +35,11 @@ from .drawing.drawer import Drawer
 from .noise_sets import with_chosen_noise
 from .plan import ImageJob, PoolConfig, plan
 from .precision import agreed_precision
-from .provenance import DETAILS, provenance_of
+from .provenance import provenance_of
 from .repairing.first_images import with_colours
 from .repairing.repair import Repair, with_faults
 from .repairing.rounds import begin_round, next_round, pending_round, times_of_rows, with_times
+from .same_settings import DETAILS
 from .tracking import run_log
 from .work_queue import (
     EARLIER_ROWS,

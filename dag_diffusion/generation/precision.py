@@ -4,7 +4,6 @@ weights float32:  transformer, VAE and probe in float32 or bfloat16; latents, sc
 other weights:    everything as they are, and so in pipelines other than our own
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,13 @@ from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.processes import fail_together, gather
 from dag_diffusion.processor import fast_precision
 
+from .same_settings import precision_of
+
 
 def weights_of(pipeline: Any) -> str:
     """Name of the precision that the denoiser's weights are in."""
     denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
     return str(denoiser.dtype).removeprefix("torch.")
-
-
-def precision_of(record: Mapping[str, Any]) -> str:
-    """What the networks of a pool compute in, by its record; once that was always what their weights were in."""
-    settings = record.get("settings")
-    own = settings.get("precision") if isinstance(settings, dict) else None
-    return str(own or record.get("dtype") or "float32")
 
 
 def agreed_precision(wanted: str, pipeline: Any, begun: Path | None = None) -> str:

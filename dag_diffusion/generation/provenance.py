@@ -1,27 +1,24 @@
 """The record of a pool, ``pool.json``: pipeline, guides, scheduler, settings and versions.
 
-A pool that is resumed must agree with it in all but the versions; the message says what differs.
+A pool that is resumed must agree with it in all but the versions, see ``same_settings``.
 """
 
-import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from dag_diffusion.data.files import differences, recorded
+from dag_diffusion.data.files import recorded
 from dag_diffusion.identity import digest_of
 
 from .drawing.drawer import Drawer
 from .plan import PoolConfig
-from .precision import precision_of, weights_of
+from .precision import weights_of
+from .same_settings import DETAILS
 
 FORMAT = "dag-diffusion pool 1"
-DETAILS = "drawn_by"
-PARTS = ("weights", "extra_guides")
 LIBRARIES = ("dag-diffusion", "accelerate", "diffusers", "torch", "torchvision", "transformers")
 
 
@@ -58,23 +55,6 @@ def provenance_of(
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that images depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
-
-
-def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
-    """Check that a pool was begun with the settings that would go on with it.
-
-    Raises:
-        ValueError: it was not; up to five settings that differ are named.
-    """
-    keys = ("pipeline", "guide", *PARTS, "dtype", "scheduler", "settings", "classes", DETAILS)
-    before, after = ({k: json.loads(json.dumps(recorded(p.get(k)))) for k in keys} for p in (old, new))
-    if isinstance(before["settings"], dict):  # of a pool from before these were recorded
-        before["settings"] = {"precision": precision_of(old), "guidance_interval": [0.0, 1.0]} | before["settings"]
-    differing = list(differences(before, after))
-    if differing:
-        raise ValueError(
-            f"{folder} was begun with other settings: {'; '.join(differing[:5])}; give the same ones, or another folder"
-        )
 
 
 def _models_of(drawer: Drawer) -> dict[str, nn.Module | None]:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -28,8 +28,10 @@ from dag_diffusion.data.layouts import class_folders
 from dag_diffusion.data.pools import EARLIER, PROVENANCE, require_place_for_pool, write_provenance
 from dag_diffusion.data.rows import METADATA, Row, read_rows, with_columns
 
-from .plan import ImageJob
-from .provenance import require_same_settings
+from .same_settings import require_same_settings
+
+if TYPE_CHECKING:  # torch would be imported with it, for those who only look at a pool
+    from .plan import ImageJob
 
 logger = logging.getLogger(__name__)
 ROWS = ".rows"
@@ -69,7 +71,7 @@ def folders_begun(folder: Path, class_names: Mapping[int, str]) -> dict[int, str
 
 def take_stock(
     folder: Path,
-    jobs: Sequence[ImageJob],
+    jobs: "Sequence[ImageJob]",
     size: tuple[int, int] | None,
     *,
     again: Collection[str] = (),
@@ -212,7 +214,7 @@ class RowCount:
         return self._rows
 
 
-def rows_of_all(folder: Path, jobs: Sequence[ImageJob], *, patience: float = 0.0) -> list[Row]:
+def rows_of_all(folder: Path, jobs: "Sequence[ImageJob]", *, patience: float = 0.0) -> list[Row]:
     """The rows of a pool that is all there, by label and file name.
 
     Args:
@@ -232,7 +234,7 @@ def rows_of_all(folder: Path, jobs: Sequence[ImageJob], *, patience: float = 0.0
 
 def finish(
     folder: Path,
-    jobs: Sequence[ImageJob],
+    jobs: "Sequence[ImageJob]",
     *,
     patience: float = 0.0,
     given_up: Mapping[str, str] | None = None,
@@ -266,7 +268,7 @@ def _with_fault(row: Row, fault: str | None) -> Row:
     return with_columns(kept, {} if fault is None else {"fault": fault})
 
 
-def _missing(rows: Mapping[str, Any], jobs: Sequence[ImageJob]) -> list[str]:
+def _missing(rows: Mapping[str, Any], jobs: "Sequence[ImageJob]") -> list[str]:
     return [job.file_name for job in jobs if not (job.file_name in rows and job.made(rows[job.file_name]))]
 
 

@@ -15,8 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.data.provenance import GenerationRecord, SelectionRecord, generation_of, origin_of, selection_of
-from dag_diffusion.difficulty import AMONG_SET
+from dag_diffusion.data.provenance import (
+    AMONG_SET,
+    GenerationRecord,
+    SelectionRecord,
+    generation_of,
+    origin_of,
+    selection_of,
+)
 
 PROGRAM = "dag-diffusion"
 Record = Mapping[str, Any]

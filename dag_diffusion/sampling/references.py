@@ -9,9 +9,8 @@ import numpy as np
 from dag_diffusion import embedded
 from dag_diffusion.data.class_names import distinct_names, match_classes
 from dag_diffusion.data.pools import Pool, read_pool
-from dag_diffusion.data.provenance import generation_of, measured_among
+from dag_diffusion.data.provenance import generation_of, measure_text, measured_among
 from dag_diffusion.data.rows import read_rows, require_distinct_classes
-from dag_diffusion.difficulty import measure_text
 
 logger = logging.getLogger(__name__)
 EMBEDDED_SCORES = "error_probability by embedded guide"  # ``difficulty_by`` of the embedded reference

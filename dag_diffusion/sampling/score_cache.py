@@ -27,8 +27,9 @@ from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.dataset_cards import renew_card
 from dag_diffusion.data.files import held, json_line, json_lines, require_file_place, write_atomically
 from dag_diffusion.data.pools import Pool, rows_in
+from dag_diffusion.data.provenance import measure_text
 from dag_diffusion.data.rows import METADATA, SELECTED, Row, require_inside, with_columns
-from dag_diffusion.difficulty import LABEL_FREE, Among, MeasureName, measure_text
+from dag_diffusion.difficulty import LABEL_FREE, Among, MeasureName
 from dag_diffusion.identity import digest_of
 from dag_diffusion.processes import StoppedError, fail_together, gather, stop_signal, this_process
 from dag_diffusion.progress import Progress

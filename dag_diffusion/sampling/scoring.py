@@ -24,15 +24,7 @@ from dag_diffusion.classifiers.frozen_networks import AskedNetwork, asked, froze
 from dag_diffusion.classifiers.model_transforms import AnyPreprocessing
 from dag_diffusion.data.images import LARGE, ONE_LARGE_AT_A_TIME, UnreadableImageError, fitted_pixels
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.difficulty import (
-    LABEL_FREE,
-    Among,
-    MeasureName,
-    as_among,
-    as_measure,
-    is_correct,
-    measure_named,
-)
+from dag_diffusion.difficulty import LABEL_FREE, Among, MeasureName, as_among, as_measure, is_correct, measure_named
 from dag_diffusion.difficulty import among as logits_among
 from dag_diffusion.processes import gather, this_process
 from dag_diffusion.progress import Progress

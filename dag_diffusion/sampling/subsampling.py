@@ -16,7 +16,7 @@ from dag_diffusion import __version__
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.distilled_sets import Files, write_distilled_set
 from dag_diffusion.data.pools import Pool, read_pool
-from dag_diffusion.difficulty import AMONG_SET
+from dag_diffusion.data.provenance import AMONG_SET
 
 from .references import measured_by
 from .rules.correct import surely_correct
