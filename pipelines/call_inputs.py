@@ -1,6 +1,8 @@
 """What a call of the pipeline is given, as flat lists and tensors; refused where images would be wrong."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence, Set
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,13 +31,12 @@ def check_inputs(
     callback_tensors: Sequence[str] = (),
 ) -> None:
     """Refuse what would give wrong images or an error without a way out; see the messages."""
+    _require_kinds(output_type, num_inference_steps, latents, generator)
     wrong = [label for label in class_labels if not 0 <= label < pipeline.null_class]
     if wrong or not class_labels:
         raise ValueError(
             f"class labels must be one or more of 0..{pipeline.null_class - 1}, or names, but got {wrong or 'none'}"
         )
-    if output_type not in OUTPUT_TYPES:
-        raise ValueError(f"output_type is {output_type!r}; choose one of {', '.join(OUTPUT_TYPES)}")
     trained = pipeline.scheduler.config.num_train_timesteps
     if not 1 <= num_inference_steps <= trained:
         raise ValueError(f"num_inference_steps is {num_inference_steps}; it must lie in 1..{trained}, as trained")
@@ -47,6 +48,8 @@ def check_inputs(
         raise ValueError(
             f"latents have shape {tuple(latents.shape)}; the images need {pipeline.latent_shape(len(class_labels))}"
         )
+    if latents is not None and not bool(latents.isfinite().all()):
+        raise ValueError("latents hold NaN or infinity, of which no image comes; give finite noise, or leave them out")
     if unknown := set(callback_tensors) - set(pipeline._callback_tensor_inputs):
         raise ValueError(
             f"the step callback cannot have {sorted(unknown)}; it can have {pipeline._callback_tensor_inputs}"
@@ -66,22 +69,69 @@ def check_inputs(
     require_supported(pipeline.scheduler, pipeline.transformer.config)
 
 
+def _require_kinds(output_type: Any, num_inference_steps: Any, latents: Any, generator: Any) -> None:
+    """Refuse values of another kind, which torch would name by a line of its own."""
+    if output_type not in OUTPUT_TYPES:
+        raise ValueError(f"output_type is {output_type!r}; choose one of {', '.join(OUTPUT_TYPES)}")
+    if not is_whole(num_inference_steps):
+        raise ValueError(f"num_inference_steps is {num_inference_steps!r}; give a whole number, such as 50")
+    if not isinstance(latents, Tensor | None):
+        raise ValueError(f"latents are a {type(latents).__name__}; give a tensor, one latent for each image")
+    each = generator if isinstance(generator, list) else [generator]
+    if wrong := [type(one).__name__ for one in each if not isinstance(one, torch.Generator | None)]:
+        raise ValueError(
+            f"generator is a {wrong[0]}; give a torch.Generator, such as torch.Generator().manual_seed(0), or a list "
+            "with one for each image"
+        )
+
+
+def require_number(name: str, value: Any) -> float:
+    """A setting as a float, ``value`` being any finite number, also in a tensor; else ValueError."""
+    number = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    if isinstance(number, bool) or not isinstance(number, Real) or not math.isfinite(number):  # NaN would pass for off
+        raise ValueError(f"{name} is {value!r}; give a finite number, 1 or less to switch it off")
+    return float(number)
+
+
+def require_config(name: str, given: Any, kind: type) -> None:
+    """Refuse options that are no configuration of their kind, such as a dictionary; ValueError."""
+    if not isinstance(given, kind):
+        raise ValueError(f"{name} is a {type(given).__name__}; give a {kind.__name__}, or leave it out")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of Python or numpy."""
+    return hasattr(value, "__index__") and not isinstance(value, bool | Tensor)
+
+
 def label_ids(pipeline: "DifficultyGuidedPipeline", class_labels: Any, num_images_per_label: int = 1) -> list[int]:
     """Labels of the images, one each, of ids or names in any nesting."""
-    if num_images_per_label < 1:
-        raise ValueError(f"num_images_per_label is {num_images_per_label}; it must be at least 1")
-    labels = _flattened(class_labels)
-    ids = [pipeline.get_label_ids(label)[0] if isinstance(label, str) else int(label) for label in labels]
+    if not is_whole(num_images_per_label) or num_images_per_label < 1:
+        raise ValueError(f"num_images_per_label is {num_images_per_label!r}; it must be a whole number of at least 1")
+    labels = flat_labels(class_labels, f"classes 0..{pipeline.null_class - 1}")
+    ids = [pipeline.get_label_ids(label)[0] if isinstance(label, str) else label for label in labels]
     return [label for label in ids for _ in range(num_images_per_label)]
 
 
-def _flattened(labels: Any) -> list[Any]:
-    """One label, or any nesting of lists, tuples, tensors and arrays of them, as a flat list."""
-    if isinstance(labels, Tensor | np.ndarray):
-        return labels.reshape(-1).tolist()
-    if isinstance(labels, str) or not isinstance(labels, Iterable):
-        return [labels]
-    return [label for part in labels for label in _flattened(part)]
+def flat_labels(given: Any, classes: str) -> list[int | str]:
+    """One label, or any nesting of lists, tuples, tensors and arrays of them, as a flat list of names and numbers.
+
+    Args:
+        classes: those that there are, for the message.
+
+    Raises:
+        ValueError: something is neither a name nor a whole number, or has no order.
+    """
+    if isinstance(given, Tensor | np.ndarray):
+        given = given.reshape(-1).tolist()
+    if isinstance(given, str) or is_whole(given):
+        return [given if isinstance(given, str) else int(given)]
+    if not isinstance(given, Iterable) or isinstance(given, Set | Mapping | bytes):
+        raise ValueError(
+            f"class label {given!r} is neither a name nor a whole number; there are {classes}, by name or number: give "
+            "one label for all images, or a list of them"
+        )
+    return [label for part in given for label in flat_labels(part, classes)]
 
 
 def as_targets(target: Any, count: int, num_images_per_label: int) -> Tensor | None:

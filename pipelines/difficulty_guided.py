@@ -27,11 +27,13 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from dag_diffusion.classifiers.guide_checks import require_classifier
 from dag_diffusion.classifiers.image_classifiers import (
     Guide,
     class_names_of,
     keep_with_weights,
     preprocessing_of,
+    require_known_again,
     require_names_kept,
 )
 from dag_diffusion.classifiers.weights import only_variant, require_same_tensors
@@ -90,6 +92,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
         default_guidance_scale: float | None = None,
         default_num_inference_steps: int | None = None,
     ) -> None:
+        if classifier is not None:
+            _require_kept(classifier)
         super().__init__(transformer, vae, scheduler, id2label=id2label)
         self.register_modules(classifier=classifier, probe=probe, guidance_vae=guidance_vae)
         self.register_to_config(
@@ -106,9 +110,12 @@ class DifficultyGuidedPipeline(DiTPipeline):
         """As in diffusers, but from safetensors alone unless `use_safetensors=None` lets it fall back to .bin files.
 
         Raises:
-            ValueError: a part lacks some of its weights, which would be made up at random, or holds NaN.
+            ValueError: a part lacks some of its weights, which would be made up at random, or holds NaN; the classifier
+                is none that a pipeline keeps.
         """
         kwargs.setdefault("use_safetensors", True)
+        if kwargs.get("classifier") is not None:
+            _require_kept(kwargs["classifier"])  # which diffusers would refuse by printing it whole
         if variant := only_variant(Path(str(pretrained_model_name_or_path), "transformer")):
             kwargs.setdefault("variant", variant)  # there are no others
         try:
@@ -127,13 +134,25 @@ class DifficultyGuidedPipeline(DiTPipeline):
                     require_same_tensors(part, part.config._name_or_path, load)
         return pipeline
 
+    @classmethod
+    def from_pipe(cls, pipeline: Any, **kwargs: Any) -> "DifficultyGuidedPipeline":
+        """As in diffusers, with the class names of a `DiTPipeline`, which has them in its `labels` alone."""
+        labels = getattr(pipeline, "labels", None)
+        if labels and not pipeline.config.get("id2label"):
+            names: dict[int, list[str]] = {}
+            for name, label in labels.items():
+                names.setdefault(int(label), []).append(name)
+            kwargs.setdefault("id2label", {label: ", ".join(names[label]) for label in sorted(names)})
+        return super().from_pipe(pipeline, **kwargs)
+
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """As in diffusers, with the guide's preprocessing and class names, which come back as they are.
 
         Raises:
-            ValueError: transformers has written other class names than the guide has.
+            ValueError: transformers has written other class names than the guide has, or cannot read it again.
         """
         if self.classifier is not None:
+            require_known_again(self.classifier)
             keep_with_weights(self.classifier)
         super().save_pretrained(save_directory, *args, **kwargs)
         if self.classifier is not None:
@@ -311,7 +330,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
             num_images_per_label: images for each entry of `class_labels`.
             output_type: `pil`, `np`, `pt` or `latent`.
             callback_on_step_end: `callback(pipeline, step, timestep, {"latents": ...})`, may return other latents, set
-                `pipeline._guidance_scale` anew, or end the run by `pipeline._interrupt = True`.
+                `pipeline._guidance_scale` anew, or end the run by `pipeline._interrupt = True`.  A `PipelineCallback`
+                names its tensors itself.
             callback_on_step_end_tensor_inputs: what it is given: `latents` after the step, the `clean` sample that was
                 predicted before it, and the cumulative `signal_rate` at which that was.
             difficulty_guidance: window, interval and trust region of difficulty guidance.
@@ -335,6 +355,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 another length; a classifier without one of the classes; an interval without a step.
         """
         # 1. check the inputs and prepare labels, guides and latents
+        wanted = getattr(callback_on_step_end, "tensor_inputs", callback_on_step_end_tensor_inputs)  # as in diffusers
+        wanted = [wanted] if isinstance(wanted, str) else wanted
         call = prepare_call(
             self,
             class_labels,
@@ -346,7 +368,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
             latents=latents,
             num_images_per_label=num_images_per_label,
             output_type=output_type,
-            callback_tensors=callback_on_step_end_tensor_inputs,
+            callback_tensors=wanted,
             difficulty_guidance=difficulty_guidance,
             extra_guides=extra_guides,
             modes=modes,
@@ -369,8 +391,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 z, clean, signal_rate = call.step(z, timestep, step, self.scheduler, generator)
                 if callback_on_step_end is not None:
                     known = {"latents": z, "clean": clean, "signal_rate": signal_rate}
-                    given = {name: known[name] for name in callback_on_step_end_tensor_inputs}
-                    z = callback_on_step_end(self, step, timestep, given).get("latents", z)
+                    given = {name: known[name] for name in wanted}
+                    z = (callback_on_step_end(self, step, timestep, given) or {}).get("latents", z)
         if call.difficulty is not None:
             call.difficulty.warn()
 
@@ -399,3 +421,13 @@ class DifficultyGuidedPipeline(DiTPipeline):
         labels = torch.tensor([table[label] for label in class_labels], device=self._execution_device)
         theirs = None if classes is None else torch.tensor(sorted({table[label] for label in classes}))
         return Guide(classifier, labels, preprocessing_of(classifier), theirs)
+
+
+def _require_kept(classifier: Any) -> None:
+    """Refuse a guide that would be lost when the pipeline is saved."""
+    require_classifier(classifier)
+    if not isinstance(classifier, PreTrainedModel):
+        raise ValueError(
+            f"a {type(classifier).__name__} is no model of transformers, which alone are kept with a pipeline; wrap it "
+            "as docs/how-to/classifiers.md shows"
+        )

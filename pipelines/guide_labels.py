@@ -1,13 +1,13 @@
 """Which of its own labels each guide is asked for: classes named as the first guide has them, matched by name."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
+from dag_diffusion.pipelines.call_inputs import flat_labels
 from torch import Tensor, nn
 
-from dag_diffusion.classifiers.guide_checks import require_evaluation_mode
+from dag_diffusion.classifiers.guide_checks import require_classifier, require_evaluation_mode
 from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.class_names import classes_named, match_classes
 from dag_diffusion.difficulty import classes_among
@@ -16,13 +16,10 @@ Labels = int | str | Sequence[int | str]
 
 
 def as_guides(given: Any) -> list[nn.Module]:
-    """One guide or several as a list; ValueError if one of them is no network."""
+    """One guide or several as a list; ValueError if one of them is no classifier."""
     guides = list(given) if isinstance(given, list | tuple) else [given]
-    if wrong := [type(one).__name__ for one in guides if not isinstance(one, nn.Module)]:
-        raise ValueError(
-            f"a {wrong[0]} cannot steer; give an image classifier or a list of them, such as "
-            "load_classifier('microsoft/resnet-50')"
-        )
+    for guide in guides:
+        require_classifier(guide)
     return guides
 
 
@@ -49,14 +46,8 @@ def classes_among_guides(
 
 def _own_labels(guide: nn.Module, given: Any) -> list[int]:
     names, labels = class_names_of(guide), list[int]()
-    several = isinstance(given, Iterable) and not isinstance(given, str)
-    for one in given.reshape(-1).tolist() if isinstance(given, Tensor | np.ndarray) else given if several else [given]:
-        if isinstance(one, bool) or not (isinstance(one, str) or hasattr(one, "__index__")):
-            raise ValueError(
-                f"class label {one!r} is neither a name nor a whole number; the guide has {len(names)} classes from 0 "
-                "on, and takes one label for all images or one for each"
-            )
-        found = classes_named([one], names, "the guide")[0] if isinstance(one, str) else [int(one)]
+    for one in flat_labels(given, f"{len(names)} classes of the guide from 0 on"):
+        found = classes_named([one], names, "the guide")[0] if isinstance(one, str) else [one]
         if len(found) != 1 or found[0] not in names:
             raise ValueError(f"class label {one!r} is no single class of the guide, which has {len(names)} from 0 on")
         labels += found

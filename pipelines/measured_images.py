@@ -40,8 +40,18 @@ def as_images(images: Any) -> "list[Image.Image] | Tensor":
 
 
 def difficulties_of(images: "list[Image.Image] | Tensor", guides: Sequence[Guide], device: torch.device) -> Tensor:
-    """Difficulties, ``(n,)`` float32 on the CPU, by the mean margin of guides that are on a device."""
+    """Difficulties, ``(n,)`` float32 on the CPU, by the mean margin of guides that are on a device.
+
+    Raises:
+        FloatingPointError: a guide finds no number.
+    """
     with torch.no_grad():
-        if isinstance(images, Tensor):
-            return torch.sigmoid(-mean_margin(guides, images.to(device))).cpu()
-        return torch.sigmoid(-picture_margin(guides, images)).cpu()
+        margins = (
+            mean_margin(guides, images.to(device)) if isinstance(images, Tensor) else picture_margin(guides, images)
+        )
+    if broken := int(margins.isnan().sum()):
+        raise FloatingPointError(
+            f"the guide finds no difficulty of {broken} of {len(margins)} images: its logits are NaN or infinite; keep "
+            "it in float32 or bfloat16, or load it anew if its weights are broken"
+        )
+    return torch.sigmoid(-margins).cpu()

@@ -3,14 +3,21 @@
 labels, targets, modes, windows -> checked -> PreparedCall: predict a step, steer it, pull it, push it
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from dag_diffusion.pipelines.call_inputs import as_targets, check_inputs, interval_steps, label_ids
+from dag_diffusion.pipelines.call_inputs import (
+    as_targets,
+    check_inputs,
+    interval_steps,
+    label_ids,
+    require_config,
+    require_number,
+)
+from dag_diffusion.pipelines.guide_labels import as_guides
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -97,8 +104,10 @@ def prepare_call(
     targets = as_targets(target_difficulty, len(ids), num_images_per_label)
     num_steps = pipeline.default_num_inference_steps if num_inference_steps is None else num_inference_steps
     guidance_scale = pipeline.default_guidance_scale if guidance_scale is None else guidance_scale
-    if not math.isfinite(guidance_scale):  # NaN would pass for off
-        raise ValueError(f"guidance_scale is {guidance_scale}; give a finite number, 1 or less to switch it off")
+    guidance_scale = require_number("guidance_scale", guidance_scale)
+    require_config("difficulty_guidance", difficulty_guidance, GuidanceConfig)
+    require_config("mode_guidance", mode_guidance, ModeGuidance)
+    require_config("diversity", diversity, DiversityGuidance)
     check_inputs(pipeline, ids, targets, output_type, num_steps, latents, generator, callback_tensors)
     if difficulty_guidance_scale is not None:
         difficulty_guidance = replace(difficulty_guidance, scale=difficulty_guidance_scale)
@@ -169,10 +178,11 @@ def _other_guides(
     classes: Sequence[int] | None,
 ) -> list[Guide]:
     """Extra guides, refused without a target, in training mode, or if they lack a class."""
-    if classifiers and not steered:
+    guides = as_guides(classifiers)
+    if guides and not steered:
         raise ValueError("extra guides steer only with a target difficulty; give one, or leave them out")
-    require_evaluation_mode(classifiers)
-    return [pipeline.guide(classifier, class_labels, classes) for classifier in classifiers]
+    require_evaluation_mode(guides)
+    return [pipeline.guide(guide, class_labels, classes) for guide in guides]
 
 
 def _check_guidance_parts(
@@ -203,6 +213,8 @@ def _classes_among(
 def _mode_pull(
     pipeline: "DifficultyGuidedPipeline", modes: Tensor, config: ModeGuidance, count: int, num_steps: int
 ) -> ModePull:
+    if not isinstance(modes, Tensor):
+        raise ValueError(f"modes are a {type(modes).__name__}; give a tensor of latents, one mode for each image")
     if modes.shape != pipeline.latent_shape(count):
         raise ValueError(
             f"modes have shape {tuple(modes.shape)}; the images need one each, {pipeline.latent_shape(count)}"

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from dag_diffusion.pipelines.call_inputs import require_config
 from dag_diffusion.pipelines.denoiser_answers import DenoiserAnswers, class_direction
 from dag_diffusion.pipelines.guide_labels import Labels, as_guides, classes_among_guides, labels_of_guides
 from dag_diffusion.pipelines.latents import decoded, decoder_of
@@ -142,9 +143,8 @@ class Steered:
         generator: Generators = None,
         set_classes: Labels | None = None,
     ) -> None:
-        for name, given, kind in (("config", config, GuidanceConfig), ("mode_guidance", mode_guidance, ModeGuidance)):
-            if not isinstance(given, kind):
-                raise ValueError(f"{name} is a {type(given).__name__}; give a {kind.__name__}, or leave it out")
+        require_config("config", config, GuidanceConfig)
+        require_config("mode_guidance", mode_guidance, ModeGuidance)
         if not (modes is None or isinstance(modes, Tensor)):
             raise ValueError(f"modes are a {type(modes).__name__}; give a tensor of latents, one mode for each image")
         self.vae, self.guides, self.config, self.probe = vae, guides, config, probe

@@ -64,7 +64,7 @@ def test_every_folder_of_an_imagenet_pool_is_found_again(imagenet):
 
 
 def test_every_unmatched_name_is_told_with_the_nearest():
-    with pytest.raises(ValueError, match=r"'bags' \(the nearest are bag\); no class called 'hat'"):
+    with pytest.raises(ValueError, match=r"'bags' \(the nearest are Bag\); no class called 'hat'"):
         match_classes({0: "bags", 1: "boot", 2: "hat"}, NAMES)
 
 

@@ -1,5 +1,9 @@
 """Classifiers of any make: preprocessing found and differentiable, errors with a way out."""
 
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
@@ -89,3 +93,27 @@ def test_pickled_weights_are_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(ValueError, match="safetensors"):
         load_classifier(tmp_path)
+
+
+PAGE = Path(__file__).parents[1] / "docs/how-to/classifiers.md"
+
+
+def test_network_of_ones_own_steers_as_the_page_shows_and_is_not_saved_for_nobody(tmp_path):
+    block = next(code for code in re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S) if "Own" in code)
+    scope = {"__name__": "own"}
+    exec(block, scope)  # noqa: S102 - the page's own code
+    pipeline = scope["pipeline"]
+    found = pipeline(["Coat", "Bag"], target_difficulty=0.9, num_inference_steps=4).difficulties
+    assert ((found > 0) & (found < 1)).all()
+    with pytest.raises(ValueError, match=r"cannot read a OwnClassifier again.*register_modules\(classifier=None\)"):
+        pipeline.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("form", [lambda y: y, lambda y: (y, None), lambda y: SimpleNamespace(logits=y)])
+def test_logits_are_found_however_a_network_hands_them_out(form):
+    classifier = tiny_classifier()
+    images, plain = torch.rand(2, 1, 16, 16), classifier.forward
+    expected = image_logits(classifier, images)
+    classifier.forward = lambda pixels: form(plain(pixels).logits)
+    assert torch.equal(image_logits(classifier, images), expected)

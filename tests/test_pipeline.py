@@ -46,7 +46,7 @@ def draw(pipeline, labels=(0, 1), **options):
         "output_type": "np",
         "guidance_scale": 1.0,
     } | options
-    return pipeline(list(labels), **options)
+    return pipeline(labels, **options)
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
@@ -516,11 +516,55 @@ def test_flat_classifier_gives_finite_images():
         ({"guidance_interval": (0.1, 0.2)}, f"none of {STEPS} steps"),
         ({"guidance_interval": 0.5}, "guidance_interval"),
         ({"modes": torch.zeros(1, 4, 8, 8)}, r"one each, \(2, 4, 8, 8\)"),
+        ({"modes": "modes.safetensors"}, "modes are a str; give a tensor"),
+        ({"labels": None}, "None is neither a name nor a whole number"),
+        ({"labels": [1.5]}, "1.5 is neither a name nor a whole number"),
+        ({"labels": True}, "True is neither"),
+        ({"labels": {"Bag"}}, "{'Bag'} is neither"),
+        ({"labels": {"Bag": 0.5}}, "is neither"),
+        ({"labels": b"Bag"}, "is neither"),
+        ({"labels": torch.tensor([1.0])}, "1.0 is neither"),
+        ({"num_images_per_label": 1.5}, "whole number"),
+        ({"num_inference_steps": 4.0}, "num_inference_steps is 4.0; give a whole number"),
+        ({"num_inference_steps": "4"}, "num_inference_steps is '4'"),
+        ({"guidance_scale": "4"}, "guidance_scale is '4'; give a finite number"),
+        ({"generator": 0}, "generator is a int; give a torch.Generator"),
+        ({"generator": (torch.Generator(), torch.Generator())}, "generator is a tuple"),
+        ({"generator": [0, 1]}, "generator is a int"),
+        ({"latents": [0.0]}, "latents are a list"),
+        ({"latents": torch.full((2, 4, 8, 8), float("nan"))}, "latents hold NaN"),
+        ({"difficulty_guidance": {"stop": 1.0}}, "difficulty_guidance is a dict; give a GuidanceConfig"),
+        ({"mode_guidance": 0.2}, "mode_guidance is a float; give a ModeGuidance"),
+        ({"diversity": 0.02}, "diversity is a float; give a DiversityGuidance"),
+        ({"target_difficulty": 0.5, "extra_guides": [torch.nn.Linear(2, 2)]}, "a Linear does not say which classes"),
+        ({"target_difficulty": 0.5, "extra_guides": "microsoft/resnet-50"}, "load_classifier"),
     ],
 )
 def test_bad_input_is_named_with_a_way_out(pipeline, options, message):
     with pytest.raises(ValueError, match=message):
         draw(pipeline, **options)
+
+
+def test_one_extra_guide_needs_no_list(pipeline):
+    other = tiny_classifier()
+    torch.nn.init.normal_(other.classifier[-1].weight)
+    alone, listed = (draw(pipeline, target_difficulty=0.5, extra_guides=guides).images for guides in (other, [other]))
+    assert np.array_equal(alone, listed)
+
+
+def test_guide_without_a_number_is_told_before_its_difficulties_are_used(pipeline):
+    torch.nn.init.constant_(pipeline.classifier.classifier[-1].weight, float("nan"))
+    with pytest.raises(FloatingPointError, match="no difficulty of 2 of 2 images"):
+        draw(pipeline)
+
+
+@pytest.mark.parametrize("given", ["microsoft/resnet-50", torch.nn.Linear(2, 2)])
+def test_guide_that_no_pipeline_keeps_is_refused_in_a_line(pipeline, given, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    for make in (DifficultyGuidedPipeline.from_pretrained, lambda _, **parts: tiny_pipeline(**parts)):
+        with pytest.raises(ValueError, match=r"load_classifier\('.*'\)") as refused:
+            make(tmp_path, classifier=given)
+        assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["transformer", "vae", "classifier"])
@@ -567,7 +611,7 @@ def test_target_without_classifier_says_how_to_add_one():
 
 def test_classifier_of_other_classes_is_refused_with_the_nearest_name():
     other = tiny_classifier({0: "T-shirts", 1: "boot", 2: "Hat"})
-    with pytest.raises(ValueError, match="the nearest are t-shirts"):
+    with pytest.raises(ValueError, match="the nearest are T-shirts"):
         draw(tiny_pipeline(classifier=other), target_difficulty=0.5)
 
 

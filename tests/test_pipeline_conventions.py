@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline, DiTPipeline
+from diffusers.callbacks import PipelineCallback, SDCFGCutoffCallback
 from tiny import NAMES, tiny_classifier, tiny_pipeline
 
 from dag_diffusion import DifficultyGuidedPipeline
@@ -56,6 +57,13 @@ def test_pipeline_from_another_keeps_parts_and_plain_values(pipeline):
     assert back.transformer is pipeline.transformer
     assert back.class_names == pipeline.class_names
     assert np.array_equal(call(pipeline, **GUIDED).images, call(back, **GUIDED).images)
+
+
+def test_pipeline_from_a_plain_one_keeps_the_class_names_that_it_was_loaded_with(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    plain = DiTPipeline.from_pretrained(tmp_path)
+    assert DifficultyGuidedPipeline.from_pipe(plain).class_names == pipeline.class_names
+    assert DifficultyGuidedPipeline.from_pipe(plain, id2label={0: "hat"}).class_names[0] == "hat"
 
 
 def test_pipeline_of_the_same_class_keeps_its_class_names_and_defaults():
@@ -120,6 +128,26 @@ def test_callback_sees_what_it_asks_for_and_nothing_else(pipeline):
     assert seen == [(step, set(asked), STEPS, 2.0) for step in range(STEPS)]
     with pytest.raises(ValueError, match="cannot have"):
         call(pipeline, callback_on_step_end=keep, callback_on_step_end_tensor_inputs=["noise"])
+
+
+def test_callback_that_returns_nothing_changes_nothing(pipeline):
+    seen = []
+    looked = call(pipeline, callback_on_step_end=lambda pipe, step, *_: seen.append(step)).images
+    assert np.array_equal(looked, call(pipeline).images)
+    assert seen
+
+
+def test_callback_object_names_its_tensors_itself(pipeline):
+    class Halved(PipelineCallback):
+        tensor_inputs = ("latents", "clean")
+
+        def callback_fn(self, pipeline, step, timestep, given):
+            return {"latents": given["latents"] / 2} if "clean" in given else {}
+
+    changed = call(pipeline, callback_on_step_end=Halved(cutoff_step_ratio=0.5)).images
+    assert not np.array_equal(changed, call(pipeline).images)
+    with pytest.raises(ValueError, match="prompt_embeds"):
+        call(pipeline, callback_on_step_end=SDCFGCutoffCallback(cutoff_step_ratio=0.5))
 
 
 def test_callback_may_change_the_latents(pipeline):

@@ -6,7 +6,9 @@ Only squares of the pipeline's size count, since guidance sees no others; a diff
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -42,6 +44,19 @@ def require_same_measure(classifier: nn.Module, size: int) -> None:
         _require_gradient(preprocessing, size)
         _require_alike(classifier, preprocessing, size)
     checked.add((preprocessing, size))
+
+
+def require_classifier(given: Any) -> None:
+    """Refuse what is no network, or one that does not say which classes its logits are of; ValueError."""
+    kind = type(given).__name__
+    if not isinstance(given, nn.Module):
+        way = f"load_classifier({str(given)!r})" if isinstance(given, str | Path) else "load_classifier('...')"
+        raise ValueError(f"a {kind} cannot steer; give an image classifier, such as {way}")
+    if not isinstance(getattr(getattr(given, "config", None), "id2label", None), Mapping):
+        raise ValueError(
+            f"a {kind} does not say which classes its logits are of: it has no config.id2label; load a transformers or "
+            "timm model by load_classifier('...'), or wrap your network as docs/how-to/classifiers.md shows"
+        )
 
 
 def require_evaluation_mode(classifiers: Iterable[nn.Module]) -> None:

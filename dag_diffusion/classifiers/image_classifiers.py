@@ -99,7 +99,10 @@ def prepared_logits(classifier: nn.Module, prepared: Tensor) -> Tensor:
         ValueError: the classifier has a single logit, or another number of logits than of names.
     """
     weight = next(classifier.parameters())
-    logits = classifier(prepared.to(weight.device, weight.dtype)).logits.float().to(prepared.device)
+    answer = classifier(prepared.to(weight.device, weight.dtype))
+    logits = getattr(answer, "logits", answer)  # those of a network of one's own may be a tensor, or the first of some
+    logits = logits[0] if isinstance(logits, tuple) else logits
+    logits = logits.float().to(prepared.device)
     require_fitting(classifier, logits.shape[1])
     return logits
 
@@ -194,6 +197,18 @@ def keep_with_weights(classifier: nn.Module, revision: str | None = None) -> Non
             config.label_names = list(config.id2label.values())
     with suppress(ValueError):  # logits need none, and images are refused without it
         config.preprocessing = preprocessing_of(classifier, revision=revision).as_fields()
+
+
+def require_known_again(classifier: nn.Module) -> None:
+    """Check that transformers will know what to make of a classifier that it is told to save; ValueError if not."""
+    from transformers import CONFIG_MAPPING
+
+    config: Any = classifier.config
+    if config.model_type not in CONFIG_MAPPING:
+        raise ValueError(
+            f"transformers cannot read a {type(classifier).__name__} again, so that no pipeline is saved with it; call "
+            "register_modules(classifier=None) first, and hand it to from_pretrained(..., classifier=...) later"
+        )
 
 
 def require_names_kept(classifier: nn.Module, folder: Path) -> None:

@@ -279,6 +279,7 @@ def _match_by_name(wanted: Mapping[int, str], known: Mapping[int, str], owner: s
         reasons = [table.reason(wanted[label]) for label in missing[:SHOWN]]
         more = f", and {len(missing) - SHOWN} more such names" if len(missing) > SHOWN else ""
         way = foreign if len(missing) == len(wanted) else RENAME
+        way = "check how they are spelled" if max(missing) < 0 else way  # typed, see classes_named
         raise ValueError(f"{owner} has {'; '.join(reasons)}{more}; {way}")
     return {label: among for label, among in found.items() if among is not None}
 
@@ -354,7 +355,9 @@ class _Known:
             ways = ", ".join(f"{name}_{number}" for number in sorted(several))
             return f"several classes called {name!r} (call the class or its folder {ways})"
         near = difflib.get_close_matches(_plain(name), list(self._synonyms), n=3, cutoff=0.5)
-        hint = f"the nearest are {', '.join(near)}" if near else f"it knows {', '.join(list(self._whole)[:SHOWN])}"
+        written = {_plain(part): part.strip() for whole in self._names.values() for part in whole.split(",")}
+        shown = ", ".join(written.get(one, one) for one in near)
+        hint = f"the nearest are {shown}" if near else f"it knows {', '.join(list(self._whole)[:SHOWN])}"
         return f"no class called {name!r} ({hint})"
 
 
