@@ -218,11 +218,12 @@ def speed_up(
     """Change how a pipeline computes, in place.
 
     Args:
-        compiled: ``torch.compile`` of transformer and decoder.  The first batch takes a minute or more, and so does the
-            last if it is smaller; worth it for thousands of images.  Needs a C++ compiler on CPUs.
-        channels_last: memory layout of VAE and classifier that GPUs with tensor cores prefer in half precision.
-        vae_slicing: decode the finished images one at a time, for larger batches in the same memory.
-        xformers: its attention instead of torch's, see ``use_xformers``.
+        compiled: torch.compile of transformer and decoder; the first batch takes minutes, for thousands of images.  So
+            does the last if it is smaller.  Needs a C++ compiler on CPUs.
+        channels_last: memory layout of VAE and classifier for GPUs with tensor cores, in half precision.
+        vae_slicing: decode finished images one at a time: larger batches in the same memory.
+        xformers: attention by xformers; torch's own needs as little memory, so this rarely gains.  See
+            ``use_xformers``.
 
     Raises:
         ValueError: xformers is asked for and does not work here; see ``use_xformers``.

@@ -1,9 +1,9 @@
-"""Options that are fields of dataclasses: read from the source, they are what the classes say when imported."""
+"""Options that are fields of dataclasses or arguments of functions: read from the source, they are as declared."""
 
 import ast
 import inspect
 import re
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -25,10 +25,19 @@ MARKS = [
 SOURCES = sorted({mark.source for mark in MARKS})
 
 
+def defaults_of(module: str, name: str) -> dict[str, object]:
+    """What fields of a dataclass, or keyword arguments of a function, are by default."""
+    source = getattr(import_module(f"dag_diffusion.{module}"), name)
+    if is_dataclass(source):
+        return {field.name: field.default for field in fields(source)}
+    arguments = inspect.signature(source).parameters.values()
+    return {one.name: one.default for one in arguments if one.kind is one.KEYWORD_ONLY}
+
+
 @pytest.mark.parametrize("source", SOURCES)
-def test_fields_read_from_the_source_are_those_of_the_class(source):
+def test_fields_read_from_the_source_are_those_of_the_class_or_function(source):
     module, name = source.split(":")
-    declared = {field.name: field.default for field in fields(getattr(import_module(f"dag_diffusion.{module}"), name))}
+    declared = defaults_of(module, name)
     for field, read in read_fields(module, name).items():
         assert read.default == declared[field]
         assert read.many == isinstance(declared[field], tuple)
@@ -38,7 +47,7 @@ def test_fields_read_from_the_source_are_those_of_the_class(source):
 
 
 @pytest.mark.parametrize("mark", MARKS, ids=lambda mark: f"{mark.source} {len(mark.names)}")
-def test_every_offered_field_is_explained_in_its_dataclass(mark):
+def test_every_offered_field_is_explained_where_it_is_declared(mark):
     known = read_fields(*mark.source.split(":"))
     for field in mark.options:
         assert known[field].help

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 
 STEERING, MODES, SETS = "Difficulty guidance", "Mode guidance", "Images as a set"  # groups in the help
 PROMPTS, REPAIR = "Prompts", "Repair"
+SPEED_UPS = {
+    "compiled": "compile",
+    "channels_last": "channels_last",
+    "vae_slicing": "vae_slicing",
+    "xformers": "xformers",
+}
 
 
 def generate(
@@ -117,38 +123,7 @@ def generate(
     precision: PipelinePrecision = None,
     device: Device = None,
     num_processes: NumProcesses = 1,
-    compiled: Annotated[
-        bool,
-        Option(
-            "--compile",
-            help="torch.compile; the first batch takes minutes, for thousands of images",
-            rich_help_panel=SPEED,
-        ),
-    ] = False,
-    channels_last: Annotated[
-        bool,
-        Option(
-            "--channels-last",
-            help="memory layout for GPUs with tensor cores, in half precision",
-            rich_help_panel=SPEED,
-        ),
-    ] = False,
-    vae_slicing: Annotated[
-        bool,
-        Option(
-            "--vae-slicing",
-            help="decode finished images one at a time: larger batches in the same memory",
-            rich_help_panel=SPEED,
-        ),
-    ] = False,
-    xformers: Annotated[
-        bool,
-        Option(
-            "--xformers",
-            help="attention by xformers; torch's own needs as little memory, so this rarely gains",
-            rich_help_panel=SPEED,
-        ),
-    ] = False,
+    faster: Annotated[Values, Fields("loading:speed_up", SPEED_UPS, SPEED)],
     resume: Annotated[
         bool, Option("--resume", help="check what is there and go on with an interrupted pool", rich_help_panel=FILES)
     ] = False,
@@ -205,12 +180,6 @@ def generate(
             prompts=as_prompts(prompt, negative_prompt) if prompt else None,
         )
         extra = [load_guide(name, device=device, dtype=precision) for name in extra_guide or []]
-        faster = {
-            "compiled": compiled,
-            "channels_last": channels_last,
-            "vae_slicing": vae_slicing,
-            "xformers": xformers,
-        }
         loaded: Any
         if settings.prompts is not None and pipeline is not None:
             drawn_by = load_text_pipeline(pipeline, device=device, dtype=precision, trust_bin=trust_bin)

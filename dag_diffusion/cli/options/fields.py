@@ -2,7 +2,8 @@
 
     seed: int = 0  and  "seed: random seed of the pool"   ->   --seed INTEGER  random seed of the pool  [default: 0]
 
-A command names the fields that it offers, and receives them as a mapping to build the dataclass from:
+So are keyword arguments of its functions.  A command names those that it offers, and receives them as a mapping from
+which to build the dataclass or call the function:
 
     def generate(*, config: Annotated[Values, Fields("generation.plan:PoolConfig", ["seed"])]): PoolConfig(**config)
 
@@ -12,7 +13,7 @@ The source is read, not imported, since these modules import torch and ``--help`
 import ast
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
@@ -37,10 +38,10 @@ class Field(NamedTuple):
 
 @dataclass(frozen=True)
 class Fields:
-    """Marks a parameter of a command that receives fields of a dataclass by name.
+    """Marks a parameter of a command that receives fields of a dataclass, or arguments of a function, by name.
 
     Attributes:
-        source: module below ``dag_diffusion`` and class, such as ``generation.plan:PoolConfig``.
+        source: module below ``dag_diffusion`` and its class or function, such as ``generation.plan:PoolConfig``.
         names: the fields, or field to option where they differ.
         group: heading of their options in the help.
     """
@@ -100,18 +101,28 @@ def set_signature(function: Callable[..., None], parameters: Sequence[inspect.Pa
 
 @cache
 def read_fields(module: str, name: str) -> Mapping[str, Field]:
-    """Fields of a dataclass whose types are those of options, by name; the others are left out."""
+    """Fields of a dataclass, or keyword arguments of a function, whose types are those of options; by name."""
     tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text("utf-8"))
-    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    kinds = ast.ClassDef | ast.FunctionDef
+    (found,) = (node for node in tree.body if isinstance(node, kinds) and node.name == name)
     helps, fields = _attribute_docs(ast.get_docstring(found) or ""), {}
-    for node in found.body:
-        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
-            continue
-        field, default = node.target.id, _default(node.value, tree, module)
+    for field, annotation, value in _with_defaults(found):
+        default = _default(value, tree, module)
         if default is not ...:
-            kind = _type(node.annotation, default)
-            fields[field] = Field(kind, isinstance(default, tuple), default, helps.get(field, ""))
+            fields[field] = Field(_type(annotation, default), isinstance(default, tuple), default, helps.get(field, ""))
     return fields
+
+
+def _with_defaults(found: ast.ClassDef | ast.FunctionDef) -> Iterator[tuple[str, ast.expr, ast.expr]]:
+    """Name, annotation and default of each field or keyword argument that has all three."""
+    if isinstance(found, ast.FunctionDef):
+        for argument, value in zip(found.args.kwonlyargs, found.args.kw_defaults, strict=True):
+            if argument.annotation is not None and value is not None:
+                yield argument.arg, argument.annotation, value
+        return
+    for node in found.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+            yield node.target.id, node.annotation, node.value
 
 
 def _type(annotation: ast.expr, default: Any) -> type:
@@ -141,8 +152,8 @@ def _module_of(name: str, tree: ast.Module, module: str) -> str:
 
 
 def _attribute_docs(doc: str) -> dict[str, str]:
-    """First sentence on each attribute of a Google style docstring, without its mark-up."""
-    section = doc.partition("Attributes:\n")[2].split("\n\n")[0]
+    """First sentence on each attribute or argument of a Google style docstring, without its mark-up."""
+    section = re.split("(?:Attributes|Args):\n", doc)[-1].split("\n\n")[0]
     entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", section, flags=re.MULTILINE)
     return {name: _first_sentence(text) for name, text in entries}
 
