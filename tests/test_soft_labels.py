@@ -64,10 +64,9 @@ def test_what_was_written_is_read_as_probabilities(pool):
     torch.testing.assert_close(labels, logits.softmax(1), atol=0.01, rtol=0)
 
 
-def test_float32_is_kept_exactly_and_a_temperature_softens(pool):
+def test_float32_is_kept_exactly(pool):
     _, logits = write(pool, dtype=torch.float32)
     assert torch.equal(read_soft_labels(pool), logits.softmax(1))
-    torch.testing.assert_close(read_soft_labels(pool, temperature=4.0), (logits / 4).softmax(1))
 
 
 def test_rows_are_found_by_file_name_in_whatever_order_they_were_written(pool):
@@ -144,9 +143,3 @@ def test_a_broken_file_is_named(pool):
     (pool.path / SOFT_LABELS).write_bytes(b"nonsense")
     with pytest.raises(ValueError, match=f"{SOFT_LABELS} holds no soft labels"):
         read_soft_labels(pool)
-
-
-def test_a_temperature_of_zero_is_refused(pool):
-    write(pool)
-    with pytest.raises(ValueError, match="temperature is 0; it must be above 0"):
-        read_soft_labels(pool, temperature=0)

@@ -133,22 +133,18 @@ def write_soft_labels(
     return path
 
 
-def read_soft_labels(pool: Pool, *, temperature: float = 1.0) -> Tensor:
+def read_soft_labels(pool: Pool) -> Tensor:
     """Probabilities that the teacher gave to the classes of a set, ready for ``training.train``.
 
-    Args:
-        temperature: divides the logits; above 1 the labels are softer, as Hinton et al. (2015) have them.
+    A protocol softens them by its own temperature.
 
     Returns:
         ``(n, classes)`` float32, rows in the pool's order, columns in the order of its labels, each row with sum 1.
 
     Raises:
         FileNotFoundError: the set has no soft labels.
-        ValueError: they are broken, lack an image, name one twice or are of other classes; or a temperature of 0 or
-            less.
+        ValueError: they are broken, lack an image, name one twice or are of other classes.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}; it must be above 0, and 1 leaves the teacher's logits alone")
     path = _place_of(pool)
     _, header, logits = _read(path)
     classes = [pool.class_names[label] for label in sorted(pool.class_names)]
@@ -161,7 +157,7 @@ def read_soft_labels(pool: Pool, *, temperature: float = 1.0) -> Tensor:
     require_rows(path, pool, names)
     row_of = {name: row for row, name in enumerate(names)}
     order = [row_of[row["file_name"]] for row in pool.rows]
-    return (logits[order].float() / temperature).softmax(1)
+    return logits[order].float().softmax(1)
 
 
 def image_source(pool: Pool) -> LabelSource:
