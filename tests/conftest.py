@@ -15,8 +15,8 @@ settings.load_profile("quick")
 
 # What takes longest starts first, so that no worker of pytest-xdist is left with it when the others are done.
 SLOWEST = (
-    "test_faults", "test_notebooks", "test_shared_runs", "test_processes", "test_scaling", "test_distillation",
-    "test_embedded",
+    "test_faults", "test_steering", "test_hub", "test_prompt_pools", "test_own_images", "test_distillation",
+    "test_generators", "test_notebooks", "test_processes", "test_shared_runs",
 )  # fmt: skip
 
 
