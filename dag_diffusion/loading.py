@@ -32,6 +32,7 @@ from .guidance.probes import description_of
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .processes import resolve_device
 
+EMBEDDED = "embedded"  # the name of the embedded guide where one is asked for
 PRECISIONS = ("float32", "float16", "bfloat16")
 logger = logging.getLogger(__name__)
 
@@ -68,11 +69,22 @@ def load_pipeline(
     elif classifier is not None or probe == "none":
         options["probe"] = None
     with loaded_as(name, "DiT pipeline"):
+        if name is not None:
+            _require_labels(name)
         pipeline = DifficultyGuidedPipeline.from_pretrained(
             embedded.PIPELINE if name is None else name, use_safetensors=None if trust_bin else True, **options
         )
     pipeline.set_progress_bar_config(disable=True)
     return in_precision(pipeline, precision).to(device)
+
+
+def _require_labels(name: str | Path) -> None:
+    """Refuse a pipeline that draws from prompts, whose parts another would miss; a ValueError says how it is used."""
+    import diffusers
+
+    kind = getattr(diffusers, str(DifficultyGuidedPipeline.load_config(name).get("_class_name")), None)
+    if kind is not None and "prompt" in signature(kind.__call__).parameters:
+        raise ValueError(f"it is a {kind.__name__}, which draws from prompts: give some, see docs/how-to/prompts.md")
 
 
 def load_text_pipeline(
@@ -148,7 +160,7 @@ def load_guide(
     """A classifier on its device.
 
     Args:
-        name: folder or Hub id; None: the embedded guide.
+        name: folder or Hub id; None or ``"embedded"``: the embedded guide.
         device: None: the one that accelerate finds.
         dtype: as torch or by name; None: as it was saved.
 
@@ -157,7 +169,13 @@ def load_guide(
     """
     hide_loading_bars()
     device, precision = resolve_device(device), as_dtype(dtype)
-    return load_classifier(embedded.PIPELINE / "classifier" if name is None else name).to(device, precision)
+    path = embedded.PIPELINE / "classifier" if name is None or str(name) == EMBEDDED else name
+    return load_classifier(path).to(device, precision)
+
+
+def embedded_named(name: str | Path | None) -> str:
+    """What a classifier is called in records; the embedded guide, asked for by name or by none, always alike."""
+    return "embedded guide" if name is None or str(name) == EMBEDDED else str(name)
 
 
 def hide_loading_bars() -> None:
@@ -313,5 +331,6 @@ def load_probe(folder: str | Path) -> nn.Module:
         load = ConvNextForImageClassification.from_pretrained
         probe = load_whole(load, folder, config=config, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{folder} holds no probe ({error}); make one with train_probe()") from error
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"{folder} holds no probe ({reason}); make one with train_probe()") from error
     return probe.eval().requires_grad_(False)

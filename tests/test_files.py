@@ -154,8 +154,8 @@ def test_what_differs_is_told_in_a_line_that_can_be_read():
     told = list(differences(old, new))
     assert told[0] == "images_per_class was 4 and is now 50"
     assert told[1].startswith("labels was [0, 1, 2,")
-    assert told[1].endswith("... and is now none")
-    assert told[2] == "target was 'reference' and is now none"
+    assert told[1].endswith("... and is now None")
+    assert told[2] == "target was 'reference' and is now None"
     assert list(differences(reference, {"text": "hill"})) == [" was 'reference' and is now 'hill'"]
     assert max(map(len, told)) < 120
 

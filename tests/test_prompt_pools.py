@@ -219,7 +219,7 @@ def test_interrupted_pool_resumes_to_the_same_files(guide, tmp_path):
 def test_pool_goes_on_with_the_same_prompts_and_the_same_call_alone(tmp_path):
     painter = drawer()
     fill_pool(painter, tmp_path / "pool", CONFIG)
-    with pytest.raises(ValueError, match=r"settings\.prompts\.negative was 'blurred' and is now 'dark'"):
+    with pytest.raises(ValueError, match=r"prompts\.negative was 'blurred' and is now 'dark'"):
         fill_pool(painter, tmp_path / "pool", replace(CONFIG, prompts=replace(PROMPTS, negative="dark")), resume=True)
     painter = replace(painter, call=SMALL | {"clip_skip": 1})
     with pytest.raises(ValueError, match=r"drawn_by\.call\.clip_skip was None and is now 1"):
@@ -457,6 +457,8 @@ def test_settings_that_a_pipeline_would_ignore_are_refused_before_anything_is_wr
     [
         ({"call": {"prompt": "a bag"}}, "cannot be handed on"),
         ({"call": {"hight": 16}}, "cannot be handed on"),
+        ({"call": {"output_type": "latent"}}, "'output_type' cannot be handed on"),
+        ({"call": {"num_images_per_prompt": 2}}, "'num_images_per_prompt' cannot be handed on"),
         ({"classes": None}, "have no names"),
     ],
 )
@@ -538,6 +540,14 @@ def test_command_tells_in_one_line_what_is_wrong_with_prompts(options, told, sav
     assert told in result.output
     assert len(result.output.splitlines()) == 1
     assert not (tmp_path / "pool").exists()
+
+
+def test_pipeline_that_draws_from_prompts_is_told_to_need_some(saved, tmp_path):
+    options = ["generate", str(tmp_path / "pool"), "--pipeline", str(saved / "pipeline"), "--device", "cpu", "--quiet"]
+    result = CliRunner().invoke(cli.app, options)
+    assert result.exit_code == 2
+    assert "is a StableDiffusionPipeline, which draws from prompts: give some" in result.output
+    assert len(result.output.splitlines()) == 1
 
 
 def test_guide_that_is_given_as_a_pipeline_is_refused(saved, tmp_path):

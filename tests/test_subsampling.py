@@ -1,6 +1,7 @@
 """What every selection method must do, what the paper's rule does besides, and what nested sets are."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,16 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import wasserstein_distance
 from tiny import write_images
 
-from dag_diffusion import SelectionRule, TargetDistribution, embedded, read_pool, select, subsample, write_distilled_set
+from dag_diffusion import (
+    Modes,
+    SelectionRule,
+    TargetDistribution,
+    embedded,
+    read_pool,
+    select,
+    subsample,
+    write_distilled_set,
+)
 from dag_diffusion.sampling.rules.rule import FILLED
 from dag_diffusion.sampling.scales import BINS, LogScale, RawScale, log_scale
 from dag_diffusion.sampling.selection import RULES as METHODS
@@ -436,3 +446,13 @@ def test_nothing_is_remembered_of_an_earlier_pool_in_the_same_folder(tmp_path):
     again = select(read_pool(tmp_path).difficulties, 10, target="hill")
     assert found[1].thresholds == again.thresholds
     assert found[0].scale != found[1].scale
+
+
+def test_what_a_notebook_shows_is_a_line_however_many_images_there_are():
+    pool, modes, target = read_pool(embedded.REFERENCE), Modes.load(embedded.MODES), as_target("reference", {0: "Bag"})
+    chosen = subsample(pool, 2, target="hill")
+    assert re.search(r"'.*reference.*', [\d,]+ images of 10 classes\)$", repr(pool))
+    assert re.fullmatch(r"PoolSelection\(20 images of 10 classes by matching, Wasserstein-1 .* 0\.\d+\)", repr(chosen))
+    assert repr(modes) == "Modes(500 modes of 10 classes, latents 4 x 8 x 8)"
+    assert (repr(target), repr(as_target("beta:0.3,3"))) == ("Reference('reference')", "Curve('beta:0.3,3')")
+    assert len(repr([pool, chosen, modes, target])) < 1000

@@ -142,13 +142,29 @@ def test_file_of_targets_knows_two_cranes_and_a_class_map(tmp_path):
         ("[1]", "no JSON object"),
         ("{}", "must say a target"),
         ('{"Bag": "hill"}', "Coat"),
-        ('{"Bag": "hill", "Coat": "targets.json"}', "no JSON file"),
+        ('{"Bag": "hill", "Coat": "targets.json"}', "says 'targets.json' of 'Coat'; .* not by another JSON file"),
+        ('{"Bag": 0.3, "Coat": null}', "says None of 'Coat'"),
+        ('{"Bag": 0.3, "Coat": true}', "says True of 'Coat'"),
+        ('{"Bag": 0.3, "Coat": [0.1]}', r"says \[0.1\] of 'Coat'"),
+        ('{"Bag": 0.3, "Coat": 1.5}', r"must lie in \[0, 1\]"),
     ],
 )
 def test_bad_file_of_targets_is_refused(tmp_path, content, message):
     (tmp_path / "targets.json").write_text(content)
     with pytest.raises(ValueError, match=message):
         as_target(str(tmp_path / "targets.json"), NAMES)
+
+
+def test_file_of_targets_says_difficulties_as_numbers_too_and_may_be_of_windows(tmp_path):
+    (tmp_path / "targets.json").write_text('{"Bag": 0.3, "Coat": "hill"}', encoding="utf-8-sig")
+    target = as_target(str(tmp_path / "targets.json"), NAMES)
+    assert target.values("Bag", SCALE).tolist() == as_target("0.3", NAMES).values("Bag", SCALE).tolist()
+
+
+def test_file_of_another_kind_is_told_which_are_read(tmp_path):
+    (tmp_path / "targets.csv").write_text("class,target\nBag,0.3\n")
+    with pytest.raises(ValueError, match=r"a file of another kind; give a \.jsonl file"):
+        as_target(str(tmp_path / "targets.csv"), NAMES)
 
 
 def test_class_without_embedded_reference_is_told_what_else_there_is():

@@ -10,7 +10,7 @@ from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
 from dag_diffusion.classifiers import class_names_of, load_classifier
 from dag_diffusion.classifiers.weights import only_variant
-from dag_diffusion.loading import load_pipeline
+from dag_diffusion.loading import embedded_named, load_guide, load_pipeline
 
 TIMM = {"input_size": [1, 16, 16], "mean": [0.5], "std": [0.5], "crop_pct": 1.0, "interpolation": "bilinear"}
 
@@ -147,3 +147,8 @@ def test_names_of_labels_that_have_no_logit_are_refused(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"id2label": {"0": "cat", "2": "dog"}}))
     with pytest.raises(ValueError, match="names a class 2"):
         load_classifier(tmp_path)
+
+
+def test_embedded_guide_is_had_by_its_name():
+    assert load_guide("embedded", device="cpu").config._name_or_path == load_guide(device="cpu").config._name_or_path
+    assert embedded_named("embedded") == embedded_named(None) != embedded_named("guide")

@@ -257,7 +257,7 @@ def status(
         with loading("classifier", quiet):
             from dag_diffusion.loading import load_guide
 
-            guide = load_guide(None if classifier == "embedded" else classifier, device=device)
+            guide = load_guide(classifier, device=device)
     with stages(quiet or not verify) as progress:
         found = pool_status(pool, verify=verify, classifier=guide, name=classifier, progress=progress)
     for line in status_lines(found):

@@ -83,7 +83,7 @@ def score(
         from dag_diffusion.data.images import offering
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.difficulty import as_among, as_measure
-        from dag_diffusion.loading import as_dtype, load_guide
+        from dag_diffusion.loading import as_dtype, embedded_named, load_guide
         from dag_diffusion.sampling.score_cache import score_and_record
         from dag_diffusion.sampling.scoring import as_on_error
 
@@ -91,7 +91,7 @@ def score(
         images = read_pool(pool, canvas=canvas_for(fit, classifier or [], **canvas))
         names, dtype = None if class_map is None else read_class_map(class_map), as_dtype(precision)
         given: list[str | None] = [*classifier] if classifier else [None]
-        guides = {name or "embedded guide": load_guide(name, device=device) for name in given}
+        guides = {embedded_named(name): load_guide(name, device=device) for name in given}
         measured, of_classes, unreadable = as_measure(measure), as_among(among), as_on_error(on_error)
     with stages(quiet) as progress, offering("or leave it out by --on-error skip"):
         done = score_and_record(

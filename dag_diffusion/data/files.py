@@ -105,7 +105,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         ValueError: it is no JSON, or another value than an object.
     """
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = json.loads(path.read_text("utf-8-sig"))  # editors of Windows put a mark before it
         if not isinstance(value, dict):
             raise ValueError(f"a {type(value).__name__} stands in it")
     except (ValueError, RecursionError) as error:  # of the decoder, of UTF-8, of a file of a million brackets
@@ -251,5 +251,5 @@ def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
 
 def _told(value: Any) -> str:
     """A value of a record in a few words: a target by its text, what is long by its beginning."""
-    shown = "none" if value is None else repr(value.get("text", value) if isinstance(value, dict) else value)
+    shown = repr(value.get("text", value) if isinstance(value, dict) else value)
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."

@@ -67,6 +67,10 @@ class Pool:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __repr__(self) -> str:
+        """In a line: a notebook would print thousands of rows."""
+        return f"{type(self).__name__}({str(self.path)!r}, {len(self):,} images of {len(self.class_names)} classes)"
+
     @cached_property
     def class_names(self) -> dict[int, str]:
         """Label to class name, of the classes that have images."""

@@ -54,6 +54,13 @@ class Modes:
                 "and a named label, size and difficulty each"
             )
 
+    def __repr__(self) -> str:
+        """In a line: a notebook would print every centre."""
+        latents = " x ".join(map(str, self.centres.shape[1:]))
+        return (
+            f"{type(self).__name__}({len(self.centres):,} modes of {len(self.class_names)} classes, latents {latents})"
+        )
+
     def of_class(self, label: int) -> np.ndarray:
         """Positions of the modes of one class in ``centres``, ``(n,)`` int64; ValueError if it has none."""
         positions = np.flatnonzero(self.labels.numpy() == label)

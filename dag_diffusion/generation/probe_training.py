@@ -57,7 +57,10 @@ class ProbeConfig:
         least = {"trajectories": 10, "num_inference_steps": 2, "training_steps": 1, "batch_size": 1}
         for name, allowed in least.items():
             if (value := getattr(self, name)) is not None and value < allowed:
-                raise ValueError(f"a probe cannot learn with {name}={value}; 3000 trajectories are usual")
+                raise ValueError(
+                    f"a probe cannot learn with {name}={value}; take {allowed} or more, 3000 trajectories are usual"
+                )
+
         as_among(self.among)
         if len(self.hidden_sizes) != len(self.depths) or not self.depths:
             raise ValueError(f"hidden_sizes {self.hidden_sizes} and depths {self.depths} differ in length; pair them")

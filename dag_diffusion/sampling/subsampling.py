@@ -50,6 +50,12 @@ class PoolSelection:
     settings: dict[str, Any]
     pool: Pool | None = None
 
+    def __repr__(self) -> str:
+        """In a line: what was chosen, by which rule, and how near it came."""
+        near = "" if self.distance is None else f", Wasserstein-1 to the target {self.distance:.4f}"
+        what = f"{len(self.indices):,} images of {len(self.classes)} classes by {self.settings['method']}{near}"
+        return f"{type(self).__name__}({what})"
+
     def save(self, folder: str | Path, *, files: Files = "copy", overwrite: bool = False) -> Pool:
         """Write the chosen images as a distilled set, with bins, ranks and the record of the selection.
 

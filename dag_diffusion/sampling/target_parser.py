@@ -219,6 +219,11 @@ def _numbers(text: str, word: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
+        if Path(word).is_file():
+            raise ValueError(
+                f"the target {word!r} is a file of another kind; give a .jsonl file with difficulties of images, or a "
+                '.json file {class: target}, such as {"tench": "hill", "church": 0.3}'
+            ) from error
         raise ValueError(
             f"the target {word!r} is no folder, number or preset; choose {WORDS}, or a sum such as 0.5*hill + 0.5*0.2"
         ) from error
@@ -233,16 +238,22 @@ def _from_path(path: Path, images: _Images) -> TargetDistribution:
 
 
 def _from_json(path: Path, images: _Images) -> TargetDistribution:
-    texts = read_json_object(path)
-    if not texts or not all(isinstance(t, str) and not _names_json(t) for t in texts.values()):
+    targets = read_json_object(path)
+    wrong = [name for name, target in targets.items() if not _is_written(target)]
+    if wrong or not targets:
+        what = f"says {targets[wrong[0]]!r:.60} of {wrong[0]!r}" if wrong else "names no class"
         raise ValueError(
-            f'{path} must say a target of each class, such as {{"tench": "hill", "church": "beta:0.3,3"}}, no JSON file'
+            f"{path} {what}; it must say a target of each class, by text or number and not by another JSON file, such "
+            'as {"tench": "hill", "church": 0.3}'
         )
-    return _per_class(texts, f"the file of targets {path}", images, text=str(path))
+    return _per_class(targets, f"the file of targets {path}", images, text=str(path))
 
 
-def _names_json(text: str) -> bool:
-    return any(word.endswith(".json") for _, word in terms_of(text))
+def _is_written(target: Any) -> bool:
+    """Whether a JSON file may say this target: a difficulty, or a text that leads to no further JSON file."""
+    if isinstance(target, str):
+        return not any(word.endswith(".json") for _, word in terms_of(target))
+    return isinstance(target, Real) and not isinstance(target, bool)
 
 
 def _from_mapping(targets: Mapping[str, Any], images: _Images) -> TargetDistribution:

@@ -71,6 +71,10 @@ class TargetDistribution(ABC):
     text: str | None = None
     relative: bool = False
 
+    def __repr__(self) -> str:
+        """By its text, where it has one, and not by all the difficulties that it holds."""
+        return f"{type(self).__name__}({self.name if self.text is None else self.text!r})"
+
     @abstractmethod
     def values(self, class_name: str, scale: Scale, ipc: int | None = None) -> np.ndarray:
         """Equally likely difficulties, rising, ``(n,)`` in [0, 1].
@@ -252,7 +256,7 @@ def _rising(values: Sequence[float]) -> np.ndarray:
     return array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reference(TargetDistribution):
     """Sorted difficulties of real images by class; the only target that has order statistics to clip by."""
 
@@ -281,7 +285,7 @@ class Reference(TargetDistribution):
         return {"name": self.name, "text": self.text, "reference": known}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Shape(TargetDistribution):
     """Shares of the ten bins of whatever scale is at hand, and the paper's whole numbers for some IPC."""
 
@@ -307,7 +311,7 @@ class Shape(TargetDistribution):
         return {"name": self.name, "text": self.text, "shares": list(self.shares)}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Curve(TargetDistribution):
     """A quantile function, straight between its knots ``(levels, knots)``."""
 
@@ -326,7 +330,7 @@ class Curve(TargetDistribution):
         return known | {"levels": self.levels.tolist(), "difficulties": self.knots.tolist()}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mixture(TargetDistribution):
     """Several targets, each for its share of the images."""
 
@@ -364,7 +368,7 @@ class Mixture(TargetDistribution):
         return {"name": self.name, "text": self.text, "weights": list(self.weights), "parts": parts}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PerClass(TargetDistribution):
     """Another target for each class."""
 

@@ -64,7 +64,10 @@ AnyPipeline = Annotated[
 ]
 Classifier = Annotated[
     str | None,
-    Option(help="folder or Hub id of the guide, a classifier; default: the pipeline's own", rich_help_panel=MODELS),
+    Option(
+        help="folder or Hub id of the guide, a classifier, or 'embedded'; default: the pipeline's own",
+        rich_help_panel=MODELS,
+    ),
 ]
 Target = Annotated[
     str | None,

@@ -35,6 +35,7 @@ from .drawer import Drawn
 logger = logging.getLogger(__name__)
 REVISION = re.compile(r"[\\/]snapshots[\\/]([0-9a-f]{40})(?:[\\/]|$)")
 RESERVED = ("prompt", "negative_prompt", "class_labels", "generator", "num_inference_steps", "guidance_scale")
+SHAPING = ("num_images_per_prompt", "output_type", "return_dict", "latents", "callback_on_step_end")  # what comes out
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ class SteerablePipeline:
                 f"{type(self.pipeline).__name__} takes neither prompt nor class_labels, so that it draws no classes; "
                 "use a text-to-image or a class-conditional pipeline"
             )
-        if wrong := [name for name in self.call if name in RESERVED or not self._takes(name)]:
+        if wrong := [name for name in self.call if name in (*RESERVED, *SHAPING) or not self._takes(name)]:
             raise ValueError(
                 f"{wrong[0]!r} cannot be handed on to {type(self.pipeline).__name__}; give arguments of its call, such "
                 "as height, that no setting of the pool stands for"
