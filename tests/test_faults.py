@@ -6,14 +6,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from disks import generate_on_disk, unprivileged_mounts
 from killed import fill_and_count, fill_until_killed
 from PIL import Image
 from pools_on_disk import content
 from tiny import tiny_pipeline
-from warm import Command, context
+from warm import Command, context, process_of_rank
 
 from dag_diffusion import PoolConfig, TargetDistribution, fill_pool
 
@@ -86,12 +85,6 @@ def test_stop_signal_lets_the_batch_be_finished_and_the_pool_resumes(
     assert not list((tmp_path / "pool").rglob("*.partial"))
     assert generate(saved_pipeline, tmp_path / "pool", "--resume").wait() == 0
     assert content(tmp_path / "pool") == long_pool
-
-
-def process_of_rank(run: Command, rank: int) -> psutil.Process:
-    workers = [worker for server in psutil.Process(run.pid).children() for worker in server.children()]
-    assert len(workers) == 2
-    return sorted(workers, key=lambda worker: worker.pid)[rank]  # started in this order
 
 
 @pytest.mark.slow

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pools_on_disk import content
+from safetensors.torch import load_file
 from tiny import NAMES, tiny_classifier, tiny_pipeline, write_images
-from warm import Command
+from warm import Command, process_of_rank
 
 from dag_diffusion import read_pool
 from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
+from dag_diffusion.training import FineTuningConfig, GeneratorConfig, train_generator
 
 QUICK = ["--ipc", 1, "--pool-factor", 2, "--num-inference-steps", 2, "--network", "convnet-2-w4", "--seeds", 1]
 EVERY_SET = {REAL, HERDING, UNGUIDED, PAPER, DGS, GUIDED_DGS}
@@ -62,20 +65,37 @@ def test_run_in_two_processes_comes_to_what_one_comes_to(tmp_path, models):
 
 
 @pytest.mark.slow
-def test_distill_in_two_processes_trains_its_guide_and_leaves_a_whole_set(tmp_path, models):
+def test_distill_in_two_processes_goes_on_after_a_kill_in_its_training_and_leaves_a_whole_set(tmp_path, models):
     generator = np.random.default_rng(0)
     for name in NAMES.values():
         (tmp_path / "images" / name).mkdir(parents=True)
         for index in range(8):
             pixels = generator.integers(0, 256, (16, 16), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index}.png")
-    small = [*models, *QUICK, "--classifier-steps", 2, "--quiet", "--num-processes", 2]
-    shown = told(Command("distill", tmp_path / "images", "--output", tmp_path / "set", *small))
+    steps, base = ["--classifier-steps", 2, "--generator-steps", 20], models[1]
+    small = ["--from", base, *models[2:], *QUICK, *steps, "--quiet", "--num-processes", 2]
+    work, command = tmp_path / "set-work", ["distill", tmp_path / "images", "--output", tmp_path / "set", *small]
+    run = Command(*command)
+    while run.poll(timeout=0.01) is None and not (work / "generator.training" / "denoiser" / "losses.jsonl").exists():
+        pass
+    process_of_rank(run, 1).kill()
+    assert "process 1 was killed by SIGKILL" in run.communicate()[1]
+    shown = told(Command(*command))
     assert shown.count("report: ") == shown.count("set: ") == 1
     chosen = read_pool(tmp_path / "set")
     assert sorted(chosen.labels.tolist()) == [*NAMES]
-    work = tmp_path / "set-work"
     assert {result["set"] for result in written(work / "run")} == EVERY_SET
     assert (work / "guide" / "training.json").exists()
     assert "2 process(es)" in (work / "run" / "pool-guided" / "generation.log").read_text()
     assert not [path for path in work.rglob(".*") if "rehearsal" in path.name or path.suffix == ".1"]
+    settings = json.loads((work / "generator" / "training.json").read_text())["settings"]
+    train_generator(
+        read_pool(work / "images" / "train"),
+        tmp_path / "one",
+        GeneratorConfig(**settings),
+        fine_tuning=FineTuningConfig(base=str(base)),
+    )
+    weights = "transformer/diffusion_pytorch_model.safetensors"
+    two = load_file(work / "generator" / weights)
+    for name, value in load_file(tmp_path / "one" / weights).items():
+        torch.testing.assert_close(two[name], value, atol=1e-4, rtol=1e-3)

@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 
 import disks  # noqa: F401 - what else the tests run in such a process
 import killed  # noqa: F401
+import psutil
 import pytest
 import transformers.models.auto.modeling_auto
 import transformers.models.resnet.modeling_resnet  # noqa: F401 - the tiny classifiers are of this kind
@@ -103,6 +104,13 @@ class Command(Module):
 
     def __init__(self, *arguments: object) -> None:
         super().__init__("dag_diffusion", *arguments)
+
+
+def process_of_rank(run: Command, rank: int) -> psutil.Process:
+    """One of the two processes that a command has started."""
+    workers = [worker for server in psutil.Process(run.pid).children() for worker in server.children()]
+    assert len(workers) == 2
+    return sorted(workers, key=lambda worker: worker.pid)[rank]  # started in this order
 
 
 @contextmanager
