@@ -2,7 +2,9 @@
 
 import json
 import logging
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,6 +110,27 @@ def test_call_that_was_stopped_goes_on_to_the_same_weights(tmp_path, images, tra
     assert not output.exists()
     train_generator(images, output, CONFIG)
     assert weights(output) == weights(trained[0])
+
+
+@pytest.mark.parametrize(("function", "folder"), [("os.replace", "made"), ("shutil.rmtree", "latents")])
+def test_stopped_while_it_is_written_it_leaves_nothing_behind_in_the_end(
+    tmp_path, images, trained, monkeypatch, function, folder
+):
+    module, name = function.split(".")
+    usual = getattr(sys.modules[module], name)
+
+    def stop(path, *others, **options):
+        if Path(path).name == folder:
+            raise StoppedHereError
+        return usual(path, *others, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(StoppedHereError):
+        patch.setattr(function, stop)
+        train_generator(images, tmp_path / "generator", CONFIG)
+    train_generator(images, tmp_path / "generator", CONFIG)
+    assert weights(tmp_path / "generator") == weights(trained[0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["generator", "generator.training"]
+    assert content(work_folder(tmp_path / "generator")).keys() == content(work_folder(trained[0])).keys()
 
 
 def test_finished_generator_is_not_trained_again(trained, images):

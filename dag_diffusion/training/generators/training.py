@@ -10,7 +10,6 @@ drop labels anew in every block, so that hardly any sample were conditional in a
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -54,6 +53,7 @@ from .vae import load_vae, reconstruction_error, train_vae
 
 logger = logging.getLogger(__name__)
 RECORD = "training.json"  # in the pipeline's folder, and in that of the work
+MADE, BEFORE = "made", "before"  # the pipeline before it is moved to its place, and one that it replaces
 PARTS = ("vae", "latents", "denoiser", "samples", ADAPTER)  # of the work
 EXECUTION = ("accumulation", "checkpoint_seconds", "gradient_checkpointing", "sample_grids")  # change no weights
 SOME = 500  # images that the autoencoder is measured on
@@ -191,7 +191,9 @@ class _Run:
         return True
 
     def finished(self) -> DifficultyGuidedPipeline:
-        """The pipeline that an earlier call has made."""
+        """The pipeline that an earlier call has made, which may have been killed before it had tidied up."""
+        if is_main_process():
+            self._tidy()
         pipeline = DifficultyGuidedPipeline.from_pretrained(self.output).to(self.device)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
@@ -307,18 +309,22 @@ class _Run:
 
     def save(self, pipeline: DifficultyGuidedPipeline) -> None:
         """Write the pipeline beside its place, then move it there, and remove what only an unfinished run needs."""
-        self.output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.output.parent, prefix=f".{self.output.name}.") as beside:
-            made, before = Path(beside, "made"), Path(beside, "before")
-            pipeline.save_pretrained(made)
-            if (self.work / ADAPTER).exists():
-                shutil.copytree(self.work / ADAPTER, made / ADAPTER)
-            blur = reconstruction_error(pipeline.vae, self._some_pixels(), self.device)
-            write_json(made / RECORD, self.record | {"reconstruction_error": blur, "versions": versions()})
-            if self.output.exists():
-                os.replace(self.output, before)
-            os.replace(made, self.output)
-        shutil.rmtree(self.work / "latents", ignore_errors=True)
+        made, before = self.work / MADE, self.work / BEFORE
+        for folder in (made, before):  # of a run that was killed while it wrote
+            shutil.rmtree(folder, ignore_errors=True)
+        pipeline.save_pretrained(made)
+        if (self.work / ADAPTER).exists():
+            shutil.copytree(self.work / ADAPTER, made / ADAPTER)
+        blur = reconstruction_error(pipeline.vae, self._some_pixels(), self.device)
+        write_json(made / RECORD, self.record | {"reconstruction_error": blur, "versions": versions()})
+        if self.output.exists():
+            os.replace(self.output, before)
+        os.replace(made, self.output)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        for folder in ("latents", BEFORE):
+            shutil.rmtree(self.work / folder, ignore_errors=True)
         for path in self.work.glob("*/checkpoint.safetensors"):
             path.unlink()
 
