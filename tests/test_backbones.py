@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny import PREPROCESSING, tiny_classifier
+from transformers import MobileViTImageProcessor, ViTImageProcessor
 
 from dag_diffusion.classifiers import class_names_of, image_logits, load_classifier
 from dag_diffusion.training.classifiers.backbones import DEEPER_FROM, SHAPES, build_backbone, default_backbone
@@ -48,6 +49,33 @@ def test_trained_classifier_keeps_its_weights_but_for_the_last_layer(tmp_path, n
     kept, head = trained.state_dict(), "classifier.1"
     for key, tensor in built.model.state_dict().items():
         assert torch.equal(tensor, kept[key]) == (not key.startswith(head)), key
+
+
+@pytest.mark.parametrize(
+    ("changes", "mean", "std"),
+    [
+        ({}, 0.4, 0.2),
+        ({"do_rescale": False, "image_mean": [102.0] * 3, "image_std": [51.0] * 3}, 0.4, 0.2),
+        ({"rescale_factor": 2 / 255, "image_mean": [0.8] * 3, "image_std": [0.4] * 3}, 0.4, 0.2),
+        ({"do_normalize": False}, 0.0, 1.0),
+    ],
+)
+def test_trained_classifier_sees_the_levels_that_its_own_processor_gave_it(tmp_path, changes, mean, std):
+    tiny_classifier(num_channels=3, preprocessing=None).save_pretrained(tmp_path)
+    usual = {"size": {"height": 16, "width": 16}, "image_mean": [0.4] * 3, "image_std": [0.2] * 3}
+    ViTImageProcessor(**usual | changes).save_pretrained(tmp_path)
+    built = build_backbone(str(tmp_path), NAMES, size=(16, 16), channels=3)
+    assert built.preprocessing.mean == pytest.approx((mean,) * 3, abs=1e-5)
+    assert built.preprocessing.std == pytest.approx((std,) * 3, abs=1e-5)
+
+
+@pytest.mark.parametrize("flipped", [True, False])
+def test_other_order_of_colours_is_told(tmp_path, caplog, flipped):
+    tiny_classifier(num_channels=3, preprocessing=None).save_pretrained(tmp_path)
+    sizes = {"size": {"shortest_edge": 20}, "crop_size": {"height": 16, "width": 16}}
+    MobileViTImageProcessor(**sizes, do_flip_channel_order=flipped).save_pretrained(tmp_path)
+    build_backbone(str(tmp_path), NAMES, size=(16, 16), channels=3)
+    assert ("it learns anew that red comes first" in caplog.text) == flipped
 
 
 def test_timm_network_from_a_folder_learns_other_classes(tmp_path):

@@ -48,13 +48,16 @@ class ModelTransform:
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Per channel, as the settings have it, for values as the library scales them."""
-        return self._per_channel("mean")
+        """Per channel, of values in [0, 1], as the transform has it in effect.
+
+        Settings may speak of values in 0..255, or of a mean that is not subtracted.
+        """
+        return tuple(round(-black / (white - black), 6) for black, white in self._ends())
 
     @property
     def std(self) -> tuple[float, ...]:
         """See ``mean``."""
-        return self._per_channel("std")
+        return tuple(round(1 / (white - black), 6) for black, white in self._ends())
 
     @property
     def resample(self) -> str:
@@ -74,9 +77,19 @@ class ModelTransform:
     def _said(self, by_timm: str, by_processor: str) -> Any:
         return json.loads(self.settings).get(by_timm if self.library == "timm" else by_processor)
 
-    def _per_channel(self, name: str) -> tuple[float, ...]:
-        said = self._said(name, f"image_{name}")
-        return tuple(said) if isinstance(said, list) else (said,) * self.channels
+    def _ends(self) -> list[tuple[float, float]]:
+        """What black and white become, for each channel; in the middle, since borders may be filled in."""
+        return list(zip(self._made_of("black"), self._made_of("white"), strict=True))
+
+    @property
+    def red_first(self) -> bool:
+        """Whether colours come in the order red, green, blue, which some networks were trained otherwise."""
+        return self.channels == 1 or self._made_of("red")[0] == self._made_of("white")[0]
+
+    def _made_of(self, colour: str) -> list[float]:
+        size, mode = (2 * self.width, 2 * self.height), "L" if self.channels == 1 else "RGB"
+        made = self.read(Image.new(mode, size, colour))
+        return list(made[0, :, self.height // 2, self.width // 2].tolist())
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalised images of ``(batch, channels, height, width)``: exact for uint8, differentiable for [0, 1]."""

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of, load_classifier, preprocessing_of
+from dag_diffusion.classifiers.model_transforms import ModelTransform
 from dag_diffusion.classifiers.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from dag_diffusion.seeding import seeded
 
@@ -219,6 +220,8 @@ def _with_new_head(
         model.load_state_dict(fitting, strict=False)
         if lost := sorted(new.keys() - fitting.keys() - _head_keys(model)):
             raise ValueError(f"{name} cannot learn other classes: {len(lost)} weights such as {lost[0]} do not fit")
+    if isinstance(own, ModelTransform) and not own.red_first:
+        logger.warning("%s was trained on images with blue first; it learns anew that red comes first", name)
     height, width = size or (own.height, own.width)
     wanted = Preprocessing(height, width, own.channels, tuple(own.mean), tuple(own.std), 1.0)
     return _prepared(model, name, name, wanted)
