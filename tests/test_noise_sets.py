@@ -55,6 +55,17 @@ def test_irregularity_sees_a_shifted_a_narrow_and_a_lopsided_set():
         assert irregularity(worse) > irregularity(even)
 
 
+def test_noise_of_a_drawer_is_that_of_the_pipeline_and_asks_the_network_once(pipeline, monkeypatch):
+    asked = []
+    dtype = type(pipeline.transformer).dtype
+    monkeypatch.setattr(type(pipeline.transformer), "dtype", property(lambda own: asked.append(1) or dtype.fget(own)))
+    drawer = LabelDrawer(pipeline)
+    noise = [drawer.noise(seed) for seed in range(3)]
+    assert len(asked) == 1  # diffusers walks through all of its parts each time, 2 ms, and candidates are thousands
+    expected = pipeline.prepare_latents(3, [torch.Generator().manual_seed(seed) for seed in range(3)], None)
+    assert torch.equal(torch.stack(noise), expected)
+
+
 def test_one_candidate_leaves_the_seeds_of_plain_pools():
     jobs = plan(replace(PUSHED, images_per_class=7), NAMES)
     assert with_chosen_noise(jobs, 1, noise_of) == jobs

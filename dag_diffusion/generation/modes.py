@@ -91,6 +91,8 @@ class Modes:
     def load(cls, path: str | Path) -> "Modes":
         """Read what ``save`` wrote; ValueError if it is missing, damaged or something else."""
         refuse_pickles(path)
+        if not Path(path).is_file():
+            raise ValueError(f"there is no file of modes at {path}; make one by find_modes()")
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}

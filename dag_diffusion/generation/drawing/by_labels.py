@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -67,8 +68,13 @@ class LabelDrawer:
 
     def noise(self, seed: int) -> Tensor:
         """See ``Drawer``; ``(channels, height, width)``."""
-        shape, generator = self.pipeline.latent_shape(1)[1:], torch.Generator().manual_seed(seed)
-        return torch.randn(shape, generator=generator, dtype=self.pipeline.transformer.dtype)
+        shape, dtype = self._latent
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+    @cached_property
+    def _latent(self) -> tuple[tuple[int, ...], torch.dtype]:
+        """Shape and dtype of one, kept since diffusers walks through the whole network for the dtype."""
+        return self.pipeline.latent_shape(1)[1:], self.pipeline.transformer.dtype
 
     def draw(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> Drawn:
         """See ``Drawer``."""
