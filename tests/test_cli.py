@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from dag_diffusion import read_pool
 from dag_diffusion.cli.commands import app
+from dag_diffusion.cli.console import show_table
 from dag_diffusion.data.rows import read_rows
+from dag_diffusion.evaluation.tables import Table
 
 COMMANDS = sorted(get_command(app).commands)
 
@@ -460,3 +462,26 @@ def test_folder_that_cannot_be_written_is_named(tmp_path, saved_pipeline, monkey
 def test_every_option_is_explained(command):
     options = get_command(app).commands[command].params
     assert not [option.name for option in options if option.name != "help" and not option.help]
+
+
+ROWS = [
+    ["random:pool, IPC 2", 2, "56.1 ± 2.5", "2 x 1", "", ""],
+    ["distilled", 2, "53.4 ± 2.0", "1 x 2", "-2.7", "-43.6 to +38.3"],
+]
+
+
+@pytest.mark.parametrize("width", [66, 80, 200])
+def test_table_breaks_between_words_and_fills_no_more_than_the_terminal(width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    columns = ["trained on", "IPC", "accuracy, %", "sets x runs", "difference", "95 % interval"]
+    show_table(Table("Test accuracy", columns, ROWS, note="a note"))
+    shown = capsys.readouterr().out
+    words = " ".join(str(cell) for row in [columns, *ROWS] for cell in row).split()
+    assert set(words) <= set(shown.replace("│", " ").replace("┃", " ").split())
+    assert max(map(len, shown.splitlines())) <= width
+
+
+def test_table_of_a_long_name_shows_all_of_it(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    show_table(Table("Test accuracy", ["trained on", "IPC"], [["a" * 60, 1]]))
+    assert capsys.readouterr().out.count("a") > 60

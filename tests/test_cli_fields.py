@@ -60,6 +60,12 @@ def test_summaries_of_commands_fit_into_the_list_of_commands():
         assert len(command.help.splitlines()[0]) <= 50
 
 
+def test_help_breaks_its_lines_where_the_terminal_ends():
+    for command in get_command(cli.app).commands.values():
+        assert command.help
+        assert all(len(paragraph.splitlines()) == 1 for paragraph in command.help.split("\n\n"))
+
+
 @pytest.mark.parametrize(
     ("command", "message", "shown"),
     [

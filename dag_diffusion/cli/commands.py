@@ -81,11 +81,16 @@ def name_of(command: Callable[..., None]) -> str:
     return {"serve": "app"}.get(command.__name__, command.__name__.replace("_", "-"))
 
 
+def help_of(command: Callable[..., None]) -> str:
+    """The docstring, each paragraph one line, which a terminal of any width breaks where it ends."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.__doc__ or "").split("\n\n"))
+
+
 EXPANDED = {name_of(command): expand_fields(command) for command in COMMANDS}
 OPTIONS = {name: options_of(command) for name, command in EXPANDED.items()}
 for name, command in EXPANDED.items():
     words = Words(name, OPTIONS, GOING_ON.get(command.__name__, ""))
-    app.command(name)(report_user_errors(command, words, shared=command.__name__ in SHARED))
+    app.command(name, help=help_of(command))(report_user_errors(command, words, shared=command.__name__ in SHARED))
 add_config_options(app)
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import wraps
@@ -183,17 +183,37 @@ def show_table(shown: "Table") -> None:
     from rich.table import Table as TextTable
     from rich.text import Text
 
+    console, cells = Console(), [list(map(str, row)) for row in shown.rows]
+    columns = list(zip(shown.columns, *cells, strict=True))
+    widths = _widths(columns, console.width - 3 * len(columns) - 1)  # beside lines and spaces
     table = TextTable(title=Text(shown.title), title_justify="left", caption=Text(shown.note), caption_justify="left")
-    for column in shown.columns:
-        table.add_column(Text(column), overflow="fold")  # a name is never cut short
-    for row in shown.rows:
-        table.add_row(*(Text(str(cell)) for cell in row))  # no name is taken for markup
-    Console().print(table)
+    for column, width in zip(shown.columns, widths, strict=True):
+        table.add_column(Text(column), overflow="fold", width=width)  # a name is never cut short
+    for row in cells:
+        table.add_row(*map(Text, row))  # no name is taken for markup
+    console.print(table)
+
+
+def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int | None]:
+    """Widths of columns that break between words alone, as long as all fit; None, as it comes, where they need not."""
+    whole = [max(map(len, column)) for column in columns]
+    widths = [max(len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    if sum(whole) <= room or sum(widths) > room:
+        return [None] * len(columns)
+    while sum(widths) < room:
+        widths[max(range(len(columns)), key=lambda i: whole[i] - widths[i])] += 1
+    return list(widths)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number of things, such as ``1 image`` and ``1,000 images``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def status_lines(status: "PoolStatus") -> list[str]:
     """What a person wants to know of a pool that grows, or no longer does."""
-    lines = [f"{status.done:,} of {status.total:,} images ({status.done / status.total:.1%}), {status.classes} classes"]
+    of_all = f"{status.done:,} of {counted(status.total, 'image')} ({status.done / status.total:.1%})"
+    lines = [f"{of_all}, {counted(status.classes, 'class', 'classes')}"]
     quiet, rate = status.seconds_since_last, status.images_per_second
     if status.finished:
         lines.append("finished")
@@ -206,7 +226,7 @@ def status_lines(status: "PoolStatus") -> list[str]:
         speed = "" if rate is None else f", {rate:.1f} images/s in this run"
         lines.append(f"last batch {_duration(quiet)} ago{speed}{left}")
     if status.damaged is not None:
-        lines.append(f"{len(status.damaged)} images damaged")
+        lines.append(f"{counted(len(status.damaged), 'image')} damaged")
     return [*lines, *(status.faults.sentences() if status.faults is not None else [])]
 
 

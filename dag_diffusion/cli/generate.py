@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from .console import loading, stages, status_lines
+from .console import counted, loading, stages, status_lines
 from .launching import launch_several
 from .options import (
     FILES,
@@ -218,7 +218,7 @@ def generate(
             progress=advance,
         )
     if is_main_process():
-        print(f"{len(pool)} images in {output}{_control(pool)}{_redrawn(pool)}")
+        print(f"{counted(len(pool), 'image')} in {output}{_control(pool)}{_redrawn(pool)}")
 
 
 def status(
@@ -266,13 +266,13 @@ def status(
         record_faults(pool, found.faults)
     if found.damaged:
         raise ValueError(
-            f"{len(found.damaged)} images of {pool} are damaged ({found.damaged[0]}, ...); give its `generate` "
-            "command again with --resume to draw them again"
+            f"{pool} has {counted(len(found.damaged), 'damaged image')}, first {found.damaged[0]}; give its `generate` "
+            "command again with --resume to draw what is damaged again"
         )
     if found.faults is not None and (empty := found.faults.of("empty")):
         raise ValueError(
-            f"{len(empty)} images of {pool} are empty ({empty[0]}, ...); give its `generate` command again with "
-            "--resume --repair empty to draw them again"
+            f"{pool} has {counted(len(empty), 'empty image')}, first {empty[0]}; give its `generate` command again "
+            "with --resume --repair empty to draw what is empty again"
         )
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from .console import loading, stages
+from .console import counted, loading, stages
 from .launching import launch_several
 from .options import (
     FILES,
@@ -168,7 +168,7 @@ def subsample(
     )
     for size, one in chosen.items():
         written = one.save(folders[size], files=as_files(files), overwrite=overwrite)
-        print(f"{len(written)} images in {folders[size]}{_distance_text(one)}")
+        print(f"{counted(len(written), 'image')} in {folders[size]}{_distance_text(one)}")
 
 
 def show_target(

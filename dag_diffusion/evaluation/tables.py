@@ -209,7 +209,8 @@ def _compared(rows: Sequence[Row]) -> str:
     if not names:
         return ""
     against = names.pop() if len(names) == 1 else "the random draw of its IPC"
-    paired = f", paired by seed; p of the paired t-test, corrected for {tested} comparisons" if tested else ""
+    corrected = f", corrected for {tested} comparisons" if tested > 1 else ""
+    paired = f", paired by seed; p of the paired t-test{corrected}" if tested else ""
     return f"difference to {against} in points{paired}"
 
 
