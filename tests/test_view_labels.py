@@ -20,7 +20,7 @@ from dag_diffusion.evaluation.networks import seeded_network
 from dag_diffusion.evaluation.protocols import PROTOCOLS
 from dag_diffusion.evaluation.runs import EvaluationConfig, run_evaluation
 from dag_diffusion.evaluation.sets import load_compared_sets
-from dag_diffusion.evaluation.soft_labels import Teacher, ViewPlan, label_views, read_view_labels
+from dag_diffusion.evaluation.soft_labels import Teacher, ViewPlan, label_images, label_views, read_view_labels
 from dag_diffusion.evaluation.soft_labels.compression import compress
 from dag_diffusion.evaluation.soft_labels.view_files import is_shard, view_source
 from dag_diffusion.evaluation.soft_labels.views import PIXELS, generator_of, mixed_batches
@@ -166,6 +166,14 @@ def test_labels_start_no_class_folder_and_change_no_row(pool):
     write(pool)
     assert read_pool(pool.path).rows == rows
     assert {path.name for path in pool.path.iterdir() if path.is_dir()} == {"Bag", "T-shirt"}
+
+
+def test_what_killed_writers_left_goes_with_the_next_labels(pool):
+    for name in ("view_labels-0a1b2c3d4e5f-00001-of-00001.safetensors", "view_labels.json", "soft_labels.safetensors"):
+        (pool.path / f".{name}.123.partial").write_bytes(b"half")
+    write(pool)
+    label_images(pool, tiny_classifier(), TEACHER)
+    assert not list(pool.path.glob(".*"))
 
 
 def test_a_run_that_was_stopped_leaves_earlier_labels_in_force_and_goes_on(pool, monkeypatch):

@@ -168,16 +168,17 @@ def label_images(
             _require_equal(path, {"teacher_digest": earlier.digest}, {"teacher_digest": teacher.digest})
             teacher = earlier if teacher.accuracy is None else teacher
     parts, turns = [], Turns("images labelled", len(pool), progress)
-    with _alone(path), turns.together():
-        for start in turns.take(range(0, len(pool), STRETCH), 1):
-            part = pool.select(range(start, min(start + STRETCH, len(pool))))
-            logits = teacher_logits(classifier, part, class_names=pool.class_names, class_map=class_map)
-            parts.append((start, logits))
-            turns.report(len(part))
-    together = [logits for _, logits in sorted((one for part in gather(parts) for one in part), key=lambda p: p[0])]
-    with fail_together():
-        if is_main_process():
-            write_soft_labels(path.parent, torch.cat(together), [row["file_name"] for row in pool.rows], teacher)
+    with _alone(path):
+        with turns.together():
+            for start in turns.take(range(0, len(pool), STRETCH), 1):
+                part = pool.select(range(start, min(start + STRETCH, len(pool))))
+                logits = teacher_logits(classifier, part, class_names=pool.class_names, class_map=class_map)
+                parts.append((start, logits))
+                turns.report(len(part))
+        together = [logits for _, logits in sorted((one for part in gather(parts) for one in part), key=lambda p: p[0])]
+        with fail_together():
+            if is_main_process():
+                write_soft_labels(path.parent, torch.cat(together), [row["file_name"] for row in pool.rows], teacher)
     return image_source(pool)
 
 
@@ -305,9 +306,14 @@ def _require_equal(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keep other runs away from the labels at ``path``, while all processes of this one write them."""
+    """Keep other runs away from the labels at ``path``, while all processes of this one write them.
+
+    What writers left that were killed goes, since none other is at work.
+    """
     with ExitStack() as leaving:
         with fail_together():
             if is_main_process():
                 leaving.enter_context(held(path.with_name(f".{path.name}.lock"), path))
+                for partial in path.parent.glob(f".{path.stem}*.partial"):
+                    partial.unlink()
         yield
