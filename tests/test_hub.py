@@ -290,6 +290,18 @@ def test_dry_run_writes_everything_and_asks_nobody(hub, chosen, tmp_path, monkey
     refused(call("push", chosen, "me/small", "--dry-run", tmp_path / "look first"), "new or empty folder")
 
 
+@pytest.mark.parametrize("options", [[], ["--dry-run", "look"]])
+def test_repository_without_an_owner_is_refused_since_its_card_names_it(hub, chosen, tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    refused(call("push", chosen, "small", *options), "give OWNER/NAME, such as me/small")
+    assert not hub.repositories
+
+
+def test_dry_run_into_the_folder_of_the_images_is_refused(chosen):
+    refused(call("push", chosen, "me/small", "--dry-run", chosen / "look"), "lies in it")
+    assert not (chosen / "look").exists()
+
+
 def test_second_push_of_the_same_changes_nothing(hub, chosen):
     push(chosen, "me/small")
     before = len(hub.repositories["datasets", "me/small"].commits)

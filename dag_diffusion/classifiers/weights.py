@@ -121,5 +121,5 @@ def refuse_pickles(place: str | Path) -> None:
     if pickles and not any(".safetensors" in file.name for file in files):
         raise ValueError(
             f"{pickles[0]} is a pickle, which may run any program when it is read, and is refused; "
-            "save the weights as safetensors, such as by save_pretrained"
+            "save the weights as safetensors: by save_pretrained, or timm's save_for_hf(..., safe_serialization=True)"
         )

@@ -75,7 +75,7 @@ def push(
 
     Args:
         source: a folder or file that ``read_pool`` reads, the folder of a pipeline, or a ``DifficultyGuidedPipeline``.
-        repo: ``owner/name``, or a name of your own; created if it does not exist.
+        repo: ``owner/name``; created if it does not exist.
         private: make it visible to its owner alone; refused for one that is public already.
         license: identifier such as ``cc-by-4.0`` for the card.
         title: title of the card; by default the folder's name.
@@ -88,6 +88,10 @@ def push(
         OSError: the Hub refuses or cannot be reached, see ``errors.plain_errors``.
     """
     require_name(repo)
+    if "/" not in repo:
+        raise ValueError(
+            f"{repo!r} lacks its owner, with whom the card says how to load it; give OWNER/NAME, such as me/{repo}"
+        )
     if hasattr(source, "save_pretrained"):
         with TemporaryDirectory() as saved:
             folder = Path(saved, repo.rpartition("/")[2])
