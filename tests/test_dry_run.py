@@ -13,7 +13,7 @@ import imagenet_layouts as layouts
 import pytest
 from accelerate.commands.launch import launch_command_parser
 from huggingface_hub import constants
-from tiny import tiny_classifier, tiny_pipeline
+from tiny import tiny_classifier, tiny_pipeline, tiny_vae
 from typer.main import get_command
 
 from dag_diffusion.cli import commands as cli
@@ -190,6 +190,19 @@ def test_limits_that_leave_too_little_are_problems(tmp_path, changes, words):
     train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
     with pytest.raises(ProblemsError, match=words):
         plan_folder(train, tmp_path / "set", FolderConfig(ipc=2, **changes))
+
+
+@pytest.mark.parametrize(
+    ("vae", "size", "words"),
+    [("guide", 16, "is no AutoencoderKL and no pipeline that has one"), ("vae", 17, "such as 16 or 20")],
+)
+def test_vae_that_does_not_suit_is_a_problem(tmp_path, vae, size, words):
+    train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
+    tiny_classifier({0: "a", 1: "b"}).save_pretrained(tmp_path / "guide")
+    tiny_vae().save_pretrained(tmp_path / "vae")
+    with pytest.raises(ProblemsError, match=words):
+        plan_folder(train, tmp_path / "set", FolderConfig(ipc=2, size=size, vae=str(tmp_path / vae)))
+    plan_folder(train, tmp_path / "set", FolderConfig(ipc=2, size=16, vae=str(tmp_path / "vae")))
 
 
 def test_plan_says_what_difficulty_is_among_and_how_classes_are_weighed(tmp_path, call):

@@ -29,9 +29,10 @@ from dag_diffusion.own_images.requirements import (
     require_target,
     require_there,
 )
+from dag_diffusion.training.generators.sizes import require_suitable
 
 from .folders import classes_in, images_of
-from .models import PARTS, ModelFiles, PipelineFacts, classifier_names, files_of, pipeline_facts
+from .models import PARTS, ModelFiles, PipelineFacts, classifier_names, files_of, pipeline_facts, vae_factor
 from .problems import Problems
 
 SHARE_OF_MEMORY = 0.7  # that decoded images may take
@@ -46,6 +47,7 @@ class Found:
     train: Pool | None = None
     test: Pool | None = None
     pipeline: PipelineFacts | None = None
+    vae_factor: int | None = None  # of a VAE that is named
     models: dict[str, ModelFiles] = field(default_factory=dict)
     known: dict[str, dict[int, str]] = field(default_factory=dict)  # of each model that must know the classes
     warnings: list[str] = field(default_factory=list)
@@ -63,6 +65,10 @@ def read_models(config: FolderConfig, problems: Problems, found: Found) -> None:
                 found.pipeline = pipeline_facts(files, trust_bin=config.trust_bin)
             else:
                 found.known[f"the {role} {name}"] = classifier_names(files)
+    if config.vae is not None:
+        with problems.gathered():
+            files = found.models["vae"] = files_of(config.vae)
+            found.vae_factor = vae_factor(files)
     if found.pipeline is not None and config.base is None:
         found.known[f"the pipeline {config.pipeline}"] = found.pipeline.class_names
 
@@ -132,6 +138,9 @@ def check_sizes(
 ) -> None:
     """Refuse a size, a network, a precision, a target or a fit that cannot be."""
     side = config.size or size
+    if found.vae_factor is not None and config.base is None:
+        with problems.gathered():
+            require_suitable(side, found.vae_factor)
     with problems.gathered():
         as_dtype(config.precision)
     with problems.gathered():

@@ -164,6 +164,20 @@ def pipeline_facts(files: ModelFiles, *, trust_bin: bool = False) -> PipelineFac
     )
 
 
+def vae_factor(files: ModelFiles) -> int:
+    """How many times wider images are than the latents of an autoencoder, or of that of a pipeline.
+
+    Raises:
+        ValueError: it is none, or has no weights.
+    """
+    part = "vae" if "vae/config.json" in files.sizes else ""
+    config = files.json("vae/config.json" if part else "config.json")
+    if config.get("_class_name") != "AutoencoderKL":
+        raise ValueError(f"{files.name} is no AutoencoderKL and no pipeline that has one; give its folder or Hub id")
+    files.require_weights(part)
+    return int(2 ** (len(config.get("block_out_channels") or [0]) - 1))
+
+
 def classifier_names(files: ModelFiles) -> dict[int, str]:
     """Label to class name of a classifier.
 
