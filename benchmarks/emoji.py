@@ -36,7 +36,7 @@ EMOJI = Subject(
     name="emoji",
     channels=3,
     guide=ClassifierConfig(steps=800, folds=2),
-    generator=GeneratorConfig(size=32, channels=3, steps=4000, vae_steps=1500, flip=True),
+    generator=GeneratorConfig(size=32, channels=3, steps=4000, vae_steps=6000, flip=True),
 )
 
 

@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--device", help="cpu, cuda, ...; default: the one that is there")
     parser.add_argument("--steps", type=int, default=12_000, help="of the DiT; the others have a share of them")
-    parser.add_argument("--vae-steps", type=int, help="default: a quarter of the steps")
+    parser.add_argument("--vae-steps", type=int, help="default: as many, but at least 4,000")
     parser.add_argument("--vae", help="folder of a VAE, or of a pipeline that has one, to keep; default: train one")
     options = parser.parse_args(arguments)
     options.output = options.output or options.work / "assets"

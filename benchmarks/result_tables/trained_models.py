@@ -32,6 +32,21 @@ def training_loss() -> str:
     return table(heads, rows, "training-loss")
 
 
+def autoencoders() -> str:
+    rows = [
+        [one["data"], f"{one['images']:,}", str(one["batch_size"]), f"{one['difference']:.1f}", f"{one['seconds']}"]
+        for one in sorted(load("autoencoders")["rows"], key=lambda one: (one["data"], -one["batch_size"]))
+    ]
+    heads = [
+        "data",
+        "images seen",
+        "in batches of",
+        "levels of 255 that a held-out pixel changes by",
+        "seconds, one thread",
+    ]
+    return table(heads, rows, "autoencoders")
+
+
 def training_memory() -> str:
     record = load("training-memory")
     modes = record["modes"]

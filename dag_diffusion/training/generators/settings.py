@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields
 from dag_diffusion.training.loop import LoopConfig
 
 STEPS = 1600  # of the denoiser, where none are given
-VAE_SHARE, VAE_STEPS = 1 / 4, 1000  # of the VAE beside them; fewer lose colours, whatever the denoiser has learnt
+VAE_STEPS = 4000  # of the VAE at least; fewer lose colours, whatever the denoiser has learnt
+VAE_BATCH = 16  # images of such a step: of equally many images the VAE learns more than in batches of 64
 SIZE, LARGEST = 32, 64  # sides that are chosen unasked
 PLAIN = {field.name for field in fields(LoopConfig)}
 
@@ -20,8 +21,8 @@ class GeneratorConfig:
         channels: 1 (grey) or 3; default: 3 if any image has colours.
         steps: training steps of the denoiser; default: 1600.
         vae: folder or Hub id of an AutoencoderKL, or of a pipeline that has one; default: one is trained.
-        vae_steps: training steps of the VAE that is trained; default: a quarter of those of the denoiser, but at
-            least 1000, unless it has fewer.
+        vae_steps: training steps of the VAE that is trained, of 16 images each; default: as many as the denoiser has,
+            but at least 4000, or four times as many where these are fewer.
         width: channels of the tokens of a denoiser that is trained from scratch, a multiple of 64.
         depth: blocks of a denoiser that is trained from scratch.
         batch_size: images of a step of the denoiser, of all processes together.
@@ -95,10 +96,10 @@ class GeneratorConfig:
     @property
     def vae_loop(self) -> LoopConfig:
         """How the VAE is trained."""
-        share = max(round(VAE_SHARE * self.loop.steps), min(self.loop.steps, VAE_STEPS))
+        usual = max(self.loop.steps, min(4 * self.loop.steps, VAE_STEPS))
         return LoopConfig(
-            steps=share if self.vae_steps is None else self.vae_steps,
-            batch_size=64,
+            steps=usual if self.vae_steps is None else self.vae_steps,
+            batch_size=VAE_BATCH,
             learning_rate=2e-3,
             weight_decay=0.0,
             precision=self.precision,
