@@ -111,6 +111,19 @@ def test_base_of_another_size_is_refused(tmp_path, images, saved_pipeline):
         train_generator(images, tmp_path / "g", replace(CONFIG, size=32), fine_tuning=settings)
 
 
+@pytest.mark.parametrize(("name", "wanted"), [("width", 512), ("depth", 12), ("prediction", "epsilon")])
+def test_denoiser_that_is_tuned_keeps_its_shape_and_prediction(tmp_path, images, name, wanted):
+    tiny_pipeline(scheduler=tiny_scheduler(prediction_type="v_prediction")).save_pretrained(tmp_path / "base")
+    config, objective = CONFIG, Objective()
+    if name == "prediction":
+        objective = replace(objective, prediction=wanted)
+    else:
+        config = replace(config, **{name: wanted})
+    settings = FineTuningConfig(base=str(tmp_path / "base"))
+    with pytest.raises(ValueError, match=f"{name} is {wanted}, and that of .* stays as it is; leave {name} out"):
+        train_generator(images, tmp_path / "g", config, objective=objective, fine_tuning=settings)
+
+
 def test_autoencoder_of_other_latents_is_refused(tmp_path, images, saved_pipeline):
     wide = tiny_transformer(in_channels=8, out_channels=8)
     tiny_pipeline(transformer=wide, vae=wide_vae(), classifier=None).save_pretrained(tmp_path / "wide")

@@ -20,7 +20,9 @@ from dag_diffusion.processes import is_main_process
 from dag_diffusion.processor import fast_precision
 from dag_diffusion.training.fine_tuning import Adaptation, FineTuningConfig, adapt
 from dag_diffusion.training.label_tables import known_classes, set_classes
+from dag_diffusion.training.objectives import Objective
 
+from .settings import GeneratorConfig
 from .sizes import factor_of
 
 FINE_RATE = 1e-4  # of all weights, which know something already; what lora and difffit add is trained as from scratch
@@ -111,6 +113,25 @@ class Base:
                 f"makes {others} at 1/{another}; leave vae out to keep the pipeline's own"
             )
         return given
+
+    def require_own(self, config: GeneratorConfig, objective: Objective) -> None:
+        """Refuse settings of a denoiser that tuning keeps as it is.
+
+        Raises:
+            ValueError: width, depth or prediction are neither the pipeline's nor those that are meant unasked.
+        """
+        shape = self.pipeline.transformer.config
+        width = shape.num_attention_heads * shape.attention_head_dim
+        for name, wanted, usual, own in (
+            ("width", config.width, GeneratorConfig.width, width),
+            ("depth", config.depth, GeneratorConfig.depth, shape.num_layers),
+            ("prediction", objective.prediction, Objective.prediction, self.prediction),
+        ):
+            if wanted not in (usual, own):
+                raise ValueError(
+                    f"{name} is {wanted}, and that of {self.config.base} is {own}, which stays as it is; leave {name} "
+                    "out"
+                )
 
     def adapted(self, device: torch.device, precision: str) -> Adaptation:
         """The transformer with the images' classes, prepared for training on a device.

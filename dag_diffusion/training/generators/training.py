@@ -145,6 +145,7 @@ class _Run:
         self.channels = config.channels or kind.channels
         self.base = load_base(fine_tuning, self.names, config.seed)
         if self.base is not None:
+            self.base.require_own(config, objective)
             self.size, self.given_vae = self.base.size(config.size), self.base.vae(self.given_vae)
             self.objective = replace(objective, prediction=self.base.prediction)
         else:
