@@ -1,6 +1,6 @@
 """In batches of how many images does an autoencoder learn the most?  Reconstructions after equally many images.
 
-    python benchmarks/autoencoders.py runs/downstream/real.parquet --name Fashion-MNIST --batch-sizes 64 16 8
+    python benchmarks/autoencoders.py runs/downstream/real.parquet --name Fashion-MNIST --images 16000
     python benchmarks/autoencoders.py /usr/share/openclipart/png --name "clip art" --trim --channels 3 \\
         --classes "animals;buildings;food;geography;office;people;plants;recreation;tools;transportation"
 

@@ -5,6 +5,7 @@ import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -257,6 +258,14 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, 
     with pytest.raises(ValueError, match=words):
         train_generator(images, tmp_path / "g", replace(CONFIG, **changes))
     assert [path.name for path in tmp_path.iterdir()] == ["vae"]
+
+
+def test_more_processes_than_an_autoencoder_has_images_of_a_batch_are_refused(tmp_path, images, monkeypatch):
+    process = SimpleNamespace(num_processes=17, process_index=0)
+    monkeypatch.setattr("dag_diffusion.training.generators.training.this_process", lambda: process)
+    with pytest.raises(ValueError, match="batches of 16 images, too few for 17 processes; train it with fewer, or"):
+        train_generator(images, tmp_path / "g", replace(CONFIG, batch_size=34))
+    assert not list(tmp_path.iterdir())
 
 
 def test_images_are_not_mixed_with_what_is_made_of_them(images):

@@ -152,7 +152,7 @@ class _Run:
             require_suitable(self.size, factor)
         if self.given_vae is not None:
             self.channels = _channels_of(self.given_vae, config.channels)
-        _require_shares(config)
+        _require_shares(config, self.given_vae is None)
         require_memory(len(self.images), self.size, self.channels)
         self.digest = digest_of_images(self.images)
 
@@ -344,9 +344,14 @@ def _channels_of(vae: AutoencoderKL, wanted: int | None) -> int:
     return own
 
 
-def _require_shares(config: GeneratorConfig) -> None:
-    """Check that a batch can be divided, which else would be told after the VAE has been trained."""
+def _require_shares(config: GeneratorConfig, with_vae: bool) -> None:
+    """Check that batches can be divided, which else would be told after the VAE has been trained, if at all."""
     process = this_process()
+    if with_vae and process.num_processes > config.vae_loop.batch_size:
+        raise ValueError(
+            f"an autoencoder is trained in batches of {config.vae_loop.batch_size} images, too few for "
+            f"{process.num_processes} processes; train it with fewer, or name one by vae"
+        )
     shares(config.batch_size, process.num_processes, config.accumulation, process.process_index)
 
 
