@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 
+from dag_diffusion.seeding import seeded
 from dag_diffusion.training.label_tables import label_embedders
 
 from .sizes import own_factor, patch_of, require_suitable
@@ -25,8 +26,7 @@ def build_vae(size: int, channels: int, seed: int) -> AutoencoderKL:
     """
     require_suitable(size)
     levels = own_factor(size).bit_length()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return AutoencoderKL(
             in_channels=channels,
             out_channels=channels,
@@ -49,8 +49,7 @@ def build_transformer(
     Args:
         side: of the latents, see ``sizes``.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         transformer = DiTTransformer2DModel(
             num_attention_heads=width // HEAD,
             attention_head_dim=HEAD,
