@@ -343,7 +343,7 @@ write_distilled_set(
 
 def test_pool_is_never_replaced_by_its_own_selection(tmp_path, pool):
     (pool.path / "pool.json").write_text("{}")
-    with pytest.raises(FileExistsError, match="the pool itself"):
+    with pytest.raises(FileExistsError, match="is the folder of the images"):
         write(pool, [0], pool.path, overwrite=True)
     (tmp_path / "pool.json").write_text("{}")
     with pytest.raises(FileExistsError, match="or holds it"):

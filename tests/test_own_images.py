@@ -174,7 +174,11 @@ def known_models(tmp_path_factory):
     return place
 
 
-def test_generator_may_be_tuned_from_another_and_images_steered_to_a_target(folder, known_models, tmp_path):
+def test_generator_may_be_tuned_from_another_and_images_steered_to_a_target(
+    folder, known_models, tmp_path, monkeypatch
+):
+    kept = partial(GeneratorConfig, batch_size=8, sample_grids=0)  # a width and depth of its own would be refused
+    monkeypatch.setattr("dag_diffusion.own_images.models.GeneratorConfig", kept)
     models = {"classifier": str(known_models / "guide"), "evaluator": str(known_models / "evaluator")}
     config = replace(
         TINY,
