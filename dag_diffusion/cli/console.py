@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 
 HOME = re.compile(r"(random:|)(~[^/]*(?:/.*)?)", re.DOTALL)
+SEEN_SECONDS = 1.0  # until a launcher, which looks ten times a second, has seen which process ended first
 QUIET_SECONDS = 600.0  # a batch of large images may take minutes; after ten, a run has most likely ended
 
 
@@ -86,6 +88,7 @@ def user_errors(words: Words = Words()) -> Iterator[None]:
     except BrokenPipeError:
         raise typer.Exit(leave_to_nobody()) from None
     except FailedElsewhereError:
+        time.sleep(SEEN_SECONDS)  # or it would be told of this process, and not of one that was killed
         raise typer.Exit(2) from None  # the process that failed has said why
     except KilledError as error:
         typer.echo(f"error: {words(str(error))}", err=True)
