@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from dag_diffusion.pipelines.call_inputs import PARTS
+from dag_diffusion.pipelines.latents import pixels_of_a_latent
 from dag_diffusion.pipelines.pipeline_output import DifficultyGuidedPipelineOutput, finished_images
 from dag_diffusion.pipelines.prepared_calls import prepare_call
 from diffusers import (
@@ -234,7 +235,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
     @property
     def image_size(self) -> tuple[int, int]:
         """(width, height) of the images, in pixels."""
-        side = self.transformer.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        side = self.transformer.config.sample_size * pixels_of_a_latent(self.vae)
         return side, side
 
     def latent_shape(self, batch: int) -> tuple[int, int, int, int]:

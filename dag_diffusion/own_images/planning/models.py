@@ -153,11 +153,10 @@ def pipeline_facts(files: ModelFiles, *, trust_bin: bool = False) -> PipelineFac
         files.require_weights(part, trust_bin=trust_bin)
     known = {int(label): str(name) for label, name in (index.get("id2label") or {}).items()}
     count = int(transformer.get("num_embeds_ada_norm") or len(known))
-    factor = 2 ** (len(vae.get("block_out_channels") or [0]) - 1)
     carried = files.json("classifier/config.json") if index.get("classifier", [None])[0] else {}
     return PipelineFacts(
         class_names={label: known.get(label, f"LABEL_{label}") for label in range(count)},
-        size=int(transformer.get("sample_size") or 0) * factor,
+        size=int(transformer.get("sample_size") or 0) * _factor(vae),
         own_classifier=_class_names(carried) if carried else None,
         is_dit_xl=all(transformer.get(name) == value for name, value in DIT_XL.items()),
         bytes=sum(files.weights(part) for part in (*PARTS, "classifier", "probe")),
@@ -175,6 +174,11 @@ def vae_factor(files: ModelFiles) -> int:
     if config.get("_class_name") != "AutoencoderKL":
         raise ValueError(f"{files.name} is no AutoencoderKL and no pipeline that has one; give its folder or Hub id")
     files.require_weights(part)
+    return _factor(config)
+
+
+def _factor(config: Mapping[str, Any]) -> int:
+    """How many times wider images are than the latents of an autoencoder of this configuration."""
     return int(2 ** (len(config.get("block_out_channels") or [0]) - 1))
 
 

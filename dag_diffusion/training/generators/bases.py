@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL, DiTTransformer2DModel
 from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import load_pipeline
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
+from dag_diffusion.pipelines.latents import pixels_of_a_latent
 from dag_diffusion.processes import is_main_process
 from dag_diffusion.processor import fast_precision
 from dag_diffusion.training.fine_tuning import Adaptation, FineTuningConfig, adapt
@@ -23,7 +24,6 @@ from dag_diffusion.training.label_tables import known_classes, set_classes
 from dag_diffusion.training.objectives import Objective
 
 from .settings import GeneratorConfig
-from .sizes import factor_of
 
 FINE_RATE = 1e-4  # of all weights, which know something already; what lora and difffit add is trained as from scratch
 
@@ -105,7 +105,7 @@ class Base:
         own = self.pipeline.vae
         if given is None:
             return own
-        kinds = [(vae.config.latent_channels, factor_of(vae)) for vae in (own, given)]
+        kinds = [(vae.config.latent_channels, pixels_of_a_latent(vae)) for vae in (own, given)]
         if kinds[0] != kinds[1]:
             (channels, factor), (others, another) = kinds
             raise ValueError(

@@ -4,17 +4,7 @@ side of the latents = size / factor, in patches of 2 from a side of 8 on
 factor of an autoencoder that is trained here: 4, and 8 from 128 pixels on
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
-
 SMALLEST, LARGE = 16, 128  # pixels that an autoencoder is trained on, and from which it halves them once more
-
-
-def factor_of(vae: "AutoencoderKL") -> int:
-    """How many times wider images are than their latents."""
-    return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
 def own_factor(size: int) -> int:

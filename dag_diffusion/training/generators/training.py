@@ -32,6 +32,7 @@ from dag_diffusion.generation.tracking import logged, require_trackers
 from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import hide_loading_bars
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
+from dag_diffusion.pipelines.latents import pixels_of_a_latent
 from dag_diffusion.processes import fail_together, is_main_process, resolve_device, this_process
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch, shares
@@ -48,7 +49,7 @@ from .latents import Latents, digest_of_images, encode_images
 from .networks import NULL_ROW, build_scheduler, build_transformer, set_own_dropping
 from .samples import sampler
 from .settings import LARGEST, SIZE, GeneratorConfig
-from .sizes import factor_of, is_suitable, require_suitable
+from .sizes import is_suitable, require_suitable
 from .vae import load_vae, reconstruction_error, train_vae
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class _Run:
         self.given_vae = None if config.vae is None else load_vae(config.vae)
         kind = common_kind(self.images)
         square = kind.size[0] == kind.size[1] <= LARGEST and kind.of_that_size == kind.images
-        factor = None if self.given_vae is None else factor_of(self.given_vae)
+        factor = None if self.given_vae is None else pixels_of_a_latent(self.given_vae)
         self.size = config.size or (kind.size[0] if square and is_suitable(kind.size[0], factor) else SIZE)
         self.channels = config.channels or kind.channels
         self.base = load_base(fine_tuning, self.names, config.seed)
