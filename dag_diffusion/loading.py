@@ -25,6 +25,7 @@ from torch import nn
 
 from . import embedded
 from .classifiers.image_classifiers import load_classifier
+from .classifiers.reach import require_within_reach
 from .classifiers.weights import IncompleteWeightsError, load_whole, only_variant, refuse_pickles, require_same_tensors
 from .data.class_names import labels_typed
 from .data.files import require_replaceable
@@ -129,6 +130,8 @@ def load_text_pipeline(
 def loaded_as(name: str | Path | None, kind: str) -> Iterator[None]:
     """Whatever libraries raise while they load a pipeline, as one ValueError that says what it was taken for."""
     try:
+        if name is not None:
+            require_within_reach(name)
         yield
     except IncompleteWeightsError:
         raise
@@ -325,6 +328,7 @@ def load_probe(folder: str | Path) -> nn.Module:
 
     refuse_pickles(folder)
     try:
+        require_within_reach(folder)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if description_of(vars(config)) is None:
             raise ValueError("but another model")

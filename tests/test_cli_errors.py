@@ -3,6 +3,8 @@
 import errno
 import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import pytest
@@ -185,3 +187,14 @@ def test_so_does_what_comes_before_or_after_a_command(monkeypatch, capfd, error,
     os.close(kept)
     assert stopped.value.code == code
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_libraries_that_are_imported_later_stay_quiet_too():
+    code = """
+from dag_diffusion.cli.console import user_errors
+with user_errors():
+    from huggingface_hub.utils.logging import get_logger
+    get_logger("huggingface_hub.utils").warning("Retrying in 8s")
+"""
+    unset = {name: value for name, value in os.environ.items() if not name.endswith("_VERBOSITY")}
+    assert not subprocess.run([sys.executable, "-c", code], env=unset, capture_output=True, check=True).stderr

@@ -29,6 +29,7 @@ from .model_transforms import (
     timm_settings,
 )
 from .preprocessing import Preprocessing
+from .reach import require_within_reach
 from .weights import IncompleteWeightsError, load_whole, refuse_pickles
 
 SHOWN = 80  # characters of another library's reason
@@ -158,6 +159,7 @@ def load_classifier(name: str | Path, *, revision: str | None = None) -> nn.Modu
     # without trust_remote_code=False a terminal would be asked whether to run the repository's own code
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
+        require_within_reach(name)
         config = _as_transformers_has_it(AutoConfig.from_pretrained(str(name), **options))
         load = AutoModelForImageClassification.from_pretrained
         model = load_whole(load, name, config=config, use_safetensors=True, **options)

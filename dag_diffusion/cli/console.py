@@ -80,6 +80,8 @@ def user_errors(words: Words = Words()) -> Iterator[None]:
     logging.captureWarnings(True)
     for noisy in ("py.warnings", "diffusers", "transformers", "httpx", "huggingface_hub", "torchao"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    for library in ("DIFFUSERS", "HF_HUB", "TRANSFORMERS"):  # set their levels anew when they are imported, later
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
     try:
         yield
         sys.stdout.flush()

@@ -22,6 +22,7 @@ from torch import nn
 from dag_diffusion.classifiers.image_classifiers import class_names_of, load_classifier, preprocessing_of
 from dag_diffusion.classifiers.model_transforms import ModelTransform
 from dag_diffusion.classifiers.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from dag_diffusion.classifiers.reach import hub_answers, is_cached
 from dag_diffusion.seeding import seeded
 
 from .calibration import heads_of
@@ -32,7 +33,6 @@ SMALL = {"guide": "small-resnet", "evaluator": "small-regnet"}
 LARGE = {"guide": "resnet18.a1_in1k", "evaluator": "regnety_004.tv2_in1k"}
 LARGE_FROM = 97  # pixels of the shorter side
 DEEPER_FROM = 49  # pixels from which the small ones have one more halving
-REACHED_WITHIN = 5.0  # seconds for the Hub to answer
 WEIGHTS = ("auto", "pretrained", "none")
 SHAPES: dict[str, dict[str, Any]] = {
     "small-resnet": {"hidden_sizes": [32, 64, 128], "depths": [2, 2, 2], "layer_type": "basic"},
@@ -175,28 +175,9 @@ def _wrapped(architecture: str, class_names: Mapping[int, str], arguments: dict[
 
 
 def _pretrained(hub_id: str, *, required: bool) -> nn.Module | None:
-    if not required and not _is_cached(hub_id) and not _hub_answers():
+    if not required and not is_cached(hub_id) and not hub_answers():
         return None
     return load_classifier(hub_id)
-
-
-def _is_cached(hub_id: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
-
-
-def _hub_answers() -> bool:
-    """Asked once and briefly, where a download would try for half a minute."""
-    from huggingface_hub import constants, get_session
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        get_session().head(constants.ENDPOINT, timeout=REACHED_WITHIN)
-    except Exception:  # whatever the HTTP library of this version raises
-        return False
-    return True
 
 
 def _with_new_head(

@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL
 from safetensors import SafetensorError
 from torch import Tensor
 
+from dag_diffusion.classifiers.reach import require_within_reach
 from dag_diffusion.classifiers.weights import load_whole, refuse_pickles
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch
@@ -34,6 +35,7 @@ def load_vae(name: str | Path) -> AutoencoderKL:
     place = Path(name) / "vae" if (Path(name) / "vae").is_dir() else name
     refuse_pickles(place)
     try:
+        require_within_reach(place)
         vae = load_whole(AutoencoderKL.from_pretrained, place, use_safetensors=True)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{name} cannot be loaded as an AutoencoderKL ({error}); give its folder or Hub id") from error
