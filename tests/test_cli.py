@@ -371,6 +371,10 @@ def mistakes(tmp_path, pipeline):
             ["show-target", "hill", "--pool", tmp_path / "scored", "--output", tmp_path / "empty"],
             "empty/figure.png",
         ),
+        "figure of another format": (
+            ["show-target", "hill", "--pool", tmp_path / "scored", "--output", tmp_path / "target.pdf"],
+            f"give a name such as {tmp_path / 'target.png'}",
+        ),
         "evaluation into a folder": (
             ["evaluate", tmp_path / "scored", "--test", tmp_path / "scored", "--output", tmp_path / "sets/ipc-2.json"],
             "the output is one file",

@@ -110,11 +110,18 @@ def require_figure_place(path: Path) -> None:
     """Check that a figure may be written at ``path``, where it replaces an earlier one and nothing else.
 
     Raises:
+        ValueError: its name is not that of a PNG file.
         FileExistsError: it holds something else.
         OSError: as ``require_file_place``.
     """
-    require_file_place(path, "figure.png")
+    _require_png_place(path)
     require_own_file(path, b"Software\0" + SOFTWARE.encode(), "figure")
+
+
+def _require_png_place(path: Path) -> None:
+    require_file_place(path, "figure.png")
+    if path.suffix.lower() not in ("", ".png"):
+        raise ValueError(f"{path} is to hold a PNG image; give a name such as {path.with_suffix('.png')}")
 
 
 def save_target_png(path: Path, target: TargetDistribution, pool: Pool, *, ipc: int = 10) -> Path:
@@ -251,6 +258,8 @@ def _x(position: float) -> float:
 def _save_png(path: Path, figure: "Figure", *, dpi: float) -> Path:
     path, buffer = Path(path), io.BytesIO()
     require_file_place(path, "figure.png")
+    if path.suffix.lower() not in ("", ".png"):
+        raise ValueError(f"{path} is to hold a PNG image; give a name such as {path.with_suffix('.png')}")
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": SOFTWARE})
     write_atomically(path, buffer.getvalue())
     return path
