@@ -191,7 +191,7 @@ def test_two_classes_of_one_name_go_to_their_own(imagenet):
 
 def test_numbers_of_a_pipeline_without_names_are_no_places_of_folders():
     unnamed = {i: f"LABEL_{i}" for i in range(3)}
-    with pytest.raises(ValueError, match="no class called 'LABEL_0'"):
+    with pytest.raises(ValueError, match="'LABEL_0', 'LABEL_1' and 1 more name none of them"):
         match_classes(unnamed, {0: "bag", 1: "boot", 2: "coat"}, "the folder", places=True)
 
 
@@ -301,3 +301,35 @@ def test_folder_names_never_leave_their_folder_nor_fall_together(names):
 
 def test_folder_names_that_look_like_each_other_stay_apart():
     assert len(set(folder_names({0: "a", 1: "a_2", 2: "a"}).values())) == 3
+
+
+@pytest.mark.parametrize("name", ["n02085620-Chihuahua", "151_n02085620", "151.n02085620-Chihuahua", "n02085620_ss"])
+def test_synset_beside_a_number_or_word_is_that_class(name, imagenet):
+    assert match_classes({0: name}, imagenet) == {0: 151}
+    assert match_classes({0: name}, {0: "n01440764", 7: "n02085620"}) == {0: 7}
+
+
+def test_two_folders_of_one_synset_are_refused_as_cao2_leaves_them(imagenet):
+    with pytest.raises(ValueError, match=r"'n01440764' \(0\) and 'n01440764_ss' \(1\) are both 'tench"):
+        match_classes({0: "n01440764", 1: "n01440764_ss"}, imagenet)
+
+
+def test_folders_of_sre2l_mean_the_numbers_in_their_names():
+    unnamed = {label: f"LABEL_{label}" for label in range(12)}
+    assert match_classes({0: "new007", 1: "new00011"}, unnamed) == {0: 7, 1: 11}
+
+
+def test_numbers_are_no_names_where_the_other_side_has_some(imagenet):
+    for names in ({0: "00000", 1: "00001"}, {0: "new000", 1: "new001"}):
+        with pytest.raises(ValueError, match="name none of them: they may be its labels, or places among fewer"):
+            match_classes(names, imagenet)
+        assert match_classes(names, imagenet, mapping={names[0]: 0, names[1]: "n02102040"}) == {0: 0, 1: 217}
+
+
+def test_numbers_of_a_few_classes_are_told_to_be_taken_for_the_first_of_many(caplog):
+    unnamed = {label: f"LABEL_{label}" for label in range(1000)}
+    match_classes({0: "0", 217: "217"}, unnamed)
+    match_classes({label: f"{label:05d}" for label in range(1000)}, unnamed)
+    assert caplog.text == ""
+    match_classes({label: f"{label:05d}" for label in range(10)}, unnamed)
+    assert "taken for the first labels of the classifier, whose 1000 classes have no names" in caplog.text

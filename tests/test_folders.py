@@ -1,5 +1,6 @@
 """Folders of images as people have them: layouts that are understood, and those refused with the folder to give."""
 
+import json
 import os
 from pathlib import Path
 
@@ -44,11 +45,23 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
             "hold a folder cat.*{root}/amazon",
         ),
         ([*SPLITS[:2], "bird/0.png"], "has splits, train, which hold the classes cat, dog"),
-        (["train/0.png", "test/0.png"], "test, train, which hold images but no class folders"),
+        (["train/0.png", "test/0.png"], "train, test, which hold images but no class folders"),
+        (
+            ["test/0.png", "train/0.png", "test/labels.csv", "train/metadata.csv"],
+            "lists of classes; give.*{root}/train",
+        ),
+        (["images/0.png", "annotations/trimaps/0.png"], "images in images beside others in annotations"),
+        (["images/cat/0.png", "images/dog/0.png", "annotations/trimaps/0.png"], "no classes; give {root}/images"),
+        (["jpg/0.png"], "no list of their classes"),
+        (["samples_6x8x8x3.npz"], "npz holds arrays of numbers, not images; save each as a PNG"),
         (["images/cat/0.png", "images/dog/0.png", "meta/"], "give {root}/images if those are the classes"),
         (["0.png", "1.png"], "holds 2 images but no class folders; sort its images into folders such as"),
         (["cat/0.png", "dog/"], "without images: dog"),
         (["cat/.0.png", "cat/notes.txt"], "holds no images"),
+        (["00000/000000000.jpg", "00001/000010007.jpg"], "parts of one list.*no classes; list the classes in {root}/m"),
+        (["000000/000007.png", "001000/001003.png"], "000000, 001000 in .* are parts of one list"),
+        (["00000/img00000000.png"], "00000 in .* are parts of one list"),
+        (["HAM_part_1/a.jpg", "HAM_part_2/b.jpg", "HAM_metadata.csv"], "are parts of one list"),
         (["images/val_0.JPEG", "images/val_1.JPEG", "val_annotations.txt"], None),
     ],
 )
@@ -76,11 +89,30 @@ def test_folder_that_is_no_set_of_classes_is_refused_with_the_one_to_give(tmp_pa
         (["cat/a/0.png", "cat/b/0.png", "dog/0.png"], {"cat", "dog"}),
         (["cat/originals/0.png", "dog/originals/0.png"], {"cat", "dog"}),
         (["cat/0.png"], {"cat"}),
+        (["00000/class00000_id00000.jpg", "00001/class00001_id00000.jpg"], {"00000", "00001"}),
+        (["00000/00000.png", "00001/00000.png"], {"00000", "00001"}),
+        (["000000/000000.png", "000001/000000.png"], {"000000", "000001"}),
+        (["part_1/0.png", "part_2/0.png"], {"part_1", "part_2"}),
     ],
 )
 def test_class_folders_are_told_by_what_they_hold(tmp_path, names, expected):
     assert set(classes(files(tmp_path, *names)).values()) == expected
     assert set(class_names_in(tmp_path).values()) == expected
+
+
+@pytest.mark.parametrize("name", ["images_best.pt", "samples.npz", "data.h5"])
+def test_file_of_numbers_is_refused_with_the_way_to_images(tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name} holds arrays of numbers, not images; save each as a PNG"):
+        read_pool(files(tmp_path, name) / name)
+
+
+def test_folders_within_folders_are_told_to_be_taken_together(tmp_path, caplog):
+    files(tmp_path, "a/airfield/0.png", "a/alley/0.png", "b/bar/0.png", "b/bakery/shop/0.png")
+    assert set(classes(tmp_path).values()) == {"a", "b"}
+    assert "are its folders a, b; those within, such as a/airfield, are not told apart" in caplog.text
+    rows = [{"file_name": file, "label": Path(file).parent.name} for file in classes(tmp_path)]
+    (tmp_path / "metadata.jsonl").write_bytes(json_lines(rows))  # the way that is told
+    assert set(classes(tmp_path).values()) == {"airfield", "alley", "bar", "shop"}
 
 
 def test_images_beside_the_class_folders_are_told(tmp_path, caplog):
@@ -119,6 +151,103 @@ def test_flat_images_have_the_classes_of_the_list_beside_them(tmp_path, name, in
     assert classes(tmp_path) == expected
     tests = real_images(tmp_path, {1: "goldfish"}, {1: "goldfish"})
     assert [(row["file_name"], row["label"]) for row in tests.rows] == [(f"{inside}val_1.JPEG", 1)]
+
+
+OTHER_LISTS = {
+    "pandas' numbers of rows": ",filename,label\n0,1.png,cat\n1,0.png,dog\n",
+    "pandas' numbers beside names without suffix": ",image_id,label\n0,1,cat\n1,0,dog\n",
+    "labels that are called as images are": "id,label\n1,cat\n0,dog\n",
+    "the class first": "label,path\ncat,images/1.png\ndog,images/0.png\n",
+    "a column for each class": "filename, cat, dog\n1.png,1,0\n0.png,0,1\n",
+    "fractions for each class": "image,cat,dog\n1,1.0,0.0\n0,0.0,1.0\n",
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_LISTS)
+def test_list_tells_the_class_whatever_column_names_the_image(tmp_path, kind):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / "labels.csv").write_text(OTHER_LISTS[kind])
+    assert classes(tmp_path) == {"0.png": "dog", "1.png": "cat"}
+
+
+@pytest.mark.parametrize(("folder", "name"), [("train_images", "train.csv"), ("train", "trainLabels.csv")])
+def test_list_above_a_split_is_of_that_split_alone(tmp_path, folder, name):
+    files(tmp_path, f"{folder}/0.png", "test/0.png")
+    (tmp_path / name).write_text("id,label\n0,cat\n")
+    assert classes(tmp_path / folder) == {"0.png": "cat"}
+    with pytest.raises(ValueError, match="holds 1 images but no class folders"):
+        read_pool(tmp_path / "test")
+
+
+def test_list_above_that_may_be_of_another_folder_is_named(tmp_path):
+    files(tmp_path, "train/0.png", "test/1.png")
+    (tmp_path / "labels.csv").write_text("id,breed\n0,pug\n")
+    with pytest.raises(ValueError, match=f"copy {tmp_path}/labels.csv into it if that lists them"):
+        read_pool(tmp_path / "train")
+    (tmp_path / "labels.csv").rename(tmp_path / "train" / "labels.csv")
+    assert classes(tmp_path / "train") == {"0.png": "pug"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("file,label,split\n0.png,cat,train\n1.png,dog,test\n", "images of test and train together.*column split"),
+        ("path,label,is_valid\n0.png,cat,False\n1.png,dog,True\n", "column is_valid; keep the rows and images of one"),
+        ("filename,cat,dog\n0.png,1,1\n1.png,0,1\n", "gives 0.png 2 classes"),
+        ("filename,width,height\n0.png,32,32\n1.png,32,32\n", "none of its columns"),
+        ("image,caption\n0.png,a cat\n1.png,a dog\n", "no class folders"),
+        ("0.png -1  1 -1\n1.png  1 -1  1\n", "no class folders"),
+    ],
+)
+def test_list_that_tells_no_class_or_several_splits_is_refused(tmp_path, content, message):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / "labels.csv").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_pool(tmp_path)
+
+
+SPLIT_ROWS = {
+    "folders": [("train/0.png", {}), ("validation/0.png", {})],
+    "a column": [("0.png", {"split": "train"}), ("1.png", {"split": "test"})],
+    "a flag": [("0.png", {"is_test": False}), ("1.png", {"is_test": True})],
+}
+
+
+@pytest.mark.parametrize("kind", SPLIT_ROWS)
+@pytest.mark.parametrize("ours", [True, False])
+def test_rows_of_images_to_train_and_to_test_on_are_refused_together(tmp_path, kind, ours):
+    def write(rows):
+        told = {"label": 0, "class_name": "cat"} if ours else {"label": "cat"}
+        (tmp_path / "metadata.jsonl").write_bytes(
+            json_lines([{"file_name": file, **told, **more} for file, more in rows])
+        )
+        return tmp_path
+
+    files(tmp_path, *(file for file, _ in SPLIT_ROWS[kind]))
+    with pytest.raises(ValueError, match=r"images of \w+ and \w+ together"):
+        read_pool(write(SPLIT_ROWS[kind]))
+    assert len(read_pool(write(SPLIT_ROWS[kind][:1]))) == 1
+
+
+def test_classes_that_are_called_as_splits_are_classes(tmp_path):
+    files(tmp_path, "train/0.png", "test/0.png")
+    lines = [{"file_name": f"{name}/0.png", "label": i, "class_name": name} for i, name in enumerate(("train", "test"))]
+    (tmp_path / "metadata.jsonl").write_bytes(json_lines(lines))
+    assert len(read_pool(tmp_path)) == 2
+
+
+def test_images_without_a_row_are_told_where_all_lie_at_the_top(tmp_path, caplog):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / "metadata.csv").write_text("file_name,label\n0.png,cat\n")
+    assert len(read_pool(tmp_path)) == 1
+    assert "1 images in" in caplog.text
+
+
+def test_images_in_folders_beside_the_listed_ones_are_told(tmp_path, caplog):
+    files(tmp_path, "images/0.png", "masks/0.png")
+    (tmp_path / "train.csv").write_text("id,label\n0,cat\n")
+    assert classes(tmp_path) == {"images/0.png": "cat"}
+    assert "the images in masks of" in caplog.text
 
 
 def test_numbers_in_a_list_are_labels_and_words_may_have_spaces(tmp_path):
@@ -250,6 +379,39 @@ def test_rows_of_other_programs_that_tell_nothing_are_refused(tmp_path, content,
     (tmp_path / "metadata.csv").write_text(content)
     with pytest.raises(ValueError, match=message):
         read_pool(tmp_path)
+
+
+def write_labels(root: Path, labels: object, *names: str) -> Path:
+    files(root, *names)
+    (root / "dataset.json").write_text(json.dumps({"labels": labels}))
+    return root
+
+
+def test_dataset_json_of_edm_and_stylegan_tells_classes_and_its_folders_do_not(tmp_path):
+    names = ["00000/img00000000.png", "00000/img00000001.png", "00001/img00001000.png"]
+    write_labels(tmp_path, [[names[0], 6], [names[1], 9], [names[2], 6]], *names)
+    assert classes(tmp_path) == {names[0]: "6", names[1]: "9", names[2]: "6"}
+    assert class_names_in(tmp_path) == {6: "6", 9: "9"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (None, "has no labels, as of images without classes, and the folders beside it are shards"),
+        ([["00000/img00000000.png", [0.5, 1.5]]], "which is no class; expected"),
+        ([["00000/img00000000.png", 6], ["00000/img00000001.png", None]], "which is no class; expected"),
+        ([["00000/img00000007.png", 6]], "does not exist"),
+    ],
+)
+def test_dataset_json_that_tells_no_class_is_refused(tmp_path, labels, message):
+    write_labels(tmp_path, labels, "00000/img00000000.png", "00000/img00000001.png")
+    with pytest.raises(ValueError, match=message):
+        read_pool(tmp_path)
+
+
+def test_dataset_json_of_another_program_is_not_read(tmp_path):
+    write_labels(tmp_path, {"0": "background"}, "cat/0.png", "dog/0.png")
+    assert classes(tmp_path) == {"cat/0.png": "cat", "dog/0.png": "dog"}
 
 
 def test_images_behind_links_are_scored_elsewhere_and_not_pushed(tmp_path):

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from .class_names import match_classes
 from .pools import PROVENANCE, Pool, read_pool
-from .rows import SELECTED, Row
+from .rows import RECORDS, SELECTED, Row
 from .sources.folders import class_folders_in, images_in, labels_by_name, listed_images
-from .sources.records import FILES as RECORDS
 from .sources.shards import shards_of
 
 NO_BARE_FOLDER = (*RECORDS, SELECTED, PROVENANCE, "state.json", "dataset_dict.json")

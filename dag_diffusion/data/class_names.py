@@ -9,6 +9,7 @@ has no names.
 """
 
 import difflib
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,13 +18,14 @@ from pathlib import Path
 from unicodedata import normalize
 
 from .files import read_json_object
-from .imagenet import IMAGENET_CLASSES, described, imagenet_names, is_synset, synsets_of
+from .imagenet import IMAGENET_CLASSES, described, imagenet_names, synset_in, synsets_of
 
+logger = logging.getLogger(__name__)
 RENAME = "rename them or map them to its classes"
 FOREIGN = "it is of other images: train one of these classes by train_classifier(), or rename or map them"
 SHOWN = 5  # names in an error; the others are counted
 UNSAFE = re.compile(r'[\x00-\x1f/\\:*?"<>|]')  # in a file name, on one system or another
-NUMBER = re.compile(r"(?:(?:label|class)[ _-]?)?([0-9]{1,9})")
+NUMBER = re.compile(r"(?:(?:label|class|new)[ _-]?)?([0-9]{1,9})")
 NUMBERED = re.compile(r"([0-9]{1,9})_(.+)")
 TOLD_APART = re.compile(r"(.+)_([0-9]{1,9})")
 
@@ -210,7 +212,7 @@ def _match(
     """``foreign`` is what to do where ``known`` lacks all of ``wanted``."""
     found: dict[int, int] = {}
     rest = dict(wanted)
-    synsets = any(map(is_synset, (*wanted.values(), *known.values())))
+    synsets = any(map(synset_in, (*wanted.values(), *known.values())))
     if synsets:
         found = _match_synsets(wanted, known)
         rest = {label: name for label, name in wanted.items() if label not in found}
@@ -235,7 +237,7 @@ def _match_synsets(wanted: Mapping[int, str], known: Mapping[int, str]) -> dict[
 
 
 def number_in(name: str) -> int | None:
-    """The number that a name says, such as 7 for "7", "007", "LABEL_7" and "class 7"; None for other names."""
+    """The number that a name says, such as 7 for "7", "LABEL_7", "class 7" and "new007" (SRe2L); None for others."""
     found = NUMBER.fullmatch(normalize("NFKC", name).strip().casefold())
     return None if found is None else int(found[1])
 
@@ -262,6 +264,12 @@ def _match_without_names(
             f"{listed(map(repr, beyond), SHOWN)}; use a classifier of these classes"
         )
     if not strange:
+        if 1 < len(numbers) < len(known) and set(numbers.values()) == set(range(len(numbers))):
+            logger.warning(
+                "the classes %s are taken for the first labels of %s, whose %d classes have no names; sets of a few "
+                "classes often number them anew: rename them if this one does",
+                listed(wanted.values()), owner, len(known),
+            )  # fmt: skip
         return numbers
     if set(known) == set(range(IMAGENET_CLASSES)):
         among = f"{owner}, whose {IMAGENET_CLASSES} classes are without names and taken for ImageNet's,"
@@ -276,12 +284,22 @@ def _match_by_name(wanted: Mapping[int, str], known: Mapping[int, str], owner: s
     table = _Known(known)
     found = _found_by_name(wanted, table)
     if missing := [label for label, among in found.items() if among is None]:
+        if min(wanted) >= 0 and len(missing) == len(wanted) and None not in map(number_in, wanted.values()):
+            raise ValueError(_numbers_without_names(wanted, known, owner))
         reasons = [table.reason(wanted[label]) for label in missing[:SHOWN]]
         more = f", and {len(missing) - SHOWN} more such names" if len(missing) > SHOWN else ""
         way = foreign if len(missing) == len(wanted) else RENAME
         way = "check how they are spelled" if max(missing) < 0 else way  # typed, see classes_named
         raise ValueError(f"{owner} has {'; '.join(reasons)}{more}; {way}")
     return {label: among for label, among in found.items() if among is not None}
+
+
+def _numbers_without_names(wanted: Mapping[int, str], known: Mapping[int, str], owner: str) -> str:
+    numbers, theirs = list(map(repr, wanted.values())), list(known.values())
+    return (
+        f"{owner} calls its classes {listed(map(repr, theirs), 2)}, and the numbers {listed(numbers, 2)} name none of "
+        f"them: they may be its labels, or places among fewer classes; call them by its names, or map them"
+    )
 
 
 def _found_by_name(wanted: Mapping[int, str], table: "_Known") -> dict[int, int | None]:

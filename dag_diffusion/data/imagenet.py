@@ -18,6 +18,7 @@ from contextlib import suppress
 
 IMAGENET_CLASSES = 1000
 SYNSET = re.compile(r"n\d{8}")
+SYNSET_AND_MORE = re.compile(r"(?:\d+[-_. ])?(n\d{8})(?:[-_. ].*)?")  # such as n02085620-Chihuahua, 151_n02085620
 # in the order of the field, which is that of the labels; ImageIDC are the first ten of IDC's own list of 100
 SUBSETS = {
     "ImageNette": (
@@ -42,6 +43,12 @@ def is_synset(name: str) -> bool:
     return SYNSET.fullmatch(name.strip()) is not None
 
 
+def synset_in(name: str) -> str | None:
+    """The synset that a name is, or that stands in it beside a number or a word; else None."""
+    found = SYNSET_AND_MORE.fullmatch(name.strip())
+    return found and found[1]
+
+
 def imagenet_names() -> dict[int, str]:
     """Label to description of the 1000 classes, in their usual order."""
     return dict(enumerate(_descriptions().values()))
@@ -55,8 +62,8 @@ def imagenet_synsets() -> list[str]:
 def synsets_of(
     names: Mapping[int, str], plain: Callable[[str], str], synonyms: Callable[[str], set[str]]
 ) -> dict[int, str]:
-    """Label to synset, of names that are one or stand at its place among the 1000 of ImageNet in their usual order."""
-    found = {label: name.strip() for label, name in names.items() if is_synset(name)}
+    """Label to synset, of names that are or hold one, or stand at its place among the 1000 in their usual order."""
+    found = {label: synset for label, name in names.items() if (synset := synset_in(name))}
     if set(names) == set(range(IMAGENET_CLASSES)):
         for label, (synset, description) in enumerate(_descriptions().items()):
             first = description.split(",")[0]
@@ -68,16 +75,16 @@ def synsets_of(
 
 def described(names: Mapping[int, str]) -> dict[int, str]:
     """The same classes with synsets replaced by what ImageNet calls them, also those beyond its 1000 classes."""
-    if not any(map(is_synset, names.values())):
+    if not any(map(synset_in, names.values())):
         return dict(names)
     from timm.data import ImageNetInfo
 
     describe = ImageNetInfo().label_name_to_description  # of all 21,844 synsets, not only of the usual subset
     found = dict(names)
     for label, name in names.items():
-        if is_synset(name):
+        if synset := synset_in(name):
             with suppress(KeyError):  # no synset of ImageNet's, so a name like any other
-                found[label] = describe(name.strip())
+                found[label] = describe(synset)
     return found
 
 

@@ -30,9 +30,10 @@ from .rows import (
     require_inside,
     with_scores,
 )
-from .sources.folders import images_in, rows_of_folder
+from .sources.folders import images_in, is_image_name, refuse_arrays, rows_of_folder
 from .sources.records import records_file, rows_of_records
 from .sources.shards import shards_of
+from .sources.splits import require_one_split
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -156,6 +157,8 @@ def read_pool(
     """
     pool = replace(_read(source), canvas=canvas or Canvas())
     require_distinct_classes(pool.rows, pool.listing or pool.path)
+    if not pool.provenance:
+        require_one_split(pool.rows, pool.path)
     return pool if scores is None else replace(pool, rows=with_scores(pool.rows, Path(scores), pool.path))
 
 
@@ -198,6 +201,7 @@ def _is_listed(path: Path) -> bool:
 
 def _read_folder(path: Path) -> Pool:
     if not path.is_dir():
+        refuse_arrays(path)
         raise ValueError(f"{path} is neither a folder of class folders nor a .parquet image dataset; give one of them")
     provenance = read_json_object(path / PROVENANCE) if (path / PROVENANCE).exists() else {}
     listed = (path / METADATA).exists()
@@ -212,7 +216,9 @@ def _read_folder(path: Path) -> Pool:
     if not rows:
         raise ValueError(f"{source} lists no images; remove it, or write one row for each image")
     require_inside(path, rows, source)
-    if (extra := sum(1 for _ in _image_names(path)) - len(rows)) > 0:
+    flat = any("/" not in row["file_name"] for row in rows)  # beside folders a picture at the top is none of the data
+    images = (file.name for file in path.iterdir() if flat and is_image_name(file.name))
+    if (extra := sum(1 for _ in (*images, *_image_names(path))) - len(rows)) > 0:
         text = "%d images in %s have no row in %s and are left out; add rows, or remove that file to read all anew"
         logger.warning(text, extra, path, source.name)
     return Pool(path, sorted(rows, key=_by_label), provenance)
@@ -224,7 +230,7 @@ def rows_in(file: Path) -> list[Row]:
     Raises:
         ValueError: a line is no row; its number is named.
     """
-    if file.suffix in (".csv", ".parquet"):
+    if file.suffix != ".jsonl":
         return rows_of_records(file)
     try:
         return read_rows(file)

@@ -19,6 +19,7 @@ from typing import Any, TypedDict, cast
 import numpy as np
 
 METADATA = "metadata.jsonl"
+RECORDS = (METADATA, "metadata.csv", "metadata.parquet", "dataset.json")  # of other programs, too
 SELECTED = "selected.jsonl"  # instead of METADATA in a set that only lists images of its pool
 SCORE_COLUMNS = ("difficulty", "difficulty_by", "score_key", "correct")
 

@@ -22,7 +22,8 @@ from dag_diffusion.data.images import image_suffixes
 from dag_diffusion.data.layouts import misreading
 from dag_diffusion.data.pools import PROVENANCE, read_pool
 from dag_diffusion.data.rows import METADATA, names_elsewhere
-from dag_diffusion.data.sources.folders import DECORATION, SPLIT
+from dag_diffusion.data.sources.folders import DECORATION
+from dag_diffusion.data.sources.splits import SPLIT
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, VIEW_LABELS
 from dag_diffusion.evaluation.soft_labels.view_files import is_shard
 

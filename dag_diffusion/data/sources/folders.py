@@ -18,15 +18,15 @@ from pathlib import Path
 
 from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.images import header_of, image_suffixes
-from dag_diffusion.data.rows import METADATA, Row
+from dag_diffusion.data.rows import METADATA, RECORDS, Row
 
-from .image_lists import listed_classes
+from .image_lists import listed_classes, unread_list
+from .splits import split_of
 
 logger = logging.getLogger(__name__)
-SPLIT = re.compile(
-    r"(train|training|val|valid|validation|test|testing|dev|eval|evaluation)[-_ .]?(set|data|images|[0-9]+)?", re.I
-)
-CONTAINERS = {"images", "image", "imgs", "img", "jpegimages", "jpegs"}  # of images of one class, or of all
+CONTAINERS = {
+    "images", "image", "imgs", "img", "jpegimages", "jpegs", "jpg", "jpeg", "png", "samples",
+}  # fmt: skip # of images of one class, or of all
 # what programs leave behind: archives of macOS, disks of Windows and Linux, thumbnails and bins of a NAS
 NO_DATA = {
     "__MACOSX", "@eaDir", "@Recycle", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information",
@@ -34,6 +34,9 @@ NO_DATA = {
 }  # fmt: skip
 MOST_LOOKED_INTO = 100  # files whose names do not tell whether they are images
 DECORATION = {"assets", "asset", "docs", "doc", "figures", "figs", "media", "screenshots", "thumbnails", "static"}
+ARRAYS = (".npz", ".npy", ".pt", ".pth", ".pkl", ".pickle", ".h5", ".hdf5", ".mat", ".bin", ".tfrecord")
+SHARD = re.compile("[0-9]{5,}")  # img2dataset, EDM and StyleGAN number folders of a thousand or ten thousand images
+PART = re.compile(r".*(part|shard|chunk|batch)[-_ ]?[0-9]+", re.I)
 REPOSITORY = ("README.md", ".gitattributes", ".git")  # beside which DECORATION belongs to a page, not to the data
 
 
@@ -49,12 +52,15 @@ def class_folders_in(path: Path) -> dict[str, str]:
     if not filled:
         _refuse_without_folders(path)
     _refuse_splits(path, filled)
+    _refuse_shards(path, filled)
+    _refuse_others_beside_images(path, filled)
     if len(filled) == 1 and _is_split(filled[0].name):  # all images there are
         split = filled[0].name
         return {name: f"{split}/{name}" for name in class_folders_in(path / split)}
     _refuse_nested(path, filled)
     if empty := [top.name for top in tops if not top.holds_images]:
         raise ValueError(f"{path} has class folders without images: {', '.join(empty)}; fill or remove them")
+    _tell_of_two_levels(path, filled)
     return {top.name: top.name for top in filled}
 
 
@@ -88,6 +94,7 @@ def rows_of_folder(path: Path) -> list[Row]:
         ValueError: nothing tells the classes, see ``class_folders_in``.
     """
     if (listed := listed_images(path)) is not None:
+        _warn_of_unlisted_folders(path, listed)
         return labelled_rows(listed)
     folders = class_folders_in(path)
     if loose := sum(map(is_image_name, _files_in(path))):
@@ -98,6 +105,13 @@ def rows_of_folder(path: Path) -> list[Row]:
     taken = {file for _, file in images}
     _warn_of_left_out(path, [f for _, f in found if f not in taken and not f.rpartition("/")[2].startswith(".")])
     return labelled_rows(images)
+
+
+def _warn_of_unlisted_folders(path: Path, images: Sequence[tuple[str, str]]) -> None:
+    taken = {file.rpartition("/")[0] for _, file in images}
+    others = [name for name in _visible_folders(path) if name not in taken]
+    if left := [name for name in others if _look_at(path, name).holds_images]:
+        logger.warning("the images in %s of %s are in no list and are left out", ", ".join(left), path)
 
 
 def _require_readable_names(path: Path, names: Sequence[str]) -> None:
@@ -185,7 +199,7 @@ def _visible_folders(path: Path) -> list[str]:
 
 
 def _is_split(name: str) -> bool:
-    return SPLIT.fullmatch(name) is not None
+    return split_of(name) is not None
 
 
 def _is_decoration(path: Path, top: _Top, tops: Sequence[_Top]) -> bool:
@@ -202,31 +216,50 @@ def _is_decoration(path: Path, top: _Top, tops: Sequence[_Top]) -> bool:
 
 
 def _flat_images(path: Path) -> list[str]:
-    """Images without class folders: directly in ``path``, or in its one folder ``images``."""
+    """Images without class folders: directly in ``path``, or in its one folder called ``images`` or alike."""
     folders = _visible_folders(path)
     if not folders:
         return sorted(filter(is_image_name, _files_in(path)))
-    if len(folders) == 1 and folders[0].casefold() in CONTAINERS:
-        return sorted(f"{folders[0]}/{name}" for name in _files_in(path / folders[0]) if is_image_name(name))
+    holders = [name for name in folders if name.casefold() in CONTAINERS]
+    if len(holders) == 1:
+        return sorted(f"{holders[0]}/{name}" for name in _files_in(path / holders[0]) if is_image_name(name))
     return []
 
 
 def _refuse_without_folders(path: Path) -> None:
-    if flat := sum(map(is_image_name, _files_in(path))):
+    if flat := sorted(filter(is_image_name, _files_in(path))):
+        found = unread_list(path, flat)
+        way = f"copy {found} into it if that lists them" if found else "list their classes in labels.csv"
         raise ValueError(
-            f"{path} holds {flat} images but no class folders; sort its images into folders such as "
-            f"{path / 'n01440764'}, or list their classes in labels.csv"
+            f"{path} holds {len(flat)} images but no class folders; sort its images into folders such as "
+            f"{path / 'n01440764'}, or {way}"
         )
+    for name in sorted(_files_in(path)):
+        refuse_arrays(path / name)
     raise ValueError(f"{path} holds no images; expected {path}/CLASS/IMAGE.png, with or without a {METADATA}")
 
 
+def refuse_arrays(file: Path) -> None:
+    """Refuse a file of numbers, which other programs make of images, with the way to images."""
+    if file.suffix.lower() in ARRAYS:
+        raise ValueError(
+            f"{file} holds arrays of numbers, not images; save each as a PNG in the folder of its class, as "
+            "docs/how-to/other-generators.md shows"
+        )
+
+
 def _refuse_splits(path: Path, filled: Sequence[_Top]) -> None:
-    named = [top for top in filled if _is_split(top.name)]
+    named = sorted((top for top in filled if _is_split(top.name)), key=lambda top: split_of(top.name) != "train")
     splits = [top for top in named if top.class_folders]
     if len(named) == len(filled) and not splits:
+        if telling := next((top for top in named if _tells_itself(path / top.name)), None):
+            raise ValueError(
+                f"{path} has splits, {listed(top.name for top in named)}, and lists of classes; give one of them: "
+                f"{path / telling.name}"
+            )
         raise ValueError(
             f"{path} has {listed(top.name for top in named)}, which hold images but no class folders; sort them into "
-            f"{path / named[0].name}/CLASS/, or list their classes in {METADATA}"
+            f"{path / named[0].name}/CLASS/, or list their classes in {path / named[0].name / METADATA}"
         )
     if splits and len(filled) > 1:
         one = splits[0]
@@ -234,6 +267,59 @@ def _refuse_splits(path: Path, filled: Sequence[_Top]) -> None:
             f"{path} has splits, {listed(top.name for top in splits)}, which hold the classes "
             f"{listed(one.class_folders)}; give one of them: {path / one.name}"
         )
+
+
+def _tells_itself(path: Path) -> bool:
+    """Whether a list in a folder of images, or above it, is of these images, understood or not."""
+    try:
+        told = any((path / name).is_file() for name in RECORDS) or listed_images(path) is not None
+    except ValueError:
+        return True
+    return told or unread_list(path, _flat_images(path)) is not None
+
+
+def _refuse_others_beside_images(path: Path, filled: Sequence[_Top]) -> None:
+    """Refuse images/ beside annotations/ or masks/, none of which is a class."""
+    holder = next((top for top in filled if top.name.casefold() in CONTAINERS), None)
+    if holder is not None and len(filled) > 1:
+        others = listed(top.name for top in filled if top is not holder)
+        way = f"list the classes in {path / METADATA}" if holder.direct else f"give {path / holder.name}"
+        raise ValueError(f"{path} has images in {holder.name} beside others in {others}, which are no classes; {way}")
+
+
+def _tell_of_two_levels(path: Path, filled: Sequence[_Top]) -> None:
+    """Tell that folders within folders are taken together, be they the videos of a class or classes of their own."""
+    if not any(top.direct for top in filled) and sum(len(top.class_folders) > 1 for top in filled) > 1:
+        inner = next(top for top in filled if len(top.class_folders) > 1)
+        logger.warning(
+            "the classes in %s are its folders %s; those within, such as %s/%s, are not told apart: if they are the "
+            "classes, list the images in %s",
+            path, listed(top.name for top in filled), inner.name, inner.class_folders[0], path / METADATA,
+        )  # fmt: skip
+
+
+def _refuse_shards(path: Path, filled: Sequence[_Top]) -> None:
+    """Refuse folders that only say how many images were written before, not of which class they are."""
+    names = [top.name for top in filled]
+    numbered = all(map(SHARD.fullmatch, names)) and all(_is_counted(path, name) for name in names)
+    parts = len(names) > 1 and all(map(PART.fullmatch, names))  # which may be classes, such as of parts of machines
+    if numbered or (parts and any(path.glob("*.csv"))):
+        file = next(filter(is_image_name, _files_in(path / names[0])), "images")
+        raise ValueError(
+            f"{listed(names)} in {path} are parts of one list of images, with such as {names[0]}/{file}, and no "
+            f"classes; list the classes in {path / METADATA}"
+        )
+
+
+def _is_counted(path: Path, name: str) -> bool:
+    """Whether images go on counting where their folder's number begins: 00012/000120007.jpg, 003000/003017.png."""
+    file = next(filter(is_image_name, _files_in(path / name)), "")
+    number = os.path.splitext(file)[0].removeprefix("img")
+    if not number.isdecimal():
+        return False
+    if len(number) == len(name) == 6:
+        return int(number) // 1000 * 1000 == int(name)
+    return len(number) > len(name) and number.startswith(name)
 
 
 def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:

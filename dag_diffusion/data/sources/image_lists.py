@@ -4,25 +4,33 @@
     ILSVRC2012_val_00000001,n03995372 85 1   Kaggle's LOC_val_solution.csv
     ILSVRC2012_val_00000001.JPEG 65          val.txt, with ImageNet's numbers in their usual order
     n01751748                                one synset a line, in the order of the files
-    filename,label                           any .csv, .tsv or .txt that names the images first
+    filename,label                           any .csv, .tsv or .txt that names the images
+    filename,cat,dog                         with a 1 in the column of the class, as Roboflow and ISIC write it
 
-The list lies beside the images, or above their folder under its name: ``val.txt`` beside ``val``, and Kaggle's four
-folders above ``ILSVRC/Data/CLS-LOC/val``.  Lists of ILSVRC's own numbers, such as its ground_truth.txt, are not read:
-they follow another order than all models.
+The list lies beside the images, or above their folder under its name: ``val.txt`` beside ``val``, ``trainLabels.csv``
+beside ``train_images``, and Kaggle's four folders above ``ILSVRC/Data/CLS-LOC/val``.  Lists of ILSVRC's own
+numbers, such as its ground_truth.txt, are not read: they follow another order than all models.
 """
 
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from dag_diffusion.data.imagenet import IMAGENET_CLASSES, imagenet_synsets, is_synset
+
+from .splits import require_one_split_in
 
 LISTS = (".csv", ".tsv", ".txt")
 OF_ILSVRC = "ILSVRC2012_"  # what its own images are called
 MOST_ABOVE = 4  # folders above the images that are looked into, as far as Kaggle's list lies from them
 SPLIT_NAMES = ({"val", "valid", "validation"}, {"test", "testing"}, {"train", "training"})
-CLASS_COLUMNS = ("class_name", "class", "label", "category", "synset", "wnid", "species", "breed")
+CLASS_COLUMNS = ("class_name", "class", "label", "labels", "category", "synset", "wnid", "species", "breed")
+NO_CLASSES = ("caption", "captions", "text", "prompt", "description", "url")
+INDICES = ("", "index", "unnamed: 0")  # numbers of rows, as pandas writes them first, which may be names of images
+MOST_COLUMNS = 8  # that are looked at for the names of images
+ONE_HOT = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
 
 def listed_classes(path: Path, images: Sequence[str]) -> list[tuple[str, str]] | None:
@@ -63,20 +71,29 @@ def _synsets(images: Sequence[str], classes: Mapping[str, str]) -> list[str]:
     return [synsets[int(one)] for one in told]
 
 
+def unread_list(path: Path, images: Sequence[str]) -> Path | None:
+    """A list right above a folder that names its images, under a name that does not say that it is of this folder."""
+    for file in sorted(path.absolute().parent.iterdir()):
+        with suppress(ValueError):
+            if file.suffix.lower() in LISTS and file.is_file() and len(_read(file, images)) == len(images) > 0:
+                return file
+    return None
+
+
 def _lists_for(path: Path) -> Iterator[Path]:
     """Files that may list the images of a folder, in it and above it."""
     places = [path, path.parent] if path.name.casefold() == "images" else [path]
     for place in places:
         yield from (file for file in sorted(place.iterdir()) if file.suffix.lower() in LISTS)
-    name = path.absolute().name.casefold()
-    called = next((names for names in SPLIT_NAMES if name in names), {name})
+    name, said = path.absolute().name, _words(path.absolute().name)
+    called = {one for names in SPLIT_NAMES if names & said for one in names} or {name.casefold()}
     for above in list(path.absolute().parents)[len(places) - 1 : MOST_ABOVE]:
         try:
             files = sorted(above.iterdir())
         except OSError:  # which we may not look into
             return
         for file in files:
-            if file.suffix.lower() in LISTS and called & set(re.split("[^a-z]+", file.stem.casefold())):
+            if file.suffix.lower() in LISTS and called & {*_words(file.stem), file.stem.casefold()}:
                 yield file
 
 
@@ -88,25 +105,70 @@ def _read(file: Path, images: Sequence[str]) -> dict[str, str]:
         return {}
     if len(lines) == len(images) and all(map(is_synset, lines)):
         return {name: line.strip() for name, line in zip(images, lines, strict=True)}
-    named = {PurePosixPath(name).name: name for name in images}
-    named |= {PurePosixPath(name).stem: name for name in images}
     rows = [_fields(line, file.suffix.lower()) for line in lines]
-    header = rows[0] if rows and _base(rows[0][0]) not in named else []
-    column = _class_column(header)
+    if not rows:
+        return {}
+    place, named = _place_of_images(rows, images)
+    header = rows[0] if _base(rows[0], place) not in named else []
+    told = [row for row in rows if _base(row, place) in named]
     found: dict[str, str] = {}
-    for row in rows:
-        if len(row) > (column or 0) and _base(row[0]) in named:
-            if column is None:
-                raise ValueError(
-                    f"{file} names images, but none of its columns {', '.join(header)} is called "
-                    f"{', '.join(CLASS_COLUMNS)}; keep the name of the image and one column of classes"
-                )
-            image, told = named[_base(row[0])], _class_in(row[column])
-            if told and found.setdefault(image, told) != told:
-                raise ValueError(
-                    f"{file} calls {row[0]} both {found[image]!r} and {told!r}; keep one row and class for each image"
-                )
+    for row, class_name in zip(told, _classes_in(told, place, header, file), strict=True):
+        image = named[_base(row, place)]
+        if class_name and found.setdefault(image, class_name) != class_name:
+            raise ValueError(
+                f"{file} calls {row[place]} both {found[image]!r} and {class_name!r}; keep one row and class for each "
+                "image"
+            )
     return found
+
+
+def _place_of_images(rows: Sequence[Sequence[str]], images: Sequence[str]) -> tuple[int, dict[str, str]]:
+    """The column that names the images, and the name below the folder of each: whole names, or without a suffix."""
+    whole = {PurePosixPath(name).name: name for name in images}
+    stems = {PurePosixPath(name).stem: name for name in images} | whole
+    header, width = _names(rows[0]), max(map(len, rows))
+    counts = [sum(_base(row, place) in whole for row in rows) for place in range(min(width, MOST_COLUMNS))]
+    if any(counts):
+        return counts.index(max(counts)), whole
+    told = [place for place, name in enumerate(header[:MOST_COLUMNS]) if name not in CLASS_COLUMNS and width > 2] or [0]
+    places = [place for place in told if header[place] not in INDICES] or told
+    return max(places, key=lambda place: sum(_base(row, place) in stems for row in rows)), stems
+
+
+def _classes_in(told: Sequence[Sequence[str]], place: int, header: Sequence[str], file: Path) -> list[str | None]:
+    """The class in each row that names an image; None where the file tells none.
+
+    Raises:
+        ValueError: the rows are of several splits, or no column, or several, tell classes.
+    """
+    for column, name in enumerate(header):
+        require_one_split_in(name, (row[column] for row in told if len(row) > column), file)
+    names = _names(header)
+    others = [column for column in range(max(map(len, told), default=0)) if column != place]
+    called = [names.index(name) for name in CLASS_COLUMNS if name in names and names.index(name) != place]
+    if not called and len(others) > 1 and header:
+        return [*_one_hot(told, place, header, file)]
+    column = (called or others or [1])[0]
+    if column < len(names) and names[column] in NO_CLASSES:
+        return [None] * len(told)
+    return [_class_in(row[column]) if len(row) > column else None for row in told]
+
+
+def _one_hot(told: Sequence[Sequence[str]], place: int, header: Sequence[str], file: Path) -> Iterator[str]:
+    """The name of the one column with a 1, of each row."""
+    names = [(column, name.strip()) for column, name in enumerate(header) if column != place]
+    for row in told:
+        values = [ONE_HOT.get(row[column].strip()) if len(row) > column else None for column, _ in names]
+        if None in values:
+            raise ValueError(
+                f"{file} names images, but none of its columns {', '.join(header)} is called "
+                f"{', '.join(CLASS_COLUMNS)}; keep the name of the image and one column of classes"
+            )
+        if values.count(1) != 1:
+            raise ValueError(
+                f"{file} gives {row[place]} {values.count(1)} classes; keep the rows and images that have one class"
+            )
+        yield names[values.index(1)][1]
 
 
 def _fields(line: str, suffix: str) -> list[str]:
@@ -117,16 +179,21 @@ def _fields(line: str, suffix: str) -> list[str]:
     return line.split(maxsplit=1)
 
 
-def _class_column(header: Sequence[str]) -> int | None:
-    names = [name.strip().casefold() for name in header]
-    return next((names.index(name) for name in CLASS_COLUMNS if name in names[1:]), 1 if len(names) <= 2 else None)
+def _names(header: Sequence[str]) -> list[str]:
+    return [name.strip().casefold() for name in header]
 
 
-def _base(name: str) -> str:
-    return PurePosixPath(name.strip()).name
+def _words(name: str) -> set[str]:
+    return set(re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", name).casefold()))
 
 
-def _class_in(text: str) -> str:
-    """The class in a field, without the box that may follow it."""
-    first, *rest = text.split()
-    return first if is_synset(first) or (rest and all(one.isdecimal() for one in (first, *rest))) else text.strip()
+def _base(row: Sequence[str], place: int) -> str:
+    return PurePosixPath(row[place].strip()).name if len(row) > place else ""
+
+
+def _class_in(text: str) -> str | None:
+    """The class in a field, without the box that may follow it; None for a list of numbers, as of attributes."""
+    first, *rest = text.split() or [""]
+    if is_synset(first) or (rest and all(one.isdecimal() for one in (first, *rest))):
+        return first
+    return None if rest and all(re.fullmatch(r"[-+]?[0-9.]+", one) for one in (first, *rest)) else text.strip()

@@ -1,8 +1,9 @@
 """Rows that another program wrote beside its images, as ``load_dataset("imagefolder")`` reads them.
 
     metadata.csv | metadata.parquet | metadata.jsonl        file_name, and label or class_name, a number or a word
+    dataset.json                                            {"labels": [["00000/img00000000.png", 6], ...]}
 
-A file without either has the classes of its folders.
+A file without either has the classes of its folders; those of dataset.json, as StyleGAN and EDM write it, are shards.
 """
 
 import csv
@@ -11,17 +12,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-from dag_diffusion.data.rows import METADATA, Row
+from dag_diffusion.data.rows import METADATA, RECORDS, Row
 
 from .folders import CONTAINERS, labels_by_name
 
-FILES = (METADATA, "metadata.csv", "metadata.parquet")
+LABELS = "dataset.json"
 OWN = ("file_name", "label", "class_name")
 
 
 def records_file(path: Path) -> Path | None:
     """The file of a folder whose rows are another program's."""
-    return next((path / name for name in FILES if (path / name).is_file()), None)
+    return next((path / name for name in RECORDS if (path / name).is_file() and _tells_classes(path / name)), None)
+
+
+def _tells_classes(file: Path) -> bool:
+    """Whether a file is what its name says; other programs write a dataset.json of other things."""
+    if file.name != LABELS:
+        return True
+    try:
+        found = json.loads(file.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(found, dict) and isinstance(found.get("labels", 0), list | None)
 
 
 def rows_of_records(file: Path) -> list[Row]:
@@ -30,6 +42,8 @@ def rows_of_records(file: Path) -> list[Row]:
     Raises:
         ValueError: the file is broken, names no files, or nothing tells the classes.
     """
+    if file.name == LABELS:
+        return _rows_of_labels(file)
     try:
         records = list(_records(file))
         names = [str(PurePosixPath(str(record["file_name"]))) for record in records]
@@ -41,6 +55,23 @@ def rows_of_records(file: Path) -> list[Row]:
         cast(Row, {"file_name": name, "label": label, "class_name": called, **other})
         for name, (label, called), other in zip(names, classes, others, strict=True)
     ]
+
+
+def _rows_of_labels(file: Path) -> list[Row]:
+    """Rows of a dataset.json, whose classes are numbers alone."""
+    labels = json.loads(file.read_bytes())["labels"] or []
+    for one in labels:
+        if not (isinstance(one, list) and len(one) == 2 and isinstance(one[0], str) and _number(one[1]) is not None):
+            raise ValueError(
+                f'{file} has the label {one!r:.60}, which is no class; expected ["00000/img00000000.png", 6], with a '
+                "whole number from 0 on"
+            )
+    if not labels:
+        raise ValueError(
+            f"{file} has no labels, as of images without classes, and the folders beside it are shards; list the "
+            f"classes in {file.parent / METADATA}"
+        )
+    return [{"file_name": name, "label": int(label), "class_name": str(label)} for name, label in labels]
 
 
 def _records(file: Path) -> Iterator[Mapping[str, Any]]:

@@ -85,6 +85,9 @@ def _of_one_split(folder: Path, files: Sequence[Path]) -> list[Path]:
         found = SHARD.fullmatch(path.stem)
         splits[found[1] if found else path.stem].append(path)
     if len(splits) > 1 or len(kinds) > 1:
+        if len(kinds) > 1:  # as img2dataset leaves them, whose tables are of addresses
+            one = folder / f"*{TAR}"
+            raise ValueError(f"{folder} has tables beside tars; give those that hold the images, such as '{one}'")
         first = next(iter(splits.values()))
         one = first[0] if len(first) == 1 else folder / f"{next(iter(splits))}*{first[0].suffix}"
         raise ValueError(

@@ -1,0 +1,69 @@
+"""Splits of a data set, so that no image to test on is taken for one to train on.
+
+    train/0.png + test/0.png in one metadata.jsonl        file,label,split        path,label,is_valid
+
+A folder is told by its name, a row by its folder or by a column; rows of several splits are refused.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+SPLIT = re.compile(
+    r"(train|training|val|valid|validation|test|testing|dev|eval|evaluation)[-_ .]?(set|data|images|[0-9]+)?", re.I
+)
+COLUMNS = ("split", "subset", "set", "partition", "data set", "data_set")
+FLAGS = ("is_train", "is_training", "is_training_img", "is_val", "is_valid", "is_test")
+YES, NO = ("true", "1", "1.0"), ("false", "0", "0.0")
+MEANT = {"train": "train", "val": "validation", "dev": "validation", "test": "test", "eval": "test"}
+
+
+def split_of(name: str) -> str | None:
+    """``train``, ``validation`` or ``test`` of the name of a folder or split, such as val2017; None for other names."""
+    found = SPLIT.fullmatch(name.strip())
+    return next(split for start, split in MEANT.items() if found[1].lower().startswith(start)) if found else None
+
+
+def require_one_split(rows: Sequence[Mapping[str, Any]], source: Path) -> None:
+    """Refuse rows of images to train on and to test on, by folders or by a column that tells it.
+
+    Folders that have a class each, however they are called, are classes.
+
+    Raises:
+        ValueError: the rows are of several splits.
+    """
+    labels: dict[str, set[int]] = {}
+    for row in rows:
+        folder = row["file_name"].partition("/")[0]
+        if folder not in labels and split_of(folder) is None:
+            break
+        labels.setdefault(folder, set()).add(row["label"])
+    else:
+        if any(len(found) > 1 for found in labels.values()) or len(set().union(*labels.values())) < len(labels):
+            _require_one(map(split_of, labels), source, "the folders " + ", ".join(sorted(labels)))
+    for column in (*COLUMNS, *FLAGS):
+        if rows and column in rows[0]:
+            require_one_split_in(column, [row.get(column) for row in rows], source)
+
+
+def require_one_split_in(column: str, values: Iterable[Any], source: Path) -> None:
+    """Refuse the values of a column if it tells several splits; of other columns nothing is asked.
+
+    Raises:
+        ValueError: it does.
+    """
+    name, texts = column.strip().casefold(), {str(value).strip().casefold() for value in values}
+    if name in COLUMNS:
+        _require_one(map(split_of, texts), source, f"the column {column.strip()}")
+    if name in FLAGS and texts & set(YES) and texts & set(NO):
+        _require_one(("train", "test"), source, f"the column {column.strip()}")
+
+
+def _require_one(splits: Iterable[str | None], source: Path, where: str) -> None:
+    found = sorted({split for split in splits if split})
+    if len(found) > 1:
+        raise ValueError(
+            f"{source} lists images of {' and '.join(found)} together, by {where}; keep the rows and images of one of "
+            "them"
+        )
