@@ -93,13 +93,25 @@ def test_zip_of_edm_is_read_by_its_labels_once_it_is_unpacked(tmp_path):
     assert {row["file_name"]: row["label"] for row in rows} == {names[0]: 9, names[1]: 8, names[2]: 7}
 
 
-@pytest.mark.parametrize("name", ["{:05d}/class{:05d}_id00000.jpg", "new{:03d}/class{:03d}_id000.jpg"])
-def test_numbers_are_named_as_the_page_says(tmp_path, monkeypatch, name):
+@pytest.mark.parametrize(
+    "name", ["{0:05d}/class{0:05d}_id00000.jpg", "new{0:03d}/class{0:03d}_id000.jpg", "{0}/{0}-image00.png"]
+)
+@pytest.mark.parametrize("numbers", [range(10), (3, 7, 9)])
+def test_numbers_are_named_as_the_page_says(tmp_path, monkeypatch, name, numbers):
     monkeypatch.chdir(tmp_path)
     draw(Path("imagenette/train"), *(f"{synset}/0.JPEG" for synset in NETTE))
-    draw(Path("rded"), *(name.format(i, i) for i in range(10)))
+    draw(Path("rded"), *(name.format(number) for number in numbers))
     run(BLOCKS[0])
-    assert [*found(Path("rded")).values()] == sorted(NETTE)
+    assert found(Path("rded")) == {name.format(number): sorted(NETTE)[number] for number in numbers}
+
+
+def test_numbers_of_dataset_json_are_named_as_the_page_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw(Path("imagenette/train"), *(f"{synset}/0.JPEG" for synset in NETTE))
+    names = ["00000/img00000000.png", "00000/img00000001.png"]
+    (draw(Path("rded"), *names) / "dataset.json").write_text(json.dumps({"labels": [[names[0], 9], [names[1], 1]]}))
+    run(BLOCKS[0])
+    assert found(Path("rded")) == {names[0]: sorted(NETTE)[9], names[1]: sorted(NETTE)[1]}
 
 
 def test_classes_are_listed_as_the_page_says(tmp_path, monkeypatch):
@@ -112,7 +124,7 @@ def test_classes_are_listed_as_the_page_says(tmp_path, monkeypatch):
     expected = {"Bengal_12.jpg": "Bengal", "great_pyrenees_1.jpg": "great_pyrenees"}
     assert {row["file_name"]: row["class_name"] for row in read_pool("pets/images").rows} == expected
     draw(Path("places"), "a/airfield/0.jpg", "a/alley/0.jpg", "b/bakery/shop/0.jpg")
-    run("from pathlib import Path", BLOCKS[3])
+    run("import json", "from pathlib import Path", BLOCKS[3])
     assert [row["class_name"] for row in read_pool("places").rows] == ["airfield", "alley", "shop"]
 
 
