@@ -53,6 +53,7 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         (["images/0.png", "annotations/trimaps/0.png"], "images in images beside others in annotations"),
         (["images/cat/0.png", "images/dog/0.png", "annotations/trimaps/0.png"], "no classes; give {root}/images"),
         (["jpg/0.png"], "no list of their classes"),
+        (["train/a/0.png", "train/b/0.png", "train/metadata.jsonl"], "a list of its own.*counts; give {root}/train"),
         (["samples_6x8x8x3.npz"], "npz holds arrays of numbers, not images; save each as a PNG"),
         (["images/cat/0.png", "images/dog/0.png", "meta/"], "give {root}/images if those are the classes"),
         (["0.png", "1.png"], "holds 2 images but no class folders; sort its images into folders such as"),

@@ -166,6 +166,10 @@ def test_missing_column_is_told_with_what_there_is():
     )
     with pytest.raises(ValueError, match=r"no ClassLabel column.*label \(float32\).*class_encode_column"):
         read_pool(shares)
+    fine = made({}).cast_column("label", Value("int64")).rename_column("label", "fine_label")
+    with pytest.raises(ValueError, match=r"fine_label \(int64\).*rename_column\(\.\.\., 'label'\)"):
+        read_pool(fine)
+    assert len(read_pool(fine.rename_column("fine_label", "label"))) == len(fine)
 
 
 @pytest.mark.parametrize("labels", [[0, -1, 1], [0, None, 1]])

@@ -125,6 +125,11 @@ class TestTars:
                 {"0.png": b"", "0.cls": "1", "1.png": b""},
                 r"1\.png in .*tar has no class; put one beside it as 1\.cls",
             ),
+            (
+                {"train/0.png": b"", "train/0.cls": "1", "test/0.png": b"", "test/0.cls": "1"},
+                "lists images of test and train together, by the folders test, train",
+            ),
+            ({"cat/0.png": b""}, "where folders tell it, or the tar's own name, unpack the tar into folders"),
             ({"0.png": b"", "0.json": "{}"}, r"0\.png in .* has no class in 0\.json"),
             ({"0.png": b"", "0.cls": "1", "0.json": '{"label": 2}'}, r"0\.cls .* says 1 and 0\.json 2"),
             ({"0.png": b"", "0.jpg": b"", "0.cls": "1"}, r"the sample 0 .* has two images, 0\.png and 0\.jpg"),

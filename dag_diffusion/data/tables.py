@@ -154,7 +154,9 @@ def _the_one(found: Sequence[str], kind: str, features: Features, name: str) -> 
             f"{name} has several {kind} columns, {', '.join(found)}; keep one, by dataset.remove_columns([...])"
         )
     columns = ", ".join(f"{column} ({getattr(of, 'dtype', None) or of})" for column, of in features.items())
-    way = "class_encode_column('label')" if kind == "ClassLabel" else "cast_column('image', datasets.Image())"
+    way = "cast_column('image', datasets.Image())"
+    if kind == "ClassLabel":
+        way = "class_encode_column('label')" if "label" in features else "rename_column(..., 'label')"
     raise ValueError(f"{name} has no {kind} column, but {columns}; make one, for instance by dataset.{way}")
 
 

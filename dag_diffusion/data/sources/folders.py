@@ -56,6 +56,8 @@ def class_folders_in(path: Path) -> dict[str, str]:
     _refuse_others_beside_images(path, filled)
     if len(filled) == 1 and _is_split(filled[0].name):  # all images there are
         split = filled[0].name
+        if found := next((name for name in RECORDS if (path / split / name).is_file()), None):
+            raise ValueError(f"{path / split} has a list of its own, {found}, which counts; give {path / split}")
         return {name: f"{split}/{name}" for name in class_folders_in(path / split)}
     _refuse_nested(path, filled)
     if empty := [top.name for top in tops if not top.holds_images]:

@@ -41,10 +41,21 @@ def require_one_split(rows: Sequence[Mapping[str, Any]], source: Path) -> None:
         labels.setdefault(folder, set()).add(row["label"])
     else:
         if any(len(found) > 1 for found in labels.values()) or len(set().union(*labels.values())) < len(labels):
-            _require_one(map(split_of, labels), source, "the folders " + ", ".join(sorted(labels)))
+            require_one_split_of(labels, source)
     for column in (*COLUMNS, *FLAGS):
         if rows and column in rows[0]:
             require_one_split_in(column, [row.get(column) for row in rows], source)
+
+
+def require_one_split_of(folders: Iterable[str], source: Path) -> None:
+    """Refuse folders of images whose classes stand elsewhere if they are several splits, and nothing else.
+
+    Raises:
+        ValueError: they are.
+    """
+    names = sorted(folders)
+    if all(map(split_of, names)):
+        _require_one(map(split_of, names), source, f"the folders {', '.join(names)}")
 
 
 def require_one_split_in(column: str, values: Iterable[Any], source: Path) -> None:

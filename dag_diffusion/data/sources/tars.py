@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from .folders import is_image_name
+from .splits import require_one_split_of
 
 LABELS = (".cls", ".json", ".txt")  # the first that says something counts
 PICKLES = (".pyd", ".pickle", ".pkl", ".pth", ".pt")
@@ -63,6 +64,7 @@ def read_tars(files: Sequence[Path]) -> tuple[list[tuple[int | None, str]], TarI
         for name, of in _images(file, members, told).items():
             classes.append(_class_of(members, name, of))
             images.append(members[name])
+    require_one_split_of({PurePosixPath(image.name).parts[0] for image in images}, files[0])
     if not images:
         raise ValueError(f"{files[0]} holds no images; expected samples such as 0001.png and 0001.cls in it")
     _refuse_captions(files[0], classes)
@@ -102,7 +104,7 @@ def _images(file: Path, members: Mapping[str, Member], told: Mapping[str, str]) 
         if key is None:
             raise ValueError(
                 f"{name} in {file} has no class; put one beside it as {_stem(name)}.cls, a number or a name, or as "
-                ".json with a label"
+                ".json with a label; where folders tell it, or the tar's own name, unpack the tar into folders"
             )
         if (other := image_of.setdefault(key, name)) != name:
             raise ValueError(f"the sample {key} in {file} has two images, {other} and {name}; keep one of them")
