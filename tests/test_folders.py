@@ -53,6 +53,8 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         (["images/0.png", "annotations/trimaps/0.png"], "images in images beside others in annotations"),
         (["images/cat/0.png", "images/dog/0.png", "annotations/trimaps/0.png"], "no classes; give {root}/images"),
         (["jpg/0.png"], "no list of their classes"),
+        (["cat/train/0.png", "cat/test/1.png", "dog/train/0.png", "dog/test/1.png"], "hold splits, test, train"),
+        (["cat/0.png", "cat/a/val/0.png", "cat/a/train/1.png"], "hold splits, train, val, which would be taken"),
         (["train/a/0.png", "train/b/0.png", "train/metadata.jsonl"], "a list of its own.*counts; give {root}/train"),
         (["samples_6x8x8x3.npz"], "npz holds arrays of numbers, not images; save each as a PNG"),
         (["images/cat/0.png", "images/dog/0.png", "meta/"], "give {root}/images if those are the classes"),
@@ -71,7 +73,7 @@ def test_folder_that_is_no_set_of_classes_is_refused_with_the_one_to_give(tmp_pa
     if message is None:  # a list that lacks all images is none, and `images` no class
         (tmp_path / "val_annotations.txt").write_text("val_0.JPEG\tn01440764\t0\t0\t9\t9\n")
         message = "names no class of images/val_1.JPEG"
-    for read in (read_pool, class_names_in):
+    for read in (read_pool, class_names_in)[: 1 if "hold splits" in message else 2]:
         with pytest.raises(ValueError, match=message.format(root=tmp_path)):
             read(tmp_path)
 
@@ -275,6 +277,13 @@ def test_real_images_are_found_behind_links_and_in_an_only_split(tmp_path):
         os.symlink(tmp_path / "store" / name, tmp_path / "val/train" / name)
     found = real_images(tmp_path / "val", {0: "tench", 1: "goldfish"}, {0: "tench", 1: "n01443537"})
     assert [row["file_name"] for row in found.rows] == ["train/n01440764/0.JPEG", "train/n01443537/images/0.JPEG"]
+
+
+def test_real_images_of_a_class_that_holds_splits_are_refused(tmp_path):
+    files(tmp_path, "cat/train/0.png", "cat/test/1.png", "dog/0.png")
+    with pytest.raises(ValueError, match="hold splits, test, train"):
+        real_images(tmp_path, {0: "cat"}, {0: "cat"})
+    assert len(real_images(tmp_path, {0: "dog"}, {0: "dog"})) == 1
 
 
 def test_rows_of_two_pools_that_share_labels_are_refused(tmp_path):

@@ -11,7 +11,13 @@ from pathlib import Path
 from .class_names import match_classes
 from .pools import PROVENANCE, Pool, read_pool
 from .rows import RECORDS, SELECTED, Row
-from .sources.folders import class_folders_in, images_in, labels_by_name, listed_images
+from .sources.folders import (
+    class_folders_in,
+    images_in,
+    labels_by_name,
+    listed_images,
+    require_one_split_within,
+)
 from .sources.shards import shards_of
 
 NO_BARE_FOLDER = (*RECORDS, SELECTED, PROVENANCE, "state.json", "dataset_dict.json")
@@ -98,4 +104,5 @@ def _listed(path: Path, label: int, name: str, folders: Mapping[str, str]) -> li
     found = sorted(images_in(path, folders[name]))
     if not found:
         raise ValueError(f"{path / name} holds no images; put those of the class there, or choose other classes")
+    require_one_split_within(path, {file.removeprefix(folders[name]).rpartition("/")[0] for file in found})
     return [{"file_name": file, "label": label, "class_name": name} for file in found]

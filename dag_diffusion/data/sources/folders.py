@@ -104,9 +104,21 @@ def rows_of_folder(path: Path) -> list[Row]:
     found = [(name, file) for name, folder in folders.items() for file in _files_below(path, folder)]
     images = [(name, file) for name, file in found if is_image_name(file.rpartition("/")[2])]
     _require_readable_names(path, [file for _, file in images])
+    require_one_split_within(path, {file.removeprefix(folders[name]).rpartition("/")[0] for name, file in images})
     taken = {file for _, file in images}
     _warn_of_left_out(path, [f for _, f in found if f not in taken and not f.rpartition("/")[2].startswith(".")])
     return labelled_rows(images)
+
+
+def require_one_split_within(path: Path, inner: Iterable[str]) -> None:
+    """Refuse CLASS/train beside CLASS/test: ``inner`` are the folders of images within those of classes."""
+    parts = {part for folder in inner for part in folder.split("/")}
+    if len({split_of(part) for part in parts} - {None}) > 1:
+        splits = ", ".join(sorted(filter(split_of, parts)))
+        raise ValueError(
+            f"the classes in {path} hold splits, {splits}, which would be taken together; list the images of one in "
+            f"{path / METADATA}"
+        )
 
 
 def _warn_of_unlisted_folders(path: Path, images: Sequence[tuple[str, str]]) -> None:
@@ -356,7 +368,7 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
             holders.setdefault(name, []).append(top.name)
     if len(holders) == 1:  # CLASS/originals/IMAGE: of a single class in several domains nobody would learn
         return
-    if shared := [name for name in holders if len(holders[name]) > 1]:
+    if shared := [name for name in holders if len(holders[name]) > 1 and not _is_split(name)]:
         first = holders[shared[0]]
         raise ValueError(
             f"{listed(first)} in {path} all hold a folder {shared[0]}, as splits or domains do; give one of them, "
