@@ -22,6 +22,7 @@ from .files import read_json_object, require_replaceable, write_json
 from .images import decoded, readable
 from .rows import (
     METADATA,
+    RECORDS,
     SELECTED,
     Row,
     difficulties_of,
@@ -230,7 +231,7 @@ def rows_in(file: Path) -> list[Row]:
     Raises:
         ValueError: a line is no row; its number is named.
     """
-    if file.suffix != ".jsonl":
+    if file.name in RECORDS and file.name != METADATA:
         return rows_of_records(file)
     try:
         return read_rows(file)

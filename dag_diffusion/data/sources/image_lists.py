@@ -73,10 +73,11 @@ def _synsets(images: Sequence[str], classes: Mapping[str, str]) -> list[str]:
 
 def unread_list(path: Path, images: Sequence[str]) -> Path | None:
     """A list right above a folder that names its images, under a name that does not say that it is of this folder."""
-    for file in sorted(path.absolute().parent.iterdir()):
-        with suppress(ValueError):
-            if file.suffix.lower() in LISTS and file.is_file() and len(_read(file, images)) == len(images) > 0:
-                return file
+    with suppress(OSError):  # which we may not look into
+        for file in sorted(path.absolute().parent.iterdir()):
+            with suppress(ValueError):
+                if file.suffix.lower() in LISTS and file.is_file() and len(_read(file, images)) == len(images) > 0:
+                    return file
     return None
 
 
