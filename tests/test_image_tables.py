@@ -164,12 +164,22 @@ def test_missing_column_is_told_with_what_there_is():
     shares = Dataset.from_dict(
         {"image": [None], "label": [0.5]}, Features(image=ImageFeature(), label=Value("float32"))
     )
-    with pytest.raises(ValueError, match=r"no ClassLabel column.*label \(float32\).*class_encode_column"):
+    with pytest.raises(
+        ValueError, match=r"no ClassLabel column.*label \(float32\).*cast_column\('label', datasets.ClassLabel"
+    ):
         read_pool(shares)
     fine = made({}).cast_column("label", Value("int64")).rename_column("label", "fine_label")
     with pytest.raises(ValueError, match=r"fine_label \(int64\).*rename_column\(\.\.\., 'label'\)"):
         read_pool(fine)
     assert len(read_pool(fine.rename_column("fine_label", "label"))) == len(fine)
+
+
+def test_way_out_of_a_column_of_no_class_keeps_the_numbers():
+    numbers = made({"label": [11, 2, 10]}, label=Value("float32"))
+    with pytest.raises(ValueError, match=r"cast_column\('label', datasets\.ClassLabel\(names=\[\.\.\.\]\)\)"):
+        read_pool(numbers)
+    twelve = ClassLabel(names=[f"class {number}" for number in range(12)])
+    assert read_pool(numbers.cast_column("label", twelve)).labels.tolist() == [11, 2, 10]
 
 
 @pytest.mark.parametrize("labels", [[0, -1, 1], [0, None, 1]])

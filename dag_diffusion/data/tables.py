@@ -156,7 +156,9 @@ def _the_one(found: Sequence[str], kind: str, features: Features, name: str) -> 
     columns = ", ".join(f"{column} ({getattr(of, 'dtype', None) or of})" for column, of in features.items())
     way = "cast_column('image', datasets.Image())"
     if kind == "ClassLabel":
-        way = "class_encode_column('label')" if "label" in features else "rename_column(..., 'label')"
+        # not class_encode_column, which sorts numbers as texts, so that from 11 classes on they change
+        named = "cast_column('label', datasets.ClassLabel(names=[...]))"
+        way = named if "label" in features else "rename_column(..., 'label')"
     raise ValueError(f"{name} has no {kind} column, but {columns}; make one, for instance by dataset.{way}")
 
 
