@@ -75,6 +75,13 @@ def test_one_odd_test_image_that_comes_first_does_not_spoil_the_others(tmp_path,
     assert "20 images have 2 sizes and are brought to 8 x 8 pixels, as 19 are; size=N" in caplog.text
 
 
+def test_folder_with_training_images_alone_is_no_test_unsaid(tmp_path, caplog):
+    coloured(tmp_path / "data" / "train", 6, 0)
+    config = EvaluationConfig("quick", networks=["convnet-1-w4"], seeds=[0])
+    evaluate_folders([str(tmp_path / "data")], config, test=tmp_path / "data")
+    assert "data has no other split than train, whose images are not to test on" in caplog.text
+
+
 def test_set_of_other_classes_is_refused_before_test_images_are_read(tmp_path):
     trained, seen = coloured(tmp_path / "set", 6, 0), []
     with pytest.raises(ValueError, match="so name some by test=FOLDER"):

@@ -15,6 +15,7 @@ from dag_diffusion import read_pool
 from dag_diffusion.data.class_folders import class_names_in, real_images
 from dag_diffusion.data.files import json_lines
 from dag_diffusion.data.sources.folders import labels_by_name
+from dag_diffusion.data.sources.splits import only_split
 from dag_diffusion.hub.staging import gather_set
 
 
@@ -237,6 +238,19 @@ def test_classes_that_are_called_as_splits_are_classes(tmp_path):
     lines = [{"file_name": f"{name}/0.png", "label": i, "class_name": name} for i, name in enumerate(("train", "test"))]
     (tmp_path / "metadata.jsonl").write_bytes(json_lines(lines))
     assert len(read_pool(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "split"),
+    [
+        (["train/cat/0.png", "train/dog/0.png"], "train"),
+        (["val2017/cat/0.png", "val2017/dog/0.png"], "validation"),
+        (["train/0.png", "dog/0.png"], None),
+        (["cat/0.png", "dog/train/0.png"], None),
+    ],
+)
+def test_only_split_of_a_folder_is_known_by_its_rows(tmp_path, names, split):
+    assert only_split(read_pool(files(tmp_path, *names)).rows) == split
 
 
 def test_images_without_a_row_are_told_where_all_lie_at_the_top(tmp_path, caplog):

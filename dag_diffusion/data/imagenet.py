@@ -49,6 +49,14 @@ def synset_in(name: str) -> str | None:
     return found and found[1]
 
 
+def require_distinct_synsets(names: Iterable[str], source: object) -> None:
+    """Refuse two folders of one synset, as CaO2 leaves ``n01440764`` and ``n01440764_ss``; ValueError."""
+    first: dict[str, str] = {}
+    for name in names:
+        if (synset := synset_in(name)) and (other := first.setdefault(synset, name)) != name:
+            raise ValueError(f"{source} has {synset} twice, as {other!r} and {name!r}; move one of both away")
+
+
 def imagenet_names() -> dict[int, str]:
     """Label to description of the 1000 classes, in their usual order."""
     return dict(enumerate(_descriptions().values()))

@@ -19,6 +19,7 @@ from PIL import Image
 
 from .canvas import Canvas
 from .files import read_json_object, require_replaceable, write_json
+from .imagenet import require_distinct_synsets
 from .images import decoded, readable
 from .rows import (
     METADATA,
@@ -158,6 +159,7 @@ def read_pool(
     """
     pool = replace(_read(source), canvas=canvas or Canvas())
     require_distinct_classes(pool.rows, pool.listing or pool.path)
+    require_distinct_synsets(sorted(pool.class_names.values()), pool.path)
     if not pool.provenance:
         require_one_split(pool.rows, pool.path)
     return pool if scores is None else replace(pool, rows=with_scores(pool.rows, Path(scores), pool.path))

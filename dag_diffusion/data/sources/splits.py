@@ -47,6 +47,12 @@ def require_one_split(rows: Sequence[Mapping[str, Any]], source: Path) -> None:
             require_one_split_in(column, [row.get(column) for row in rows], source)
 
 
+def only_split(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The split that holds the class folders of all rows, as ``train`` of train/CLASS/IMAGE; None without one."""
+    found = {row["file_name"].split("/")[0] if row["file_name"].count("/") > 1 else "" for row in rows}
+    return split_of(found.pop()) if len(found) == 1 else None
+
+
 def require_one_split_of(folders: Iterable[str], source: Path) -> None:
     """Refuse folders of images whose classes stand elsewhere if they are several splits, and nothing else.
 
