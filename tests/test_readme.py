@@ -12,7 +12,9 @@ from tiny import tiny_classifier, tiny_pipeline, write_images
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 DOCS = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in sorted((ROOT / "docs").rglob("*.md"))}
-OWN_TEST = ("docs/how-to/choose.md", "docs/how-to/share.md", "docs/how-to/steer.md")  # the second's is in test_hub.py
+OWN_TEST = (  # of the last two in test_hub.py and in test_other_generators.py
+    "docs/how-to/choose.md", "docs/how-to/steer.md", "docs/how-to/share.md", "docs/how-to/other-generators.md",
+)  # fmt: skip
 PAGES = {"README.md": README, **DOCS}
 ALL = "\n".join(PAGES.values())
 SMALLER = {
