@@ -1,15 +1,16 @@
-"""Is another generator better than the embedded default?  Both beside each other, seed by seed, on real test images.
+"""Is another generator better than the embedded default?  Each beside the others, seed by seed, on real test images.
 
     python benchmarks/generators.py training FOLDER --other PIPELINE --ipc 10    # what a ConvNet-3 learns of each
     python benchmarks/generators.py images FOLDER --other PIPELINE               # agreement, distance, diversity
     python benchmarks/generators.py control FOLDER --other PIPELINE              # steered by the default method
     python benchmarks/generators.py training FOLDER --ipc 50 --intervals 0 1 0.25 0.75    # of classifier-free guidance
+    python benchmarks/generators.py training FOLDER --other new=PIPELINE slow=PIPELINE --record new    # several
 
 FOLDER keeps the pools, so that a stopped run goes on.  Agreement is the share of images to which the evaluator gives
 more than 1/2 for their class; the Fréchet distance is between the evaluator's features and those of the test images,
 and diversity the mean feature distance of two images of a class as a multiple of that of real ones.  Results go to
 benchmarks/results/generators-WHAT.json, those of trainings to downstream-generators-IPC.json; with intervals the names
-begin with intervals- instead of generators-.
+begin with intervals- instead of generators-, and with --record NAME with that name.
 """
 
 import argparse
@@ -38,8 +39,9 @@ SHAPE = {"size": (32, 32), "channels": 1, "class_names": dict(enumerate(embedded
 
 
 def places_of(options: argparse.Namespace) -> dict[str, Path]:
-    """The generators by name; the other one may be left out."""
-    return {"embedded": embedded.PIPELINE} | ({"other": options.other} if options.other else {})
+    """The generators by name; others may be left out."""
+    named = (("other=" + one if "=" not in one else one).split("=", 1) for one in options.other)
+    return {"embedded": embedded.PIPELINE} | {name: Path(place) for name, place in named}
 
 
 def settings(options: argparse.Namespace) -> Iterator[tuple[str, Path, dict]]:
@@ -58,7 +60,7 @@ def pool_of(options: argparse.Namespace, name: str, place: Path, guidance: dict)
 
 
 def record_of(options: argparse.Namespace) -> str:
-    return "generators" if options.intervals == WHOLE else "intervals"
+    return options.record or ("generators" if options.intervals == WHOLE else "intervals")
 
 
 def images(options: argparse.Namespace) -> None:
@@ -132,7 +134,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["training", "images", "control"])
     parser.add_argument("folder", type=Path, help="of the pools")
-    parser.add_argument("--other", type=Path, help="folder of the other pipeline; default: none")
+    parser.add_argument("--other", nargs="+", default=[], help="folders of other pipelines, as [NAME=]FOLDER")
+    parser.add_argument("--record", help="how the names of the records begin")
     parser.add_argument("--real", type=Path, default=embedded.REFERENCE, help="real images to train on")
     parser.add_argument("--scales", type=float, nargs="+", default=[1.5])
     parser.add_argument("--intervals", type=float, nargs="+", default=WHOLE, help="START STOP, several in one list")
