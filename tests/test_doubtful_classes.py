@@ -40,7 +40,8 @@ def test_one_label_with_two_names_in_a_csv(tmp_path, names):
 
 @pytest.mark.parametrize(
     "text",
-    ["image,MEL,NV\n1,1.0,0.0\n2,0.0,1.0\n", "file,width,target\n1.png,8,cat\n2.png,8,dog\n",
+    ["image,MEL,NV\n1,1.0,0.0\n2,1.0,1.0\n", "image,MEL,NV\n1,0.7,0.3\n2,0.0,1.0\n",
+     "file,width,target\n1.png,8,cat\n2.png,8,dog\n",
      "file,class\n1.png,cat\n1.png,dog\n2.png,dog\n"],
 )  # fmt: skip
 def test_a_list_without_one_class_for_each_image(tmp_path, text):
