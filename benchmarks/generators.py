@@ -32,7 +32,7 @@ from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labell
 from dag_diffusion.evaluation.records import evaluation_record
 from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import load_pipeline
-from dag_diffusion.training.generators.vae import as_input, load_vae
+from dag_diffusion.training.generators.vae import as_input, load_vae, reconstruction_error
 
 WHOLE = [0.0, 1.0]
 SHAPE = {"size": (32, 32), "channels": 1, "class_names": dict(enumerate(embedded.CLASS_NAMES))}
@@ -64,18 +64,22 @@ def record_of(options: argparse.Namespace) -> str:
 
 
 def images(options: argparse.Namespace) -> None:
-    """Agreement, distance to the test images and diversity of each pool."""
-    bench, rows = Bench(10), {}
+    """Agreement, distance to the test images and diversity of each pool, and what each VAE changes in a pixel."""
+    bench, rows, changed = Bench(10), {}, {}
+    test = torch.as_tensor(load_labelled_images(read_pool(embedded.TEST), **SHAPE).images)
     real = bench.real_features
     spread = mean_distance(real, bench.real_labels, options.each)
     for name, place, guidance in settings(options):
         pool = pool_of(options, name, place, guidance)
         pixels = torch.from_numpy(load_labelled_images(pool, **SHAPE).images).permute(0, 3, 1, 2)
         features = bench.features(pixels)
+        if place not in changed:
+            changed[place] = reconstruction_error(load_vae(place), test, torch.device("cpu"))
         rows[name] = {
             "agreement": float((score_pool(pool, bench.evaluator).difficulties < 0.5).mean()),
             "frechet": frechet(features, real),
             "diversity": mean_distance(features, torch.as_tensor(pool.labels), options.each) / spread,
+            "changed": changed[place],
         }
         print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
         record(f"{record_of(options)}-images", {"images_per_class": options.each, "rows": rows})

@@ -102,10 +102,13 @@ def classifiers() -> str:
 
 def generators(name: str) -> str:
     """Unguided images of the embedded default, and of another generator, by how classifier-free guidance is used."""
-    record = load(name)
+    record = load(name)["rows"]
+    heads = ["generator", "evaluator gives the class more than 1/2", "Fréchet distance", "diversity, real = 1"]
     rows = [
         [words(one), f"{100 * row['agreement']:.1f} %", f"{row['frechet']:.2f}", f"{row['diversity']:.2f}"]
-        for one, row in record["rows"].items()
+        for one, row in record.items()
     ]
-    heads = ["generator", "evaluator gives the class more than 1/2", "Fréchet distance", "diversity, real = 1"]
+    if all("changed" in row for row in record.values()):
+        heads.append("the VAE changes a pixel by, levels")
+        rows = [[*cells, f"{row['changed']:.1f}"] for cells, row in zip(rows, record.values(), strict=True)]
     return table(heads, rows, name)
