@@ -17,10 +17,13 @@ def pages():
         torch.empty(10_000_000).fill_(1)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-print(-pages() + pages())
+def fewest():  # of three rounds, since what else lives in the process may take the place of a freed tensor once
+    return min(-pages() + pages() for _ in range(3))
+
+print(fewest())
 if not keep_freed_memory():
     raise SystemExit("no glibc")
-print(-pages() + pages())
+print(fewest())
 """
 
 
@@ -29,7 +32,7 @@ def test_kept_memory_serves_the_next_tensor():
     if "no glibc" in done.stderr:
         pytest.skip("another allocator than glibc's")
     as_usual, kept = map(int, done.stdout.split())
-    assert kept < as_usual / 4  # faults also depend on the pages that the system gives at a time
+    assert kept < as_usual / 10
 
 
 @pytest.mark.parametrize(

@@ -257,9 +257,7 @@ def _x(position: float) -> float:
 
 def _save_png(path: Path, figure: "Figure", *, dpi: float) -> Path:
     path, buffer = Path(path), io.BytesIO()
-    require_file_place(path, "figure.png")
-    if path.suffix.lower() not in ("", ".png"):
-        raise ValueError(f"{path} is to hold a PNG image; give a name such as {path.with_suffix('.png')}")
+    _require_png_place(path)
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": SOFTWARE})
     write_atomically(path, buffer.getvalue())
     return path

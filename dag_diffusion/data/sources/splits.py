@@ -15,7 +15,7 @@ SPLIT = re.compile(
 )
 COLUMNS = ("split", "subset", "set", "partition", "data set", "data_set")
 FLAGS = ("is_train", "is_training", "is_training_img", "is_val", "is_valid", "is_test")
-YES, NO = ("true", "1", "1.0"), ("false", "0", "0.0")
+YES, NO = {"true", "1", "1.0"}, {"false", "0", "0.0"}
 MEANT = {"train": "train", "val": "validation", "dev": "validation", "test": "test", "eval": "test"}
 
 
@@ -73,7 +73,7 @@ def require_one_split_in(column: str, values: Iterable[Any], source: Path) -> No
     name, texts = column.strip().casefold(), {str(value).strip().casefold() for value in values}
     if name in COLUMNS:
         _require_one(map(split_of, texts), source, f"the column {column.strip()}")
-    if name in FLAGS and texts & set(YES) and texts & set(NO):
+    if name in FLAGS and texts & YES and texts & NO:
         _require_one(("train", "test"), source, f"the column {column.strip()}")
 
 
