@@ -18,6 +18,7 @@ from dag_diffusion.evaluation import RedundancyConfig, measure_redundancy
 from dag_diffusion.evaluation.redundancy.coverage import coverage_of
 from dag_diffusion.evaluation.redundancy.measuring import read_redundancy
 from dag_diffusion.evaluation.redundancy.parts import disjoint_rows
+from dag_diffusion.evaluation.redundancy.tables import NONE, class_table, redundancy_table
 from dag_diffusion.reporting import ReportedSet, report_folders
 from dag_diffusion.reporting.redundancy import fault_table
 
@@ -168,6 +169,35 @@ def test_report_shows_record_and_faults(measured, folders, tmp_path):
     assert table.rows == [["scored", 18, 0, 1, None, None, 0, 0]]
     assert "Bag/00001.png = Bag/00000.png" in table.note
     assert 'href="#faults"' in report_folders([pool], tmp_path / "report.html").read_text()
+
+
+def test_missing_measures_are_told_before_and_explained_in_tables_and_figure(tmp_path, saved_pipeline, caplog):
+    few, real = tmp_path / "few", tmp_path / "real"
+    counts = {name: 2 + index for index, name in enumerate(NAMES.values())}  # 2, 3 and 4 a class
+    write_images(few, counts, difficulty=lambda name, index: 0.1 * index)
+    write_images(real, {name: 9 for name in NAMES.values()}, size=20)
+    options = ["--classifier", saved_pipeline / "classifier", "--parts", "2", "--network", "convnet-1-w8", "--quiet"]
+    shown = call("redundancy", few, "--real", real, *options, "--neighbours", 3, "--output", tmp_path / "r.json")
+    assert shown.exit_code == 0, shown.stderr
+    said = "no recall of few in 2 of 3 classes (T-shirt, Ankle boot, boot): its images are 3 or fewer, too few for 3"
+    assert said in " ".join(shown.stdout.split())
+    assert caplog.messages == [
+        "class 'T-shirt' of few has 2 images, too few for 3 neighbours, so that its recall is not measured there; "
+        "use neighbours=1"
+    ]
+    page = report_folders([few], tmp_path / "report.html", redundancy=[tmp_path / "r.json"]).read_text()
+    assert page.count(said) == 2  # below the figure and below the table
+
+
+def test_set_that_is_compared_with_its_own_images_is_told(folders, caplog):
+    sets = [str(folders / "distinct"), f"random:{folders / 'real'}"]
+    measure_redundancy(sets, tiny_classifier(), replace(QUICK, parts=2), real=folders / "distinct")
+    assert "18 of the 18 images of distinct are among the real images" in caplog.text
+    found = measure_redundancy(sets[:1], tiny_classifier(), replace(QUICK, neighbours=6), real=folders / "distinct")
+    assert "too few for 6 neighbours, so that precision, density and coverage are not measured" in caplog.text
+    assert redundancy_table(found, {"neighbours": 6}).rows[0][3:] == [NONE] * 4
+    assert "no precision, density or coverage in any class" in redundancy_table(found, {"neighbours": 6}).note
+    assert NONE in class_table(found).note
 
 
 def test_command_shows_both_tables(folders, tmp_path, saved_pipeline):

@@ -13,7 +13,7 @@ import numpy as np
 from dag_diffusion.data.preparing.inspection import Seen
 from dag_diffusion.evaluation.redundancy.coverage import MEASURES
 from dag_diffusion.evaluation.redundancy.measuring import Redundancy, read_redundancy
-from dag_diffusion.evaluation.redundancy.tables import class_table, fault_counts, redundancy_table
+from dag_diffusion.evaluation.redundancy.tables import class_table, fault_counts, redundancy_table, unmeasured
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.repairing.faults import Faults, faults_in_pixels, recorded_faults
 from dag_diffusion.generation.work_queue import times_redrawn
@@ -51,6 +51,7 @@ def redundancy_drawing(found: Sequence[Redundancy], settings: Any) -> Drawing:
         f"{settings.get('protocol')}). Below: what the sets have in common with "
         f"{Path(str(settings.get('real'))).name}, means over classes, by features of {settings.get('classifier')}"
     )
+    caption += "".join(f"; {sentence}" for sentence in unmeasured(kept, settings))
     if len(found) > len(kept):
         caption += f"; the first {len(kept)} of {len(found)} sets"
     legend = [(one.set, set_color(i), True) for i, one in enumerate(kept)]

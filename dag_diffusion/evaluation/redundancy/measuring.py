@@ -6,6 +6,7 @@ FOLDER, random:FOLDER -> features, faults, parts -> trainings (kept one by one) 
 import logging
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +27,7 @@ from dag_diffusion.data.images import offering
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.data.preparing.inspection import looks_of
 from dag_diffusion.data.preparing.leaving_out import LeftOut
+from dag_diffusion.data.preparing.shared_images import shared_images
 from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_rows
 from dag_diffusion.evaluation.networks import build_network
 from dag_diffusion.evaluation.protocols import as_protocol
@@ -163,6 +165,8 @@ def measure_redundancy(
                 _labels_of_real(pool, yardstick)
                 with offering(SKIPPING if _is_drawn(name) else ""):
                     kinds[name] = _kind_for(config.network, pool)
+            if is_main_process():
+                _warn_of_few_or_shared(pools, yardstick, config.neighbours)
             kept = None if output is None else output.with_suffix(".trainings.jsonl")
             known = finished_trainings(kept) if kept is not None and is_main_process() else []
         known = gather(known)[0]
@@ -254,6 +258,26 @@ def _labels_of_real(pool: Pool, real: Pool) -> np.ndarray:
     """The label that each image of a set has among the real images, by the name of its class."""
     table = match_classes(pool.class_names, real.class_names, "the folder of real images", places=True)
     return np.array([table[label] for label in pool.labels.tolist()])
+
+
+def _warn_of_few_or_shared(pools: Mapping[str, Pool], real: Pool, neighbours: int) -> None:
+    """Tell before the first training which measures will be missing, and which will say nothing."""
+    for name, pool in {f"the real images in {real.path.name}": real, **pools}.items():
+        label, least = min(Counter(pool.labels.tolist()).items(), key=lambda one: one[1])
+        if least <= neighbours:
+            way = f"use neighbours={least - 1}" if least > 1 else "give more of it"
+            lost = "precision, density and coverage are" if pool is real else "its recall is"
+            logger.warning(
+                "class %r of %s has %d images, too few for %d neighbours, so that %s not measured there; %s",
+                pool.class_names[label], name, least, neighbours, lost, way,
+            )  # fmt: skip
+    for name, pool in pools.items():
+        if shared := shared_images(pool, real):
+            logger.warning(
+                "%d of the %d images of %s are among the real images that it is compared with, which makes precision "
+                "and coverage high whatever the set; give real images that no set was made from",
+                shared, len(pool), name,
+            )  # fmt: skip
 
 
 def _faults_sought(pool: Pool, classifier: nn.Module) -> Sequence[str]:

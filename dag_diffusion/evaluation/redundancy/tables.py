@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from dag_diffusion.data.class_names import listed
 from dag_diffusion.evaluation.tables import Table
 
 from .coverage import MEASURES
 from .measuring import Redundancy, RedundancyConfig
 
+NONE = "\N{EN DASH}"
 KINDS = {"empty": "empty", "duplicate": "duplicates", "near": "near copies", "wrong": "of another class"}
 
 
@@ -45,14 +47,39 @@ def _note(found: Sequence[Redundancy], settings: Mapping[str, Any]) -> str:
         f"parts repeat each other; precision, recall, density, coverage: means over classes, by features of "
         f"{settings.get('classifier')} against {Path(str(settings.get('real'))).name}, "
         f"{settings.get('neighbours', RedundancyConfig.neighbours)} neighbours, comparable at one IPC only"
+        + "".join(f"; {sentence}" for sentence in unmeasured(found, settings))
     )
+
+
+def unmeasured(found: Sequence[Redundancy], settings: Mapping[str, Any]) -> list[str]:
+    """Why measures of coverage are missing, or are means over some classes only; nothing where all are there."""
+    neighbours = settings.get("neighbours", RedundancyConfig.neighbours)
+    sentences = dict[str, None]()  # in order, each once: all sets share the real images
+    for one in found:
+        real = [name for name, measured in one.classes.items() if measured["coverage"] is None]
+        own = [name for name, measured in one.classes.items() if measured["recall"] is None]
+        few = f"{neighbours} or fewer, too few for {neighbours} neighbours"
+        if real:
+            sentences[f"no precision, density or coverage {_where(real, one)}: its real images are {few}"] = None
+        if own:
+            sentences[f"no recall of {one.set} {_where(own, one)}: its images are {few}"] = None
+    return [*sentences]
+
+
+def _where(names: Sequence[str], one: Redundancy) -> str:
+    if len(names) == len(one.classes):
+        return "in any class"
+    return f"in {len(names)} of {len(one.classes)} classes ({listed(names)})"
 
 
 def class_table(found: Sequence[Redundancy]) -> Table:
     """Coverage of each class by each set."""
     names = dict.fromkeys(name for one in found for name in one.classes)
     rows = [[name, *(_of_class(one, name) for one in found)] for name in names]
-    return Table("Coverage by class", ["class", *(one.set for one in found)], rows, note="share of real images covered")
+    note = "share of real images covered"
+    if any(NONE in row for row in rows):
+        note += f"; {NONE} where a set has no image of the class, or there are no more real ones than neighbours"
+    return Table("Coverage by class", ["class", *(one.set for one in found)], rows, note=note)
 
 
 def _of_class(one: Redundancy, name: str) -> str:
@@ -60,4 +87,4 @@ def _of_class(one: Redundancy, name: str) -> str:
 
 
 def _cell(value: float | None, form: str) -> str:
-    return "\N{EN DASH}" if value is None else format(value, form)
+    return NONE if value is None else format(value, form)
