@@ -164,6 +164,12 @@ OTHER_LISTS = {
     "the class first": "label,path\ncat,images/1.png\ndog,images/0.png\n",
     "a column for each class": "filename, cat, dog\n1.png,1,0\n0.png,0,1\n",
     "fractions for each class": "image,cat,dog\n1,1.0,0.0\n0,0.0,1.0\n",
+    "semicolons and decimal commas": "id;label;confidence\n1;cat;0,5\n0;dog;0,1\n",
+    "semicolons in a list without a header": "0.png;dog\n1.png;cat\n",
+    "semicolons for each class": "filename;cat;dog\n1.png;1,0;0,0\n0.png;0,0;1,0\n",
+    "the separator that Excel says": "sep=;\nid;label\n1;cat\n0;dog\n",
+    "tabs and quotes": 'filename\tlabel\tnote\n1.png\tcat\t"one, two"\n0.png\t"dog"\t;\n',
+    "semicolons within fields": "id,tags,label\n1,0;1,cat\n0,1;0,dog\n",
 }
 
 
@@ -171,6 +177,38 @@ OTHER_LISTS = {
 def test_list_tells_the_class_whatever_column_names_the_image(tmp_path, kind):
     files(tmp_path, "0.png", "1.png")
     (tmp_path / "labels.csv").write_text(OTHER_LISTS[kind])
+    assert classes(tmp_path) == {"0.png": "dog", "1.png": "cat"}
+
+
+def test_names_with_commas_need_no_quotes_between_semicolons_or_after_spaces(tmp_path):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / "labels.csv").write_text("file;label\n0.png;tench, Tinca tinca\n1.png;dog\n")
+    assert classes(tmp_path) == {"0.png": "tench, Tinca tinca", "1.png": "dog"}
+    (tmp_path / "labels.csv").rename(tmp_path / "labels.txt")
+    (tmp_path / "labels.txt").write_text("0.png tench, Tinca tinca\n1.png dog\n")
+    assert classes(tmp_path) == {"0.png": "tench, Tinca tinca", "1.png": "dog"}
+
+
+def test_list_in_another_encoding_is_read_where_its_mark_tells_it_and_refused_with_the_way_out(tmp_path):
+    files(tmp_path, "0.png", "1.png")
+    text = "file\tlabel\n0.png\tLöwe\n1.png\tBär\n"
+    (tmp_path / "labels.txt").write_text(text, "utf-16")
+    assert classes(tmp_path) == {"0.png": "Löwe", "1.png": "Bär"}
+    (tmp_path / "labels.txt").write_text(text, "cp1252")
+    with pytest.raises(ValueError, match=r"labels\.txt is in another encoding than UTF-8.*save it as UTF-8"):
+        read_pool(tmp_path)
+    (tmp_path / "labels.txt").unlink()
+    (tmp_path / "metadata.csv").write_text("file_name;label\n0.png;Löwe\n1.png;Bär\n", "cp1252")
+    with pytest.raises(ValueError, match=r"metadata\.csv is in another encoding than UTF-8"):
+        read_pool(tmp_path)
+
+
+def test_text_in_another_encoding_that_names_no_images_is_none_of_the_data(tmp_path):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / "notes.txt").write_bytes(b"caf\xe9, cr\xe8me")
+    (tmp_path / "large.txt").write_bytes(b"\xe9" * 200_000 + b",")
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "labels.csv").write_text("0.png;dog\n1.png;cat\n")
     assert classes(tmp_path) == {"0.png": "dog", "1.png": "cat"}
 
 
@@ -200,6 +238,7 @@ def test_list_above_that_may_be_of_another_folder_is_named(tmp_path):
         ("filename,cat,dog\n0.png,1,1\n1.png,0,1\n", "gives 0.png 2 classes"),
         ("filename,width,height\n0.png,32,32\n1.png,32,32\n", "none of its columns"),
         ("image,caption\n0.png,a cat\n1.png,a dog\n", "no class folders"),
+        ("0.png,cat;0.png\n1.png,dog;1.png\n", "by the separators ',' and ';' alike; put.*or write sep=,"),
         ("0.png -1  1 -1\n1.png  1 -1  1\n", "no class folders"),
     ],
 )
@@ -387,6 +426,32 @@ def test_numbers_of_other_programs_are_labels(tmp_path, content, expected):
     files(tmp_path, "a/0.png", "a/1.png", "b/1.png")
     (tmp_path / "metadata.csv").write_text(content)
     assert read_pool(tmp_path).class_names == expected
+
+
+SPREADSHEETS = {
+    "semicolons": ("file_name;label;difficulty\n0.png;cat;0,25\n1.png;dog;1,000\n", [0.25, 1.0]),
+    "semicolons and points": ("file_name;label;difficulty\n0.png;cat;0.25\n1.png;dog;1\n", [0.25, 1.0]),
+    "tabs": ("file_name\tlabel\tdifficulty\n0.png\tcat\t0,25\n1.png\tdog\t1,000\n", [0.25, 1.0]),
+    "quotes": ('file_name,label,difficulty\n0.png,cat,"0,25"\n1.png,dog,"1,000"\n', [0.25, 1.0]),
+    "Excel's own line": ("sep=;\r\nfile_name;label;difficulty\r\n0.png;cat;0,25\r\n1.png;dog;1\r\n", [0.25, 1.0]),
+}
+
+
+@pytest.mark.parametrize("kind", SPREADSHEETS)
+def test_rows_of_spreadsheets_of_all_countries_tell_class_and_difficulty(tmp_path, kind):
+    files(tmp_path, "0.png", "1.png")
+    text, expected = SPREADSHEETS[kind]
+    (tmp_path / "metadata.csv").write_text(text, newline="")
+    pool = read_pool(tmp_path)
+    assert pool.class_names == {0: "cat", 1: "dog"}
+    assert pool.difficulties.tolist() == expected
+
+
+def test_number_that_may_be_of_thousands_is_no_difficulty(tmp_path):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / "metadata.csv").write_text('file_name,label,difficulty\n0.png,cat,"1,000"\n1.png,dog,1\n')
+    with pytest.raises(ValueError, match="difficulty '1,000'; it must be a number from 0 to 1"):
+        _ = read_pool(tmp_path).difficulties
 
 
 @pytest.mark.parametrize(

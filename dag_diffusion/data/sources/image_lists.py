@@ -4,7 +4,7 @@
     ILSVRC2012_val_00000001,n03995372 85 1   Kaggle's LOC_val_solution.csv
     ILSVRC2012_val_00000001.JPEG 65          val.txt, with ImageNet's numbers in their usual order
     n01751748                                one synset a line, in the order of the files
-    filename,label                           any .csv, .tsv or .txt that names the images
+    filename,label                           any .csv, .tsv or .txt that names the images; also filename;label
     filename,cat,dog                         with a 1 in the column of the class, as Roboflow and ISIC write it
 
 The list lies beside the images, or above their folder under its name: ``val.txt`` beside ``val``, ``trainLabels.csv``
@@ -12,7 +12,6 @@ beside ``train_images``, and Kaggle's four folders above ``ILSVRC/Data/CLS-LOC/v
 numbers, such as its ground_truth.txt, are not read: they follow another order than all models.
 """
 
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from dag_diffusion.data.imagenet import IMAGENET_CLASSES, imagenet_synsets, is_synset
 
+from .separated import fields_of, other_encoding, separators_in, text_of
 from .splits import require_one_split_in
 
 LISTS = (".csv", ".tsv", ".txt")
@@ -101,19 +101,24 @@ def _lists_for(path: Path) -> Iterator[Path]:
 def _read(file: Path, images: Sequence[str]) -> dict[str, str]:
     """File name to class of the images that a list names; empty if it is no such list."""
     try:
-        lines = [line for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError):
+        text = text_of(file)
+    except UnicodeDecodeError:
+        text = None
+    except OSError:
         return {}
+    separators, told = separators_in(file.read_text("latin-1") if text is None else text)
+    lines = [line for line in told.splitlines() if line.strip()]
     if len(lines) == len(images) and all(map(is_synset, lines)):
         return {name: line.strip() for name, line in zip(images, lines, strict=True)}
-    rows = [_fields(line, file.suffix.lower()) for line in lines]
+    rows, place, named = _rows_in(lines, [*separators, *([] if file.suffix.lower() == ".csv" else [""])], file, images)
     if not rows:
         return {}
-    place, named = _place_of_images(rows, images)
+    if text is None:  # now that it is known to be a list of these images
+        raise other_encoding(file)
     header = rows[0] if _base(rows[0], place) not in named else []
-    told = [row for row in rows if _base(row, place) in named]
+    naming = [row for row in rows if _base(row, place) in named]
     found: dict[str, str] = {}
-    for row, class_name in zip(told, _classes_in(told, place, header, file), strict=True):
+    for row, class_name in zip(naming, _classes_in(naming, place, header, file), strict=True):
         image = named[_base(row, place)]
         if class_name and found.setdefault(image, class_name) != class_name:
             raise ValueError(
@@ -121,6 +126,40 @@ def _read(file: Path, images: Sequence[str]) -> dict[str, str]:
                 "image"
             )
     return found
+
+
+def _rows_in(
+    lines: Sequence[str], separators: Sequence[str], file: Path, images: Sequence[str]
+) -> tuple[list[list[str]], int, Mapping[str, str]]:
+    """Fields of each line by the separator by which most images are named, with more than their name; none by none.
+
+    Args:
+        separators: "" for spaces after the first field, which count less than any other.
+
+    Returns:
+        The rows, and the column and the names of ``_place_of_images``.
+
+    Raises:
+        ValueError: the images are named by several separators alike.
+    """
+    found = []
+    for separator in separators if lines else ():
+        rows = [fields_of(line, separator) if separator else line.split(maxsplit=1) for line in lines]
+        place, named = _place_of_images(rows, images)
+        count = sum(len(row) > 1 and _base(row, place) in named for row in rows)
+        if count:
+            even = separator != "" and len({len(row) for row in rows}) == 1
+            found.append(((count, separator != "", even), separator, (rows, place, named)))
+    if not found:
+        return [], 0, {}
+    best = max(rank for rank, _, _ in found)
+    (first, told), *others = [(separator, told) for rank, separator, told in found if rank == best]
+    if others:
+        raise ValueError(
+            f"{file} names images by the separators {first!r} and {others[0][0]!r} alike; put fields that hold one of "
+            f"them in quotes, or write sep={first} above all lines"
+        )
+    return told
 
 
 def _place_of_images(rows: Sequence[Sequence[str]], images: Sequence[str]) -> tuple[int, dict[str, str]]:
@@ -159,7 +198,9 @@ def _one_hot(told: Sequence[Sequence[str]], place: int, header: Sequence[str], f
     """The name of the one column with a 1, of each row."""
     names = [(column, name.strip()) for column, name in enumerate(header) if column != place]
     for row in told:
-        values = [ONE_HOT.get(row[column].strip()) if len(row) > column else None for column, _ in names]
+        values = [
+            ONE_HOT.get(row[column].strip().replace(",", ".")) if len(row) > column else None for column, _ in names
+        ]
         if None in values:
             raise ValueError(
                 f"{file} names images, but none of its columns {', '.join(header)} is called "
@@ -170,14 +211,6 @@ def _one_hot(told: Sequence[Sequence[str]], place: int, header: Sequence[str], f
                 f"{file} gives {row[place]} {values.count(1)} classes; keep the rows and images that have one class"
             )
         yield names[values.index(1)][1]
-
-
-def _fields(line: str, suffix: str) -> list[str]:
-    if "\t" in line:
-        return line.split("\t")
-    if suffix == ".csv" or ("," in line and suffix == ".txt"):
-        return next(csv.reader([line], skipinitialspace=True))
-    return line.split(maxsplit=1)
 
 
 def _names(header: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ A file without either has the classes of its folders; those of dataset.json, as 
 """
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ from typing import Any, cast
 from dag_diffusion.data.rows import METADATA, RECORDS, Row
 
 from .folders import CONTAINERS, labels_by_name
+from .separated import fields_of, numbers_with_commas, other_encoding, separators_in, text_of
 
 LABELS = "dataset.json"
 OWN = ("file_name", "label", "class_name")
@@ -47,6 +49,8 @@ def rows_of_records(file: Path) -> list[Row]:
     try:
         records = list(_records(file))
         names = [str(PurePosixPath(str(record["file_name"]))) for record in records]
+    except UnicodeDecodeError as error:
+        raise other_encoding(file) from error
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise ValueError(f"{file} has no rows with a file_name ({error!r:.60}); mend or remove it") from error
     classes = _classes(file, records, names)
@@ -76,15 +80,26 @@ def _rows_of_labels(file: Path) -> list[Row]:
 
 def _records(file: Path) -> Iterator[Mapping[str, Any]]:
     if file.suffix == ".csv":
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            for record in csv.DictReader(opened):
-                yield {key: value if key in OWN else _value(value) for key, value in record.items() if key}
+        yield from _separated_records(file)
     elif file.suffix == ".parquet":
         from pyarrow.parquet import ParquetFile
 
         yield from ParquetFile(file).read().to_pylist()
     else:
         yield from (json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip())
+
+
+def _separated_records(file: Path) -> Iterator[Mapping[str, Any]]:
+    separators, text = separators_in(text_of(file))
+    header = text.partition("\n")[0].strip("\r")
+    separator = next((one for one in separators if "file_name" in fields_of(header, one)), ",")
+    records = [*csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)]
+    columns = {key: [record[key] for record in records] for key in records[0] if key} if records else {}
+    for key, values in columns.items():
+        if key not in OWN:
+            comma = numbers_with_commas(values, separator)
+            columns[key] = [_value(value.replace(",", ".") if comma and value else value) for value in values]
+    yield from (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
 
 
 def _value(text: str | None) -> float | str | None:
