@@ -166,6 +166,11 @@ OTHER_LISTS = {
     "fractions for each class": "image,cat,dog\n1,1.0,0.0\n0,0.0,1.0\n",
     "semicolons and decimal commas": "id;label;confidence\n1;cat;0,5\n0;dog;0,1\n",
     "semicolons in a list without a header": "0.png;dog\n1.png;cat\n",
+    "a column for each class, and blanks": "image,cat,dog\n1,1,\n0,,1\n",
+    "columns of other things": "image,cat,dog,patient,split,age,weight\n1,1,0,a,train,3,0.5\n0,0,1,a,train,3,0.5\n",
+    "weights of 0 and 1, as of ISIC": "image,cat,dog,UNK,score_weight\n1,1.0,0.0,0.0,1.0\n0,0.0,1.0,0.0,0.0\n",
+    "a flag": "image,is_valid,cat,dog\n1,1,1,0\n0,1,0,1\n",
+    "a class called as a split": "image,train,cat,dog\n1,0,1,0\n0,0,0,1\n",
     "semicolons for each class": "filename;cat;dog\n1.png;1,0;0,0\n0.png;0,0;1,0\n",
     "the separator that Excel says": "sep=;\nid;label\n1;cat\n0;dog\n",
     "tabs and quotes": 'filename\tlabel\tnote\n1.png\tcat\t"one, two"\n0.png\t"dog"\t;\n',
@@ -236,6 +241,9 @@ def test_list_above_that_may_be_of_another_folder_is_named(tmp_path):
         ("file,label,split\n0.png,cat,train\n1.png,dog,test\n", "images of test and train together.*column split"),
         ("path,label,is_valid\n0.png,cat,False\n1.png,dog,True\n", "column is_valid; keep the rows and images of one"),
         ("filename,cat,dog\n0.png,1,1\n1.png,0,1\n", "gives 0.png 2 classes"),
+        ("filename,cat,dog\n0.png,1,0\n1.png,0,0\n", "gives 1.png 0 classes among cat, dog"),
+        ("filename,cat,dog,old\n0.png,1,0,1\n1.png,0,1,0\n", "gives 0.png 2 classes among cat, dog, old"),
+        ("filename,cat,dog\n0.png,1,-1\n1.png,0,1\n", "none of its columns"),
         ("filename,width,height\n0.png,32,32\n1.png,32,32\n", "none of its columns"),
         ("image,caption\n0.png,a cat\n1.png,a dog\n", "no class folders"),
         ("0.png,cat;0.png\n1.png,dog;1.png\n", "by the separators ',' and ';' alike; put.*or write sep=,"),
@@ -247,6 +255,19 @@ def test_list_that_tells_no_class_or_several_splits_is_refused(tmp_path, content
     (tmp_path / "labels.csv").write_text(content)
     with pytest.raises(ValueError, match=message):
         read_pool(tmp_path)
+
+
+def test_column_that_may_be_the_true_classes_is_named(tmp_path):
+    files(tmp_path, "0.png", "1.png", "2.png")
+    rows = ["0.png,1,0,nevus", "1.png,1,0,melanoma", "2.png,0,1,melanoma"]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,male,female,diagnosis", *rows]))
+    with pytest.raises(ValueError, match="classes by male, female, where one has a 1, or by diagnosis; remove"):
+        read_pool(tmp_path)
+    (tmp_path / "labels.csv").write_text("\n".join(["image,male,female,label", *rows]))
+    assert set(classes(tmp_path).values()) == {"nevus", "melanoma"}
+    rows = ["0.png,1,0,animal", "1.png,1,0,animal", "2.png,0,1,thing"]  # says no more than the columns
+    (tmp_path / "labels.csv").write_text("\n".join(["image,cat,car,kind", *rows]))
+    assert classes(tmp_path) == {"0.png": "cat", "1.png": "cat", "2.png": "car"}
 
 
 SPLIT_ROWS = {

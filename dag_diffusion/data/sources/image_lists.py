@@ -5,7 +5,7 @@
     ILSVRC2012_val_00000001.JPEG 65          val.txt, with ImageNet's numbers in their usual order
     n01751748                                one synset a line, in the order of the files
     filename,label                           any .csv, .tsv or .txt that names the images; also filename;label
-    filename,cat,dog                         with a 1 in the column of the class, as Roboflow and ISIC write it
+    filename,cat,dog                         with a 1 in the column of the class, see ``one_hot``
 
 The list lies beside the images, or above their folder under its name: ``val.txt`` beside ``val``, ``trainLabels.csv``
 beside ``train_images``, and Kaggle's four folders above ``ILSVRC/Data/CLS-LOC/val``.  Lists of ILSVRC's own
@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from dag_diffusion.data.imagenet import IMAGENET_CLASSES, imagenet_synsets, is_synset
 
+from .one_hot import one_hot_classes
 from .separated import fields_of, other_encoding, separators_in, text_of
 from .splits import require_one_split_in
 
@@ -30,7 +31,6 @@ CLASS_COLUMNS = ("class_name", "class", "label", "labels", "category", "synset",
 NO_CLASSES = ("caption", "captions", "text", "prompt", "description", "url")
 INDICES = ("", "index", "unnamed: 0")  # numbers of rows, as pandas writes them first, which may be names of images
 MOST_COLUMNS = 8  # that are looked at for the names of images
-ONE_HOT = {"0": 0, "0.0": 0, "1": 1, "1.0": 1}
 
 
 def listed_classes(path: Path, images: Sequence[str]) -> list[tuple[str, str]] | None:
@@ -187,30 +187,22 @@ def _classes_in(told: Sequence[Sequence[str]], place: int, header: Sequence[str]
     others = [column for column in range(max(map(len, told), default=0)) if column != place]
     called = [names.index(name) for name in CLASS_COLUMNS if name in names and names.index(name) != place]
     if not called and len(others) > 1 and header:
-        return [*_one_hot(told, place, header, file)]
-    column = (called or others or [1])[0]
-    if column < len(names) and names[column] in NO_CLASSES:
-        return [None] * len(told)
-    return [_class_in(row[column]) if len(row) > column else None for row in told]
-
-
-def _one_hot(told: Sequence[Sequence[str]], place: int, header: Sequence[str], file: Path) -> Iterator[str]:
-    """The name of the one column with a 1, of each row."""
-    names = [(column, name.strip()) for column, name in enumerate(header) if column != place]
-    for row in told:
-        values = [
-            ONE_HOT.get(row[column].strip().replace(",", ".")) if len(row) > column else None for column, _ in names
+        columns = [
+            (name.strip(), [row[column] if len(row) > column else "" for row in told])
+            for column, name in enumerate(header)
+            if column != place
         ]
-        if None in values:
+        found = one_hot_classes(columns, [row[place] for row in told], file)
+        if found is None:
             raise ValueError(
                 f"{file} names images, but none of its columns {', '.join(header)} is called "
                 f"{', '.join(CLASS_COLUMNS)}; keep the name of the image and one column of classes"
             )
-        if values.count(1) != 1:
-            raise ValueError(
-                f"{file} gives {row[place]} {values.count(1)} classes; keep the rows and images that have one class"
-            )
-        yield names[values.index(1)][1]
+        return [*found]
+    column = (called or others or [1])[0]
+    if column < len(names) and names[column] in NO_CLASSES:
+        return [None] * len(told)
+    return [_class_in(row[column]) if len(row) > column else None for row in told]
 
 
 def _names(header: Sequence[str]) -> list[str]:
