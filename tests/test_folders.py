@@ -435,6 +435,33 @@ def test_rows_of_other_programs_tell_classes_by_number_word_or_folder(tmp_path, 
 
 
 @pytest.mark.parametrize(
+    "told",
+    [
+        [{"class_name": "dog"}, {"class_name": "cat"}],
+        [{"class_name": "dog", "label": None}, {"class_name": "cat", "label": None}],
+        [{"class_name": "dog", "label": "Hund"}, {"class_name": "cat", "label": "Katze"}],
+        [{"label": "dog"}, {"label": "cat"}],
+    ],
+)
+@pytest.mark.parametrize("name_last", [True, False])
+def test_rows_with_a_name_and_no_number_are_read_from_json_as_from_csv(tmp_path, told, name_last):
+    files(tmp_path, "a/0.png", "b/1.png")
+    names = [{"file_name": "a/0.png"}, {"file_name": "b/1.png"}]
+    pairs = [(own, name) if name_last else (name, own) for own, name in zip(told, names, strict=True)]
+    (tmp_path / "metadata.jsonl").write_bytes(json_lines([{**first, **second} for first, second in pairs]))
+    assert classes(tmp_path) == {"a/0.png": "dog", "b/1.png": "cat"}
+    assert class_names_in(tmp_path) == {0: "cat", 1: "dog"}
+
+
+def test_one_row_of_a_pool_that_lost_its_label_is_named(tmp_path):
+    files(tmp_path, "a/0.png", "b/1.png")
+    lines = [{"file_name": "a/0.png", "label": 0, "class_name": "a"}, {"file_name": "b/1.png", "class_name": "b"}]
+    (tmp_path / "metadata.jsonl").write_bytes(json_lines(lines))
+    with pytest.raises(ValueError, match=r"line 2 of .*metadata\.jsonl has no file_name, label and class_name"):
+        read_pool(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("content", "expected"),
     [
         ("file_name,label\na/0.png,7\nb/1.png,3\n", {7: "a", 3: "b"}),

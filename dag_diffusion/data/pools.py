@@ -33,7 +33,7 @@ from .rows import (
     with_scores,
 )
 from .sources.folders import images_in, is_image_name, refuse_arrays, rows_of_folder
-from .sources.records import records_file, rows_of_records
+from .sources.records import is_of_another_program, records_file, rows_of_records
 from .sources.shards import shards_of
 from .sources.splits import require_one_split
 
@@ -238,7 +238,7 @@ def rows_in(file: Path) -> list[Row]:
     try:
         return read_rows(file)
     except ValueError:
-        if b'"class_name"' in (data := file.read_bytes()) or not data.lstrip().startswith(b'{"file_name"'):
+        if not is_of_another_program(file):
             raise
         return rows_of_records(file)
 

@@ -38,6 +38,22 @@ def _tells_classes(file: Path) -> bool:
     return isinstance(found, dict) and isinstance(found.get("labels", 0), list | None)
 
 
+def is_of_another_program(file: Path) -> bool:
+    """Whether a JSON-lines file that is none of ours has rows all the same, which lack a number or a name alike.
+
+    Where some rows have both, the others are broken rows of ours.
+    """
+    data = file.read_bytes()
+    if b'"class_name"' not in data and data.lstrip().startswith(b'{"file_name"'):
+        return True
+    try:
+        rows = [*_records(file)]
+    except (ValueError, RecursionError):
+        return False
+    named = all(isinstance(row, dict) and "file_name" in row for row in rows)
+    return named and all("class_name" not in row or isinstance(row.get("label"), str | None) for row in rows)
+
+
 def rows_of_records(file: Path) -> list[Row]:
     """Rows with labels and class names, the other columns as they are.
 
@@ -86,7 +102,7 @@ def _records(file: Path) -> Iterator[Mapping[str, Any]]:
 
         yield from ParquetFile(file).read().to_pylist()
     else:
-        yield from (json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip())
+        yield from (json.loads(line) for line in file.read_text("utf-8").split("\n") if line.strip())
 
 
 def _separated_records(file: Path) -> Iterator[Mapping[str, Any]]:
