@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -357,6 +358,41 @@ class TestCommand:
         result = command(folders, "@good", options=plain, protocol="classic")
         assert result.exit_code == 2
         assert "augments nothing" in result.stderr
+
+    @pytest.mark.parametrize("labels", ["hard", "soft"])
+    def test_class_map_finds_classes_that_are_called_otherwise_with_their_soft_labels(self, folders, labels):
+        images, called = draw(2, per_class=2), ("zebra", "apple", "mango")  # sorted otherwise than those of the test
+        other = write_folder(folders / "other", images, called)
+        files = [row["file_name"] for row in other.rows]
+        taught = torch.eye(3)[torch.as_tensor(other.labels)] * 5
+        write_soft_labels(folders / "other", taught, files, "a teacher")
+        (folders / "map.json").write_text('{"zebra": "left", "apple": "right", "mango": "top_bottom"}')
+        options = ["--labels", labels, *into(folders)]
+        refused = command(folders, "@good", "@other", options=options)
+        assert "rename them until both agree, or give a class map (--class-map FILE)" in refused.stderr
+        result = command(folders, "@good", "@other", options=[*options, "--class-map", folders / "map.json"])
+        assert result.exit_code == 0, result.output
+        found = {}
+        for row in results_in(folders)["results"]:
+            found.setdefault(row["set"], []).append(row["accuracy"])
+        assert found["good"] == found["other"]
+        (folders / "map.json").write_text('{"zebbra": "left"}')
+        unknown = command(folders, "@good", "@other", options=[*options, "--class-map", folders / "map.json"])
+        assert "the class map speaks of 'zebbra'" in unknown.stderr
+
+    @pytest.mark.parametrize(
+        ("classes", "way"),
+        [
+            (("left", "right"), "lacks 'top_bottom' and has none besides; give test images of its classes alone"),
+            (("left", "right", "top_bottom", "cat"), "lacks none and has 'cat' besides; leave those out"),
+        ],
+    )
+    def test_set_of_fewer_or_more_classes_is_refused_with_what_to_do(self, folders, classes, way):
+        for name in classes:
+            shutil.copytree(folders / "good" / "left", folders / "few" / name)
+        result = command(folders, "@few")
+        assert result.exit_code == 2
+        assert way in result.stderr
 
     def test_images_of_the_test_set_in_a_set_are_told(self, folders, caplog):
         with caplog.at_level(logging.WARNING):

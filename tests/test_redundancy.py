@@ -200,6 +200,32 @@ def test_set_that_is_compared_with_its_own_images_is_told(folders, caplog):
     assert NONE in class_table(found).note
 
 
+def test_classes_that_are_called_otherwise_are_found_by_a_class_map(folders, tmp_path, saved_pipeline):
+    renamed = {"T-shirt": "Hemd", "Ankle boot, boot": "Stiefel", "Bag": "Tasche"}
+    for folder in (folders / "distinct").iterdir():
+        if folder.is_dir():
+            shutil.copytree(folder, tmp_path / "set" / next(new for old, new in renamed.items() if folder.name in old))
+    (tmp_path / "map.json").write_text(json.dumps({new: old for old, new in renamed.items()}))
+    options = ["--real", folders / "real", "--classifier", saved_pipeline / "classifier", "--parts", "2", "--quiet"]
+    options += ["--network", "convnet-1-w8", "--neighbours", "2"]
+    assert "no class called 'Hemd'" in call("redundancy", tmp_path / "set", *options).stderr
+    mapped = [*options, "--class-map", tmp_path / "map.json", "--output", tmp_path / "r.json"]
+    shown = call("redundancy", tmp_path / "set", *mapped)
+    assert shown.exit_code == 0, shown.stderr
+    called = call("redundancy", folders / "distinct", *options, "--output", tmp_path / "s.json")
+    assert called.exit_code == 0, called.stderr
+    coverages = [json.loads((tmp_path / name).read_text())["sets"][0]["classes"] for name in ("r.json", "s.json")]
+    assert coverages[0] == coverages[1]
+
+
+def test_means_over_fewer_classes_than_other_sets_have_are_told(folders, tmp_path):
+    shutil.copytree(folders / "distinct" / "Bag", tmp_path / "bags" / "Bag")
+    shutil.copytree(folders / "distinct" / "T-shirt", tmp_path / "bags" / "T-shirt")
+    sets = [str(folders / "distinct"), str(tmp_path / "bags")]
+    found = measure_redundancy(sets, tiny_classifier(), replace(QUICK, parts=2), real=folders / "real")
+    assert "means of bags are of 2 classes, where others have more" in redundancy_table(found, {"neighbours": 2}).note
+
+
 def test_command_shows_both_tables(folders, tmp_path, saved_pipeline):
     options = ["--real", folders / "real", "--classifier", saved_pipeline / "classifier", "--parts", "2"]
     options += ["--network", "convnet-1-w8", "--neighbours", "2", "--quiet"]

@@ -20,6 +20,7 @@ from .options import (
     PoolPath,
     ProcessesUnasked,
     Quiet,
+    RealClassMap,
     Seed,
     SkipUnreadable,
 )
@@ -56,6 +57,7 @@ def evaluate(
     size: Annotated[
         int | None, Option(min=1, help="pixels per side to resize to; default: as most test images")
     ] = None,
+    class_map: RealClassMap = None,
     canvas: OnCanvas,
     fit: FitAsTrained = None,
     config: Annotated[Values, Fields("evaluation.runs:EvaluationConfig", TRAINING, "Training")],
@@ -82,6 +84,7 @@ def evaluate(
     quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
         from dag_diffusion.data.canvas import canvas_for
+        from dag_diffusion.data.class_names import read_class_map
         from dag_diffusion.evaluation.runs import EvaluationConfig, evaluate_folders
         from dag_diffusion.evaluation.sets import folders_of
         from dag_diffusion.evaluation.training import derived_seeds
@@ -98,6 +101,7 @@ def evaluate(
             full=full,
             ipc=ipc or (),
             size=size,
+            class_map=None if class_map is None else read_class_map(class_map),
             canvas=canvas_for(fit, folders_of(sets), **canvas),
             output=output,
             progress=progress,
@@ -203,6 +207,7 @@ def redundancy(
     ipc: Annotated[
         int | None, Option(min=1, help="images per class that random:FOLDER draws; default: as in the first other set")
     ] = None,
+    class_map: RealClassMap = None,
     canvas: OnCanvas,
     fit: FitAsTrained = None,
     skip_unreadable: SkipUnreadable = False,
@@ -239,6 +244,7 @@ def redundancy(
     quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
         from dag_diffusion.data.canvas import canvas_for
+        from dag_diffusion.data.class_names import read_class_map
         from dag_diffusion.evaluation.redundancy.measuring import RedundancyConfig, measure_redundancy
         from dag_diffusion.evaluation.redundancy.tables import class_table, fault_counts, redundancy_table
         from dag_diffusion.evaluation.sets import folders_of
@@ -258,6 +264,7 @@ def redundancy(
             classifier_name=name,
             real=real,
             ipc=ipc,
+            class_map=None if class_map is None else read_class_map(class_map),
             canvas=canvas_for(fit, folders_of(sets), **canvas),
             skip_unreadable=skip_unreadable,
             output=output,

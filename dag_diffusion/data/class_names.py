@@ -74,18 +74,25 @@ def match_classes(
 
 
 def matching_classes(
-    wanted: Mapping[int, str], known: Mapping[int, str], owner: str, *, places: bool = False
+    wanted: Mapping[int, str],
+    known: Mapping[int, str],
+    owner: str,
+    mapping: Mapping[str, str | int] | None = None,
+    *,
+    places: bool = False,
 ) -> dict[int, int]:
-    """As ``match_classes``, but without the classes that ``known`` lacks.
+    """As ``match_classes``, but without the classes that ``known`` lacks, and with no class map but a right one.
 
     Raises:
-        ValueError: two names are one class there.
+        ValueError: two names are one class there, or ``mapping`` speaks of a class that either side lacks.
     """
     try:
-        return match_classes(wanted, known, owner, places=places)
+        return match_classes(wanted, known, owner, mapping, places=places)
     except ValueError:
+        mapped = _mapped(wanted, known, owner, mapping or {})
         rest, theirs = described(wanted), described(known)
         found = {label: among for label, among in _found_by_name(rest, _Known(theirs)).items() if among is not None}
+        found |= mapped
         _require_different(wanted, found, known, owner)
         return found
 
@@ -160,6 +167,26 @@ def read_class_map(path: str | Path) -> dict[str, str | int]:
             "mend those values"
         )
     return mapping
+
+
+def own_part(mapping: Mapping[str, str | int] | None, names: Iterable[str]) -> dict[str, str | int]:
+    """What a class map for several sets says of the classes of one."""
+    known = set(names)
+    return {name: target for name, target in (mapping or {}).items() if name in known}
+
+
+def require_mapped(mapping: Mapping[str, str | int] | None, owners: Iterable[Mapping[int, str]]) -> None:
+    """Check that each class that a map for several sets speaks of is one of any of them.
+
+    Raises:
+        ValueError: one is not; it is named.
+    """
+    known = {name for names in owners for name in names.values()}
+    if foreign := [repr(name) for name in mapping or {} if name not in known]:
+        raise ValueError(
+            f"the class map speaks of {listed(foreign, SHOWN)}, but the classes are {listed(sorted(known), SHOWN)}; "
+            "give it their names as they stand there"
+        )
 
 
 def folder_names(class_names: Mapping[int, str]) -> dict[int, str]:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from dag_diffusion.classifiers.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from dag_diffusion.data.class_names import listed, matching_classes
+from dag_diffusion.data.class_names import listed, matching_classes, own_part
 from dag_diffusion.data.images import as_eight_bit
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.progress import Progress, Stage
@@ -94,6 +94,7 @@ def load_labelled_images(
     size: tuple[int, int],
     channels: int,
     class_names: Mapping[int, str] | None = None,
+    class_map: Mapping[str, str | int] | None = None,
     labels: Labels = "hard",
     progress: Progress | None = None,
 ) -> LabelledImages:
@@ -103,6 +104,7 @@ def load_labelled_images(
         size: (height, width).  Other images are scaled until they cover it and cropped in the middle.
         channels: 1 (grey) or 3.
         class_names: those of the test set, whose labels the images then get by name; None keeps the pool's.
+        class_map: the pool's class names to those, where no rule finds them; other names in it are passed by.
         labels: ``soft`` or ``views``: also read what a teacher said, see ``soft_labels``.
         progress: called with stage, done and total.
 
@@ -111,7 +113,7 @@ def load_labelled_images(
         FileNotFoundError: there are no soft labels.
     """
     if class_names is not None:
-        labels_in_test(pool.class_names, class_names, str(pool.path))
+        labels_in_test(pool.class_names, class_names, str(pool.path), class_map)
     pixels, read = np.empty((len(pool), *size, channels), np.uint8), Stage("images read", len(pool), progress)
     for index in range(len(pool)):
         pixels[index] = _pixels(pool, index, size, channels)
@@ -129,7 +131,7 @@ def load_labelled_images(
     loaded = LabelledImages(
         pixels, pool.labels, pool.class_names, probabilities=probabilities, views=views, taught=taught
     )
-    return loaded if class_names is None else relabelled(loaded, class_names, str(pool.path))
+    return loaded if class_names is None else relabelled(loaded, class_names, str(pool.path), class_map)
 
 
 def _pixels(pool: Pool, index: int, size: tuple[int, int], channels: int) -> np.ndarray:
@@ -141,7 +143,12 @@ def _pixels(pool: Pool, index: int, size: tuple[int, int], channels: int) -> np.
     return np.asarray(resized).reshape(*size, channels)
 
 
-def relabelled(given: LabelledImages, class_names: Mapping[int, str], name: str = "the set") -> LabelledImages:
+def relabelled(
+    given: LabelledImages,
+    class_names: Mapping[int, str],
+    name: str = "the set",
+    class_map: Mapping[str, str | int] | None = None,
+) -> LabelledImages:
     """The same images with the labels that ``class_names`` gives to their classes, matched by name.
 
     The rule is that of every command, see ``class_names.match_classes``; columns of soft labels move along.
@@ -149,7 +156,7 @@ def relabelled(given: LabelledImages, class_names: Mapping[int, str], name: str 
     Raises:
         ValueError: the classes differ; ``name`` tells whose.
     """
-    table = labels_in_test(given.class_names, class_names, name)
+    table = labels_in_test(given.class_names, class_names, name, class_map)
     labels = np.array([table[label] for label in given.labels.tolist()], np.int64)
     columns = np.argsort([table[label] for label in sorted(table)])
     soft = None if given.probabilities is None else given.probabilities[:, columns]
@@ -161,24 +168,36 @@ def labels_in_test(
     given: Mapping[int, str],
     class_names: Mapping[int, str],
     name: str,
-    way: str = "rename or add classes until both agree",
+    class_map: Mapping[str, str | int] | None = None,
+    *,
+    way: str | None = None,
 ) -> dict[int, int]:
     """Label of a set to that of the test images, which must have the same classes.
 
     Args:
         name: of the set.
-        way: what to do where they differ.
+        class_map: as of ``load_labelled_images``.
+        way: what to do where they differ; by default what fits the difference.
 
     Raises:
         ValueError: the classes differ.
     """
-    table = matching_classes(given, class_names, "the test set", places=True)
+    own = own_part(class_map, given.values())
+    table = matching_classes(given, class_names, "the test set", own, places=True)
+    if len(set(table.values())) < len(table):
+        raise ValueError(f"the class map gives two classes of {name} one of the test set; join them in {name} itself")
     if len(table) == len(given) == len(class_names):
         return table
     missing = sorted(class_names[label] for label in class_names.keys() - set(table.values()))
     foreign = sorted(given[label] for label in given.keys() - table.keys())
     lacks, has = (listed(map(repr, names)) if names else "none" for names in (missing, foreign))
-    raise ValueError(f"{name} has other classes than the test set: it lacks {lacks} and has {has} besides; {way}")
+    if missing and foreign:
+        usual = "rename them until both agree, or give a class map (class_map=FILE)"
+    else:
+        usual = "give test images of its classes alone" if missing else "leave those out, or give test images of them"
+    raise ValueError(
+        f"{name} has other classes than the test set: it lacks {lacks} and has {has} besides; {way or usual}"
+    )
 
 
 def normalise(images: np.ndarray | Tensor, normalisation: Normalisation | None = None) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from dag_diffusion import embedded
 from dag_diffusion.data.canvas import Canvas
+from dag_diffusion.data.class_names import require_mapped
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.data.sources.splits import only_split
@@ -113,6 +114,7 @@ def evaluate_folders(
     full: Path | None = None,
     ipc: Sequence[int] = (),
     size: int | None = None,
+    class_map: Mapping[str, str | int] | None = None,
     canvas: Canvas | None = None,
     output: Path | None = None,
     progress: Progress | None = None,
@@ -125,6 +127,7 @@ def evaluate_folders(
         full: all real training images, for hard-label recovery.
         ipc: images per class that random sets are drawn with; by default those of the other sets.
         size: pixels per side to resize to; None: as most test images, see ``data.common_kind``.
+        class_map: class names of sets to those of the test images, where no rule finds them.
         canvas: what all images are laid on, as of ``read_pool``.
         output, progress: as of ``run_evaluation``.
 
@@ -140,12 +143,15 @@ def evaluate_folders(
         require_drawable(sets, ipc, config.labels)
         tests, pools = read_pool(test or embedded.TEST, canvas=canvas), listed_sets(sets, canvas)
         whole = {} if full is None else {f"all of {full.name}": read_pool(full, canvas=canvas)}
+        require_mapped(class_map, [pool.class_names for pool in (*pools.values(), *whole.values())])
         for pool in (*pools.values(), *whole.values()):
-            way = {"way": UNNAMED} if test is None else {}
-            labels_in_test(pool.class_names, tests.class_names, str(pool.path), **way)
+            way = UNNAMED if test is None else None
+            labels_in_test(pool.class_names, tests.class_names, str(pool.path), class_map, way=way)
         real = _real_test_images(tests, size, progress)
-        compared = load_compared_sets(sets, real, ipc=ipc, labels=config.labels, canvas=canvas, pools=pools)
-        everything = {name: load_images(pool, real) for name, pool in whole.items()}
+        compared = load_compared_sets(
+            sets, real, ipc=ipc, labels=config.labels, class_map=class_map, canvas=canvas, pools=pools
+        )
+        everything = {name: load_images(pool, real, class_map=class_map) for name, pool in whole.items()}
     name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
     return run_evaluation(compared, real, config, test_name=name, full=everything, output=output, progress=progress)
 

@@ -51,6 +51,7 @@ def load_compared_sets(
     *,
     ipc: Sequence[int] = (),
     labels: Labels = "hard",
+    class_map: Mapping[str, str | int] | None = None,
     canvas: Canvas | None = None,
     pools: Mapping[str, Pool] | None = None,
 ) -> ComparedSets:
@@ -61,6 +62,7 @@ def load_compared_sets(
         test: rules size, channels and classes.
         ipc: at which the random draws are made; by default that of each set that is not drawn.
         labels: ``soft`` or ``views``: also read these of every set.
+        class_map: class names of the sets to those of the test images, where no rule finds them.
         canvas: what images are laid on, as of ``read_pool``.
         pools: those of the texts where they have been listed already, as by ``listed_sets``.
 
@@ -72,7 +74,7 @@ def load_compared_sets(
     names = named_sets(texts)
     random = {name for name, text in names.items() if text.startswith(RANDOM)}
     listed = pools or listed_sets(texts, canvas)
-    loaded = {name: load_images(listed[text], test, labels=labels) for name, text in names.items()}
+    loaded = {name: load_images(listed[text], test, labels=labels, class_map=class_map) for name, text in names.items()}
     _warn_of_test_images(loaded, test)
     _require_one_teacher(loaded)
     drawn = {name: images for name, images in loaded.items() if name in random}
@@ -113,11 +115,22 @@ def listed_sets(texts: Sequence[str], canvas: Canvas | None = None) -> dict[str,
     return {text: read_pool(text.removeprefix(RANDOM), canvas=canvas) for text in texts}
 
 
-def load_images(pool: Pool, test: LabelledImages, *, labels: Labels = "hard") -> LabelledImages:
+def load_images(
+    pool: Pool,
+    test: LabelledImages,
+    *,
+    labels: Labels = "hard",
+    class_map: Mapping[str, str | int] | None = None,
+) -> LabelledImages:
     """The images of a pool, brought to size, channels and labels of the test images."""
     height, width, channels = test.images.shape[1:]
     return load_labelled_images(
-        pool, size=(height, width), channels=channels, class_names=test.class_names, labels=labels
+        pool,
+        size=(height, width),
+        channels=channels,
+        class_names=test.class_names,
+        class_map=class_map,
+        labels=labels,
     )
 
 

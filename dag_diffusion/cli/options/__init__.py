@@ -92,6 +92,13 @@ ClassMap = Annotated[
     Path | None,
     Option(help="JSON file from the pool's class names to those of the classifier or target, where no rule finds them"),
 ]
+RealClassMap = Annotated[
+    Path | None,
+    Option(
+        "--class-map",
+        help="JSON file from the sets' class names to those of the real images, where no rule finds them",
+    ),
+]
 ScoresPath = Annotated[
     Path | None,
     Option("--scores", help="JSON lines that score --output wrote of the pool; default: its metadata"),

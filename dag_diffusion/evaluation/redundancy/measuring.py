@@ -20,7 +20,7 @@ from torch import nn
 from dag_diffusion import embedded
 from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.canvas import Canvas
-from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.class_names import match_classes, own_part, require_mapped
 from dag_diffusion.data.common_kind import CommonKind, common_kind
 from dag_diffusion.data.files import held, read_json_object, require_file_place, require_writable, write_json
 from dag_diffusion.data.images import offering
@@ -121,6 +121,7 @@ def measure_redundancy(
     classifier_name: str = "embedded guide",
     real: Path | None = None,
     ipc: int | None = None,
+    class_map: Mapping[str, str | int] | None = None,
     canvas: Canvas | None = None,
     skip_unreadable: bool = False,
     output: Path | None = None,
@@ -139,6 +140,7 @@ def measure_redundancy(
         classifier_name: what the record calls it.
         real: real images to be covered, best such that no set was made from; None: Fashion-MNIST's test images.
         ipc: images a class of random sets; None: as the first other set.
+        class_map: class names of sets to those of the real images, where no rule finds them.
         canvas: what images are laid on, as of ``read_pool``.
         skip_unreadable: leave out real images, and images that sets are drawn from, that cannot be read.
         output: JSON file of the record; trainings are kept beside it, so that the same call goes on with them.
@@ -159,10 +161,11 @@ def measure_redundancy(
             yardstick = _readable(yardstick, progress)
             whole = {n: _readable(pool, progress) if _is_drawn(n) else pool for n, pool in whole.items()}
         with fail_together():
+            require_mapped(class_map, [pool.class_names for pool in whole.values()])
             pools, kinds = _pools(whole, ipc, config), dict[str, CommonKind]()
             for name, pool in pools.items():  # what does not fit is found before the first hour
                 require_parts(name, pool.labels, pool.class_names, config.parts)
-                _labels_of_real(pool, yardstick)
+                _labels_of_real(pool, yardstick, class_map)
                 with offering(SKIPPING if _is_drawn(name) else ""):
                     kinds[name] = _kind_for(config.network, pool)
             if is_main_process():
@@ -178,7 +181,7 @@ def measure_redundancy(
             results += (own := _trainings(name, pool, kinds[name], config, known, kept, stage))
             covered = class_coverage(
                 (features, yardstick.labels),
-                (_features(pool, classifier, renamed(progress, name)), _labels_of_real(pool, yardstick)),
+                (_features(pool, classifier, renamed(progress, name)), _labels_of_real(pool, yardstick, class_map)),
                 yardstick.class_names,
                 config.neighbours,
             )
@@ -254,9 +257,10 @@ def _pools(whole: Mapping[str, Pool], ipc: int | None, config: RedundancyConfig)
     return pools
 
 
-def _labels_of_real(pool: Pool, real: Pool) -> np.ndarray:
+def _labels_of_real(pool: Pool, real: Pool, class_map: Mapping[str, str | int] | None) -> np.ndarray:
     """The label that each image of a set has among the real images, by the name of its class."""
-    table = match_classes(pool.class_names, real.class_names, "the folder of real images", places=True)
+    own = own_part(class_map, pool.class_names.values())
+    table = match_classes(pool.class_names, real.class_names, "the folder of real images", own, places=True)
     return np.array([table[label] for label in pool.labels.tolist()])
 
 

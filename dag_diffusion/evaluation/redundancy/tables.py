@@ -55,7 +55,10 @@ def unmeasured(found: Sequence[Redundancy], settings: Mapping[str, Any]) -> list
     """Why measures of coverage are missing, or are means over some classes only; nothing where all are there."""
     neighbours = settings.get("neighbours", RedundancyConfig.neighbours)
     sentences = dict[str, None]()  # in order, each once: all sets share the real images
+    classes = len({name for one in found for name in one.classes})
     for one in found:
+        if len(one.classes) < classes:
+            sentences[f"means of {one.set} are of {len(one.classes)} classes, where others have more"] = None
         real = [name for name, measured in one.classes.items() if measured["coverage"] is None]
         own = [name for name, measured in one.classes.items() if measured["recall"] is None]
         few = f"{neighbours} or fewer, too few for {neighbours} neighbours"
