@@ -157,6 +157,16 @@ def test_all_problems_are_told_at_once_one_line_each(tmp_path, call):
     assert len(lines) == len(expected), errors
 
 
+@pytest.mark.parametrize("role", ["classifier", "evaluator"])
+def test_classifier_of_other_images_is_refused_with_how_to_train_one(tmp_path, call, role):
+    train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
+    tiny_classifier({0: "skirt", 1: "shoe"}).save_pretrained(tmp_path / "guide")
+    words = ["--dry-run", "--output", tmp_path / "set", "--ipc", 2, f"--{role}", tmp_path / "guide"]
+    code, _, errors = call("distill", train, *words)
+    assert code == 2
+    assert "it is of other images: train one of these classes by dag-diffusion train-classifier" in errors
+
+
 def test_too_little_disk_or_memory_is_a_problem(tmp_path, monkeypatch):
     train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1_000))

@@ -18,7 +18,7 @@ from dag_diffusion.evaluation import RedundancyConfig, measure_redundancy
 from dag_diffusion.evaluation.redundancy.coverage import coverage_of
 from dag_diffusion.evaluation.redundancy.measuring import read_redundancy
 from dag_diffusion.evaluation.redundancy.parts import disjoint_rows
-from dag_diffusion.evaluation.redundancy.tables import NONE, class_table, redundancy_table
+from dag_diffusion.evaluation.redundancy.tables import NONE, class_table, fault_counts, redundancy_table
 from dag_diffusion.reporting import ReportedSet, report_folders
 from dag_diffusion.reporting.redundancy import fault_table
 
@@ -224,6 +224,16 @@ def test_means_over_fewer_classes_than_other_sets_have_are_told(folders, tmp_pat
     sets = [str(folders / "distinct"), str(tmp_path / "bags")]
     found = measure_redundancy(sets, tiny_classifier(), replace(QUICK, parts=2), real=folders / "real")
     assert "means of bags are of 2 classes, where others have more" in redundancy_table(found, {"neighbours": 2}).note
+
+
+def test_classifier_of_other_classes_is_told_with_how_to_train_one(folders, tmp_path, caplog):
+    other = tiny_classifier({0: "cat", 1: "dog"})
+    sets = [str(folders / "distinct")]
+    found = measure_redundancy(sets, other, replace(QUICK, parts=2), classifier_name="x/y", real=folders / "real")
+    (told,) = (message for message in caplog.messages if "has other classes" in message)
+    assert "the classifier, x/y, has other classes than distinct" in told
+    assert "train one of these classes by train_classifier()" in told
+    assert "where the classifier has other classes" in fault_counts(found).note
 
 
 def test_command_shows_both_tables(folders, tmp_path, saved_pipeline):

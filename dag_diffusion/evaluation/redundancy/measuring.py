@@ -20,7 +20,7 @@ from torch import nn
 from dag_diffusion import embedded
 from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.canvas import Canvas
-from dag_diffusion.data.class_names import match_classes, own_part, require_mapped
+from dag_diffusion.data.class_names import listed, match_classes, own_part, require_mapped
 from dag_diffusion.data.common_kind import CommonKind, common_kind
 from dag_diffusion.data.files import held, read_json_object, require_file_place, require_writable, write_json
 from dag_diffusion.data.images import offering
@@ -170,6 +170,7 @@ def measure_redundancy(
                     kinds[name] = _kind_for(config.network, pool)
             if is_main_process():
                 _warn_of_few_or_shared(pools, yardstick, config.neighbours)
+                _warn_of_other_classes(pools, classifier, classifier_name)
             kept = None if output is None else output.with_suffix(".trainings.jsonl")
             known = finished_trainings(kept) if kept is not None and is_main_process() else []
         known = gather(known)[0]
@@ -282,6 +283,15 @@ def _warn_of_few_or_shared(pools: Mapping[str, Pool], real: Pool, neighbours: in
                 "and coverage high whatever the set; give real images that no set was made from",
                 shared, len(pool), name,
             )  # fmt: skip
+
+
+def _warn_of_other_classes(pools: Mapping[str, Pool], classifier: nn.Module, name: str) -> None:
+    if foreign := [one for one, pool in pools.items() if "wrong" not in _faults_sought(pool, classifier)]:
+        logger.warning(
+            "the classifier, %s, has other classes than %s, so that its features may tell their images badly apart and "
+            "images of another class are not looked for; train one of these classes by train_classifier()",
+            name, listed(foreign),
+        )  # fmt: skip
 
 
 def _faults_sought(pool: Pool, classifier: nn.Module) -> Sequence[str]:

@@ -36,7 +36,10 @@ def redundancy_table(found: Sequence[Redundancy], settings: Mapping[str, Any]) -
 def fault_counts(found: Sequence[Redundancy]) -> Table:
     """How many images of each set have a fault, by its kind."""
     rows = [[one.set, *(_cell(one.faults.get(kind), ",") for kind in KINDS)] for one in found]
-    return Table("Images with faults", ["set", *KINDS.values()], rows, note="each image by the first that was found")
+    note = "each image by the first that was found"
+    if any(NONE in row for row in rows):
+        note += f"; {NONE} where the classifier has other classes than the set and cannot tell"
+    return Table("Images with faults", ["set", *KINDS.values()], rows, note=note)
 
 
 def _note(found: Sequence[Redundancy], settings: Mapping[str, Any]) -> str:

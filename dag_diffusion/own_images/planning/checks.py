@@ -35,6 +35,7 @@ from .folders import classes_in, images_of
 from .models import PARTS, ModelFiles, PipelineFacts, classifier_names, files_of, pipeline_facts, vae_factor
 from .problems import Problems
 
+OF_PIPELINE = "the pipeline"  # as an owner of classes, besides classifiers
 SHARE_OF_MEMORY = 0.7  # that decoded images may take
 MOST_COMPARED = 200_000  # files whose lengths are looked at to find test images among training images
 
@@ -70,7 +71,7 @@ def read_models(config: FolderConfig, problems: Problems, found: Found) -> None:
             files = found.models["vae"] = files_of(config.vae)
             found.vae_factor = vae_factor(files)
     if found.pipeline is not None and config.base is None:
-        found.known[f"the pipeline {config.pipeline}"] = found.pipeline.class_names
+        found.known[f"{OF_PIPELINE} {config.pipeline}"] = found.pipeline.class_names
 
 
 def check_images(folder: Path, config: FolderConfig, problems: Problems, found: Found, *, trains: bool) -> None:
@@ -95,7 +96,7 @@ def check_images(folder: Path, config: FolderConfig, problems: Problems, found: 
         return
     for owner, names in found.known.items():
         with problems.gathered():
-            match_classes(found.names, names, owner)
+            match_classes(found.names, names, owner, trainable=not owner.startswith(OF_PIPELINE))
     found.train = images_of(folder, found.names, problems)
     if found.train is not None and config.class_list is None and config.least > 1:
         counts = Counter(found.train.labels.tolist())
@@ -130,7 +131,7 @@ def check_guide(config: FolderConfig, problems: Problems, found: Found) -> None:
     with problems.gathered():
         if (own := found.pipeline.own_classifier) is None:
             raise ValueError(f"{config.pipeline} has no classifier of its own; give a classifier of the same classes")
-        match_classes(found.names, own, f"the classifier of {config.pipeline}")
+        match_classes(found.names, own, f"the classifier of {config.pipeline}", trainable=True)
 
 
 def check_sizes(
