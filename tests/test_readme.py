@@ -102,6 +102,12 @@ def test_files_that_are_named_exist():
             assert made or (ROOT / name).parent.joinpath(path).exists(), f"{name}: {path}"
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_first_pages_lead_to_every_page_on_how_and_why(page):
+    linked = set(re.findall(r"(?:how-to|concepts)/[\w-]+\.md", PAGES[page]))
+    assert linked == {name.removeprefix("docs/") for name in DOCS if "/how-to/" in name or "/concepts/" in name}
+
+
 def test_readme_fits_on_two_screens():
     assert len(README.splitlines()) <= 130
 
