@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import NAMES
 
-from dag_diffusion.data.class_names import folder_names, labels_typed, match_classes, read_class_map
+from dag_diffusion.data.class_names import folder_names, labels_typed, match_classes, names_typed, read_class_map
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,14 @@ def synsets() -> dict[int, str]:
 
 def same(count: int) -> dict[int, int]:
     return {label: label for label in range(count)}
+
+
+def test_one_text_of_classes_is_that_text_and_not_its_letters():
+    assert (
+        names_typed("great white shark; hen")
+        == names_typed(["great white shark", "hen"])
+        == ["great white shark", "hen"]
+    )
 
 
 def test_classes_match_by_any_synonym_whatever_the_order_and_case():

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 from tiny import tiny_classifier
 
 from dag_diffusion.data.images import UnreadableImageError, as_eight_bit, decoded, header_of, readable
@@ -71,6 +71,26 @@ def test_photograph_stands_upright_whatever_else_its_record_holds(orientation, m
     expected = {3: plain.rotate(180), 6: plain.rotate(-90, expand=True), 8: plain.rotate(90, expand=True)}
     if orientation in expected:
         assert np.array_equal(turned, np.asarray(expected[orientation]))
+
+
+SIX = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x112, 3, 1, 6, 0, 0)  # a record that turns an image by a quarter
+XMP = b"XML:com.adobe.xmp\0\0\0\0\0" + b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
+WIDE = {"size": (4, 2), "raw": (b"\0" + b"\x07" * 4) * 2}
+
+
+@pytest.mark.parametrize("record", [chunk(b"eXIf", SIX), chunk(b"iTXt", XMP)], ids=["EXIF", "XMP"])
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_header_of_a_png_is_that_of_the_picture_wherever_it_says_how_it_is_turned(record, place, tmp_path):
+    data = png(record, **WIDE) if place == "before" else png(after=[record], **WIDE)
+    (tmp_path / "a.png").write_bytes(data)
+    assert decoded(data).size == (2, 4)
+    assert header_of(data) == header_of(tmp_path / "a.png") == (4, 2, True)
+
+
+def test_headers_are_read_without_the_pixels(monkeypatch):
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    assert header_of(png(after=[chunk(b"tEXt", b"date:create\x002026")], **WIDE)) == (2, 4, True)
+    assert header_of(jpeg(6)) == (32, 24, False)
 
 
 def test_sixteen_bits_are_transparent_as_eight_are():

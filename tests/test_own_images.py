@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 from tiny import tiny_classifier, tiny_pipeline, tiny_transformer
 from typer.testing import CliRunner
 
@@ -225,6 +226,28 @@ def test_drawings_fill_their_images_once_their_margins_are_trimmed(folder, tmp_p
     assert full.summary()["trim"] is True
     assert "trim" not in small.summary()
     assert "of what is not transparent" in full.tables()[0].note
+
+
+def test_each_image_is_decoded_twice_and_a_large_one_alone(folder, tmp_path, monkeypatch):
+    decoded, inside, alone = Counter(), [], []
+    plain = ImageFile.ImageFile.load
+
+    def counted(image):
+        if image.mode != "RGBA" or not image.tile:  # what is written, or in memory already
+            return plain(image)
+        decoded[image.filename] += 1
+        inside.append(image)
+        alone.append(len(inside) == 1)
+        pixels = plain(image)
+        inside.remove(image)
+        return pixels
+
+    monkeypatch.setattr("dag_diffusion.data.images.LARGE", 0)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", counted)
+    plain_images(folder, tmp_path / "images", replace(TINY, trim=True), 16)
+    assert set(decoded.values()) == {2}  # once to look at it, once to write it
+    assert len(decoded) == sum(1 for _ in folder.glob("*/*.png"))
+    assert all(alone)
 
 
 def test_generator_is_trained_with_the_vae_that_is_named(folder, tmp_path):

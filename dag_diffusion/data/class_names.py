@@ -140,6 +140,7 @@ def labels_typed(text: str, known: Mapping[int, str], owner: str) -> list[int]:
 
 def names_typed(texts: Iterable[str]) -> list[str]:
     """The parts of one or several texts such as "tench; church", which may hold commas."""
+    texts = [texts] if isinstance(texts, str) else texts  # which is an iterable of its letters too
     return [part.strip() for text in texts for part in text.split(";") if part.strip()]
 
 

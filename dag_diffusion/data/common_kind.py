@@ -10,10 +10,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median_low
 
-from .images import Header, header_of, readable
+from .canvas import Canvas
+from .images import Header, header_of, readable, trimmed, wait_if_large
 from .pools import Pool
 
 STRETCH = 256  # images that a thread looks at in one go, so that a million of them are not a million tasks in memory
@@ -69,8 +72,8 @@ def common_kind(pool: Pool) -> CommonKind:
 
 
 def channels_of(pool: Pool) -> int:
-    """1 if every image is grey, else 3."""
-    return common_kind(pool).channels
+    """1 if every image is grey, else 3; by headers alone, which no trimming changes."""
+    return common_kind(replace(pool, canvas=Canvas())).channels
 
 
 def _headers(pool: Pool, stretch: Iterable[int]) -> Counter[Header]:
@@ -81,11 +84,11 @@ def _header(pool: Pool, index: int) -> Header:
     name = pool.path / pool.rows[index]["file_name"]
     with readable(name):
         found = header_of(name if pool.encoded is None else pool.encoded[index])
+    height, width = found.height, found.width
     if pool.canvas.trim:  # only its pixels tell its size
-        width, height = pool.open(index).size
-        return Header(height, width, found.grey)
-    height, width = pool.canvas.shape_of(found.height, found.width)
-    return Header(height, width, found.grey)
+        with readable(name), ExitStack() as held:
+            width, height = trimmed(pool.decoded(index, partial(wait_if_large, held))).size
+    return Header(*pool.canvas.shape_of(height, width), found.grey)
 
 
 def _kind_of(headers: Iterable[Header] | Counter[Header]) -> CommonKind:

@@ -10,7 +10,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from PIL import Image, UnidentifiedImageError
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 PNG_START = b"\x89PNG\r\n\x1a\n"
 SEEN = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf"}  # chunks of a PNG that make what is seen
+TEXTS, LONGEST_KEYWORD = {b"tEXt", b"zTXt", b"iTXt"}, 80  # its chunks of words, and bytes in which the first one ends
 PHOTOMETRIC = 262  # the tag of a TIFF that says which value is white
 GREY = ("1", "L", "LA", "La", "F")
 PLAIN = ("1", "L", "LA", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "I", "F")  # convert without fail
@@ -75,6 +76,16 @@ def suffix_of(data: bytes) -> str:
     name = SHOWN_AS.get(name, name)
     own, registered = f".{name.lower()}", [s for s, n in Image.registered_extensions().items() if n == name]
     return own if own in registered or not registered else registered[0]
+
+
+def wait_if_large(held: ExitStack, image: Image.Image) -> None:
+    """Let a thread wait for its turn with an image of more than ``LARGE`` pixels, until it leaves ``held``.
+
+    Args:
+        image: of which only the header is read.
+    """
+    if image.width * image.height > LARGE:
+        held.enter_context(ONE_LARGE_AT_A_TIME)
 
 
 class UnreadableImageError(ValueError):
@@ -203,7 +214,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        found = image.getexif().get(0x0112, 1)
+        found = Image.Image.getexif(image).get(0x0112, 1)  # that of a PNG decodes it first, for what may come later
     except Exception:  # a record that cannot be read turns nothing, as in every viewer
         return 1
     return found if isinstance(found, int) else 1
@@ -256,9 +267,28 @@ class Header(NamedTuple):
 def header_of(source: Path | bytes) -> Header:
     """Size and kind of an image that is not decoded; raises whatever Pillow does."""
     with opened(source) as image:
+        if image.format == "PNG" and _turned_later(source):
+            with suppress(Exception):  # what is wrong with it tells whoever decodes it
+                image.load()
         turned = 5 <= _orientation(image) <= 8
         width, height = image.size[::-1] if turned else image.size
         return Header(height, width, image.mode in GREY or image.mode.startswith("I"))
+
+
+def _turned_later(source: Path | bytes) -> bool:
+    """Whether a PNG says only after its pixels how it is turned."""
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        place, seen = file.seek(len(PNG_START)), False
+        while (head := file.read(8))[4:] not in (b"IEND", b""):
+            kind, seen = head[4:], seen or head[4:] == b"IDAT"
+            if seen and (kind == b"eXIf" or (kind in TEXTS and _keyword(file.read(LONGEST_KEYWORD)) in ORIENTED)):
+                return True
+            place = file.seek(place + 12 + int.from_bytes(head[:4], "big"))
+    return False
+
+
+def _keyword(text: bytes) -> str:
+    return text.partition(b"\0")[0].decode("latin-1")
 
 
 def fitted_pixels(image: Image.Image, edge: int) -> int:

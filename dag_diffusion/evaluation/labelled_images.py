@@ -7,7 +7,9 @@ Classes are matched by name: folders sorted otherwise than the labels of the tes
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from dag_diffusion.classifiers.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from dag_diffusion.data.class_names import listed, matching_classes, own_part
-from dag_diffusion.data.images import as_eight_bit
+from dag_diffusion.data.images import as_eight_bit, wait_if_large
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.progress import Progress, Stage
 
@@ -135,12 +137,13 @@ def load_labelled_images(
 
 
 def _pixels(pool: Pool, index: int, size: tuple[int, int], channels: int) -> np.ndarray:
-    pixels = as_eight_bit(pool.open(index), channels)
-    if pixels.shape[:2] == size:
-        return pixels
-    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-    resized = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
-    return np.asarray(resized).reshape(*size, channels)
+    with ExitStack() as held:
+        pixels = as_eight_bit(pool.open(index, partial(wait_if_large, held)), channels)
+        if pixels.shape[:2] == size:
+            return pixels
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        resized = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
+        return np.asarray(resized).reshape(*size, channels)
 
 
 def relabelled(

@@ -7,9 +7,11 @@ that looks like a test image, pixel for pixel at this size, is left out, whateve
 """
 
 import hashlib
+import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +41,7 @@ from .requirements import require_ipc, require_several, require_several_images, 
 
 RECORD, TRAIN, TEST = "images.json", "train", "test"
 CANVAS = ("background", "fit", "trim")
-READ_AT_ONCE = 500  # images that are in memory at a time
+READ_AT_ONCE = 50  # images that each thread has in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,15 +235,22 @@ def _write(pool: Pool, folder: Path, record: Mapping[str, Any], progress: Progre
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed before it had divided all
     side, channels = record["size"], record["channels"]
     told, places, rows = Stage(f"images{BAR}{folder.name}", len(pool), progress), class_folders(pool.class_names), []
-    for start in range(0, len(pool), READ_AT_ONCE):
-        part = pool.select(range(start, min(start + READ_AT_ONCE, len(pool))))
+
+    def written(indices: range) -> list[dict[str, Any]]:
+        part, kept = pool.select(indices), []
         pixels = load_labelled_images(part, size=(side, side), channels=channels).images
-        for index, (row, image) in enumerate(zip(part.rows, np.asarray(pixels), strict=True), start):
+        for index, row, image in zip(indices, part.rows, np.asarray(pixels), strict=True):
             name = f"{places[row['label']]}/{index:06d}.png"
             write_image(folder / name, Image.fromarray(image[..., 0] if channels == 1 else image))
-            kept = {"label": row["label"], "class_name": row["class_name"]}
-            rows.append({"file_name": name, **kept, "source": row["file_name"]})
-        told(len(part))
+            names = {"file_name": name, "label": row["label"], "class_name": row["class_name"]}
+            kept.append({**names, "source": row["file_name"]})
+        return kept
+
+    parts = [range(start, min(start + READ_AT_ONCE, len(pool))) for start in range(0, len(pool), READ_AT_ONCE)]
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
+        for kept in threads.map(written, parts):
+            rows += kept
+            told(len(kept))
     write_provenance(folder, {"images": {"source": record["source"], "size": side}})
     write_atomically(folder / METADATA, map(json_line, rows))
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +21,11 @@ from PIL import Image
 
 from dag_diffusion.data.files import read_json_object, write_json
 from dag_diffusion.data.images import (
-    LARGE,
-    ONE_LARGE_AT_A_TIME,
     UnreadableImageError,
     as_eight_bit,
     is_of_one_colour,
     opaque,
+    wait_if_large,
 )
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.processes import gather, is_main_process, is_started, rank, this_process
@@ -120,16 +120,11 @@ def pixel_digest(pool: Pool, index: int) -> str:
         UnreadableImageError: the file is no image.
     """
     with ExitStack() as held:
-        image = opaque(pool.decoded(index, lambda opened: _wait(held, opened)), pool.canvas.background)
+        image = opaque(pool.decoded(index, partial(wait_if_large, held)), pool.canvas.background)
         pixels = as_eight_bit(image, 3)
         digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
         digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
-
-
-def _wait(held: ExitStack, image: Image.Image) -> None:
-    if image.width * image.height > LARGE:
-        held.enter_context(ONE_LARGE_AT_A_TIME)
 
 
 def _look_once(pool: Pool, index: int, seen: Seen | None) -> Look:
@@ -157,7 +152,7 @@ def _look(pool: Pool, index: int, data: bytes | None = None) -> Look:
     def opened(image: Image.Image) -> None:
         nonlocal several
         several = _has_several(image)
-        _wait(held, image)
+        wait_if_large(held, image)
 
     try:
         with ExitStack() as held:
