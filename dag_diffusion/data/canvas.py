@@ -13,7 +13,7 @@ from typing import Any, Literal, cast, get_args
 from PIL import Image, ImageColor
 
 from .files import read_json_object
-from .images import GREY, as_eight_bit, opaque, trimmed
+from .images import GREY, as_plain, opaque, trimmed
 from .provenance import generation_of
 
 Fit = Literal["crop", "pad", "stretch"]
@@ -76,14 +76,15 @@ class Canvas:
 
     def laid(self, image: Image.Image) -> Image.Image:
         """The image without transparency, and a square unless it is to be cropped later."""
-        image = opaque(trimmed(image) if self.trim else image, self.background)
+        if self.trim:
+            image = trimmed(image)  # step by step, so that the whole of a large one is let go
+        image = opaque(image, self.background)
         side, _ = shape = self.shape_of(image.height, image.width)
         if shape == (image.height, image.width):
             return image
         colour = ImageColor.getrgb(self.background)
         grey = (image.mode in GREY or image.mode.startswith("I")) and len(set(colour)) == 1
-        pixels = as_eight_bit(image, 1 if grey else 3)
-        image = Image.fromarray(pixels[..., 0] if grey else pixels)
+        image = as_plain(image, 1 if grey else 3)
         if self.fit == "stretch":
             return image.resize((side, side), Image.Resampling.LANCZOS, reducing_gap=3)
         ratio = side / max(image.size)

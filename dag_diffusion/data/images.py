@@ -304,12 +304,19 @@ def fitted_pixels(image: Image.Image, edge: int) -> int:
     return pixels
 
 
-def as_eight_bit(image: Image.Image, channels: int) -> np.ndarray:
-    """Any image as ``(height, width, channels)`` uint8: grey, palette, 16-bit, CMYK and transparent ones included.
+def as_plain(image: Image.Image, channels: int) -> Image.Image:
+    """Any image as 8 bits of grey or of red, green and blue: palette, 16-bit, CMYK and transparent ones included.
 
-    Transparency is laid over white, as browsers and print do; a rotation in the EXIF data is applied.
+    Transparency is laid over white, as browsers and print do; a rotation in the EXIF data is applied.  One that is
+    plain as it is comes back itself, since a copy of a large one takes time and memory.
     """
-    array = np.asarray(opaque(upright(image)).convert("L" if channels == 1 else "RGB"))
+    image, mode = opaque(upright(image)), "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def as_eight_bit(image: Image.Image, channels: int) -> np.ndarray:
+    """``as_plain`` as ``(height, width, channels)`` uint8."""
+    array = np.asarray(as_plain(image, channels))
     return array[..., None] if channels == 1 else array
 
 
@@ -349,7 +356,8 @@ def trimmed(image: Image.Image) -> Image.Image:
     if not seen:
         return image
     lefts, tops, rights, bottoms = zip(*seen, strict=True)
-    return image.crop((min(lefts), min(tops), max(rights), max(bottoms)))
+    box = (min(lefts), min(tops), max(rights), max(bottoms))
+    return image if box == (0, 0, *image.size) else image.crop(box)
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[tuple[int, int, int, int], Image.Image]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dag_diffusion.classifiers.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from dag_diffusion.data.class_names import listed, matching_classes, own_part
-from dag_diffusion.data.images import as_eight_bit, wait_if_large
+from dag_diffusion.data.images import as_plain, wait_if_large
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.progress import Progress, Stage
 
@@ -138,12 +138,10 @@ def load_labelled_images(
 
 def _pixels(pool: Pool, index: int, size: tuple[int, int], channels: int) -> np.ndarray:
     with ExitStack() as held:
-        pixels = as_eight_bit(pool.open(index, partial(wait_if_large, held)), channels)
-        if pixels.shape[:2] == size:
-            return pixels
-        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-        resized = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
-        return np.asarray(resized).reshape(*size, channels)
+        image = as_plain(pool.open(index, partial(wait_if_large, held)), channels)
+        if image.size != size[::-1]:
+            image = ImageOps.fit(image, size[::-1], Image.Resampling.BILINEAR)
+        return np.asarray(image).reshape(*size, channels)
 
 
 def relabelled(
