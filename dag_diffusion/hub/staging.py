@@ -13,7 +13,9 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -23,7 +25,7 @@ from PIL import Image
 from dag_diffusion.classifiers.weights import PICKLES
 from dag_diffusion.data.dataset_cards import CARD, card_in, configs_in, is_as_written, with_configs, write_labels
 from dag_diffusion.data.files import json_line, read_json_object, write_atomically, write_config, write_json
-from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of
+from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of, wait_if_large
 from dag_diffusion.data.layouts import placements, with_suffix
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
 from dag_diffusion.data.rows import METADATA, Row, require_inside, with_columns
@@ -159,7 +161,8 @@ def _images_below(root: Path) -> Iterator[str]:
 
 def _error_of(pool: Pool, index: int) -> UnreadableImageError | None:
     try:
-        pool.open(index)
+        with ExitStack() as held:
+            pool.open(index, partial(wait_if_large, held))
     except UnreadableImageError as error:
         return error
     return None
