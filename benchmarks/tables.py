@@ -112,6 +112,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "clipart": partial(clip_art.accuracies, "clipart", "results"),
     "clipart, more seeds": partial(clip_art.accuracies, "clipart", "repeated"),
     "clipart, half the steps": partial(clip_art.accuracies, "clipart-half", "repeated"),
+    "clipart, by autoencoder": clip_art.by_autoencoder,
     "clipart, minutes": clip_art.minutes,
     "clipart, images": clip_art.images,
     "redundancy-sets": redundant_sets.sets,
