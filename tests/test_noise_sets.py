@@ -17,7 +17,7 @@ from dag_diffusion.cli.commands import app
 from dag_diffusion.generation import noise_sets
 from dag_diffusion.generation.batches import batches
 from dag_diffusion.generation.drawing.by_labels import LabelDrawer
-from dag_diffusion.generation.noise_sets import best_candidate, irregularity, with_chosen_noise
+from dag_diffusion.generation.noise_sets import best_candidate, candidate_of, irregularity, with_chosen_noise
 from dag_diffusion.generation.plan import ImageJob, image_seed, plan, seed_after
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
 from dag_diffusion.hub.cards import dataset_card
@@ -166,6 +166,25 @@ def test_interrupted_pool_of_groups_resumes_to_the_same_files(pipeline, tmp_path
     (tmp_path / "killed" / "0_T-shirt" / "00001.png").unlink(missing_ok=True)  # one of a group
     fill_pool(pipeline, tmp_path / "killed", BOTH, batch_size=4, resume=True)
     assert content(whole.path) == content(tmp_path / "killed")
+
+
+def test_noise_of_groups_that_have_an_image_is_not_chosen_again(pipeline, tmp_path, monkeypatch):
+    whole = fill_pool(pipeline, tmp_path / "whole", CHOSEN)
+    fill_pool(pipeline, tmp_path / "pool", CHOSEN)
+    for name in ("0_T-shirt/00000.png", "2_Bag/00004.png"):
+        (tmp_path / "pool" / name).unlink()
+    monkeypatch.setattr(noise_sets, "irregularity", None)
+    fill_pool(pipeline, tmp_path / "pool", CHOSEN, resume=True)
+    assert content(whole.path) == content(tmp_path / "pool")
+
+
+@given(st.integers(0, 7), st.integers(0, 4), st.integers(0, 10**6))
+def test_candidate_is_told_by_the_seed_of_any_image_that_was_not_drawn_again(candidate, place, seed):
+    jobs = [ImageJob(f"{i}.png", 0, "cat", image_seed(seed, 0, i), None) for i in range(5)]
+    drawn = {jobs[place].file_name: seed_after(jobs[place].seed, candidate)}
+    assert candidate_of(jobs, 8, drawn) == candidate
+    assert candidate_of(jobs, 8, {}) is None
+    assert candidate_of(jobs, 8, {jobs[place].file_name: 1}) is None
 
 
 @pytest.mark.parametrize("change", [{"group_size": 2}, {"noise_candidates": 5}, {"diversity": DiversityGuidance()}])

@@ -51,7 +51,9 @@ from .work_queue import (
     finish,
     folders_begun,
     rows_of_all,
+    rows_so_far,
     take_stock,
+    times_redrawn,
     undone_if_empty,
 )
 
@@ -131,7 +133,10 @@ def fill_pool(
         asked = leaving.enter_context(stop_signal())
         told = progress if state.is_main_process else None
         if config.noise_candidates > 1:
-            jobs = with_chosen_noise(jobs, config.noise_candidates, drawer.noise, told)
+            with fail_together():
+                drawn = _seeds_drawn(folder) if state.is_main_process else {}
+            drawn = gather(drawn)[0]
+            jobs = with_chosen_noise(jobs, config.noise_candidates, drawer.noise, told, drawn=drawn)
         work = _Work(
             folder,
             drawer.image_size,
@@ -158,6 +163,11 @@ def _drawer_of(pipeline: DifficultyGuidedPipeline | Drawer, extra_guides: Sequen
     if extra_guides:
         raise ValueError("extra guides belong to the SteerablePipeline itself; give it extra_guides=[...]")
     return pipeline
+
+
+def _seeds_drawn(folder: Path) -> dict[str, int]:
+    """File name to seed of the images that are there and were not drawn again."""
+    return {row["file_name"]: row["seed"] for row in rows_so_far(folder) if "seed" in row and not times_redrawn(row)}
 
 
 def _require_alike(record: Mapping[str, Any], batch_size: int) -> None:

@@ -9,7 +9,7 @@ skewness that of each image over its elements.  What is chosen are seeds, so tha
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -61,13 +61,33 @@ def best_candidate(seeds: Sequence[int], candidates: int, noise_of: Callable[[in
     return int(torch.cat(errors).argmin())
 
 
+def candidate_of(jobs: Sequence[ImageJob], candidates: int, drawn: Mapping[str, int]) -> int | None:
+    """Which candidate the images of one group that are there were drawn with; None if none of them tells.
+
+    Args:
+        drawn: file name to seed of images that were not drawn again, whose seeds are those of other candidates.
+    """
+    for job in jobs:
+        seed = drawn.get(job.file_name)
+        for candidate in range(candidates) if seed is not None else ():
+            if seed_after(job.seed, candidate) == seed:
+                return candidate
+    return None
+
+
 def with_chosen_noise(
-    jobs: Sequence[ImageJob], candidates: int, noise_of: Callable[[int], Tensor], progress: Progress | None = None
+    jobs: Sequence[ImageJob],
+    candidates: int,
+    noise_of: Callable[[int], Tensor],
+    progress: Progress | None = None,
+    *,
+    drawn: Mapping[str, int] | None = None,
 ) -> list[ImageJob]:
     """The images of a plan with the seeds of the best candidate of their group; each process looks at its share.
 
     Args:
         candidates: sets to choose among; with 1, and in groups of one image, seeds stay as they are.
+        drawn: as of ``candidate_of``; groups that it tells need not be chosen anew, which takes seconds for each.
         progress: is told the groups that this process has looked at.
     """
     groups: dict[tuple[int, int | None], list[int]] = defaultdict(list)
@@ -81,7 +101,10 @@ def with_chosen_noise(
     with fail_together():
         tell, found = Stage("noise sets", len(own), progress), []
         for places in own:
-            found.append((places, best_candidate([jobs[place].seed for place in places], candidates, noise_of)))
+            group = [jobs[place] for place in places]
+            known = candidate_of(group, candidates, drawn or {})
+            best = best_candidate([job.seed for job in group], candidates, noise_of) if known is None else known
+            found.append((places, best))
             tell()
     for places, candidate in (pair for pairs in gather(found) for pair in pairs):
         for place in places:
