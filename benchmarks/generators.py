@@ -5,6 +5,7 @@
     python benchmarks/generators.py control FOLDER --other PIPELINE              # steered by the default method
     python benchmarks/generators.py training FOLDER --ipc 50 --intervals 0 1 0.25 0.75    # of classifier-free guidance
     python benchmarks/generators.py training FOLDER --other new=PIPELINE slow=PIPELINE --record new    # several
+    python benchmarks/generators.py images FOLDER --samplers DDIM:20 DDPM:100 --record samplers
 
 FOLDER keeps the pools, so that a stopped run goes on.  Agreement is the share of images to which the evaluator gives
 more than 1/2 for their class; the Fréchet distance is between the evaluator's features and those of the test images,
@@ -20,6 +21,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
+import diffusers
 import torch
 from embedded import RESULTS, record
 from guidance import Bench, frechet
@@ -47,15 +49,21 @@ def places_of(options: argparse.Namespace) -> dict[str, Path]:
 def settings(options: argparse.Namespace) -> Iterator[tuple[str, Path, dict]]:
     """Each generator with each scale and interval of classifier-free guidance, and what they are called together."""
     intervals = list(zip(options.intervals[::2], options.intervals[1::2], strict=True))
-    for scale, interval, (name, place) in product(options.scales, intervals, places_of(options).items()):
+    choices = (options.scales, intervals, options.samplers, places_of(options).items())
+    for scale, interval, sampler, (name, place) in product(*choices):
         part = "" if interval == (0, 1) else f", {interval[0]:g} to {interval[1]:g}"
-        yield f"{name}, CFG {scale:g}{part}", place, {"guidance_scale": scale, "guidance_interval": interval}
+        how = sampler and ", {}, {} steps".format(*sampler.split(":"))
+        guidance = {"guidance_scale": scale, "guidance_interval": interval}
+        yield f"{name}, CFG {scale:g}{part}{how}", place, guidance | ({"sampler": sampler} if sampler else {})
 
 
 def pool_of(options: argparse.Namespace, name: str, place: Path, guidance: dict) -> Pool:
     """Unguided images, drawn once; the same noise whichever generator."""
-    config = PoolConfig(images_per_class=options.each, **guidance)
-    pipeline = load_pipeline(place, device="cpu")
+    pipeline, guidance = load_pipeline(place, device="cpu"), dict(guidance)
+    sampler, _, steps = guidance.pop("sampler", "").partition(":")
+    if sampler:
+        pipeline.scheduler = getattr(diffusers, f"{sampler}Scheduler").from_config(pipeline.scheduler.config)
+    config = PoolConfig(images_per_class=options.each, num_inference_steps=int(steps) if steps else None, **guidance)
     return fill_pool(pipeline, options.folder / name, config, batch_size=100, resume=True, source=str(place))
 
 
@@ -120,7 +128,7 @@ def training(options: argparse.Namespace) -> None:
     with evaluation_record(RESULTS / f"downstream-{record_of(options)}-{options.ipc}.json", chosen) as kept:
         known = {"known": kept.results, "on_result": kept.add, "test_name": f"{len(test)} real images"}
         results = evaluate(sets, test, protocol=options.protocol, seeds=range(options.seeds), **known)
-    for row in summarise(results, f"embedded, CFG {options.scales[0]:g}"):
+    for row in summarise(results, next(name for name, *_ in settings(options))):
         print(f"{row.set:34} {row.mean:.4f} {row.std:.4f} {row.difference:+.4f} {row.interval}", flush=True)
 
 
@@ -143,6 +151,7 @@ def main() -> None:
     parser.add_argument("--real", type=Path, default=embedded.REFERENCE, help="real images to train on")
     parser.add_argument("--scales", type=float, nargs="+", default=[1.5])
     parser.add_argument("--intervals", type=float, nargs="+", default=WHOLE, help="START STOP, several in one list")
+    parser.add_argument("--samplers", nargs="+", default=[""], help="as SCHEDULER:STEPS; else each pipeline's own")
     parser.add_argument("--each", type=int, default=250, help="images of a class in a pool")
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)
