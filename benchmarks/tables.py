@@ -59,6 +59,7 @@ TABLES: dict[str, Callable[[], str]] = {
         trained_sets.study, "held-out-10-quick-resnet-18", network="resnet-18"
     ),
     "downstream-generators-50": partial(trained_sets.study, "generators-50", baseline="embedded, CFG 1.5"),
+    "downstream-samplers-50": partial(trained_sets.study, "samplers-50", baseline="embedded, CFG 1, DDIM, 20 steps"),
     "downstream-scratch-50": partial(trained_sets.study, "scratch-50", baseline="embedded, CFG 1.5"),
     "embedded-quality-quick": partial(trained_sets.quality, "quick"),
     "embedded-quality-classic": partial(trained_sets.quality, "classic"),
@@ -93,6 +94,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "noise-sets": generated_pools.made_as_a_set,
     "noise-candidates": generated_pools.noise_candidates,
     "generators-images": partial(trained_models.generators, "generators-images"),
+    "samplers-images": partial(trained_models.generators, "samplers-images"),
     "scratch-images": partial(trained_models.generators, "scratch-images"),
     "intervals-images": partial(trained_models.generators, "intervals-images"),
     "training-speed": trained_models.training_speed,
