@@ -231,7 +231,7 @@ def test_large_images_are_decoded_one_at_a_time(tmp_path, monkeypatch):
         inside.remove(image)
         return pixels
 
-    monkeypatch.setattr(scoring, "LARGE", 399)
+    monkeypatch.setattr("dag_diffusion.data.images.LARGE", 399)
     monkeypatch.setattr(ImageFile.ImageFile, "load", counted)
     score_pool(read_pool(tmp_path), tiny_classifier())
     assert set(most) == {1}

@@ -6,7 +6,6 @@
 One image says nothing of the others: among photographs a few are grey, and one may be a thumbnail.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from functools import partial
 from statistics import median_low
 
 from .canvas import Canvas
-from .images import Header, header_of, readable, trimmed, wait_if_large
+from .images import THREADS, Header, header_of, readable, trimmed, wait_if_large
 from .pools import Pool
 
 STRETCH = 256  # images that a thread looks at in one go, so that a million of them are not a million tasks in memory
@@ -67,7 +66,7 @@ def common_kind(pool: Pool) -> CommonKind:
         UnreadableImageError: a file is no image; it is named.
     """
     stretches = [range(first, min(first + STRETCH, len(pool))) for first in range(0, len(pool), STRETCH)]
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(THREADS) as threads:
         return _kind_of(sum(threads.map(lambda stretch: _headers(pool, stretch), stretches), Counter()))
 
 
@@ -82,11 +81,10 @@ def _headers(pool: Pool, stretch: Iterable[int]) -> Counter[Header]:
 
 def _header(pool: Pool, index: int) -> Header:
     name = pool.path / pool.rows[index]["file_name"]
-    with readable(name):
+    with readable(name), ExitStack() as held:
         found = header_of(name if pool.encoded is None else pool.encoded[index])
-    height, width = found.height, found.width
-    if pool.canvas.trim:  # only its pixels tell its size
-        with readable(name), ExitStack() as held:
+        height, width = found.height, found.width
+        if pool.canvas.trim:  # only its pixels tell its size
             width, height = trimmed(pool.decoded(index, partial(wait_if_large, held))).size
     return Header(*pool.canvas.shape_of(height, width), found.grey)
 

@@ -6,17 +6,17 @@ Formats are asked of Pillow, not listed, so that one that a later Pillow or a pl
 """
 
 import io
-import struct
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 # Pillow knows all but EPS by their first bytes and decodes none of them; an EPS is a program, for Ghostscript to run
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -39,6 +39,7 @@ ORIENTED = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # reco
 MOST_FITTED = 64_000_000  # pixels when scaled to cover a square: of 224 pixels, one side 1,275 times the other
 LARGE = 16_000_000  # pixels from which on images are decoded one at a time, so that memory does not grow with threads
 ONE_LARGE_AT_A_TIME = threading.Lock()
+THREADS = min(16, os.cpu_count() or 1)  # that read images side by side
 MOST_SPREAD = 2  # grey levels of an image of one colour, which rounding may leave
 LAID_AT_ONCE = 1 << 22  # pixels that are laid over a colour at a time
 SHOWN_AS = {"MPO": "JPEG"}  # two pictures of a stereo camera, the first of which is an ordinary JPEG
@@ -78,13 +79,14 @@ def suffix_of(data: bytes) -> str:
     return own if own in registered or not registered else registered[0]
 
 
-def wait_if_large(held: ExitStack, image: Image.Image) -> None:
+def wait_if_large(held: ExitStack, image: Image.Image, fitted: int = 0) -> None:
     """Let a thread wait for its turn with an image of more than ``LARGE`` pixels, until it leaves ``held``.
 
     Args:
         image: of which only the header is read.
+        fitted: pixels that it will have once it is resized, see ``fitted_pixels``.
     """
-    if image.width * image.height > LARGE:
+    if max(image.width * image.height, fitted) > LARGE:
         held.enter_context(ONE_LARGE_AT_A_TIME)
 
 
@@ -135,7 +137,7 @@ def readable(name: Path | str) -> Iterator[None]:
         ) from error
 
 
-def opened(source: Path | bytes) -> Image.Image:
+def opened(source: Path | bytes) -> ImageFile.ImageFile:
     """An image of which only the header is read; by its bytes, not its name."""
     try:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=image_formats())
@@ -192,13 +194,17 @@ def _without_words(source: Path | bytes) -> bytes:
     data = source if isinstance(source, bytes) else source.read_bytes()
     if not data.startswith(PNG_START):
         raise UnidentifiedImageError("not an image")
-    kept, place = [PNG_START], len(PNG_START)
-    while place + 12 <= len(data):
-        (length,), kind = struct.unpack_from(">I", data, place), data[place + 4 : place + 8]
-        if kind in SEEN:
-            kept.append(data[place : place + 12 + length])
-        place += 12 + length
-    return b"".join(kept)
+    chunks = [data[start:end] for kind, start, end in _chunks(io.BytesIO(data)) if kind in SEEN]
+    return PNG_START + b"".join(chunk for chunk in chunks if len(chunk) >= 12)  # less is cut off
+
+
+def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and end of each chunk of a PNG; of a chunk that was yielded the file can be read on from its data."""
+    start = file.seek(len(PNG_START))
+    while len(head := file.read(8)) == 8:
+        end = start + 12 + int.from_bytes(head[:4], "big")
+        yield head[4:], start, end
+        start = file.seek(end)
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -267,7 +273,7 @@ class Header(NamedTuple):
 def header_of(source: Path | bytes) -> Header:
     """Size and kind of an image that is not decoded; raises whatever Pillow does."""
     with opened(source) as image:
-        if image.format == "PNG" and _turned_later(source):
+        if image.format == "PNG" and image.fp is not None and _turned_later(image.fp):
             with suppress(Exception):  # what is wrong with it tells whoever decodes it
                 image.load()
         turned = 5 <= _orientation(image) <= 8
@@ -275,16 +281,16 @@ def header_of(source: Path | bytes) -> Header:
         return Header(height, width, image.mode in GREY or image.mode.startswith("I"))
 
 
-def _turned_later(source: Path | bytes) -> bool:
-    """Whether a PNG says only after its pixels how it is turned."""
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-        place, seen = file.seek(len(PNG_START)), False
-        while (head := file.read(8))[4:] not in (b"IEND", b""):
-            kind, seen = head[4:], seen or head[4:] == b"IDAT"
-            if seen and (kind == b"eXIf" or (kind in TEXTS and _keyword(file.read(LONGEST_KEYWORD)) in ORIENTED)):
-                return True
-            place = file.seek(place + 12 + int.from_bytes(head[:4], "big"))
-    return False
+def _turned_later(file: IO[bytes]) -> bool:
+    """Whether a PNG says only after its pixels how it is turned; the file is left where it was."""
+    place, pixels, turned = file.tell(), False, False
+    for kind, _, _ in _chunks(file):
+        pixels = pixels or kind == b"IDAT"
+        turned = pixels and (kind == b"eXIf" or (kind in TEXTS and _keyword(file.read(LONGEST_KEYWORD)) in ORIENTED))
+        if turned or kind == b"IEND":
+            break
+    file.seek(place)
+    return turned
 
 
 def _keyword(text: bytes) -> str:

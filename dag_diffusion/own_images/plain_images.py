@@ -7,7 +7,6 @@ that looks like a test image, pixel for pixel at this size, is left out, whateve
 """
 
 import hashlib
-import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from dag_diffusion.data.canvas import Canvas, fit_for, trim_for
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.common_kind import channels_of
 from dag_diffusion.data.files import differences, json_line, read_json_object, write_atomically, write_image, write_json
+from dag_diffusion.data.images import THREADS
 from dag_diffusion.data.layouts import class_folders
 from dag_diffusion.data.pools import Pool, read_pool, write_provenance
 from dag_diffusion.data.preparing.leaving_out import sentences
@@ -247,7 +247,7 @@ def _write(pool: Pool, folder: Path, record: Mapping[str, Any], progress: Progre
         return kept
 
     parts = [range(start, min(start + READ_AT_ONCE, len(pool))) for start in range(0, len(pool), READ_AT_ONCE)]
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(THREADS) as threads:
         for kept in threads.map(written, parts):
             rows += kept
             told(len(kept))

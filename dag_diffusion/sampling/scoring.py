@@ -6,7 +6,6 @@ Scores of images that a classifier was trained on crowd at 0: where the distribu
 """
 
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from dag_diffusion.classifiers.frozen_networks import AskedNetwork, asked, frozen
 from dag_diffusion.classifiers.model_transforms import AnyPreprocessing
-from dag_diffusion.data.images import LARGE, ONE_LARGE_AT_A_TIME, UnreadableImageError, fitted_pixels
+from dag_diffusion.data.images import THREADS, UnreadableImageError, fitted_pixels, wait_if_large
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import LABEL_FREE, Among, MeasureName, as_among, as_measure, is_correct, measure_named
 from dag_diffusion.difficulty import among as logits_among
@@ -271,7 +270,7 @@ def read_ahead(
 ) -> Iterator[list[tuple[int, Item]]]:
     """``(index, read(index))`` in batches and in order, read by threads ``AHEAD`` batches before they are asked for."""
     waiting: deque[list[tuple[int, Future[Item]]]] = deque()
-    with _single_threads(min(16, os.cpu_count() or 1)) as pool:
+    with _single_threads(THREADS) as pool:
         for batch in batches_of(indices, batch_size):
             waiting.append([(index, pool.submit(read, index)) for index in batch])
             if len(waiting) > AHEAD:
@@ -306,8 +305,7 @@ def fitted_image(pool: Pool, index: int, wanted: Iterable[AnyPreprocessing]) -> 
             fitted = 0  # of a square, which the canvas makes of any strip
             if pool.canvas.fit == "crop":
                 fitted = max((fitted_pixels(image, edge) for edge in edges), default=0)
-            if max(image.width * image.height, fitted) > LARGE:
-                held.enter_context(ONE_LARGE_AT_A_TIME)
+            wait_if_large(held, image, fitted)
 
         image = pool.open(index, take_turns)
         return {each: each.read(image) for each in wanted}

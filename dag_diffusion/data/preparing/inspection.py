@@ -21,6 +21,7 @@ from PIL import Image
 
 from dag_diffusion.data.files import read_json_object, write_json
 from dag_diffusion.data.images import (
+    THREADS,
     UnreadableImageError,
     as_eight_bit,
     is_of_one_colour,
@@ -86,7 +87,7 @@ def looks_of(
     processes = this_process().num_processes if shared else 1  # torch is not loaded for one
     mine = todo[rank() :: processes] if shared else todo
     stage = Stage("images looked at", len(todo), progress if is_main_process() else None)
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(THREADS) as threads:
         new = {}
         for file, look in zip(mine, threads.map(lambda file: _look_once(pool, wanted[file], seen), mine), strict=True):
             new[file] = look
@@ -224,7 +225,7 @@ def groups_of_equal(pool: Pool, looks: Sequence[Look]) -> Iterator[list[int]]:
         if not look.problem:
             alike.setdefault((look.width, look.height, look.sketch), {}).setdefault(file, []).append(index)
     doubtful = [rows for files in alike.values() if len(files) > 1 for rows in files.values()]
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(THREADS) as threads:
         digests = threads.map(lambda rows: pixel_digest(pool, rows[0]), doubtful)
         equal: dict[str, list[int]] = {}
         for rows, digest in zip(doubtful, digests, strict=True):
