@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dag_diffusion.data.class_names import listed
 
-from .splits import COLUMNS, FLAGS, SPLIT
+from .splits import COLUMNS, FLAGS, split_of
 
 Column = tuple[str, Sequence[str]]  # its name, and a value for each image
 ONE_HOT = {"": 0, "0": 0, "0.0": 0, "1": 1, "1.0": 1}
@@ -70,7 +70,7 @@ def _rows(marked: Iterable[tuple[str, Sequence[int]]]) -> list[tuple[int, ...]]:
 
 def _is_no_class(name: str) -> bool:
     words = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", name).casefold())
-    return name.casefold() in (*COLUMNS, *FLAGS, "") or any(word in NO_CLASS or SPLIT.fullmatch(word) for word in words)
+    return name.casefold() in (*COLUMNS, *FLAGS, "") or any(word in NO_CLASS or split_of(word) for word in words)
 
 
 def _may_tell_classes(name: str, values: Sequence[str], told: Sequence[str]) -> bool:
