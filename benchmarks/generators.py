@@ -23,6 +23,7 @@ from pathlib import Path
 
 import diffusers
 import torch
+from diffusers import DiffusionPipeline
 from embedded import RESULTS, record
 from guidance import Bench, frechet
 from torch import Tensor
@@ -46,24 +47,30 @@ def places_of(options: argparse.Namespace) -> dict[str, Path]:
     return {"embedded": embedded.PIPELINE} | {name: Path(place) for name, place in named}
 
 
-def settings(options: argparse.Namespace) -> Iterator[tuple[str, Path, dict]]:
-    """Each generator with each scale and interval of classifier-free guidance, and what they are called together."""
+def settings(options: argparse.Namespace) -> Iterator[tuple[str, Path, str, dict]]:
+    """What each way to draw is called, pipeline, scheduler ("" is its own), and options of the call."""
     intervals = list(zip(options.intervals[::2], options.intervals[1::2], strict=True))
     choices = (options.scales, intervals, options.samplers, places_of(options).items())
     for scale, interval, sampler, (name, place) in product(*choices):
         part = "" if interval == (0, 1) else f", {interval[0]:g} to {interval[1]:g}"
-        how = sampler and ", {}, {} steps".format(*sampler.split(":"))
-        guidance = {"guidance_scale": scale, "guidance_interval": interval}
-        yield f"{name}, CFG {scale:g}{part}{how}", place, guidance | ({"sampler": sampler} if sampler else {})
+        drawn: dict = {"guidance_scale": scale, "guidance_interval": interval}
+        scheduler, _, steps = sampler.partition(":")
+        if sampler:
+            part += f", {scheduler}, {steps} steps"
+            drawn["num_inference_steps"] = int(steps)
+        yield f"{name}, CFG {scale:g}{part}", place, scheduler, drawn
 
 
-def pool_of(options: argparse.Namespace, name: str, place: Path, guidance: dict) -> Pool:
+def pipeline_of(place: Path, scheduler: str) -> DiffusionPipeline:
+    pipeline = load_pipeline(place, device="cpu")
+    if scheduler:
+        pipeline.scheduler = getattr(diffusers, f"{scheduler}Scheduler").from_config(pipeline.scheduler.config)
+    return pipeline
+
+
+def pool_of(options: argparse.Namespace, name: str, place: Path, scheduler: str, drawn: dict) -> Pool:
     """Unguided images, drawn once; the same noise whichever generator."""
-    pipeline, guidance = load_pipeline(place, device="cpu"), dict(guidance)
-    sampler, _, steps = guidance.pop("sampler", "").partition(":")
-    if sampler:
-        pipeline.scheduler = getattr(diffusers, f"{sampler}Scheduler").from_config(pipeline.scheduler.config)
-    config = PoolConfig(images_per_class=options.each, num_inference_steps=int(steps) if steps else None, **guidance)
+    config, pipeline = PoolConfig(images_per_class=options.each, **drawn), pipeline_of(place, scheduler)
     return fill_pool(pipeline, options.folder / name, config, batch_size=100, resume=True, source=str(place))
 
 
@@ -77,8 +84,8 @@ def images(options: argparse.Namespace) -> None:
     test = torch.as_tensor(load_labelled_images(read_pool(embedded.TEST), **SHAPE).images)
     real = bench.real_features
     spread = mean_distance(real, bench.real_labels, options.each)
-    for name, place, guidance in settings(options):
-        pool = pool_of(options, name, place, guidance)
+    for name, place, *how in settings(options):
+        pool = pool_of(options, name, place, *how)
         pixels = torch.from_numpy(load_labelled_images(pool, **SHAPE).images).permute(0, 3, 1, 2)
         features = bench.features(pixels)
         if place not in changed:
@@ -103,11 +110,11 @@ def control(options: argparse.Namespace) -> None:
     """Mean |d - d*| by guide and evaluator of each generator, steered by the default method."""
     bench, rows = Bench(options.images), []
     shown = ("guide_error", "evaluator_error", "evaluator_spearman", "frechet_matched", "diversity")
-    for name, place, guidance in settings(options):
-        bench.pipeline = load_pipeline(place, device="cpu")
+    for name, place, scheduler, drawn in settings(options):
+        bench.pipeline = pipeline_of(place, scheduler)
         bench.probe = bench.pipeline.probe
         for seed in range(options.seeds):
-            found = bench.measure(bench.draw(seed, **guidance), 1.0, 1.0)
+            found = bench.measure(bench.draw(seed, **drawn), 1.0, 1.0)
             rows.append({"setting": name, "seed": seed} | {key: found[key] for key in shown})
             print(name, seed, {key: round(found[key], 3) for key in shown}, flush=True)
             record(f"{record_of(options)}-control", {"images_per_target": options.images, "rows": rows})
@@ -121,8 +128,8 @@ def training(options: argparse.Namespace) -> None:
     vaes = {name: load_vae(place) for name, place in places_of(options).items()}
     for name, vae in {digest_of(vae): (name, vae) for name, vae in reversed(vaes.items())}.values():  # the same once
         sets[f"real, through the VAE, {name}"] = partial(drawn_through, vae, real)
-    for name, place, guidance in settings(options):
-        drawn = load_labelled_images(pool_of(options, name, place, guidance), **SHAPE)
+    for name, *how in settings(options):
+        drawn = load_labelled_images(pool_of(options, name, *how), **SHAPE)
         sets[name] = partial(random_subset, drawn, options.ipc)
     chosen = {"protocol": options.protocol, "test_images": len(test), "device": None}
     with evaluation_record(RESULTS / f"downstream-{record_of(options)}-{options.ipc}.json", chosen) as kept:

@@ -1,14 +1,12 @@
 """A folder of clip art distilled: its images, the minutes, and what a network learns from each set."""
 
-from collections import defaultdict
-
 import numpy as np
 
 from dag_diffusion.compared_sets import UNGUIDED
 from dag_diffusion.own_images.durations import Expected, duration_table
 
 from .records import load, table
-from .trained_sets import change, spread
+from .trained_sets import by_seed_in, change, spread
 
 
 def accuracies(name: str, key: str) -> str:
@@ -36,10 +34,7 @@ def by_autoencoder() -> str:
 
 def trained(name: str, key: str) -> dict[str, np.ndarray]:
     """Accuracies of each set in %, in the order of their seeds."""
-    found: dict[str, dict[int, float]] = defaultdict(dict)
-    for row in load(name)[key]:
-        found[row["set"]][row["seed"]] = 100 * row["accuracy"]
-    return {one: np.array([values[seed] for seed in sorted(values)]) for one, values in found.items()}
+    return {one: np.array(list(values.values())) for one, values in by_seed_in(load(name)[key]).items()}
 
 
 def minutes() -> str:

@@ -1,7 +1,7 @@
 """What sets teach: accuracies by set, size, network and protocol, and differences in pairs."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -95,8 +95,13 @@ def results_of(name: str, network: str = "") -> list[dict]:
 
 def by_seed(name: str, network: str = "convnet-3") -> dict[str, dict[int, float]]:
     """Accuracy in percent by set and seed, of the seeds that all sets have."""
+    return by_seed_in(results_of(name, network))
+
+
+def by_seed_in(rows: Iterable[dict]) -> dict[str, dict[int, float]]:
+    """The same of any trainings."""
     found: dict[str, dict[int, float]] = defaultdict(dict)
-    for row in results_of(name, network):
+    for row in rows:
         found[row["set"]][row["seed"]] = 100 * row["accuracy"]
     shared = sorted(set.intersection(*map(set, found.values()))) if found else []
     return {name: {seed: values[seed] for seed in shared} for name, values in found.items()}
