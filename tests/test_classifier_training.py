@@ -246,6 +246,16 @@ def test_test_images_of_an_unknown_class_are_refused_before_the_training(tmp_pat
         train_classifier(images, tmp_path / "guide", CONFIG, test=read_pool(tmp_path / "test"))
 
 
+@pytest.mark.parametrize("argument", ["test", "holdout"])
+def test_images_to_test_with_are_of_the_trained_classes_alone(tmp_path, images, caplog, argument):
+    names = sorted(images.class_names.values())
+    write_images(tmp_path / "more", {name: 4 for name in [*names, "fox"]})
+    trained = train_classifier(images, tmp_path / "guide", CONFIG, **{argument: read_pool(tmp_path / "more")})
+    result = trained.record["test" if argument == "test" else "held_out"]
+    assert (result["images"], sorted(result["accuracy_by_class"])) == (4 * len(names), names)
+    assert "are used, those of the training images; left out: 'fox'" in caplog.text
+
+
 def test_more_folds_than_images_are_refused_before_the_training(tmp_path, images):
     with pytest.raises(ValueError, match=r"folds=500 are too many for .* images: .* would have none; lower folds"):
         train_classifier(images, tmp_path / "guide", replace(CONFIG, folds=500))

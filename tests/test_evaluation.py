@@ -383,16 +383,40 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("classes", "way"),
         [
-            (("left", "right"), "lacks 'top_bottom' and has none besides; give test images of its classes alone"),
+            (("left",), "lacks 'right', 'top_bottom' and has none besides; give sets of the same classes"),
+            (("left", "cat"), "lacks 'right', 'top_bottom' and has 'cat' besides; rename them"),
             (("left", "right", "top_bottom", "cat"), "lacks none and has 'cat' besides; leave those out"),
         ],
     )
-    def test_set_of_fewer_or_more_classes_is_refused_with_what_to_do(self, folders, classes, way):
+    def test_set_of_one_or_of_other_classes_is_refused_with_what_to_do(self, folders, classes, way):
         for name in classes:
             shutil.copytree(folders / "good" / "left", folders / "few" / name)
         result = command(folders, "@few")
         assert result.exit_code == 2
         assert way in result.stderr
+
+    def test_sets_of_some_classes_are_tested_on_these_alone(self, folders, caplog):
+        for kind in ("good", "test", "pool"):
+            for name in ("left", "top_bottom"):
+                shutil.copytree(folders / kind / name, folders / "few" / kind / name)
+        few = ["--test", folders / "few" / "test", "--full", folders / "few" / "pool"]
+        alone = command(
+            folders, "@few/good", "random:@few/pool", options=[*few, "--output", folders / "few" / "r.json"]
+        )
+        assert alone.exit_code == 0, alone.output
+        options = ["--full", folders / "pool", *into(folders)]
+        result = command(folders, "@few/good", "random:@pool", options=options)
+        assert result.exit_code == 0, result.output
+        assert "2 of the 3 classes in" in caplog.text
+        assert "are used, those of the sets; left out: 'right'" in caplog.text
+        assert "12 of test, 2 of 3 classes" in result.stdout
+        found = [
+            json.loads(file.read_text()) for file in (folders / "few" / "r.json", folders / "out" / "results.json")
+        ]
+        accuracies = [[(row["set"], row["accuracy"]) for row in one["results"]] for one in found]
+        assert accuracies[0] == accuracies[1]
+        unequal = command(folders, "@few/good", "@good")
+        assert "good has other classes than the test set: it lacks 'right'" in unequal.stderr
 
     def test_images_of_the_test_set_in_a_set_are_told(self, folders, caplog):
         with caplog.at_level(logging.WARNING):

@@ -226,6 +226,18 @@ def test_means_over_fewer_classes_than_other_sets_have_are_told(folders, tmp_pat
     assert "means of bags are of 2 classes, where others have more" in redundancy_table(found, {"neighbours": 2}).note
 
 
+def test_sets_of_some_classes_are_compared_with_these_alone(folders, tmp_path, caplog):
+    for name in ("Bag", "T-shirt"):
+        for kind in ("distinct", "real"):
+            shutil.copytree(folders / kind / name, tmp_path / kind / name)
+    few, config = str(tmp_path / "distinct"), replace(QUICK, parts=2)
+    found = measure_redundancy([few, f"random:{folders / 'real'}"], tiny_classifier(), config, real=folders / "real")
+    assert caplog.text.count("2 of the 3 classes in") == 2
+    (alone,) = measure_redundancy([few], tiny_classifier(), config, real=tmp_path / "real")
+    assert [one.classes.keys() for one in found] == [{"Bag", "T-shirt"}] * 2
+    assert (found[0].cross_accuracy, found[0].classes) == (alone.cross_accuracy, alone.classes)
+
+
 def test_classifier_of_other_classes_is_told_with_how_to_train_one(folders, tmp_path, caplog):
     other = tiny_classifier({0: "cat", 1: "dog"})
     sets = [str(folders / "distinct")]

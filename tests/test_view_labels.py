@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.torch import load_file
 from tiny import tiny_classifier, write_images
 from typer.testing import CliRunner
 from warm import Command
@@ -382,6 +384,50 @@ def test_label_writes_labels_of_images_and_of_views(pool, teacher, tmp_path):
     assert read_view_labels(pool, pixels_of(pool)).views == 2
     again = call(*common)
     assert again.exit_code == 0, again.output
+
+
+def labels_of(folder):
+    return load_file(folder / "soft_labels.safetensors")["logits"]
+
+
+def test_class_map_finds_the_teacher_s_classes_by_the_set_s_names(pool, teacher, tmp_path):
+    common = ("--classifier", teacher, "--quiet")
+    assert call("label", pool.path, *common).exit_code == 0
+    renamed = tmp_path / "renamed"
+    for old, new in {"Bag": "Zaino", "T-shirt": "Hemd"}.items():  # sorted the other way round
+        shutil.copytree(pool.path / old, renamed / new)
+    refused = call("label", renamed, *common)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "no class called 'Hemd'" in refused.stderr
+    (tmp_path / "map.json").write_text('{"Zaino": "Bag", "Hemd": "T-shirt"}')
+    write_images(tmp_path / "real", {"Bag": 3, "T-shirt": 3})  # called as the teacher calls them
+    mapped = (*common, "--class-map", tmp_path / "map.json")
+    done = call("label", renamed, *mapped, "--test", tmp_path / "real")
+    assert done.exit_code == 0, done.output
+    assert "% right on 6 of real" in done.stdout
+    in_order = labels_of(renamed)
+    torch.testing.assert_close(in_order.flip(1), torch.cat([labels_of(pool.path)[4:], labels_of(pool.path)[:4]]))
+    done = call("label", renamed, *mapped, "--views", 2)
+    assert done.exit_code == 0, done.output
+    (tmp_path / "map.json").write_text('{"Zaino": "Bag", "Hut": "T-shirt"}')
+    assert "the class map speaks of 'Hut'" in call("label", renamed, *mapped).stderr
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_teacher_is_tested_on_the_set_s_classes_alone(pool, teacher, tmp_path, caplog, mapped):
+    folder = pool.path
+    options = ["--classifier", teacher, "--test", tmp_path / "real", "--quiet"]
+    if mapped:
+        folder = tmp_path / "renamed"
+        for old, new in {"Bag": "Zaino", "T-shirt": "Hemd"}.items():
+            shutil.copytree(pool.path / old, folder / new)
+        (tmp_path / "map.json").write_text('{"Zaino": "Bag", "Hemd": "T-shirt"}')
+        options += ["--class-map", tmp_path / "map.json"]
+    write_images(tmp_path / "real", {"Bag": 3, "T-shirt": 3, "cat": 4})  # which the teacher does not know
+    done = call("label", folder, *options)
+    assert done.exit_code == 0, done.output
+    assert "% right on 6 of real" in done.stdout
+    assert "2 of the 3 classes in" in caplog.text
 
 
 @pytest.mark.slow

@@ -3,12 +3,15 @@
 FOLDER/n01440764/*.JPEG -> rows with another's labels and names -> pixels of those rows that are asked for
 """
 
+import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from .class_names import match_classes
+from dag_diffusion.processes import warn_once
+
+from .class_names import listed, match_classes, matching_classes, own_part
 from .pools import PROVENANCE, Pool, read_pool
 from .rows import RECORDS, SELECTED, Row
 from .sources.folders import (
@@ -20,6 +23,7 @@ from .sources.folders import (
 )
 from .sources.shards import shards_of
 
+logger = logging.getLogger(__name__)
 NO_BARE_FOLDER = (*RECORDS, SELECTED, PROVENANCE, "state.json", "dataset_dict.json")
 SHOWN = 3
 
@@ -64,6 +68,39 @@ def real_images(path: Path, names: Mapping[int, str], written: Mapping[int, str]
     kept = pool.select([index for index, row in enumerate(pool.rows) if row["label"] in ours])
     rows = [row | {"label": ours[row["label"]], "class_name": names[ours[row["label"]]]} for row in kept.rows]
     return replace(kept, rows=rows)
+
+
+def limited_to(
+    pool: Pool, owners: Iterable[Mapping[int, str]], whose: str, class_map: Mapping[str, str | int] | None = None
+) -> Pool:
+    """The images of the classes that others have, such as those of ImageNet's validation set that a subset needs.
+
+    All images, where one of these classes is not found by its name, or only one class is wanted: who compares them says
+    what is missing.  A warning tells what is left out.
+
+    Args:
+        owners: label to name of each of the others' classes.
+        whose: what to call the others in the warning.
+        class_map: the others' names to those of the pool, where no rule finds them; other names in it are passed by.
+
+    Raises:
+        ValueError: two names of one owner are one class here.
+    """
+    kept = set[int]()
+    for names in owners:
+        own = own_part(class_map, names.values())
+        found = matching_classes(names, pool.class_names, str(pool.path), own, places=True)
+        if len(found) < len(names):
+            return pool
+        kept |= set(found.values())
+    out = [repr(name) for label, name in sorted(pool.class_names.items()) if label not in kept]
+    if not out or len(kept) < 2:  # within one class nothing is told apart
+        return pool
+    warn_once(
+        logger, "%d of the %d classes in %s are used, those of %s; left out: %s",
+        len(kept), len(pool.class_names), pool.path, whose, listed(out, SHOWN),
+    )  # fmt: skip
+    return pool.select([row for row, label in enumerate(pool.labels.tolist()) if label in kept])
 
 
 def require_enough(pool: Pool, least: int, what: str, way: str = "leave such classes out") -> None:

@@ -195,7 +195,8 @@ def labels_in_test(
     if missing and foreign:
         usual = "rename them until both agree, or give a class map (class_map=FILE)"
     else:
-        usual = "give test images of its classes alone" if missing else "leave those out, or give test images of them"
+        usual = "give sets of the same classes, or test images of its own"
+        usual = usual if missing else "leave those out, or give test images of them"
     raise ValueError(
         f"{name} has other classes than the test set: it lacks {lacks} and has {has} besides; {way or usual}"
     )

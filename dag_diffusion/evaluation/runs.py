@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from dag_diffusion import embedded
 from dag_diffusion.data.canvas import Canvas
+from dag_diffusion.data.class_folders import limited_to
 from dag_diffusion.data.class_names import require_mapped
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.pools import Pool, read_pool
@@ -44,7 +45,7 @@ from .records import (
     write_summary,
 )
 from .results import Result
-from .sets import ComparedSets, listed_sets, load_compared_sets, load_images, require_drawable
+from .sets import RANDOM, ComparedSets, listed_sets, load_compared_sets, load_images, require_drawable
 from .tables import Table, evaluation_tables, labels_table, ranking_table
 from .trials import Source, evaluate, require_at_once, settled
 
@@ -122,7 +123,8 @@ def evaluate_folders(
     """Read sets and real images, then ``run_evaluation``.
 
     Args:
-        sets: as of ``load_compared_sets``.
+        sets: as of ``load_compared_sets``.  Where they have some of the test images' classes, only these are tested
+            on, drawn from and trained on.
         test: real test images; None: those of Fashion-MNIST.
         full: all real training images, for hard-label recovery.
         ipc: images per class that random sets are drawn with; by default those of the other sets.
@@ -144,6 +146,9 @@ def evaluate_folders(
         tests, pools = read_pool(test or embedded.TEST, canvas=canvas), listed_sets(sets, canvas)
         whole = {} if full is None else {f"all of {full.name}": read_pool(full, canvas=canvas)}
         require_mapped(class_map, [pool.class_names for pool in (*pools.values(), *whole.values())])
+        all_classes, tests = len(tests.class_names), _tested_on(tests, pools, class_map)
+        pools = {text: _like(tests, pool) if text.startswith(RANDOM) else pool for text, pool in pools.items()}
+        whole = {name: _like(tests, pool) for name, pool in whole.items()}
         for pool in (*pools.values(), *whole.values()):
             way = UNNAMED if test is None else None
             labels_in_test(pool.class_names, tests.class_names, str(pool.path), class_map, way=way)
@@ -153,7 +158,19 @@ def evaluate_folders(
         )
         everything = {name: load_images(pool, real, class_map=class_map) for name, pool in whole.items()}
     name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
+    if len(real.class_names) < all_classes:
+        name += f", {len(real.class_names)} of {all_classes} classes"
     return run_evaluation(compared, real, config, test_name=name, full=everything, output=output, progress=progress)
+
+
+def _tested_on(tests: Pool, pools: Mapping[str, Pool], class_map: Mapping[str, str | int] | None) -> Pool:
+    """The test images of the classes that the sets have; what is drawn from may have more."""
+    sets = [pool for text, pool in pools.items() if not text.startswith(RANDOM)] or pools.values()
+    return limited_to(tests, [pool.class_names for pool in sets], "the sets", class_map)
+
+
+def _like(tests: Pool, pool: Pool) -> Pool:
+    return limited_to(pool, [tests.class_names], "the test images")
 
 
 def _real_test_images(tests: Pool, size: int | None, progress: Progress | None) -> LabelledImages:

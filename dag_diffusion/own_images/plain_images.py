@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from dag_diffusion.data.canvas import Canvas, fit_for, trim_for
+from dag_diffusion.data.class_folders import limited_to
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.common_kind import channels_of
 from dag_diffusion.data.files import differences, json_line, read_json_object, write_atomically, write_image, write_json
@@ -185,7 +186,8 @@ def _divided(
         with several_images(config):
             train, test = found.split(config.held_out, seed=config.seed)
     else:
-        tests = prepared(config.test, fit=found.pool.canvas.fit, trim=trim)
+        given = limited_to(read_pool(config.test), [found.pool.class_names], "the training images")
+        tests = prepared(given, fit=found.pool.canvas.fit, trim=trim)
         train, test = found.pool, tests.pool
         record |= {"test_source": str(Path(config.test).resolve()), "prepared_test": tests.record}
     return _relabelled(train, found.pool), _relabelled(test, found.pool), record
@@ -195,15 +197,10 @@ def _relabelled(pool: Pool, like: Pool) -> Pool:
     """The pool with labels 0, 1, 2, ... in the order of another's, whose classes it must have.
 
     Raises:
-        ValueError: a class is missing on either side.
+        ValueError: it lacks a class.
     """
     names = like.class_names
     table = match_classes(names, pool.class_names, f"the folder {pool.path}", places=True)
-    if foreign := [name for label, name in pool.class_names.items() if label not in table.values()]:
-        raise ValueError(
-            f"{pool.path} has images of {', '.join(map(repr, foreign[:3]))}, but {like.path} has none to train on; "
-            "name the classes that both have, such as classes=NAME"
-        )
     places = {theirs: place for place, (_, theirs) in enumerate(sorted(table.items()))}
     known = {theirs: names[ours] for ours, theirs in table.items()}
     rows = [row | {"label": places[row["label"]], "class_name": known[row["label"]]} for row in pool.rows]

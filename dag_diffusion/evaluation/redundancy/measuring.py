@@ -20,6 +20,7 @@ from torch import nn
 from dag_diffusion import embedded
 from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.canvas import Canvas
+from dag_diffusion.data.class_folders import limited_to
 from dag_diffusion.data.class_names import listed, match_classes, own_part, require_mapped
 from dag_diffusion.data.common_kind import CommonKind, common_kind
 from dag_diffusion.data.files import held, read_json_object, require_file_place, require_writable, write_json
@@ -134,6 +135,7 @@ def measure_redundancy(
 
     Args:
         sets: folders, parquet files or saved datasets; ``random:`` before one draws ``ipc`` images a class from it.
+            Where they have some of the real images' classes, the others are left out.
         classifier: whose features are compared.  If it knows the classes, by name, images that it takes for another are
             counted.
         config: parts, trainings, and what is a near copy.
@@ -162,6 +164,7 @@ def measure_redundancy(
             whole = {n: _readable(pool, progress) if _is_drawn(n) else pool for n, pool in whole.items()}
         with fail_together():
             require_mapped(class_map, [pool.class_names for pool in whole.values()])
+            yardstick, whole = _of_shared_classes(yardstick, whole, class_map)
             pools, kinds = _pools(whole, ipc, config), dict[str, CommonKind]()
             for name, pool in pools.items():  # what does not fit is found before the first hour
                 require_parts(name, pool.labels, pool.class_names, config.parts)
@@ -212,6 +215,16 @@ def _redundancy(
         classes={one: asdict(measured) for one, measured in covered.items()},
         faults=faults.record(),
     )
+
+
+def _of_shared_classes(
+    real: Pool, whole: Mapping[str, Pool], class_map: Mapping[str, str | int] | None
+) -> tuple[Pool, dict[str, Pool]]:
+    """Real images, and those that are drawn from, of the classes that the sets have."""
+    sets = [pool.class_names for name, pool in whole.items() if not _is_drawn(name)]
+    sets = sets or [pool.class_names for pool in whole.values()]
+    drawn = {name: limited_to(pool, sets, "the sets") if _is_drawn(name) else pool for name, pool in whole.items()}
+    return limited_to(real, sets, "the sets", class_map), drawn
 
 
 def _is_drawn(name: str) -> bool:

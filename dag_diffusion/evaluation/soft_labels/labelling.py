@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dag_diffusion import embedded
 from dag_diffusion.classifiers.image_classifiers import class_names_of, prepared_logits, preprocessing_of
+from dag_diffusion.data.class_folders import limited_to
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.files import differences, held, require_writable
@@ -98,8 +99,9 @@ def label_folder(
         classifier: the teacher, in evaluation mode.
         name: of the teacher, for the record.
         plan: of the views; None: one label an image.
-        test: real images, whose size and channels views get too, as ``evaluate`` brings sets to them; None: those of
-            Fashion-MNIST where the classes are its own, and else nothing is measured and the set's own size taken.
+        test: real images, whose size and channels views get too, as ``evaluate`` brings sets to them; those of other
+            classes than the set's are left out.  None: those of Fashion-MNIST where the classes are its own, and else
+            nothing is measured and the set's own size taken.
         size: pixels per side of the views; by default as above.
         class_map: the set's class names to the teacher's, where no rule finds them.
         overwrite: replace labels of another teacher or plan.
@@ -112,8 +114,11 @@ def label_folder(
         place_of(pool)
         if plan is not None:
             _top_k(plan, len(pool.class_names))
-        match_classes(pool.class_names, class_names_of(classifier), "the teacher", class_map, trainable=True)
+        found = match_classes(pool.class_names, class_names_of(classifier), "the teacher", class_map, trainable=True)
         real = _test_pool(pool, test)
+        if real is not None:  # whose classes may be called as the set's are, or as the teacher's
+            theirs = {label: class_names_of(classifier)[one] for label, one in found.items()}
+            real = limited_to(limited_to(real, [pool.class_names], "the set"), [theirs], "the set")
     called = "" if real is None else f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
     teacher = teacher_of(classifier, name, real, test_name=called, class_map=class_map, progress=progress)
     if plan is None:
@@ -137,7 +142,7 @@ def label_folder(
 def _test_pool(pool: Pool, test: Path | None) -> Pool | None:
     if test is not None:
         return read_pool(test, canvas=pool.canvas)
-    return read_pool(embedded.TEST) if set(pool.class_names.values()) == set(embedded.CLASS_NAMES) else None
+    return read_pool(embedded.TEST) if set(pool.class_names.values()) <= set(embedded.CLASS_NAMES) else None
 
 
 def label_images(

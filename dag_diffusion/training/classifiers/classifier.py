@@ -42,7 +42,7 @@ from dag_diffusion.progress import Progress
 from dag_diffusion.training.checkpoints import work_folder
 
 from .plan import ClassifierConfig
-from .trainings import ClassifierTraining, CrossFitted, class_names_for
+from .trainings import ClassifierTraining, CrossFitted, class_names_for, of_classes
 
 RECORD, DIFFICULTIES = "training.json", "difficulties.jsonl"
 SETTINGS, TRAININGS, FINISHED = "settings.json", "trainings", "finished"  # in the folder of an unfinished training
@@ -87,7 +87,7 @@ def train_classifier(
         output: folder of the classifier, for ``load_classifier``.
         config: how to train.
         holdout: images to calibrate and test with; None: a share of each class of ``images``, with twins together.
-        test: images to test with alone.
+        test: images to test with alone.  Of either, classes besides those of ``images`` are left out.
         device: None: the one that accelerate finds.
         overwrite: replace an earlier classifier, and an unfinished training of other settings.
         about: what else to record, JSON values.
@@ -109,7 +109,8 @@ def train_classifier(
     work = work_folder(output)
     with fail_together():
         device = resolve_device(device)
-        names = class_names_for(images, {"holdout": holdout, "test": test})
+        names = class_names_for(images)
+        holdout, test = of_classes(names, holdout, "holdout"), of_classes(names, test, "test")
         if is_main_process():
             require_target(output, overwrite=overwrite)
             require_apart(images.path, output)

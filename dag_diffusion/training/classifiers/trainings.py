@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dag_diffusion.classifiers.image_classifiers import prepared_logits
+from dag_diffusion.data.class_folders import limited_to
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.pools import Pool
@@ -281,11 +282,11 @@ class ClassifierTraining:
         }
 
 
-def class_names_for(pool: Pool, others: Mapping[str, Pool | None]) -> dict[int, str]:
+def class_names_for(pool: Pool) -> dict[int, str]:
     """The classifier's labels, 0 to n - 1, to the names of a pool's classes by label.
 
     Raises:
-        ValueError: there are fewer than two classes, or one of ``others`` has a class besides.
+        ValueError: there are fewer than two classes.
     """
     names = dict(enumerate(name for _, name in sorted(pool.class_names.items())))
     if len(names) < 2:
@@ -293,10 +294,20 @@ def class_names_for(pool: Pool, others: Mapping[str, Pool | None]) -> dict[int, 
             f"{pool.path} has one class, {names[0]!r}, and a classifier tells classes apart; give the folder above it, "
             "with a folder for each of two or more classes"
         )
-    for owner, other in others.items():
-        if other is not None:
-            match_classes(other.class_names, names, f"the folder of training images ({owner}= has other classes)")
     return names
+
+
+def of_classes(names: Mapping[int, str], pool: Pool | None, argument: str) -> Pool | None:
+    """The images to hold out or to test with of the classes that are trained; None for None.
+
+    Raises:
+        ValueError: they are of other classes.
+    """
+    if pool is None:
+        return None
+    pool = limited_to(pool, [names], "the training images")
+    match_classes(pool.class_names, names, f"the folder of training images ({argument}= has other classes)")
+    return pool
 
 
 def _digest(part: Labelled) -> str:
