@@ -35,9 +35,17 @@ from .folders import classes_in, images_of
 from .models import PARTS, ModelFiles, PipelineFacts, classifier_names, files_of, pipeline_facts, vae_factor
 from .problems import Problems
 
-OF_PIPELINE = "the pipeline"  # as an owner of classes, besides classifiers
 SHARE_OF_MEMORY = 0.7  # that decoded images may take
 MOST_COMPARED = 200_000  # files whose lengths are looked at to find test images among training images
+
+
+@dataclass(frozen=True)
+class Knowing:
+    """A model that must know the classes."""
+
+    owner: str  # what to call it
+    class_names: dict[int, str]
+    trainable: bool  # a classifier, in whose place one can be trained
 
 
 @dataclass
@@ -50,7 +58,7 @@ class Found:
     pipeline: PipelineFacts | None = None
     vae_factor: int | None = None  # of a VAE that is named
     models: dict[str, ModelFiles] = field(default_factory=dict)
-    known: dict[str, dict[int, str]] = field(default_factory=dict)  # of each model that must know the classes
+    known: list[Knowing] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -65,13 +73,13 @@ def read_models(config: FolderConfig, problems: Problems, found: Found) -> None:
             if role == "pipeline":
                 found.pipeline = pipeline_facts(files, trust_bin=config.trust_bin)
             else:
-                found.known[f"the {role} {name}"] = classifier_names(files)
+                found.known.append(Knowing(f"the {role} {name}", classifier_names(files), trainable=True))
     if config.vae is not None:
         with problems.gathered():
             files = found.models["vae"] = files_of(config.vae)
             found.vae_factor = vae_factor(files)
     if found.pipeline is not None and config.base is None:
-        found.known[f"{OF_PIPELINE} {config.pipeline}"] = found.pipeline.class_names
+        found.known.append(Knowing(f"the pipeline {config.pipeline}", found.pipeline.class_names, trainable=False))
 
 
 def check_images(folder: Path, config: FolderConfig, problems: Problems, found: Found, *, trains: bool) -> None:
@@ -94,9 +102,9 @@ def check_images(folder: Path, config: FolderConfig, problems: Problems, found: 
             with problems.gathered():
                 require_there(test)
         return
-    for owner, names in found.known.items():
+    for model in found.known:
         with problems.gathered():
-            match_classes(found.names, names, owner, trainable=not owner.startswith(OF_PIPELINE))
+            match_classes(found.names, model.class_names, model.owner, trainable=model.trainable)
     found.train = images_of(folder, found.names, problems)
     if found.train is not None and config.class_list is None and config.least > 1:
         counts = Counter(found.train.labels.tolist())
