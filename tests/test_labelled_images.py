@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from dag_diffusion.data.pools import read_pool
+from dag_diffusion.data.images import UnreadableImageError
+from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.evaluation.augmentations import Normalisation
 from dag_diffusion.evaluation.labelled_images import (
     LabelledImages,
@@ -69,6 +70,28 @@ class TestLoading:
         )
         np.testing.assert_array_equal(loaded.images, given.images)
         np.testing.assert_array_equal(loaded.labels, given.labels)
+
+    def test_threads_keep_the_order_name_what_is_broken_and_have_one_large_image_at_a_time(self, tmp_path, monkeypatch):
+        given, inside, most = draw(0), [], []
+        pool, plain = write_folder(tmp_path, given, ("a", "b", "c")), Pool.open
+
+        def counted(pool, index, before_decoding=None):
+            image = plain(pool, index, before_decoding)
+            inside.append(index)
+            most.append(len(inside))
+            image.load()
+            inside.remove(index)
+            return image
+
+        monkeypatch.setattr("dag_diffusion.evaluation.labelled_images.THREADS", 5)
+        monkeypatch.setattr("dag_diffusion.data.images.LARGE", 0)
+        monkeypatch.setattr(Pool, "open", counted)
+        loaded = load_labelled_images(pool, size=(8, 8), channels=1)
+        np.testing.assert_array_equal(loaded.images, given.images)
+        assert max(most) == 1
+        (tmp_path / "b" / "07.png").write_bytes(b"no picture")
+        with pytest.raises(UnreadableImageError, match=r"07\.png is not a readable image"):
+            load_labelled_images(pool, size=(8, 8), channels=1)
 
     def test_names_decide_and_not_the_order_of_folders(self, tmp_path):
         given = draw(0)

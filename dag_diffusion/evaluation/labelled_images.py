@@ -7,6 +7,7 @@ Classes are matched by name: folders sorted otherwise than the labels of the tes
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from dag_diffusion.classifiers.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from dag_diffusion.data.class_names import listed, matching_classes, own_part
-from dag_diffusion.data.images import as_plain, wait_if_large
+from dag_diffusion.data.images import THREADS, as_plain, wait_if_large
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.progress import Progress, Stage
 
@@ -117,10 +118,14 @@ def load_labelled_images(
     if class_names is not None:
         labels_in_test(pool.class_names, class_names, str(pool.path), class_map)
     pixels, read = np.empty((len(pool), *size, channels), np.uint8), Stage("images read", len(pool), progress)
-    for index in range(len(pool)):
-        pixels[index] = _pixels(pool, index, size, channels)
-        if (index + 1) % REPORTED == 0 or index + 1 == len(pool):
-            read(index + 1 - read.done)
+
+    def keep(index: int) -> None:  # at once, so that none that is done waits in memory for one before it
+        pixels[index] = read_pixels(pool, index, size, channels)
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        for done, _ in enumerate(threads.map(keep, range(len(pool))), 1):
+            if done % REPORTED == 0 or done == len(pool):
+                read(done - read.done)
     probabilities, views, taught = None, None, None
     if as_labels(labels) == "soft":
         from .soft_labels.per_image import image_source, read_soft_labels
@@ -136,7 +141,11 @@ def load_labelled_images(
     return loaded if class_names is None else relabelled(loaded, class_names, str(pool.path), class_map)
 
 
-def _pixels(pool: Pool, index: int, size: tuple[int, int], channels: int) -> np.ndarray:
+def read_pixels(pool: Pool, index: int, size: tuple[int, int], channels: int) -> np.ndarray:
+    """One image as ``load_labelled_images`` brings it to a size: ``(height, width, channels)`` uint8.
+
+    Several threads may call it, of which one at a time has a large image.
+    """
     with ExitStack() as held:
         image = as_plain(pool.open(index, partial(wait_if_large, held)), channels)
         if image.size != size[::-1]:

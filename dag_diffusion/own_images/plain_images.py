@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from dag_diffusion.data.canvas import Canvas, fit_for, trim_for
@@ -31,7 +30,7 @@ from dag_diffusion.data.preparing.leaving_out import sentences
 from dag_diffusion.data.preparing.prepared import prepare
 from dag_diffusion.data.preparing.shared_images import shared_rows
 from dag_diffusion.data.rows import METADATA
-from dag_diffusion.evaluation.labelled_images import load_labelled_images
+from dag_diffusion.evaluation.labelled_images import REPORTED, read_pixels
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress, Stage, renamed
@@ -42,7 +41,6 @@ from .requirements import require_ipc, require_several, require_several_images, 
 
 RECORD, TRAIN, TEST = "images.json", "train", "test"
 CANVAS = ("background", "fit", "trim")
-READ_AT_ONCE = 50  # images that each thread has in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,21 +231,17 @@ def _write(pool: Pool, folder: Path, record: Mapping[str, Any], progress: Progre
     side, channels = record["size"], record["channels"]
     told, places, rows = Stage(f"images{BAR}{folder.name}", len(pool), progress), class_folders(pool.class_names), []
 
-    def written(indices: range) -> list[dict[str, Any]]:
-        part, kept = pool.select(indices), []
-        pixels = load_labelled_images(part, size=(side, side), channels=channels).images
-        for index, row, image in zip(indices, part.rows, np.asarray(pixels), strict=True):
-            name = f"{places[row['label']]}/{index:06d}.png"
-            write_image(folder / name, Image.fromarray(image[..., 0] if channels == 1 else image))
-            names = {"file_name": name, "label": row["label"], "class_name": row["class_name"]}
-            kept.append({**names, "source": row["file_name"]})
-        return kept
+    def written(index: int) -> dict[str, Any]:
+        row, image = pool.rows[index], read_pixels(pool, index, (side, side), channels)
+        name = f"{places[row['label']]}/{index:06d}.png"
+        write_image(folder / name, Image.fromarray(image[..., 0] if channels == 1 else image))
+        return {"file_name": name, "label": row["label"], "class_name": row["class_name"], "source": row["file_name"]}
 
-    parts = [range(start, min(start + READ_AT_ONCE, len(pool))) for start in range(0, len(pool), READ_AT_ONCE)]
     with ThreadPoolExecutor(THREADS) as threads:
-        for kept in threads.map(written, parts):
-            rows += kept
-            told(len(kept))
+        for row in threads.map(written, range(len(pool))):
+            rows.append(row)
+            if len(rows) % REPORTED == 0 or len(rows) == len(pool):
+                told(len(rows) - told.done)
     write_provenance(folder, {"images": {"source": record["source"], "size": side}})
     write_atomically(folder / METADATA, map(json_line, rows))
 
