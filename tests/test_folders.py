@@ -208,6 +208,50 @@ def test_list_in_another_encoding_is_read_where_its_mark_tells_it_and_refused_wi
         read_pool(tmp_path)
 
 
+@pytest.mark.parametrize("rows", ["A.JPG,cat\nB.jpg,dog\n", "a.jpg,cat\nb.jpg,dog\n", "A,cat\nb,dog\n"])
+def test_list_may_write_names_of_images_in_another_case(tmp_path, rows):
+    files(tmp_path, "a.JPG", "b.JPG")
+    (tmp_path / "labels.csv").write_text(f"file,label\n{rows}")
+    assert classes(tmp_path) == {"a.JPG": "cat", "b.JPG": "dog"}
+
+
+def test_names_that_case_alone_tells_apart_are_never_guessed(tmp_path):
+    files(tmp_path, "a.jpg", "A.jpg", "b.jpg")
+    (tmp_path / "labels.csv").write_text("file,label\na.JPG,cat\nB.JPG,dog\n")
+    with pytest.raises(ValueError, match=r"labels\.csv names no class of A\.jpg and 1 other images"):
+        read_pool(tmp_path)
+
+
+def test_row_in_another_case_than_its_file_is_refused_with_the_name_to_write(tmp_path):
+    files(tmp_path, "cat/img_1.jpg")
+    (tmp_path / "metadata.csv").write_text("file_name,label\ncat/IMG_1.JPG,cat\n")
+    with pytest.raises(ValueError, match=r"does not exist in .*; write it 'img_1\.jpg', as the file is called"):
+        read_pool(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("beside", "words"),
+    [
+        ("label\n0.png,dog\n1.png,dog\n", r"metadata\.jsonl and metadata\.csv beside it divide the images into other"),
+        ("label,split\n0.png,1,train\n1.png,0,test\n", r"metadata\.csv lists images of test and train together"),
+        ("label\n0.png,1\n1.png,0\n", None),  # the same classes by their numbers
+        ("patient\n0.png,a\n1.png,a\n", None),
+        ("label,split\n0.png,cat,train\n1.png,dog,train\n2.png,dog,test\n", None),  # whose row the other lacks
+    ],
+)
+def test_two_files_of_rows_are_refused_where_they_differ_in_classes_or_one_tells_splits(tmp_path, beside, words):
+    files(tmp_path, "0.png", "1.png", "2.png")
+    (tmp_path / "metadata.jsonl").write_text(
+        '{"file_name": "0.png", "label": "cat"}\n{"file_name": "1.png", "label": "dog"}\n'
+    )
+    (tmp_path / "metadata.csv").write_text(f"file_name,{beside}")
+    if words is None:
+        assert classes(tmp_path) == {"0.png": "cat", "1.png": "dog"}
+    else:
+        with pytest.raises(ValueError, match=words):
+            read_pool(tmp_path)
+
+
 def test_text_in_another_encoding_that_names_no_images_is_none_of_the_data(tmp_path):
     files(tmp_path, "0.png", "1.png")
     (tmp_path / "notes.txt").write_bytes(b"caf\xe9, cr\xe8me")

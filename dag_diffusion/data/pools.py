@@ -33,7 +33,7 @@ from .rows import (
     with_scores,
 )
 from .sources.folders import images_in, is_image_name, refuse_arrays, rows_of_folder
-from .sources.records import is_of_another_program, records_file, rows_of_records
+from .sources.records import is_of_another_program, records_file, require_agreeing, rows_of_records
 from .sources.shards import shards_of
 from .sources.splits import require_one_split
 
@@ -219,6 +219,8 @@ def _read_folder(path: Path) -> Pool:
     if not rows:
         raise ValueError(f"{source} lists no images; remove it, or write one row for each image")
     require_inside(path, rows, source)
+    if not provenance:  # else the rows are ours
+        require_agreeing(rows, source)
     flat = any("/" not in row["file_name"] for row in rows)  # beside folders a picture at the top is none of the data
     images = (file.name for file in path.iterdir() if flat and is_image_name(file.name))
     if (extra := sum(1 for _ in (*images, *_image_names(path))) - len(rows)) > 0:

@@ -128,9 +128,16 @@ def require_inside(root: Path, rows: Sequence[Row], source: Path) -> None:
             raise ValueError(f"{source} names {str(name)!r} twice; keep one row an image and remove the others")
         if not os.path.isfile(file):
             raise ValueError(
-                f"{source} names {str(name)!r}, which does not exist in {root}; remove the row or restore the file"
+                f"{source} names {str(name)!r}, which does not exist in {root}; {_way_out_of_missing(file)}"
             )
         seen.add(name.parts)
+
+
+def _way_out_of_missing(file: str) -> str:
+    folder, name = os.path.split(file)
+    there = os.listdir(folder) if os.path.isdir(folder) else []
+    like = next((one for one in sorted(there) if one.casefold() == name.casefold()), None)
+    return "remove the row or restore the file" if like is None else f"write it {like!r}, as the file is called"
 
 
 def require_distinct_classes(rows: Sequence[Row], source: Path) -> None:

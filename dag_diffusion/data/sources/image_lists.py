@@ -13,6 +13,7 @@ numbers, such as its ground_truth.txt, are not read: they follow another order t
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -162,10 +163,10 @@ def _rows_in(
     return told
 
 
-def _place_of_images(rows: Sequence[Sequence[str]], images: Sequence[str]) -> tuple[int, dict[str, str]]:
+def _place_of_images(rows: Sequence[Sequence[str]], images: Sequence[str]) -> tuple[int, Mapping[str, str]]:
     """The column that names the images, and the name below the folder of each: whole names, or without a suffix."""
-    whole = {PurePosixPath(name).name: name for name in images}
-    stems = {PurePosixPath(name).stem: name for name in images} | whole
+    whole = _InAnyCase({PurePosixPath(name).name: name for name in images})
+    stems = _InAnyCase({PurePosixPath(name).stem: name for name in images} | whole)
     header, width = _names(rows[0]), max(map(len, rows))
     counts = [sum(_base(row, place) in whole for row in rows) for place in range(min(width, MOST_COLUMNS))]
     if any(counts):
@@ -173,6 +174,21 @@ def _place_of_images(rows: Sequence[Sequence[str]], images: Sequence[str]) -> tu
     told = [place for place, name in enumerate(header[:MOST_COLUMNS]) if name not in CLASS_COLUMNS and width > 2] or [0]
     places = [place for place in told if header[place] not in INDICES] or told
     return max(places, key=lambda place: sum(_base(row, place) in stems for row in rows)), stems
+
+
+class _InAnyCase(dict[str, str]):
+    """Names of images, found as they are or in another case: IMG_1.JPG for img_1.jpg, if case tells no two apart."""
+
+    def __init__(self, named: Mapping[str, str]) -> None:
+        super().__init__(named)
+        folded = Counter(name.casefold() for name in named)
+        self.folded = {name.casefold(): file for name, file in named.items() if folded[name.casefold()] == 1}
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or str(name).casefold() in self.folded
+
+    def __missing__(self, name: str) -> str:
+        return self.folded[name.casefold()]
 
 
 def _classes_in(told: Sequence[Sequence[str]], place: int, header: Sequence[str], file: Path) -> list[str | None]:

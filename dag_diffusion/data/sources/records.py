@@ -10,6 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from dag_diffusion.data.rows import METADATA, RECORDS, Row
 
 from .folders import CONTAINERS, labels_by_name
 from .separated import fields_of, numbers_with_commas, other_encoding, separators_in, text_of
+from .splits import COLUMNS, FLAGS, require_one_split_in
 
 LABELS = "dataset.json"
 OWN = ("file_name", "label", "class_name")
@@ -75,6 +77,29 @@ def rows_of_records(file: Path) -> list[Row]:
         cast(Row, {"file_name": name, "label": label, "class_name": called, **other})
         for name, (label, called), other in zip(names, classes, others, strict=True)
     ]
+
+
+def require_agreeing(rows: Sequence[Row], source: Path) -> None:
+    """Check rows against another file of rows beside theirs, which may say what theirs does not, such as the split.
+
+    Raises:
+        ValueError: it divides these images into other classes, or into several splits.
+    """
+    known = {row["file_name"]: row["class_name"] for row in rows}
+    for other in (source.with_name(name) for name in RECORDS if name not in (source.name, METADATA, LABELS)):
+        told: list[tuple[str, Mapping[str, Any]]] = []
+        with suppress(OSError, ValueError, TypeError, csv.Error):  # of another program, which names no images
+            named = [(str(PurePosixPath(str(one.get("file_name")))), one) for one in _records(other)]
+            told = [(known[name], one) for name, one in named if name in known]
+        for column in ("label", "class_name"):
+            pairs = {(ours, str(one[column]).strip()) for ours, one in told if one.get(column) not in (None, "")}
+            if any(len({pair[side] for pair in pairs}) < len(pairs) for side in (0, 1)):
+                raise ValueError(
+                    f"{source} and {other.name} beside it divide the images into other classes; keep the one that is "
+                    "right"
+                )
+        for column in (*COLUMNS, *FLAGS):
+            require_one_split_in(column, [one.get(column) for _, one in told], other)
 
 
 def _rows_of_labels(file: Path) -> list[Row]:
