@@ -106,6 +106,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": times.speed,
     "startup": times.startup,
     "memory": times.memory,
+    "memory-preparing": times.memory_preparing,
     "profile-run": times.profile_run,
     "profile-pool": times.profile_pool,
     "profile-training": partial(times.profile_training, "training"),

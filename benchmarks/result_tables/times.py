@@ -44,6 +44,27 @@ def memory() -> str:
     return table(heads, rows, "memory")
 
 
+def memory_preparing() -> str:
+    record = load("memory-preparing")
+    small, *_ = record["rows"]
+    rows = [
+        [
+            f"{one['side'] ** 2 / 1e6:.1f}",
+            f"{one['mib_of_one']:,.0f}",
+            f"{one['mib']:,.0f}",
+            f"{(one['mib'] - small['mib']) / one['mib_of_one']:.1f}" if one is not small else "",
+        ]
+        for one in record["rows"]
+    ]
+    heads = [
+        f"megapixels of each of {record['drawings']} drawings",
+        "MiB of one as RGBA",
+        "MiB at the peak",
+        "more than the first row, as a multiple of one",
+    ]
+    return table(heads, rows, "memory-preparing")
+
+
 # -- profiles
 
 
