@@ -104,7 +104,7 @@ def require_timms_own(wanted: dict, size: int) -> None:
     own = create_transform(**wanted, is_training=False)
     picture = next(iter(pictures_of(size)))[1]
     assert torch.equal(transform.read(picture)[0], own(picture))
-    assert largest_difference(transform, size, ("square", "wide")) <= TOLERANCE
+    assert largest_difference(transform, size, ("square", "wide")) < 1e-5
 
 
 def test_every_crop_and_interpolation_of_timm_is_run_as_it_is():

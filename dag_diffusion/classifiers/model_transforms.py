@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from dag_diffusion.data.images import as_eight_bit
 
@@ -240,15 +240,12 @@ def _timm_forms(settings: dict[str, Any]) -> tuple[ReadPicture, OnTensors]:
             elif type(step).__name__.endswith("ToTensor"):
                 images, scaled = images / 255, True
             else:
-                images = as_pictures(step, images, _eight_bit_form(step, images))
+                images = as_pictures(step, images, partial(_by_pillow, step))
         return images
 
     return lambda picture: transform(picture)[None], differentiable
 
 
-def _eight_bit_form(step: Any, images: Tensor) -> OnTensors | None:
-    """How a step resizes 8-bit tensors as Pillow does, which the first version of torchvision's transforms does not."""
-    if not hasattr(step, "interpolation"):
-        return None
-    size = step(images[:1].detach()).shape[-2:]
-    return partial(resize, size=list(size), interpolation=step.interpolation, antialias=True)
+def _by_pillow(step: Callable[[Image.Image], Image.Image], images: Tensor) -> Tensor:
+    """What a step makes of 8-bit images as pictures; torchvision's resize of tensors is up to two levels off."""
+    return torch.stack([pil_to_tensor(step(to_pil_image(image))) for image in images])
