@@ -66,7 +66,8 @@ def load_latent_space(
         return pipeline
     hide_loading_bars()
     with loaded_as(name, "pipeline with a VAE"):
-        options = {"use_safetensors": None if trust_bin else True, "variant": only_variant(Path(str(name), "vae"))}
+        options: dict[str, Any] = {"use_safetensors": None if trust_bin else True}
+        options["variant"] = only_variant(Path(str(name), "vae"))
         kind = getattr(diffusers, str(config["vae"][1]))
         vae = load_whole(kind.from_pretrained, name, subfolder="vae", **options).to(resolve_device(device)).eval()
         decoder_of(vae)  # refuses one whose latents are not known

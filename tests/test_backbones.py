@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny import PREPROCESSING, tiny_classifier
+from tiny_backbones import WITHOUT_CLASSES, vit
 from transformers import MobileViTImageProcessor, ViTImageProcessor
 
 from dag_diffusion.classifiers import class_names_of, image_logits, load_classifier
@@ -76,6 +77,34 @@ def test_other_order_of_colours_is_told(tmp_path, caplog, flipped):
     MobileViTImageProcessor(**sizes, do_flip_channel_order=flipped).save_pretrained(tmp_path)
     build_backbone(str(tmp_path), NAMES, size=(16, 16), channels=3)
     assert ("it learns anew that red comes first" in caplog.text) == flipped
+
+
+@pytest.mark.parametrize("save", WITHOUT_CLASSES, ids=lambda save: save.__name__)
+@pytest.mark.parametrize("names", [NAMES, {0: "a", 1: "b", 2: "c"}])
+def test_network_that_was_trained_without_classes_learns_some(tmp_path, save, names):
+    kept = list(save(tmp_path).state_dict().values())
+    built = build_backbone(str(tmp_path), names, size=(32, 32), channels=3)
+    seen = (built.preprocessing.channels, built.preprocessing.height, built.preprocessing.width)
+    assert built.model(torch.zeros(1, *seen)).logits.shape == (1, len(names))
+    for name, tensor in built.model.state_dict().items():
+        assert any(torch.equal(tensor, own) for own in kept) == (not name.startswith(("classifier", "timm_model.head")))
+
+
+def test_head_of_a_network_without_classes_follows_from_the_seed(tmp_path):
+    vit(tmp_path)
+    first, again, other = (
+        build_backbone(str(tmp_path), NAMES, size=(32, 32), channels=3, seed=n).model.classifier.weight
+        for n in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_classifier_for_several_labels_an_image_learns_one(tmp_path):
+    tiny_classifier(problem_type="multi_label_classification").save_pretrained(tmp_path / "base")
+    built = build_backbone(str(tmp_path / "base"), NAMES, size=(16, 16), channels=1)
+    built.model.save_pretrained(tmp_path / "guide")
+    assert class_names_of(load_classifier(tmp_path / "guide")) == NAMES
 
 
 def test_timm_network_from_a_folder_learns_other_classes(tmp_path):

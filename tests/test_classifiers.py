@@ -6,11 +6,23 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_classifier
-from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, ViTConfig, ViTForImageClassification
+from text_pipelines import clip as clip_texts
+from tiny import tiny_classifier, write_images
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
+from dag_diffusion import read_pool, score_pool
 from dag_diffusion.classifiers import Preprocessing, image_logits, load_classifier, preprocessing_of
 
 
@@ -108,6 +120,44 @@ def test_network_of_ones_own_steers_as_the_page_shows_and_is_not_saved_for_nobod
     with pytest.raises(ValueError, match=r"cannot read a OwnClassifier again.*register_modules\(classifier=None\)"):
         pipeline.save_pretrained(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
+
+
+def save_clip(folder: Path) -> None:
+    """A whole CLIP, of images and texts, with its processor."""
+    torch.manual_seed(0)
+    tokenizer, encoder = clip_texts()
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    vision = sizes | {"image_size": 32, "patch_size": 16}
+    config = CLIPConfig(vision_config=vision, text_config=encoder.config.to_dict() | sizes, projection_dim=8)
+    CLIPModel(config).save_pretrained(folder)
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    CLIPProcessor(images, tokenizer).save_pretrained(folder)
+
+
+def test_classes_by_clips_texts_are_as_hard_as_transformers_own_pipeline_finds_them(tmp_path, monkeypatch):
+    folder = tmp_path / "clip"
+    save_clip(folder)
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "my_images", {"cat": 2, "dog": 1, "red fox": 1}, metadata=False, size=40)
+    block = next(
+        code for code in re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S) if "ByTexts" in code
+    )
+    scope = {"__name__": "own"}
+    exec(block.replace("openai/clip-vit-base-patch32", str(folder)), scope)  # noqa: S102 - the page's own code
+    pool = read_pool("my_images")
+    found = score_pool(pool, scope["guide"]).difficulties
+    own = transformers.pipeline("zero-shot-image-classification", model=str(folder), device="cpu")
+    for row, difficulty in zip(pool.rows, found, strict=True):
+        answers = own(
+            str(pool.path / row["file_name"]),
+            candidate_labels=scope["classes"],
+            hypothesis_template="a photo of a {}",
+        )
+        probability = {answer["label"]: answer["score"] for answer in answers}[row["class_name"]]
+        assert difficulty == pytest.approx(1 - probability, abs=1e-5)
+    images = torch.rand(1, 3, 20, 20, requires_grad=True)
+    image_logits(scope["guide"], images)[0, 0].backward()
+    assert images.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("form", [lambda y: y, lambda y: (y, None), lambda y: SimpleNamespace(logits=y)])

@@ -6,9 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import NAMES, tiny_classifier, tiny_pipeline
+from tiny_backbones import WITHOUT_CLASSES
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
-from dag_diffusion.classifiers import class_names_of, load_classifier
+from dag_diffusion.classifiers import class_names_of, image_logits, load_classifier
 from dag_diffusion.classifiers.weights import only_variant
 from dag_diffusion.loading import embedded_named, load_guide, load_pipeline
 
@@ -66,6 +67,34 @@ def test_weights_without_a_place_are_told_and_do_no_harm(tmp_path, caplog):
 def test_single_logit_is_refused(tmp_path):
     tiny_classifier({0: "cat"}).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="single logit"):
+        load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_difficulty_of_weights_kept_in_half_is_that_of_full_precision(tmp_path, dtype):
+    classifier = tiny_classifier().to(dtype)
+    classifier.save_pretrained(tmp_path)
+    loaded, images = load_classifier(tmp_path), torch.rand(4, 1, 16, 16)
+    assert torch.equal(image_logits(loaded, images), image_logits(classifier.float(), images))
+
+
+@pytest.mark.parametrize("task", ["multi_label_classification", "regression"])
+def test_outputs_that_are_no_softmax_over_classes_are_refused(tmp_path, task):
+    tiny_classifier(problem_type=task).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"one for {task}.*config.json"):
+        load_classifier(tmp_path)
+
+
+@pytest.mark.parametrize("save", WITHOUT_CLASSES, ids=lambda save: save.__name__)
+def test_network_that_was_trained_without_classes_is_told_to_be_given_some(tmp_path, save):
+    save(tmp_path)
+    with pytest.raises(ValueError, match=rf"without classes.*train-classifier IMAGES --model {tmp_path}"):
+        load_classifier(tmp_path)
+
+
+def test_adapter_of_peft_is_told_from_a_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"adapter of peft.*merge_and_unload"):
         load_classifier(tmp_path)
 
 

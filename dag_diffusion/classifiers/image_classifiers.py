@@ -6,7 +6,8 @@ models (timm ones through transformers' wrapper), since a pipeline keeps no othe
     files: the model's own transform, exactly          gradients: the same on tensors, see ``model_transforms``
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
@@ -32,6 +33,7 @@ from .preprocessing import Preprocessing
 from .reach import require_within_reach
 from .weights import IncompleteWeightsError, load_whole, refuse_pickles
 
+ONE_LABEL = "single_label_classification"  # in the words of transformers
 SHOWN = 80  # characters of another library's reason
 
 
@@ -80,11 +82,11 @@ def _from_image_processor(classifier: nn.Module, revision: str | None) -> ModelT
         # whichever class transformers takes here, since that is what other users of the model run
         processor = name and AutoImageProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
     except Exception as error:  # whatever transformers raises at a file that is missing, broken or of another make
-        processor, reason = None, str(error).strip().split("\n")[0][:SHOWN]
+        processor, reason = None, re.split(r"\.\s", str(error).strip())[0][:SHOWN]
     if not processor:
         raise ValueError(
             f"the preprocessing of {type(classifier).__name__} is unknown: no image processor beside {name or 'it'} "
-            f"({reason}); {WAY_OUT}"
+            f"({reason}); put its preprocessor_config.json there, or {WAY_OUT}"
         )
     vision = getattr(config, "vision_config", config)
     return model_transform("image_processor", settings_of(processor), getattr(vision, "num_channels", 3))
@@ -109,8 +111,16 @@ def prepared_logits(classifier: nn.Module, prepared: Tensor) -> Tensor:
 
 
 def require_fitting(classifier: nn.Module, logits: int) -> None:
-    """Check that a classifier has a logit for each of several named classes; ValueError says what is wrong."""
-    named = class_names_of(classifier)
+    """Check that a classifier has a logit for each of several named classes, of which an image has one; or ValueError.
+
+    A model for several labels an image gives each a probability of its own, and one for regression none at all.
+    """
+    named, task = class_names_of(classifier), getattr(classifier.config, "problem_type", None)
+    if task not in (None, ONE_LABEL):
+        raise ValueError(
+            f"the classifier is one for {task}, whose outputs are no softmax over classes; use another, or write "
+            f'"problem_type": "{ONE_LABEL}" into its config.json, to take their softmax all the same'
+        )
     if len(named) != logits:
         raise ValueError(
             f"the classifier gives {logits} logits and names {len(named)} classes; "
@@ -143,27 +153,64 @@ def image_logits(classifier: nn.Module, images: Tensor, preprocessing: AnyPrepro
 
 
 def load_classifier(name: str | Path, *, revision: str | None = None) -> nn.Module:
-    """A trained image classifier, in evaluation mode, from a local folder or a Hub id, safetensors only.
+    """A trained image classifier in evaluation mode, from a local folder or a Hub id, safetensors only.
+
+    Its weights are in float32, whatever they were saved in: a difficulty from halves is up to 0.003 off, and takes many
+    times as long on a CPU.
 
     Args:
         name: such as ``assets/evaluator``, ``microsoft/resnet-50`` or ``timm/resnet50.tv_in1k``.
         revision: branch, tag or commit on the Hub.
 
     Raises:
-        ValueError: it is no image classifier, has no safetensors weights, lacks some of them, has a single logit, or
-            needs code of its own to be run.
+        ValueError: it is no image classifier, has no safetensors weights, lacks some of them, has a single logit or
+            several labels an image, or needs code of its own to be run.
     """
+    model = _loaded(name, revision)
+    require_fitting(model, len(class_names_of(model)))
+    keep_with_weights(model, revision)
+    return model.eval()
+
+
+def load_for_new_classes(name: str | Path, head: Callable[[nn.Module], set[str]]) -> nn.Module:
+    """A network whose last layer is to be made anew: as of ``load_classifier``, but it may have none yet.
+
+    So are those that were trained without classes, such as DINOv2 and CLIP.
+
+    Args:
+        head: names of the weights of a model's last layer, which are random here if the files lack them.
+    """
+    model = _loaded(name, None, head)
+    keep_with_weights(model)
+    return model.eval()
+
+
+def _loaded(name: str | Path, revision: str | None, head: Callable[[nn.Module], set[str]] | None = None) -> nn.Module:
     from transformers import AutoConfig, AutoModelForImageClassification
 
     refuse_pickles(name)
+    if Path(name, "adapter_config.json").is_file() and not Path(name, "config.json").exists():
+        raise ValueError(
+            f"{name} is an adapter of peft and no whole model; give the folder that "
+            "model.merge_and_unload().save_pretrained(...) writes, with the preprocessor_config.json of its base"
+        )
     # without trust_remote_code=False a terminal would be asked whether to run the repository's own code
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
         require_within_reach(name)
         config = _as_transformers_has_it(AutoConfig.from_pretrained(str(name), **options))
+        without = _ends_before_classes(config)
+        if not config.num_labels:  # of timm, and nothing is built then whose weights could be told to be missing
+            config.num_labels = 2
         load = AutoModelForImageClassification.from_pretrained
-        model = load_whole(load, name, config=config, use_safetensors=True, **options)
-    except IncompleteWeightsError:
+        options |= {"config": config, "use_safetensors": True, "dtype": torch.float32}
+        return load_whole(load, name, may_lack=head, **options)
+    except IncompleteWeightsError as error:
+        if without:
+            raise IncompleteWeightsError(
+                f"{name} was trained without classes and has no layer for them; give it one by "
+                f"`dag-diffusion train-classifier IMAGES --model {name}`, or give a classifier"
+            ) from error
         raise
     except Exception as error:  # whatever transformers, timm or torch raise at a folder of another make
         reason = str(error).strip().split("\n")[0]
@@ -171,9 +218,12 @@ def load_classifier(name: str | Path, *, revision: str | None = None) -> nn.Modu
             f"{name} is not a transformers or timm image classifier with safetensors weights ({reason}); "
             "give a folder written by save_pretrained, or a Hub id such as timm/resnet50.tv_in1k"
         ) from error
-    require_fitting(model, len(class_names_of(model)))
-    keep_with_weights(model, revision)
-    return model.eval()
+
+
+def _ends_before_classes(config: Any) -> bool:
+    """Whether a model says that it is no classifier, such as a ``CLIPModel``, or one of timm with 0 classes."""
+    kinds = getattr(config, "architectures", None) or ()
+    return not config.num_labels or (bool(kinds) and not any("ImageClassification" in kind for kind in kinds))
 
 
 def _as_transformers_has_it(config: Any) -> Any:

@@ -27,12 +27,19 @@ class IncompleteWeightsError(ValueError):
     """Files of a model that lack some of its weights, or hold such as are of no use."""
 
 
-def load_whole(load: Callable[..., Any], name: str | Path, **options: Any) -> nn.Module:
+def load_whole(
+    load: Callable[..., Any],
+    name: str | Path,
+    *,
+    may_lack: Callable[[nn.Module], set[str]] | None = None,
+    **options: Any,
+) -> nn.Module:
     """A model by ``from_pretrained`` of transformers or diffusers, all of whose weights are in its files.
 
     Args:
         load: such as ``AutoModelForImageClassification.from_pretrained``.
         name: folder or Hub id; ``options`` are those of ``load``.
+        may_lack: names of the weights of a model that need not be in its files, since they are made anew.
 
     Raises:
         IncompleteWeightsError: a tensor is missing, of another shape, or holds what is no number; it is named.
@@ -41,6 +48,8 @@ def load_whole(load: Callable[..., Any], name: str | Path, **options: Any) -> nn
         options.setdefault("variant", variant)
     # mismatches are told by us: the libraries' own error is a table of many lines
     model, report = load(str(name), output_loading_info=True, ignore_mismatched_sizes=True, **options)
+    if may_lack is not None:
+        report = report | {"missing_keys": set(report["missing_keys"]) - may_lack(model)}
     require_reported_whole(report, str(name))
     require_filled(model, str(name))
     return model
@@ -55,6 +64,11 @@ def only_variant(folder: Path) -> str | None:
 
 def require_reported_whole(report: Mapping[str, Any], name: str) -> None:
     """Check what a library reports of the loading of a model; the error names what is missing or does not fit."""
+    if any(".base_layer." in key for key in report.get("unexpected_keys") or ()):
+        raise IncompleteWeightsError(
+            f"{name} was saved with a LoRA beside its weights, which libraries do not read again; call fuse_lora() and "
+            "unload_lora_weights() of the pipeline before save_pretrained, or merge_and_unload() of a model of peft"
+        )
     if missing := sorted(report.get("missing_keys") or ()):
         raise IncompleteWeightsError(
             f"{name} lacks the weights {listed(missing)}, which would be made up at random; save the whole model"

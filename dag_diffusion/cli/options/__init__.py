@@ -108,9 +108,7 @@ Device = Annotated[
 ]
 Precision = Annotated[
     str | None,
-    Option(
-        help="float32, float16 or bfloat16; default: float16 on CUDA, else the classifier's own", rich_help_panel=SPEED
-    ),
+    Option(help="float32, float16 or bfloat16; default: float16 on CUDA, else float32", rich_help_panel=SPEED),
 ]
 PipelinePrecision = Annotated[
     str | None,

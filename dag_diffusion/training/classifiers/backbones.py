@@ -3,7 +3,7 @@
     small-resnet, small-regnet     0.3 to 1.2 million weights, two families, for images of up to 96 pixels
     small-resnet-wide, -deep       guides of other shapes, for several that steer or teach a probe together
     resnet18.a1_in1k, ...          timm's, with the weights that it has for them where the Hub can be reached
-    FOLDER or Hub id               its weights, but for a new last layer
+    FOLDER or Hub id               its weights, but for a new last layer; also of a network that never had classes
 
 All are models of transformers (timm's through its wrapper), so that ``load_classifier`` reads them and a pipeline keeps
 them.
@@ -19,7 +19,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from dag_diffusion.classifiers.image_classifiers import class_names_of, load_classifier, preprocessing_of
+from dag_diffusion.classifiers.image_classifiers import (
+    ONE_LABEL,
+    class_names_of,
+    load_for_new_classes,
+    preprocessing_of,
+)
 from dag_diffusion.classifiers.model_transforms import ModelTransform
 from dag_diffusion.classifiers.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from dag_diffusion.classifiers.reach import hub_answers, is_cached
@@ -90,7 +95,7 @@ def build_backbone(
 
     Args:
         name: one of ``SHAPES``, a model of timm such as ``resnet18`` or ``resnet18.a1_in1k``, or the folder or Hub id
-            of a trained classifier.
+            of a trained classifier, or of a network that was trained without classes, such as DINOv2.
         class_names: 0 to n - 1, to name.
         size: (height, width) of the images.
         channels: 1 (grey) or 3; pretrained networks see 3.
@@ -111,7 +116,9 @@ def build_backbone(
         if "/" in name or Path(name).is_dir():
             if weights == "none":
                 raise ValueError(f"{name} is a trained classifier; use weights='auto', or a name of timm to begin anew")
-            return _with_new_head(name, load_classifier(name), class_names, size if not own_size else None)
+            return _with_new_head(
+                name, load_for_new_classes(name, _head_keys), class_names, size if not own_size else None
+            )
         return _of_timm(name, class_names, size=size, channels=channels, own_size=own_size, weights=weights)
 
 
@@ -177,7 +184,7 @@ def _wrapped(architecture: str, class_names: Mapping[int, str], arguments: dict[
 def _pretrained(hub_id: str, *, required: bool) -> nn.Module | None:
     if not required and not is_cached(hub_id) and not hub_answers():
         return None
-    return load_classifier(hub_id)
+    return load_for_new_classes(hub_id, _head_keys)
 
 
 def _with_new_head(
@@ -217,6 +224,8 @@ def _prepared(model: nn.Module, name: str, weights: str, preprocessing: Preproce
     """Keep the preprocessing with the model, and see whether it takes such images; many find out when they run."""
     config: Any = model.config
     config.preprocessing = preprocessing.as_fields()
+    if getattr(config, "problem_type", None) is not None:
+        config.problem_type = ONE_LABEL  # whatever it was trained for before
     shape = (2, preprocessing.channels, preprocessing.height, preprocessing.width)
     try:
         with torch.no_grad():
