@@ -34,6 +34,7 @@ from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .processes import resolve_device
 
 EMBEDDED = "embedded"  # the name of the embedded guide where one is asked for
+LORA = "pytorch_lora_weights.safetensors"  # as diffusers' save_lora_weights calls it
 PRECISIONS = ("float32", "float16", "bfloat16")
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ def load_pipeline(
         options["probe"] = None
     with loaded_as(name, "DiT pipeline"):
         if name is not None:
+            _require_folder(name)
             _require_labels(name)
         pipeline = DifficultyGuidedPipeline.from_pretrained(
             embedded.PIPELINE if name is None else name, use_safetensors=None if trust_bin else True, **options
@@ -80,12 +82,26 @@ def load_pipeline(
 
 
 def _require_labels(name: str | Path) -> None:
-    """Refuse a pipeline that draws from prompts, whose parts another would miss; a ValueError says how it is used."""
+    """Refuse a pipeline of diffusers' of another kind than DiT; a ValueError says how it is used."""
     import diffusers
 
-    kind = getattr(diffusers, str(DifficultyGuidedPipeline.load_config(name).get("_class_name")), None)
-    if kind is not None and "prompt" in signature(kind.__call__).parameters:
+    kind = getattr(diffusers, str(DifficultyGuidedPipeline.load_config(name).get("_class_name")), diffusers.DiTPipeline)
+    takes = signature(kind.__call__).parameters
+    if "prompt" in takes:
         raise ValueError(f"it is a {kind.__name__}, which draws from prompts: give some, see docs/how-to/prompts.md")
+    if "class_labels" not in takes:
+        raise ValueError(f"it is a {kind.__name__}, which draws no classes: train one by `dag-diffusion train`")
+    if not issubclass(kind, diffusers.DiTPipeline):
+        raise ValueError(f"it is a {kind.__name__}: draw in Python by a SteerablePipeline, see docs/how-to/prompts.md")
+
+
+def _require_folder(name: str | Path) -> None:
+    """Refuse a pipeline in one file, or a LoRA, of which diffusers makes the folder of a pipeline; ValueError."""
+    place = Path(name)
+    if place.is_file():
+        raise ValueError("it is one file: save it as a folder by diffusers, see docs/how-to/prompts.md")
+    if (place / LORA).is_file() and not (place / "model_index.json").exists():
+        raise ValueError("it is a LoRA: save it with its base as a folder by diffusers, see docs/how-to/prompts.md")
 
 
 def load_text_pipeline(
@@ -103,27 +119,46 @@ def load_text_pipeline(
         ValueError: it cannot be loaded, or there is no such device or precision.
     """
     import diffusers
-    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING as KNOWN
+    from diffusers.pipelines import auto_pipeline as auto
 
+    tasks = (
+        auto.AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
+        auto.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING,
+        auto.AUTO_INPAINT_PIPELINES_MAPPING,
+    )
     hide_loading_bars()
     device, precision = resolve_device(device), as_dtype(dtype)
     options: dict[str, Any] = {"use_safetensors": None if trust_bin else True}
     options |= {} if precision is None else {"dtype": precision}
     with loaded_as(name, "text-to-image pipeline"):
+        _require_folder(name)
         config = diffusers.DiffusionPipeline.load_config(name)
         options |= _without_patterns(config)
         for part in ("unet", "transformer"):
             if variant := only_variant(Path(str(name), part)):
                 options["variant"] = variant
-        known = any(config["_class_name"] == kind.__name__ for kind in KNOWN.values())
+        # saved to draw from images, it has the parts to draw from prompts
+        known = any(config["_class_name"] == kind.__name__ for task in tasks for kind in task.values())
         load: Any = diffusers.AutoPipelineForText2Image if known else diffusers.DiffusionPipeline
         pipeline = load.from_pretrained(name, **options)
         for part in ("unet", "transformer", "vae"):
             if (model := getattr(pipeline, part, None)) is not None:
                 read = partial(type(model).from_pretrained, use_safetensors=options["use_safetensors"])
                 require_same_tensors(model, model.config._name_or_path, read)
+        if precision is None:
+            _in_full(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def _in_full(pipeline: Any) -> None:
+    """Bring all parts of a pipeline that was loaded without a dtype to float32, in which diffusers reads its own.
+
+    It leaves text encoders to transformers, which keeps halves as they are, so that such a pipeline cannot draw.
+    """
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module) and getattr(part, "hf_quantizer", None) is None:
+            part.float()
 
 
 @contextmanager
@@ -165,7 +200,7 @@ def load_guide(
     Args:
         name: folder or Hub id; None or ``"embedded"``: the embedded guide.
         device: None: the one that accelerate finds.
-        dtype: as torch or by name; None: as it was saved.
+        dtype: as torch or by name; None: float32, whatever it was saved in.
 
     Raises:
         ValueError: it cannot be loaded, or there is no such device or precision.

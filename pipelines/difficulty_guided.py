@@ -128,6 +128,10 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 f"{pretrained_model_name_or_path} has no safetensors weights for all of its parts ({error}); "
                 "a .bin is a pickle, which may run any program: use_safetensors=None if you trust it"
             ) from error
+        if not {"dtype", "torch_dtype"} & kwargs.keys():
+            for name in {"classifier", "probe"} - kwargs.keys():  # transformers would keep halves, diffusers does not
+                if (part := getattr(pipeline, name)) is not None:
+                    part.float()
         if "quantization_config" not in kwargs:  # quantised weights are not those of the files
             for name in sorted({*PARTS} - {*kwargs}):
                 if (part := getattr(pipeline, name)) is not None:

@@ -9,18 +9,9 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
-from text_pipelines import clip as clip_texts
 from tiny import tiny_classifier, write_images
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
-    CLIPProcessor,
-    TimmWrapperConfig,
-    TimmWrapperForImageClassification,
-    ViTConfig,
-    ViTForImageClassification,
-)
+from tiny_backbones import clip_with_texts
+from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, ViTConfig, ViTForImageClassification
 
 from dag_diffusion import read_pool, score_pool
 from dag_diffusion.classifiers import Preprocessing, image_logits, load_classifier, preprocessing_of
@@ -122,21 +113,9 @@ def test_network_of_ones_own_steers_as_the_page_shows_and_is_not_saved_for_nobod
     assert not (tmp_path / "saved").exists()
 
 
-def save_clip(folder: Path) -> None:
-    """A whole CLIP, of images and texts, with its processor."""
-    torch.manual_seed(0)
-    tokenizer, encoder = clip_texts()
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
-    vision = sizes | {"image_size": 32, "patch_size": 16}
-    config = CLIPConfig(vision_config=vision, text_config=encoder.config.to_dict() | sizes, projection_dim=8)
-    CLIPModel(config).save_pretrained(folder)
-    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    CLIPProcessor(images, tokenizer).save_pretrained(folder)
-
-
 def test_classes_by_clips_texts_are_as_hard_as_transformers_own_pipeline_finds_them(tmp_path, monkeypatch):
     folder = tmp_path / "clip"
-    save_clip(folder)
+    clip_with_texts(folder)
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path / "my_images", {"cat": 2, "dog": 1, "red fox": 1}, metadata=False, size=40)
     block = next(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from text_pipelines import made, stable_diffusion_xl
+from text_pipelines import made, save_lora, stable_diffusion_xl
 from tiny import tiny_classifier, tiny_pipeline, write_images
+from tiny_backbones import clip_with_texts
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -27,6 +28,9 @@ SMALLER = {
     "facebook/DiT-XL-2-256": "tiny-dit",
     "stabilityai/stable-diffusion-xl-base-1.0": "tiny-xl",
     "timm/resnet50.tv_in1k": "tiny-classifier",
+    "openai/clip-vit-base-patch32": "tiny-clip",
+    "you/your-lora": "tiny-lora",
+    '"cat", "dog", "red fox"': '"Bag", "Coat", "boot"',
     '"tench", "church"': '"Bag", "boot"',
     'class_labels="church"': 'class_labels="boot"',
     "torch.bfloat16": "torch.float32",
@@ -76,6 +80,11 @@ def test_code_of_the_other_pages_runs(page, tmp_path, monkeypatch, datasets_cach
         write_images(tmp_path / folder, {"Bag": 3, "Coat": 3}, difficulty=lambda name, index: index / 3)
     if "facebook/DiT-XL-2-256" in DOCS[page]:
         tiny_pipeline().save_pretrained("tiny-dit")
+    if "stabilityai/" in DOCS[page]:
+        made(stable_diffusion_xl).save_pretrained("tiny-xl")
+        save_lora(made(stable_diffusion_xl), "tiny-lora")
+    if "openai/clip" in DOCS[page]:
+        clip_with_texts(Path("tiny-clip"))
     run(DOCS[page])
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import text_pipelines
 import timm
 import torch
 from timm.models import save_for_hf
@@ -9,6 +10,7 @@ from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
     CLIPModel,
+    CLIPProcessor,
     Dinov2Config,
     Dinov2Model,
     ViTConfig,
@@ -37,6 +39,16 @@ def clip(folder: Path) -> torch.nn.Module:
     words = WIDTHS | {"vocab_size": 9, "bos_token_id": 7, "eos_token_id": 8, "max_position_embeddings": 16}
     config = CLIPConfig(vision_config=WIDTHS | SEES, text_config=words, projection_dim=8)
     return _saved(CLIPModel(config), folder)
+
+
+def clip_with_texts(folder: Path) -> torch.nn.Module:
+    """A whole CLIP with its processor, which also reads texts."""
+    torch.manual_seed(0)
+    tokenizer, encoder = text_pipelines.clip()
+    texts = encoder.config.to_dict() | WIDTHS
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    CLIPProcessor(images, tokenizer).save_pretrained(folder)
+    return _saved(CLIPModel(CLIPConfig(vision_config=WIDTHS | SEES, text_config=texts, projection_dim=8)), folder)
 
 
 def of_timm(folder: Path) -> torch.nn.Module:

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of
-from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.class_names import listed, match_classes
 from dag_diffusion.generation.plan import ImageJob, PoolConfig
 from dag_diffusion.generation.repairing.repair import Fault
 from dag_diffusion.pipelines.latents import decoder_of
@@ -35,7 +35,14 @@ from .drawer import Drawn
 logger = logging.getLogger(__name__)
 REVISION = re.compile(r"[\\/]snapshots[\\/]([0-9a-f]{40})(?:[\\/]|$)")
 RESERVED = ("prompt", "negative_prompt", "class_labels", "generator", "num_inference_steps", "guidance_scale")
-SHAPING = ("num_images_per_prompt", "output_type", "return_dict", "latents", "callback_on_step_end")  # what comes out
+SHAPING = (
+    "num_images_per_prompt",
+    "batch_size",
+    "output_type",
+    "return_dict",
+    "latents",
+    "callback_on_step_end",
+)  # what comes out
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +74,14 @@ class SteerablePipeline:
                 f"{type(self.pipeline).__name__} takes neither prompt nor class_labels, so that it draws no classes; "
                 "use a text-to-image or a class-conditional pipeline"
             )
-        if wrong := [name for name in self.call if name in (*RESERVED, *SHAPING) or not self._takes(name)]:
+        kind = type(self.pipeline).__name__
+        free = [name for name in self._parameters if name not in (*RESERVED, *SHAPING)]
+        if wrong := [name for name in self.call if name not in free]:
+            raise ValueError(f"{wrong[0]!r} cannot be handed on to {kind}; its call takes {listed(free) or 'no more'}")
+        if kind in _of_images():
             raise ValueError(
-                f"{wrong[0]!r} cannot be handed on to {type(self.pipeline).__name__}; give arguments of its call, such "
-                "as height, that no setting of the pool stands for"
+                f"{kind} draws from images, which a pool does not give it; take its parts to draw from prompts, by "
+                "diffusers.AutoPipelineForText2Image.from_pipe(pipeline)"
             )
         if not self.class_names:
             raise ValueError(
@@ -218,6 +229,8 @@ class SteerablePipeline:
 
     def _arguments(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> dict[str, Any]:
         given: dict[str, Any] = {"class_labels": [job.label for job in jobs]}
+        if self._takes("batch_size"):
+            given["batch_size"] = len(jobs)
         if config.prompts is not None:
             given = {"prompt": [job.prompt for job in jobs]}
             if config.prompts.negative is not None:
@@ -263,6 +276,15 @@ def revision_of(pipeline: Any) -> str | None:
     )
     found = (REVISION.search(str(place)) for place in (pipeline.config.get("_name_or_path"), *places) if place)
     return next((match[1] for match in found if match), None)
+
+
+def _of_images() -> set[str]:
+    """Names of diffusers' pipelines that draw from an image and a prompt."""
+    from diffusers.pipelines import auto_pipeline
+
+    tasks = (auto_pipeline.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING, auto_pipeline.AUTO_INPAINT_PIPELINES_MAPPING)
+    texts = {kind.__name__ for kind in auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()}
+    return {kind.__name__ for task in tasks for kind in task.values()} - texts
 
 
 def _pictures(images: Any, count: int, name: str) -> list[Image.Image]:
