@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from dag_diffusion.pipelines.call_inputs import check_inputs
 from diffusers import (
     AutoencoderTiny,
     DDIMScheduler,
@@ -277,6 +278,17 @@ def latents_by_step(pipeline, **options):
     trace = []
     draw(pipeline, callback_on_step_end=lambda p, i, t, x: trace.append(x["latents"].clone()) or {}, **options)
     return trace
+
+
+def test_steps_that_leave_noise_under_ddim_are_told_once_with_what_divides(pipeline, caplog):
+    for spacing, steps in (("leading", 60), ("trailing", 50), ("trailing", 30), ("trailing", 60), ("trailing", 60)):
+        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, timestep_spacing=spacing)
+        trained = pipeline.scheduler.config.num_train_timesteps
+        assert trained == 1000
+        check_inputs(pipeline, [0], None, "pil", steps)
+    (told,) = (message for message in caplog.messages if "noise" in message)
+    assert told.startswith("num_inference_steps=60 leaves 40 of 1000 steps of noise in the images")
+    assert told.endswith("use a number that divides 1000, such as 50 or 100")
 
 
 def test_last_step_is_never_shifted_by_default(pipeline):
