@@ -4,7 +4,13 @@ import pytest
 import torch
 from tiny import PREPROCESSING, tiny_classifier
 from tiny_backbones import WITHOUT_CLASSES, vit
-from transformers import MobileViTImageProcessor, ViTImageProcessor
+from transformers import (
+    MobileViTImageProcessor,
+    PvtConfig,
+    PvtForImageClassification,
+    PvtImageProcessor,
+    ViTImageProcessor,
+)
 
 from dag_diffusion.classifiers import class_names_of, image_logits, load_classifier
 from dag_diffusion.training.classifiers.backbones import DEEPER_FROM, SHAPES, build_backbone, default_backbone
@@ -114,6 +120,16 @@ def test_timm_network_from_a_folder_learns_other_classes(tmp_path):
     assert other.model(torch.zeros(1, 3, 32, 32)).logits.shape == (1, 3)
     stem = "timm_model.stem.0.weight"
     assert torch.equal(other.model.state_dict()[stem], built.model.state_dict()[stem])
+
+
+def test_network_that_counts_its_labels_apart_from_their_names_gets_a_logit_for_each_class(tmp_path):
+    sizes = {"hidden_sizes": [8] * 4, "depths": [1] * 4, "num_attention_heads": [1] * 4, "mlp_ratios": [1] * 4}
+    PvtForImageClassification(PvtConfig(image_size=32, **sizes)).save_pretrained(tmp_path / "base")  # 1,000 labels
+    PvtImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "base")
+    build_backbone(str(tmp_path / "base"), NAMES, size=(32, 32), channels=3).model.save_pretrained(tmp_path / "guide")
+    guide = load_classifier(tmp_path / "guide")
+    assert class_names_of(guide) == NAMES
+    assert image_logits(guide, torch.rand(2, 3, 32, 32)).shape == (2, 2)
 
 
 def test_guide_and_evaluator_are_of_different_families():

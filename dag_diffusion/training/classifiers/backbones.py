@@ -193,6 +193,7 @@ def _with_new_head(
     """A network like a trained one with its weights, but for the last layer, which is new where the classes are."""
     own: Any = preprocessing_of(trained)
     config: Any = type(trained.config).from_dict(trained.config.to_dict())  # type: ignore[operator, union-attr]
+    config.num_labels = len(class_names)  # names alone leave Pvt its old number, which is a field of its own there
     for key, value in _names(class_names).items():
         setattr(config, key, value)
     if hasattr(config, "architecture"):
