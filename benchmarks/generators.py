@@ -6,6 +6,7 @@
     python benchmarks/generators.py training FOLDER --ipc 50 --intervals 0 1 0.25 0.75    # of classifier-free guidance
     python benchmarks/generators.py training FOLDER --other new=PIPELINE slow=PIPELINE --record new    # several
     python benchmarks/generators.py images FOLDER --samplers DDIM:20 DDPM:100 --record samplers
+    python benchmarks/generators.py images FOLDER --weak small=PIPELINE --auto 1 1.5 --scales 1 --record autoguidance
 
 FOLDER keeps the pools, so that a stopped run goes on.  Agreement is the share of images to which the evaluator gives
 more than 1/2 for their class; the Fréchet distance is between the evaluator's features and those of the test images,
@@ -48,12 +49,18 @@ def places_of(options: argparse.Namespace) -> dict[str, Path]:
 
 
 def settings(options: argparse.Namespace) -> Iterator[tuple[str, Path, str, dict]]:
-    """What each way to draw is called, pipeline, scheduler ("" is its own), and options of the call."""
+    """What each way to draw is called, pipeline, scheduler ("" is its own), and options: of the call, and ``weak``."""
     intervals = list(zip(options.intervals[::2], options.intervals[1::2], strict=True))
-    choices = (options.scales, intervals, options.samplers, places_of(options).items())
-    for scale, interval, sampler, (name, place) in product(*choices):
+    guided = [("", 1.0)] if 1 in options.auto else []
+    guided += product(options.weak, [scale for scale in options.auto if scale > 1])
+    choices = (options.scales, intervals, options.samplers, guided, places_of(options).items())
+    for scale, interval, sampler, (weak, auto), (name, place) in product(*choices):
         part = "" if interval == (0, 1) else f", {interval[0]:g} to {interval[1]:g}"
         drawn: dict = {"guidance_scale": scale, "guidance_interval": interval}
+        if auto > 1:
+            called, _, place_of_weak = weak.partition("=")
+            part += f", {called} {auto:g}"
+            drawn |= {"weak": place_of_weak, "autoguidance_scale": auto}
         scheduler, _, steps = sampler.partition(":")
         if sampler:
             part += f", {scheduler}, {steps} steps"
@@ -61,8 +68,8 @@ def settings(options: argparse.Namespace) -> Iterator[tuple[str, Path, str, dict
         yield f"{name}, CFG {scale:g}{part}", place, scheduler, drawn
 
 
-def pipeline_of(place: Path, scheduler: str) -> DiffusionPipeline:
-    pipeline = load_pipeline(place, device="cpu")
+def pipeline_of(place: Path, scheduler: str, weak: str | None = None) -> DiffusionPipeline:
+    pipeline = load_pipeline(place, weak=weak, device="cpu")
     if scheduler:
         pipeline.scheduler = getattr(diffusers, f"{scheduler}Scheduler").from_config(pipeline.scheduler.config)
     return pipeline
@@ -70,7 +77,8 @@ def pipeline_of(place: Path, scheduler: str) -> DiffusionPipeline:
 
 def pool_of(options: argparse.Namespace, name: str, place: Path, scheduler: str, drawn: dict) -> Pool:
     """Unguided images, drawn once; the same noise whichever generator."""
-    config, pipeline = PoolConfig(images_per_class=options.each, **drawn), pipeline_of(place, scheduler)
+    pipeline = pipeline_of(place, scheduler, drawn.pop("weak", None))
+    config = PoolConfig(images_per_class=options.each, **drawn)
     return fill_pool(pipeline, options.folder / name, config, batch_size=100, resume=True, source=str(place))
 
 
@@ -111,7 +119,7 @@ def control(options: argparse.Namespace) -> None:
     bench, rows = Bench(options.images), []
     shown = ("guide_error", "evaluator_error", "evaluator_spearman", "frechet_matched", "diversity")
     for name, place, scheduler, drawn in settings(options):
-        bench.pipeline = pipeline_of(place, scheduler)
+        bench.pipeline = pipeline_of(place, scheduler, drawn.pop("weak", None))
         bench.probe = bench.pipeline.probe
         for seed in range(options.seeds):
             found = bench.measure(bench.draw(seed, **drawn), 1.0, 1.0)
@@ -159,6 +167,8 @@ def main() -> None:
     parser.add_argument("--scales", type=float, nargs="+", default=[1.5])
     parser.add_argument("--intervals", type=float, nargs="+", default=WHOLE, help="START STOP, several in one list")
     parser.add_argument("--samplers", nargs="+", default=[""], help="as SCHEDULER:STEPS; else each pipeline's own")
+    parser.add_argument("--weak", nargs="+", default=[], help="folders of weak pipelines, as NAME=FOLDER")
+    parser.add_argument("--auto", type=float, nargs="+", default=[1.0], help="scales of autoguidance by each of these")
     parser.add_argument("--each", type=int, default=250, help="images of a class in a pool")
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)

@@ -30,6 +30,7 @@ from .classifiers.weights import IncompleteWeightsError, load_whole, only_varian
 from .data.class_names import labels_typed
 from .data.files import require_replaceable
 from .guidance.probes import description_of
+from .identity import is_same_model, sketch_of
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .processes import resolve_device
 
@@ -44,6 +45,7 @@ def load_pipeline(
     *,
     classifier: str | Path | None = None,
     probe: str | Path | None = None,
+    weak: str | Path | None = None,
     device: str | None = None,
     dtype: torch.dtype | str | None = None,
     trust_bin: bool = False,
@@ -54,12 +56,14 @@ def load_pipeline(
         name: folder or Hub id of a DiT pipeline; None: the embedded one.
         classifier: folder or Hub id of the guide; None: the pipeline's own.
         probe: folder or Hub id, or ``"none"``; None: the pipeline's own, which another classifier makes useless.
+        weak: folder or Hub id of a pipeline with the same VAE and classes, whose denoiser is smaller or less trained,
+            for autoguidance; None: the pipeline's own weak denoiser, if it has one.
         device: None: the one that accelerate finds.
         dtype: of all parts, as torch or by name; None keeps each as it was saved.
         trust_bin: read .bin weights where there are no safetensors.
 
     Raises:
-        ValueError: a part cannot be loaded, or there is no such device or precision.
+        ValueError: a part cannot be loaded or does not fit, or there is no such device or precision.
     """
     hide_loading_bars()
     device, precision = resolve_device(device), as_dtype(dtype)
@@ -78,7 +82,23 @@ def load_pipeline(
             embedded.PIPELINE if name is None else name, use_safetensors=None if trust_bin else True, **options
         )
     pipeline.set_progress_bar_config(disable=True)
+    if weak is not None:
+        other = load_pipeline(weak, probe="none", device="cpu", trust_bin=trust_bin)
+        _require_comparable(pipeline, other, weak)
+        pipeline.register_modules(weak_transformer=other.transformer)
     return in_precision(pipeline, precision).to(device)
+
+
+def _require_comparable(pipeline: DifficultyGuidedPipeline, weak: DifficultyGuidedPipeline, name: str | Path) -> None:
+    """Refuse a weak pipeline whose predictions mean something else, since their difference would be no guidance."""
+    means = "its predictions cannot be compared; train it with the pipeline's own VAE, on the same images"
+    if not is_same_model(sketch_of(pipeline.vae), sketch_of(weak.vae)):
+        raise ValueError(f"{name} has another VAE than the pipeline, so that {means}")
+    if pipeline.class_names != weak.class_names:
+        raise ValueError(f"{name} has other classes than the pipeline, or in another order, so that {means}")
+    kinds = [one.scheduler.config.get("prediction_type", "epsilon") for one in (pipeline, weak)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"{name} predicts {kinds[1]} and the pipeline {kinds[0]}, so that {means}")
 
 
 def _require_labels(name: str | Path) -> None:
@@ -295,6 +315,8 @@ def speed_up(
     if compiled:
         # in place, so that the pipeline still saves, and is recorded, as the model that it is
         (getattr(pipeline, "transformer", None) or pipeline.unet).compile()
+        if getattr(pipeline, "weak_transformer", None) is not None:
+            pipeline.weak_transformer.compile()
         pipeline.vae.decoder.compile()
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 MOST_LEFT = 0.02  # of the trained steps, that DDIM may leave undone: of 1,000 10 were not seen and 40 were
-PARTS = ("transformer", "vae", "classifier", "probe", "guidance_vae")  # that have weights
+PARTS = ("transformer", "vae", "classifier", "probe", "guidance_vae", "weak_transformer")  # that have weights
 
 
 def check_inputs(

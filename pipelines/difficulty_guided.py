@@ -63,10 +63,13 @@ class DifficultyGuidedPipeline(DiTPipeline):
         probe (`PreTrainedModel`, *optional*): predicts the guide's margin from latents, so that most guided steps need
             no decoder; from `dag_diffusion.generation.probe_training.train_probe`.
         guidance_vae ([`AutoencoderTiny`] or [`AutoencoderKL`], *optional*): a cheaper decoder, for gradients only.
+        weak_transformer ([`DiTTransformer2DModel`], *optional*): a worse denoiser of the same latents, classes and
+            prediction, smaller or less trained, for autoguidance.  Saved and loaded with the pipeline.
         id2label (`dict`, *optional*): label to class name; commas separate synonyms.  Saved with the pipeline.
         default_guidance_scale (`float`, *optional*): scale of classifier-free guidance that suits the transformer, for
             calls that name none; 4, as in `DiTPipeline`, if not given.  Saved with the pipeline.
         default_num_inference_steps (`int`, *optional*): denoising steps that suit it, likewise; 50 if not given.
+        default_autoguidance_scale (`float`, *optional*): scale of autoguidance, likewise; 1, which is off, if not given.
 
     Examples:
         >>> from dag_diffusion import DifficultyGuidedPipeline, embedded
@@ -76,9 +79,10 @@ class DifficultyGuidedPipeline(DiTPipeline):
     """
 
     model_cpu_offload_seq = "transformer"
-    _optional_components = ["classifier", "probe", "guidance_vae"]  # noqa: RUF012 - diffusers reads it from the class
+    # diffusers reads it from the class
+    _optional_components = ["classifier", "probe", "guidance_vae", "weak_transformer"]  # noqa: RUF012
     # used at every guided step, forward and backward: moving them each time would cost more than it saves
-    _exclude_from_cpu_offload = ["vae", "classifier", "probe", "guidance_vae"]  # noqa: RUF012
+    _exclude_from_cpu_offload = ["vae", "classifier", "probe", "guidance_vae", "weak_transformer"]  # noqa: RUF012
     _callback_tensor_inputs = ["latents", "clean", "signal_rate"]  # noqa: RUF012
 
     def __init__(
@@ -92,15 +96,20 @@ class DifficultyGuidedPipeline(DiTPipeline):
         guidance_vae: AutoencoderTiny | AutoencoderKL | None = None,
         default_guidance_scale: float | None = None,
         default_num_inference_steps: int | None = None,
+        weak_transformer: DiTTransformer2DModel | None = None,
+        default_autoguidance_scale: float | None = None,
     ) -> None:
         if classifier is not None:
             _require_kept(classifier)
         super().__init__(transformer, vae, scheduler, id2label=id2label)
-        self.register_modules(classifier=classifier, probe=probe, guidance_vae=guidance_vae)
+        self.register_modules(
+            classifier=classifier, probe=probe, guidance_vae=guidance_vae, weak_transformer=weak_transformer
+        )
         self.register_to_config(
             id2label=id2label,
             default_guidance_scale=default_guidance_scale,
             default_num_inference_steps=default_num_inference_steps,
+            default_autoguidance_scale=default_autoguidance_scale,
         )
         if classifier is not None:
             preprocessing_of(classifier)  # refuses one whose images nobody can prepare
@@ -194,6 +203,11 @@ class DifficultyGuidedPipeline(DiTPipeline):
         return self._guidance_scale > 1
 
     @property
+    def autoguidance_scale(self) -> float:
+        """Scale of autoguidance in the current call; a step callback may set `_autoguidance_scale` anew."""
+        return self._autoguidance_scale
+
+    @property
     def num_timesteps(self) -> int:
         """Denoising steps of the current call."""
         return self._num_timesteps
@@ -214,6 +228,12 @@ class DifficultyGuidedPipeline(DiTPipeline):
         """Denoising steps of calls that name none."""
         own = self.config.get("default_num_inference_steps")
         return DEFAULT_STEPS if own is None else own
+
+    @property
+    def default_autoguidance_scale(self) -> float:
+        """Scale of autoguidance of calls that name none; 1 is off."""
+        own = self.config.get("default_autoguidance_scale")
+        return 1.0 if own is None or self.weak_transformer is None else own
 
     @property
     def null_class(self) -> int:
@@ -257,7 +277,12 @@ class DifficultyGuidedPipeline(DiTPipeline):
     def predict(
         self, latents: Tensor, timestep: Tensor, class_labels: Tensor, *, classifier_free: bool = True
     ) -> tuple[Tensor, Tensor | None]:
-        """The denoiser's prediction with classifier-free guidance; learned variance channels stay if it has them.
+        r"""The denoiser's prediction, guided; learned variance channels stay if it has them.
+
+            D(z|y) + (w - 1) (D(z|y) - D(z)) + (w_auto - 1) (D(z|y) - D_weak(z|y))
+
+        The first difference is classifier-free guidance, the second autoguidance, Karras et al. (2024, arXiv
+        2406.02507): away from what a worse denoiser of the same class would make of the image.
 
         Args:
             classifier_free: False leaves classifier-free guidance out, whatever its scale.
@@ -267,19 +292,26 @@ class DifficultyGuidedPipeline(DiTPipeline):
             classifier-free guidance.
         """
         guided = self.do_classifier_free_guidance and classifier_free
-        doubled = torch.cat([latents, latents]) if guided else latents
         nulls = torch.full_like(class_labels, self.null_class)
-        output = self.transformer(
-            self.scheduler.scale_model_input(doubled, timestep),
-            timestep=timestep.to(latents.device).expand(len(doubled)),
-            class_labels=torch.cat([class_labels, nulls]) if guided else class_labels,
-        ).sample.to(latents.dtype)
-        if not guided:
-            return output, None
-        channels = latents.shape[1]
-        conditional, unconditional = output[:, :channels].chunk(2)
-        mixed = unconditional + self.guidance_scale * (conditional - unconditional)
-        return torch.cat([mixed, output[: len(latents), channels:]], dim=1), conditional - unconditional
+        labels = torch.cat([class_labels, nulls]) if guided else class_labels
+        scaled = self.scheduler.scale_model_input(latents, timestep)
+        output = self._denoised_by(
+            self.transformer, torch.cat([scaled, scaled]) if guided else scaled, timestep, labels
+        )
+        channels, by_class, mixed = latents.shape[1], None, output[: len(latents), : latents.shape[1]]
+        conditional = mixed
+        if guided:
+            unconditional = output[len(latents) :, :channels]
+            by_class = conditional - unconditional
+            mixed = unconditional + self.guidance_scale * by_class
+        if self.autoguidance_scale > 1:
+            weak = self._denoised_by(self.weak_transformer, scaled, timestep, class_labels)[:, :channels]
+            mixed = mixed + (self.autoguidance_scale - 1) * (conditional - weak)
+        return torch.cat([mixed, output[: len(latents), channels:]], dim=1), by_class
+
+    def _denoised_by(self, transformer: Any, latents: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
+        timesteps = timestep.to(latents.device).expand(len(latents))
+        return transformer(latents, timestep=timesteps, class_labels=labels).sample.to(latents.dtype)
 
     def decode_for_guidance(self, latents: Tensor) -> Tensor:
         """Latents to images in about [0, 1], not clipped, differentiable, by `guidance_vae` if there is one."""
@@ -318,6 +350,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         guidance_interval: tuple[float, float] = (0.0, 1.0),
         network_dtype: torch.dtype | None = None,
         set_classes: int | str | Sequence[Any] | Tensor | None = None,
+        autoguidance_scale: float | None = None,
         return_dict: bool = True,
     ) -> DifficultyGuidedPipelineOutput | tuple:
         r"""Generate images of the given classes, each as hard as asked.
@@ -353,6 +386,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 `torch.bfloat16`; latents, scheduler and guidance stay in float32.  None: as their weights.
             set_classes: ids or names of the classes of the set, for a `difficulty_guidance` that measures among these
                 alone (`among="set"`); by default those of this call.
+            autoguidance_scale: scale of autoguidance by the pipeline's `weak_transformer`, which is on above 1 and
+                works beside classifier-free guidance; by default the pipeline's own, `default_autoguidance_scale`.
             return_dict: False gives the tuple `(images, difficulties)`.
 
         Raises:
@@ -383,8 +418,10 @@ class DifficultyGuidedPipeline(DiTPipeline):
             guidance_interval=guidance_interval,
             network_dtype=network_dtype,
             set_classes=set_classes,
+            autoguidance_scale=autoguidance_scale,
         )
-        self._guidance_scale, self._num_timesteps, self._interrupt = call.guidance_scale, call.num_steps, False
+        self._guidance_scale, self._autoguidance_scale = call.guidance_scale, call.autoguidance_scale
+        self._num_timesteps, self._interrupt = call.num_steps, False
         z = self.prepare_latents(len(call.labels), generator, latents)
 
         # 2. denoise, guided where the windows say so

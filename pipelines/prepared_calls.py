@@ -41,7 +41,8 @@ class PreparedCall:
 
     Attributes:
         labels: ``(n,)`` ids of the classes, on the device.
-        num_steps, guidance_scale: denoising steps, and scale of classifier-free guidance.
+        num_steps, guidance_scale, autoguidance_scale: denoising steps, and scales of classifier-free guidance and
+            autoguidance.
         predict: the denoiser's prediction at a step, of latents and timestep, and its change by the class.
         own: the pipeline's guide, which measures the images; empty without one.
         difficulty, modes, diversity: what the images are guided by, if they are.
@@ -50,6 +51,7 @@ class PreparedCall:
     labels: Tensor
     num_steps: int
     guidance_scale: float
+    autoguidance_scale: float
     predict: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor | None]]
     own: Sequence[Guide]
     difficulty: Steering | None
@@ -95,6 +97,7 @@ def prepare_call(
     guidance_interval: tuple[float, float] = (0.0, 1.0),
     network_dtype: torch.dtype | None = None,
     set_classes: Any = None,
+    autoguidance_scale: float | None = None,
 ) -> PreparedCall:
     """Check what a call is given and make of it what its steps need; arguments and errors are those of a call.
 
@@ -105,6 +108,7 @@ def prepare_call(
     num_steps = pipeline.default_num_inference_steps if num_inference_steps is None else num_inference_steps
     guidance_scale = pipeline.default_guidance_scale if guidance_scale is None else guidance_scale
     guidance_scale = require_number("guidance_scale", guidance_scale)
+    autoguidance_scale = _autoguidance(pipeline, autoguidance_scale)
     require_config("difficulty_guidance", difficulty_guidance, GuidanceConfig)
     require_config("mode_guidance", mode_guidance, ModeGuidance)
     require_config("diversity", diversity, DiversityGuidance)
@@ -138,6 +142,7 @@ def prepare_call(
         labels=labels,
         num_steps=num_steps,
         guidance_scale=guidance_scale,
+        autoguidance_scale=autoguidance_scale,
         predict=predict,
         own=own,
         difficulty=steering,
@@ -196,6 +201,26 @@ def _check_guidance_parts(
             f"guidance_vae decodes {pipeline.guidance_vae.config.latent_channels} latent channels and the transformer "
             f"makes {channels}; use a tiny decoder that was distilled from this pipeline's VAE"
         )
+
+
+def _autoguidance(pipeline: "DifficultyGuidedPipeline", scale: float | None) -> float:
+    """Scale of autoguidance, with a weaker denoiser that fits if it is on."""
+    scale = require_number("autoguidance_scale", pipeline.default_autoguidance_scale if scale is None else scale)
+    if scale <= 1:
+        return scale
+    if pipeline.weak_transformer is None:
+        raise ValueError(
+            f"autoguidance_scale is {scale:g}, and this pipeline has no weak_transformer to guide away from; train one "
+            "on the same images, smaller or shorter, and load with from_pretrained(..., weak_transformer=...)"
+        )
+    own, weak = pipeline.transformer.config, pipeline.weak_transformer.config
+    for name in ("in_channels", "sample_size", "num_embeds_ada_norm"):
+        if own[name] != weak[name]:
+            raise ValueError(
+                f"weak_transformer has {name} {weak[name]} and the transformer {own[name]}; it has to be trained on "
+                "latents of the same VAE and on the same classes"
+            )
+    return scale
 
 
 def _classes_among(

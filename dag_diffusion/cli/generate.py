@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,7 +48,10 @@ def generate(
     *,
     config: Annotated[
         Values,
-        Fields("generation.plan:PoolConfig", ["images_per_class", "num_inference_steps", "guidance_scale", "seed"]),
+        Fields(
+            "generation.plan:PoolConfig",
+            ["images_per_class", "num_inference_steps", "guidance_scale", "autoguidance_scale", "seed"],
+        ),
     ],
     target: Target = None,
     classes: Classes = None,
@@ -57,6 +60,14 @@ def generate(
     probe: Annotated[
         str | None,
         Option(help="folder or Hub id of a probe, or 'none'; default: the pipeline's own", rich_help_panel=MODELS),
+    ] = None,
+    weak: Annotated[
+        str | None,
+        Option(
+            help="folder or Hub id of a pipeline with the same VAE and classes, smaller or less trained, for "
+            "--autoguidance-scale; default: the pipeline's own weak denoiser",
+            rich_help_panel=MODELS,
+        ),
     ] = None,
     extra_guide: Annotated[
         list[str] | None,
@@ -144,7 +155,7 @@ def generate(
     from dag_diffusion.data.pools import require_place_for_pool
     from dag_diffusion.processes import fail_together, is_main_process
 
-    _check_prompts(prompt, negative_prompt, call, pipeline, probe)
+    _check_prompts(prompt, negative_prompt, call, pipeline, {"--probe": probe, "--weak": weak})
     if repair and not (resume or overwrite) and (output / "pool.json").exists():
         raise ValueError(f"{output} already holds a pool; give --resume to repair it, or choose another folder")
     if not resume and is_main_process():
@@ -189,7 +200,13 @@ def generate(
             loaded, extra = SteerablePipeline(drawn_by, guide, names, parse_call(call or []), tuple(extra)), []
         else:
             loaded = load_pipeline(
-                pipeline, classifier=classifier, probe=probe, device=device, dtype=precision, trust_bin=trust_bin
+                pipeline,
+                classifier=classifier,
+                probe=probe,
+                weak=weak,
+                device=device,
+                dtype=precision,
+                trust_bin=trust_bin,
             )
             speed_up(loaded, **faster)
             settings = replace(settings, labels=labels_of(loaded, classes))
@@ -281,14 +298,15 @@ def _check_prompts(
     negative_prompt: str | None,
     call: Sequence[str] | None,
     pipeline: str | None,
-    probe: str | None,
+    ours: Mapping[str, str | None],
 ) -> None:
     if not prompt and (negative_prompt is not None or call):
         raise ValueError("--negative-prompt and --call are for text-to-image pipelines; give --prompt with them")
     if prompt and pipeline is None:
         raise ValueError("--prompt is for a text-to-image pipeline; give the folder or Hub id of one by --pipeline")
-    if prompt and probe not in (None, "none"):
-        raise ValueError("--probe is of our own pipeline alone; leave it out with --prompt")
+    for option, given in ours.items():
+        if prompt and given not in (None, "none"):
+            raise ValueError(f"{option} is of our own pipeline alone; leave it out with --prompt")
 
 
 def _redrawn(pool: "Pool") -> str:

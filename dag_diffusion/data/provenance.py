@@ -17,6 +17,7 @@ class GenerationRecord(TypedDict, total=False):
 
     pipeline: str
     guide: str | None
+    weak: str
     dtype: str
     settings: dict[str, Any]
     classes: dict[str, str]

@@ -46,6 +46,8 @@ class PoolConfig:
         guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
         guidance_interval: ``(start, stop)`` of classifier-free guidance as fractions of the steps; those outside cost
             half.
+        autoguidance_scale: strength of autoguidance, which needs the pipeline's ``weak_transformer``, on above 1;
+            default: the pipeline's own.
         precision: what transformer, VAE and probe compute in, one of ``PRECISIONS``, if their weights are float32:
             ``auto`` is bfloat16 on a processor that has it, and in a pool to go on with what that was begun in.
             Latents, scheduler and measured difficulties are float32 in any case.
@@ -68,6 +70,7 @@ class PoolConfig:
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     guidance_interval: tuple[float, float] = (0.0, 1.0)
+    autoguidance_scale: float | None = None
     precision: str = "auto"
     difficulty_guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     modes: Modes | None = None

@@ -6,6 +6,7 @@ A pool that is resumed must agree with it in all but the versions, see ``same_se
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -47,6 +48,8 @@ def provenance_of(
         "versions": versions(),
         "extra_guides": [_name_and_digest(guide) for guide in drawer.extra_guides],
     }
+    if (weak := _weak_name(pipeline)) is not None:
+        record["weak"] = weak
     if drawer.details:
         record[DETAILS] = drawer.details
     return recorded(record)
@@ -73,6 +76,13 @@ def _guide_name(drawer: Drawer, source: str) -> str | None:
     name, path = str(guide.config._name_or_path), _path_of(drawer.pipeline)
     own = guide is getattr(drawer.pipeline, "classifier", None)
     return f"classifier of {source}" if own and (not name or (path and name.startswith(path))) else name
+
+
+def _weak_name(pipeline: Any) -> str | None:
+    """The pipeline whose denoiser is the weak one of autoguidance; None for a weak one of the pipeline's own."""
+    weak = getattr(pipeline, "weak_transformer", None)
+    name = "" if weak is None else str(weak.config.get("_name_or_path") or "")
+    return str(Path(name).parent) if Path(name).name == "transformer" else None
 
 
 def _path_of(pipeline: Any) -> str | None:

@@ -23,7 +23,10 @@ def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder
     """
     before, after = ({k: json.loads(json.dumps(recorded(p.get(k)))) for k in PARTS} for p in (old, new))
     if isinstance(before["settings"], dict):  # of a pool from before these were recorded
-        before["settings"] = {"precision": precision_of(old), "guidance_interval": [0.0, 1.0]} | before["settings"]
+        once = {"precision": precision_of(old), "guidance_interval": [0.0, 1.0]}
+        if (after["settings"] or {}).get("autoguidance_scale") is not None:  # else of a pipeline that knows none
+            once["autoguidance_scale"] = 1.0
+        before["settings"] = once | before["settings"]
     if differing := [one.removeprefix("settings.") for one in differences(before, after)]:
         raise ValueError(
             f"{folder} was begun with other settings: {'; '.join(differing[:SHOWN])}; give the same ones, or another "

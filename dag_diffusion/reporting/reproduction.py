@@ -50,6 +50,8 @@ def _generate(record: GenerationRecord) -> Iterator[Any]:
     guide = record.get("guide")
     if guide and guide != f"classifier of {source}":
         yield from ("--classifier", guide)
+    if record.get("weak"):
+        yield from ("--weak", record["weak"])
     if settings.get("target") is not None:
         yield from ("--target", settings["target"].get("text") or "TARGET")
     if settings.get("prompts") is not None:
@@ -58,6 +60,8 @@ def _generate(record: GenerationRecord) -> Iterator[Any]:
         yield from ("--classes", ";".join(map(str, settings["labels"])))
     yield from ("--num-inference-steps", settings.get("num_inference_steps"))
     yield from ("--guidance-scale", settings.get("guidance_scale"))
+    if settings.get("autoguidance_scale", 1.0) not in (None, 1.0):
+        yield from ("--autoguidance-scale", settings["autoguidance_scale"])
     yield from _guidance(settings.get("difficulty_guidance") or {}, steered=settings.get("target") is not None)
     yield from _modes(settings)
     yield from _groups(settings)

@@ -64,7 +64,8 @@ class LabelDrawer:
             modes=None if config.modes is None else config.modes.centres[:1].expand(len(labels), -1, -1, -1),
             **self._options(config),
         )
-        return replace(config, num_inference_steps=call.num_steps, guidance_scale=call.guidance_scale)
+        scales = {"guidance_scale": call.guidance_scale, "autoguidance_scale": call.autoguidance_scale}
+        return replace(config, num_inference_steps=call.num_steps, **scales)
 
     def noise(self, seed: int) -> Tensor:
         """See ``Drawer``; ``(channels, height, width)``."""
@@ -99,5 +100,6 @@ class LabelDrawer:
             "mode_guidance": config.mode_guidance,
             "diversity": config.diversity,
             "guidance_interval": config.guidance_interval,
+            "autoguidance_scale": config.autoguidance_scale,
             "set_classes": list(self.pipeline.class_names) if config.labels is None else list(config.labels),
         }

@@ -127,8 +127,8 @@ class SteerablePipeline:
 
         Raises:
             ValueError: prompts for a pipeline without, or none for one with them; a negative prompt that it would
-                ignore; images made in groups; an interval of classifier-free guidance; a target without a guide; and as
-                of ``steer``.
+                ignore; images made in groups; an interval of classifier-free guidance, or autoguidance; a target
+                without a guide; and as of ``steer``.
         """
         self._check_prompts(config)
         if config.is_grouped:
@@ -139,6 +139,10 @@ class SteerablePipeline:
         if tuple(config.guidance_interval) != (0.0, 1.0):
             raise ValueError(
                 "guidance_interval is of DifficultyGuidedPipeline alone; leave it out, other pipelines mix all steps"
+            )
+        if config.autoguidance_scale is not None:
+            raise ValueError(
+                "autoguidance_scale is of DifficultyGuidedPipeline alone, whose weak_transformer it needs; leave it out"
             )
         if config.target is not None and self.guide is None:
             raise ValueError("a target difficulty needs a guide to steer by; give one, such as load_classifier('...')")
