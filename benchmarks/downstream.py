@@ -67,7 +67,12 @@ RULES = {
 EASY = TargetDistribution.beta(0.5, 20)  # half of the images below 0.011, one in ten above 0.066
 PRESETS = ("hill", "ground", "slope", "cliff")
 SCALES = (1.0, 2.0, 3.0)  # of classifier-free guidance, beside the default of 1.5
-MODE_SCALES = (1.0, 1.25)  # likewise, of images drawn to modes
+MODE_FORMS: dict[str, dict] = {  # likewise, of images drawn to modes, and of autoguidance
+    "CFG 1": {"guidance_scale": 1.0},
+    "CFG 1.25": {"guidance_scale": 1.25},
+    "auto 1.5": {"guidance_scale": 1.0, "autoguidance_scale": 1.5},
+    "CFG 1.5, auto 1.5": {"autoguidance_scale": 1.5},
+}
 BASELINE = "random | unguided"
 PER_MODE = 5  # images among which DGS chooses one for each mode
 HELD_OUT = 5000  # training images that the tuned target is chosen by
@@ -123,7 +128,7 @@ def make_pools(folder: Path, options: argparse.Namespace) -> None:
         forms: dict[str, dict] = {
             f"drawn to modes, {count}": {},
             f"drawn to modes and easy, {count}": {"target": EASY},
-            **{f"drawn to modes, {count}, CFG {scale:g}": {"guidance_scale": scale} for scale in MODE_SCALES},
+            **{f"drawn to modes, {count}, {name}": scales for name, scales in MODE_FORMS.items()},
         }
         if any(map(wanted, forms)):
             latents, labels = real_latents(folder, pipeline.vae)
@@ -257,7 +262,7 @@ class Study:
         yield "matching, auto of 5 | drawn to modes", partial(self.one_each, "matching", target=auto)
         for rule in (STEERED_RULE, SelectionRule("easiest", evenly="mode")):  # the first as in `run --target`
             yield f"{rule.method} of 5 | drawn to modes and easy", partial(self.steered, rule)
-        for form in (f", CFG {scale:g}" for scale in MODE_SCALES):
+        for form in (f", {name}" for name in MODE_FORMS):
             yield f"drawn to modes{form}", partial(self.in_turn, form=form)
             yield f"easiest of 5 | drawn to modes{form}", partial(self.one_each, "easiest", form=form)
         if ipc == 10:

@@ -3,8 +3,8 @@
     python examples/train_embedded_default.py --data /usr/share/datasets/fashion-mnist --work runs/embedded
 
 Parts, in order: ``classifiers`` (guide, with two that each saw one half, for difficulties out of sample; evaluator; two
-guides of other shapes, for the probe to learn from) -> ``generator`` (VAE and DiT) -> ``pipeline`` (the generator, its
-guide and a probe) -> ``modes``.  A killed run goes on with the same command, and what WORK holds is not trained again.
+guides of other shapes, for the probe to learn from) -> ``generator`` (VAE and DiT, and a weak DiT) -> ``pipeline`` (the
+generator, its guide and a probe) -> ``modes``.  A killed run goes on with the same command, and what WORK holds is not trained again.
 ``--output dag_diffusion/assets`` replaces the embedded default itself.
 """
 
@@ -107,9 +107,14 @@ def make_classifiers(train: Pool, options: argparse.Namespace, progress: Progres
 
 
 def make_generator(train: Pool, options: argparse.Namespace, progress: Progress):
-    """VAE and DiT, or those that an earlier call has finished."""
+    """VAE, DiT and weak DiT, or those that an earlier call has finished."""
+    told, place = {"device": options.device, "progress": progress}, options.work / "generator"
     config = GeneratorConfig(steps=options.steps, vae=options.vae, vae_steps=options.vae_steps, guidance_scale=1.5)
-    return train_generator(train, options.work / "generator", config, device=options.device, progress=progress)
+    pipeline = train_generator(train, place, config, **told)
+    config = GeneratorConfig(steps=max(1, options.steps // 3), vae=str(place), width=64, depth=3)
+    weak = train_generator(train, options.work / "weak", config, **told)
+    pipeline.register_modules(weak_transformer=weak.transformer)
+    return pipeline
 
 
 def make_pipeline(train: Pool, options: argparse.Namespace, progress: Progress) -> None:
@@ -121,8 +126,8 @@ def make_pipeline(train: Pool, options: argparse.Namespace, progress: Progress) 
     probe, fidelity = train_probe(pipeline, guides, config, progress=progress)
     print(fidelity, flush=True)
     pipeline.register_modules(probe=probe)
-    pipeline.transformer.half()  # stored in half precision, loaded in single
-    pipeline.vae.half()
+    for part in (pipeline.transformer, pipeline.weak_transformer, pipeline.vae):
+        part.half()  # stored in half precision, loaded in single
     pipeline.save_pretrained(options.output / "pipeline")
 
 

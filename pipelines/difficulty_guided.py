@@ -69,7 +69,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         default_guidance_scale (`float`, *optional*): scale of classifier-free guidance that suits the transformer, for
             calls that name none; 4, as in `DiTPipeline`, if not given.  Saved with the pipeline.
         default_num_inference_steps (`int`, *optional*): denoising steps that suit it, likewise; 50 if not given.
-        default_autoguidance_scale (`float`, *optional*): scale of autoguidance, likewise; 1, which is off, if not given.
+        default_autoguidance_scale (`float`, *optional*): scale of autoguidance, likewise; 1, off, if not given.
 
     Examples:
         >>> from dag_diffusion import DifficultyGuidedPipeline, embedded
@@ -291,23 +291,21 @@ class DifficultyGuidedPipeline(DiTPipeline):
             The prediction, and how it changes with the class (conditional minus unconditional), None without
             classifier-free guidance.
         """
-        guided = self.do_classifier_free_guidance and classifier_free
-        nulls = torch.full_like(class_labels, self.null_class)
-        labels = torch.cat([class_labels, nulls]) if guided else class_labels
+        count, channels, by_class = len(latents), latents.shape[1], None
         scaled = self.scheduler.scale_model_input(latents, timestep)
-        output = self._denoised_by(
-            self.transformer, torch.cat([scaled, scaled]) if guided else scaled, timestep, labels
-        )
-        channels, by_class, mixed = latents.shape[1], None, output[: len(latents), : latents.shape[1]]
-        conditional = mixed
-        if guided:
-            unconditional = output[len(latents) :, :channels]
+        if self.do_classifier_free_guidance and classifier_free:
+            labels = torch.cat([class_labels, torch.full_like(class_labels, self.null_class)])
+            output = self._denoised_by(self.transformer, torch.cat([scaled, scaled]), timestep, labels)
+            conditional, unconditional = output[:, :channels].chunk(2)
             by_class = conditional - unconditional
             mixed = unconditional + self.guidance_scale * by_class
+        else:
+            output = self._denoised_by(self.transformer, scaled, timestep, class_labels)
+            conditional = mixed = output[:, :channels]
         if self.autoguidance_scale > 1:
             weak = self._denoised_by(self.weak_transformer, scaled, timestep, class_labels)[:, :channels]
             mixed = mixed + (self.autoguidance_scale - 1) * (conditional - weak)
-        return torch.cat([mixed, output[: len(latents), channels:]], dim=1), by_class
+        return torch.cat([mixed, output[:count, channels:]], dim=1), by_class
 
     def _denoised_by(self, transformer: Any, latents: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
         timesteps = timestep.to(latents.device).expand(len(latents))

@@ -158,13 +158,13 @@ def test_pool_records_scale_and_weights_and_goes_on_with_them_alone(tmp_path, gu
         fill(tiny_pipeline(weak_transformer=tiny_transformer()), 2.0)
 
 
-def test_pool_from_before_autoguidance_goes_on(tmp_path):
+def test_pool_from_before_autoguidance_goes_on_with_a_pipeline_that_has_a_weak_denoiser_now(tmp_path):
     pool = fill_pool(tiny_pipeline(), tmp_path / "pool", CONFIG)
     path = tmp_path / "pool/pool.json"
     record = json.loads(path.read_text("utf-8"))
     del record["settings"]["autoguidance_scale"], record["weights"]["weak_transformer"]
     path.write_text(json.dumps(record), "utf-8")
-    again = fill_pool(tiny_pipeline(), tmp_path / "pool", CONFIG, resume=True)
+    again = fill_pool(tiny_pipeline(weak_transformer=weak_transformer()), tmp_path / "pool", CONFIG, resume=True)
     assert [row["file_name"] for row in again.rows] == [row["file_name"] for row in pool.rows]
 
 

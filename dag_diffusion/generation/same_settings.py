@@ -13,6 +13,7 @@ from dag_diffusion.data.files import differences, recorded
 DETAILS = "drawn_by"
 PARTS = ("pipeline", "guide", "weights", "extra_guides", "dtype", "scheduler", "settings", "classes", DETAILS)
 SHOWN = 5
+UNUSED = (None, 1.0)  # scales of autoguidance without which the weak denoiser draws nothing
 
 
 def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
@@ -22,16 +23,22 @@ def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder
         ValueError: it was not; up to five settings that differ are named.
     """
     before, after = ({k: json.loads(json.dumps(recorded(p.get(k)))) for k in PARTS} for p in (old, new))
-    if isinstance(before["settings"], dict):  # of a pool from before these were recorded
-        once = {"precision": precision_of(old), "guidance_interval": [0.0, 1.0]}
-        if (after["settings"] or {}).get("autoguidance_scale") is not None:  # else of a pipeline that knows none
-            once["autoguidance_scale"] = 1.0
-        before["settings"] = once | before["settings"]
+    if isinstance(before["settings"], dict) and isinstance(after["settings"], dict):
+        before["settings"] = _once(old, after["settings"]) | before["settings"]
+        if before["settings"]["autoguidance_scale"] in UNUSED and after["settings"].get("autoguidance_scale") in UNUSED:
+            for record in (before, after):
+                (record["weights"] or {}).pop("weak_transformer", None)
     if differing := [one.removeprefix("settings.") for one in differences(before, after)]:
         raise ValueError(
             f"{folder} was begun with other settings: {'; '.join(differing[:SHOWN])}; give the same ones, or another "
             "folder"
         )
+
+
+def _once(old: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What settings were before they were recorded; a pipeline that knows no autoguidance has none for it."""
+    auto = UNUSED[settings.get("autoguidance_scale") is not None]
+    return {"precision": precision_of(old), "guidance_interval": [0.0, 1.0], "autoguidance_scale": auto}
 
 
 def precision_of(record: Mapping[str, Any]) -> str:
