@@ -6,7 +6,7 @@
     python benchmarks/generators.py training FOLDER --ipc 50 --intervals 0 1 0.25 0.75    # of classifier-free guidance
     python benchmarks/generators.py training FOLDER --other new=PIPELINE slow=PIPELINE --record new    # several
     python benchmarks/generators.py images FOLDER --samplers DDIM:20 DDPM:100 --record samplers
-    python benchmarks/generators.py images FOLDER --weak small=PIPELINE --auto 1 1.5 --scales 1 --record autoguidance
+    python benchmarks/generators.py images FOLDER --auto 1 1.5 --weak auto= larger=PIPELINE --record autoguidance
 
 FOLDER keeps the pools, so that a stopped run goes on.  Agreement is the share of images to which the evaluator gives
 more than 1/2 for their class; the Fréchet distance is between the evaluator's features and those of the test images,
@@ -58,9 +58,9 @@ def settings(options: argparse.Namespace) -> Iterator[tuple[str, Path, str, dict
         part = "" if interval == (0, 1) else f", {interval[0]:g} to {interval[1]:g}"
         drawn: dict = {"guidance_scale": scale, "guidance_interval": interval}
         if auto > 1:
-            called, _, place_of_weak = weak.partition("=")
+            called, _, other = weak.partition("=")
             part += f", {called} {auto:g}"
-            drawn |= {"weak": place_of_weak, "autoguidance_scale": auto}
+            drawn |= {"weak": other or None, "autoguidance_scale": auto}
         scheduler, _, steps = sampler.partition(":")
         if sampler:
             part += f", {scheduler}, {steps} steps"
@@ -167,8 +167,8 @@ def main() -> None:
     parser.add_argument("--scales", type=float, nargs="+", default=[1.5])
     parser.add_argument("--intervals", type=float, nargs="+", default=WHOLE, help="START STOP, several in one list")
     parser.add_argument("--samplers", nargs="+", default=[""], help="as SCHEDULER:STEPS; else each pipeline's own")
-    parser.add_argument("--weak", nargs="+", default=[], help="folders of weak pipelines, as NAME=FOLDER")
-    parser.add_argument("--auto", type=float, nargs="+", default=[1.0], help="scales of autoguidance by each of these")
+    parser.add_argument("--auto", type=float, nargs="+", default=[1.0], help="scales of autoguidance")
+    parser.add_argument("--weak", nargs="+", default=["auto="], help="by which, NAME=FOLDER; NAME=: the pipeline's own")
     parser.add_argument("--each", type=int, default=250, help="images of a class in a pool")
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)
