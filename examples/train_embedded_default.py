@@ -4,8 +4,8 @@
 
 Parts, in order: ``classifiers`` (guide, with two that each saw one half, for difficulties out of sample; evaluator; two
 guides of other shapes, for the probe to learn from) -> ``generator`` (VAE and DiT, and a weak DiT) -> ``pipeline`` (the
-generator, its guide and a probe) -> ``modes``.  A killed run goes on with the same command, and what WORK holds is not trained again.
-``--output dag_diffusion/assets`` replaces the embedded default itself.
+generator, its guide and a probe) -> ``modes``.  A killed run goes on with the same command, and what WORK holds is not
+trained again.  ``--output dag_diffusion/assets`` replaces the embedded default itself.
 """
 
 import argparse
