@@ -58,6 +58,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "downstream-held-out-10-quick-resnet-18": partial(
         trained_sets.study, "held-out-10-quick-resnet-18", network="resnet-18"
     ),
+    "downstream-autoguidance-10": partial(trained_sets.study, "autoguidance-10", baseline="embedded, CFG 1.5"),
+    "downstream-autoguidance-50": partial(trained_sets.study, "autoguidance-50", baseline="embedded, CFG 1.5"),
     "downstream-generators-50": partial(trained_sets.study, "generators-50", baseline="embedded, CFG 1.5"),
     "downstream-samplers-50": partial(trained_sets.study, "samplers-50", baseline="embedded, CFG 1, DDIM, 20 steps"),
     "downstream-scratch-50": partial(trained_sets.study, "scratch-50", baseline="embedded, CFG 1.5"),
@@ -93,6 +95,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "generation-overhead": generated_pools.overhead,
     "noise-sets": generated_pools.made_as_a_set,
     "noise-candidates": generated_pools.noise_candidates,
+    "autoguidance-images": partial(trained_models.generators, "autoguidance-images"),
     "generators-images": partial(trained_models.generators, "generators-images"),
     "samplers-images": partial(trained_models.generators, "samplers-images"),
     "scratch-images": partial(trained_models.generators, "scratch-images"),

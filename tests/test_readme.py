@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from text_pipelines import made, save_lora, stable_diffusion_xl
-from tiny import tiny_classifier, tiny_pipeline, write_images
+from tiny import tiny_classifier, tiny_pipeline, tiny_transformer, write_images
 from tiny_backbones import clip_with_texts
 
 ROOT = Path(__file__).parent.parent
@@ -85,6 +85,9 @@ def test_code_of_the_other_pages_runs(page, tmp_path, monkeypatch, datasets_cach
         save_lora(made(stable_diffusion_xl), "tiny-lora")
     if "openai/clip" in DOCS[page]:
         clip_with_texts(Path("tiny-clip"))
+    if 'weak="weak"' in DOCS[page]:
+        tiny_pipeline().save_pretrained("my_generator")
+        tiny_pipeline(transformer=tiny_transformer(num_layers=2)).save_pretrained("weak")
     run(DOCS[page])
 
 
