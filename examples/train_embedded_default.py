@@ -73,7 +73,7 @@ def write_parquet(data: tuple[Tensor, Tensor], path: Path, class_names: Sequence
     pixels = ((data[0] + 1) * 127.5).round().byte().permute(0, 2, 3, 1).squeeze(3).numpy()
     features = Features(image=ImageFeature(), label=ClassLabel(names=list(class_names)))
     rows = {"image": [Image.fromarray(array) for array in pixels], "label": data[1].tolist()}
-    Dataset.from_dict(rows, features).to_parquet(path)
+    Dataset.from_dict(rows, features).to_parquet(path, compression="zstd", compression_level=19)  # headers are alike
 
 
 def read_fashion_mnist(data: Path, path: Path, split: str) -> Pool:

@@ -68,10 +68,11 @@ def test_every_part_of_the_embedded_default_is_made(assets):
     pipeline = DifficultyGuidedPipeline.from_pretrained(assets / "pipeline")
     assert pipeline.class_names == NAMES == class_names_of(load_classifier(assets / "evaluator"))
     assert {name for name, part in pipeline.components.items() if part is not None} == {
-        "transformer", "vae", "scheduler", "classifier", "probe"
+        "transformer", "weak_transformer", "vae", "scheduler", "classifier", "probe"
     }  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
-    drawn = pipeline([3], 0.5, num_inference_steps=2, generator=torch.Generator().manual_seed(0))
+    options = {"num_inference_steps": 2, "generator": torch.Generator().manual_seed(0)}
+    drawn = pipeline([3], 0.5, autoguidance_scale=1.5, **options)
     assert drawn.images[0].size == (32, 32)
     assert 0 <= drawn.difficulties[0] <= 1
 
