@@ -66,6 +66,7 @@ def read_idx(folder: Path, split: str) -> tuple[Tensor, Tensor]:
 
 def write_parquet(data: tuple[Tensor, Tensor], path: Path, class_names: Sequence[str] = CLASS_NAMES) -> None:
     """Images ``(n, channels, height, width)`` in [-1, 1] and labels, for ``read_pool`` and ``load_dataset``."""
+    import pyarrow.parquet as pq
     from datasets import ClassLabel, Dataset, Features
     from datasets import Image as ImageFeature
     from PIL import Image
@@ -73,7 +74,9 @@ def write_parquet(data: tuple[Tensor, Tensor], path: Path, class_names: Sequence
     pixels = ((data[0] + 1) * 127.5).round().byte().permute(0, 2, 3, 1).squeeze(3).numpy()
     features = Features(image=ImageFeature(), label=ClassLabel(names=list(class_names)))
     rows = {"image": [Image.fromarray(array) for array in pixels], "label": data[1].tolist()}
-    Dataset.from_dict(rows, features).to_parquet(path, compression="zstd", compression_level=19)  # headers are alike
+    Dataset.from_dict(rows, features).to_parquet(path)
+    # datasets leaves images as they are, and the headers of small PNGs, all alike, are a tenth of them
+    pq.write_table(pq.read_table(path), path, compression="zstd", use_dictionary=False)
 
 
 def read_fashion_mnist(data: Path, path: Path, split: str) -> Pool:
