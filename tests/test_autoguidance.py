@@ -64,6 +64,14 @@ def test_weak_denoiser_that_is_as_good_changes_nothing():
     torch.testing.assert_close(draw(pipeline, autoguidance_scale=4.0), draw(pipeline))
 
 
+def test_target_difficulty_and_modes_go_with_it(guided):
+    options = {"target_difficulty": 0.9, "modes": torch.zeros(2, 4, 8, 8), "autoguidance_scale": 2.0}
+    both = draw(guided, **options)
+    assert both.isfinite().all()
+    for name in options:
+        assert not torch.equal(both, draw(guided, **{k: v for k, v in options.items() if k != name}))
+
+
 @pytest.mark.parametrize("scale", [None, 1.0, 0.5])
 def test_weak_denoiser_is_not_used_unless_asked_for(guided, scale):
     assert torch.equal(draw(guided, autoguidance_scale=scale), draw(tiny_pipeline()))
