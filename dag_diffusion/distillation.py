@@ -70,6 +70,8 @@ class DistillationConfig:
         seed: random seed of the pools.  The seeds of draws and trainings follow from it.
         num_inference_steps: denoising steps; default: the pipeline's own.
         guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
+        autoguidance_scale: strength of autoguidance, on above 1, which needs the pipeline's weak denoiser; default: the
+            pipeline's own.
         mode_scale: strength of mode guidance.  See ``ModeGuidance``.
         herding: also train on real images chosen by herding on the guide's features, the usual coreset.
         inputs: models and real images.
@@ -83,6 +85,7 @@ class DistillationConfig:
     seed: int = 0
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    autoguidance_scale: float | None = None
     mode_scale: float = ModeGuidance.scale
     herding: bool = False
     inputs: DistillationInputs = field(default_factory=DistillationInputs)
@@ -104,8 +107,9 @@ class DistillationConfig:
     def settings(self) -> dict[str, Any]:
         """What must agree when a run goes on; of the inputs, those that were given.  JSON values only."""
         own = {name: value for name, value in vars(self).items() if name != "inputs"}
-        if not self.herding:
-            del own["herding"]  # so that runs of versions without it go on
+        for name in ("herding", "autoguidance_scale"):
+            if own[name] in (None, False):
+                del own[name]  # so that runs of versions without it go on
         return own | ({"inputs": self.inputs.given()} if self.inputs.given() else {})
 
     def given(self) -> dict[str, Any]:
@@ -272,6 +276,7 @@ def fill_pools(
         seed=config.seed,
         num_inference_steps=config.num_inference_steps,
         guidance_scale=config.guidance_scale,
+        autoguidance_scale=config.autoguidance_scale,
         precision=networks_precision(setup.inputs.precision),
         difficulty_guidance=GuidanceConfig(among=setup.inputs.among),
     )

@@ -131,8 +131,8 @@ def test_other_settings_in_the_same_folder_are_refused_in_one_line(setup):
     assert "--pool-factor was 2 and is now 3" in result.stderr
 
 
-def test_herding_of_real_images_is_compared_where_it_is_asked_for(tmp_path):
-    config = replace(TINY, pool_factor=1, seeds=1, herding=True)
+def test_herding_of_real_images_and_autoguidance_are_there_where_they_are_asked_for(tmp_path):
+    config = replace(TINY, pool_factor=1, seeds=1, herding=True, autoguidance_scale=1.5)
     origin = Origin(
         title="My images",
         command="dag-diffusion distill my_images",
@@ -146,6 +146,8 @@ def test_herding_of_real_images_is_compared_where_it_is_asked_for(tmp_path):
     for shown in ("Distilled My images, 1 image", "two broken files", "dag-diffusion distill my_images"):
         assert shown in report
     assert json.loads((tmp_path / "herded" / "results.json").read_text())["folder"] == "my images"
+    settings = [json.loads(path.read_text())["settings"] for path in (tmp_path / "herded").glob("pool-*/pool.json")]
+    assert [one["autoguidance_scale"] for one in settings] == [1.5, 1.5]
 
 
 def test_killed_training_is_not_repeated(setup):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 EXPERIMENT = [
-    "ipc", "pool_factor", "network", "protocol", "seeds", "num_inference_steps", "guidance_scale", "mode_scale",
-    "herding", "seed",
+    "ipc", "pool_factor", "network", "protocol", "seeds", "num_inference_steps", "guidance_scale",
+    "autoguidance_scale", "mode_scale", "herding", "seed",
 ]  # fmt: skip
 INPUTS = [
     "pipeline", "classifier", "evaluator", "precision", "trust_bin", "train", "test", "classes", "split", "fit", "trim",
