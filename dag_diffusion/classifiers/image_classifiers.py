@@ -208,8 +208,8 @@ def _loaded(name: str | Path, revision: str | None, head: Callable[[nn.Module], 
     except IncompleteWeightsError as error:
         if without:
             raise IncompleteWeightsError(
-                f"{name} was trained without classes and has no layer for them; give it one by "
-                f"`dag-diffusion train-classifier IMAGES --model {name}`, or give a classifier"
+                f"{name} was trained without classes and has no layer for them; "
+                f"train_classifier(model={str(name)!r}) gives it one for classes of yours, or give a classifier"
             ) from error
         raise
     except Exception as error:  # whatever transformers, timm or torch raise at a folder of another make
