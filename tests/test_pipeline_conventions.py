@@ -43,7 +43,7 @@ def test_optional_component_that_is_none_stays_none_when_saved(tmp_path, name):
 
 def test_components_are_what_the_constructor_takes_besides_plain_values(pipeline):
     taken = set(inspect.signature(DifficultyGuidedPipeline.__init__).parameters) - {"self"}
-    plain = {"id2label", "default_guidance_scale", "default_num_inference_steps"}
+    plain = {"id2label", "default_guidance_scale", "default_num_inference_steps", "default_autoguidance_scale"}
     assert set(pipeline.components) == taken - plain
     again = DifficultyGuidedPipeline(**pipeline.components)
     again.set_progress_bar_config(disable=True)

@@ -88,7 +88,7 @@ def test_outputs_that_are_no_softmax_over_classes_are_refused(tmp_path, task):
 @pytest.mark.parametrize("save", WITHOUT_CLASSES, ids=lambda save: save.__name__)
 def test_network_that_was_trained_without_classes_is_told_to_be_given_some(tmp_path, save):
     save(tmp_path)
-    with pytest.raises(ValueError, match=rf"without classes.*train-classifier IMAGES --model {tmp_path}"):
+    with pytest.raises(ValueError, match=rf"without classes.*train_classifier\(model='{tmp_path}'\)"):
         load_classifier(tmp_path)
 
 
