@@ -110,7 +110,7 @@ def _require_labels(name: str | Path) -> None:
     if "prompt" in takes:
         raise ValueError(f"it is a {kind.__name__}, which draws from prompts: give some, see docs/how-to/prompts.md")
     if "class_labels" not in takes:
-        raise ValueError(f"it is a {kind.__name__}, which draws no classes: train one by `dag-diffusion train`")
+        raise ValueError(f"it is a {kind.__name__}, which draws no classes: train one by train_generator()")
     if not issubclass(kind, diffusers.DiTPipeline):
         raise ValueError(f"it is a {kind.__name__}: draw in Python by a SteerablePipeline, see docs/how-to/prompts.md")
 

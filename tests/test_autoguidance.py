@@ -182,6 +182,9 @@ def test_command_line_draws_with_a_weak_pipeline_and_tells_how_again(tmp_path):
     words += ["--images-per-class", 1, "--num-inference-steps", 2, "--guidance-scale", 1, "--device", "cpu", "--quiet"]
     result = CliRunner().invoke(app, list(map(str, words)))
     assert result.exit_code == 0, result.output
+    without = CliRunner().invoke(app, ["generate", str(tmp_path / "other"), "--weak", str(weak)])
+    assert without.exit_code == 2
+    assert "give --autoguidance-scale above 1" in without.stderr
     command = commands_of(json.loads((tmp_path / "pool/pool.json").read_text("utf-8")))[0]
     assert f"--weak {weak}" in command
     assert "--autoguidance-scale 2.0" in command

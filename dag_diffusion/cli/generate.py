@@ -156,6 +156,8 @@ def generate(
     from dag_diffusion.processes import fail_together, is_main_process
 
     _check_prompts(prompt, negative_prompt, call, pipeline, {"--probe": probe, "--weak": weak})
+    if weak is not None and (config.get("autoguidance_scale") or 1) <= 1:
+        raise ValueError("--weak draws nothing by itself; give --autoguidance-scale above 1 with it, such as 1.5")
     if repair and not (resume or overwrite) and (output / "pool.json").exists():
         raise ValueError(f"{output} already holds a pool; give --resume to repair it, or choose another folder")
     if not resume and is_main_process():
