@@ -211,7 +211,7 @@ def _autoguidance(pipeline: "DifficultyGuidedPipeline", scale: float | None) -> 
     if pipeline.weak_transformer is None:
         raise ValueError(
             f"autoguidance_scale is {scale:g}, and this pipeline has no weak_transformer to guide away from; train one "
-            "on the same images, smaller or shorter, and load with from_pretrained(..., weak_transformer=...)"
+            "on the same images, smaller or shorter, and name its folder by weak='FOLDER' where this one is loaded"
         )
     own, weak = pipeline.transformer.config, pipeline.weak_transformer.config
     for name in ("in_channels", "sample_size", "num_embeds_ada_norm"):
