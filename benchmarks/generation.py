@@ -5,6 +5,7 @@
     python benchmarks/generation.py overhead    # share of a run that is not drawing; checks of a pool to resume
     python benchmarks/generation.py options     # batch sizes, precision, torch.compile, memory layout, sliced decoding
     python benchmarks/generation.py networks    # bfloat16 and intervals of classifier-free guidance
+    python benchmarks/generation.py guidances   # classifier-free guidance and autoguidance, each and together
     python benchmarks/generation.py same        # which circumstances change how many bits of the images
     python benchmarks/generation.py kills       # kill -9 of all processes at random moments, then --resume
 
@@ -174,20 +175,32 @@ def options(arguments: argparse.Namespace, folder: Path) -> dict:
 
 def networks(arguments: argparse.Namespace, folder: Path) -> dict:
     """Rates by what the networks compute in and where classifier-free guidance is on, in turn."""
-    keep_freed_memory()  # as the command line does
     tried = {
-        f"{precision}, {steps}": {"precision": precision, "guidance_interval": interval}
+        f"{precision}, {steps}": {"precision": precision, "guidance_interval": interval, "target": "reference"}
         for precision in ("float32", "bfloat16")
         for steps, interval in (("all steps", (0.0, 1.0)), ("first half", (0.0, 0.5)))
     }
+    return rates_in_turn(tried, arguments, folder)
+
+
+def guidances(arguments: argparse.Namespace, folder: Path) -> dict:
+    """Rates without a target, by which guidance is on, in turn."""
+    scales = {"none": (1.0, 1.0), "classifier-free": (1.5, 1.0), "autoguidance": (1.0, 1.5), "both": (1.5, 1.5)}
+    tried = {name: {"guidance_scale": cfg, "autoguidance_scale": auto} for name, (cfg, auto) in scales.items()}
+    return rates_in_turn(tried, arguments, folder)
+
+
+def rates_in_turn(tried: dict[str, dict], arguments: argparse.Namespace, folder: Path) -> dict:
+    """Images a second of pools of each configuration, and as a multiple of the first one's."""
+    keep_freed_memory()  # as the command line does
     rates, pipeline = {name: [] for name in tried}, load_embedded_pipeline()
     fill_pool(pipeline, folder / "warm", PoolConfig(images_per_class=5, target="reference"))
     for turn in range(arguments.repeats):
         for name, how in tried.items():
-            config = PoolConfig(images_per_class=arguments.images // 10, target="reference", **how)
+            config = PoolConfig(images_per_class=arguments.images // 10, **how)
             rates[name].append(arguments.images / seconds_of(fill_pool, pipeline, folder / f"{name} {turn}", config))
-    plain = rates["float32, all steps"]
-    return {"images_per_second": rates, "ratios": {name: ratio(found, plain) for name, found in rates.items()}}
+    first = next(iter(rates.values()))
+    return {"images_per_second": rates, "ratios": {name: ratio(found, first) for name, found in rates.items()}}
 
 
 def same(arguments: argparse.Namespace, folder: Path) -> dict:
@@ -237,7 +250,7 @@ def files(pool: Path) -> dict[str, bytes]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    tasks = {task.__name__: task for task in (loop, processes, overhead, options, networks, same, kills)}
+    tasks = {task.__name__: task for task in (loop, processes, overhead, options, networks, guidances, same, kills)}
     parser.add_argument("what", choices=tasks)
     parser.add_argument("--images", type=int, default=500, help="of each pool, over ten classes")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each")

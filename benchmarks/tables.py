@@ -95,7 +95,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "scoring, processes": sampled_pools.scoring_processes,
     "generation-loop": generated_pools.loop,
     "generation-processes": generated_pools.processes,
-    "generation-networks": generated_pools.generation_networks,
+    "generation-networks": partial(
+        generated_pools.rates_in_turn, "generation-networks", "networks, classifier-free guidance"
+    ),
+    "generation-guidances": partial(generated_pools.rates_in_turn, "generation-guidances", "guidance"),
     "generation-options": generated_pools.generation_options,
     "generation-same": generated_pools.same_pixels,
     "generation-overhead": generated_pools.overhead,

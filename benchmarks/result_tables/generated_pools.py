@@ -28,14 +28,13 @@ def processes() -> str:
     return table(["guided pool", "images a second, median", "each turn"], rows, "generation-processes")
 
 
-def generation_networks() -> str:
-    record = load("generation-networks")
+def rates_in_turn(name: str, what: str) -> str:
+    record = load(name)
     rows = [
-        [name, f"{np.median(speeds):.1f}", f"{record['ratios'][name]:.2f}", ", ".join(f"{one:.1f}" for one in speeds)]
-        for name, speeds in record["images_per_second"].items()
+        [form, f"{np.median(speeds):.1f}", f"{record['ratios'][form]:.2f}", ", ".join(f"{one:.1f}" for one in speeds)]
+        for form, speeds in record["images_per_second"].items()
     ]
-    heads = ["networks, classifier-free guidance", "images a second, median", "ratio", "each turn"]
-    return table(heads, rows, "generation-networks")
+    return table([what, "images a second, median", "ratio", "each turn"], rows, name)
 
 
 def generation_options() -> str:
