@@ -7,7 +7,6 @@ Classes are matched by name: folders sorted otherwise than the labels of the tes
 
 import hashlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from dag_diffusion.data.class_names import listed, matching_classes, own_part
 from dag_diffusion.data.images import THREADS, as_plain, wait_if_large
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.progress import Progress, Stage
+from dag_diffusion.sampling.scoring import in_threads
 
 from .augmentations import Normalisation
 from .soft_labels.teachers import LabelSource
@@ -122,10 +122,9 @@ def load_labelled_images(
     def keep(index: int) -> None:  # at once, so that none that is done waits in memory for one before it
         pixels[index] = read_pixels(pool, index, size, channels)
 
-    with ThreadPoolExecutor(THREADS) as threads:
-        for done, _ in enumerate(threads.map(keep, range(len(pool))), 1):
-            if done % REPORTED == 0 or done == len(pool):
-                read(done - read.done)
+    for done, _ in enumerate(in_threads(keep, range(len(pool)), THREADS), 1):
+        if done % REPORTED == 0 or done == len(pool):
+            read(done - read.done)
     probabilities, views, taught = None, None, None
     if as_labels(labels) == "soft":
         from .soft_labels.per_image import image_source, read_soft_labels
@@ -203,9 +202,10 @@ def labels_in_test(
     lacks, has = (listed(map(repr, names)) if names else "none" for names in (missing, foreign))
     if missing and foreign:
         usual = "rename them until both agree, or give a class map (class_map=FILE)"
-    else:
+    elif missing:
         usual = "give sets of the same classes, or test images of its own"
-        usual = usual if missing else "leave those out, or give test images of them"
+    else:
+        usual = "leave those out, or give test images of them"
     raise ValueError(
         f"{name} has other classes than the test set: it lacks {lacks} and has {has} besides; {way or usual}"
     )

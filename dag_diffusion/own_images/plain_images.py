@@ -10,7 +10,6 @@ import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +33,7 @@ from dag_diffusion.evaluation.labelled_images import REPORTED, read_pixels
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress, Stage, renamed
+from dag_diffusion.sampling.scoring import in_threads
 
 from .config import FolderConfig
 from .durations import BAR
@@ -237,11 +237,10 @@ def _write(pool: Pool, folder: Path, record: Mapping[str, Any], progress: Progre
         write_image(folder / name, Image.fromarray(image[..., 0] if channels == 1 else image))
         return {"file_name": name, "label": row["label"], "class_name": row["class_name"], "source": row["file_name"]}
 
-    with ThreadPoolExecutor(THREADS) as threads:
-        for row in threads.map(written, range(len(pool))):
-            rows.append(row)
-            if len(rows) % REPORTED == 0 or len(rows) == len(pool):
-                told(len(rows) - told.done)
+    for row in in_threads(written, range(len(pool)), THREADS):
+        rows.append(row)
+        if len(rows) % REPORTED == 0 or len(rows) == len(pool):
+            told(len(rows) - told.done)
     write_provenance(folder, {"images": {"source": record["source"], "size": side}})
     write_atomically(folder / METADATA, map(json_line, rows))
 
