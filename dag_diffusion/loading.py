@@ -85,6 +85,7 @@ def load_pipeline(
     if weak is not None:
         other = load_pipeline(weak, probe="none", device="cpu", trust_bin=trust_bin)
         _require_comparable(pipeline, other, weak)
+        other.transformer.register_to_config(_name_or_path=f"{weak}/transformer")  # by which pools record it
         pipeline.register_modules(weak_transformer=other.transformer)
     return in_precision(pipeline, precision).to(device)
 

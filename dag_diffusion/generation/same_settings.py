@@ -37,8 +37,8 @@ def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder
 
 def _once(old: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """What settings were before they were recorded; a pipeline that knows no autoguidance has none for it."""
-    auto = UNUSED[settings.get("autoguidance_scale") is not None]
-    return {"precision": precision_of(old), "guidance_interval": [0.0, 1.0], "autoguidance_scale": auto}
+    off = None if settings.get("autoguidance_scale") is None else 1.0
+    return {"precision": precision_of(old), "guidance_interval": [0.0, 1.0], "autoguidance_scale": off}
 
 
 def precision_of(record: Mapping[str, Any]) -> str:
