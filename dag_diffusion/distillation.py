@@ -43,6 +43,7 @@ from .generation.modes import Modes
 from .generation.plan import PoolConfig, networks_precision
 from .guidance.difficulty_guidance import GuidanceConfig
 from .guidance.mode_guidance import ModeGuidance
+from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .processes import fail_together, gather, is_main_process, rank
 from .progress import Progress, Stage, renamed
 from .reporting.control import Control, control_table, measure_control
@@ -54,6 +55,7 @@ from .sampling.scoring import score_pool
 from .sampling.targets import TargetDistribution
 
 SETTINGS, TRAININGS, RESULTS, REPORT = "run.json", "trainings.jsonl", "results.json", "report.html"
+AUTOGUIDANCE = 1.5  # scale of pools where there is a weak denoiser and nothing else is said
 EMBEDDED_SIZE, EMBEDDED_PER_CLASS = (32, 32), 100  # pixels of the embedded images; real training images of each class
 
 
@@ -70,8 +72,8 @@ class DistillationConfig:
         seed: random seed of the pools.  The seeds of draws and trainings follow from it.
         num_inference_steps: denoising steps; default: the pipeline's own.
         guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
-        autoguidance_scale: strength of autoguidance, on above 1, which needs the pipeline's weak denoiser; default: the
-            pipeline's own.
+        autoguidance_scale: strength of autoguidance of both pools, on above 1, which needs a weak denoiser; default:
+            the pipeline's own, or else 1.5 where there is a weak denoiser.
         mode_scale: strength of mode guidance.  See ``ModeGuidance``.
         herding: also train on real images chosen by herding on the guide's features, the usual coreset.
         inputs: models and real images.
@@ -100,6 +102,7 @@ class DistillationConfig:
                 "lower it"
             )
         ModeGuidance(scale=self.mode_scale)
+        require_use_of_weak(self.inputs.weak, self.autoguidance_scale)
         as_protocol(self.protocol)
         if not self.inputs.given():  # else it depends on what will be loaded
             build_network(self.network, channels=1, size=EMBEDDED_SIZE, num_classes=len(embedded.CLASS_NAMES))
@@ -246,8 +249,39 @@ def check_output(output: Path, config: DistillationConfig) -> None:
         require_replaceable(output, "run", lambda folder: False, overwrite=False)
 
 
+def require_use_of_weak(weak: str | None, scale: float | None) -> None:
+    """Refuse a weak denoiser that no image would be drawn with; ValueError."""
+    if weak is not None and scale is not None and scale <= 1:
+        raise ValueError(
+            f"weak is {weak}, which draws nothing at autoguidance_scale={scale:g}; leave one of the two out"
+        )
+
+
+def autoguidance_of(pipeline: DifficultyGuidedPipeline, scale: float | None) -> float:
+    """Scale of autoguidance that pools are drawn with, see ``DistillationConfig``; 1 is off.
+
+    Raises:
+        ValueError: it is on, and the pipeline has no weak denoiser.
+    """
+    if pipeline.weak_transformer is not None:
+        own = pipeline.config.get("default_autoguidance_scale") or AUTOGUIDANCE
+        return own if scale is None else scale
+    require_weak(scale)
+    return 1.0
+
+
+def require_weak(scale: float | None) -> None:
+    """Refuse autoguidance where there is no weak denoiser; ValueError."""
+    if scale is not None and scale > 1:
+        raise ValueError(
+            f"autoguidance_scale is {scale:g}, and the pipeline has no weak denoiser; give weak='FOLDER', a pipeline "
+            "trained smaller or shorter with the same VAE on the same images, or leave autoguidance_scale out"
+        )
+
+
 def _check_setup(setup: DistillationSetup, config: DistillationConfig) -> None:
     """What the last hour of a run would need is there before the first."""
+    autoguidance_of(setup.pipeline, config.autoguidance_scale)
     build_network(config.network, channels=setup.channels, size=setup.size, num_classes=len(setup.class_names))
     require_enough(setup.train, config.ipc, f"ipc={config.ipc}")  # for random real images to compare with
 
@@ -276,7 +310,7 @@ def fill_pools(
         seed=config.seed,
         num_inference_steps=config.num_inference_steps,
         guidance_scale=config.guidance_scale,
-        autoguidance_scale=config.autoguidance_scale,
+        autoguidance_scale=autoguidance_of(setup.pipeline, config.autoguidance_scale),
         precision=networks_precision(setup.inputs.precision),
         difficulty_guidance=GuidanceConfig(among=setup.inputs.among),
     )

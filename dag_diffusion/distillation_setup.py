@@ -56,6 +56,8 @@ class DistillationInputs:
         pipeline: folder or Hub id of a DiT pipeline; default: the embedded one.
         classifier: folder or Hub id of the guide, which scores and steers; default: the pipeline's own.
         evaluator: folder or Hub id of a classifier of another family that only measures; default: the embedded one.
+        weak: folder or Hub id of a pipeline with the same VAE and classes, smaller or less trained, for autoguidance;
+            default: the pipeline's own weak denoiser, if it has one.
         train: real training images, such as train/n01440764/*.JPEG; default: embedded.
         test: real test images, such as val/n01440764/*.JPEG; default: embedded.
         classes: class name, ImageNet synset or label, or several with semicolons; default: all of the test images.
@@ -80,6 +82,7 @@ class DistillationInputs:
     pipeline: str | None = None
     classifier: str | None = None
     evaluator: str | None = None
+    weak: str | None = None
     train: str | None = None
     test: str | None = None
     classes: tuple[str, ...] = ()
@@ -232,6 +235,7 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
     pipeline = load_pipeline(
         inputs.pipeline,
         classifier=inputs.classifier,
+        weak=inputs.weak,
         device=device,
         dtype=inputs.precision,
         trust_bin=inputs.trust_bin,

@@ -21,7 +21,7 @@ from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, U
 from dag_diffusion.data.imagenet import FASTAI_TEST_IMAGES, SUBSETS
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import read_rows
-from dag_diffusion.distillation import DistillationConfig, Origin, distill
+from dag_diffusion.distillation import DistillationConfig, Origin, autoguidance_of, distill
 from dag_diffusion.distillation_setup import DistillationInputs, load_setup, reference_for, target_for
 from dag_diffusion.evaluation.labelled_images import random_rows
 from dag_diffusion.evaluation.tables import Table
@@ -30,6 +30,7 @@ from dag_diffusion.reporting.reproduction import commands_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 WHOLE_TEST = embedded.TEST
+NAMES = ("unguided", "guided")  # of the pools
 TINY = DistillationConfig(ipc=1, pool_factor=2, network="convnet-2-w4", seeds=2, num_inference_steps=2)
 
 
@@ -131,8 +132,17 @@ def test_other_settings_in_the_same_folder_are_refused_in_one_line(setup):
     assert "--pool-factor was 2 and is now 3" in result.stderr
 
 
-def test_herding_of_real_images_and_autoguidance_are_there_where_they_are_asked_for(tmp_path):
-    config = replace(TINY, pool_factor=1, seeds=1, herding=True, autoguidance_scale=1.5)
+def scales(output):
+    """Of autoguidance, by pool."""
+    return [read_pool(output / f"pool-{name}").provenance["settings"]["autoguidance_scale"] for name in NAMES]
+
+
+def test_pools_are_drawn_away_from_the_weak_denoiser_that_is_embedded(setup):
+    assert scales(setup[0]) == [1.5, 1.5]
+
+
+def test_herding_of_real_images_is_there_and_autoguidance_is_off_where_that_is_asked_for(tmp_path):
+    config = replace(TINY, pool_factor=1, seeds=1, herding=True, autoguidance_scale=1.0)
     origin = Origin(
         title="My images",
         command="dag-diffusion distill my_images",
@@ -146,8 +156,37 @@ def test_herding_of_real_images_and_autoguidance_are_there_where_they_are_asked_
     for shown in ("Distilled My images, 1 image", "two broken files", "dag-diffusion distill my_images"):
         assert shown in report
     assert json.loads((tmp_path / "herded" / "results.json").read_text())["folder"] == "my images"
-    settings = [json.loads(path.read_text())["settings"] for path in (tmp_path / "herded").glob("pool-*/pool.json")]
-    assert [one["autoguidance_scale"] for one in settings] == [1.5, 1.5]
+    assert scales(tmp_path / "herded") == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("own", "asked", "scale"), [(None, None, 1.5), (2.0, None, 2.0), (2.0, 0.5, 0.5)])
+def test_scale_of_autoguidance_is_that_asked_for_or_the_pipelines_own(own, asked, scale):
+    pipeline = tiny_pipeline(weak_transformer=tiny_transformer(), default_autoguidance_scale=own)
+    assert autoguidance_of(pipeline, asked) == scale
+    assert autoguidance_of(tiny_pipeline(default_autoguidance_scale=own), None) == 1.0
+
+
+def test_autoguidance_without_a_weak_denoiser_is_refused_before_anything_is_drawn(imagenet, tmp_path):
+    command = ["run", *models(imagenet), "--output", tmp_path / "run", *SMALL, "--classes", "beagle;dingo"]
+    result = call(*command, "--autoguidance-scale", 2)
+    assert result.exit_code == 2
+    assert "give --weak FOLDER" in result.stderr
+    assert not list(tmp_path.rglob("pool.json"))
+    useless = call(*command, "--autoguidance-scale", 1, "--weak", imagenet / "weak")
+    assert useless.exit_code == 2
+    assert "which draws nothing at --autoguidance-scale 1; leave one of the two out" in useless.stderr
+
+
+def test_weak_denoiser_that_is_named_draws_both_pools(imagenet, tmp_path):
+    names = dict(enumerate(ImageNetInfo("imagenet-1k").label_descriptions()))
+    weak = tiny_transformer(1000, num_layers=2)
+    tiny_pipeline(transformer=weak, classifier=None, id2label=names).save_pretrained(tmp_path / "weak")
+    command = ["run", *models(imagenet), *SMALL, "--classes", "beagle;dingo", "--weak", tmp_path / "weak"]
+    result = call(*command, "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert scales(tmp_path / "run") == [1.5, 1.5]
+    assert read_pool(tmp_path / "run/pool-guided").provenance["weak"] == str(tmp_path / "weak")
+    assert f"--weak {tmp_path / 'weak'}" in (tmp_path / "run/report.html").read_text()
 
 
 def test_killed_training_is_not_repeated(setup):

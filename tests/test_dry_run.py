@@ -13,7 +13,7 @@ import imagenet_layouts as layouts
 import pytest
 from accelerate.commands.launch import launch_command_parser
 from huggingface_hub import constants
-from tiny import tiny_classifier, tiny_pipeline, tiny_vae
+from tiny import tiny_classifier, tiny_pipeline, tiny_transformer, tiny_vae
 from typer.main import get_command
 
 from dag_diffusion.cli import commands as cli
@@ -355,6 +355,25 @@ def test_of_a_model_on_the_hub_only_configurations_are_fetched(tmp_path, monkeyp
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ConnectionError, match=r"someone/guide is not on this machine, and .* cannot be reached"):
         files_of("someone/guide")
+
+
+def test_weak_denoiser_is_planned_or_missed(tmp_path):
+    train, names = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8), dict(enumerate(layouts.WOOF[:2]))
+    for place, known in (("pipeline", names), ("other", {0: "beagle", 1: "dingo"})):
+        tiny_pipeline(transformer=tiny_transformer(2), id2label=known).save_pretrained(tmp_path / place)
+
+    def rows(**changes):
+        plan = plan_folder(train, tmp_path / "set", FolderConfig(ipc=2, **changes))
+        return {row[0]: row[1] for table in plan.tables for row in table.rows}
+
+    given, other = {"pipeline": str(tmp_path / "pipeline")}, str(tmp_path / "other")
+    assert rows()["weak"] == "533 steps"  # a third of the generator's
+    assert "weak" not in rows(**given)
+    assert "on this machine" in rows(**given, weak=str(tmp_path / "pipeline"))["weak"]
+    with pytest.raises(ProblemsError, match="other has other classes than the pipeline"):
+        rows(**given, weak=other)
+    with pytest.raises(ProblemsError, match="the pipeline has no weak denoiser"):
+        rows(**given, autoguidance_scale=1.5)
 
 
 def test_folder_is_given_once(tmp_path, call):

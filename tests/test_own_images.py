@@ -22,7 +22,7 @@ from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, U
 from dag_diffusion.own_images import FolderConfig, distill_folder
 from dag_diffusion.own_images.distilling import work_folder
 from dag_diffusion.own_images.durations import Clock, Expected, within_minutes
-from dag_diffusion.own_images.models import classifier_config, generator_config
+from dag_diffusion.own_images.models import classifier_config, generator_config, weak_config
 from dag_diffusion.own_images.plain_images import plain_images
 from dag_diffusion.training.generators import GeneratorConfig
 
@@ -113,10 +113,10 @@ def test_report_speaks_of_the_folder_and_of_what_was_needed(whole, folder):
 def test_minutes_are_told_before_and_after_stage_by_stage(whole):
     _, result, plans, _ = whole
     (before,) = plans
-    assert [row[0] for row in before.rows][:5] == ["guide", "evaluator", "generator", "pools", "comparison"]
-    assert all(float(row[2]) >= 0 for row in before.rows[:5] if row[2])
+    assert [row[0] for row in before.rows][:6] == ["guide", "evaluator", "generator", "weak", "pools", "comparison"]
+    assert all(float(row[2]) >= 0 for row in before.rows[:6] if row[2])
     needed = {row[0] for row in result.minutes.rows}
-    assert {"images", "rehearsal", "guide", "evaluator", "generator", "pools", "comparison", "in all"} <= needed
+    assert {"images", "rehearsal", "guide", "evaluator", "generator", "weak", "pools", "comparison", "in all"} <= needed
 
 
 def test_same_call_again_repeats_nothing(whole, folder):
@@ -141,11 +141,38 @@ def test_guide_and_evaluator_weigh_images_as_asked():
         assert [classifier_config(role, config, 1).balance for role in ("guide", "evaluator")] == [weight, weight]
 
 
+def test_images_are_drawn_away_from_a_weak_denoiser_that_is_trained_along(whole):
+    work = work_folder(whole[0])
+    assert read_pool(work / "run" / "pool-guided").provenance["settings"]["autoguidance_scale"] == 1.5
+    weak, generator = (json.loads((work / name / "training.json").read_text()) for name in ("weak", "generator"))
+    assert weak["digest"] == generator["digest"]  # of the images
+    assert weak["settings"]["vae"] == str(work / "generator")
+
+
+def test_weak_denoiser_is_smaller_and_trained_for_a_third_of_the_steps(folder, tmp_path):
+    images = plain_images(folder, tmp_path / "images", TINY, 16)
+    large, small = (
+        generator_config(images, TINY, 900),
+        weak_config(images, replace(TINY, generator_steps=900), None, tmp_path),
+    )
+    assert small.loop.steps == 300
+    assert small.depth == 3
+    assert (small.size, small.seed, small.flip) == (large.size, large.seed, large.flip)
+    assert weak_config(images, TINY, 70, tmp_path).loop.steps == 70  # as planned for a number of minutes
+
+
+def test_no_weak_denoiser_is_trained_where_none_is_used(known_models):
+    assert TINY.trains_weak
+    pipeline = str(known_models / "pipeline")
+    for changes in ({"autoguidance_scale": 1.0}, {"pipeline": pipeline}, {"base": pipeline}):
+        assert not replace(TINY, **changes).trains_weak
+
+
 class StoppedHereError(Exception):
     """What stops a call in the middle of a stage."""
 
 
-@pytest.mark.parametrize("stage", ["images", "guide", "generator", "pools", "comparison"])
+@pytest.mark.parametrize("stage", ["images", "guide", "generator", "weak", "pools", "comparison"])
 def test_stopped_at_any_stage_the_same_call_comes_to_the_same_set(whole, folder, tmp_path, stage):
     output, first, _, _ = whole
     reached = [told for told in whole[3] if told[0].startswith(f"{stage}: ")]
@@ -259,10 +286,12 @@ def test_generator_is_trained_with_the_vae_that_is_named(folder, tmp_path):
 
 def undo(work: Path, stage: str) -> None:
     """Take a finished work folder back to where a stage begins."""
+    weak = ["weak", "weak.training"]  # whose settings name the place of the generator, which was copied
     gone = {
-        "images": ["images", "guide", "evaluator", "generator", "run", "difficulties.jsonl"],
+        "images": ["images", "guide", "evaluator", "generator", *weak, "run", "difficulties.jsonl"],
         "guide": ["guide", "run", "difficulties.jsonl"],
-        "generator": ["generator", "run"],
+        "generator": ["generator", *weak, "run"],
+        "weak": [*weak, "run"],
         "pools": ["run"],
         "comparison": ["run"],
     }
@@ -332,6 +361,9 @@ def mistakes(place: Path, folder: Path) -> dict[str, tuple[list, str]]:
             "no training weighs images by it",
         ),
         "background that is none": ([folder, "--background", "nocolour"], "is no colour"),
+        "weak denoiser of nothing": ([folder, "--weak", place / "weak"], "or give a pipeline"),
+        "weak denoiser unused": ([folder, "--weak", "a/b", "--autoguidance-scale", 1], "leave one of the two out"),
+        "no weak denoiser of a base": ([folder, "--from", "a/b", "--autoguidance-scale", 2], "no weak denoiser is"),
         "trimmed and cropped": ([folder, "--trim", "--fit", "crop"], "--fit crop would cut off the ends"),
         "unknown links": ([folder, "--links", "file"], "use 'real'"),
         "too little time": ([folder, "--minutes", -1], "above 0"),

@@ -20,17 +20,17 @@ EXPERIMENT = [
     "autoguidance_scale", "mode_scale", "herding", "seed",
 ]  # fmt: skip
 INPUTS = [
-    "pipeline", "classifier", "evaluator", "precision", "trust_bin", "train", "test", "classes", "split", "fit", "trim",
-    "size", "channels", "target", "reference", "among",
+    "pipeline", "classifier", "evaluator", "weak", "precision", "trust_bin", "train", "test", "classes", "split", "fit",
+    "trim", "size", "channels", "target", "reference", "among",
 ]  # fmt: skip
 FOLDER_SIZES = ["ipc", "size", "minutes", "generator_steps", "classifier_steps", "folds", "pool_factor", "seed"]
 FOLDER_IMAGES = [
     "test", "held_out", "classes", "background", "fit", "trim", "most", "least", "links", "skip_unreadable",
     "never_mirror",
 ]  # fmt: skip
-FOLDER_MODELS = ["pipeline", "classifier", "evaluator", "balance"]
+FOLDER_MODELS = ["pipeline", "classifier", "evaluator", "weak", "balance"]
 FOLDER_COMPARISON = ["network", "protocol", "seeds"]
-FOLDER_DRAWING = ["num_inference_steps", "guidance_scale", "mode_scale"]
+FOLDER_DRAWING = ["num_inference_steps", "guidance_scale", "autoguidance_scale", "mode_scale"]
 FOLDER_INPUTS = ["target", "among", "precision", "trust_bin", "channels", "split"]
 FOLDER_CONFIG = "own_images.config:FolderConfig"
 

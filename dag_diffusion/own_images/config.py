@@ -8,7 +8,7 @@ from dag_diffusion.data.canvas import Canvas, fit_or_usual
 from dag_diffusion.data.class_names import names_typed
 from dag_diffusion.data.preparing.duplicates import as_link_rule
 from dag_diffusion.difficulty import Among
-from dag_diffusion.distillation import DistillationConfig
+from dag_diffusion.distillation import DistillationConfig, require_use_of_weak
 from dag_diffusion.distillation_setup import DistillationInputs
 from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.training.classifiers.plan import ClassifierConfig
@@ -18,11 +18,12 @@ from dag_diffusion.training.generators.sizes import require_suitable
 
 MOST_SIZE = 128  # pixels; a generator that is trained from nothing has learned little at more
 OF_A_RUN = (  # settings that a run of the same models has too
-    "ipc", "pool_factor", "network", "protocol", "seeds", "seed", "num_inference_steps", "guidance_scale", "mode_scale",
+    "ipc", "pool_factor", "network", "protocol", "seeds", "seed", "num_inference_steps", "guidance_scale",
+    "autoguidance_scale", "mode_scale",
 )  # fmt: skip
 LATER = (  # settings that do not count at their defaults, so that distillations that were begun without them go on
     "fit", "links", "base", "tune", "rank", "vae", "target", "precision", "trust_bin", "channels", "split",
-    "num_inference_steps", "guidance_scale", "mode_scale", "among", "balance", "trim",
+    "num_inference_steps", "guidance_scale", "mode_scale", "among", "balance", "trim", "weak", "autoguidance_scale",
 )  # fmt: skip
 
 
@@ -48,6 +49,9 @@ class FolderConfig:
         pipeline: folder or Hub id of a DiT pipeline that knows the classes; default: one is trained.
         classifier: folder or Hub id of the guide; default: one is trained.
         evaluator: folder or Hub id of a classifier of another family, which only measures; default: one is trained.
+        weak: folder or Hub id of a pipeline smaller or less trained than the one that is given, with the same VAE and
+            classes, for autoguidance; default: its own weak denoiser, if it has one.  With a generator that is trained
+            from nothing one is trained.
         balance: weight of images in the trainings of guide and evaluator, 0 every image alike, 1 every class alike.
         base: folder or Hub id of a DiT pipeline that the generator is fine-tuned from, see ``FineTuningConfig``.
         tune: what of it is trained: all, lora or difffit.
@@ -64,6 +68,8 @@ class FolderConfig:
         split: split of the test images, for the record, such as ilsvrc or fastai.
         num_inference_steps: denoising steps; default: the pipeline's own.
         guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
+        autoguidance_scale: strength of autoguidance, on above 1; default: the pipeline's own, or else 1.5 where there
+            is a weak denoiser.
         mode_scale: strength of mode guidance.
         folds: classifiers that measure the difficulties of the training images, each those that it has not seen.
             Default: the guide measures images that are held out from it.
@@ -93,6 +99,7 @@ class FolderConfig:
     pipeline: str | None = None
     classifier: str | None = None
     evaluator: str | None = None
+    weak: str | None = DistillationInputs.weak
     balance: float = ClassifierConfig.balance
     base: str | None = FineTuningConfig.base
     tune: str = FineTuningConfig.tune
@@ -106,6 +113,7 @@ class FolderConfig:
     split: str | None = DistillationInputs.split
     num_inference_steps: int | None = DistillationConfig.num_inference_steps
     guidance_scale: float | None = DistillationConfig.guidance_scale
+    autoguidance_scale: float | None = DistillationConfig.autoguidance_scale
     mode_scale: float = DistillationConfig.mode_scale
     folds: int = 0
     minutes: float | None = None
@@ -157,6 +165,7 @@ class FolderConfig:
             fit=self.fit,
             among=self.among,
         )
+        self._check_autoguidance()
         ClassifierConfig(balance=self.balance)
         if self.balance and self.classifier is not None and self.evaluator is not None:
             raise ValueError(
@@ -164,6 +173,25 @@ class FolderConfig:
                 "by it; leave it out"
             )
         self.fine_tuning  # noqa: B018 - which checks itself
+
+    def _check_autoguidance(self) -> None:
+        require_use_of_weak(self.weak, self.autoguidance_scale)
+        if self.weak is not None and self.pipeline is None:
+            raise ValueError(
+                f"weak is {self.weak}, but the generator is trained here, and what it guides away from with it; leave "
+                "weak out, or give a pipeline"
+            )
+        if self.base is not None and self.autoguidance_scale is not None and self.autoguidance_scale > 1:
+            raise ValueError(
+                f"autoguidance_scale is {self.autoguidance_scale:g}, but no weak denoiser is trained beside a "
+                f"generator that is fine-tuned from {self.base}; leave autoguidance_scale out"
+            )
+
+    @property
+    def trains_weak(self) -> bool:
+        """Whether a weak denoiser is trained along, for autoguidance."""
+        on = self.autoguidance_scale is None or self.autoguidance_scale > 1
+        return on and self.pipeline is None and self.base is None
 
     @property
     def class_list(self) -> list[str] | None:

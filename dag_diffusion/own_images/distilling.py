@@ -260,6 +260,7 @@ def _compared(
         pipeline=models.pipeline,
         classifier=models.classifier,
         evaluator=models.evaluator,
+        weak=models.weak,
         reference=models.reference,
         train=str(images.train.path),
         test=str(images.test.path),

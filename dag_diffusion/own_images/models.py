@@ -2,10 +2,11 @@
 
 training images -> all but a tenth -> guide, of one family         the tenth -> difficulties that it has not seen
                 -> evaluator, of another family                    all -> generator, which sees no classifier
+                                                                       -> a weak one, which it guides away from
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.files import read_json_object
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.splitting import split_pool
+from dag_diffusion.distillation import autoguidance_of
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.loading import load_guide, load_pipeline
 from dag_diffusion.processes import gather
@@ -27,7 +29,8 @@ from .durations import Clock
 from .plain_images import PlainImages
 from .requirements import several_images
 
-GUIDE, EVALUATOR, GENERATOR = "guide", "evaluator", "generator"  # folders in the work folder, and stages
+GUIDE, EVALUATOR, GENERATOR, WEAK = "guide", "evaluator", "generator", "weak"  # folders of the work, and stages
+WEAK_WIDTH, WEAK_DEPTH, WEAK_STEPS = 64, 3, 3  # channels and blocks, and what part of the generator's steps
 CALIBRATED_WITH = 0.1  # of the training images, which the guide does not see otherwise
 UNSEEN = "difficulties.jsonl"  # of those images
 
@@ -38,6 +41,7 @@ class Models:
 
     Attributes:
         pipeline, classifier, evaluator: folders or Hub ids.
+        weak: likewise, of the pipeline whose denoiser is the weak one; None: that of the pipeline, if it has one.
         reference: file of difficulties that the guide measured on images it has not seen; None: there is none.
         records: of those that were trained here, by stage; JSON values.
     """
@@ -45,6 +49,7 @@ class Models:
     pipeline: str
     classifier: str
     evaluator: str
+    weak: str | None
     reference: str | None
     records: Mapping[str, Any]
 
@@ -53,11 +58,12 @@ def require_classes(config: FolderConfig, images: PlainImages) -> None:
     """Check that the models that are given know the classes, before the others are trained.
 
     Raises:
-        ValueError: one cannot be loaded, or lacks a class.
+        ValueError: one cannot be loaded, or lacks a class; or there is no weak denoiser where one is needed.
     """
     names = images.class_names
     if config.pipeline is not None:
-        loaded = load_pipeline(config.pipeline, device="cpu", trust_bin=config.trust_bin)
+        loaded = load_pipeline(config.pipeline, weak=config.weak, device="cpu", trust_bin=config.trust_bin)
+        autoguidance_of(loaded, config.autoguidance_scale)
         match_classes(names, loaded.class_names, f"the pipeline {config.pipeline}")
     for owner, name in (("classifier", config.classifier), ("evaluator", config.evaluator)):
         if name is not None:
@@ -89,6 +95,20 @@ def generator_config(images: PlainImages, config: FolderConfig, steps: int | Non
     )
 
 
+def weak_config(images: PlainImages, config: FolderConfig, steps: int | None, generator: Path) -> GeneratorConfig:
+    """How the weak denoiser is trained: on the latents of the generator, with fewer weights and for fewer steps."""
+    usual = generator_config(images, config, config.generator_steps)
+    return replace(
+        usual,
+        vae=str(generator),
+        channels=None,
+        width=WEAK_WIDTH,
+        depth=WEAK_DEPTH,
+        steps=max(usual.loop.steps // WEAK_STEPS, 1) if steps is None else steps,
+        sample_grids=0,
+    )
+
+
 def trained_models(
     images: PlainImages, work: Path, config: FolderConfig, steps: Mapping[str, int], device: str, clock: Clock
 ) -> Models:
@@ -99,7 +119,7 @@ def trained_models(
     Args:
         steps: training steps by stage; those that it lacks follow from the images.
     """
-    places = {name: work / name for name in (GUIDE, EVALUATOR, GENERATOR)}
+    places = {name: work / name for name in (GUIDE, EVALUATOR, GENERATOR, WEAK)}
     with several_images(config):
         seen, unseen = split_pool(images.train, CALIBRATED_WITH, seed=config.seed)
     for role, given, train, holdout in (
@@ -126,6 +146,14 @@ def trained_models(
             device=device,
             progress=clock.within(GENERATOR),
         )
+    if config.trains_weak and not _is_finished(places[WEAK]):
+        train_generator(
+            images.train,
+            places[WEAK],
+            weak_config(images, config, steps.get(WEAK), places[GENERATOR]),
+            device=device,
+            progress=clock.within(WEAK),
+        )
     records = {
         role: read_json_object(places[role] / RECORD) for role in (GUIDE, EVALUATOR) if (places[role] / RECORD).exists()
     }
@@ -133,6 +161,7 @@ def trained_models(
         pipeline=config.pipeline or str(places[GENERATOR]),
         classifier=config.classifier or str(places[GUIDE]),
         evaluator=config.evaluator or str(places[EVALUATOR]),
+        weak=str(places[WEAK]) if config.trains_weak else config.weak,
         reference=None
         if config.classifier is not None
         else _reference(places[GUIDE], unseen, work, config, device, clock),

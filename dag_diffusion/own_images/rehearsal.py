@@ -1,6 +1,6 @@
 """The stages that take long, each for a few steps on this machine, so that it can be told how long all of it will take.
 
-    some images, few steps -> guide, evaluator, generator -> a batch of images -> one training on real images
+    some images, few steps -> guide, evaluator, generators -> a batch of images -> one training on real images
 
 It is the same code that does the work, so that what does not fit or cannot be written fails now and not after an hour.
 """
@@ -20,6 +20,7 @@ from dag_diffusion.compared_sets import SELECTIONS
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import classes_among
+from dag_diffusion.distillation import autoguidance_of
 from dag_diffusion.distillation_setup import leave_out_other_probe
 from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_rows, usual_normalisation
 from dag_diffusion.evaluation.protocols import as_protocol
@@ -35,7 +36,7 @@ from dag_diffusion.training.generators import train_generator
 
 from .config import FolderConfig
 from .durations import Expected, Pace
-from .models import EVALUATOR, GENERATOR, GUIDE, classifier_config, generator_config
+from .models import EVALUATOR, GENERATOR, GUIDE, WEAK, classifier_config, generator_config, weak_config
 from .plain_images import PlainImages
 
 STEPS = 6  # of each training
@@ -62,6 +63,8 @@ def rehearse(
             told()
         if config.pipeline is None:
             expected[GENERATOR] = rehearsal.generator()
+        if config.trains_weak:
+            expected[WEAK] = rehearsal.weak()
         told()
         expected["pools"] = rehearsal.pools()
         told()
@@ -128,12 +131,22 @@ class _Rehearsal:
         more = len(self.images.train) / len(self.few)
         return Expected("", more * pace.beside("denoiser", "autoencoder"), usual.loop.steps, each)
 
+    def weak(self) -> Expected:
+        """The weak denoiser, on the latents of that generator."""
+        pace, generator = Pace(), self.folder / GENERATOR
+        usual = weak_config(self.images, self.config, None, generator)
+        short = replace(usual, steps=STEPS)
+        train_generator(self.few, self.folder / WEAK, short, device=self.device, progress=pace)
+        more = len(self.images.train) / len(self.few)
+        return Expected("", more * pace.beside("denoiser"), usual.loop.steps, pace.seconds_each("denoiser"))
+
     def pools(self) -> Expected:
         """Two pools, of which one batch a process is drawn."""
         config, classes = self.config, len(self.images.class_names)
         pipeline = load_pipeline(
             config.pipeline or self.folder / GENERATOR,
             classifier=config.classifier or self.folder / GUIDE,
+            weak=self.folder / WEAK if config.trains_weak else config.weak,
             device=self.device,
             dtype=config.precision,
             trust_bin=config.trust_bin,
@@ -147,6 +160,7 @@ class _Rehearsal:
             seed=config.seed,
             num_inference_steps=config.num_inference_steps,
             guidance_scale=config.guidance_scale,
+            autoguidance_scale=autoguidance_of(pipeline, config.autoguidance_scale),
             precision=networks_precision(config.precision),
             difficulty_guidance=GuidanceConfig(among=config.among),
         )

@@ -14,6 +14,7 @@ from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.imagenet import split_warning
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.shared_images import shared_images
+from dag_diffusion.distillation import require_weak
 from dag_diffusion.loading import as_dtype
 from dag_diffusion.own_images.config import FolderConfig
 from dag_diffusion.own_images.requirements import (
@@ -74,12 +75,27 @@ def read_models(config: FolderConfig, problems: Problems, found: Found) -> None:
                 found.pipeline = pipeline_facts(files, trust_bin=config.trust_bin)
             else:
                 found.known.append(Knowing(f"the {role} {name}", classifier_names(files), trainable=True))
+    _read_weak(config, problems, found)
     if config.vae is not None:
         with problems.gathered():
             files = found.models["vae"] = files_of(config.vae)
             found.vae_factor = vae_factor(files)
     if found.pipeline is not None and config.base is None:
         found.known.append(Knowing(f"the pipeline {config.pipeline}", found.pipeline.class_names, trainable=False))
+
+
+def _read_weak(config: FolderConfig, problems: Problems, found: Found) -> None:
+    with problems.gathered():
+        if config.weak is not None:
+            files = found.models["weak"] = files_of(config.weak)
+            weak = pipeline_facts(files, trust_bin=config.trust_bin)
+            if found.pipeline is not None and weak.class_names != found.pipeline.class_names:
+                raise ValueError(
+                    f"{config.weak} has other classes than the pipeline {config.pipeline}, or in another order; give a "
+                    "weak one that was trained on the same images"
+                )
+        elif found.pipeline is not None and not found.pipeline.has_weak:
+            require_weak(config.autoguidance_scale)
 
 
 def check_images(folder: Path, config: FolderConfig, problems: Problems, found: Found, *, trains: bool) -> None:

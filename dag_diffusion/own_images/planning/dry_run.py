@@ -36,8 +36,10 @@ from .problems import Problems
 from .times import stages_of, time_table
 
 OF_ITS_INPUTS = (
-    "classifier", "classes", "fit", "size", "channels", "target", "precision", "trust_bin", "split", "among", "trim",
+    "classifier", "weak", "classes", "fit", "size", "channels", "target", "precision", "trust_bin", "split", "among",
+    "trim",
 )  # fmt: skip
+WEIGHED = ("classifier", "evaluator")  # models whose trainings ``balance`` weighs
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,12 @@ def _images(config: FolderConfig, found: Found, size: int) -> list[list[str]]:
 
 def _models(config: FolderConfig, found: Found, *, trains: bool) -> Iterator[list[str]]:
     given = {"pipeline": config.pipeline or config.base, "classifier": config.classifier, "evaluator": config.evaluator}
+    if config.weak is not None or config.trains_weak:
+        given["weak"] = config.weak
     for role, name in given.items():
         files = found.models.get(role)
         if name is None or files is None:
-            weighed = f", images weighed by balance={config.balance:g}" if config.balance and role != "pipeline" else ""
+            weighed = f", images weighed by balance={config.balance:g}" if config.balance and role in WEIGHED else ""
             yield [role, f"is trained here{weighed}" if trains else "the pipeline's own"]
             continue
         place = "on this machine" if files.folder is not None else f"{files.to_fetch / 1e9:.1f} GB to be fetched"

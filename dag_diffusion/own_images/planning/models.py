@@ -127,6 +127,7 @@ class PipelineFacts:
         class_names: label to name.
         size: pixels per side of its images.
         own_classifier: label to name of the classifier that it carries; None without one.
+        has_weak: whether it carries a weak denoiser, for autoguidance.
         is_dit_xl: whether it is the network whose rates were measured.
         bytes: of all weights.
     """
@@ -134,6 +135,7 @@ class PipelineFacts:
     class_names: dict[int, str]
     size: int
     own_classifier: dict[int, str] | None
+    has_weak: bool
     is_dit_xl: bool
     bytes: int
 
@@ -158,6 +160,7 @@ def pipeline_facts(files: ModelFiles, *, trust_bin: bool = False) -> PipelineFac
         class_names={label: known.get(label, f"LABEL_{label}") for label in range(count)},
         size=int(transformer.get("sample_size") or 0) * _factor(vae),
         own_classifier=_class_names(carried) if carried else None,
+        has_weak=bool(index.get("weak_transformer", [None])[0]),
         is_dit_xl=all(transformer.get(name) == value for name, value in DIT_XL.items()),
         bytes=sum(files.weights(part) for part in (*PARTS, "classifier", "probe")),
     )
