@@ -114,8 +114,7 @@ def make_generator(train: Pool, options: argparse.Namespace, progress: Progress)
     told, place = {"device": options.device, "progress": progress}, options.work / "generator"
     config = GeneratorConfig(steps=options.steps, vae=options.vae, vae_steps=options.vae_steps, guidance_scale=1.5)
     pipeline = train_generator(train, place, config, **told)
-    config = GeneratorConfig(steps=max(1, options.steps // 3), vae=str(place), width=64, depth=3)
-    weak = train_generator(train, options.work / "weak", config, **told)
+    weak = train_generator(train, options.work / "weak", config.weaker(place), **told)
     pipeline.register_modules(weak_transformer=weak.transformer)
     return pipeline
 

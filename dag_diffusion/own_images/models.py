@@ -30,7 +30,6 @@ from .plain_images import PlainImages
 from .requirements import several_images
 
 GUIDE, EVALUATOR, GENERATOR, WEAK = "guide", "evaluator", "generator", "weak"  # folders of the work, and stages
-WEAK_WIDTH, WEAK_DEPTH, WEAK_STEPS = 64, 3, 3  # channels and blocks, and what part of the generator's steps
 CALIBRATED_WITH = 0.1  # of the training images, which the guide does not see otherwise
 UNSEEN = "difficulties.jsonl"  # of those images
 
@@ -96,17 +95,9 @@ def generator_config(images: PlainImages, config: FolderConfig, steps: int | Non
 
 
 def weak_config(images: PlainImages, config: FolderConfig, steps: int | None, generator: Path) -> GeneratorConfig:
-    """How the weak denoiser is trained: on the latents of the generator, with fewer weights and for fewer steps."""
-    usual = generator_config(images, config, config.generator_steps)
-    return replace(
-        usual,
-        vae=str(generator),
-        channels=None,
-        width=WEAK_WIDTH,
-        depth=WEAK_DEPTH,
-        steps=max(usual.loop.steps // WEAK_STEPS, 1) if steps is None else steps,
-        sample_grids=0,
-    )
+    """How the weak denoiser of a generator's folder is trained."""
+    weaker = generator_config(images, config, config.generator_steps).weaker(generator)
+    return weaker if steps is None else replace(weaker, steps=steps)
 
 
 def trained_models(

@@ -12,7 +12,7 @@ from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.own_images.config import FolderConfig
 from dag_diffusion.own_images.durations import Expected
-from dag_diffusion.own_images.models import EVALUATOR, GENERATOR, GUIDE, WEAK, WEAK_STEPS, classifier_config
+from dag_diffusion.own_images.models import EVALUATOR, GENERATOR, GUIDE, WEAK, classifier_config
 from dag_diffusion.own_images.rehearsal import SETS
 from dag_diffusion.training.generators.settings import GeneratorConfig
 
@@ -69,7 +69,7 @@ def stages_of(
         rate = rates.learning_of_generator(seen, size) if config.base is None else UNMEASURED
         found[GENERATOR] = Stage(f"{usual.loop.steps:,} steps", rate, UNMEASURED)
     if config.trains_weak:
-        found[WEAK] = Stage(f"{usual.loop.steps // WEAK_STEPS:,} steps", UNMEASURED, UNMEASURED)
+        found[WEAK] = Stage(f"{usual.weaker('').loop.steps:,} steps", UNMEASURED, UNMEASURED)
     found["modes"] = Stage(f"{images:,} real images scored and encoded", UNMEASURED, UNMEASURED)
     found["pools"] = _pools(config, 2 * config.ipc * config.pool_factor * classes, size, batch_size, is_dit_xl)
     found["comparison"] = _comparison(config, classes, size, SETS - (not trains))

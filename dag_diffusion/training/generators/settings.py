@@ -1,12 +1,14 @@
 """How a generator is trained: what of it follows from the images, and what a person may choose."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 from dag_diffusion.training.loop import LoopConfig
 
 STEPS = 1600  # of the denoiser, where none are given
 VAE_STEPS = 4000  # of the VAE at least; fewer lose colours, whatever the denoiser has learnt
 VAE_BATCH = 16  # images of such a step: of equally many images the VAE learns more than in batches of 64
+WEAK_WIDTH, WEAK_DEPTH, WEAK_STEPS = 64, 3, 3  # channels, blocks, and what part of a generator's steps
 SIZE, LARGEST = 32, 64  # sides that are chosen unasked
 PLAIN = {field.name for field in fields(LoopConfig)}
 
@@ -92,6 +94,16 @@ class GeneratorConfig:
         """How the denoiser is trained."""
         shared = {name: getattr(self, name) for name in PLAIN if getattr(self, name) is not None}
         return LoopConfig(**{"steps": STEPS, **shared})
+
+    def weaker(self, generator: str | Path) -> "GeneratorConfig":
+        """How a weak denoiser for autoguidance is trained: smaller, for a third of the steps, on the same latents.
+
+        Args:
+            generator: folder of the pipeline that these settings have made, whose VAE is taken.
+        """
+        steps = max(self.loop.steps // WEAK_STEPS, 1)
+        smaller = {"width": WEAK_WIDTH, "depth": WEAK_DEPTH, "steps": steps, "sample_grids": 0}
+        return replace(self, vae=str(generator), channels=None, **smaller)
 
     @property
     def vae_loop(self) -> LoopConfig:
