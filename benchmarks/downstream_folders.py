@@ -3,6 +3,7 @@
     FOLDER/train, FOLDER/test    a folder for each class, from the benchmark's own ``images``
     FOLDER/guide                 a classifier, and two for difficulties out of sample
     FOLDER/pipeline              a generator
+    FOLDER/weak                  a weak denoiser of the same latents, for autoguidance
     FOLDER/modes.safetensors     and pools, with 50 images a class for each seed
 
 ``benchmarks/digits.py`` and ``benchmarks/emoji.py`` say what is trained on; all else is here.  What FOLDER holds is not
@@ -44,6 +45,7 @@ from dag_diffusion.training.classifiers.classifier import DIFFICULTIES
 from dag_diffusion.training.fine_tuning import FineTuningConfig
 
 SIDE, MODES = 32, 10  # pixels; modes of each class, so that sets drawn to them are of that IPC
+AUTO = "auto 1.5"  # beside the generator's own classifier-free guidance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class Subject:
         name: in the names of records.
         channels: 1 (grey) or 3.
         guide, generator, fine_tuning: how both are trained.
+        weak_steps: of the weak denoiser; default: a third of the generator's.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Subject:
     guide: ClassifierConfig
     generator: GeneratorConfig
     fine_tuning: FineTuningConfig | None = None
+    weak_steps: int | None = None
 
     def load(self, pool: Pool) -> LabelledImages:
         """Its images in memory."""
@@ -78,6 +82,9 @@ def train(subject: Subject, folder: Path, options: argparse.Namespace) -> None:
     train_generator(
         images, folder / "pipeline", config, fine_tuning=subject.fine_tuning, device=options.device, progress=told
     )
+    weak = replace(config, learning_rate=None).weaker(folder / "pipeline")
+    weak = replace(weak, steps=subject.weak_steps or weak.steps)
+    train_generator(images, folder / "weak", weak, device=options.device, progress=told)
 
 
 def told(stage: str, done: int, total: int) -> None:
@@ -97,7 +104,8 @@ def reference(folder: Path) -> TargetDistribution:
 
 
 def make_pools(subject: Subject, folder: Path, options: argparse.Namespace) -> None:
-    pipeline = load_pipeline(folder / "pipeline", classifier=folder / "guide", device=options.device)
+    models = {"classifier": folder / "guide", "weak": folder / "weak"}
+    pipeline = load_pipeline(folder / "pipeline", device=options.device, **models)
     if not (folder / "modes.safetensors").exists():
         find_pool_modes(pipeline, real_images(folder), MODES, batch_size=100).save(folder / "modes.safetensors")
     drawn = {"modes": Modes.load(folder / "modes.safetensors"), "mode_guidance": ModeGuidance(scale=0.2)}
@@ -106,6 +114,8 @@ def make_pools(subject: Subject, folder: Path, options: argparse.Namespace) -> N
         "DAG, reference": {"target": reference(folder)},
         "drawn to modes": drawn,
         "drawn to modes and easy": {**drawn, "target": EASY},
+        f"unguided, {AUTO}": {"autoguidance_scale": 1.5},
+        f"drawn to modes, {AUTO}": {**drawn, "autoguidance_scale": 1.5},
     }
     for name, form in forms.items():
         config = PoolConfig(images_per_class=options.seeds * PER_MODE * MODES, **form)
@@ -144,6 +154,9 @@ def study(subject: Subject, folder: Path, options: argparse.Namespace) -> None:
         for method, name in (("random", ""), ("easiest", "easiest of 5 | "), ("matching", "matching of 5 | ")):
             rule = SelectionRule(method, evenly="mode")
             sets[f"{name}drawn to modes"] = partial(chosen, drawn, "drawn to modes", rule, known)
+        for method, name in (("random", "random | unguided"), ("easiest", "easiest of 5 | drawn to modes")):
+            rule = SelectionRule(method, evenly="mode" if method == "easiest" else None)
+            sets[f"{name}, {AUTO}"] = partial(chosen, drawn, f"{name.split(' | ')[1]}, {AUTO}", rule, known)
         steered = partial(chosen, drawn, "drawn to modes and easy", STEERED_RULE, EASY)
         sets["matching of 5 | drawn to modes and easy"] = steered
     run(f"{subject.name}-{setting_of(options)}", sets, test, options)
