@@ -1,6 +1,7 @@
 """Autoguidance: away from what a weak denoiser predicts, beside classifier-free guidance, in pipelines and pools."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -177,6 +178,12 @@ def test_pool_from_before_autoguidance_goes_on_with_a_pipeline_that_has_a_weak_d
     assert [row["file_name"] for row in again.rows] == [row["file_name"] for row in pool.rows]
 
 
+def test_command_says_that_autoguidance_was_off_where_the_pipeline_has_a_scale_of_its_own(tmp_path):
+    own = saved(tmp_path / "own", weak_transformer=weak_transformer(), default_autoguidance_scale=2.0)
+    pool = fill_pool(load_pipeline(own, device="cpu"), tmp_path / "pool", replace(CONFIG, autoguidance_scale=1.0))
+    assert "--autoguidance-scale 1.0" in commands_of(pool.provenance)[0]
+
+
 def test_command_line_draws_with_a_weak_pipeline_and_tells_how_again(tmp_path):
     strong, weak = saved(tmp_path / "strong"), saved(tmp_path / "weak", transformer=weak_transformer())
     words = ["generate", tmp_path / "pool", "--pipeline", strong, "--weak", weak, "--autoguidance-scale", 2]
@@ -190,5 +197,6 @@ def test_command_line_draws_with_a_weak_pipeline_and_tells_how_again(tmp_path):
     assert f"--weak {weak}" in command
     assert "--autoguidance-scale 2.0" in command
     plain = fill_pool(load_pipeline(strong, device="cpu"), tmp_path / "plain", CONFIG)
+    assert "--autoguidance-scale" not in commands_of(plain.provenance)[0]
     name = plain.rows[0]["file_name"]
     assert not np.array_equal((tmp_path / "pool" / name).read_bytes(), (tmp_path / "plain" / name).read_bytes())

@@ -18,6 +18,7 @@ class GenerationRecord(TypedDict, total=False):
     pipeline: str
     guide: str | None
     weak: str
+    weights: dict[str, str | None]
     dtype: str
     settings: dict[str, Any]
     classes: dict[str, str]

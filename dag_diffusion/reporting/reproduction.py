@@ -50,7 +50,8 @@ def _generate(record: GenerationRecord) -> Iterator[Any]:
     guide = record.get("guide")
     if guide and guide != f"classifier of {source}":
         yield from ("--classifier", guide)
-    if record.get("weak"):
+    scale = settings.get("autoguidance_scale")
+    if record.get("weak") and (scale or 1) > 1:
         yield from ("--weak", record["weak"])
     if settings.get("target") is not None:
         yield from ("--target", settings["target"].get("text") or "TARGET")
@@ -60,8 +61,8 @@ def _generate(record: GenerationRecord) -> Iterator[Any]:
         yield from ("--classes", ";".join(map(str, settings["labels"])))
     yield from ("--num-inference-steps", settings.get("num_inference_steps"))
     yield from ("--guidance-scale", settings.get("guidance_scale"))
-    if settings.get("autoguidance_scale", 1.0) not in (None, 1.0):
-        yield from ("--autoguidance-scale", settings["autoguidance_scale"])
+    if scale is not None and (scale != 1 or _may_autoguide(record)):
+        yield from ("--autoguidance-scale", scale)
     yield from _guidance(settings.get("difficulty_guidance") or {}, steered=settings.get("target") is not None)
     yield from _modes(settings)
     yield from _groups(settings)
@@ -73,6 +74,12 @@ def _generate(record: GenerationRecord) -> Iterator[Any]:
     dtype, networks = record.get("dtype", "float32"), settings.get("precision", "float32")
     if dtype != "float32" or networks == "float32":  # bfloat16 on float32 weights is what the processor decides
         yield from ("--precision", dtype)
+
+
+def _may_autoguide(record: GenerationRecord) -> bool:
+    """Whether the pipeline may have a scale of autoguidance of its own, as the embedded one has not."""
+    own = bool(record.get("weights", {}).get("weak_transformer"))
+    return own and record.get("pipeline") != "embedded default"
 
 
 def _prompts(record: GenerationRecord) -> Iterator[Any]:
