@@ -30,7 +30,7 @@ from .classifiers.weights import IncompleteWeightsError, load_whole, only_varian
 from .data.class_names import labels_typed
 from .data.files import require_replaceable
 from .guidance.probes import description_of
-from .identity import is_same_model, sketch_of
+from .identity import digest_of, is_same_model, sketch_of
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .processes import resolve_device
 
@@ -91,7 +91,7 @@ def load_pipeline(
 
 
 def _require_comparable(pipeline: DifficultyGuidedPipeline, weak: DifficultyGuidedPipeline, name: str | Path) -> None:
-    """Refuse a weak pipeline whose predictions mean something else, since their difference would be no guidance."""
+    """Refuse a weak pipeline from whose predictions the difference would be no guidance, or none at all."""
     means = "its predictions cannot be compared; train it with the pipeline's own VAE, on the same images"
     if not is_same_model(sketch_of(pipeline.vae), sketch_of(weak.vae)):
         raise ValueError(f"{name} has another VAE than the pipeline, so that {means}")
@@ -103,6 +103,8 @@ def _require_comparable(pipeline: DifficultyGuidedPipeline, weak: DifficultyGuid
     noise = [getattr(one.scheduler, "alphas_cumprod", None) for one in (pipeline, weak)]
     if not any(one is None for one in noise) and not (noise[0].shape == noise[1].shape and noise[0].allclose(noise[1])):
         raise ValueError(f"{name} was trained on other amounts of noise at the same timesteps, so that {means}")
+    if digest_of(pipeline.transformer) == digest_of(weak.transformer):
+        raise ValueError(f"{name} has the pipeline's own denoiser, which guides nowhere; give a smaller one by weak")
 
 
 def _require_labels(name: str | Path) -> None:

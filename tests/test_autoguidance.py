@@ -150,6 +150,11 @@ def test_weak_pipeline_whose_predictions_mean_something_else_is_refused(tmp_path
         load_pipeline(saved(tmp_path / "strong"), weak=weak, device="cpu")
 
 
+def test_pipeline_is_not_its_own_weak_one(tmp_path):
+    with pytest.raises(ValueError, match="has the pipeline's own denoiser"):
+        load_pipeline(saved(tmp_path / "strong"), weak=saved(tmp_path / "again"), device="cpu")
+
+
 CONFIG = PoolConfig(images_per_class=2, num_inference_steps=2, guidance_scale=1.0)
 
 
