@@ -43,6 +43,7 @@ from .generation.modes import Modes
 from .generation.plan import PoolConfig, networks_precision
 from .guidance.difficulty_guidance import GuidanceConfig
 from .guidance.mode_guidance import ModeGuidance
+from .pipelines.call_inputs import require_number
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .processes import fail_together, gather, is_main_process, rank
 from .progress import Progress, Stage, renamed
@@ -102,7 +103,7 @@ class DistillationConfig:
                 "lower it"
             )
         ModeGuidance(scale=self.mode_scale)
-        require_use_of_weak(self.inputs.weak, self.autoguidance_scale)
+        require_scales(self.guidance_scale, self.autoguidance_scale, weak=self.inputs.weak)
         as_protocol(self.protocol)
         if not self.inputs.given():  # else it depends on what will be loaded
             build_network(self.network, channels=1, size=EMBEDDED_SIZE, num_classes=len(embedded.CLASS_NAMES))
@@ -249,11 +250,15 @@ def check_output(output: Path, config: DistillationConfig) -> None:
         require_replaceable(output, "run", lambda folder: False, overwrite=False)
 
 
-def require_use_of_weak(weak: str | None, scale: float | None) -> None:
-    """Refuse a weak denoiser that no image would be drawn with; ValueError."""
-    if weak is not None and scale is not None and scale <= 1:
+def require_scales(guidance_scale: float | None, autoguidance_scale: float | None, *, weak: str | None) -> None:
+    """Refuse scales that are no finite numbers, and a weak denoiser that no image would be drawn with; ValueError."""
+    for name, scale in (("guidance_scale", guidance_scale), ("autoguidance_scale", autoguidance_scale)):
+        if scale is not None:
+            require_number(name, scale)
+    if weak is not None and autoguidance_scale is not None and autoguidance_scale <= 1:
         raise ValueError(
-            f"weak is {weak}, which draws nothing at autoguidance_scale={scale:g}; leave one of the two out"
+            f"weak is {weak!r}, which draws nothing at autoguidance_scale={autoguidance_scale:g}; leave one of the two "
+            "out"
         )
 
 
@@ -263,11 +268,11 @@ def autoguidance_of(pipeline: DifficultyGuidedPipeline, scale: float | None) -> 
     Raises:
         ValueError: it is on, and the pipeline has no weak denoiser.
     """
-    if pipeline.weak_transformer is not None:
-        own = pipeline.config.get("default_autoguidance_scale") or AUTOGUIDANCE
-        return own if scale is None else scale
-    require_weak(scale)
-    return 1.0
+    if pipeline.weak_transformer is None:
+        require_weak(scale)
+        return 1.0
+    own = pipeline.config.get("default_autoguidance_scale")
+    return next(one for one in (scale, own, AUTOGUIDANCE) if one is not None)
 
 
 def require_weak(scale: float | None) -> None:

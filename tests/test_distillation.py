@@ -175,6 +175,9 @@ def test_autoguidance_without_a_weak_denoiser_is_refused_before_anything_is_draw
     useless = call(*command, "--autoguidance-scale", 1, "--weak", imagenet / "weak")
     assert useless.exit_code == 2
     assert "which draws nothing at --autoguidance-scale 1; leave one of the two out" in useless.stderr
+    none = call("run", "--output", tmp_path / "run", *SMALL, "--autoguidance-scale", "nan")
+    assert none.exit_code == 2
+    assert none.stderr.startswith("error: --autoguidance-scale is nan; give a finite number")
 
 
 def test_weak_denoiser_that_is_named_draws_both_pools(imagenet, tmp_path):

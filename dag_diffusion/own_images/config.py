@@ -8,9 +8,10 @@ from dag_diffusion.data.canvas import Canvas, fit_or_usual
 from dag_diffusion.data.class_names import names_typed
 from dag_diffusion.data.preparing.duplicates import as_link_rule
 from dag_diffusion.difficulty import Among
-from dag_diffusion.distillation import DistillationConfig, require_use_of_weak
+from dag_diffusion.distillation import DistillationConfig, require_scales
 from dag_diffusion.distillation_setup import DistillationInputs
 from dag_diffusion.evaluation.protocols import as_protocol
+from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.training.classifiers.plan import ClassifierConfig
 from dag_diffusion.training.fine_tuning import FineTuningConfig
 from dag_diffusion.training.generators.settings import GeneratorConfig
@@ -165,6 +166,7 @@ class FolderConfig:
             fit=self.fit,
             among=self.among,
         )
+        ModeGuidance(scale=self.mode_scale)
         self._check_autoguidance()
         ClassifierConfig(balance=self.balance)
         if self.balance and self.classifier is not None and self.evaluator is not None:
@@ -175,10 +177,10 @@ class FolderConfig:
         self.fine_tuning  # noqa: B018 - which checks itself
 
     def _check_autoguidance(self) -> None:
-        require_use_of_weak(self.weak, self.autoguidance_scale)
+        require_scales(self.guidance_scale, self.autoguidance_scale, weak=self.weak)
         if self.weak is not None and self.pipeline is None:
             raise ValueError(
-                f"weak is {self.weak}, but the generator is trained here, and what it guides away from with it; leave "
+                f"weak is {self.weak!r}, but the generator is trained here, for which there can be none before; leave "
                 "weak out, or give a pipeline"
             )
         if self.base is not None and self.autoguidance_scale is not None and self.autoguidance_scale > 1:
