@@ -368,12 +368,17 @@ def test_weak_denoiser_is_planned_or_missed(tmp_path):
 
     given, other = {"pipeline": str(tmp_path / "pipeline")}, str(tmp_path / "other")
     assert rows()["weak"] == "533 steps"  # a third of the generator's
+    assert rows(generator_steps=2)["weak"] == "1 steps"
     assert "weak" not in rows(**given)
     assert "on this machine" in rows(**given, weak=str(tmp_path / "pipeline"))["weak"]
     with pytest.raises(ProblemsError, match="other has other classes than the pipeline"):
         rows(**given, weak=other)
     with pytest.raises(ProblemsError, match="the pipeline has no weak denoiser"):
         rows(**given, autoguidance_scale=1.5)
+    own = tiny_pipeline(transformer=tiny_transformer(2), weak_transformer=tiny_transformer(2), id2label=names)
+    own.save_pretrained(tmp_path / "both")
+    assert rows(pipeline=str(tmp_path / "both"))["weak"] == "the pipeline's own"
+    assert "weak" not in rows(pipeline=str(tmp_path / "both"), autoguidance_scale=1.0)
 
 
 def test_folder_is_given_once(tmp_path, call):

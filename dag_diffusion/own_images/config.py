@@ -190,10 +190,14 @@ class FolderConfig:
             )
 
     @property
+    def autoguides(self) -> bool:
+        """Whether autoguidance is used where there is a weak denoiser."""
+        return self.autoguidance_scale is None or self.autoguidance_scale > 1
+
+    @property
     def trains_weak(self) -> bool:
         """Whether a weak denoiser is trained along, for autoguidance."""
-        on = self.autoguidance_scale is None or self.autoguidance_scale > 1
-        return on and self.pipeline is None and self.base is None
+        return self.autoguides and self.pipeline is None and self.base is None
 
     @property
     def class_list(self) -> list[str] | None:

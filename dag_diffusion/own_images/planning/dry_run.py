@@ -185,8 +185,16 @@ def _models(config: FolderConfig, found: Found, *, trains: bool) -> Iterator[lis
             continue
         place = "on this machine" if files.folder is not None else f"{files.to_fetch / 1e9:.1f} GB to be fetched"
         yield [role, f"{name}, {'fine-tuned here, ' if role == 'pipeline' and config.base else ''}{place}"]
+    if _has_own_weak(config, found):
+        yield ["weak", "the pipeline's own"]
     if config.among == "set":
         yield ["difficulty", f"by the guide{AMONG_SET}"]
+
+
+def _has_own_weak(config: FolderConfig, found: Found) -> bool:
+    """Whether images are drawn away from a weak denoiser that comes with the pipeline."""
+    given = config.pipeline is not None and config.weak is None
+    return config.autoguides and given and found.pipeline is not None and found.pipeline.has_weak
 
 
 def _room(disk: int, memory: int, work: Path) -> list[list[str]]:

@@ -68,8 +68,8 @@ def stages_of(
         seen = usual.loop.steps * usual.loop.batch_size
         rate = rates.learning_of_generator(seen, size) if config.base is None else UNMEASURED
         found[GENERATOR] = Stage(f"{usual.loop.steps:,} steps", rate, UNMEASURED)
-    if config.trains_weak:
-        found[WEAK] = Stage(f"{usual.weaker('').loop.steps:,} steps", UNMEASURED, UNMEASURED)
+        if config.trains_weak:
+            found[WEAK] = Stage(f"{usual.weaker('').loop.steps:,} steps", UNMEASURED, UNMEASURED)
     found["modes"] = Stage(f"{images:,} real images scored and encoded", UNMEASURED, UNMEASURED)
     found["pools"] = _pools(config, 2 * config.ipc * config.pool_factor * classes, size, batch_size, is_dit_xl)
     found["comparison"] = _comparison(config, classes, size, SETS - (not trains))
