@@ -172,6 +172,18 @@ class StoppedHereError(Exception):
     """What stops a call in the middle of a stage."""
 
 
+def test_distillation_from_before_there_were_weak_denoisers_goes_on_without(whole, folder, tmp_path):
+    output, *_ = whole
+    work = shutil.copytree(work_folder(output), tmp_path / "work")
+    undo(work, "weak")
+    plan = json.loads((work / "plan.json").read_text())
+    del plan["weak"]
+    (work / "plan.json").write_text(json.dumps(plan))
+    distill_folder(folder, tmp_path / "set", TINY, work=work)
+    assert not (work / "weak").exists()
+    assert read_pool(work / "run" / "pool-guided").provenance["settings"]["autoguidance_scale"] == 1.0
+
+
 @pytest.mark.parametrize("stage", ["images", "guide", "generator", "weak", "pools", "comparison"])
 def test_stopped_at_any_stage_the_same_call_comes_to_the_same_set(whole, folder, tmp_path, stage):
     output, first, _, _ = whole

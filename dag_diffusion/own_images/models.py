@@ -108,7 +108,8 @@ def trained_models(
     Every one of several processes has to call it.
 
     Args:
-        steps: training steps by stage; those that it lacks follow from the images.
+        steps: training steps by stage; those that it lacks follow from the images, but for the weak denoiser, which is
+            not trained without.
     """
     places = {name: work / name for name in (GUIDE, EVALUATOR, GENERATOR, WEAK)}
     with several_images(config):
@@ -137,11 +138,12 @@ def trained_models(
             device=device,
             progress=clock.within(GENERATOR),
         )
-    if config.trains_weak and not _is_finished(places[WEAK]):
+    with_weak = config.trains_weak and WEAK in steps  # else it was begun before one was trained along
+    if with_weak and not _is_finished(places[WEAK]):
         train_generator(
             images.train,
             places[WEAK],
-            weak_config(images, config, steps.get(WEAK), places[GENERATOR]),
+            weak_config(images, config, steps[WEAK], places[GENERATOR]),
             device=device,
             progress=clock.within(WEAK),
         )
@@ -152,7 +154,7 @@ def trained_models(
         pipeline=config.pipeline or str(places[GENERATOR]),
         classifier=config.classifier or str(places[GUIDE]),
         evaluator=config.evaluator or str(places[EVALUATOR]),
-        weak=str(places[WEAK]) if config.trains_weak else config.weak,
+        weak=str(places[WEAK]) if with_weak else config.weak,
         reference=None
         if config.classifier is not None
         else _reference(places[GUIDE], unseen, work, config, device, clock),
