@@ -125,9 +125,9 @@ def distill(
 ) -> None:
     """Distil a folder of your own images.
 
-    Trains a guide, an evaluator and a generator, unless they are given, draws pools, chooses the best images, trains
-    networks on them and on real images, and reports. Tells first how long it will take here. The same command goes on
-    where it was stopped.
+    Trains a guide, an evaluator, a generator and a weak one that images are drawn away from, unless they are given,
+    draws pools, chooses the best images, trains networks on them and on real images, and reports. Tells first how long
+    it will take here. The same command goes on where it was stopped.
 
     Example:  dag-diffusion distill my_images --ipc 10 --output my_set
     """

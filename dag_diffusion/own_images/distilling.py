@@ -1,6 +1,6 @@
 """One call from a folder of images to a distilled set: what is lacking is trained, the rest is the distillation of run.
 
-    FOLDER -> images -> (rehearsal) -> guide, evaluator, generator -> distill -> SET
+    FOLDER -> images -> (rehearsal) -> guide, evaluator, generator, weak one -> distill -> SET
     WORK = SET-work: images, models, pools, sets, report        SET: the chosen images, their rows and their card
 
 Each stage leaves a folder that is whole or not there, so that the same call goes on wherever it was stopped.

@@ -1,4 +1,4 @@
-"""Guide, evaluator and generator of a folder's images: those that are given, and those that are trained here.
+"""The models of a folder's images, and a weak one: those that are given, and those that are trained here.
 
 training images -> all but a tenth -> guide, of one family         the tenth -> difficulties that it has not seen
                 -> evaluator, of another family                    all -> generator, which sees no classifier
