@@ -95,6 +95,8 @@ def _require_comparable(pipeline: DifficultyGuidedPipeline, weak: DifficultyGuid
     means = "its predictions cannot be compared; train it with the pipeline's own VAE, on the same images"
     if not is_same_model(sketch_of(pipeline.vae), sketch_of(weak.vae)):
         raise ValueError(f"{name} has another VAE than the pipeline, so that {means}")
+    if pipeline.image_size != weak.image_size:
+        raise ValueError(f"{name} draws images of another size than the pipeline, so that {means}")
     if pipeline.class_names != weak.class_names:
         raise ValueError(f"{name} has other classes than the pipeline, or in another order, so that {means}")
     kinds = [one.scheduler.config.get("prediction_type", "epsilon") for one in (pipeline, weak)]

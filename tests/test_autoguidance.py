@@ -135,6 +135,7 @@ def test_weak_pipeline_in_half_precision_is_known_to_have_the_same_vae(tmp_path)
     ("changes", "message"),
     [
         ({"vae": tiny_vae}, "another VAE"),
+        ({"transformer": lambda: weak_transformer(sample_size=16)}, "images of another size"),
         ({"id2label": lambda: {0: "Bag", 1: "T-shirt", 2: "Ankle boot, boot"}}, "other classes .* or in another order"),
         ({"scheduler": lambda: tiny_scheduler(prediction_type="v_prediction")}, "predicts v_prediction"),
         ({"scheduler": lambda: tiny_scheduler(beta_schedule="squaredcos_cap_v2")}, "other amounts of noise"),
