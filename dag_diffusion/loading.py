@@ -106,7 +106,9 @@ def _require_comparable(pipeline: DifficultyGuidedPipeline, weak: DifficultyGuid
     if not any(one is None for one in noise) and not (noise[0].shape == noise[1].shape and noise[0].allclose(noise[1])):
         raise ValueError(f"{name} was trained on other amounts of noise at the same timesteps, so that {means}")
     if digest_of(pipeline.transformer) == digest_of(weak.transformer):
-        raise ValueError(f"{name} has the pipeline's own denoiser, which guides nowhere; give a smaller one by weak")
+        raise ValueError(
+            f"{name} has the pipeline's own denoiser, which guides nowhere; give one that is smaller or less trained"
+        )
 
 
 def _require_labels(name: str | Path) -> None:
