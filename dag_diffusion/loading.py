@@ -102,8 +102,8 @@ def _require_comparable(pipeline: DifficultyGuidedPipeline, weak: DifficultyGuid
     kinds = [one.scheduler.config.get("prediction_type", "epsilon") for one in (pipeline, weak)]
     if kinds[0] != kinds[1]:
         raise ValueError(f"{name} predicts {kinds[1]} and the pipeline {kinds[0]}, so that {means}")
-    noise = [getattr(one.scheduler, "alphas_cumprod", None) for one in (pipeline, weak)]
-    if not any(one is None for one in noise) and not (noise[0].shape == noise[1].shape and noise[0].allclose(noise[1])):
+    own, other = (getattr(one.scheduler, "alphas_cumprod", None) for one in (pipeline, weak))
+    if own is not None and other is not None and not (own.shape == other.shape and own.allclose(other)):
         raise ValueError(f"{name} was trained on other amounts of noise at the same timesteps, so that {means}")
     if digest_of(pipeline.transformer) == digest_of(weak.transformer):
         raise ValueError(
