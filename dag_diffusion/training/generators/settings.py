@@ -101,9 +101,15 @@ class GeneratorConfig:
         Args:
             generator: folder of the pipeline that these settings have made, whose VAE is taken.
         """
-        steps = max(self.loop.steps // WEAK_STEPS, 1)
-        smaller = {"width": WEAK_WIDTH, "depth": WEAK_DEPTH, "steps": steps, "sample_grids": 0}
-        return replace(self, vae=str(generator), channels=None, **smaller)
+        return replace(
+            self,
+            vae=str(generator),
+            channels=None,
+            width=WEAK_WIDTH,
+            depth=WEAK_DEPTH,
+            steps=max(self.loop.steps // WEAK_STEPS, 1),
+            sample_grids=0,
+        )
 
     @property
     def vae_loop(self) -> LoopConfig:
