@@ -2,11 +2,13 @@
 
     apt-get install openclipart-png
     dag-diffusion distill /usr/share/openclipart/png --classes "..." --skip-unreadable --output runs/clipart
+    dag-diffusion run --pipeline runs/clipart-work/generator ... --autoguidance-scale 1 --output runs/clipart-plain
     dag-diffusion evaluate random:runs/clipart-work/run/pool-unguided runs/clipart ... --output runs/clipart.json
     python benchmarks/clipart.py runs/clipart    # benchmarks/results/clipart.json, docs/images/clipart*.png
 
-docs/results/clipart.md has the whole commands; the second repeats a comparison with more seeds.  clipart-half.json is
-of a distillation with half the training steps, on drawings with their margins.
+docs/results/clipart.md has the whole commands; the second draws without autoguidance, the third compares with more
+seeds.  clipart-without.json is of a distillation without autoguidance, clipart-half.json of one with half the training
+steps, on drawings with their margins.
 """
 
 import argparse
@@ -31,11 +33,12 @@ KEPT = {  # of the records of the models
     EVALUATOR: ("model", "test", "calibration"),
     GENERATOR: ("settings", "reconstruction_error"),
 }
-
-
-REPEATED = {  # sets of the second command, in words
-    "random:pool-unguided, IPC 10": "random, unguided pool",
+REPEATED = {  # sets of the third command, in words
+    "random:runs/clipart-work/run/pool-unguided, IPC 10": "random, unguided pool",
+    "random:runs/clipart-plain/pool-unguided, IPC 10": "random, unguided pool, without autoguidance",
     "random:pool-guided, IPC 10": "random, guided pool",
+    "set-guided": "DGS, guided pool, without autoguidance",
+    "random:train, IPC 10": "random real",
 }
 
 

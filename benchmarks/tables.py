@@ -66,6 +66,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "downstream-autoguidance-held-out-10-quick": partial(
         trained_sets.study, "autoguidance-held-out-10-quick", baseline="easiest of 5 | drawn to modes"
     ),
+    "downstream-autoguidance-held-out-50-quick": partial(
+        trained_sets.study, "autoguidance-held-out-50-quick", baseline="easiest of 5 | drawn to modes"
+    ),
     "downstream-generators-50": partial(trained_sets.study, "generators-50", baseline="embedded, CFG 1.5"),
     "downstream-samplers-50": partial(trained_sets.study, "samplers-50", baseline="embedded, CFG 1, DDIM, 20 steps"),
     "downstream-scratch-50": partial(trained_sets.study, "scratch-50", baseline="embedded, CFG 1.5"),
@@ -75,6 +78,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "guidance-options": partial(guided_images.methods, "options"),
     "guidance-fast": partial(guided_images.methods, "fast"),
     "guidance-main, by target": guided_images.by_target,
+    "autoguidance-control": guided_images.under_autoguidance,
     "guidance-cost, parts": guided_images.flop,
     "guidance-cost, forms": guided_images.counted_cost,
     "dit-xl, forms of guidance": guided_images.timed_cost,

@@ -96,6 +96,11 @@ def test_card_of_a_pool_tells_that_it_is_drawn_to_modes_and_not_steered(setup):
     assert "10 modes of real images, scale 0.2" in card
 
 
+def test_card_of_a_pool_tells_that_it_is_drawn_away_from_a_weak_denoiser(setup):
+    card = dataset_card(read_pool(setup[0] / "pool-unguided"), "me/pool", title="Pool")
+    assert "drawn away from | `its weak denoiser, scale 1.5`" in card
+
+
 def test_commands_of_a_set_make_it_again(setup, tmp_path):
     output, _, _ = setup
     for name in ("dgs", "guided"):

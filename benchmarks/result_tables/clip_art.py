@@ -25,7 +25,7 @@ def accuracies(name: str, key: str) -> str:
 
 def by_autoencoder() -> str:
     """Accuracies where the autoencoder learnt in batches of 64 and of 16, by what it changes in a pixel."""
-    names = ("clipart-blurred", "clipart")
+    names = ("clipart-blurred", "clipart-without")
     changed = [f"{load(name)['models']['generator']['reconstruction_error']:.1f} levels" for name in names]
     columns = [{**trained(name, "results"), **trained(name, "repeated")} for name in names]
     rows = [[one, str(len(columns[1][one])), *(spread(found[one]) for found in columns)] for one in columns[1]]

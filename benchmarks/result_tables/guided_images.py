@@ -16,6 +16,7 @@ METHOD_KEYS = {
     "diversity": ("diversity", 2),
     "cost": ("cost", 2),
 }
+CONTROLLED = ("guide_error", "evaluator_error", "evaluator_spearman", "frechet_matched", "diversity")
 
 
 def mean_of(rows: list[dict], key: str, places: int) -> str:
@@ -34,6 +35,19 @@ def methods(name: str) -> str:
         for method, group in by_method(name).items()
     ]
     return table(["method", *(head for head, _ in keys.values())], rows, f"guidance-{name}")
+
+
+def under_autoguidance() -> str:
+    """The default method, its images drawn with and without autoguidance."""
+    grouped: dict[str, list[dict]] = defaultdict(list)
+    for row in load("autoguidance-control")["rows"]:
+        grouped[row["setting"].replace("embedded, CFG", "classifier-free guidance")].append(row)
+    keys = {key: METHOD_KEYS[key] for key in CONTROLLED}
+    rows = [
+        [setting, *(mean_of(group, key, places) for key, (_, places) in keys.items())]
+        for setting, group in grouped.items()
+    ]
+    return table(["drawn with", *(head for head, _ in keys.values())], rows, "autoguidance-control")
 
 
 def by_method(name: str) -> dict[str, list[dict]]:

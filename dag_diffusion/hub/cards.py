@@ -130,6 +130,8 @@ def _made(generation: GenerationRecord, selection: SelectionRecord) -> dict[str,
         rows["steered to"] = unsteered if target is None else (target.get("text") or "TARGET")
         if isinstance(modes, Mapping) and isinstance(drawn, Mapping):
             rows["drawn to"] = f"{modes.get('modes')} modes of real images, scale {drawn.get('scale')}"
+        if (away := settings.get("autoguidance_scale") or 1) > 1:
+            rows["drawn away from"] = f"{generation.get('weak') or 'its weak denoiser'}, scale {away}"
         rows["made in groups"] = _groups(settings)
         rows |= {name.replace("_", " "): settings.get(name) for name in SETTINGS}
         rows["versions"] = ", ".join(f"{name} {number}" for name, number in (generation.get("versions") or {}).items())

@@ -3,16 +3,20 @@
 dag-diffusion ...     the same --num-processes 8     accelerate launch ... -m dag_diffusion ..., once on each machine
 """
 
+import re
+
 GPUS, OF_A_MACHINE = (1, 8, 64), 8
 PORT = 29500
+PROCESSES = re.compile(r" --num-processes[ =]\d+")
 
 
 def commands_for(command: str) -> dict[int, str]:
     """Number of GPUs to command for a shell.
 
     Args:
-        command: that does it on one, such as ``dag-diffusion run --output runs/woof``.
+        command: that does it, such as ``dag-diffusion run --output runs/woof``, on however many.
     """
+    command = PROCESSES.sub("", command)
     program, _, rest = command.partition(" ")
     machines = GPUS[-1] // OF_A_MACHINE
     launched = (
@@ -20,7 +24,11 @@ def commands_for(command: str) -> dict[int, str]:
         f'--main_process_ip "$FIRST" --main_process_port {PORT} --mixed_precision no --dynamo_backend no '
         f"-m dag_diffusion {rest}"
     )
-    return {1: command, OF_A_MACHINE: f"{program} {rest} --num-processes {OF_A_MACHINE}", GPUS[-1]: launched}
+    return {
+        1: f"{program} {rest}",
+        OF_A_MACHINE: f"{program} {rest} --num-processes {OF_A_MACHINE}",
+        GPUS[-1]: launched,
+    }
 
 
 def told(commands: dict[int, str]) -> list[str]:
