@@ -36,9 +36,10 @@ KEPT = {  # of the records of the models
 REPEATED = {  # sets of the third command, in words
     "random:runs/clipart-work/run/pool-unguided, IPC 10": "random, unguided pool",
     "random:runs/clipart-plain/pool-unguided, IPC 10": "random, unguided pool, without autoguidance",
-    "random:pool-guided, IPC 10": "random, guided pool",
-    "set-guided": "DGS, guided pool, without autoguidance",
-    "random:train, IPC 10": "random real",
+    "random:runs/clipart-work/run/pool-guided, IPC 10": "random, guided pool",
+    "runs/clipart": "DGS, guided pool",
+    "runs/clipart-plain/set-guided": "DGS, guided pool, without autoguidance",
+    "random:runs/clipart-work/images/train, IPC 10": "random real",
 }
 
 
@@ -63,15 +64,14 @@ def recorded(output: Path, work: Path) -> dict:
         "seconds": read_json_object(work / TIMES),
         "results": results["results"],
         "control": results["control"],
-        "repeated": repeated(Path(f"{output}.json"), output),
+        "repeated": repeated(Path(f"{output}.json")),
     }
 
 
-def repeated(path: Path, output: Path) -> list[dict]:
+def repeated(path: Path) -> list[dict]:
     """The trainings of ``evaluate``, whose sets are called as they were named there."""
-    names = REPEATED | {output.name: "DGS, guided pool"}
     results = read_json_object(path)["results"] if path.exists() else []
-    return [row | {"set": names[row["set"]]} for row in results]
+    return [row | {"set": REPEATED[row["set"]]} for row in results]
 
 
 def sheet(pool: Pool, path: Path) -> None:

@@ -117,7 +117,8 @@ def make_pools(subject: Subject, folder: Path, options: argparse.Namespace) -> N
         f"unguided, {AUTO}": {"autoguidance_scale": 1.5},
         f"drawn to modes, {AUTO}": {**drawn, "autoguidance_scale": 1.5},
     }
-    for name, form in forms.items():
+    for name in options.only or forms:
+        form = forms[name]
         config = PoolConfig(images_per_class=options.seeds * PER_MODE * MODES, **form)
         fill_pool(pipeline, folder / name, config, batch_size=options.batch_size, resume=True, source=subject.name)
         print(name, flush=True)
@@ -159,7 +160,8 @@ def study(subject: Subject, folder: Path, options: argparse.Namespace) -> None:
             sets[f"{name}, {AUTO}"] = partial(chosen, drawn, f"{name.split(' | ')[1]}, {AUTO}", rule, known)
         steered = partial(chosen, drawn, "drawn to modes and easy", STEERED_RULE, EASY)
         sets["matching of 5 | drawn to modes and easy"] = steered
-    run(f"{subject.name}-{setting_of(options)}", sets, test, options)
+    wanted = {name: sets[name] for name in (BASELINE, *options.sets)} if options.sets else sets
+    run(f"{subject.name}-{setting_of(options)}", wanted, test, options)
 
 
 def picture(subject: Subject, folder: Path, options: argparse.Namespace) -> None:
@@ -203,6 +205,8 @@ def main(subject: Subject, images: Callable[[Path, argparse.Namespace], None], d
     parser.add_argument("--steps", type=int, help="of the denoiser")
     parser.add_argument("--batch-size", type=int, default=50, help="of the pools; 500 for a GPU")
     parser.add_argument("--ipc", type=int, default=MODES)
+    parser.add_argument("--only", nargs="+", help="of the pools, such as 'unguided'")
+    parser.add_argument("--sets", nargs="+", help="of the study, only these and the baseline")
     parser.add_argument("--protocol", default="quick", choices=sorted(PROTOCOLS))
     parser.add_argument("--networks", nargs="+", default=["convnet-3"])
     parser.add_argument("--seeds", type=int, default=10, help="trainings, and draws that the pools hold images for")

@@ -63,6 +63,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "downstream-autoguidance-10-quick": partial(
         trained_sets.study, "autoguidance-10-quick", baseline="easiest of 5 | drawn to modes"
     ),
+    "downstream-autoguidance-50-quick": partial(
+        trained_sets.study, "autoguidance-50-quick", baseline="easiest of 5 | drawn to modes"
+    ),
     "downstream-autoguidance-held-out-10-quick": partial(
         trained_sets.study, "autoguidance-held-out-10-quick", baseline="easiest of 5 | drawn to modes"
     ),
