@@ -56,6 +56,8 @@ PAIRS = [  # differences that the text names and that are not to the baseline: r
     ("modes-10", "convnet-3", "modes, plain, scale 0.2", "real images nearest to the modes"),
     ("emoji-10-quick", "convnet-3", BEST, "random | real"),
     ("digits-10-quick", "convnet-3", f"{BEST}, auto 1.5", BEST),
+    ("autoguidance-10-quick", "convnet-3", f"{BEST}, CFG 1.5, auto 1.5", BASELINE),
+    ("autoguidance-50-quick", "convnet-3", f"{BEST}, CFG 1.5, auto 1.5", BASELINE),
 ]
 
 
