@@ -155,9 +155,10 @@ def study(subject: Subject, folder: Path, options: argparse.Namespace) -> None:
         for method, name in (("random", ""), ("easiest", "easiest of 5 | "), ("matching", "matching of 5 | ")):
             rule = SelectionRule(method, evenly="mode")
             sets[f"{name}drawn to modes"] = partial(chosen, drawn, "drawn to modes", rule, known)
-        for method, name in (("random", "random | unguided"), ("easiest", "easiest of 5 | drawn to modes")):
-            rule = SelectionRule(method, evenly="mode" if method == "easiest" else None)
-            sets[f"{name}, {AUTO}"] = partial(chosen, drawn, f"{name.split(' | ')[1]}, {AUTO}", rule, known)
+        unguided, to_modes = f"unguided, {AUTO}", f"drawn to modes, {AUTO}"
+        easiest = SelectionRule("easiest", evenly="mode")
+        sets[f"random | {unguided}"] = partial(chosen, drawn, unguided, RULES["random"], known)
+        sets[f"easiest of 5 | {to_modes}"] = partial(chosen, drawn, to_modes, easiest, known)
         steered = partial(chosen, drawn, "drawn to modes and easy", STEERED_RULE, EASY)
         sets["matching of 5 | drawn to modes and easy"] = steered
     wanted = {name: sets[name] for name in (BASELINE, *options.sets)} if options.sets else sets

@@ -60,18 +60,12 @@ TABLES: dict[str, Callable[[], str]] = {
     ),
     "downstream-autoguidance-10": partial(trained_sets.study, "autoguidance-10", baseline="embedded, CFG 1.5"),
     "downstream-autoguidance-50": partial(trained_sets.study, "autoguidance-50", baseline="embedded, CFG 1"),
-    "downstream-autoguidance-10-quick": partial(
-        trained_sets.study, "autoguidance-10-quick", baseline="easiest of 5 | drawn to modes"
-    ),
-    "downstream-autoguidance-50-quick": partial(
-        trained_sets.study, "autoguidance-50-quick", baseline="easiest of 5 | drawn to modes"
-    ),
-    "downstream-autoguidance-held-out-10-quick": partial(
-        trained_sets.study, "autoguidance-held-out-10-quick", baseline="easiest of 5 | drawn to modes"
-    ),
-    "downstream-autoguidance-held-out-50-quick": partial(
-        trained_sets.study, "autoguidance-held-out-50-quick", baseline="easiest of 5 | drawn to modes"
-    ),
+    **{
+        f"downstream-autoguidance-{size}-quick": partial(
+            trained_sets.study, f"autoguidance-{size}-quick", baseline=trained_sets.BEST
+        )
+        for size in ("10", "50", "held-out-10", "held-out-50")
+    },
     "downstream-generators-50": partial(trained_sets.study, "generators-50", baseline="embedded, CFG 1.5"),
     "downstream-samplers-50": partial(trained_sets.study, "samplers-50", baseline="embedded, CFG 1, DDIM, 20 steps"),
     "downstream-scratch-50": partial(trained_sets.study, "scratch-50", baseline="embedded, CFG 1.5"),

@@ -168,10 +168,6 @@ def test_no_weak_denoiser_is_trained_where_none_is_used(known_models):
         assert not replace(TINY, **changes).trains_weak
 
 
-class StoppedHereError(Exception):
-    """What stops a call in the middle of a stage."""
-
-
 def test_distillation_from_before_there_were_weak_denoisers_goes_on_without(whole, folder, tmp_path):
     output, *_ = whole
     work = shutil.copytree(work_folder(output), tmp_path / "work")
@@ -182,6 +178,10 @@ def test_distillation_from_before_there_were_weak_denoisers_goes_on_without(whol
     distill_folder(folder, tmp_path / "set", TINY, work=work)
     assert not (work / "weak").exists()
     assert read_pool(work / "run" / "pool-guided").provenance["settings"]["autoguidance_scale"] == 1.0
+
+
+class StoppedHereError(Exception):
+    """What stops a call in the middle of a stage."""
 
 
 @pytest.mark.parametrize("stage", ["images", "guide", "generator", "weak", "pools", "comparison"])

@@ -1,6 +1,7 @@
 """How well guidance steers and what it costs, in our pipeline and in any other."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -29,12 +30,8 @@ def mean_of(rows: list[dict], key: str, places: int) -> str:
 
 def methods(name: str) -> str:
     """Errors, rank correlations, naturalness and cost of every method of one record."""
-    keys = {key: head for key, head in METHOD_KEYS.items() if name == "main" or key != "cost"}
-    rows = [
-        [method, *(mean_of(group, key, places) for key, (_, places) in keys.items())]
-        for method, group in by_method(name).items()
-    ]
-    return table(["method", *(head for head, _ in keys.values())], rows, f"guidance-{name}")
+    keys = [key for key in METHOD_KEYS if name == "main" or key != "cost"]
+    return means("method", by_method(name), keys, f"guidance-{name}")
 
 
 def under_autoguidance() -> str:
@@ -42,12 +39,16 @@ def under_autoguidance() -> str:
     grouped: dict[str, list[dict]] = defaultdict(list)
     for row in load("autoguidance-control")["rows"]:
         grouped[row["setting"].replace("embedded, CFG", "classifier-free guidance")].append(row)
-    keys = {key: METHOD_KEYS[key] for key in CONTROLLED}
+    return means("drawn with", grouped, CONTROLLED, "autoguidance-control")
+
+
+def means(what: str, groups: Mapping[str, list[dict]], keys: Iterable[str], record: str) -> str:
+    """A row for each group, with the mean of each key over it."""
+    shown = {key: METHOD_KEYS[key] for key in keys}
     rows = [
-        [setting, *(mean_of(group, key, places) for key, (_, places) in keys.items())]
-        for setting, group in grouped.items()
+        [name, *(mean_of(group, key, places) for key, (_, places) in shown.items())] for name, group in groups.items()
     ]
-    return table(["drawn with", *(head for head, _ in keys.values())], rows, "autoguidance-control")
+    return table([what, *(head for head, _ in shown.values())], rows, record)
 
 
 def by_method(name: str) -> dict[str, list[dict]]:

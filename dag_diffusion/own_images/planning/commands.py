@@ -25,7 +25,7 @@ def commands_for(command: str) -> dict[int, str]:
         f"-m dag_diffusion {rest}"
     )
     return {
-        1: f"{program} {rest}",
+        1: command,
         OF_A_MACHINE: f"{program} {rest} --num-processes {OF_A_MACHINE}",
         GPUS[-1]: launched,
     }
