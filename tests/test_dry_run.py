@@ -288,19 +288,18 @@ def test_rates_are_those_of_the_results():
         rates.STEERED_BY_DIT_XL: steered["images_per_second"],
         rates.PEAK_GIB_STEERED: steered["peak_gib"],
         rates.DRAWN_BY_SMALL: sorted(read["generation-networks"]["images_per_second"]["bfloat16, all steps"])[1],
-        rates.LEARNT_BY_SMALL: read["training-speed"]["results"]["8"]["images_per_second"]["dag-diffusion, bfloat16"][
-            0
-        ],
+        rates.LEARNT_BY_SMALL: read["training-speed"]["results"]["8"]["images_per_second"]["dag-diffusion, float32"][0],
+        rates.LEARNT_BY_VAE: read["autoencoders"]["rows"][0]["images"] / read["autoencoders"]["rows"][0]["seconds"],
         rates.CONVNET_TRAINING: read["speed"]["rows"]["evaluate-quick"]["medians"]["now"] / 25,
     }
-    for role, rate in (("guide", rates.SEEN_BY_GUIDE), ("evaluator", rates.SEEN_BY_EVALUATOR)):
-        found = read["classifiers"]["results"][f"fashion-{role}"]
-        expected[rate] = found["training"]["steps"] * found["training"]["batch_size"] / found["seconds"]
+    for stage, rate in rates.LEARNT_BY.items():
+        steps = read["clipart"]["expected"][stage]["steps"]
+        expected[rate] = steps * 128 / read["clipart"]["seconds"][stage]
     for rate, value in expected.items():
         assert rate == pytest.approx(value, rel=5e-3)
 
 
-FILES = ("dit-xl", "generation-networks", "training-speed", "classifiers", "speed")
+FILES = ("dit-xl", "generation-networks", "training-speed", "autoencoders", "clipart", "speed")
 
 
 def test_commands_are_understood_by_accelerate_and_by_the_command(tmp_path, call, models):

@@ -15,6 +15,7 @@ from dag_diffusion.own_images.durations import Expected
 from dag_diffusion.own_images.models import EVALUATOR, GENERATOR, GUIDE, WEAK, classifier_config
 from dag_diffusion.own_images.rehearsal import SETS
 from dag_diffusion.training.generators.settings import GeneratorConfig
+from dag_diffusion.training.loop import LoopConfig
 
 from . import rates
 from .commands import GPUS
@@ -61,19 +62,27 @@ def stages_of(
         if given is None and trains:
             loop = classifier_config(role, config, config.classifier_steps).loop(images, "small")
             trainings = 1 + (config.folds if role == GUIDE else 0)
-            rate = rates.learning_of_classifier(trainings * loop.steps * loop.batch_size, role, size)
+            rate = rates.learning(role, trainings * _seen(loop), size)
             found[role] = Stage(f"{trainings * loop.steps:,} steps", rate, UNMEASURED)
     if config.pipeline is None:
         usual = GeneratorConfig(steps=config.generator_steps)
-        seen = usual.loop.steps * usual.loop.batch_size
-        rate = rates.learning_of_generator(seen, size) if config.base is None else UNMEASURED
+        rate = UNMEASURED
+        if config.base is None:
+            vae_images = 0 if config.vae else _seen(usual.vae_loop)
+            rate = rates.learning_of_generator(_seen(usual.loop), vae_images, size)
         found[GENERATOR] = Stage(f"{usual.loop.steps:,} steps", rate, UNMEASURED)
         if config.trains_weak:
-            found[WEAK] = Stage(f"{usual.weaker('').loop.steps:,} steps", UNMEASURED, UNMEASURED)
+            loop = usual.weaker("").loop
+            found[WEAK] = Stage(f"{loop.steps:,} steps", rates.learning(WEAK, _seen(loop), size), UNMEASURED)
     found["modes"] = Stage(f"{images:,} real images scored and encoded", UNMEASURED, UNMEASURED)
     found["pools"] = _pools(config, 2 * config.ipc * config.pool_factor * classes, size, batch_size, is_dit_xl)
     found["comparison"] = _comparison(config, classes, size, SETS - (not trains))
     return found
+
+
+def _seen(loop: LoopConfig) -> int:
+    """Images in all steps of a training together."""
+    return loop.steps * loop.batch_size
 
 
 def _pools(config: FolderConfig, images: int, size: int, batch_size: int, is_dit_xl: bool) -> Stage:
