@@ -72,6 +72,8 @@ MODE_FORMS: dict[str, dict] = {  # likewise, of images drawn to modes, and of au
     "CFG 1.25": {"guidance_scale": 1.25},
     "auto 1.5": {"guidance_scale": 1.0, "autoguidance_scale": 1.5},
     "CFG 1.5, auto 1.5": {"autoguidance_scale": 1.5},
+    "CFG 1.5, auto 2": {"autoguidance_scale": 2.0},
+    "CFG 1.5, auto 3": {"autoguidance_scale": 3.0},
 }
 BASELINE = "random | unguided"
 PER_MODE = 5  # images among which DGS chooses one for each mode
