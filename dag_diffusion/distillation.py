@@ -32,7 +32,7 @@ from .data.pools import Pool
 from .distillation_setup import DistillationInputs, DistillationSetup, load_setup, modes_for, reference_for, target_for
 from .evaluation.labelled_images import random_rows, usual_normalisation
 from .evaluation.networks import build_network
-from .evaluation.protocols import as_protocol
+from .evaluation.protocols import as_protocol, require_hard_labels
 from .evaluation.records import append_result, finished_trainings, part_of
 from .evaluation.results import Result
 from .evaluation.tables import Table, accuracy_table
@@ -104,7 +104,7 @@ class DistillationConfig:
             )
         ModeGuidance(scale=self.mode_scale)
         require_scales(self.guidance_scale, self.autoguidance_scale, weak=self.inputs.weak)
-        as_protocol(self.protocol)
+        require_hard_labels(self.protocol)
         if not self.inputs.given():  # else it depends on what will be loaded
             build_network(self.network, channels=1, size=EMBEDDED_SIZE, num_classes=len(embedded.CLASS_NAMES))
 

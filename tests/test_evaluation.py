@@ -341,6 +341,8 @@ class TestCommand:
         assert {row["labels"] for row in results_in(folders)["results"]} == {"hard", "soft"}
         tables = result.stdout.split("Test accuracy, convnet-1-w4")[1:]
         assert [("soft labels" in table, "hard labels" in table) for table in tables] == [(True, False), (False, True)]
+        again = command(folders, "@good", options=into(folders))
+        assert "Soft labels" in again.stdout  # whose they are, of the rows that an earlier evaluation has kept
 
     def test_all_real_images_give_dd_ranking_s_scores(self, folders):
         result = command(folders, "random:@pool", "@good", options=["--full", folders / "pool", *into(folders)])

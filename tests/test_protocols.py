@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dag_diffusion.distillation import DistillationConfig
 from dag_diffusion.evaluation import EvaluationConfig, list_protocols
 from dag_diffusion.evaluation.protocols import PROTOCOLS, Protocol, as_protocol
+from dag_diffusion.own_images import FolderConfig
 
 SHORT = Protocol("short", epochs=8, batch_size=4, learning_rate=0.05)
 
@@ -47,6 +49,14 @@ def test_hard_label_has_the_field_s_rates():
 
 def test_protocols_are_filed_under_their_names():
     assert all(protocol.name == name for name, protocol in PROTOCOLS.items())
+
+
+def test_a_protocol_for_soft_labels_is_refused_where_there_are_none():
+    for config in (DistillationConfig, FolderConfig):
+        with pytest.raises(
+            ValueError, match=r"'unified' is one for soft labels.*use one of classic, quick, hard-label"
+        ):
+            config(protocol="unified")
 
 
 def test_a_protocol_is_known_by_its_name():

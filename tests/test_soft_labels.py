@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 from tiny import NAMES, tiny_classifier, write_images
 
 from dag_diffusion.data.distilled_sets import write_distilled_set
@@ -135,7 +136,7 @@ def test_logits_that_do_not_fit_the_set_are_not_written(pool):
 
 
 def test_a_set_without_soft_labels_says_how_to_get_them(pool):
-    with pytest.raises(FileNotFoundError, match=r"write them with soft_labels\.write_soft_labels"):
+    with pytest.raises(FileNotFoundError, match=r"write them by label_folder\(\)"):
         read_soft_labels(pool)
 
 
@@ -143,3 +144,17 @@ def test_a_broken_file_is_named(pool):
     (pool.path / SOFT_LABELS).write_bytes(b"nonsense")
     with pytest.raises(ValueError, match=f"{SOFT_LABELS} holds no soft labels"):
         read_soft_labels(pool)
+
+
+def test_labels_of_other_images_of_the_same_names_are_refused(pool, tmp_path):
+    path, logits = write(pool, dtype=torch.float32)
+    file = pool.path / pool.rows[1]["file_name"]
+    Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+    with pytest.raises(
+        ValueError, match=rf"other images than 1 of 5 .*{pool.rows[1]['file_name']}.*label the set again"
+    ):
+        read_soft_labels(read_pool(pool.path))
+    with safe_open(path, "pt") as kept:
+        header = {name: value for name, value in kept.metadata().items() if name != "file_digests"}
+    save_file({"logits": logits}, path, header)  # as earlier versions wrote it
+    assert torch.equal(read_soft_labels(read_pool(pool.path)), logits.softmax(1))

@@ -6,6 +6,7 @@ The rows make it an ordinary Hugging Face ``imagefolder``.  Labels are read from
 A set may hold ``selected.jsonl`` and no images: its rows are images of the pool that its ``pool.json`` names.
 """
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -135,6 +136,13 @@ class Pool:
         name = self.path / self.rows[index]["file_name"]
         with readable(name):
             return decoded(data or (name if self.encoded is None else self.encoded[index]), before_decoding)
+
+    def file_digest(self, index: int) -> str:
+        """A hash of the bytes of an image's file; OSError if they cannot be read."""
+        if self.encoded is not None:
+            return hashlib.blake2b(self.encoded[index]).hexdigest()
+        with (self.path / self.rows[index]["file_name"]).open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def read_pool(

@@ -165,6 +165,16 @@ def as_protocol(protocol: str | Protocol) -> Protocol:
     return PROTOCOLS[protocol]
 
 
+def require_hard_labels(protocol: str) -> None:
+    """Refuse a protocol that is made for soft labels where sets have none; ValueError, also if there is none such."""
+    if as_protocol(protocol).temperature != 1:
+        hard = ", ".join(name for name, known in PROTOCOLS.items() if known.temperature == 1)
+        raise ValueError(
+            f"protocol {protocol!r} is one for soft labels, but here networks learn from hard ones; use one of {hard}, "
+            "and compare soft labels of the set afterwards, by label_folder() and evaluate()"
+        )
+
+
 PROTOCOLS = {
     # dataset condensation's own, which for Fashion-MNIST and this network augments nothing
     "classic": Protocol("classic", epochs=300, batch_size=256, milestones=(0.5,)),

@@ -35,6 +35,7 @@ from dag_diffusion.data.files import (
 from .comparisons import Row
 from .protocols import PRECISIONS, Protocol
 from .results import Result, results_of
+from .soft_labels.teachers import LabelSource
 
 FORMAT = "dag-diffusion evaluation 1"
 LIBRARIES = ("dag-diffusion", "numpy", "pillow", "scipy", "timm", "torch")
@@ -129,6 +130,12 @@ def require_record_place(path: Path) -> None:
         raise ValueError(f"results go to a .json file, with tables as .csv beside it, but {path} was given; rename it")
     require_file_place(path, "results.json")
     require_writable(path)
+
+
+def teachers_in(settings: Any) -> dict[str, LabelSource]:
+    """Whose soft labels each set of a record was trained on, by its ``settings``; nothing where none were."""
+    found = settings.get("teachers") if isinstance(settings, Mapping) else None
+    return {name: LabelSource.from_record(one) for name, one in found.items()} if isinstance(found, Mapping) else {}
 
 
 @contextmanager

@@ -42,6 +42,7 @@ from .records import (
     evaluation_record,
     part_of,
     require_record_place,
+    teachers_in,
     write_summary,
 )
 from .results import Result
@@ -227,8 +228,8 @@ def run_evaluation(
         results = _train(jobs, test, config, test_name, keep, finished)
     shown = _complete(results, config.seeds)
     tables = evaluation_tables(shown, sets.baselines)
-    if sets.teachers:
-        tables.append(labels_table(sets.teachers))
+    if teachers := sets.teachers if record is None else teachers_in(record.settings):  # also of earlier sets' rows
+        tables.append(labels_table(teachers))
     if sets.has_random and (full or config.without_augmentation):
         tables.append(ranking_table(scores(shown, sets.baselines, full=next(iter(full), None))))
     if output is not None and is_main_process():

@@ -43,7 +43,7 @@ def _plain(error: BaseException, repo: str, revision: str | None) -> Exception:
 
     status = getattr(getattr(error, "response", None), "status_code", 0)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return ConnectionError("HF_HUB_OFFLINE is set, so that the Hub is left alone; unset it to push and pull")
+        return ConnectionError("HF_HUB_OFFLINE is set, so that the Hub is left alone; unset it to reach the Hub")
     if isinstance(error, errors.RevisionNotFoundError):
         return FileNotFoundError(
             f"{repo} has no revision {revision!r}; give a branch, a tag or a commit, or leave it out"

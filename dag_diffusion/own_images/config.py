@@ -10,7 +10,7 @@ from dag_diffusion.data.preparing.duplicates import as_link_rule
 from dag_diffusion.difficulty import Among
 from dag_diffusion.distillation import DistillationConfig, require_scales
 from dag_diffusion.distillation_setup import DistillationInputs
-from dag_diffusion.evaluation.protocols import as_protocol
+from dag_diffusion.evaluation.protocols import require_hard_labels
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.training.classifiers.plan import ClassifierConfig
 from dag_diffusion.training.fine_tuning import FineTuningConfig
@@ -141,7 +141,7 @@ class FolderConfig:
         Canvas(self.background, fit_or_usual(self.fit, trim=self.trim), self.trim)
         as_link_rule(self.links)
         self._check_models()
-        as_protocol(self.protocol)
+        require_hard_labels(self.protocol)
 
     def _check_models(self) -> None:
         if self.pipeline is not None and (self.base or self.vae):

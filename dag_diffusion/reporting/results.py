@@ -16,8 +16,8 @@ from typing import Any
 
 from dag_diffusion.data.files import read_json_object
 from dag_diffusion.evaluation.comparisons import Row, by_setting, summarise
+from dag_diffusion.evaluation.records import teachers_in
 from dag_diffusion.evaluation.results import Result, results_of
-from dag_diffusion.evaluation.soft_labels.teachers import LabelSource
 from dag_diffusion.evaluation.tables import Table, accuracy_table, labels_table, named_labels, networks_table
 
 from .accuracy_figures import DOTTED, LINES, curves, dots, families, is_solid
@@ -54,7 +54,9 @@ def read_results(paths: Sequence[Path], baseline: str | None = None) -> ShownRes
         names = ", ".join(dict.fromkeys(result.set for result in results))
         raise ValueError(f"no set of the results is called {baseline!r}; choose the baseline among {names}")
     tables, drawings = shown_results(results, baseline or default_baselines(results))
-    if teachers := {name: source for _, record in records for name, source in _teachers(record).items()}:
+    if teachers := {
+        name: source for _, record in records for name, source in teachers_in(record.get("settings")).items()
+    }:
         tables.append(labels_table(teachers))
     commands = [str(record["command"]) for _, record in records if isinstance(record.get("command"), str)]
     return ShownResults(tables=tables, drawings=drawings, commands=commands)
@@ -162,12 +164,6 @@ def _comparable(results: Sequence[Result], baseline: Baselines) -> tuple[list[Re
     notes = [f"left out, with fewer trainings: {', '.join(short)}"] if short else []
     notes += [f"of {', '.join(cut)} only those {len(common)} with the seeds that all sets have"] if cut else []
     return [r for r in results if r.set not in short and r.seed in common], "; ".join(notes)
-
-
-def _teachers(record: Mapping[str, Any]) -> dict[str, LabelSource]:
-    settings = record.get("settings")
-    found = settings.get("teachers") if isinstance(settings, Mapping) else None
-    return {name: LabelSource.from_record(one) for name, one in found.items()} if isinstance(found, Mapping) else {}
 
 
 def _trainings(path: Path, record: Mapping[str, Any]) -> list[Result]:

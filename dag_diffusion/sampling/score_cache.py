@@ -40,7 +40,6 @@ from .scoring import OnError, ScoredBatch, batch_size_for, read_ahead, require_o
 
 logger = logging.getLogger(__name__)
 FORMAT = 2  # raise it when the same image and classifier come to another score, so that earlier ones are not kept
-BLOCK = 1 << 20  # bytes of a file that are read at a time
 FILES = 256  # files that are hashed between two calls of progress
 
 
@@ -359,20 +358,10 @@ def _key_of(
             for name, scorer in zip(identities, scorers, strict=True)
         )
         try:
-            image = _file_digest(pool, index)
+            image = pool.file_digest(index)
         except OSError:
             return None
         seen = [] if pool.canvas == Canvas() else [pool.canvas.as_fields()]
         return hashlib.blake2b(json.dumps([FORMAT, measure, by, image, *seen]).encode(), digest_size=10).hexdigest()
 
     return key
-
-
-def _file_digest(pool: Pool, index: int) -> str:
-    if pool.encoded is not None:
-        return hashlib.blake2b(pool.encoded[index]).hexdigest()
-    digest = hashlib.blake2b()
-    with (pool.path / pool.rows[index]["file_name"]).open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

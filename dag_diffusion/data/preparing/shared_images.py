@@ -3,7 +3,6 @@
 Only files of equal length are read, so that two folders of photographs cost a look at their sizes.
 """
 
-import hashlib
 from collections import defaultdict
 
 from dag_diffusion.data.pools import Pool
@@ -41,9 +40,6 @@ def _by_length(pool: Pool) -> dict[int, list[int]]:
 
 def _digest(pool: Pool, index: int) -> str | None:
     try:
-        if pool.encoded is not None:
-            return hashlib.blake2b(pool.encoded[index]).hexdigest()
-        with (pool.path / pool.rows[index]["file_name"]).open("rb") as file:
-            return hashlib.file_digest(file, "blake2b").hexdigest()
+        return pool.file_digest(index)
     except OSError:
         return None

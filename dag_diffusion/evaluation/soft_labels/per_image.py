@@ -3,7 +3,8 @@
     soft label = softmax(logits of the teacher / temperature),   loss = -sum(soft label * log p)
 
 ``SET/soft_labels.safetensors`` holds the logits, a row for each image, a column for each class of the set in the order
-of its labels.  Its header names teacher, classes and files, so that no row or column is matched by position.
+of its labels.  Its header names teacher, classes and files, so that no row or column is matched by position, and has
+a digest of each file, so that labels of other images of the same name are refused.
 """
 
 import json
@@ -21,12 +22,15 @@ from dag_diffusion.classifiers.image_classifiers import class_names_of, prepared
 from dag_diffusion.classifiers.model_transforms import AnyPreprocessing
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.files import write_atomically
+from dag_diffusion.data.images import readable
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.sampling.scoring import fitted_image, read_ahead
 
 from .teachers import LabelSource, Teacher, bytes_of_images
 
 SOFT_LABELS = "soft_labels.safetensors"
+DIGESTS = "file_digests"  # files of earlier versions have none
+DIGITS = 16  # of each
 BATCH_SIZE = 64
 
 
@@ -125,7 +129,9 @@ def write_soft_labels(
     classes = [pool.class_names[label] for label in sorted(pool.class_names)]
     taught_by = Teacher(teacher) if isinstance(teacher, str) else teacher
     known = {f"teacher_{name}": str(value) for name, value in asdict(taught_by).items() if value and name != "name"}
-    lists = {"class_names": _text(classes), "file_names": _text(names)}
+    digests = dict(zip((row["file_name"] for row in pool.rows), _digests(pool), strict=True))
+    of_rows = [digests.get(name, "") for name in names]
+    lists = {"class_names": _text(classes), "file_names": _text(names), DIGESTS: _text(of_rows)}
     header = {"teacher": taught_by.name, **known, **lists, "format": "pt"}
     numbers, stored = _parts(save({"logits": kept}, header))
     stored["__metadata__"] = dict(sorted(header.items()))  # which safetensors orders anew each time
@@ -143,7 +149,7 @@ def read_soft_labels(pool: Pool) -> Tensor:
 
     Raises:
         FileNotFoundError: the set has no soft labels.
-        ValueError: they are broken, lack an image, name one twice or are of other classes.
+        ValueError: they are broken, lack an image, name one twice, or are of other classes or of other images.
     """
     path = _place_of(pool)
     _, header, logits = _read(path)
@@ -157,6 +163,14 @@ def read_soft_labels(pool: Pool) -> Tensor:
     require_rows(path, pool, names)
     row_of = {name: row for row, name in enumerate(names)}
     order = [row_of[row["file_name"]] for row in pool.rows]
+    if DIGESTS in header:
+        labelled = [header[DIGESTS][row] for row in order]
+        others = [row for row, then, now in zip(pool.rows, labelled, _digests(pool), strict=True) if then != now]
+        if others:
+            raise ValueError(
+                f"{path} is of other images than {len(others)} of {len(pool)} that lie beside it now (first: "
+                f"{others[0]['file_name']}); label the set again"
+            )
     return logits[order].float().softmax(1)
 
 
@@ -224,13 +238,12 @@ def _place_of(pool: Pool) -> Path:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, list[str]], Tensor]:
     if not path.is_file():
-        raise FileNotFoundError(
-            f"there are no soft labels at {path}; write them with soft_labels.write_soft_labels, or by label_folder()"
-        )
+        raise FileNotFoundError(f"there are no soft labels at {path}; write them by label_folder()")
     try:
         with safe_open(path, "pt") as stored:
             header = stored.metadata() or {}
             lists = {name: json.loads(header[name]) for name in ("class_names", "file_names")}
+            lists |= {DIGESTS: json.loads(header[DIGESTS])} if DIGESTS in header else {}
             return header, lists, stored.get_tensor("logits")
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path} holds no soft labels ({error}); write them again, or remove the file") from error
@@ -246,6 +259,14 @@ def require_rows(path: Path, pool: Pool, names: Sequence[str]) -> None:
             f"{path} lacks {len(missing)} of {len(pool)} images (first: {missing[0]}); "
             "write soft labels of the whole set"
         )
+
+
+def _digests(pool: Pool) -> list[str]:
+    found = []
+    for index, row in enumerate(pool.rows):
+        with readable(pool.path / row["file_name"]):
+            found.append(pool.file_digest(index)[:DIGITS])
+    return found
 
 
 def _text(names: Sequence[str]) -> str:

@@ -1,18 +1,20 @@
 """Exact matching with as many images of every group, such as the mode that each was drawn to.
 
-    min sum_i c_i(x_a(i))   over assignments a of images to slots, and of those that a group can spare to spare rows
+    min sum_i c_i(x_a(i))   over assignments a of images to slots, of each group as many as it gives
 
 Let every slot take the nearest image of the group that serves it, even one that another slot takes too: c columns for a
 group that gives c.  Nearly always no image is taken twice, and the choice is the best of all.  Otherwise the images are
-told apart.  A slot takes one of its c nearest of a group, of which one is always free, so that scipy solves a matrix of
-at most IPC^2 images each way, however many there are.  (Its matching of sparse matrices would need less memory, but
-scipy 1.17 does not always come to an end with it.)
+told apart.  That is a flow, whose linear program has a solution in whole numbers, and few pairs of slot and image
+matter.  (scipy's matching of sparse matrices would do too, but scipy 1.17 does not always come to an end with it.)
 """
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment, linprog
+from scipy.sparse import csr_array, vstack
 
 from .nearest import quantile_function, slot_cost, slot_edges
+
+ROUNDING = 1e-12  # of the differences between costs
 
 
 def match_evenly(
@@ -21,8 +23,8 @@ def match_evenly(
     """As ``nearest.match``, but with as many images of every group; as exact.
 
     Any assignment of images to slots costs at least the distance, and the sorted one costs just that, so the best
-    assignment is the answer.  The images that a group has to spare go to rows that cost nothing to fill.  Where ``ipc``
-    is no multiple of the groups, chance says which give one more, and the choice is the nearest of those.
+    assignment is the answer.  Where ``ipc`` is no multiple of the groups, chance says which give one more, and the
+    choice is the nearest of those.
 
     Args:
         difficulties, values, ipc: as in ``match``.
@@ -42,11 +44,7 @@ def match_evenly(
     members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(sizes)[:-1])
     chosen = _nearest_of_groups(costs, members, counts)
     if len(np.unique(chosen)) < ipc:
-        near = [_nearest(costs, own, count) for own, count in zip(members, counts, strict=True)]
-        candidates = np.concatenate(near)
-        spare = np.repeat(np.arange(len(sizes)), np.array([len(own) for own in near]) - counts)
-        rows = np.where(inverse[candidates] == spare[:, None], 0.0, np.inf)
-        chosen = candidates[linear_sum_assignment(np.vstack([costs[:, candidates], rows]))[1][:ipc]]
+        chosen = _told_apart(costs, members, counts)
     return chosen[np.argsort(difficulties[chosen], kind="stable")]
 
 
@@ -57,11 +55,58 @@ def _nearest_of_groups(costs: np.ndarray, members: list[np.ndarray], counts: np.
     return near[slots, columns]
 
 
-def _nearest(costs: np.ndarray, own: np.ndarray, count: int) -> np.ndarray:
-    """Those of a group's images that are among the ``count`` nearest of any slot."""
-    if count in (0, len(own)):
-        return own[:count]
-    return own[np.unique(np.argpartition(costs[:, own], count - 1, axis=1)[:, :count])]
+def _told_apart(costs: np.ndarray, members: list[np.ndarray], counts: np.ndarray) -> np.ndarray:
+    """For each slot an image that no other has, as many of each group as it gives.
+
+    Only some pairs of slot and image are considered at first, and those added that would make it better, until there
+    are none: then the choice is the best of all pairs.
+    """
+    members, counts = [own for own, count in zip(members, counts, strict=True) if count], counts[counts > 0]
+    number, slots = np.full(costs.shape[1], -1), np.arange(len(costs))
+    for group, own in enumerate(members):
+        number[own] = group
+    considered = np.zeros(costs.shape, bool)
+    allowed = np.concatenate([own[:count] for own, count in zip(members, counts, strict=True)])
+    found = [(slots, allowed), *((slots, own[costs[:, own].argmin(axis=1)]) for own in members)]
+    while found:
+        for pairs in found:
+            considered[pairs] = True
+        chosen, reduced = _cheapest(costs, considered, number, counts)
+        found = [(slots, own[reduced[:, own].argmin(axis=1)]) for own in members]
+        better = [(reduced[pairs] < -ROUNDING) & ~considered[pairs] for pairs in found]
+        found = [(rows[new], images[new]) for (rows, images), new in zip(found, better, strict=True) if new.any()]
+    return chosen
+
+
+def _cheapest(
+    costs: np.ndarray, considered: np.ndarray, number: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best choice among the pairs that are considered, and what each pair would change, ``(slots, n)``.
+
+    Args:
+        number: ``(n,)``, of each image's group; -1 for one that gives none.
+        counts: what each group gives.
+    """
+    slots, pairs = np.nonzero(considered)
+    images, columns = np.unique(pairs, return_inverse=True)
+    solved = linprog(
+        costs[slots, pairs],
+        A_ub=_incidence(columns, len(images)),
+        b_ub=np.ones(len(images)),
+        A_eq=vstack([_incidence(slots, len(costs)), _incidence(number[pairs], len(counts))]),
+        b_eq=np.concatenate([np.ones(len(costs)), counts]),
+        method="highs-ds",  # ends at a corner, and corners are whole
+        options={"dual_feasibility_tolerance": 1e-10},
+    )
+    of_slots, of_groups = np.split(solved.eqlin.marginals, [len(costs)])
+    reduced = costs - of_slots[:, None] - np.append(of_groups, 0)[number]
+    reduced[:, images] -= solved.ineqlin.marginals
+    return pairs[solved.x > 0.5], reduced
+
+
+def _incidence(rows: np.ndarray, count: int) -> csr_array:
+    """One column for each pair, with a 1 in its row."""
+    return csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(count, len(rows)))
 
 
 def _costs(difficulties: np.ndarray, values: np.ndarray, slots: int) -> np.ndarray:
