@@ -176,8 +176,8 @@ def test_other_settings_or_images_are_refused_and_begun_anew_when_asked(tmp_path
 
 def test_finished_classifier_is_replaced_only_when_asked_and_other_files_never(tmp_path, images):
     train_classifier(images, tmp_path / "guide", CONFIG)
-    with pytest.raises(FileExistsError, match=r"holds a trained classifier; add overwrite=True"):
-        train_classifier(images, tmp_path / "guide", CONFIG)
+    with pytest.raises(ValueError, match=r"another training: config.seed was 0 and is now 1; give overwrite=True"):
+        train_classifier(images, tmp_path / "guide", replace(CONFIG, seed=1))
     before = weights(tmp_path / "guide")
     train_classifier(images, tmp_path / "guide", replace(CONFIG, seed=1), overwrite=True)
     assert not same(before, weights(tmp_path / "guide"))
@@ -185,6 +185,40 @@ def test_finished_classifier_is_replaced_only_when_asked_and_other_files_never(t
     (tmp_path / "work" / "thesis.tex").write_text("...")
     with pytest.raises(FileExistsError, match="something that is no trained classifier"):
         train_classifier(images, tmp_path / "work", CONFIG, overwrite=True)
+
+
+def test_finished_classifier_is_loaded_by_the_same_call_and_other_images_are_refused(tmp_path, images, trained):
+    config = replace(CONFIG, folds=2)
+    again = train_classifier(images, trained.folder, config, test=images, progress=refuse_to_train)
+    assert same(trained.model.state_dict(), again.model.state_dict())
+    assert again.record == json.loads((trained.folder / "training.json").read_text())
+    with pytest.raises(ValueError, match=r"another training: files.images was '\w+' and is now '\w+'; give"):
+        train_classifier(images.select(range(1, len(images))), trained.folder, config, test=images)
+    with pytest.raises(ValueError, match=r"another training: files.test was '\w+' and is now None; give"):
+        train_classifier(images, trained.folder, config)
+    assert [path.name for path in trained.folder.parent.iterdir()] == ["guide"]
+
+
+def refuse_to_train(stage: str, done: int, total: int) -> None:
+    raise AssertionError(f"{stage} is done anew")
+
+
+def test_folder_of_somebody_else_beside_the_output_is_left_alone(tmp_path, images, capsys, monkeypatch):
+    (letter := tmp_path / "guide.training" / "letter.txt").parent.mkdir()
+    letter.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"guide.training, where .* holds something else; move it, or choose"):
+        train_classifier(images, tmp_path / "guide", CONFIG, overwrite=True)
+    code, _, errors = command(monkeypatch, capsys, images.path, "--output", tmp_path / "guide", "--quiet")
+    assert (code, errors.count("\n")) == (2, 1)
+    assert list(tmp_path.rglob("*")) == [letter.parent, letter]
+
+
+def test_refused_command_leaves_nothing_beside_the_output(tmp_path, capsys, monkeypatch):
+    write_images(tmp_path / "images", {"cat": 4})
+    before = sorted(tmp_path.rglob("*"))
+    code, _, errors = command(monkeypatch, capsys, tmp_path / "images", "--output", tmp_path / "guide", "--quiet")
+    assert (code, errors.count("has one class, 'cat'")) == (2, 1)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_mixed_sizes_modes_and_labels_with_gaps_are_trained_on(tmp_path):
@@ -303,6 +337,8 @@ def test_command_trains_and_says_how_good_the_classifier_is(tmp_path, images, ca
     assert record["about"]["images"]["left_out"]["also_tested_on"] == ["cat/00000.png"]
     assert "1 of 19 images are tested on and are left out of training" in caplog.text
     assert "train-classifier" in record["command"]
+    assert command(monkeypatch, capsys, images.path, "--output", tmp_path / "guide", *options)[:2] == (0, said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["guide", "test"]
 
 
 @pytest.mark.parametrize("option", ["--test", "--holdout"])

@@ -24,12 +24,13 @@ from warm import Command
 
 from dag_diffusion import DifficultyGuidedPipeline, read_pool
 from dag_diffusion.cli.commands import app
+from dag_diffusion.data.pools import digest_of_images
 from dag_diffusion.training.batches import Batch
 from dag_diffusion.training.checkpoints import work_folder
 from dag_diffusion.training.denoising import DenoisingLoss
 from dag_diffusion.training.generators import GeneratorConfig, train_generator
 from dag_diffusion.training.generators.images import require_memory
-from dag_diffusion.training.generators.latents import Latents, digest_of_images, encode_images
+from dag_diffusion.training.generators.latents import Latents, encode_images
 from dag_diffusion.training.generators.networks import build_transformer, label_embedders, set_own_dropping
 from dag_diffusion.training.generators.samples import grid
 from dag_diffusion.training.generators.sizes import is_suitable, require_suitable
@@ -161,6 +162,14 @@ def test_folder_of_something_else_is_left_alone(tmp_path, images):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="no trained generator"):
         train_generator(images, tmp_path, CONFIG, overwrite=True)
+
+
+def test_folder_of_something_else_where_the_work_goes_is_left_alone(tmp_path, images):
+    (vae := work_folder(tmp_path / "g") / "vae").mkdir(parents=True)
+    (vae / "thesis.tex").write_text("...")
+    with pytest.raises(FileExistsError, match=r"g\.training, where .* holds something else; move it, or"):
+        train_generator(images, tmp_path / "g", CONFIG, overwrite=True)
+    assert [path.name for path in tmp_path.rglob("*")] == ["g.training", "vae", "thesis.tex"]
 
 
 def test_autoencoder_may_be_given_by_name(tmp_path, images):
@@ -357,6 +366,14 @@ def test_command_trains_tells_and_goes_on(tmp_path):
     assert other.exit_code == 2
     assert other.output.splitlines()[-1].startswith("error: ")
     assert "steps was 2 and is now 3; give --overwrite to replace it" in other.output
+
+
+def test_refused_command_leaves_nothing_beside_the_output(tmp_path):
+    write_images(tmp_path / "images", {"Bag": 3})
+    words = ["train", str(tmp_path / "images"), "--output", str(tmp_path / "g"), "--quiet"]
+    refused = CliRunner().invoke(app, words)
+    assert (refused.exit_code, refused.output.count("are of the class 'Bag'")) == (2, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 @pytest.mark.slow

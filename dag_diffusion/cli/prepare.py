@@ -226,8 +226,8 @@ def train_classifier(
         from dag_diffusion.data.distilled_sets import require_apart
         from dag_diffusion.data.preparing.prepared import prepare
         from dag_diffusion.loading import hide_loading_bars
-        from dag_diffusion.training.checkpoints import work_folder
-        from dag_diffusion.training.classifiers.classifier import require_target
+        from dag_diffusion.training.checkpoints import removed_unless_begun, work_folder
+        from dag_diffusion.training.classifiers.classifier import SETTINGS, require_target
         from dag_diffusion.training.classifiers.classifier import train_classifier as train
         from dag_diffusion.training.classifiers.plan import ClassifierConfig
 
@@ -235,9 +235,9 @@ def train_classifier(
     with fail_together():
         settings = ClassifierConfig(**config, **training)
         if is_main_process():
-            require_target(output, overwrite=overwrite)
+            require_target(output)
             require_apart(images, output)
-    with stages(quiet) as progress:
+    with stages(quiet) as progress, removed_unless_begun(work_folder(output), SETTINGS):
         # of what is given besides nothing that can be read is left out, since nothing is learnt from it
         whole: Values = to_prepare | {"most": None, "twins": "keep"}
         held, tested = (
@@ -285,7 +285,7 @@ def _lines(trained: "TrainedClassifier") -> list[str]:
                 f"accuracy on {result['images']} {name} images {result['accuracy']:.1%}, least of {worst} {share:.1%}; "
                 f"expected calibration error {result['expected_calibration_error']:.3f}"
             )
-    if (fit := record["about"]["images"]["fit"]) != "crop":
+    if (fit := record["canvas"]["fit"]) != "crop":
         lines.append(f"images were made squares by fit={fit!r}; score others of their kind with --fit {fit} too")
     if (found := record["calibration"]) is not None:
         lines.append(_calibration_line(found, record["config"]["uncalibrated"]))

@@ -94,7 +94,7 @@ def train(
         from dag_diffusion.data.distilled_sets import require_apart
         from dag_diffusion.data.files import read_json_object
         from dag_diffusion.data.preparing.prepared import prepare
-        from dag_diffusion.training.checkpoints import work_folder
+        from dag_diffusion.training.checkpoints import removed_unless_begun, work_folder
         from dag_diffusion.training.fine_tuning import FineTuningConfig
         from dag_diffusion.training.generators.settings import GeneratorConfig
         from dag_diffusion.training.generators.training import RECORD, require_target, train_generator
@@ -106,7 +106,7 @@ def train(
         if is_main_process():
             require_target(output)  # before the images are looked at, which may take minutes
             require_apart(images, output)
-    with stages(quiet) as progress:
+    with stages(quiet) as progress, removed_unless_begun(work_folder(output), RECORD):
         own = prepare(
             images,
             classes=classes,

@@ -7,6 +7,7 @@ A set may hold ``selected.jsonl`` and no images: its rows are images of the pool
 """
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -143,6 +144,21 @@ class Pool:
             return hashlib.blake2b(self.encoded[index]).hexdigest()
         with (self.path / self.rows[index]["file_name"]).open("rb") as file:
             return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def digest_of_images(pool: Pool) -> str:
+    """A digest of the images of a pool in their order, file by file, with names and labels, and what they are laid on.
+
+    Raises:
+        UnreadableImageError: a file is missing; it is named.
+    """
+    found = hashlib.blake2b(json.dumps(pool.canvas.as_fields(), sort_keys=True).encode(), digest_size=12)
+    for index, row in enumerate(pool.rows):
+        found.update(f"{row['file_name']} {row['label']} {row['class_name']}\n".encode())
+        name = pool.path / row["file_name"]
+        with readable(name):
+            found.update(name.read_bytes() if pool.encoded is None else pool.encoded[index])
+    return found.hexdigest()
 
 
 def read_pool(

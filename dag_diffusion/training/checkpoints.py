@@ -9,7 +9,9 @@ loads in silence, and brings back neither ``fused`` nor the learning rate as the
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,14 +20,57 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dag_diffusion.data.files import LOCK, read_json_object
+from dag_diffusion.data.preparing.prepared import LOOKS
+from dag_diffusion.processes import is_main_process
+
 from .averages import Average, changing
 
 ADAM = ("exp_avg", "exp_avg_sq", "step")  # what torch keeps of each weight
+NOT_BEGUN = (LOCK, LOOKS, ".*.partial")  # files of ours in a work folder in which no training was begun
 
 
 def work_folder(output: str | Path) -> Path:
     """Where a training keeps what it goes on from, its losses and samples, beside what it makes."""
     return Path(f"{Path(output).resolve()}.training")
+
+
+def require_own_work(work: Path, record: str) -> None:
+    """Check that a training may use a work folder, in which it removes things: absent, empty, or of a training.
+
+    Args:
+        record: name of the file that a training writes there first, with its classes.
+
+    Raises:
+        FileExistsError: it holds something else.
+        ValueError: that file is broken.
+    """
+    if not work.exists():
+        return
+    if work.is_dir():
+        there = [one.name for one in work.iterdir() if not any(fnmatch(one.name, name) for name in NOT_BEGUN)]
+        if not there or (record in there and "classes" in read_json_object(work / record)):
+            return
+    raise FileExistsError(
+        f"{work}, where a training keeps what it goes on from, holds something else; move it, or choose another output"
+    )
+
+
+@contextmanager
+def removed_unless_begun(work: Path, record: str) -> Iterator[None]:
+    """Leave no work folder behind of a call that has looked at images, and then was refused or had nothing to train.
+
+    Args:
+        record: as of ``require_own_work``.
+    """
+    try:
+        yield
+    finally:
+        if is_main_process() and not (work / record).exists():
+            for looks in work.glob(LOOKS):
+                looks.unlink(missing_ok=True)
+            with suppress(OSError):  # it is not there, or another run works in it
+                work.rmdir()
 
 
 class Checkpoint(NamedTuple):

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 LONG = 2.0  # aspect from which on a crop in the middle loses half of an image
 MOST_LONG = 0.1  # of all images, of which more should not lose so much
 CACHE, TESTS, RECORD = ".looks.json", ".looks-of-tests{}.json", "images.json"  # in the output folder of a command
+LOOKS = ".looks*.json"  # the first two
 
 
 @dataclass(frozen=True)

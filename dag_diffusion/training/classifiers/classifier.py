@@ -14,8 +14,8 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import nn
 
-from dag_diffusion.classifiers.image_classifiers import require_names_kept
+from dag_diffusion.classifiers.image_classifiers import load_classifier, require_names_kept
 from dag_diffusion.data.distilled_sets import require_apart
 from dag_diffusion.data.files import (
     differences,
@@ -35,11 +35,11 @@ from dag_diffusion.data.files import (
     write_atomically,
     write_json,
 )
-from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.pools import Pool, digest_of_images
 from dag_diffusion.generation.provenance import versions
-from dag_diffusion.processes import fail_together, is_main_process, resolve_device
+from dag_diffusion.processes import fail_together, gather, is_main_process, resolve_device
 from dag_diffusion.progress import Progress
-from dag_diffusion.training.checkpoints import work_folder
+from dag_diffusion.training.checkpoints import require_own_work, work_folder
 
 from .plan import ClassifierConfig
 from .trainings import ClassifierTraining, CrossFitted, class_names_for, of_classes
@@ -84,19 +84,20 @@ def train_classifier(
 
     Args:
         images: to train on, from ``read_pool``.  Class i of the classifier is the i-th by label.
-        output: folder of the classifier, for ``load_classifier``.
+        output: folder of the classifier, for ``load_classifier``.  One that an earlier call with the same images and
+            settings has finished is loaded.
         config: how to train.
         holdout: images to calibrate and test with; None: a share of each class of ``images``, with twins together.
         test: images to test with alone.  Of either, classes besides those of ``images`` are left out.
         device: None: the one that accelerate finds.
-        overwrite: replace an earlier classifier, and an unfinished training of other settings.
+        overwrite: replace a classifier, or an unfinished training, of other images or settings.
         about: what else to record, JSON values.
         progress: called with stage, done and total; of several processes in the first.
 
     Raises:
         ValueError: fewer than two classes, or one without a second image to hold out; images that cannot be read; no
-            such model; or an unfinished training of other settings or images.
-        FileExistsError: the output holds something, or another run works on it.
+            such model; or a training, finished or not, of other settings or images.
+        FileExistsError: the output, or the work folder beside it, holds something else, or another run works on it.
         FloatingPointError: the loss is no longer finite.
         StoppedError: SIGTERM came; what is done is kept.
         OSError: the disk is full; what is done is kept.
@@ -111,11 +112,18 @@ def train_classifier(
         device = resolve_device(device)
         names = class_names_for(images)
         holdout, test = of_classes(names, holdout, "holdout"), of_classes(names, test, "test")
+        asked, finished = dict[str, Any](), False
         if is_main_process():
-            require_target(output, overwrite=overwrite)
+            require_target(output)
             require_apart(images.path, output)
+            asked = _asked(config, names, images=images, holdout=holdout, test=test)
+            finished = _is_finished(output, asked, overwrite=overwrite)
+    if gather(finished)[0]:
+        return _finished(output, work, device)
     with locked(work) if is_main_process() else nullcontext():
         told = progress if is_main_process() else None
+        if is_main_process() and not (work / SETTINGS).exists():
+            write_json(work / SETTINGS, {"classes": names})  # which says whose folder it is
         try:
             training = ClassifierTraining(images, holdout, names, config, work, device, told)
         except ValueError:
@@ -136,31 +144,65 @@ def train_classifier(
             if is_main_process():
                 record |= {"command": shlex.join(sys.argv), "seconds": round(time.monotonic() - begun, 1)}
                 record["resumed"] = resumed  # so that the seconds are those of a part
-                record = recorded(record | {"versions": versions() | {"timm": version("timm")}})
+                record = recorded(record | asked | {"versions": versions() | {"timm": version("timm")}})
                 _write(work / FINISHED, model, record, folds)
                 _move(work / FINISHED, output)
                 shutil.rmtree(work)
     return TrainedClassifier(output, model, record)
 
 
-def require_target(output: Path, *, overwrite: bool) -> None:
-    """Check that the output may become a classifier: absent or empty, or an earlier one that is to be replaced.
+def require_target(output: Path) -> None:
+    """Check that the output may become a classifier: absent or empty, or an earlier one, of whichever training.
 
     Raises:
-        FileExistsError: it holds something that would be lost.
+        FileExistsError: it, or its work folder, holds something else.
         PermissionError: it, or the folder above it, cannot be written.
     """
-    require_replaceable(output, "trained classifier", _is_classifier, overwrite=overwrite)
+    require_replaceable(output, "trained classifier", _is_classifier, overwrite=True)
+    require_own_work(work_folder(output), SETTINGS)
 
 
 def _is_classifier(folder: Path) -> bool:
     return (folder / RECORD).is_file() and (folder / "config.json").is_file()
 
 
+def _asked(config: ClassifierConfig, names: Mapping[int, str], **pools: Pool | None) -> dict[str, Any]:
+    """What a finished classifier must have been trained with so that nothing is left to do; JSON values."""
+    files = {name: None if pool is None else digest_of_images(pool) for name, pool in pools.items()}
+    classes = {str(label): name for label, name in names.items()}
+    return recorded({"config": asdict(config), "classes": classes, "files": files})
+
+
+def _is_finished(output: Path, asked: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Whether the classifier is there; ValueError if one of other settings or images is, which is to be kept."""
+    if not _is_classifier(output):
+        return False
+    before = read_json_object(output / RECORD)
+    found = list(differences({name: before.get(name) for name in asked}, asked))
+    if found and not overwrite:
+        raise ValueError(
+            f"{output} holds a classifier of another training: {'; '.join(found[:5])}; give overwrite=True to replace "
+            "it, or choose another output"
+        )
+    return not found
+
+
+def _finished(output: Path, work: Path, device: str) -> TrainedClassifier:
+    """The classifier that an earlier call has made, which may have been killed before it had tidied up."""
+    record = read_json_object(output / RECORD)
+    if is_main_process() and (work / SETTINGS).exists():
+        begun = read_json_object(work / SETTINGS)
+        if begun == {name: record.get(name) for name in begun}:
+            with suppress(FileExistsError), locked(work):  # or another run works there
+                shutil.rmtree(work)
+    return TrainedClassifier(output, load_classifier(output).to(device), record)
+
+
 def _require_same(work: Path, settings: Mapping[str, Any], output: Path, *, overwrite: bool) -> None:
     """Check that an unfinished training was begun with these settings and images, or let it go."""
     path, wanted = work / SETTINGS, recorded(settings)
-    before = read_json_object(path) if path.exists() else wanted
+    before = read_json_object(path)
+    before = before if "config" in before else wanted  # of a call that came to nothing more than its classes
     if found := list(differences(before, wanted)):
         if not overwrite:
             raise ValueError(

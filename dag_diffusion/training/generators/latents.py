@@ -5,8 +5,6 @@
 A loop that encodes in every step spends 70 % of its time on that.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from dag_diffusion.data.files import differences, recorded
-from dag_diffusion.data.images import readable
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.labelled_images import load_labelled_images
 from dag_diffusion.identity import digest_of
@@ -75,7 +72,7 @@ def encode_images(
     Args:
         size: side that images are brought to.
         flip: encode mirrored images too.
-        images: digest of the images, see ``digest_of_images``.
+        images: digest of the images, see ``data.pools.digest_of_images``.
 
     Raises:
         ValueError: the folder holds latents of other images, of another VAE or size; or the VAE makes none of these.
@@ -122,18 +119,3 @@ def _require_same(path: Path, record: dict[str, Any]) -> None:
         raise ValueError(
             f"{path.parent} holds latents of other images or another VAE: {'; '.join(found)}; remove that folder"
         )
-
-
-def digest_of_images(pool: Pool) -> str:
-    """A digest of the images of a pool in their order, file by file, with names and labels, and what they are laid on.
-
-    Raises:
-        UnreadableImageError: a file is missing; it is named.
-    """
-    found = hashlib.blake2b(json.dumps(pool.canvas.as_fields(), sort_keys=True).encode(), digest_size=12)
-    for index, row in enumerate(pool.rows):
-        found.update(f"{row['file_name']} {row['label']} {row['class_name']}\n".encode())
-        name = pool.path / row["file_name"]
-        with readable(name):
-            found.update(name.read_bytes() if pool.encoded is None else pool.encoded[index])
-    return found.hexdigest()

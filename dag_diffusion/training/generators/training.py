@@ -25,7 +25,7 @@ from dag_diffusion.classifiers.compiled_networks import computing_in
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.distilled_sets import require_apart
 from dag_diffusion.data.files import differences, locked, read_json_object, recorded, require_replaceable, write_json
-from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.pools import Pool, digest_of_images
 from dag_diffusion.evaluation.labelled_images import load_labelled_images
 from dag_diffusion.generation.provenance import versions
 from dag_diffusion.generation.tracking import logged, require_trackers
@@ -36,7 +36,7 @@ from dag_diffusion.pipelines.latents import pixels_of_a_latent
 from dag_diffusion.processes import fail_together, is_main_process, resolve_device, this_process
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch, shares
-from dag_diffusion.training.checkpoints import work_folder
+from dag_diffusion.training.checkpoints import require_own_work, work_folder
 from dag_diffusion.training.denoising import DenoisingLoss
 from dag_diffusion.training.fine_tuning import ADAPTER, FineTuningConfig
 from dag_diffusion.training.loop import Loss, fit
@@ -45,7 +45,7 @@ from dag_diffusion.training.objectives import Objective
 from .attention import suited_attention
 from .bases import FINE_RATE, load_base, resolved
 from .images import images_to_learn, require_memory
-from .latents import Latents, digest_of_images, encode_images
+from .latents import Latents, encode_images
 from .networks import NULL_ROW, build_scheduler, build_transformer, set_own_dropping
 from .samples import sampler
 from .settings import LARGEST, SIZE, GeneratorConfig
@@ -360,10 +360,11 @@ def require_target(output: Path) -> None:
     """Check that the output may become a generator: absent or empty, or an earlier one, of whichever training.
 
     Raises:
-        FileExistsError: it holds something else.
+        FileExistsError: it, or its work folder, holds something else.
         PermissionError: it, or the folder above it, cannot be written.
     """
     require_replaceable(output, "trained generator", _is_generator, overwrite=True)
+    require_own_work(work_folder(output), RECORD)
 
 
 def _is_generator(folder: Path) -> bool:
