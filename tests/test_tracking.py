@@ -1,8 +1,12 @@
 """Curves of a run: written by the tracker that was asked for, or refused with a word why."""
 
 import pytest
+from accelerate import PartialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny import write_images
+from typer.testing import CliRunner
 
+from dag_diffusion.cli.commands import app
 from dag_diffusion.generation.tracking import require_trackers, tracked
 
 
@@ -24,12 +28,16 @@ def test_without_trackers_nothing_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_unknown_tracker_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no tracker 'tensorbord'"):
-        require_trackers(["tensorbord"], tmp_path)
+def test_unknown_tracker_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match=r"no tracker 'tensorbord'; choose one of .*tensorboard, wandb"):
+        require_trackers(["tensorbord"])
 
 
-def test_tracker_whose_package_is_absent_is_refused(tmp_path, monkeypatch):
+def test_tracker_whose_package_is_absent_is_refused_with_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
-    with pytest.raises(ValueError, match="not installed"):
-        require_trackers(["wandb"], tmp_path)
+    write_images(tmp_path / "images", {"cat": 2, "dog": 2})
+    monkeypatch.setattr(PartialState, "_shared_state", {})  # as in a new process
+    words = ["train", tmp_path / "images", "--output", tmp_path / "generator", "--log-with", "wandb", "--quiet"]
+    refused = CliRunner().invoke(app, [str(word) for word in words])
+    told = "error: the tracker 'wandb' needs the package wandb, which is not installed; get it with `pip install wandb`"
+    assert (refused.exit_code, refused.output) == (2, f"{told}, or leave the tracker out\n")

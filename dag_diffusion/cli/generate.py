@@ -180,7 +180,7 @@ def generate(
 
     curves = Path(f"{output.resolve()}-curves")
     with fail_together():
-        require_trackers(log_with or [], curves)
+        require_trackers(log_with or [])
         mended = Repair(faults=repair, **repairing) if repair else None
         settings = PoolConfig(
             **config,

@@ -94,6 +94,7 @@ def train(
         from dag_diffusion.data.distilled_sets import require_apart
         from dag_diffusion.data.files import read_json_object
         from dag_diffusion.data.preparing.prepared import prepare
+        from dag_diffusion.generation.tracking import require_trackers
         from dag_diffusion.training.checkpoints import removed_unless_begun, work_folder
         from dag_diffusion.training.fine_tuning import FineTuningConfig
         from dag_diffusion.training.generators.settings import GeneratorConfig
@@ -103,6 +104,7 @@ def train(
     with fail_together():
         settings = GeneratorConfig(**kind, **vae, **model, **config, **speed, **files)
         asked, fine_tuning = Objective(**objective), FineTuningConfig(base=base, **tuning)
+        require_trackers(log_with or [])
         if is_main_process():
             require_target(output)  # before the images are looked at, which may take minutes
             require_apart(images, output)

@@ -12,10 +12,11 @@ from typing import Any
 
 from dag_diffusion.progress import Progress
 
+ALL = "all"  # trackers that are installed
 Log = Callable[[Mapping[str, float], int], None]  # values by name, at a step
 
 
-def require_trackers(trackers: Sequence[str], folder: Path) -> None:
+def require_trackers(trackers: Sequence[str]) -> None:
     """Check that accelerate knows each tracker and finds its package, since it skips absent ones in silence.
 
     Raises:
@@ -23,15 +24,17 @@ def require_trackers(trackers: Sequence[str], folder: Path) -> None:
     """
     if not trackers:
         return
-    from accelerate.tracking import filter_trackers
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
+    installed = {ALL, *map(str, get_available_trackers())}
     for name in trackers:
-        try:
-            found = filter_trackers(name, str(folder))
-        except ValueError as error:
-            raise ValueError(f"there is no tracker {name!r} ({error})") from error
-        if not found:
-            raise ValueError(f"the package of the tracker {name!r} is not installed; install it, or leave it out")
+        if name not in (ALL, *LOGGER_TYPE_TO_CLASS):
+            raise ValueError(f"there is no tracker {name!r}; choose one of {', '.join(LOGGER_TYPE_TO_CLASS)}")
+        if name not in installed:
+            raise ValueError(
+                f"the tracker {name!r} needs the package {name}, which is not installed; get it with `pip install "
+                f"{name}`, or leave the tracker out"
+            )
 
 
 @contextmanager

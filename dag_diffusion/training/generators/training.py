@@ -104,7 +104,7 @@ def train_generator(
     output, config, objective = Path(output), config or GeneratorConfig(), objective or Objective()
     hide_loading_bars()
     with fail_together():
-        require_trackers(trackers, work_folder(output))
+        require_trackers(trackers)
         run = _Run(images, output, config, objective, fine_tuning, resolve_device(device))
         if run.is_finished(overwrite):
             return run.finished()
