@@ -497,6 +497,15 @@ def test_rows_with_a_name_and_no_number_are_read_from_json_as_from_csv(tmp_path,
     assert class_names_in(tmp_path) == {0: "cat", 1: "dog"}
 
 
+@pytest.mark.parametrize("wrong", [-1, 1.5, None])
+def test_row_whose_label_is_no_class_is_named_and_none_besides(tmp_path, wrong):
+    files(tmp_path, *(names := [f"a/{number}.png" for number in range(3)]))
+    rows = [{"file_name": name, "label": label} for name, label in zip(names, [0, wrong, 1], strict=True)]
+    (tmp_path / "metadata.jsonl").write_bytes(json_lines(rows))
+    with pytest.raises(ValueError, match=rf"gives a/1.png the label {wrong}; give every row a name, or a whole number"):
+        read_pool(tmp_path)
+
+
 def test_one_row_of_a_pool_that_lost_its_label_is_named(tmp_path):
     files(tmp_path, "a/0.png", "b/1.png")
     lines = [{"file_name": "a/0.png", "label": 0, "class_name": "a"}, {"file_name": "b/1.png", "class_name": "b"}]

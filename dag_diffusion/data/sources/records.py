@@ -178,12 +178,14 @@ def _classes(file: Path, records: Sequence[Mapping[str, Any]], names: Sequence[s
 
 def _require_all(file: Path, column: str, names: Sequence[str], words: Sequence[Any]) -> None:
     """Check that a column that tells the classes of some images tells, in words, those of all."""
-    for name, word in zip(names, words, strict=True):
-        if not (isinstance(word, str) and word):
-            raise ValueError(
-                f"{file} gives {name} the {column} {word!r:.40}; give every row a name, or a whole number from 0 on as "
-                "its label, or remove the row"
-            )
+    wrong = [pair for pair in zip(names, words, strict=True) if not (isinstance(pair[1], str) and pair[1])]
+    if wrong:
+        # numbers are wrong beside words alone
+        name, word = next((pair for pair in wrong if _number(pair[1]) is None), wrong[0])
+        raise ValueError(
+            f"{file} gives {name} the {column} {word!r:.40}; give every row a name, or a whole number from 0 on as its "
+            "label, or remove the row"
+        )
 
 
 def _number(value: Any) -> int | None:
