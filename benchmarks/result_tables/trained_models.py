@@ -56,7 +56,7 @@ def training_memory() -> str:
         whole = modes[f"all, {precision}"]
         state, peak = one["gradients and optimiser, MiB"], one["peak, MiB"]
         share, half = state / whole["gradients and optimiser, MiB"], peak / whole["peak, MiB"]
-        trained = [f"{one['trained weights']:,}", f"{state:,.1f}", f"{100 * share:.2g} %"]
+        trained = [f"{one['trained weights']:,}", f"{state:,.1f}", f"{float(f'{100 * share:.2g}'):g} %"]
         rows.append([f"`--tune {tune}`, {precision}", *trained, f"{peak:,}", f"{half:.2f}"])
     heads = [record["model"], "trained weights", "gradients and optimiser, MiB", "share", "peak, MiB", "to all weights"]
     return table(heads, rows, "training-memory")
