@@ -71,14 +71,21 @@ def test_line_tells_what_to_do_where_that_is_known(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("command", "way"),
+    ("command", "several", "way"),
     [
-        ("generate", "give a smaller --batch-size or --num-processes"),
-        ("evaluate", "give a smaller --size or --at-once or --num-processes"),
-        ("report", "give it fewer or smaller images"),
+        ("generate", False, "give a smaller --batch-size"),
+        ("generate", True, "give a smaller --batch-size or --num-processes"),
+        (
+            "train",
+            False,
+            "give a smaller --batch-size or --size or a larger --accumulation or --gradient-checkpointing",
+        ),
+        ("evaluate", False, "give a smaller --size or --at-once"),
+        ("report", False, "give it fewer or smaller images"),
     ],
 )
-def test_where_memory_is_short_only_options_of_that_command_are_named(capsys, command, way):
+def test_where_memory_is_short_only_options_that_help_are_named(capsys, monkeypatch, command, several, way):
+    monkeypatch.setattr("dag_diffusion.cli.errors.is_started", lambda: several)
     lacking = RuntimeError("DefaultCPUAllocator: can't allocate memory")
     assert ended(capsys, raising(lacking), command)[1] == f"error: the device ran out of memory; {way}\n"
 

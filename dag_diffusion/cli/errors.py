@@ -17,11 +17,14 @@ import traceback
 from collections.abc import Collection
 from pathlib import Path
 
+from dag_diffusion.processes import is_started
+
 FAILURE = "failure"  # what all processes that fail have to say is one thing: why the command ends
 DEBUG = "DAG_DIFFUSION_DEBUG"
 OURS = "dag_diffusion"
 WRITTEN_FOR_PEOPLE = (ValueError, OSError, FloatingPointError)  # what our own refusals are
-SMALLER = ("--batch-size", "--size", "--at-once", "--num-processes")  # options that memory depends on
+SMALLER = ("--batch-size", "--size", "--at-once")  # options that memory depends on
+MORE_STEPS = {"--accumulation": "a larger --accumulation", "--gradient-checkpointing": "--gradient-checkpointing"}
 FULL = (errno.ENOSPC, errno.EDQUOT)
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
 ADVICE = {  # names of exception classes, since importing their libraries would take seconds
@@ -83,9 +86,7 @@ def _told(error: Exception, options: Collection[str]) -> str:
         again = " with --resume" if "--resume" in options else ""
         return f"the disk is full; free some space and give the command again{again}"
     if is_out_of_memory(error):
-        smaller = [option for option in SMALLER if option in options]
-        way = f"give a smaller {' or '.join(smaller)}" if smaller else "give it fewer or smaller images"
-        return f"the device ran out of memory; {way}"
+        return f"the device ran out of memory; {_less_memory(options)}"
     if isinstance(error, OSError) and error.errno in SYSTEM and (path := _file_of(error)):
         return SYSTEM[error.errno].format(path=path)
     if isinstance(error, WRITTEN_FOR_PEOPLE) and kind not in ADVICE:
@@ -97,6 +98,14 @@ def _told(error: Exception, options: Collection[str]) -> str:
     if library == OURS:
         return f"a fault of dag-diffusion ({what}), unless a file is broken; {DEBUG}=1 shows where, for a report"
     return f"{library} cannot go on ({what}); check the files and options given, {DEBUG}=1 shows where"
+
+
+def _less_memory(options: Collection[str]) -> str:
+    """What may be given so that memory suffices; fewer processes only where there are several."""
+    smaller = [option for option in (*SMALLER, *(["--num-processes"] if is_started() else [])) if option in options]
+    ways = [f"a smaller {' or '.join(smaller)}"] if smaller else []
+    ways += [way for option, way in MORE_STEPS.items() if option in options]
+    return f"give {' or '.join(ways)}" if ways else "give it fewer or smaller images"
 
 
 def _file_of(error: OSError) -> str:
