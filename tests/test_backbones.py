@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import PREPROCESSING, tiny_classifier
+from tiny import PREPROCESSING, tiny_classifier, write_images
 from tiny_backbones import WITHOUT_CLASSES, vit
 from transformers import (
     MobileViTImageProcessor,
@@ -12,6 +12,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from dag_diffusion import ClassifierConfig, read_pool, train_classifier
 from dag_diffusion.classifiers import class_names_of, image_logits, load_classifier
 from dag_diffusion.training.classifiers.backbones import DEEPER_FROM, SHAPES, build_backbone, default_backbone
 
@@ -157,3 +158,11 @@ def test_without_the_hub_a_network_of_timm_is_trained_from_scratch_and_said_so(c
     built = build_backbone("test_vit", NAMES, size=(32, 32), channels=3)
     assert built.weights == "random"
     assert "cannot be reached, so that test_vit is trained from scratch" in caplog.text
+
+
+def test_hub_that_cannot_be_reached_is_told_once_in_a_training(tmp_path, caplog):
+    write_images(tmp_path / "images", {"cat": 4, "dog": 4})
+    config = ClassifierConfig(model="test_vit", steps=1, folds=2, precision="float32")
+    trained = train_classifier(read_pool(tmp_path / "images"), tmp_path / "guide", config)
+    assert trained.record["weights"] == "random"
+    assert caplog.text.count("cannot be reached") == 1

@@ -97,7 +97,7 @@ class ClassifierTraining:
         self.device, self.progress = torch.device(device), progress
         with fail_together():
             self.size, self.channels = self._kind()
-            self.backbone = self._backbone(config.seed)
+            self.backbone = self._backbone(config.seed, config.weights)
         self.all = self._labelled(pool, "images read")
         with fail_together():
             if config.folds:
@@ -176,7 +176,7 @@ class ClassifierTraining:
             warn_once(logger, "%s", sentence)
         return (self.config.size,) * 2 if self.config.size else kind.size, kind.channels
 
-    def _backbone(self, seed: int) -> Backbone:
+    def _backbone(self, seed: int, weights: str) -> Backbone:
         name = self.config.model or default_backbone(self.config.as_role(), self.size)
         return build_backbone(
             name,
@@ -184,7 +184,7 @@ class ClassifierTraining:
             size=self.size,
             channels=self.channels,
             own_size=self.config.size is None,
-            weights=self.config.weights,
+            weights=weights,
             seed=seed,
         )
 
@@ -222,10 +222,12 @@ class ClassifierTraining:
         """A new network, trained on some images, or as far as it is and on from there."""
         loop = self.config.loop(len(part.rows), kind_of(self.backbone.name, self.backbone.weights))
         identity = {"settings": _hashed(repr(sorted(self.settings.items()))), "of": _digest(part)}
+        # where pretrained weights could not be had, they are not asked for again
+        weights = "none" if self.backbone.weights == "random" else self.config.weights
         with fail_together():
-            model = self._backbone(seed).model.to(self.device).to(memory_format=torch.channels_last)
+            model = self._backbone(seed, weights).model.to(self.device).to(memory_format=torch.channels_last)
         labels = torch.from_numpy(part.labels).to(self.device)
-        weights = torch.from_numpy(image_weights(part.labels, self.config.balance)).to(self.device)
+        importance = torch.from_numpy(image_weights(part.labels, self.config.balance)).to(self.device)
 
         def loss(model: nn.Module, batch: Batch) -> Tensor:
             images = self._normalised(part.images.of(part.rows[batch.every.numpy()]))
@@ -233,7 +235,7 @@ class ClassifierTraining:
             logits = model(images.contiguous(memory_format=torch.channels_last)).logits.float()
             smoothing, chosen = self.config.label_smoothing, batch.indices.to(self.device)
             each = F.cross_entropy(logits, labels[chosen], reduction="none", label_smoothing=smoothing)
-            return (each * weights[chosen]).mean()
+            return (each * importance[chosen]).mean()
 
         config = replace(loop, seed=seed)
         told = renamed(self.progress, stage)
