@@ -215,6 +215,17 @@ def test_vae_that_does_not_suit_is_a_problem(tmp_path, vae, size, words):
     plan_folder(train, tmp_path / "set", FolderConfig(ipc=2, size=16, vae=str(tmp_path / "vae")))
 
 
+def test_vae_of_other_latents_than_the_denoiser_takes_is_a_problem(tmp_path):
+    train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
+    tiny_pipeline().save_pretrained(tmp_path / "base")
+    tiny_vae(latent_channels=8).save_pretrained(tmp_path / "vae")
+    config = FolderConfig(ipc=2, base=str(tmp_path / "base"), vae=str(tmp_path / "vae"))
+    with pytest.raises(ProblemsError, match=r"denoises latents of 4 channels at 1/2 .*, and this VAE makes 8 at 1/2"):
+        plan_folder(train, tmp_path / "set", config)
+    tiny_vae().save_pretrained(tmp_path / "vae")
+    plan_folder(train, tmp_path / "set", config)
+
+
 def test_plan_says_what_difficulty_is_among_and_how_classes_are_weighed(tmp_path, call):
     train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
     usual, asked = (

@@ -33,11 +33,11 @@ def tiny_transformer(classes: int = 3, **changes) -> DiTTransformer2DModel:
     return model
 
 
-def tiny_vae() -> AutoencoderKL:
+def tiny_vae(**changes) -> AutoencoderKL:
     torch.manual_seed(1)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
     return AutoencoderKL(
-        in_channels=1, out_channels=1, block_out_channels=(4, 4), norm_num_groups=2, sample_size=16, **blocks
+        in_channels=1, out_channels=1, block_out_channels=(4, 4), norm_num_groups=2, sample_size=16, **blocks, **changes
     ).eval()
 
 

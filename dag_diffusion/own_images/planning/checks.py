@@ -30,10 +30,10 @@ from dag_diffusion.own_images.requirements import (
     require_target,
     require_there,
 )
-from dag_diffusion.training.generators.sizes import require_suitable
+from dag_diffusion.training.generators.sizes import require_same_latents, require_suitable
 
 from .folders import classes_in, images_of
-from .models import PARTS, ModelFiles, PipelineFacts, classifier_names, files_of, pipeline_facts, vae_factor
+from .models import PARTS, ModelFiles, PipelineFacts, classifier_names, files_of, latents_of, pipeline_facts
 from .problems import Problems
 
 SHARE_OF_MEMORY = 0.7  # that decoded images may take
@@ -57,7 +57,7 @@ class Found:
     train: Pool | None = None
     test: Pool | None = None
     pipeline: PipelineFacts | None = None
-    vae_factor: int | None = None  # of a VAE that is named
+    latents: tuple[int, int] | None = None  # of a VAE that is named, see ``PipelineFacts``
     models: dict[str, ModelFiles] = field(default_factory=dict)
     known: list[Knowing] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -79,7 +79,7 @@ def read_models(config: FolderConfig, problems: Problems, found: Found) -> None:
     if config.vae is not None:
         with problems.gathered():
             files = found.models["vae"] = files_of(config.vae)
-            found.vae_factor = vae_factor(files)
+            found.latents = latents_of(files)
     if found.pipeline is not None and config.base is None:
         found.known.append(Knowing(f"the pipeline {config.pipeline}", found.pipeline.class_names, trainable=False))
 
@@ -163,9 +163,12 @@ def check_sizes(
 ) -> None:
     """Refuse a size, a network, a precision, a target or a fit that cannot be."""
     side = config.size or size
-    if found.vae_factor is not None and config.base is None:
+    if found.latents is not None:
         with problems.gathered():
-            require_suitable(side, found.vae_factor)
+            if config.base is None:
+                require_suitable(side, found.latents[1])
+            elif found.pipeline is not None:
+                require_same_latents(config.base, found.pipeline.latents, found.latents)
     with problems.gathered():
         as_dtype(config.precision)
     with problems.gathered():

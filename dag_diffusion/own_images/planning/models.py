@@ -17,6 +17,7 @@ from dag_diffusion.data.files import read_json_object
 from dag_diffusion.hub.errors import plain_errors
 
 WEIGHTS, PICKLES = (".safetensors",), (".bin", ".pt", ".pth", ".ckpt")
+LATENT_CHANNELS = 4  # of an autoencoder of diffusers whose configuration does not say
 INDEX, PARTS = "model_index.json", ("transformer", "vae")
 # the network whose rates were measured: layers, heads, channels of a head, and side of the latents
 DIT_XL = {"num_layers": 28, "num_attention_heads": 16, "attention_head_dim": 72, "sample_size": 32}
@@ -130,6 +131,7 @@ class PipelineFacts:
         has_weak: whether it carries a weak denoiser, for autoguidance.
         is_dit_xl: whether it is the network whose rates were measured.
         bytes: of all weights.
+        latents: channels of its autoencoder's latents, and how many times wider images are.
     """
 
     class_names: dict[int, str]
@@ -138,6 +140,7 @@ class PipelineFacts:
     has_weak: bool
     is_dit_xl: bool
     bytes: int
+    latents: tuple[int, int]
 
 
 def pipeline_facts(files: ModelFiles, *, trust_bin: bool = False) -> PipelineFacts:
@@ -163,11 +166,12 @@ def pipeline_facts(files: ModelFiles, *, trust_bin: bool = False) -> PipelineFac
         has_weak=bool(index.get("weak_transformer", [None])[0]),
         is_dit_xl=all(transformer.get(name) == value for name, value in DIT_XL.items()),
         bytes=sum(files.weights(part) for part in (*PARTS, "classifier", "probe")),
+        latents=_latents(vae),
     )
 
 
-def vae_factor(files: ModelFiles) -> int:
-    """How many times wider images are than the latents of an autoencoder, or of that of a pipeline.
+def latents_of(files: ModelFiles) -> tuple[int, int]:
+    """Of an autoencoder, or of that of a pipeline: channels of its latents, and how many times wider images are.
 
     Raises:
         ValueError: it is none, or has no weights.
@@ -177,7 +181,11 @@ def vae_factor(files: ModelFiles) -> int:
     if config.get("_class_name") != "AutoencoderKL":
         raise ValueError(f"{files.name} is no AutoencoderKL and no pipeline that has one; give its folder or Hub id")
     files.require_weights(part)
-    return _factor(config)
+    return _latents(config)
+
+
+def _latents(config: Mapping[str, Any]) -> tuple[int, int]:
+    return int(config.get("latent_channels") or LATENT_CHANNELS), _factor(config)
 
 
 def _factor(config: Mapping[str, Any]) -> int:

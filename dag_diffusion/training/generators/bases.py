@@ -24,6 +24,7 @@ from dag_diffusion.training.label_tables import known_classes, set_classes
 from dag_diffusion.training.objectives import Objective
 
 from .settings import GeneratorConfig
+from .sizes import require_same_latents
 
 FINE_RATE = 1e-4  # of all weights, which know something already; what lora and difffit add is trained as from scratch
 
@@ -106,12 +107,7 @@ class Base:
         if given is None:
             return own
         kinds = [(vae.config.latent_channels, pixels_of_a_latent(vae)) for vae in (own, given)]
-        if kinds[0] != kinds[1]:
-            (channels, factor), (others, another) = kinds
-            raise ValueError(
-                f"{self.config.base} denoises latents of {channels} channels at 1/{factor} of the size, and this VAE "
-                f"makes {others} at 1/{another}; leave vae out to keep the pipeline's own"
-            )
+        require_same_latents(self.config.base or "", *kinds)
         return given
 
     def require_own(self, config: GeneratorConfig, objective: Objective) -> None:

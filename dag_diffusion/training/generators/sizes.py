@@ -38,6 +38,20 @@ def require_suitable(size: int, factor: int | None = None) -> None:
     )
 
 
+def require_same_latents(base: str, own: tuple[int, int], given: tuple[int, int]) -> None:
+    """Check that a denoiser can take the latents of a VAE that is named for it; ValueError if not.
+
+    Args:
+        base: the denoiser's pipeline, to be named.
+        own, given: channels of the latents, and how many times wider images are, of its own VAE and of the other.
+    """
+    if own != given:
+        raise ValueError(
+            f"{base} denoises latents of {own[0]} channels at 1/{own[1]} of the size, and this VAE makes {given[0]} at "
+            f"1/{given[1]}; leave vae out to keep the pipeline's own"
+        )
+
+
 def _step(size: int, factor: int | None) -> int:
     """What a size near this one has to be a multiple of."""
     return 2 * own_factor(size) if factor is None else factor * patch_of(size // factor)
