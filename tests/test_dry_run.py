@@ -13,7 +13,7 @@ import imagenet_layouts as layouts
 import pytest
 from accelerate.commands.launch import launch_command_parser
 from huggingface_hub import constants
-from tiny import tiny_classifier, tiny_pipeline, tiny_transformer, tiny_vae
+from tiny import tiny_classifier, tiny_pipeline, tiny_transformer, tiny_vae, write_images
 from typer.main import get_command
 
 from dag_diffusion.cli import commands as cli
@@ -224,6 +224,12 @@ def test_vae_of_other_latents_than_the_denoiser_takes_is_a_problem(tmp_path):
         plan_folder(train, tmp_path / "set", config)
     tiny_vae().save_pretrained(tmp_path / "vae")
     plan_folder(train, tmp_path / "set", config)
+
+
+def test_classes_of_one_name_are_a_problem(tmp_path):
+    write_images(tmp_path / "train", {"Cat": 8, "cat": 8}, metadata=False)
+    with pytest.raises(ProblemsError, match=r"the classes 'Cat' and 'cat' in .*train have one name"):
+        plan_folder(tmp_path / "train", tmp_path / "set", FolderConfig(ipc=2))
 
 
 def test_plan_says_what_difficulty_is_among_and_how_classes_are_weighed(tmp_path, call):

@@ -338,19 +338,29 @@ def call(*arguments):
 
 def mistakes(place: Path, folder: Path) -> dict[str, tuple[list, str]]:
     """What a person may get wrong, and a part of the line that is told."""
-    one, two, few, lone = (place / name for name in ("one class", "two classes", "few images", "lone image"))
+    one, two, few, lone, alike, empty = (
+        place / name for name in ("one class", "two classes", "few images", "lone image", "alike", "empty")
+    )
+    empty.mkdir()
     write_drawings(one, {"ant": 6})
     write_drawings(two, {"ant": 6, "bee": 6}, seed=1)
-    write_drawings(few, {"ant": 14, "bee": 3}, seed=2)
+    write_drawings(few, {"ant": 14, "bee": 3, "wasp": 8}, seed=2)
+    write_drawings(alike, {"Ant": 6, "ant": 6}, seed=4)
     write_drawings(lone, {"ant": 6, "bee": 1, "wasp": 2}, seed=3)
     (place / "taken").mkdir()
     (place / "taken" / "letter.txt").write_text("keep me")
     tiny_classifier({0: "ant", 1: "wasp", 2: "bee"}).save_pretrained(place / "guide")
     return {
         "no such folder": ([place / "nowhere"], "there is no folder"),
+        "no images": ([empty], "no images"),
         "one class": ([one], "has one class, 'ant'"),
-        "too few for ipc": ([few, "--ipc", 5], "fewer than 5 images, which --ipc 5 needs, of bee (2)"),
-        "way out of too few": ([few, "--ipc", 5], "leave such classes out by --least 7"),
+        "classes of one name": ([alike, "--ipc", 1], f"the classes 'Ant' and 'ant' in {alike} have one name"),
+        "too few for ipc": (
+            [few, "--ipc", 5],
+            f"{few} has fewer than 5 images to train on, which --ipc 5 needs, of bee (2); lower it to 2, add images, "
+            "or leave such classes out by --least 7",
+        ),
+        "too few of all": ([few, "--ipc", 50], "bee (2), wasp (6); lower it to 2 or add images"),
         "lone image": ([lone, "--ipc", 1], "'bee' of"),
         "way out of a lone image": ([lone, "--ipc", 1], "or leave out those with fewer by --least 3"),
         "lone image to train on": ([lone, "--ipc", 1, "--least", 2], "'wasp' of"),
@@ -387,12 +397,14 @@ def mistakes(place: Path, folder: Path) -> dict[str, tuple[list, str]]:
 
 def test_mistakes_are_one_line_before_the_hours_start(folder, tmp_path):
     for name, (arguments, expected) in mistakes(tmp_path, folder).items():
-        output = [] if "--output" in arguments else ["--output", tmp_path / "out" / name.replace(" ", "-")]
-        result = call("distill", *arguments, *output, "--quiet")
+        output = tmp_path / "out" / name.replace(" ", "-")
+        result = call("distill", *arguments, *([] if "--output" in arguments else ["--output", output]), "--quiet")
         last = result.stderr.splitlines()[-1] if result.stderr else ""
         assert (result.exit_code, last.startswith("error: ")) == (2, True), (name, result.output)
         assert expected in last, (name, last)
         assert not list(tmp_path.rglob("guide/training.json")), name
+        if arguments[0] != folder:  # refused before the images are written, which the next call may take
+            assert not work_folder(output).exists(), name
     assert [path.name for path in (tmp_path / "taken").iterdir()] == ["letter.txt"]
 
 

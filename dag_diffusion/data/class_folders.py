@@ -103,12 +103,15 @@ def limited_to(
     return pool.select([row for row, label in enumerate(pool.labels.tolist()) if label in kept])
 
 
-def require_enough(pool: Pool, least: int, what: str, way: str = "leave such classes out") -> None:
+def require_enough(
+    pool: Pool, least: int, what: str, way: str = "lower that, add images, or leave such classes out", kind: str = ""
+) -> None:
     """Check that each class has so many images.
 
     Args:
         what: needs them, such as ``ipc=10``.
-        way: to do without such classes.
+        way: what to do.
+        kind: of images, such as ``to train on``.
 
     Raises:
         ValueError: one has fewer; three are named.
@@ -118,8 +121,8 @@ def require_enough(pool: Pool, least: int, what: str, way: str = "leave such cla
     if few:
         more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""
         raise ValueError(
-            f"{pool.path} has fewer than {least} images, which {what} needs, of {', '.join(few[:SHOWN])}{more}; lower "
-            f"that, add images, or {way}"
+            f"{pool.path} has fewer than {least} images{kind and f' {kind}'}, which {what} needs, of "
+            f"{', '.join(few[:SHOWN])}{more}; {way}"
         )
 
 

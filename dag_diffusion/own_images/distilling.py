@@ -7,8 +7,9 @@ Each stage leaves a folder that is whole or not there, so that the same call goe
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,7 @@ def distill_folder(
             if is_main_process():
                 _check_places(task)
                 leaving.enter_context(locked(work))
+                leaving.enter_context(_removed_if_refused(work))
                 _begin(task)
         clock = Clock(work / TIMES, progress) if is_main_process() else Clock(None)
         leaving.callback(clock.keep)  # however this ends
@@ -217,6 +219,19 @@ def _begin(task: _Task) -> None:
     if _other_settings(task):
         (task.work / IMAGES / RECORD).unlink(missing_ok=True)
     write_json(task.work / SETTINGS, task.settings())
+
+
+@contextmanager
+def _removed_if_refused(work: Path) -> Iterator[None]:
+    """Leave nothing in the work folder of a call that was refused before its images were there."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError):
+        if not (work / IMAGES / RECORD).exists() and not (work / PLAN).exists():
+            shutil.rmtree(work / IMAGES, ignore_errors=True)
+            for name in (SETTINGS, TIMES):
+                (work / name).unlink(missing_ok=True)
+        raise
 
 
 def _check_before_hours(task: _Task, images: PlainImages) -> None:

@@ -37,7 +37,7 @@ from dag_diffusion.sampling.scoring import in_threads
 
 from .config import FolderConfig
 from .durations import BAR
-from .requirements import require_ipc, require_several, require_several_images, several_images
+from .requirements import require_ipc, require_names_apart, require_several, require_several_images, several_images
 
 RECORD, TRAIN, TEST = "images.json", "train", "test"
 CANVAS = ("background", "fit", "trim")
@@ -156,10 +156,14 @@ def plain_images(
     found = PlainImages(
         train=read_pool(work / TRAIN, canvas=canvas), test=read_pool(work / TEST, canvas=canvas), record=record
     )
-    with fail_together():
-        require_ipc(found.train, config.ipc, config)
-        require_several_images(found.train, 2, config)
+    with fail_together():  # since those that look like a test image are left out
+        _require_enough_left(replace(found.train, path=folder), config)
     return found
+
+
+def _require_enough_left(train: Pool, config: FolderConfig) -> None:
+    require_ipc(train, config, divided=True)
+    require_several_images(train, 2, config)
 
 
 def _divided(
@@ -179,6 +183,7 @@ def _divided(
     fit, trim = fit_for(config.fit, models), trim_for(config.trim, models)
     found = prepared(folder, fit=fit, trim=trim, most=config.most, least=config.least, seed=config.seed, cache=work)
     require_several(folder, found.pool.class_names)
+    require_names_apart(folder, found.pool.class_names, config)
     record = {"source": str(folder.resolve()), "prepared": found.record}
     if config.test is None:
         with several_images(config):
@@ -188,6 +193,7 @@ def _divided(
         tests = prepared(given, fit=found.pool.canvas.fit, trim=trim)
         train, test = found.pool, tests.pool
         record |= {"test_source": str(Path(config.test).resolve()), "prepared_test": tests.record}
+    _require_enough_left(train, config)
     return _relabelled(train, found.pool), _relabelled(test, found.pool), record
 
 

@@ -21,6 +21,7 @@ from dag_diffusion.data.sources.shards import is_there
 from dag_diffusion.evaluation.networks import build_network
 from dag_diffusion.sampling.target_parser import as_target
 from dag_diffusion.sampling.targets import TargetDistribution
+from dag_diffusion.training.generators.images import require_different
 
 from .config import FolderConfig
 
@@ -49,19 +50,39 @@ def least_images(config: FolderConfig) -> int:
     return 3 if config.test is None else 2
 
 
-def images_for_ipc(config: FolderConfig) -> int:
+def require_names_apart(folder: Path, class_names: Mapping[int, str], config: FolderConfig) -> None:
+    """Check that a generator, if one is trained, can tell the classes apart by name; ValueError if not."""
+    if config.pipeline is None:
+        require_different(class_names, folder)
+
+
+def images_for_ipc(config: FolderConfig, ipc: int | None = None) -> int:
     """Images that a class has to have in the folder, so that IPC are left to train on."""
-    return config.ipc if config.test is not None else math.ceil(config.ipc / (1 - config.held_out))
+    ipc = config.ipc if ipc is None else ipc
+    return ipc if config.test is not None else math.ceil(ipc / (1 - config.held_out))
 
 
-def require_ipc(images: Pool, each: int, config: FolderConfig) -> None:
-    """Check that each class has as many images as random real ones, modes and herding take; ValueError if not.
+def require_ipc(images: Pool, config: FolderConfig, *, divided: bool = False) -> None:
+    """Check that each class has as many images as random real ones, modes and herding take.
 
     Args:
-        each: images that a class has to have in ``images``.
+        divided: ``images`` are the part that is trained on, no longer those of the folder.
+
+    Raises:
+        ValueError: one has fewer.  A lower IPC is advised that all have, and to leave out such classes, if two have it.
     """
-    way = f"leave such classes out by least={images_for_ipc(config)}"
-    require_enough(images, each, f"ipc={config.ipc}", way)
+
+    def needed(ipc: int) -> int:
+        return ipc if divided else images_for_ipc(config, ipc)
+
+    counts = sorted(Counter(images.labels.tolist()).values())
+    lower = next(ipc for ipc in range(config.ipc, -1, -1) if needed(ipc) <= counts[0])
+    ways = [f"lower it to {lower}"] if lower else []
+    ways.append("add images")
+    if len([count for count in counts if count >= needed(config.ipc)]) > 1:
+        ways.append(f"leave such classes out by least={images_for_ipc(config)}")
+    way = " or ".join(ways) if len(ways) < 3 else f"{ways[0]}, {ways[1]}, or {ways[2]}"
+    require_enough(images, needed(config.ipc), f"ipc={config.ipc}", way, "to train on" if divided else "")
 
 
 def require_several_images(images: Pool, each: int, config: FolderConfig) -> None:

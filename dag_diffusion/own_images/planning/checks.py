@@ -23,6 +23,7 @@ from dag_diffusion.own_images.requirements import (
     least_images,
     require_disk,
     require_ipc,
+    require_names_apart,
     require_network,
     require_several,
     require_several_images,
@@ -133,12 +134,14 @@ def check_images(folder: Path, config: FolderConfig, problems: Problems, found: 
                 )
             return
         found.train = found.train.select([r for r, one in enumerate(found.train.labels.tolist()) if one in found.names])
+    with problems.gathered():
+        require_names_apart(folder, found.names, config)
     if test is not None:
         found.test = images_of(test, found.names, problems)
     with problems.gathered():
         if found.train is not None:
             needed = images_for_ipc(config)
-            require_ipc(found.train, needed, config)
+            require_ipc(found.train, config)
             if trains:
                 require_several_images(found.train, least_images(config), config)
             if config.most is not None and config.most < needed:

@@ -3,7 +3,9 @@
 import logging
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from unicodedata import normalize
 
 from dag_diffusion.data.pools import Pool
@@ -27,7 +29,7 @@ def images_to_learn(pool: Pool) -> Pool:
             f"all images in {pool.path} are of the class {next(iter(names.values()))!r}; difficulty is "
             "between classes, so give folders of two or more"
         )
-    _require_different(pool)
+    require_different(names, pool.path)
     counts = Counter(pool.labels.tolist())
     if few := [f"{names[label]} ({count})" for label, count in sorted(counts.items()) if count < FEW]:
         shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
@@ -42,14 +44,21 @@ def images_to_learn(pool: Pool) -> Pool:
     return replace(pool, rows=rows)
 
 
-def _require_different(pool: Pool) -> None:
-    """Refuse two classes that a pipeline could not tell apart by name, in which case and outer spaces do not count."""
+def require_different(class_names: Mapping[int, str], source: Path) -> None:
+    """Check that a pipeline can tell classes apart by name, in which case and outer spaces do not count.
+
+    Args:
+        source: of the images, to be named.
+
+    Raises:
+        ValueError: two classes have one name.
+    """
     seen: dict[str, str] = {}
-    for name in pool.class_names.values():
+    for name in class_names.values():
         before = seen.setdefault(normalize("NFKC", name).casefold().strip(), name)
         if before is not name:
             raise ValueError(
-                f"the classes {before!r} and {name!r} in {pool.path} have one name, case and spaces aside; rename one "
+                f"the classes {before!r} and {name!r} in {source} have one name, case and spaces aside; rename one "
                 "of them, or put them into one folder"
             )
 
