@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import signal
 from dataclasses import replace
 from socket import socket
@@ -197,6 +198,23 @@ def test_finished_classifier_is_loaded_by_the_same_call_and_other_images_are_ref
     with pytest.raises(ValueError, match=r"another training: files.test was '\w+' and is now None; give"):
         train_classifier(images, trained.folder, config)
     assert [path.name for path in trained.folder.parent.iterdir()] == ["guide"]
+
+
+def test_killed_while_it_tidies_up_it_loads_what_is_finished_and_tidies_up(tmp_path, images, monkeypatch):
+    output, work, usual = tmp_path / "guide", tmp_path / "guide.training", shutil.rmtree
+
+    def stop(path, **options):
+        if path == work / "trainings":
+            raise StoppedHereError
+        usual(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", stop)
+        with pytest.raises(StoppedHereError):
+            train_classifier(images, output, CONFIG)
+    assert {"settings.json", "trainings"} <= {path.name for path in work.iterdir()}
+    train_classifier(images, output, CONFIG, progress=refuse_to_train)
+    assert [path.name for path in tmp_path.iterdir()] == ["guide"]
 
 
 def refuse_to_train(stage: str, done: int, total: int) -> None:

@@ -229,7 +229,7 @@ def _removed_if_refused(work: Path) -> Iterator[None]:
     except (ValueError, FileNotFoundError):
         if not (work / IMAGES / RECORD).exists() and not (work / PLAN).exists():
             shutil.rmtree(work / IMAGES, ignore_errors=True)
-            for name in (SETTINGS, TIMES):
+            for name in (TIMES, SETTINGS):  # which says whose folder it is
                 (work / name).unlink(missing_ok=True)
         raise
 

@@ -26,6 +26,7 @@ from torch import nn
 from dag_diffusion.classifiers.image_classifiers import load_classifier, require_names_kept
 from dag_diffusion.data.distilled_sets import require_apart
 from dag_diffusion.data.files import (
+    LOCK,
     differences,
     json_line,
     locked,
@@ -128,7 +129,7 @@ def train_classifier(
             training = ClassifierTraining(images, holdout, names, config, work, device, told)
         except ValueError:
             if is_main_process() and not (work / TRAININGS).exists():  # nothing that took long
-                shutil.rmtree(work, ignore_errors=True)
+                _clear(work)
             raise
         with fail_together():
             if is_main_process():
@@ -147,7 +148,7 @@ def train_classifier(
                 record = recorded(record | asked | {"versions": versions() | {"timm": version("timm")}})
                 _write(work / FINISHED, model, record, folds)
                 _move(work / FINISHED, output)
-                shutil.rmtree(work)
+                _clear(work)
     return TrainedClassifier(output, model, record)
 
 
@@ -190,12 +191,20 @@ def _is_finished(output: Path, asked: Mapping[str, Any], *, overwrite: bool) -> 
 def _finished(output: Path, work: Path, device: str) -> TrainedClassifier:
     """The classifier that an earlier call has made, which may have been killed before it had tidied up."""
     record = read_json_object(output / RECORD)
-    if is_main_process() and (work / SETTINGS).exists():
-        begun = read_json_object(work / SETTINGS)
+    if is_main_process() and work.exists():
+        begun = read_json_object(work / SETTINGS) if (work / SETTINGS).exists() else {}
         if begun == {name: record.get(name) for name in begun}:
             with suppress(FileExistsError), locked(work):  # or another run works there
-                shutil.rmtree(work)
+                _clear(work)
     return TrainedClassifier(output, load_classifier(output).to(device), record)
+
+
+def _clear(work: Path) -> None:
+    """Remove what is in a work folder, last of all the file that says whose it is, since a kill may come between."""
+    for path in work.iterdir():
+        if path.name not in (SETTINGS, LOCK):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (work / SETTINGS).unlink(missing_ok=True)
 
 
 def _require_same(work: Path, settings: Mapping[str, Any], output: Path, *, overwrite: bool) -> None:
