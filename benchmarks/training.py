@@ -4,6 +4,8 @@
     python benchmarks/training.py speed --latents 16    # with a VAE that leaves four times as many positions
     python benchmarks/training.py loss           # loss on held-out images after equally many steps of each
     python benchmarks/training.py memory         # gradients, optimiser and peak of each way to tune DiT-B/2 at 256 px
+    python benchmarks/training.py peaks          # peak of the plain loop and of the library's
+    python benchmarks/training.py kills          # a `train` that is killed with -9 and goes on, beside one that is not
 
 The plain loop is written as example scripts of diffusers are: images from a DataLoader, encoded in every step, float32,
 AdamW and EMAModel as they come.  The second has the latents cached and is the same otherwise.  The others are
@@ -15,6 +17,7 @@ Written to benchmarks/results/training-WHAT.json with versions, processor and co
 """
 
 import argparse
+import hashlib
 import json
 import resource
 import subprocess
@@ -23,7 +26,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -63,7 +66,7 @@ MIB = 2**20
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "loss", "memory"])
+    parser.add_argument("what", choices=["speed", "loss", "memory", "peaks", "kills"])
     parser.add_argument("--latents", type=int, choices=list(LEVELS), default=8, help="side of the latents")
     parser.add_argument("--more", action="store_true", help="add the turn to those that are recorded, for speed")
     parser.add_argument("--batch-size", type=int, default=128)
@@ -72,9 +75,11 @@ def main() -> None:
     parser.add_argument("--mode", help="what one process measures, for memory")
     options = parser.parse_args()
     if options.mode:
-        return print(json.dumps(memory_of(*options.mode.split(","))))
+        measured = memory_of if options.what == "memory" else peak_of
+        return print(json.dumps(measured(*options.mode.split(";"))))
     with tempfile.TemporaryDirectory() as name:
-        found = {"speed": speed, "loss": loss, "memory": memory}[options.what](options, Path(name))
+        tasks = {"speed": speed, "loss": loss, "memory": memory, "peaks": peaks, "kills": kills}
+        found = tasks[options.what](options, Path(name))
     record(f"training-{options.what}", found)
     print(json.dumps(found, indent=2))
     return None
@@ -321,11 +326,16 @@ def memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     modes = [(tune, "float32") for tune in TUNINGS] + [(tune, "bfloat16") for tune in TUNINGS]
     found = {}
     for mode in modes:
-        command = [sys.executable, __file__, "memory", "--mode", ",".join(mode)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
-        found[", ".join(mode)] = json.loads(done.stdout.strip().splitlines()[-1])
-        print(mode, found[", ".join(mode)], flush=True)
+        found[", ".join(mode)] = in_a_process("memory", *mode)
     return {"model": "DiT-B/2 of random weights, 256 px, 10 new classes, batch of 2, rank 8", "modes": found}
+
+
+def in_a_process(what: str, *mode: str) -> Any:
+    command = [sys.executable, __file__, what, "--mode", ";".join(mode)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    print(*mode, found, flush=True)
+    return found
 
 
 def memory_of(tune: str, precision: str) -> dict[str, float]:
@@ -352,6 +362,93 @@ def memory_of(tune: str, precision: str) -> dict[str, float]:
         "gradients and optimiser, MiB": round(3 * sum(p.numel() * p.element_size() for p in trained) / MIB, 1),
         "peak, MiB": round((peak() - before) / MIB),
     }
+
+
+def peaks(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Each loop in a process of its own."""
+    found = {name: in_a_process("peaks", name, str(options.batch_size)) for name in (PLAIN, OURS["float32"])}
+    return {"batch_size": options.batch_size, "peak, MiB": found}
+
+
+def peak_of(name: str, batch: str) -> int:
+    """MiB at the peak of some steps beyond what the process had before the models; latents are encoded here too."""
+    with tempfile.TemporaryDirectory() as place:
+        folder, size = Path(place), int(batch)
+        pool = photographs(folder / "images", 2 * size)
+        before, vae = peak(), build_vae(8)
+        if name == PLAIN:
+            PlainLoop(of_files(pool, size), vae, 1000).run(4)
+        else:
+            keep_freed_memory()
+            latents = encode_images(vae, pool, folder / "latents", size=SIZE, flip=False, images="photographs")
+            fitted(latents, pool, folder / "ours", "float32", 4, size)
+        return round((peak() - before) / MIB)
+
+
+def kills(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """A small generator, killed with -9 at five random steps of autoencoder and denoiser in turn, in one training."""
+    photographs(folder / "images", 40)
+    size = [
+        "--size",
+        "32",
+        "--width",
+        "64",
+        "--depth",
+        "2",
+        "--batch-size",
+        "16",
+        "--steps",
+        "200",
+        "--vae-steps",
+        "60",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "dag_diffusion",
+        "train",
+        str(folder / "images"),
+        *size,
+        "--checkpoint-seconds",
+        "0.3",
+    ]
+    steps = sorted(np.random.default_rng(0).integers(20, 240, 5).tolist())
+    for wanted in steps:
+        run = subprocess.Popen([*command, "--quiet", "--output", str(folder / "killed")])  # noqa: S603
+        while run.poll() is None and steps_of(folder / "killed.training") < wanted:
+            sleep(0.005)
+        if run.poll() is not None:
+            raise RuntimeError(f"the training ended with code {run.returncode} before it could be killed")
+        run.kill()
+        run.wait()
+        print(f"killed at step {steps_of(folder / 'killed.training')}", flush=True)
+    for name in ("killed", "whole"):
+        subprocess.run([*command, "--quiet", "--output", str(folder / name)], check=True)  # noqa: S603
+    killed, whole = (
+        {p.relative_to(folder / name): digest(p) for p in weights_of(folder / name)} for name in ("killed", "whole")
+    )
+    return {
+        "killed at steps": steps,
+        "steps": 260,
+        "steps of an epoch": 2.5,
+        "files": len(whole),
+        "same": killed == whole,
+    }
+
+
+def steps_of(work: Path) -> int:
+    """Steps of autoencoder and denoiser together that a training has told of."""
+    files = (work / part / "losses.jsonl" for part in ("vae", "denoiser"))
+    told = [file.read_text().rpartition("\n")[0].rpartition("\n")[2] for file in files if file.exists()]
+    return sum(json.loads(line)["step"] for line in told if line)
+
+
+def weights_of(pipeline: Path) -> list[Path]:
+    return sorted(pipeline.rglob("*.safetensors"))
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def peak() -> int:

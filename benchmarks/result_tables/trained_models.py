@@ -62,6 +62,27 @@ def training_memory() -> str:
     return table(heads, rows, "training-memory")
 
 
+def training_peaks() -> str:
+    record = load("training-peaks")
+    peaks = record["peak, MiB"]
+    first = next(iter(peaks.values()))
+    rows = [[name, f"{value:,}", f"{value / first:.2f}"] for name, value in peaks.items()]
+    return table([f"batches of {record['batch_size']}", "peak, MiB", "to the plain loop"], rows, "training-peaks")
+
+
+def training_kills() -> str:
+    record = load("training-kills")
+    killed = ", ".join(map(str, record["killed at steps"]))
+    row = [str(record["steps"]), f"{record['steps of an epoch']:g}", killed, "the same" if record["same"] else "others"]
+    heads = [
+        "steps of autoencoder and denoiser",
+        "steps of an epoch",
+        "killed with -9 at",
+        "weights as if never killed",
+    ]
+    return table(heads, [row], "training-kills")
+
+
 def classifiers() -> str:
     rows = []
     for name, found in load("classifiers")["results"].items():
