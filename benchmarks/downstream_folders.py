@@ -57,6 +57,7 @@ class Subject:
         channels: 1 (grey) or 3.
         guide, generator, fine_tuning: how both are trained.
         weak_steps: of the weak denoiser; default: a third of the generator's.
+        baseline: the set that all are compared with.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Subject:
     generator: GeneratorConfig
     fine_tuning: FineTuningConfig | None = None
     weak_steps: int | None = None
+    baseline: str = BASELINE
 
     def load(self, pool: Pool) -> LabelledImages:
         """Its images in memory."""
@@ -158,11 +160,13 @@ def study(subject: Subject, folder: Path, options: argparse.Namespace) -> None:
         unguided, to_modes = f"unguided, {AUTO}", f"drawn to modes, {AUTO}"
         easiest = SelectionRule("easiest", evenly="mode")
         sets[f"random | {unguided}"] = partial(chosen, drawn, unguided, RULES["random"], known)
+        sets[f"easiest | {unguided}"] = partial(chosen, drawn, unguided, RULES["easiest"], known)
+        sets[to_modes] = partial(chosen, drawn, to_modes, SelectionRule("random", evenly="mode"), known)
         sets[f"easiest of 5 | {to_modes}"] = partial(chosen, drawn, to_modes, easiest, known)
         steered = partial(chosen, drawn, "drawn to modes and easy", STEERED_RULE, EASY)
         sets["matching of 5 | drawn to modes and easy"] = steered
-    wanted = {name: sets[name] for name in (BASELINE, *options.sets)} if options.sets else sets
-    run(f"{subject.name}-{setting_of(options)}", wanted, test, options)
+    wanted = {name: sets[name] for name in (subject.baseline, *options.sets)} if options.sets else sets
+    run(f"{subject.name}-{setting_of(options)}", wanted, test, options, baseline=subject.baseline)
 
 
 def picture(subject: Subject, folder: Path, options: argparse.Namespace) -> None:

@@ -2,15 +2,14 @@
 
     npm install --prefix DATA emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0
     python benchmarks/emoji.py images FOLDER --data DATA/node_modules    # FOLDER/train and FOLDER/test
-    python benchmarks/emoji.py train FOLDER --device cuda    # a guide, two for difficulties, and a generator
-    python benchmarks/emoji.py pools FOLDER --device cuda    # modes, and pools with 50 images a class for each seed
-    python benchmarks/emoji.py study FOLDER --ipc 10 --device cuda
+    python benchmarks/emoji.py train FOLDER    # a guide, two for difficulties, a generator and a weak denoiser
+    python benchmarks/emoji.py pools FOLDER --seeds 5    # modes, and pools with 50 images a class for each seed
+    python benchmarks/emoji.py study FOLDER --ipc 10 --seeds 5
     python benchmarks/emoji.py picture FOLDER    # docs/images/emoji.png
 
 After ``images`` the two folders are all that another machine needs.  Both drawings of an emoji are on the same side of
 the split, as are its man, woman and person; drawings that stand for several emoji are left out but for one, or for all
-where these are of several categories, and so are skin tones.  The record in benchmarks/results, and the picture, were
-made by a training loop of the benchmark's own, of images that kept the first emoji of such a drawing.
+where these are of several categories, and so are skin tones.
 
 The pictures are Google's Noto Emoji 2.048 (Apache License 2.0) and Twemoji 16.0.1 (Creative Commons Attribution 4.0;
 the fork of jdecked), as the packages of Cal Henderson's emoji-data ship them (its own licence is MIT).
@@ -35,8 +34,8 @@ TESTED = 0.2  # of the kinds of each category
 EMOJI = Subject(
     name="emoji",
     channels=3,
-    guide=ClassifierConfig(steps=800, folds=2),
-    generator=GeneratorConfig(size=32, channels=3, steps=4000, vae_steps=6000, flip=True),
+    guide=ClassifierConfig(size=32, steps=800, folds=2),
+    generator=GeneratorConfig(size=32, channels=3, flip=True),
 )
 
 

@@ -49,6 +49,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "downstream-modes-scale-held-out-50-quick": partial(
         trained_sets.study, "modes-scale-held-out-50-quick", baseline="easiest of 5 | drawn to modes"
     ),
+    "downstream-clipart-draws-10-quick": partial(
+        trained_sets.study, "clipart-draws-10-quick", baseline="random | unguided, auto 1.5"
+    ),
     "downstream-candidates-10": partial(trained_sets.study, "candidates-10", baseline="easiest of 5"),
     "downstream-soft-10": partial(trained_sets.study, "soft-10"),
     "downstream-soft-50": partial(trained_sets.study, "soft-50"),
@@ -113,6 +116,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "training-speed": trained_models.training_speed,
     "training-loss": trained_models.training_loss,
     "training-memory": trained_models.training_memory,
+    "training-peaks": trained_models.training_peaks,
+    "training-kills": trained_models.training_kills,
     "autoencoders": trained_models.autoencoders,
     "soft-labels-sizes": labels.soft_labels_sizes,
     "soft-labels-train": labels.soft_labels_train,
