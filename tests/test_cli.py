@@ -381,7 +381,7 @@ def mistakes(tmp_path, pipeline):
         ),
         "set without soft labels": (
             ["evaluate", tmp_path / "scored", "--test", tmp_path / "scored", "--labels", "soft"],
-            "or by dag-diffusion label",
+            "write them by dag-diffusion label",
         ),
         "no pool to show": (["status", tmp_path / "empty"], "give the folder of one"),
         "generator of no size": (

@@ -290,7 +290,9 @@ def test_results_say_which_real_images_they_are_of(woof):
 def test_reference_is_the_guides_word_on_the_training_images_and_says_so(woof, imagenet):
     rows = read_rows(woof[0] / "reference.jsonl")
     assert len(rows) == 30
-    assert {row["difficulty_by"] for row in rows} == {f"error_probability by {imagenet / 'guide'}"}
+    assert {row["difficulty_by"] for row in rows} == {
+        f"error_probability among the set's classes by {imagenet / 'guide'}"
+    }
     target = read_pool(woof[0] / "set-dgs").provenance["selection"]["target"]
     assert "in sample" in target["name"]
     assert {count for count, _ in target["reference"].values()} == {3}
