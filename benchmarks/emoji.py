@@ -3,8 +3,8 @@
     npm install --prefix DATA emoji-datasource-google@16.0.0 emoji-datasource-twitter@16.0.0
     python benchmarks/emoji.py images FOLDER --data DATA/node_modules    # FOLDER/train and FOLDER/test
     python benchmarks/emoji.py train FOLDER    # a guide, two for difficulties, a generator and a weak denoiser
-    python benchmarks/emoji.py pools FOLDER --seeds 5    # modes, and pools with 50 images a class for each seed
-    python benchmarks/emoji.py study FOLDER --ipc 10 --seeds 5
+    python benchmarks/emoji.py pools FOLDER --seeds 10    # modes, and pools with 50 images a class for each seed
+    python benchmarks/emoji.py study FOLDER --ipc 10 --seeds 10
     python benchmarks/emoji.py picture FOLDER    # docs/images/emoji.png
 
 After ``images`` the two folders are all that another machine needs.  Both drawings of an emoji are on the same side of
