@@ -6,8 +6,8 @@
     FOLDER/weak                  a weak denoiser of the same latents, for autoguidance
     FOLDER/modes.safetensors     and pools, with 50 images a class for each seed
 
-``benchmarks/digits.py`` and ``benchmarks/emoji.py`` say what is trained on; all else is here.  What FOLDER holds is not
-made again.  Results go to benchmarks/results/downstream-NAME-IPC-PROTOCOL.json and .csv.
+``benchmarks/digits.py``, ``emoji.py`` and ``clipart_draws.py`` say what is trained on; all else is here.  What FOLDER
+holds is not made again.  Results go to benchmarks/results/downstream-NAME-IPC-PROTOCOL.json and .csv.
 """
 
 import argparse
@@ -154,15 +154,12 @@ def study(subject: Subject, folder: Path, options: argparse.Namespace) -> None:
         latents = encode_pool(vae, real, size=SIDE, batch_size=100)
         nearest = nearest_images(latents, real.labels, Modes.load(folder / "modes.safetensors"))
         sets["nearest to modes | real"] = subset(subject.load(real), nearest)
-        for method, name in (("random", ""), ("easiest", "easiest of 5 | "), ("matching", "matching of 5 | ")):
-            rule = SelectionRule(method, evenly="mode")
-            sets[f"{name}drawn to modes"] = partial(chosen, drawn, "drawn to modes", rule, known)
-        unguided, to_modes = f"unguided, {AUTO}", f"drawn to modes, {AUTO}"
-        easiest = SelectionRule("easiest", evenly="mode")
-        sets[f"random | {unguided}"] = partial(chosen, drawn, unguided, RULES["random"], known)
-        sets[f"easiest | {unguided}"] = partial(chosen, drawn, unguided, RULES["easiest"], known)
-        sets[to_modes] = partial(chosen, drawn, to_modes, SelectionRule("random", evenly="mode"), known)
-        sets[f"easiest of 5 | {to_modes}"] = partial(chosen, drawn, to_modes, easiest, known)
+        for pool in ("drawn to modes", f"drawn to modes, {AUTO}"):
+            for method, name in (("random", ""), ("easiest", "easiest of 5 | "), ("matching", "matching of 5 | ")):
+                rule = SelectionRule(method, evenly="mode")
+                sets[f"{name}{pool}"] = partial(chosen, drawn, pool, rule, known)
+        for method in ("random", "easiest"):
+            sets[f"{method} | unguided, {AUTO}"] = partial(chosen, drawn, f"unguided, {AUTO}", RULES[method], known)
         steered = partial(chosen, drawn, "drawn to modes and easy", STEERED_RULE, EASY)
         sets["matching of 5 | drawn to modes and easy"] = steered
     wanted = {name: sets[name] for name in (subject.baseline, *options.sets)} if options.sets else sets

@@ -17,7 +17,6 @@ Written to benchmarks/results/training-WHAT.json with versions, processor and co
 """
 
 import argparse
-import hashlib
 import json
 import resource
 import subprocess
@@ -388,33 +387,11 @@ def peak_of(name: str, batch: str) -> int:
 def kills(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """A small generator, killed with -9 at five random steps of autoencoder and denoiser in turn, in one training."""
     photographs(folder / "images", 40)
-    size = [
-        "--size",
-        "32",
-        "--width",
-        "64",
-        "--depth",
-        "2",
-        "--batch-size",
-        "16",
-        "--steps",
-        "200",
-        "--vae-steps",
-        "60",
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "dag_diffusion",
-        "train",
-        str(folder / "images"),
-        *size,
-        "--checkpoint-seconds",
-        "0.3",
-    ]
+    size = "--size 32 --width 64 --depth 2 --batch-size 16 --steps 200 --vae-steps 60 --checkpoint-seconds 0.3"
+    command = [sys.executable, "-m", "dag_diffusion", "train", str(folder / "images"), *size.split(), "--quiet"]
     steps = sorted(np.random.default_rng(0).integers(20, 240, 5).tolist())
     for wanted in steps:
-        run = subprocess.Popen([*command, "--quiet", "--output", str(folder / "killed")])  # noqa: S603
+        run = subprocess.Popen([*command, "--output", str(folder / "killed")])  # noqa: S603
         while run.poll() is None and steps_of(folder / "killed.training") < wanted:
             sleep(0.005)
         if run.poll() is not None:
@@ -423,10 +400,8 @@ def kills(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         run.wait()
         print(f"killed at step {steps_of(folder / 'killed.training')}", flush=True)
     for name in ("killed", "whole"):
-        subprocess.run([*command, "--quiet", "--output", str(folder / name)], check=True)  # noqa: S603
-    killed, whole = (
-        {p.relative_to(folder / name): digest(p) for p in weights_of(folder / name)} for name in ("killed", "whole")
-    )
+        subprocess.run([*command, "--output", str(folder / name)], check=True)  # noqa: S603
+    killed, whole = weights_of(folder / "killed"), weights_of(folder / "whole")
     return {
         "killed at steps": steps,
         "steps": 260,
@@ -443,12 +418,8 @@ def steps_of(work: Path) -> int:
     return sum(json.loads(line)["step"] for line in told if line)
 
 
-def weights_of(pipeline: Path) -> list[Path]:
-    return sorted(pipeline.rglob("*.safetensors"))
-
-
-def digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def weights_of(pipeline: Path) -> dict[Path, bytes]:
+    return {path.relative_to(pipeline): path.read_bytes() for path in pipeline.rglob("*.safetensors")}
 
 
 def peak() -> int:

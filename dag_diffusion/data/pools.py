@@ -138,8 +138,12 @@ class Pool:
         with readable(name):
             return decoded(data or (name if self.encoded is None else self.encoded[index]), before_decoding)
 
+    def file_bytes(self, index: int) -> bytes:
+        """An image as it is stored; OSError if it cannot be read."""
+        return (self.path / self.rows[index]["file_name"]).read_bytes() if self.encoded is None else self.encoded[index]
+
     def file_digest(self, index: int) -> str:
-        """A hash of the bytes of an image's file; OSError if they cannot be read."""
+        """A hash of ``file_bytes``, of which not all are held at once; OSError if they cannot be read."""
         if self.encoded is not None:
             return hashlib.blake2b(self.encoded[index]).hexdigest()
         with (self.path / self.rows[index]["file_name"]).open("rb") as file:
@@ -155,9 +159,8 @@ def digest_of_images(pool: Pool) -> str:
     found = hashlib.blake2b(json.dumps(pool.canvas.as_fields(), sort_keys=True).encode(), digest_size=12)
     for index, row in enumerate(pool.rows):
         found.update(f"{row['file_name']} {row['label']} {row['class_name']}\n".encode())
-        name = pool.path / row["file_name"]
-        with readable(name):
-            found.update(name.read_bytes() if pool.encoded is None else pool.encoded[index])
+        with readable(pool.path / row["file_name"]):
+            found.update(pool.file_bytes(index))
     return found.hexdigest()
 
 

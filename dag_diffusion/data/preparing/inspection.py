@@ -132,8 +132,7 @@ def _look_once(pool: Pool, index: int, seen: Seen | None) -> Look:
     if seen is None:
         return _look(pool, index)
     try:
-        name = pool.rows[index]["file_name"]
-        data = (pool.path / name).read_bytes() if pool.encoded is None else pool.encoded[index]
+        data = pool.file_bytes(index)
     except OSError:
         return _look(pool, index)  # which says why it cannot be read
     key = pool.canvas.background, hashlib.blake2b(data, digest_size=16).digest()

@@ -50,9 +50,14 @@ def match_evenly(
 
 def _nearest_of_groups(costs: np.ndarray, members: list[np.ndarray], counts: np.ndarray) -> np.ndarray:
     """For each slot the nearest image of the group that serves it; some image may be there twice."""
-    near = np.stack([own[costs[:, own].argmin(axis=1)] for own in members], axis=1).repeat(counts, axis=1)
+    near = _least_of_groups(costs, members).repeat(counts, axis=1)
     slots, columns = linear_sum_assignment(np.take_along_axis(costs, near, axis=1))
     return near[slots, columns]
+
+
+def _least_of_groups(values: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
+    """Of each group the image with the least value for each slot, ``(slots, groups)``."""
+    return np.stack([own[values[:, own].argmin(axis=1)] for own in members], axis=1)
 
 
 def _told_apart(costs: np.ndarray, members: list[np.ndarray], counts: np.ndarray) -> np.ndarray:
@@ -66,15 +71,16 @@ def _told_apart(costs: np.ndarray, members: list[np.ndarray], counts: np.ndarray
     for group, own in enumerate(members):
         number[own] = group
     considered = np.zeros(costs.shape, bool)
-    allowed = np.concatenate([own[:count] for own, count in zip(members, counts, strict=True)])
-    found = [(slots, allowed), *((slots, own[costs[:, own].argmin(axis=1)]) for own in members)]
-    while found:
-        for pairs in found:
-            considered[pairs] = True
+    considered[slots, np.concatenate([own[:count] for own, count in zip(members, counts, strict=True)])] = (
+        True  # allowed
+    )
+    rows, least = slots[:, None], _least_of_groups(costs, members)
+    better = np.ones(least.shape, bool)
+    while better.any():
+        considered[rows, least] |= better
         chosen, reduced = _cheapest(costs, considered, number, counts)
-        found = [(slots, own[reduced[:, own].argmin(axis=1)]) for own in members]
-        better = [(reduced[pairs] < -ROUNDING) & ~considered[pairs] for pairs in found]
-        found = [(rows[new], images[new]) for (rows, images), new in zip(found, better, strict=True) if new.any()]
+        least = _least_of_groups(reduced, members)
+        better = (reduced[rows, least] < -ROUNDING) & ~considered[rows, least]
     return chosen
 
 
