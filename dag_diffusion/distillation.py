@@ -89,7 +89,7 @@ class DistillationConfig:
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     autoguidance_scale: float | None = None
-    mode_scale: float = ModeGuidance.scale
+    mode_scale: float | None = ModeGuidance.scale
     herding: bool = False
     inputs: DistillationInputs = field(default_factory=DistillationInputs)
 

@@ -244,7 +244,8 @@ def _mode_pull(
         raise ValueError(
             f"modes have shape {tuple(modes.shape)}; the images need one each, {pipeline.latent_shape(count)}"
         )
-    return ModePull(centres=modes.to(pipeline._execution_device), config=config, steps=config.steps(num_steps))
+    centres = modes.to(pipeline._execution_device)
+    return ModePull(centres=centres, scale=config.at(num_steps).scale, steps=config.steps(num_steps))
 
 
 def _push(

@@ -217,7 +217,7 @@ class Steered:
                     shifts.append(run.shift(clean.clone(), torch.tensor(now), step, by_class))
             if pull is not None:
                 after = signal_share(rates.next_signal, rates.next_noise)
-                shifts.append(mode_delta(clean, pull.centres, now, after, pull.config.scale))
+                shifts.append(mode_delta(clean, pull.centres, now, after, pull.scale))
             return sum(shifts[1:], shifts[0])
 
         return guided_call(scheduler, answer, timestep, sample, shift_of)
@@ -271,7 +271,7 @@ class Steered:
             )
         centres = modes.flatten(1)[:, places.flatten().argsort()].view(sample.shape).to(sample.device)
         config = self.mode_guidance
-        return ModePull(centres=centres, config=config, steps=config.steps(steps))
+        return ModePull(centres=centres, scale=config.at(steps).scale, steps=config.steps(steps))
 
     def _probed(self, sample: Tensor) -> Callable[[Tensor], MarginOf]:
         """The margin that the probe predicts at a signal rate, by its own labels of the classes."""

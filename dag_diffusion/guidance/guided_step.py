@@ -31,7 +31,7 @@ from .difficulty_guidance import (
 )
 from .diversity_guidance import DiversityPush
 from .guided_call import moved
-from .mode_guidance import ModeGuidance, mode_delta, mode_shift
+from .mode_guidance import mode_delta, mode_shift
 from .rates import begin_anew, rates_of, signal_share, take_sample_as_given
 from .schedulers import denoise, remembers
 
@@ -86,7 +86,7 @@ def guided_step(
 
     if remembers(scheduler):
         if pull is not None:
-            deltas.append(mode_delta(x0, pull.centres, float(a_t), float(a_next), pull.config.scale))
+            deltas.append(mode_delta(x0, pull.centres, float(a_t), float(a_next), pull.scale))
         if difficulty is not None and step - 1 in difficulty.steps and step not in difficulty.steps:
             begin_anew(scheduler)
         if deltas:
@@ -96,7 +96,7 @@ def guided_step(
     z = denoise(scheduler, eps, t, z_t, generator)  # step
     moves = [delta * a_next.sqrt().to(z.device) for delta in deltas]
     if pull is not None:
-        moves.append(mode_shift(x0, pull.centres, a_t, a_next, pull.config.scale))
+        moves.append(mode_shift(x0, pull.centres, a_t, a_next, pull.scale))
     if moves:
         z = (z.float() + sum(moves[1:], moves[0])).to(z.dtype)  # place
     return GuidedStep(z, x0, a_t)
@@ -166,10 +166,10 @@ class ModePull:
 
     Attributes:
         centres: the mode of each image, shaped like the latents.
-        config: strength and window.
+        scale: strength.
         steps: which steps are drawn.
     """
 
     centres: Tensor
-    config: ModeGuidance
+    scale: float
     steps: range

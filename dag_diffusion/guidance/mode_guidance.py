@@ -6,13 +6,14 @@ Drawn to different modes, the few images of a class differ as its real ones do, 
 on which DAG (arXiv 2601.10090) builds.  This module knows tensors only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .difficulty_guidance import GuidanceConfig, at_most
 
+SCALE_AT_20 = 0.2  # steps
 TINY = 1e-12  # keeps the clean end of the schedule, 0 / 0, at 0
 
 # Step i of 50, 0 the noisiest, has the index 49 - i in these papers: MGD3's 49..26 are the steps 0..23, [0, 24 / 50).
@@ -28,25 +29,30 @@ class ModeGuidance:
     """When and how strongly to draw images to modes.  ``start`` and ``stop`` are fractions of the steps.
 
     Attributes:
-        scale: strength of mode guidance.  It multiplies ``sigma_t * (mode - x0)``; 0.2 trained best of 0.1, 0.2 and 0.4
-            at 20 steps (docs/results).  The pull adds up as the square root of the steps, so that MGD3's 0.1 at 50
-            steps is as strong as 0.16 at 20.
+        scale: strength of mode guidance.  It multiplies ``sigma_t * (mode - x0)``, and the pull adds up as the square
+            root of the steps.  None is as strong as 0.2 at 20 steps, which trained best of 0.1, 0.2 and 0.4
+            (docs/results): 0.26 at 12 steps, and at 50, where MGD3 has 0.1, 0.13.
         start: from the first step on, while the layout is open; published windows are in ``WINDOWS``.
         stop: the later half is left to the denoiser; a mode is a mean, and as blurred as one.
         proportional: draw images to modes in proportion to their real images instead of in turn.  See ``allot``.
     """
 
-    scale: float = 0.2
+    scale: float | None = None
     start: float = 0.0
     stop: float = 0.5
     proportional: bool = False
 
     def __post_init__(self) -> None:
-        if not (0 <= self.start < self.stop <= 1 and 0 < self.scale < float("inf")):
+        strong = self.scale is None or 0 < self.scale < float("inf")
+        if not (0 <= self.start < self.stop <= 1 and strong):
             raise ValueError(
                 f"mode guidance needs 0 <= start < stop <= 1 and scale > 0, but they are {self.start}, {self.stop} and "
                 f"{self.scale}; use ModeGuidance(), or no modes for none"
             )
+
+    def at(self, num_steps: int) -> "ModeGuidance":
+        """With its scale in a run of so many steps."""
+        return replace(self, scale=SCALE_AT_20 * (20 / num_steps) ** 0.5) if self.scale is None else self
 
     def steps(self, num_steps: int) -> range:
         """Which of ``num_steps`` steps (0 is the noisiest) are drawn to a mode; ValueError if none is."""

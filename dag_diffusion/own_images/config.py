@@ -115,7 +115,7 @@ class FolderConfig:
     num_inference_steps: int | None = DistillationConfig.num_inference_steps
     guidance_scale: float | None = DistillationConfig.guidance_scale
     autoguidance_scale: float | None = DistillationConfig.autoguidance_scale
-    mode_scale: float = DistillationConfig.mode_scale
+    mode_scale: float | None = DistillationConfig.mode_scale
     folds: int = 0
     minutes: float | None = None
     generator_steps: int | None = None

@@ -65,7 +65,8 @@ class LabelDrawer:
             **self._options(config),
         )
         scales = {"guidance_scale": call.guidance_scale, "autoguidance_scale": call.autoguidance_scale}
-        return replace(config, num_inference_steps=call.num_steps, **scales)
+        pull = config.mode_guidance.at(call.num_steps)
+        return replace(config, num_inference_steps=call.num_steps, mode_guidance=pull, **scales)
 
     def noise(self, seed: int) -> Tensor:
         """See ``Drawer``; ``(channels, height, width)``."""

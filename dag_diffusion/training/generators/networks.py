@@ -3,10 +3,9 @@
 32 px, 3 channels -> latents 4 x 8 x 8 -> 16 tokens        64 px -> 4 x 16 x 16 -> 64 tokens        128 px -> the same
 """
 
-from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
+from diffusers import AutoencoderKL, DiTTransformer2DModel, DPMSolverMultistepScheduler
 
 from dag_diffusion.seeding import seeded
 from dag_diffusion.training.label_tables import label_embedders
@@ -69,12 +68,16 @@ def build_transformer(
     return transformer
 
 
-def build_scheduler(prediction: str) -> DDIMScheduler:
-    """The schedule that a denoiser is trained and sampled with: cosine for v, DiT's own for noise."""
-    options: dict[str, Any] = {"prediction_type": prediction, "clip_sample": False, "set_alpha_to_one": True}
+def build_scheduler(prediction: str) -> DPMSolverMultistepScheduler:
+    """The schedule that a denoiser is trained with, cosine for v and DiT's own for noise, and DPM-Solver++ to sample.
+
+    Twelve of its steps are as good as twenty of DDIM's (docs/results/speed).  On a cosine schedule, diffusers advises,
+    its noise is to be clipped; without that the saved configuration would hold an infinity, which is no JSON.
+    """
     if prediction == "v_prediction":
-        return DDIMScheduler(beta_schedule="squaredcos_cap_v2", timestep_spacing="trailing", **options)
-    return DDIMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear", **options)
+        cosine = {"beta_schedule": "squaredcos_cap_v2", "timestep_spacing": "trailing", "lambda_min_clipped": -5.1}
+        return DPMSolverMultistepScheduler(prediction_type=prediction, **cosine)
+    return DPMSolverMultistepScheduler(prediction_type=prediction, beta_start=1e-4, beta_end=0.02)
 
 
 def set_own_dropping(transformer: DiTTransformer2DModel, share: float) -> None:

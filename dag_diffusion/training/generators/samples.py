@@ -11,7 +11,7 @@ from torch import nn
 
 from dag_diffusion.data.files import write_image
 
-CLASSES, EACH, STEPS, GAP = 10, 8, 20, 2  # rows and columns of a grid, denoising steps, pixels between images
+CLASSES, EACH, GAP = 10, 8, 2  # rows and columns of a grid, pixels between images
 
 
 def grid(images: np.ndarray, columns: int) -> Image.Image:
@@ -37,7 +37,7 @@ def sampler(pipeline: Any, folder: Path, seed: int) -> Callable[[int, nn.Module]
     def look(step: int, transformer: nn.Module) -> None:
         generator = torch.Generator().manual_seed(seed)
         wanted = [label for label in labels for _ in range(EACH)]
-        output = pipeline(wanted, generator=generator, num_inference_steps=STEPS, output_type="np")
+        output = pipeline(wanted, generator=generator, output_type="np")
         write_image(folder / f"{step:07d}.png", grid(output.images, EACH))
 
     return look

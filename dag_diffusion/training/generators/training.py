@@ -58,7 +58,7 @@ MADE, BEFORE = "made", "before"  # the pipeline before it is moved to its place,
 PARTS = ("vae", "latents", "denoiser", "samples", ADAPTER)  # of the work
 EXECUTION = ("accumulation", "checkpoint_seconds", "gradient_checkpointing", "sample_grids")  # change no weights
 SOME = 500  # images that the autoencoder is measured on
-STEPS, SCALE = 20, 2.0  # of denoising and classifier-free guidance where a caller names none
+STEPS, SCALE = 12, 2.0  # of denoising and classifier-free guidance where a caller names none
 
 
 def train_generator(
