@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from embedded import RESULTS
+from embedded import RESULTS, ddim
 from safetensors.torch import load_file
 from safetensors.torch import save as as_safetensors
 from subsampling import reference_target as reference
@@ -67,6 +67,7 @@ RULES = {
 EASY = TargetDistribution.beta(0.5, 20)  # half of the images below 0.011, one in ten above 0.066
 PRESETS = ("hill", "ground", "slope", "cliff")
 SCALES = (1.0, 2.0, 3.0)  # of classifier-free guidance, beside the default of 1.5
+DDIM = {"scheduler": "DDIM", "num_inference_steps": 20}  # as the default was until it drew by DPM-Solver++
 MODE_FORMS: dict[str, dict] = {  # likewise, of images drawn to modes, and of autoguidance
     "CFG 1": {"guidance_scale": 1.0},
     "CFG 1.25": {"guidance_scale": 1.25},
@@ -74,6 +75,8 @@ MODE_FORMS: dict[str, dict] = {  # likewise, of images drawn to modes, and of au
     "CFG 1.5, auto 1.5": {"autoguidance_scale": 1.5},
     "CFG 1.5, auto 2": {"autoguidance_scale": 2.0},
     "CFG 1.5, auto 3": {"autoguidance_scale": 3.0},
+    "DDIM": DDIM,
+    "CFG 1.5, auto 1.5, DDIM": {"autoguidance_scale": 1.5, **DDIM},
 }
 BASELINE = "random | unguided"
 PER_MODE = 5  # images among which DGS chooses one for each mode
@@ -107,6 +110,7 @@ def make_pools(folder: Path, options: argparse.Namespace) -> None:
     """
     make_real(folder, options.data)
     pipeline = load_embedded_pipeline().to(options.device)
+    samplers = {"": pipeline.scheduler, "DDIM": ddim(pipeline.scheduler)}
 
     def wanted(name: str) -> bool:
         return not options.only or name in options.only
@@ -114,6 +118,7 @@ def make_pools(folder: Path, options: argparse.Namespace) -> None:
     def pool(name: str, count: int, **settings: object) -> None:
         if not wanted(name):
             return
+        pipeline.scheduler = samplers[str(settings.pop("scheduler", ""))]
         config = PoolConfig(images_per_class=count, **settings)
         fill_pool(
             pipeline, folder / name, config, batch_size=options.batch_size, resume=True, source="embedded default"
@@ -121,6 +126,7 @@ def make_pools(folder: Path, options: argparse.Namespace) -> None:
         print(name, flush=True)
 
     pool("unguided", 250)
+    pool("unguided, DDIM", 250, **DDIM)
     pool("DAG, reference", 250, target=reference())
     for name in PRESETS:
         pool(f"DAG, {name}", 50, target=TargetDistribution.preset(name))
@@ -136,7 +142,7 @@ def make_pools(folder: Path, options: argparse.Namespace) -> None:
             latents, labels = real_latents(folder, pipeline.vae)
             modes = find_modes(latents, labels, count, class_names=pipeline.class_names)
             for name, settings in forms.items():
-                drawn = {"modes": modes, "mode_guidance": ModeGuidance(scale=0.2), **settings}
+                drawn = {"modes": modes, **settings}
                 pool(name, PER_MODE * count * options.seeds, **drawn)
 
 
@@ -252,6 +258,7 @@ class Study:
             yield f"{rule} | real", partial(self.chosen, "real.parquet", rule, None, 5000)
         for rule in RULES:
             yield f"{rule} | unguided", partial(self.chosen, "unguided", rule, known, 5 * ipc)
+        yield "random | unguided, DDIM", partial(self.chosen, "unguided, DDIM", "random", None, 5 * ipc)
         auto = AutoTarget(known)
         yield "matching, auto | unguided", partial(self.chosen, "unguided", "matching", auto, 5 * ipc)
         if ipc < 50:

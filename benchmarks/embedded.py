@@ -15,9 +15,11 @@ import tempfile
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from diffusers import DDIMScheduler
 
 from dag_diffusion import PoolConfig, embedded, fill_pool, load_classifier, read_pool, score_pool
 from dag_diffusion.evaluation.comparisons import summarise
@@ -43,6 +45,11 @@ def record(name: str, values: dict) -> None:
 def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def ddim(scheduler: Any) -> DDIMScheduler:
+    """DDIM for the denoiser of another scheduler."""
+    return DDIMScheduler.from_config(scheduler.config, clip_sample=False)
 
 
 def quality(protocol: str, scales: list[float], seeds: int, folder: Path) -> None:
@@ -76,7 +83,7 @@ def picture(path: Path) -> None:
     axes = figure.subplots(len(names), len(targets), gridspec_kw={"wspace": 0.05, "hspace": 0.05})
     for column, target in enumerate(targets):
         generators = [torch.Generator().manual_seed(11 + label) for label in pipeline.class_names]
-        images = pipeline(names, target, guidance_scale=1.5, num_inference_steps=20, generator=generators).images
+        images = pipeline(names, target, guidance_scale=1.5, generator=generators).images
         measured = evaluated(evaluator, images).mean()
         head = "unguided" if target is None else f"d* = {target}"
         axes[0, column].set_title(f"{head}\nevaluator {measured:.2f}", fontsize=8)

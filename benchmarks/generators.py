@@ -71,7 +71,8 @@ def settings(options: argparse.Namespace) -> Iterator[tuple[str, Path, str, dict
 def pipeline_of(place: Path, scheduler: str, weak: str | None = None) -> DiffusionPipeline:
     pipeline = load_pipeline(place, weak=weak, device="cpu")
     if scheduler:
-        pipeline.scheduler = getattr(diffusers, f"{scheduler}Scheduler").from_config(pipeline.scheduler.config)
+        kind = getattr(diffusers, f"{scheduler}Scheduler")
+        pipeline.scheduler = kind.from_config(pipeline.scheduler.config, clip_sample=False)
     return pipeline
 
 

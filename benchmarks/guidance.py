@@ -2,7 +2,7 @@
 
     python benchmarks/guidance.py main        # methods and baselines, 200 images a target, 3 seeds
     python benchmarks/guidance.py options     # every option of the family against the default, 100 images a target
-    python benchmarks/guidance.py fast        # bfloat16, intervals of classifier-free guidance, fewer steps
+    python benchmarks/guidance.py fast        # samplers, steps, bfloat16 and intervals of classifier-free guidance
     python benchmarks/guidance.py cost        # DiT-XL/2 at 256 px, random weights: counted FLOP and one step on the CPU
     python benchmarks/guidance.py figure      # docs/images/control.png from the results of `main`
 
@@ -21,10 +21,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from embedded import RESULTS, TARGETS, record
+from embedded import RESULTS, TARGETS, ddim, record
 from scipy.linalg import sqrtm
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -39,7 +40,7 @@ from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.loading import load_embedded_pipeline
 from dag_diffusion.sampling.targets import TargetDistribution
 
-STEPS, GUIDANCE_SCALE, BATCH = 20, 1.5, 100
+GUIDANCE_SCALE, BATCH = 1.5, 100
 DEFAULT = GuidanceConfig()
 DECODED = replace(DEFAULT, class_direction=0.0)  # without the probe: decoder and guide at every step
 
@@ -95,7 +96,7 @@ class Bench:
                 count[label] = count.get(label, -1) + 1
                 generators.append(torch.Generator().manual_seed(image_seed(seed, label, count[label])))
             per_image = {k: v[start : start + BATCH] for k, v in options.items() if k == "modes"}
-            usual = {"guidance_scale": GUIDANCE_SCALE, "num_inference_steps": STEPS, "output_type": "pt"}
+            usual = {"guidance_scale": GUIDANCE_SCALE, "output_type": "pt"}
             output = self.pipeline(
                 chosen,
                 self.targets[start : start + BATCH] if guided else None,
@@ -226,16 +227,34 @@ def option_methods(bench: Bench, others: dict) -> dict[str, Method]:
 
 
 def fast_methods(bench: Bench, others: dict) -> dict[str, Method]:
-    def quick(**options) -> Method:
-        return lambda s: bench.draw(s, network_dtype=torch.bfloat16, **options)
+    own, before = bench.pipeline.scheduler, ddim(bench.pipeline.scheduler)
 
+    def draw(seed: int, scheduler: Any = own, **options) -> Tensor:
+        bench.pipeline.scheduler = scheduler
+        try:
+            return bench.draw(seed, **{"network_dtype": torch.bfloat16, **options})
+        finally:
+            bench.pipeline.scheduler = own
+
+    def way(class_direction: float = DEFAULT.class_direction, **options) -> Method:
+        steering = replace(DEFAULT, class_direction=class_direction)
+        return lambda s: draw(s, difficulty_guidance=steering, **options)
+
+    old = {"scheduler": before, "num_inference_steps": 20}
     return {
-        "float32": lambda s: bench.draw(s),
-        "bfloat16": quick(),
-        "bfloat16, interval 0 to 0.5": quick(guidance_interval=(0.0, 0.5)),
-        "bfloat16, interval 0.25 to 0.75": quick(guidance_interval=(0.25, 0.75)),
-        "bfloat16, interval 0.5 to 1": quick(guidance_interval=(0.5, 1.0)),
-        "bfloat16, 15 steps": quick(num_inference_steps=15),
+        "DDIM, 20 steps, direction 0.1, float32": way(0.1, network_dtype=torch.float32, **old),
+        "DDIM, 20 steps, direction 0.1": way(0.1, **old),
+        "DDIM, 20 steps": way(**old),
+        "DDIM, 12 steps": way(scheduler=before),
+        "DPM-Solver++, 20 steps": way(num_inference_steps=20),
+        "default: DPM-Solver++, 12 steps, direction 0.3": way(),
+        "default, float32": way(network_dtype=torch.float32),
+        "default, direction 0.1": way(0.1),
+        "default, interval 0 to 0.5": way(guidance_interval=(0.0, 0.5)),
+        "default, interval 0.25 to 0.75": way(guidance_interval=(0.25, 0.75)),
+        "default, interval 0.5 to 1": way(guidance_interval=(0.5, 1.0)),
+        "DPM-Solver++, 10 steps": way(num_inference_steps=10),
+        "DPM-Solver++, 8 steps": way(num_inference_steps=8),
     }
 
 
