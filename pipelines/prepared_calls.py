@@ -245,7 +245,7 @@ def _mode_pull(
             f"modes have shape {tuple(modes.shape)}; the images need one each, {pipeline.latent_shape(count)}"
         )
     centres = modes.to(pipeline._execution_device)
-    return ModePull(centres=centres, scale=config.at(num_steps).scale, steps=config.steps(num_steps))
+    return ModePull(centres=centres, scale=config.scale_at(num_steps), steps=config.steps(num_steps))
 
 
 def _push(

@@ -271,7 +271,7 @@ class Steered:
             )
         centres = modes.flatten(1)[:, places.flatten().argsort()].view(sample.shape).to(sample.device)
         config = self.mode_guidance
-        return ModePull(centres=centres, scale=config.at(steps).scale, steps=config.steps(steps))
+        return ModePull(centres=centres, scale=config.scale_at(steps), steps=config.steps(steps))
 
     def _probed(self, sample: Tensor) -> Callable[[Tensor], MarginOf]:
         """The margin that the probe predicts at a signal rate, by its own labels of the classes."""

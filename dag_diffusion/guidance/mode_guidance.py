@@ -6,7 +6,7 @@ Drawn to different modes, the few images of a class differ as its real ones do, 
 on which DAG (arXiv 2601.10090) builds.  This module knows tensors only.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -50,9 +50,9 @@ class ModeGuidance:
                 f"{self.scale}; use ModeGuidance(), or no modes for none"
             )
 
-    def at(self, num_steps: int) -> "ModeGuidance":
-        """With its scale in a run of so many steps."""
-        return replace(self, scale=SCALE_AT_20 * (20 / num_steps) ** 0.5) if self.scale is None else self
+    def scale_at(self, num_steps: int) -> float:
+        """Strength in a run of so many steps."""
+        return SCALE_AT_20 * (20 / num_steps) ** 0.5 if self.scale is None else self.scale
 
     def steps(self, num_steps: int) -> range:
         """Which of ``num_steps`` steps (0 is the noisiest) are drawn to a mode; ValueError if none is."""

@@ -65,7 +65,7 @@ class LabelDrawer:
             **self._options(config),
         )
         scales = {"guidance_scale": call.guidance_scale, "autoguidance_scale": call.autoguidance_scale}
-        pull = config.mode_guidance.at(call.num_steps)
+        pull = replace(config.mode_guidance, scale=config.mode_guidance.scale_at(call.num_steps))
         return replace(config, num_inference_steps=call.num_steps, mode_guidance=pull, **scales)
 
     def noise(self, seed: int) -> Tensor:
