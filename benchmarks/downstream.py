@@ -47,7 +47,6 @@ from dag_diffusion.evaluation.protocols import PROTOCOLS
 from dag_diffusion.evaluation.records import evaluation_record
 from dag_diffusion.evaluation.trials import evaluate
 from dag_diffusion.generation.mode_search import encode_pool, find_modes
-from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.loading import load_embedded_pipeline
 from dag_diffusion.sampling.auto_target import AutoTarget
 from dag_diffusion.sampling.selection import Method

@@ -9,8 +9,8 @@
     python benchmarks/generation.py same        # which circumstances change how many bits of the images
     python benchmarks/generation.py kills       # kill -9 of all processes at random moments, then --resume
 
-Everything is the embedded default, 12 steps of DPM-Solver++, classifier-free guidance 1.5.  Each ratio is of runs that took
-turns in one call.  Each writes benchmarks/results/generation-WHAT.json with versions, processor and command.
+Everything is the embedded default, 12 steps of DPM-Solver++, classifier-free guidance 1.5.  Each ratio is of runs that
+took turns in one call.  Each writes benchmarks/results/generation-WHAT.json with versions, processor and command.
 """
 
 import argparse

@@ -75,7 +75,7 @@ class DistillationConfig:
         guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
         autoguidance_scale: strength of autoguidance of both pools, on above 1, which needs a weak denoiser; default:
             the pipeline's own, or else 1.5 where there is a weak denoiser.
-        mode_scale: strength of mode guidance.  See ``ModeGuidance``.
+        mode_scale: strength of mode guidance; default: as strong as 0.2 at 20 steps.  See ``ModeGuidance``.
         herding: also train on real images chosen by herding on the guide's features, the usual coreset.
         inputs: models and real images.
     """

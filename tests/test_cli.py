@@ -15,6 +15,7 @@ from dag_diffusion.cli.commands import app
 from dag_diffusion.cli.console import show_table
 from dag_diffusion.data.rows import read_rows
 from dag_diffusion.evaluation.tables import Table
+from dag_diffusion.guidance.mode_guidance import ModeGuidance
 
 COMMANDS = sorted(get_command(app).commands)
 
@@ -99,8 +100,9 @@ def test_found_modes_draw_a_pool(tmp_path, saved_pipeline):
     assert made.exit_code == 0, made.output
     published = ["--modes", tmp_path / "modes.safetensors", "--mode-window", "lgd", "--modes-by-size"]
     assert generate(saved_pipeline, tmp_path / "by size", *published).exit_code == 0
-    settings = json.loads((tmp_path / "by size" / "pool.json").read_text())["settings"]["mode_guidance"]
-    assert settings == {"scale": 0.2, "start": 0.08, "stop": 0.8, "proportional": True}
+    settings = json.loads((tmp_path / "by size" / "pool.json").read_text())["settings"]
+    scale = ModeGuidance().scale_at(settings["num_inference_steps"])
+    assert settings["mode_guidance"] == {"scale": scale, "start": 0.08, "stop": 0.8, "proportional": True}
     wrong = generate(saved_pipeline, tmp_path / "none", *published[:2], "--mode-window", "dgs")
     assert (wrong.exit_code, wrong.stderr.count("\n")) == (2, 1)
     call("score", tmp_path / "real", "--classifier", saved_pipeline / "classifier", "--quiet")

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DiTPipeline
+from diffusers import DDIMScheduler, DiTPipeline, DPMSolverMultistepScheduler
 from hypothesis import assume, given
 from hypothesis.strategies import integers, sampled_from
 from PIL import Image
@@ -82,7 +82,14 @@ def test_pipeline_loads_draws_its_classes_and_knows_their_names(trained):
 
 
 def test_plain_diffusers_loads_the_parts(trained):
-    assert isinstance(DiTPipeline.from_pretrained(trained[0]).scheduler, DDIMScheduler)
+    assert isinstance(DiTPipeline.from_pretrained(trained[0]).scheduler, DPMSolverMultistepScheduler)
+
+
+def test_configuration_of_the_scheduler_is_json_for_everyone(trained):
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    json.loads((trained[0] / "scheduler" / "scheduler_config.json").read_text(), parse_constant=refuse)
 
 
 def test_scale_of_the_latents_is_measured(trained, images):

@@ -71,6 +71,12 @@ def test_default_window_is_the_first_half():
     assert ModeGuidance().steps(20) == range(10)
 
 
+@given(st.integers(1, 1000))
+def test_usual_pull_adds_up_alike_in_any_number_of_steps(num_steps):
+    assert ModeGuidance().scale_at(num_steps) == pytest.approx(0.2 * (20 / num_steps) ** 0.5)
+    assert ModeGuidance(scale=0.1).scale_at(num_steps) == 0.1
+
+
 def test_window_without_a_step_is_refused_rather_than_ignored():
     with pytest.raises(ValueError, match="none of 1 steps"):
         ModeGuidance().steps(1)

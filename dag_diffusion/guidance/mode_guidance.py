@@ -29,9 +29,9 @@ class ModeGuidance:
     """When and how strongly to draw images to modes.  ``start`` and ``stop`` are fractions of the steps.
 
     Attributes:
-        scale: strength of mode guidance.  It multiplies ``sigma_t * (mode - x0)``, and the pull adds up as the square
-            root of the steps.  None is as strong as 0.2 at 20 steps, which trained best of 0.1, 0.2 and 0.4
-            (docs/results): 0.26 at 12 steps, and at 50, where MGD3 has 0.1, 0.13.
+        scale: strength of mode guidance; default: as strong as 0.2 at 20 steps.  It multiplies
+            ``sigma_t * (mode - x0)``, and the pull adds up as the square root of the steps: that is 0.26 at 12 steps,
+            and 0.13 at 50, where MGD3 has 0.1.  Of 0.1, 0.2 and 0.4 at 20 steps 0.2 trained best (docs/results).
         start: from the first step on, while the layout is open; published windows are in ``WINDOWS``.
         stop: the later half is left to the denoiser; a mode is a mean, and as blurred as one.
         proportional: draw images to modes in proportion to their real images instead of in turn.  See ``allot``.

@@ -71,7 +71,7 @@ class FolderConfig:
         guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
         autoguidance_scale: strength of autoguidance, on above 1; default: the pipeline's own, or else 1.5 where there
             is a weak denoiser.
-        mode_scale: strength of mode guidance.
+        mode_scale: strength of mode guidance; default: as strong as 0.2 at 20 steps.
         folds: classifiers that measure the difficulties of the training images, each those that it has not seen.
             Default: the guide measures images that are held out from it.
         minutes: how long all of it may take, by more or fewer training steps; default: the usual number of steps.

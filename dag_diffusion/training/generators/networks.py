@@ -3,7 +3,6 @@
 32 px, 3 channels -> latents 4 x 8 x 8 -> 16 tokens        64 px -> 4 x 16 x 16 -> 64 tokens        128 px -> the same
 """
 
-
 import torch
 from diffusers import AutoencoderKL, DiTTransformer2DModel, DPMSolverMultistepScheduler
 
