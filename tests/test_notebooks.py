@@ -14,9 +14,9 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IMAGENET = ROOT / "notebooks" / "4_imagenet_with_dit_xl.ipynb"
 FEWER = {  # images and steps in each notebook, by the start of its name, so that it runs in seconds
-    "1": {"num_inference_steps=20": "num_inference_steps=4", "num_inference_steps=10": "num_inference_steps=2"}
+    "1": {"num_inference_steps=12": "num_inference_steps=4", "num_inference_steps=10": "num_inference_steps=2"}
     | {'PROTOCOLS["quick"]': '__import__("dataclasses").replace(PROTOCOLS["quick"], epochs=2)'},
-    "2": {"range(2000)": "range(200)", '"num_inference_steps": 20': '"num_inference_steps": 4'},
+    "2": {"range(2000)": "range(200)", '"num_inference_steps": 12': '"num_inference_steps": 4'},
     "3": {"[:60]": "[:20]"},
     "4": {},
 }

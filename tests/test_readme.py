@@ -21,7 +21,7 @@ ALL = "\n".join(PAGES.values())
 SMALLER = {
     "images_per_class=50": "images_per_class=3, num_inference_steps=2",
     "ipc=10,": "ipc=1,",
-    "num_inference_steps=20": "num_inference_steps=8",
+    "num_inference_steps=12": "num_inference_steps=8",
     "num_inference_steps=50": "num_inference_steps=2",
     "GeneratorConfig(size=32, steps=6000)": "GeneratorConfig(size=16, steps=2, width=64, depth=1, batch_size=4)",
     "GeneratorConfig(steps=2000)": "GeneratorConfig(steps=2, batch_size=4, sample_grids=0)",
