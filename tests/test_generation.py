@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from pools_on_disk import content
@@ -20,6 +20,8 @@ from dag_diffusion.data.pools import COLUMNS
 from dag_diffusion.generation.modes import Modes
 from dag_diffusion.generation.plan import image_seed, plan
 from dag_diffusion.generation.work_queue import ROWS, append_rows, claim, finish, require_current, runs_of, take_stock
+from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
+from dag_diffusion.guidance.mode_guidance import ModeGuidance
 
 SMALL = PoolConfig(images_per_class=3, num_inference_steps=2, guidance_scale=1.0)
 STEERED = replace(SMALL, target=TargetDistribution.preset("ground"))
@@ -147,6 +149,20 @@ def test_resume_with_other_settings_says_which_differ(tmp_path, pipeline):
     fill_pool(pipeline, tmp_path / "pool", SMALL)
     with pytest.raises(ValueError, match=r": seed was 0 and is now 1"):
         fill_pool(pipeline, tmp_path / "pool", replace(SMALL, seed=1), resume=True)
+
+
+def test_strength_of_a_guidance_that_is_not_used_may_change_between(tmp_path, pipeline):
+    fill_pool(pipeline, tmp_path / "pool", replace(SMALL, difficulty_guidance=GuidanceConfig(stop=0.9)))
+    weaker = replace(SMALL, difficulty_guidance=GuidanceConfig(stop=0.8), mode_guidance=ModeGuidance(scale=0.1))
+    assert len(fill_pool(pipeline, tmp_path / "pool", weaker, resume=True)) == 9
+
+
+def test_another_scheduler_is_told_by_its_name_alone(tmp_path, pipeline):
+    fill_pool(pipeline, tmp_path / "pool", SMALL)
+    pipeline.scheduler = UniPCMultistepScheduler.from_config(pipeline.scheduler.config)
+    told = r": scheduler was '\w+Scheduler' and is now 'UniPCMultistepScheduler'; give"
+    with pytest.raises(ValueError, match=told):
+        fill_pool(pipeline, tmp_path / "pool", SMALL, resume=True)
 
 
 def test_solver_whose_settings_json_has_no_number_for_fills_and_resumes_a_pool(tmp_path, pipeline):

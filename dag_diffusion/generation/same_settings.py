@@ -25,14 +25,28 @@ def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder
     before, after = ({k: json.loads(json.dumps(recorded(p.get(k)))) for k in PARTS} for p in (old, new))
     if isinstance(before["settings"], dict) and isinstance(after["settings"], dict):
         before["settings"] = _once(old, after["settings"]) | before["settings"]
+        for record in (before, after):
+            record["settings"] = _drawn_by(record["settings"])
         if before["settings"]["autoguidance_scale"] in UNUSED and after["settings"].get("autoguidance_scale") in UNUSED:
             for record in (before, after):
                 (record["weights"] or {}).pop("weak_transformer", None)
+    names = [(record["scheduler"] or {}).get("name") for record in (before, after)]
+    if names[0] != names[1]:  # which says more than the options that only one of them has
+        for record, name in zip((before, after), names, strict=True):
+            record["scheduler"] = name
     if differing := [one.removeprefix("settings.") for one in differences(before, after)]:
         raise ValueError(
             f"{folder} was begun with other settings: {'; '.join(differing[:SHOWN])}; give the same ones, or another "
             "folder"
         )
+
+
+def _drawn_by(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the strengths of guidances that a pool does not use, whose defaults may have changed since."""
+    steering = settings.get("difficulty_guidance") or {}
+    unsteered = {name: value for name, value in steering.items() if name == "among"}  # which measures in any case
+    unused = {} if settings.get("target") else {"difficulty_guidance": unsteered}
+    return {**settings, **unused} | ({} if settings.get("modes") else {"mode_guidance": None})
 
 
 def _once(old: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
