@@ -236,8 +236,8 @@ def fast_methods(bench: Bench, others: dict) -> dict[str, Method]:
         finally:
             bench.pipeline.scheduler = own
 
-    def way(class_direction: float = DEFAULT.class_direction, **options) -> Method:
-        steering = replace(DEFAULT, class_direction=class_direction)
+    def way(class_direction: float = DEFAULT.class_direction, stop: float = DEFAULT.stop, **options) -> Method:
+        steering = replace(DEFAULT, class_direction=class_direction, stop=stop)
         return lambda s: draw(s, difficulty_guidance=steering, **options)
 
     old = {"scheduler": before, "num_inference_steps": 20}
@@ -250,6 +250,7 @@ def fast_methods(bench: Bench, others: dict) -> dict[str, Method]:
         "default: DPM-Solver++, 12 steps, direction 0.3": way(),
         "default, float32": way(network_dtype=torch.float32),
         "default, direction 0.1": way(0.1),
+        "default, stop 0.9": way(stop=0.9),
         "default, interval 0 to 0.5": way(guidance_interval=(0.0, 0.5)),
         "default, interval 0.25 to 0.75": way(guidance_interval=(0.25, 0.75)),
         "default, interval 0.5 to 1": way(guidance_interval=(0.5, 1.0)),

@@ -89,7 +89,12 @@ def measured(what: str, images: int, builds: Mapping[str, Build]) -> dict:
     few, many = (peaks(what, count, builds) for count in (images // 10, images))
     further = images - images // 10
     growth = {way: (many[way] - few[way]) * 1024 / further for way in builds}  # KiB an image
-    return {"images": images, "mib": many, "mib_of_a_tenth": few, "kib_an_image": growth}
+    found = {"images": images, "mib": many, "mib_of_a_tenth": few, "kib_an_image": growth}
+    if what == "run":  # which the earlier build did in one process, and this one in one on each core
+        with tempfile.TemporaryDirectory() as text:
+            arguments = [*run(images, Path(text)), "--num-processes", 1]
+            found["mib_in_one_process"] = builds["now"].command(*arguments, folder=Path(text), watched=True).mib
+    return found
 
 
 def preparing(side: int) -> dict:

@@ -71,6 +71,10 @@ TABLES: dict[str, Callable[[], str]] = {
     },
     "downstream-generators-50": partial(trained_sets.study, "generators-50", baseline="embedded, CFG 1.5"),
     "downstream-samplers-50": partial(trained_sets.study, "samplers-50", baseline="embedded, CFG 1, DDIM, 20 steps"),
+    **{
+        f"downstream-solver-{size}-quick": partial(trained_sets.study, f"solver-{size}-quick")
+        for size in ("held-out-10", "10", "50")
+    },
     "downstream-scratch-50": partial(trained_sets.study, "scratch-50", baseline="embedded, CFG 1.5"),
     "embedded-quality-quick": partial(trained_sets.quality, "quick"),
     "embedded-quality-classic": partial(trained_sets.quality, "classic"),
@@ -111,6 +115,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "autoguidance-images": partial(trained_models.generators, "autoguidance-images"),
     "generators-images": partial(trained_models.generators, "generators-images"),
     "samplers-images": partial(trained_models.generators, "samplers-images"),
+    "solver-images": partial(trained_models.generators, "solver-images"),
     "scratch-images": partial(trained_models.generators, "scratch-images"),
     "intervals-images": partial(trained_models.generators, "intervals-images"),
     "training-speed": trained_models.training_speed,

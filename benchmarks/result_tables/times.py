@@ -40,6 +40,8 @@ def memory() -> str:
     for what, one in load("memory")["rows"].items():
         cells = [f"{one[key]['before']:,.{places}f}, {one[key]['now']:,.{places}f}" for key, places in MEMORY_KEYS]
         rows.append([f"`{what}`, {one['images']:,} images", *cells])
+        if alone := one.get("mib_in_one_process"):
+            rows.append([f"`{what} --num-processes 1`", f"-, {alone:,.0f}", "", ""])
     heads = ["before, now", "MiB at the peak", "with a tenth of the images", "KiB for each further image"]
     return table(heads, rows, "memory")
 

@@ -59,6 +59,9 @@ PAIRS = [  # differences that the text names and that are not to the baseline: r
     ("digits-10-quick", "convnet-3", f"{BEST}, auto 1.5", BEST),
     ("autoguidance-10-quick", "convnet-3", f"{BEST}, CFG 1.5, auto 1.5", BASELINE),
     ("autoguidance-50-quick", "convnet-3", f"{BEST}, CFG 1.5, auto 1.5", BASELINE),
+    ("solver-held-out-10-quick", "convnet-3", f"{BEST}, CFG 1.5, auto 1.5", f"{BEST}, CFG 1.5, auto 1.5, DDIM"),
+    ("solver-10-quick", "convnet-3", f"{BEST}, CFG 1.5, auto 1.5", f"{BEST}, CFG 1.5, auto 1.5, DDIM"),
+    ("solver-50-quick", "convnet-3", f"{BEST}, CFG 1.5, auto 1.5", f"{BEST}, CFG 1.5, auto 1.5, DDIM"),
 ]
 
 
