@@ -240,22 +240,21 @@ def fast_methods(bench: Bench, others: dict) -> dict[str, Method]:
         steering = replace(DEFAULT, class_direction=class_direction, stop=stop)
         return lambda s: draw(s, difficulty_guidance=steering, **options)
 
-    old = {"scheduler": before, "num_inference_steps": 20}
+    old = {"scheduler": before, "num_inference_steps": 20, "stop": 0.9}
     return {
-        "DDIM, 20 steps, direction 0.1, float32": way(0.1, network_dtype=torch.float32, **old),
-        "DDIM, 20 steps, direction 0.1": way(0.1, **old),
-        "DDIM, 20 steps": way(**old),
-        "DDIM, 12 steps": way(scheduler=before),
-        "DPM-Solver++, 20 steps": way(num_inference_steps=20),
-        "default: DPM-Solver++, 12 steps, direction 0.3": way(),
+        "DDIM, 20 steps, direction 0.1, stop 0.9, float32": way(0.1, network_dtype=torch.float32, **old),
+        "DDIM, 20 steps, direction 0.1, stop 0.9": way(0.1, **old),
+        "DDIM, 20 steps, stop 0.9": way(**old),
+        "DDIM, 12 steps, stop 0.92": way(scheduler=before, stop=0.92),
+        "DPM-Solver++, 20 steps, stop 0.9": way(num_inference_steps=20, stop=0.9),
+        "default: DPM-Solver++, 12 steps, direction 0.3, stop 1": way(),
         "default, float32": way(network_dtype=torch.float32),
         "default, direction 0.1": way(0.1),
+        "default, stop 0.92": way(stop=0.92),
         "default, stop 0.9": way(stop=0.9),
+        "default, 10 steps": way(num_inference_steps=10),
         "default, interval 0 to 0.5": way(guidance_interval=(0.0, 0.5)),
         "default, interval 0.25 to 0.75": way(guidance_interval=(0.25, 0.75)),
-        "default, interval 0.5 to 1": way(guidance_interval=(0.5, 1.0)),
-        "DPM-Solver++, 10 steps": way(num_inference_steps=10),
-        "DPM-Solver++, 8 steps": way(num_inference_steps=8),
     }
 
 

@@ -316,14 +316,17 @@ class DifficultyGuidedPipeline(DiTPipeline):
         vae = self.vae if self.guidance_vae is None else self.guidance_vae
         return vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample / 2 + 0.5
 
-    def computing_in(self, dtype: torch.dtype | None, *, enabled: bool = True) -> AbstractContextManager:
+    def computing_in(
+        self, dtype: torch.dtype | None, device: torch.device, *, enabled: bool = True
+    ) -> AbstractContextManager:
         """Where networks with float32 weights compute in `dtype`; None leaves it to the caller.
 
-        Not `enabled`, around a whole call, it keeps the weights that are cast within, instead of a cast at every step.
+        The device is given, since the pipeline would look for its own in all of its modules, at every step.  Not `enabled`,
+        around a whole call, it keeps the weights that are cast within, instead of a cast at every step.
         """
         if dtype in (None, torch.float32):
             return nullcontext()
-        return torch.autocast(self._execution_device.type, dtype, enabled=enabled)
+        return torch.autocast(device.type, dtype, enabled=enabled)
 
     @torch.no_grad()
     def __call__(
@@ -424,7 +427,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
 
         # 2. denoise, guided where the windows say so
         self.scheduler.set_timesteps(call.num_steps, device=z.device)
-        with self.computing_in(network_dtype, enabled=False):
+        with self.computing_in(network_dtype, z.device, enabled=False):
             for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
                 if self.interrupt:
                     continue

@@ -53,7 +53,7 @@ def finished_images(
         return latents, None
     vae = pipeline.vae
     # DiTPipeline's own order of operations, since (1 / s) * z and z / s differ in the last bit
-    with pipeline.computing_in(network_dtype):
+    with pipeline.computing_in(network_dtype, latents.device):
         decoded = vae.decode(1 / vae.config.scaling_factor * latents.to(vae.dtype)).sample
     decoded = decoded if network_dtype is None else decoded.float()  # 8 bits of a pixel want more than bfloat16
     images = (decoded / 2 + 0.5).clamp(0, 1).float()

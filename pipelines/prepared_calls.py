@@ -124,7 +124,7 @@ def prepare_call(
     classifier_free_steps = interval_steps(guidance_interval, num_steps)
 
     def predict(step: int, latents: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor | None]:
-        with pipeline.computing_in(network_dtype):
+        with pipeline.computing_in(network_dtype, labels.device):
             return pipeline.predict(latents, timestep, labels, classifier_free=step in classifier_free_steps)
 
     steering = None
@@ -164,12 +164,12 @@ def _margins(
     among = None if classes is None else torch.tensor(classes, device=labels.device)
 
     def decoded(clean: Tensor) -> Tensor:
-        with pipeline.computing_in(network_dtype):
+        with pipeline.computing_in(network_dtype, labels.device):
             images = pipeline.decode_for_guidance(clean)
         return mean_margin(guides, images)  # the guides themselves, which measure, in full
 
     def probed(alpha: Tensor, clean: Tensor) -> Tensor:
-        with pipeline.computing_in(network_dtype):
+        with pipeline.computing_in(network_dtype, labels.device):
             return probe_margin(pipeline.probe, labels, alpha, among)(clean)
 
     return decoded, None if pipeline.probe is None else lambda alpha: partial(probed, alpha)

@@ -97,9 +97,9 @@ def test_predicted_clean_inverts_the_forward_process(alpha, prediction_type):
     assert torch.allclose(found, clean, atol=1e-4)
 
 
-@given(st.integers(2, 200))
-def test_default_window_never_holds_the_last_step(num_steps):
-    assert num_steps - 1 not in GuidanceConfig().steps(num_steps)
+@given(st.integers(1, 200))
+def test_every_step_is_steered_by_default(num_steps):
+    assert list(GuidanceConfig().steps(num_steps)) == list(range(num_steps))
 
 
 def test_window_is_half_open_and_interval_counts_from_its_start():
@@ -109,11 +109,11 @@ def test_window_is_half_open_and_interval_counts_from_its_start():
 
 def test_window_without_a_step_is_refused_rather_than_ignored():
     with pytest.raises(ValueError, match="none of 1 steps"):
-        GuidanceConfig().steps(1)
+        GuidanceConfig(stop=0.9).steps(1)
 
 
 @pytest.mark.parametrize(
-    "options", [{"start": 0.92}, {"stop": 1.1}, {"scale": 0}, {"max_norm": float("nan")}, {"every": 0}, {"start": -0.1}]
+    "options", [{"start": 1.0}, {"stop": 1.1}, {"scale": 0}, {"max_norm": float("nan")}, {"every": 0}, {"start": -0.1}]
 )
 def test_impossible_configuration_is_refused(options):
     with pytest.raises(ValueError, match="guidance"):

@@ -34,7 +34,8 @@ class GuidanceConfig:
     Attributes:
         scale: strength of difficulty guidance; 1 is the linearised hit of the target, 0.5 goes half of the way.
         start: from the first step on, since what is decided late only fools the guide; later is cheaper.
-        stop: the last twelfth is left to the denoiser; a shift after its last word would only fool the guide.
+        stop: to the end; what is left to the denoiser alone moves images away from their targets again, the more so the
+            fewer steps there are.
         every: guide one step in so many; without a probe, decoder and guide are the cost of guidance.
         max_norm: trust region, the largest |delta| as a fraction of |x0|.
         class_direction: how much of the step goes along the direction in which the denoiser itself changes the class,
@@ -49,7 +50,7 @@ class GuidanceConfig:
 
     scale: float = 1.0
     start: float = 0.0
-    stop: float = 0.92
+    stop: float = 1.0
     every: int = 1
     max_norm: float = 0.4
     class_direction: float = 0.3
@@ -62,7 +63,7 @@ class GuidanceConfig:
         if not 0 <= self.start < self.stop <= 1:
             raise ValueError(
                 f"guidance needs 0 <= start < stop <= 1, but start={self.start} and stop={self.stop}; "
-                "use start=0.0, stop=0.92 to leave the last twelfth of the steps alone"
+                "use start=0.0, stop=1.0 to steer all of the steps"
             )
         if not (0 < self.scale < float("inf") and 0 < self.max_norm < float("inf")):
             raise ValueError(
