@@ -321,8 +321,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
     ) -> AbstractContextManager:
         """Where networks with float32 weights compute in `dtype`; None leaves it to the caller.
 
-        The device is given, since the pipeline would look for its own in all of its modules, at every step.  Not `enabled`,
-        around a whole call, it keeps the weights that are cast within, instead of a cast at every step.
+        The device is given, since the pipeline would look for its own in all of its modules, at every step. Not
+        `enabled`, around a whole call, it keeps the weights that are cast within, instead of a cast at every step.
         """
         if dtype in (None, torch.float32):
             return nullcontext()

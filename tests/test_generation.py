@@ -58,7 +58,9 @@ def test_pool_has_every_image_with_its_row(tmp_path, pipeline):
 
 
 def test_pool_does_not_depend_on_the_batch_size(tmp_path, pipeline):
-    pools = [fill_pool(pipeline, tmp_path / str(size), STEERED, batch_size=size) for size in (1, 4)]
+    # a shift in the last step of a denoiser of random weights would make much of what batches round differently
+    config = replace(STEERED, difficulty_guidance=GuidanceConfig(stop=0.9))
+    pools = [fill_pool(pipeline, tmp_path / str(size), config, batch_size=size) for size in (1, 4)]
     for i in range(len(pools[0])):
         first, second = (np.asarray(pool.open(i)).astype(int) for pool in pools)
         assert np.abs(first - second).max() <= 1

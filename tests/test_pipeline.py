@@ -291,9 +291,9 @@ def test_steps_that_leave_noise_under_ddim_are_told_once_with_what_divides(pipel
     assert told.endswith("use a number that divides 1000, such as 50 or 100")
 
 
-def test_last_step_is_never_shifted_by_default(pipeline):
+def test_step_after_the_window_is_plain_denoising(pipeline):
     # resumed from its own next-to-last latents, a guided run ends where plain denoising ends
-    options = {"num_inference_steps": 10, "output_type": "latent"}
+    options = {"num_inference_steps": 10, "output_type": "latent", "difficulty_guidance": GuidanceConfig(stop=0.9)}
     guided = latents_by_step(pipeline, target_difficulty=0.9, **options)
     scheduler = pipeline.scheduler
     scheduler.set_timesteps(10)
@@ -519,7 +519,10 @@ def test_flat_classifier_gives_finite_images():
         ({"num_inference_steps": 0}, r"1\.\.1000"),
         ({"num_inference_steps": 1001}, r"1\.\.1000"),
         ({"num_images_per_label": 0}, "at least 1"),
-        ({"num_inference_steps": 1, "target_difficulty": 0.5}, "none of 1 steps"),
+        (
+            {"num_inference_steps": 1, "target_difficulty": 0.5, "difficulty_guidance": GuidanceConfig(stop=0.9)},
+            "none of 1 steps",
+        ),
         ({"generator": [torch.Generator()]}, "1 generators for 2 images"),
         ({"latents": torch.zeros(1, 4, 8, 8)}, r"need \(2, 4, 8, 8\)"),
         ({"callback_on_step_end_tensor_inputs": ["prompt_embeds"]}, "prompt_embeds"),

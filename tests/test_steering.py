@@ -535,7 +535,8 @@ def test_another_number_of_targets_than_of_images_is_refused(guide):
 
 def test_window_without_a_step_is_refused(guide):
     pipeline = made(stable_diffusion)
-    with pytest.raises(ValueError, match="none of 1 steps"), steer(pipeline, guide, LABELS, 0.5):
+    early = GuidanceConfig(stop=0.9)
+    with pytest.raises(ValueError, match="none of 1 steps"), steer(pipeline, guide, LABELS, 0.5, config=early):
         drawn(pipeline, stable_diffusion, steps=1)
 
 
