@@ -410,4 +410,4 @@ def test_run_on_the_embedded_default_trains_no_guide_and_knows_how_long_its_pool
     assert "the pipeline's own" in shown
     stages = [line.split("│")[1].strip() for line in shown.split("Time", 1)[1].splitlines() if line.startswith("│")]
     assert [name for name in stages if name in ("guide", "evaluator", "modes", "pools")] == ["modes", "pools"]
-    assert "20.5" in shown
+    assert "64.8" in shown
