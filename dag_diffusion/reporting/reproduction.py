@@ -116,7 +116,9 @@ def _modes(settings: Record) -> Iterator[Any]:
     given = settings.get("mode_guidance")
     if settings.get("modes") is None or not isinstance(given, dict):
         return
-    yield from ("--modes", "MODES.safetensors", "--mode-scale", given.get("scale"))
+    yield from ("--modes", "MODES.safetensors")
+    if given.get("scale") is not None:
+        yield from ("--mode-scale", given["scale"])
     if windows := [name for name, window in WINDOWS.items() if window == (given.get("start"), given.get("stop"))]:
         yield from ("--mode-window", windows[0])
     if given.get("proportional"):

@@ -70,13 +70,15 @@ def build_transformer(
 def build_scheduler(prediction: str) -> DPMSolverMultistepScheduler:
     """The schedule that a denoiser is trained with, cosine for v and DiT's own for noise, and DPM-Solver++ to sample.
 
-    Twelve of its steps are as good as twenty of DDIM's (docs/results/speed).  On a cosine schedule, diffusers advises,
-    its noise is to be clipped; without that the saved configuration would hold an infinity, which is no JSON.
+    Twelve of its steps are as good as twenty of DDIM's (docs/results/training).  The limit of the noise is what
+    diffusers advises for a cosine schedule, and none for the other; by default it is infinite, which JSON cannot say.
     """
+    options = {"prediction_type": prediction, "lambda_min_clipped": -5.1}
     if prediction == "v_prediction":
-        cosine = {"beta_schedule": "squaredcos_cap_v2", "timestep_spacing": "trailing", "lambda_min_clipped": -5.1}
-        return DPMSolverMultistepScheduler(prediction_type=prediction, **cosine)
-    return DPMSolverMultistepScheduler(prediction_type=prediction, beta_start=1e-4, beta_end=0.02)
+        options |= {"beta_schedule": "squaredcos_cap_v2", "timestep_spacing": "trailing"}
+    else:
+        options |= {"beta_start": 1e-4, "beta_end": 0.02}
+    return DPMSolverMultistepScheduler(**options)
 
 
 def set_own_dropping(transformer: DiTTransformer2DModel, share: float) -> None:
