@@ -25,6 +25,7 @@ from dag_diffusion.distillation import DistillationConfig, Origin, autoguidance_
 from dag_diffusion.distillation_setup import DistillationInputs, load_setup, reference_for, target_for
 from dag_diffusion.evaluation.labelled_images import random_rows
 from dag_diffusion.evaluation.tables import Table
+from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.hub.cards import dataset_card
 from dag_diffusion.reporting.reproduction import commands_of
 
@@ -93,7 +94,8 @@ def test_without_a_target_nothing_is_steered_and_no_control_is_claimed(setup):
 def test_card_of_a_pool_tells_that_it_is_drawn_to_modes_and_not_steered(setup):
     card = dataset_card(read_pool(setup[0] / "pool-guided"), "me/pool", title="Pool")
     assert "no difficulty" in card
-    assert "10 modes of real images, scale 0.2" in card
+    steps = read_pool(setup[0] / "pool-guided").provenance["settings"]["num_inference_steps"]
+    assert f"10 modes of real images, scale {ModeGuidance().scale_at(steps):.2g}" in card
 
 
 def test_card_of_a_pool_tells_that_it_is_drawn_away_from_a_weak_denoiser(setup):

@@ -14,6 +14,7 @@ from warm import Command, process_of_rank
 
 from dag_diffusion import read_pool
 from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
+from dag_diffusion.processor import has_bfloat16
 from dag_diffusion.training import FineTuningConfig, GeneratorConfig, train_generator
 
 QUICK = ["--ipc", 1, "--pool-factor", 2, "--num-inference-steps", 2, "--network", "convnet-2-w4", "--seeds", 1]
@@ -95,7 +96,8 @@ def test_distill_in_two_processes_goes_on_after_a_kill_in_its_training_and_leave
         GeneratorConfig(**settings),
         fine_tuning=FineTuningConfig(base=str(base)),
     )
+    least = 1e-3 if has_bfloat16("cpu") else 1e-4  # in bfloat16 two processes add up otherwise than one
     weights = "transformer/diffusion_pytorch_model.safetensors"
     two = load_file(work / "generator" / weights)
     for name, value in load_file(tmp_path / "one" / weights).items():
-        torch.testing.assert_close(two[name], value, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(two[name], value, atol=least, rtol=1e-3)

@@ -129,7 +129,8 @@ def _made(generation: GenerationRecord, selection: SelectionRecord) -> dict[str,
         unsteered = "no difficulty" if modes else "nothing: unguided"
         rows["steered to"] = unsteered if target is None else (target.get("text") or "TARGET")
         if isinstance(modes, Mapping) and isinstance(drawn, Mapping):
-            rows["drawn to"] = f"{modes.get('modes')} modes of real images, scale {drawn.get('scale')}"
+            scale = drawn.get("scale")  # of a pipeline that tells no number of steps there is none
+            rows["drawn to"] = f"{modes.get('modes')} modes of real images" + (f", scale {scale:.2g}" if scale else "")
         if (away := settings.get("autoguidance_scale") or 1) > 1:
             rows["drawn away from"] = f"{generation.get('weak') or 'its weak denoiser'}, scale {away}"
         rows["made in groups"] = _groups(settings)
