@@ -59,6 +59,7 @@ PARTS = ("vae", "latents", "denoiser", "samples", ADAPTER)  # of the work
 EXECUTION = ("accumulation", "checkpoint_seconds", "gradient_checkpointing", "sample_grids")  # change no weights
 SOME = 500  # images that the autoencoder is measured on
 STEPS, SCALE = 12, 2.0  # of denoising and classifier-free guidance where a caller names none
+STEPS_OF_BASE = 20  # of one that names none; twelve are enough for our own scheduler alone
 
 
 def train_generator(
@@ -306,7 +307,7 @@ class _Run:
             build_scheduler(self.objective.prediction) if self.base is None else self.base.scheduler,
             id2label=self.names,
             default_guidance_scale=self.config.guidance_scale or scale or SCALE,
-            default_num_inference_steps=steps or STEPS,
+            default_num_inference_steps=steps or (STEPS if self.base is None else STEPS_OF_BASE),
         )
 
     def save(self, pipeline: DifficultyGuidedPipeline) -> None:
