@@ -66,6 +66,10 @@ def test_tuned_pipeline_needs_diffusers_alone(tuned):
     assert {embedder.dropout_prob for embedder in label_embedders(plain.transformer)} == {0.1}
 
 
+def test_base_that_names_no_steps_keeps_those_that_suit_any_scheduler(tuned):
+    assert DifficultyGuidedPipeline.from_pretrained(tuned[0]).default_num_inference_steps == 20
+
+
 def test_what_was_learnt_lies_beside_unless_it_is_the_whole(tuned):
     found = sorted(path.name for path in (tuned[0] / "adapter").glob("*"))
     expected = {"all": [], "lora": ["adapter_config.json", "adapter_model.safetensors"]}
