@@ -1,7 +1,7 @@
 """Where the time goes: seconds of one processor by kind of work, and what a compiled call of the probe would gain.
 
     python benchmarks/profiles.py pool        # drawing guided images, in float32 and in bfloat16
-    python benchmarks/profiles.py training    # training and testing a ConvNet-3, as it is and compiled
+    python benchmarks/profiles.py training    # a ConvNet-3 as it is, with torch's pooling, and compiled
     python benchmarks/profiles.py run         # a whole run with one training of each set, by stage
     python benchmarks/profiles.py probe       # value and gradient of the probe, as it is and as one compiled call
 
@@ -10,6 +10,7 @@ profiler's.  All on one thread.  Each writes benchmarks/results/profile-WHAT.jso
 """
 
 import argparse
+import copy
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -23,13 +24,14 @@ import torch
 from embedded import record
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
-from dag_diffusion.classifiers.compiled_networks import computing_in, flop_of, forward_for, plain
 from dag_diffusion.evaluation.networks import build_network
 from dag_diffusion.guidance.difficulty_guidance import margin_and_gradient
 from dag_diffusion.guidance.probes import probe_margin
 from dag_diffusion.loading import load_embedded_pipeline
 from dag_diffusion.memory import keep_freed_memory
+from dag_diffusion.processor import computing_in
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 KINDS = {  # parts of the names of torch's operations, the first that fits
@@ -98,28 +100,31 @@ def training() -> dict[str, Any]:
     torch.manual_seed(0)
     images, labels = torch.randn(100, 1, 32, 32), torch.arange(100) % 10
     network = build_network("convnet-3", channels=1, size=(32, 32), num_classes=10)
-    optimizer = torch.optim.SGD(network.parameters(), 0.01, 0.9)
-    compiled = forward_for(network, images, "bfloat16", trained=30_000, tested=10_000)
+    torchs = copy.deepcopy(network)
+    for block in torchs[:3]:
+        block[3] = nn.AvgPool2d(2)
+    compiled = torch.compile(torchs, dynamic=True)
+    optimizers = {one: torch.optim.SGD(one.parameters(), 0.01, 0.9) for one in (network, torchs, compiled)}
 
-    def train(forward: Callable[[nn.Module, Tensor], Tensor], precision: str, steps: int = 5) -> None:
+    def train(network: nn.Module, precision: str, steps: int = 5) -> None:
         network.train()
         for _ in range(steps):
             with computing_in(precision, images.device):
-                logits = forward(network, images).float()
-            optimizer.zero_grad()
+                logits = network(images).float()
+            optimizers[network].zero_grad()
             nn.functional.cross_entropy(logits, labels).backward()
-            optimizer.step()
+            optimizers[network].step()
 
-    def test(forward: Callable[[nn.Module, Tensor], Tensor], precision: str) -> None:
+    def test(network: nn.Module, precision: str) -> None:
         network.eval()
         with torch.inference_mode(), computing_in(precision, images.device):
             for batch in images.split(20) * 5:
-                forward(network, batch)
+                network(batch)
 
     ways = {
-        "float32, as it is": (plain, "float32"),
-        "bfloat16, as it is": (plain, "bfloat16"),
-        "bfloat16, compiled": (compiled, "bfloat16"),
+        f"{precision}{how}": (one, precision)
+        for precision in PRECISIONS
+        for how, one in {"": network, ", torch's pooling": torchs, ", that compiled": compiled}.items()
     }
     found: dict[str, Any] = {}
     for what, work in {"training": train, "testing": test}.items():
@@ -131,7 +136,9 @@ def training() -> dict[str, Any]:
                     milliseconds[name].append(taken)
         shares = {name: shares_of(partial(work, *way)) for name, way in ways.items()}
         found[what] = {"milliseconds_an_image": milliseconds, "shares": shares}
-    return found | {"mflop_of_logits": flop_of(network, images[:1]) / 1e6, "product_gflops": product_rates()}
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(images[:1])
+    return found | {"mflop_of_logits": counter.get_total_flops() / 1e6, "product_gflops": product_rates()}
 
 
 def run() -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""What the processor at hand computes fast."""
+"""What the processor at hand computes fast, and computing in it."""
+
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -15,3 +17,8 @@ def has_bfloat16(device: str | torch.device = "cpu") -> bool:
 def fast_precision(device: str | torch.device = "cpu") -> str:
     """What networks compute fastest in on a device without losing what matters: ``bfloat16`` or ``float32``."""
     return "bfloat16" if has_bfloat16(device) else "float32"
+
+
+def computing_in(precision: str, device: torch.device) -> AbstractContextManager[None]:
+    """Let convolutions and linear layers compute in ``float32`` or ``bfloat16`` while the context lasts."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

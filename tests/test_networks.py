@@ -1,10 +1,11 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dag_diffusion.evaluation import list_networks
-from dag_diffusion.evaluation.networks import build_network, seeded_network
+from dag_diffusion.evaluation.networks import AveragePool, build_network, seeded_network
 
 
 def parameter_count(network):
@@ -48,6 +49,25 @@ def test_any_allowed_name_gives_one_logit_a_class(depth, width, channels, size, 
 def test_every_listed_network_can_be_built(name):
     network = build_network(name, channels=3, size=(64, 64), num_classes=3)
     assert sum(parameter.numel() for parameter in network.parameters()) > 0
+
+
+@given(
+    side=st.sampled_from([2, 4]),
+    height=st.integers(4, 12),
+    width=st.integers(4, 12),
+    seed=st.integers(0, 2**16),
+)
+def test_average_pooling_is_torchs_own_in_values_and_gradients(side, height, width, seed):
+    images = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(seed), requires_grad=True)
+    mine, torchs = AveragePool(side)(images), F.avg_pool2d(images, side)
+    torch.testing.assert_close(mine, torchs)
+    weights = torch.rand(torchs.shape)
+    torch.testing.assert_close(*(torch.autograd.grad((one * weights).sum(), images)[0] for one in (mine, torchs)))
+
+
+def test_average_pooling_in_bfloat16_rounds_as_torchs_own_does():
+    images = torch.randn(2, 3, 8, 6, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert torch.equal(AveragePool(2)(images), F.avg_pool2d(images, 2))
 
 
 def test_each_image_is_normalised_on_its_own():

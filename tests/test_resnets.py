@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dag_diffusion.evaluation.networks import build_network, resnet, seeded_network
+from dag_diffusion.evaluation.networks import AveragePool, build_network, resnet, seeded_network
 
 
 def parameter_count(network):
@@ -54,7 +54,7 @@ def test_the_stem_follows_the_size_of_the_images(side, sides, pooled):
 def test_the_averaging_network_never_strides(depth):
     network = resnet(depth, channels=3, size=(224, 224), num_classes=2, pooled=True)
     assert {m.stride for m in network.modules() if isinstance(m, nn.Conv2d)} == {(1, 1)}
-    assert sum(isinstance(m, nn.AvgPool2d) for m in network.modules()) == 7  # the stem, and twice in three stages
+    assert sum(isinstance(m, AveragePool) for m in network.modules()) == 7  # the stem, and twice in three stages
 
 
 @pytest.mark.parametrize("name", ["resnet-10", "resnet-ap-10"])

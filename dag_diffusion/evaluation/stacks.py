@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, stack_module_state
 
-from dag_diffusion.classifiers.compiled_networks import computing_in
+from dag_diffusion.processor import computing_in
 
 from .augmentations import Normalisation, augmented, cutmixed
 from .protocols import Protocol

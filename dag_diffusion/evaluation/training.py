@@ -9,7 +9,6 @@ A protocol says how long and how fast, see ``protocols``.  Labels are hard, or a
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dag_diffusion.classifiers.compiled_networks import Forward, computing_in, plain
+from dag_diffusion.processor import computing_in
 
 from .augmentations import Normalisation, augmented, cutmixed
 from .protocols import Protocol
@@ -40,7 +39,6 @@ def train(
     seed: int,
     epochs: int | None = None,
     normalisation: Normalisation | None = None,
-    forward: Forward = plain,
     track_best: Callable[[int, nn.Module], None] | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> nn.Module:
@@ -55,7 +53,6 @@ def train(
         epochs: None: the protocol's for so many images per class, counting the classes that occur (for probabilities,
             as the likeliest of an image), so that sets of soft labels had better say it.
         normalisation: how the images were normalised, see ``evaluation.normalise``; only colours depend on it.
-        forward: how the network's logits are computed, see ``classifiers.compiled_networks``.
         track_best: called with the number of epochs done and the network, in evaluation mode, about ``MOST_LOOKS``
             times and after the last epoch; what it does changes no random draw.
         progress: called after each epoch with the number of epochs done and their last mean loss.
@@ -73,7 +70,7 @@ def train(
     for epoch in range(1, epochs + 1):
         losses = []
         for inputs, targets in lessons.of_epoch(epoch):
-            losses.append(_descend(partial(forward, network), optimizer, inputs, targets, protocol))
+            losses.append(_descend(network, optimizer, inputs, targets, protocol))
             schedule.step()
         loss = require_finite(torch.stack(losses).mean().item(), epoch, protocol)
         if track_best is not None and is_look(epoch, epochs):
@@ -90,7 +87,6 @@ def accuracy(
     labels: Tensor,
     batch_size: int | None = None,
     *,
-    forward: Forward = plain,
     precision: str = "float32",
 ) -> float:
     """Fraction of images whose largest logit is that of their label; the network is left in evaluation mode.
@@ -100,7 +96,6 @@ def accuracy(
         labels: ``(n,)`` int64.
         batch_size: by default 20 on a CPU, where memory for larger activations is freed and allocated again at every
             layer (half the speed at 500), and 500 elsewhere.
-        forward: how the network's logits are computed, see ``classifiers.compiled_networks``.
         precision: ``float32`` or ``bfloat16``, in which the network computes.
     """
     network.eval()
@@ -108,7 +103,7 @@ def accuracy(
     batch_size = batch_size or (20 if device.type == "cpu" else 500)
     with torch.inference_mode(), computing_in(precision, device):
         batches = (batch.to(device) for batch in images.split(batch_size))
-        guesses = torch.cat([forward(network, batch).argmax(1).cpu() for batch in batches])
+        guesses = torch.cat([network(batch).argmax(1).cpu() for batch in batches])
     return (guesses == labels.cpu()).double().mean().item()
 
 
@@ -192,7 +187,7 @@ def is_look(epoch: int, epochs: int) -> bool:
 
 
 def _descend(
-    network: Callable[[Tensor], Tensor],
+    network: nn.Module,
     optimizer: torch.optim.Optimizer,
     images: Tensor,
     targets: Sequence[tuple[float, Tensor]],

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dag_diffusion.classifiers.compiled_networks import Forward, forward_for, plain
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.turns import Turns
@@ -29,7 +28,7 @@ from .protocols import Protocol, as_protocol
 from .results import Result
 from .soft_labels.views import ViewLabels, require_drawn_alike
 from .stacks import most_at_once, train_stack
-from .training import MOST_LOOKS, accuracy, train
+from .training import accuracy, train
 
 logger = logging.getLogger(__name__)
 Source = LabelledImages | Callable[[int], LabelledImages]
@@ -126,7 +125,7 @@ def evaluate(
     done: dict[_Training, Result] = {}
     with turns.together():
         for stack in turns.take(together, 1):
-            for training, result in conditions.trials(ready, stack, len(seeds)):
+            for training, result in conditions.trials(ready, stack):
                 done[training] = result
                 if on_result is not None:
                     on_result(result)
@@ -194,7 +193,6 @@ class _Conditions:
     normalisation: Normalisation
     device: str | torch.device
     test_name: str
-    forwards: dict[str, Forward] = field(default_factory=dict)  # by network
     drawn: dict[tuple[str, int], LabelledImages] = field(default_factory=dict)  # the last draw, by set and seed
 
     @property
@@ -244,35 +242,32 @@ class _Conditions:
         images = torch.zeros(max(2, self.protocol.batch_size), *self.test_images.shape[1:], device=self.device)
         return most_at_once(build_network(network, **self.shape).to(self.device), images, asked)
 
-    def trials(
-        self, sets: Mapping[str, Source], trainings: Sequence[_Training], seeds: int
-    ) -> Iterator[tuple[_Training, Result]]:
-        """Train and test, at once where sets have equally many images; ``seeds`` is how often each is trained on."""
+    def trials(self, sets: Mapping[str, Source], trainings: Sequence[_Training]) -> Iterator[tuple[_Training, Result]]:
+        """Train and test, at once where sets have equally many images."""
         alike: dict[tuple[int, int], list[_Lesson]] = {}
         for lesson in (self._lesson(sets, training) for training in trainings):
             alike.setdefault((len(lesson.given), lesson.epochs), []).append(lesson)
         for lessons in alike.values():
-            for lesson, result in self._learnt(lessons, len(sets) * seeds):
+            for lesson, result in self._learnt(lessons):
                 yield lesson.training, result
 
-    def _learnt(self, lessons: list[_Lesson], trainings: int) -> Iterator[tuple[_Lesson, Result]]:
+    def _learnt(self, lessons: list[_Lesson]) -> Iterator[tuple[_Lesson, Result]]:
         """Results of one stack, or of its halves where memory is short or one diverges, which then fails alone."""
-        results = [self.trial(lessons[0], trainings)] if len(lessons) == 1 else self.stacked(lessons)
+        results = [self.trial(lessons[0])] if len(lessons) == 1 else self.stacked(lessons)
         if results is not None:
             yield from zip(lessons, results, strict=True)
             return
         if torch.device(self.device).type == "cuda":
             torch.cuda.empty_cache()
         half = len(lessons) // 2
-        yield from self._learnt(lessons[:half], trainings)
-        yield from self._learnt(lessons[half:], trainings)
+        yield from self._learnt(lessons[:half])
+        yield from self._learnt(lessons[half:])
 
-    def trial(self, lesson: _Lesson, trainings: int) -> Result:
-        """Train and test once; ``trainings`` is how many there are of this network."""
+    def trial(self, lesson: _Lesson) -> Result:
+        """Train and test once."""
         started, fresh = time.perf_counter(), self._seeded(lesson.training)
         images, targets = self._images_and_targets(lesson)
         protocol = self.protocol.for_network(lesson.training.network)
-        forward = self._forward(fresh, images, lesson.training.network, trainings, lesson.epochs)
         seen: list[float] = []
         trained = train(
             fresh,
@@ -282,18 +277,17 @@ class _Conditions:
             seed=lesson.training.seed,
             epochs=lesson.epochs,
             normalisation=self.normalisation,
-            forward=forward,
-            track_best=(lambda epoch, learner: seen.append(self._test(learner, forward))) if self.track_best else None,
+            track_best=(lambda epoch, learner: seen.append(self._test(learner))) if self.track_best else None,
         )
         # the last look comes after the last epoch
-        return self._result(lesson, seen or [self._test(trained, forward)], time.perf_counter() - started)
+        return self._result(lesson, seen or [self._test(trained)], time.perf_counter() - started)
 
     def stacked(self, lessons: Sequence[_Lesson]) -> list[Result] | None:
         """Train at once on as many images each, and test; None where memory is too short or one training diverged."""
         started, looks = time.perf_counter(), [list[float]() for _ in lessons]
 
         def look(epoch: int, place: int, learner: nn.Module) -> None:
-            looks[place].append(self._test(learner, plain))
+            looks[place].append(self._test(learner))
 
         try:
             images, targets = zip(*map(self._images_and_targets, lessons), strict=True)
@@ -310,7 +304,7 @@ class _Conditions:
         except (torch.OutOfMemoryError, FloatingPointError) as error:
             logger.info("%d trainings at once failed (%s); halves of them follow", len(lessons), error)
             return None
-        seen = looks if self.track_best else [[self._test(network, plain)] for network in trained]
+        seen = looks if self.track_best else [[self._test(network)] for network in trained]
         seconds = (time.perf_counter() - started) / len(lessons)
         return [self._result(lesson, own, seconds) for lesson, own in zip(lessons, seen, strict=True)]
 
@@ -355,19 +349,6 @@ class _Conditions:
     def _seeded(self, training: _Training) -> nn.Module:
         return seeded_network(training.network, seed=training.seed, **self.shape)
 
-    def _forward(self, network: nn.Module, images: Tensor, name: str, trainings: int, epochs: int) -> Forward:
-        """How the network computes, chosen at its first training by the work of all, as if all sets were like this."""
-        if name not in self.forwards:
-            looks = min(epochs, MOST_LOOKS) if self.track_best else 1
-            self.forwards[name] = forward_for(
-                network,
-                images[: self.protocol.batch_size],
-                self.protocol.precision,
-                trained=trainings * epochs * len(images),
-                tested=trainings * looks * len(self.test),
-            )
-        return self.forwards[name]
-
     def _targets(self, given: LabelledImages) -> Tensor:
         if self.labels == "hard":
             return self._logit_of(given.labels)
@@ -379,9 +360,9 @@ class _Conditions:
         """The places of labels among all: a network has a logit for each class, whatever number the class has."""
         return torch.as_tensor(np.searchsorted(sorted(self.test.class_names), np.asarray(labels)))
 
-    def _test(self, network: nn.Module, forward: Forward) -> float:
+    def _test(self, network: nn.Module) -> float:
         labels = self._logit_of(self.test.labels)
-        return accuracy(network, self.test_images, labels, forward=forward, precision=self.protocol.precision)
+        return accuracy(network, self.test_images, labels, precision=self.protocol.precision)
 
 
 def _logits(num_classes: int | None, test: LabelledImages) -> int:

@@ -23,10 +23,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, distributed, nn
 
-from dag_diffusion.classifiers.compiled_networks import computing_in
 from dag_diffusion.data.files import differences, json_line, json_lines, locked, recorded, write_atomically
 from dag_diffusion.processes import StoppedError, fail_together, gather, others_there, stop_signal, this_process
-from dag_diffusion.processor import fast_precision
+from dag_diffusion.processor import computing_in, fast_precision
 from dag_diffusion.progress import Progress
 
 from .averages import WIDEST, Average, changing

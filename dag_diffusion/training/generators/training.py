@@ -21,7 +21,6 @@ import torch
 from diffusers import AutoencoderKL, DiTTransformer2DModel
 from torch import Tensor
 
-from dag_diffusion.classifiers.compiled_networks import computing_in
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.distilled_sets import require_apart
 from dag_diffusion.data.files import differences, locked, read_json_object, recorded, require_replaceable, write_json
@@ -34,6 +33,7 @@ from dag_diffusion.loading import hide_loading_bars
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.pipelines.latents import pixels_of_a_latent
 from dag_diffusion.processes import fail_together, is_main_process, resolve_device, this_process
+from dag_diffusion.processor import computing_in
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch, shares
 from dag_diffusion.training.checkpoints import require_own_work, work_folder
