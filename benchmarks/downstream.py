@@ -46,7 +46,7 @@ from dag_diffusion.evaluation.labelled_images import LabelledImages, Labels, loa
 from dag_diffusion.evaluation.protocols import PROTOCOLS
 from dag_diffusion.evaluation.records import evaluation_record
 from dag_diffusion.evaluation.trials import evaluate
-from dag_diffusion.generation.mode_search import encode_pool, find_modes
+from dag_diffusion.generation.preparing.mode_search import encode_pool, find_modes
 from dag_diffusion.loading import load_embedded_pipeline
 from dag_diffusion.sampling.auto_target import AutoTarget
 from dag_diffusion.sampling.selection import Method

@@ -37,7 +37,7 @@ from dag_diffusion.compared_sets import STEERED_RULE
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labelled_images, subset
 from dag_diffusion.evaluation.protocols import PROTOCOLS
-from dag_diffusion.generation.mode_search import encode_pool, find_pool_modes
+from dag_diffusion.generation.preparing.mode_search import encode_pool, find_pool_modes
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.loading import load_pipeline
 from dag_diffusion.sampling.references import reference_named

@@ -33,8 +33,8 @@ from subsampling import reference_target as reference
 from dag_diffusion import PoolConfig, SelectionRule, embedded, fill_pool, read_pool
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labelled_images
-from dag_diffusion.generation.mode_search import find_difficulty_modes, find_modes
 from dag_diffusion.generation.modes import Modes
+from dag_diffusion.generation.preparing.mode_search import find_difficulty_modes, find_modes
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.loading import load_embedded_pipeline
 

@@ -32,9 +32,9 @@ from torch import Tensor
 
 from dag_diffusion import GuidanceConfig, embedded, load_classifier, read_pool, score_pool
 from dag_diffusion.difficulty import difficulty, difficulty_to_margin, margin
-from dag_diffusion.generation.mode_search import find_pool_modes
 from dag_diffusion.generation.modes import allot, match_modes
 from dag_diffusion.generation.plan import image_seed
+from dag_diffusion.generation.preparing.mode_search import find_pool_modes
 from dag_diffusion.guidance.difficulty_guidance import newton_step, within_trust_region
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.loading import load_embedded_pipeline
@@ -353,7 +353,7 @@ def cost() -> None:
     from torch.utils.flop_counter import FlopCounterMode
     from transformers import ResNetConfig, ResNetForImageClassification
 
-    from dag_diffusion.generation.probe_training import ProbeConfig, build_probe
+    from dag_diffusion.generation.preparing.probe_training import ProbeConfig, build_probe
     from dag_diffusion.guidance.probes import with_signal_rate
 
     def counted(call: Callable[[], Tensor], backward: bool = False) -> float:
@@ -408,7 +408,7 @@ def cost() -> None:
 
 def timed_steps(transformer: torch.nn.Module, pipeline: type) -> dict[str, float]:
     """Median seconds of one denoising step and of one probed shift, batch 1, on this processor."""
-    from dag_diffusion.generation.probe_training import ProbeConfig, build_probe
+    from dag_diffusion.generation.preparing.probe_training import ProbeConfig, build_probe
     from dag_diffusion.guidance.difficulty_guidance import difficulty_shift
     from dag_diffusion.guidance.probes import probe_margin
 

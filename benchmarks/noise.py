@@ -27,10 +27,10 @@ from torch import Tensor
 from dag_diffusion import PoolConfig, embedded, fill_pool, load_classifier, read_pool, score_pool
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.labelled_images import load_labelled_images
-from dag_diffusion.generation.mode_search import merge_modes
 from dag_diffusion.generation.modes import Modes
 from dag_diffusion.generation.noise_sets import best_candidate, irregularities
 from dag_diffusion.generation.plan import image_seed, seed_after
+from dag_diffusion.generation.preparing.mode_search import merge_modes
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
 from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import load_embedded_pipeline

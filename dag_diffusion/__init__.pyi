@@ -9,10 +9,10 @@ from .evaluation.trials import evaluate as evaluate
 from .generation.drawing.prompts import Prompts as Prompts
 from .generation.drawing.steerable import SteerablePipeline as SteerablePipeline
 from .generation.filling import fill_pool as fill_pool
-from .generation.mode_search import find_modes as find_modes
 from .generation.modes import Modes as Modes
 from .generation.plan import PoolConfig as PoolConfig
-from .generation.probe_training import train_probe as train_probe
+from .generation.preparing.mode_search import find_modes as find_modes
+from .generation.preparing.probe_training import train_probe as train_probe
 from .guidance.difficulty_guidance import GuidanceConfig as GuidanceConfig
 from .guidance.diversity_guidance import DiversityGuidance as DiversityGuidance
 from .guidance.mode_guidance import ModeGuidance as ModeGuidance

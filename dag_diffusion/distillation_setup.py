@@ -29,8 +29,9 @@ from .data.provenance import AMONG_SET
 from .data.sources.shards import is_there
 from .difficulty import Among, as_among, classes_among
 from .evaluation.labelled_images import LabelledImages, load_labelled_images
-from .generation.mode_search import find_pool_modes, merge_modes
 from .generation.modes import Modes
+from .generation.preparing.kept_parts import kept_parts
+from .generation.preparing.mode_search import find_pool_modes, merge_modes
 from .guidance.probes import classes_measured
 from .loading import labels_of, load_guide, load_pipeline
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
@@ -350,10 +351,12 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
         most = max(count, min(of_class, of_all // len(setup.class_names)))
         images = setup.train.select(_some_of_each_class(setup.train, most))
         encoded = renamed(progress, "real images encoded")
-        found = find_pool_modes(setup.pipeline, images, count, batch_size=batch_size, progress=encoded)
-        with fail_together():
-            if is_main_process():
-                found.save(output / MODES)
+        with kept_parts(output / MODES) as kept:
+            found = find_pool_modes(setup.pipeline, images, count, batch_size=batch_size, kept=kept, progress=encoded)
+            with fail_together():
+                if is_main_process():
+                    found.save(output / MODES)
+                    kept.remove()
     return Modes.load(output / MODES)
 
 

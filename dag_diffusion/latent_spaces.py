@@ -1,6 +1,6 @@
 """What modes are found with: of a pipeline that may be too large to be loaded for them, the VAE and the image size.
 
-folder or Hub id -> its VAE, the side that it draws -> generation.mode_search.find_pool_modes
+folder or Hub id -> its VAE, the side that it draws -> generation.preparing.mode_search.find_pool_modes
 """
 
 from collections.abc import Mapping

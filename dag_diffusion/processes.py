@@ -37,9 +37,9 @@ LAUNCHED = (  # what accelerate takes for several processes, of torchrun, Open M
     "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_RANK",
 )  # fmt: skip
 PRELOADED = [  # what commands of several processes import; nothing that starts threads, which a fork would lose
-    "dag_diffusion.evaluation.runs", "dag_diffusion.generation.filling", "dag_diffusion.generation.mode_search",
-    "dag_diffusion.generation.probe_training", "dag_diffusion.loading", "dag_diffusion.pipelines.difficulty_guided",
-    "dag_diffusion.sampling.score_cache",
+    "dag_diffusion.evaluation.runs", "dag_diffusion.generation.filling",
+    "dag_diffusion.generation.preparing.mode_search", "dag_diffusion.generation.preparing.probe_training",
+    "dag_diffusion.loading", "dag_diffusion.pipelines.difficulty_guided", "dag_diffusion.sampling.score_cache",
 ]  # fmt: skip
 
 

@@ -35,8 +35,8 @@ from dag_diffusion import (
 from dag_diffusion.cli.console import stages
 from dag_diffusion.data.pools import Pool, write_provenance
 from dag_diffusion.embedded import CLASS_NAMES
-from dag_diffusion.generation.mode_search import find_pool_modes
-from dag_diffusion.generation.probe_training import ProbeConfig
+from dag_diffusion.generation.preparing.mode_search import find_pool_modes
+from dag_diffusion.generation.preparing.probe_training import ProbeConfig
 from dag_diffusion.progress import Progress
 
 DATA = Path("/usr/share/datasets/fashion-mnist")

@@ -61,7 +61,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         classifier (`PreTrainedModel`, *optional*): the guide, any transformers or timm-wrapped image classifier that
             knows the classes by name.  Saved and loaded with the pipeline.
         probe (`PreTrainedModel`, *optional*): predicts the guide's margin from latents, so that most guided steps need
-            no decoder; from `dag_diffusion.generation.probe_training.train_probe`.
+            no decoder; from `dag_diffusion.generation.preparing.probe_training.train_probe`.
         guidance_vae ([`AutoencoderTiny`] or [`AutoencoderKL`], *optional*): a cheaper decoder, for gradients only.
         weak_transformer ([`DiTTransformer2DModel`], *optional*): a worse denoiser of the same latents, classes and
             prediction, smaller or less trained, for autoguidance.  Saved and loaded with the pipeline.

@@ -10,9 +10,9 @@ from dag_diffusion.cli.commands import app
 from dag_diffusion.evaluation.labelled_images import RandomDraw, load_labelled_images, random_subset
 from dag_diffusion.evaluation.protocols import PROTOCOLS
 from dag_diffusion.evaluation.trials import evaluate
-from dag_diffusion.generation.mode_search import encode_pool
 from dag_diffusion.generation.modes import Modes
-from dag_diffusion.generation.probe_training import ProbeConfig, train_probe
+from dag_diffusion.generation.preparing.mode_search import encode_pool
+from dag_diffusion.generation.preparing.probe_training import ProbeConfig, train_probe
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.loading import in_precision, load_embedded_pipeline
 

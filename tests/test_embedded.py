@@ -9,8 +9,8 @@ from dag_diffusion.classifiers import class_names_of
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import difficulty
 from dag_diffusion.evaluation.labelled_images import load_labelled_images, normalise
-from dag_diffusion.generation.mode_search import merge_modes
 from dag_diffusion.generation.modes import Modes
+from dag_diffusion.generation.preparing.mode_search import merge_modes
 
 NAMES = dict(enumerate(embedded.CLASS_NAMES))
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from dag_diffusion import DifficultyGuidedPipeline, GeneratorConfig, embedded, load_classifier, read_pool
 from dag_diffusion.classifiers import class_names_of
 from dag_diffusion.generation.modes import Modes
-from dag_diffusion.generation.probe_training import ProbeConfig
+from dag_diffusion.generation.preparing.probe_training import ProbeConfig
 from dag_diffusion.training.classifiers.backbones import SHAPES
 
 EACH = {"train": 6, "t10k": 2}  # images of a class

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dag_diffusion.generation.mode_search import merge_modes
 from dag_diffusion.generation.modes import Modes
+from dag_diffusion.generation.preparing.mode_search import merge_modes
 
 NAMES = {0: "Bag", 7: "Coat"}
 

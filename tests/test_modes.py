@@ -14,8 +14,8 @@ from tiny import tiny_vae, write_images
 
 from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import read_pool
-from dag_diffusion.generation.mode_search import encode, encode_pool, find_difficulty_modes, find_modes
 from dag_diffusion.generation.modes import Modes, allot
+from dag_diffusion.generation.preparing.mode_search import encode, encode_pool, find_difficulty_modes, find_modes
 from dag_diffusion.guidance.mode_guidance import WINDOWS, ModeGuidance, mode_shift
 from dag_diffusion.sampling.scales import BINS
 from dag_diffusion.sampling.targets import PRESETS, TargetDistribution
@@ -170,6 +170,14 @@ def test_unreadable_image_is_named(tmp_path):
     (tmp_path / "Bag" / "00001.png").write_text("no image")
     with pytest.raises(UnreadableImageError, match=r"00001\.png"):
         encode_pool(tiny_vae(), read_pool(tmp_path), size=16)
+
+
+def test_modes_are_the_same_bytes_each_time_they_are_saved(tmp_path):
+    modes = modes_of_sizes([3, 2])
+    for number in range(4):
+        modes.save(tmp_path / f"{number}.safetensors")
+    assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
+    assert same(Modes.load(tmp_path / "0.safetensors"), modes)
 
 
 @settings(max_examples=15)

@@ -6,7 +6,7 @@ from tiny import NAMES, tiny_classifier, tiny_pipeline, tiny_vae
 
 from dag_diffusion import DifficultyGuidedPipeline, GuidanceConfig
 from dag_diffusion.difficulty import margin
-from dag_diffusion.generation.probe_training import (
+from dag_diffusion.generation.preparing.probe_training import (
     ProbeConfig,
     build_probe,
     distillation_loss,
@@ -14,7 +14,7 @@ from dag_diffusion.generation.probe_training import (
     logits_of,
     train_probe,
 )
-from dag_diffusion.generation.trajectories import Trajectories, collect
+from dag_diffusion.generation.preparing.trajectories import Trajectories, collect
 from dag_diffusion.guidance.difficulty_guidance import margin_and_gradient
 from dag_diffusion.guidance.probes import probe_margin
 from dag_diffusion.loading import load_probe, require_place_for_probe, save_probe
@@ -89,7 +89,7 @@ def test_only_the_classes_asked_for_are_drawn():
 def test_several_guides_are_averaged(monkeypatch):
     pipeline, other = tiny_pipeline(), tiny_classifier()
     monkeypatch.setattr(
-        "dag_diffusion.generation.trajectories.UNGUIDED", 1
+        "dag_diffusion.generation.preparing.trajectories.UNGUIDED", 1
     )  # so that who guides does not change what is seen
     with torch.no_grad():
         other.classifier[-1].weight.neg_()
@@ -207,11 +207,11 @@ def test_probe_of_some_classes_is_refused_for_others():
 def test_runs_that_measure_are_not_those_that_train(monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        "dag_diffusion.generation.probe_training.fit",
+        "dag_diffusion.generation.preparing.probe_training.fit",
         lambda probe, found, *rest: seen.update(fit=set(found.run.tolist())),
     )
     monkeypatch.setattr(
-        "dag_diffusion.generation.probe_training.fidelity",
+        "dag_diffusion.generation.preparing.probe_training.fidelity",
         lambda probe, found: seen.update(measured=set(found.run.tolist())),
     )
     pipeline = tiny_pipeline()

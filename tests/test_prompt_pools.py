@@ -40,8 +40,8 @@ from dag_diffusion.cli import commands as cli
 from dag_diffusion.data.images import is_of_one_colour
 from dag_diffusion.generation.drawing.prompts import as_prompts
 from dag_diffusion.generation.drawing.steerable import revision_of
-from dag_diffusion.generation.mode_search import encode
 from dag_diffusion.generation.plan import image_seed, plan, seed_after
+from dag_diffusion.generation.preparing.mode_search import encode
 from dag_diffusion.generation.repairing.first_images import FIRST, with_colours
 from dag_diffusion.generation.repairing.repair import Repair
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance

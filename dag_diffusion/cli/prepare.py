@@ -41,7 +41,7 @@ def train_probe(
     config: Annotated[
         Values,
         Fields(
-            "generation.probe_training:ProbeConfig",
+            "generation.preparing.probe_training:ProbeConfig",
             ["trajectories", "training_steps", "num_inference_steps", "guidance_scale", "seed", "among"],
         ),
     ],
@@ -64,7 +64,8 @@ def train_probe(
 ) -> None:
     """Train a probe, for guidance without decoding.
 
-    It is a small network that predicts from latents what guides say of the images.
+    It is a small network that predicts from latents what guides say of the images.  Killed while it draws, the same
+    command goes on where it was.
 
     Example: dag-diffusion train-probe probe --pipeline facebook/DiT-XL-2-256
     --classifier timm/resnet50.tv_in1k --classifier timm/regnety_016.tv2_in1k --classes "tench;church"
@@ -73,7 +74,8 @@ def train_probe(
 
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.generation import probe_training as probes
+        from dag_diffusion.generation.preparing import probe_training as probes
+        from dag_diffusion.generation.preparing.kept_parts import kept_parts
         from dag_diffusion.loading import labels_of, load_guide, load_pipeline, require_place_for_probe, save_probe
 
     with fail_together():
@@ -85,12 +87,15 @@ def train_probe(
         if not guides and loaded.classifier is not None:
             guides = [loaded.classifier]
         labels = labels_of(loaded, classes)
-    with stages(quiet) as progress:
-        probe, fidelity = probes.train_probe(
-            loaded, guides, settings, labels=labels, batch_size=batch_size, progress=progress
-        )
+    with kept_parts(output, overwrite=overwrite) as kept:
+        with stages(quiet) as progress:
+            probe, fidelity = probes.train_probe(
+                loaded, guides, settings, labels=labels, batch_size=batch_size, kept=kept, progress=progress
+            )
+        if is_main_process():
+            save_probe(probe, output)
+            kept.remove()
     if is_main_process():
-        save_probe(probe, output)
         print(
             f"probe in {output}; on runs that it has not seen, mean |d - d of the guides| = "
             f"{fidelity.difficulty_error:.3f}, rank correlation of the margins {fidelity.correlation:.2f}"
@@ -125,7 +130,8 @@ def find_modes(
 ) -> None:
     """Find modes of real images, for mode guidance.
 
-    They are clusters in the latent space, plain or by difficulty, for generate --modes.
+    They are clusters in the latent space, plain or by difficulty, for generate --modes.  Killed while it encodes, the
+    same command goes on where it was.
 
     Examples:  dag-diffusion find-modes real_images/ modes.safetensors --per-class 10
 
@@ -144,8 +150,9 @@ def find_modes(
     with loading("libraries", quiet):
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.data.pools import read_pool
-        from dag_diffusion.generation.mode_search import find_pool_modes
         from dag_diffusion.generation.modes import require_replaceable_modes
+        from dag_diffusion.generation.preparing.kept_parts import kept_parts
+        from dag_diffusion.generation.preparing.mode_search import find_pool_modes
         from dag_diffusion.latent_spaces import load_latent_space
         from dag_diffusion.sampling.target_parser import as_target
 
@@ -155,19 +162,23 @@ def find_modes(
         real = read_pool(images, canvas=canvas_for(fit, [pipeline], **canvas))
         loaded = load_latent_space(pipeline, size=size, classifier=classifier, device=device, trust_bin=trust_bin)
         target = None if by_difficulty is None else as_target(by_difficulty, real.class_names)
-    with stages(quiet) as progress:
-        modes = find_pool_modes(
-            loaded,
-            real,
-            per_class,
-            target=target,
-            average=average,
-            seed=seed,
-            batch_size=batch_size,
-            progress=progress,
-        )
+    with kept_parts(output, overwrite=overwrite) as kept:
+        with stages(quiet) as progress:
+            modes = find_pool_modes(
+                loaded,
+                real,
+                per_class,
+                target=target,
+                average=average,
+                seed=seed,
+                batch_size=batch_size,
+                kept=kept,
+                progress=progress,
+            )
+        if is_main_process():
+            modes.save(output)
+            kept.remove()
     if is_main_process():
-        modes.save(output)
         print(f"{len(modes.labels)} modes of {len(modes.class_names)} classes in {output}")
 
 

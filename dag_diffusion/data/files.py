@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
 
 NUMBERS = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN')  # and texts, whose words stay
@@ -96,6 +97,30 @@ def write_config(path: Path, value: Mapping[str, Any]) -> None:
     """
     text = json.dumps(value, indent=2, ensure_ascii=False)
     write_atomically(path, (NUMBERS.sub(lambda found: STRICT.get(found[0], found[0]), text) + "\n").encode())
+
+
+def write_safetensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors as safetensors, the same bytes each time; its own ``save`` orders the metadata anew each time."""
+    from safetensors.torch import save
+
+    kept = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    numbers, header = safetensors_parts(save(kept, dict(metadata) if metadata else None))
+    if metadata:
+        header["__metadata__"] = dict(sorted(metadata.items()))
+    write_atomically(path, safetensors_joined(numbers, header))
+
+
+def safetensors_parts(data: bytes) -> tuple[bytes, dict[str, Any]]:
+    """The numbers of a safetensors file, and the header before them."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    return data[end:], json.loads(data[8:end])
+
+
+def safetensors_joined(numbers: bytes, header: Mapping[str, Any]) -> bytes:
+    """A safetensors file of both."""
+    text = json.dumps(header, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the numbers start at a multiple of 8
+    return len(text).to_bytes(8, "little") + text + numbers
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -139,13 +139,18 @@ def _mean_losses(logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
     return each.view(logits.shape[:2]).mean(1)
 
 
-def can_stack(network: nn.Module, images: Tensor) -> bool:
+def can_stack(network: nn.Module, images: Tensor, precision: str) -> bool:
     """Whether several such networks compute as one; what draws at random, as dropout does, draws otherwise alone.
 
     Args:
         network: on the device of the images; left as it is.
         images: a few, ``(2 or more, channels, height, width)``.
+        precision: ``float32`` or ``bfloat16``, in which it will compute.
     """
+    if precision != "float32" and images.device.type == "cpu":
+        # torch 2.14.1's autocast for CPUs does not reach what vmap calls: it would be float32 by another name
+        logger.info("trainings one by one, since on a CPU they stack in float32 alone")
+        return False
     try:
         Stack([copy.deepcopy(network) for _ in range(2)])(images.expand(2, *images.shape)).sum().backward()
     except torch.OutOfMemoryError:
@@ -177,15 +182,16 @@ def bytes_of_training(network: nn.Module, images: Tensor) -> int:
     return COPIES * sum(weights.values()) + 2 * activations + logits.nbytes
 
 
-def most_at_once(network: nn.Module, images: Tensor, asked: int | None) -> int:
+def most_at_once(network: nn.Module, images: Tensor, asked: int | None, precision: str) -> int:
     """How many trainings of such a network to do at once, at least 1.
 
     Args:
         network: on the device of the images; left as it is.
         images: a batch of a training, ``(batch, channels, height, width)``.
         asked: as many, if they stack; None: on a CUDA device ``MOST``, or those that its memory takes, and elsewhere 1.
+        precision: as of ``can_stack``.
     """
-    if asked == 1 or (asked is None and images.device.type != "cuda") or not can_stack(network, images[:2]):
+    if asked == 1 or (asked is None and images.device.type != "cuda") or not can_stack(network, images[:2], precision):
         return 1
     if asked is not None:
         return asked

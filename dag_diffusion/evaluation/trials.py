@@ -240,7 +240,9 @@ class _Conditions:
         if asked == 1 or (asked is None and torch.device(self.device).type != "cuda"):
             return 1
         images = torch.zeros(max(2, self.protocol.batch_size), *self.test_images.shape[1:], device=self.device)
-        return most_at_once(build_network(network, **self.shape).to(self.device), images, asked)
+        return most_at_once(
+            build_network(network, **self.shape).to(self.device), images, asked, self.protocol.precision
+        )
 
     def trials(self, sets: Mapping[str, Source], trainings: Sequence[_Training]) -> Iterator[tuple[_Training, Result]]:
         """Train and test, at once where sets have equally many images."""

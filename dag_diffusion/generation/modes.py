@@ -1,7 +1,7 @@
 """Modes: cluster centres of the real images of each class in the VAE's latent space, and which image goes to which.
 
-Images of a class go to its modes in turn, or in proportion to the clusters' sizes.  ``mode_search`` finds modes;
-``guidance.mode_guidance`` draws to them.
+Images of a class go to its modes in turn, or in proportion to the clusters' sizes.  ``preparing.mode_search`` finds
+modes, ``guidance.mode_guidance`` draws to them.
 """
 
 import hashlib
@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as as_safetensors
 from torch import Tensor
 
 from dag_diffusion.classifiers.weights import refuse_pickles
 from dag_diffusion.data.class_names import match_classes
-from dag_diffusion.data.files import require_file_place, write_atomically
+from dag_diffusion.data.files import require_file_place, write_safetensors
 from dag_diffusion.sampling.targets import largest_remainder
 
 FORMAT = "dag-diffusion modes 1"
@@ -83,9 +82,9 @@ class Modes:
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, whole or not at all; IsADirectoryError for a folder."""
         require_file_place(Path(path), "modes.safetensors")
-        tensors = {name: value.contiguous() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         metadata = {"format": FORMAT, "class_names": json.dumps(self.class_names), "vae": self.vae}
-        write_atomically(Path(path), as_safetensors(tensors, metadata))
+        write_safetensors(Path(path), tensors, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> "Modes":

@@ -42,7 +42,7 @@ def provenance_of(
         "guide": _guide_name(drawer, source),
         "weights": {name: None if part is None else digest_of(part) for name, part in _models_of(drawer).items()},
         "dtype": weights_of(pipeline),
-        "scheduler": {"name": type(pipeline.scheduler).__name__, **_json_values(pipeline.scheduler.config)},
+        "scheduler": scheduler_record(pipeline.scheduler),
         "settings": config.settings(),
         "classes": {str(k): v for k, v in drawer.class_names.items()},
         "versions": versions(),
@@ -53,6 +53,11 @@ def provenance_of(
     if drawer.details:
         record[DETAILS] = drawer.details
     return recorded(record)
+
+
+def scheduler_record(scheduler: Any) -> dict[str, Any]:
+    """Name and settings of a scheduler."""
+    return {"name": type(scheduler).__name__, **_json_values(scheduler.config)}
 
 
 def versions() -> dict[str, str]:

@@ -11,17 +11,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of, prepared_logits, preprocessing_of
 from dag_diffusion.classifiers.model_transforms import AnyPreprocessing
 from dag_diffusion.data.class_names import match_classes
-from dag_diffusion.data.files import write_atomically
+from dag_diffusion.data.files import safetensors_joined, safetensors_parts, write_safetensors
 from dag_diffusion.data.images import readable
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.sampling.scoring import fitted_image, read_ahead
@@ -133,9 +131,7 @@ def write_soft_labels(
     of_rows = [digests.get(name, "") for name in names]
     lists = {"class_names": _text(classes), "file_names": _text(names), DIGESTS: _text(of_rows)}
     header = {"teacher": taught_by.name, **known, **lists, "format": "pt"}
-    numbers, stored = _parts(save({"logits": kept}, header))
-    stored["__metadata__"] = dict(sorted(header.items()))  # which safetensors orders anew each time
-    write_atomically(path, _joined(stored, numbers))
+    write_safetensors(path, {"logits": kept}, header)
     return path
 
 
@@ -212,24 +208,12 @@ def with_other_names(data: bytes, names: Mapping[str, str], rename_teacher: Call
     Returns:
         the bytes, and the teacher's new name, empty if none is recorded.
     """
-    numbers, header = _parts(data)
+    numbers, header = safetensors_parts(data)
     metadata = header["__metadata__"]
     teacher = rename_teacher(metadata.get("teacher", ""))
     files = [names.get(name, name) for name in json.loads(metadata["file_names"])]
     metadata |= {"teacher": teacher, "file_names": _text(files)}
-    return _joined(header, numbers), teacher
-
-
-def _parts(data: bytes) -> tuple[bytes, dict[str, Any]]:
-    """The numbers of a safetensors file, and the header before them."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    return data[end:], json.loads(data[8:end])
-
-
-def _joined(header: Mapping[str, Any], numbers: bytes) -> bytes:
-    text = json.dumps(header, ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # the numbers start at a multiple of 8
-    return len(text).to_bytes(8, "little") + text + numbers
+    return safetensors_joined(numbers, header), teacher
 
 
 def _place_of(pool: Pool) -> Path:

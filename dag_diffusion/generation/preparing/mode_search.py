@@ -20,7 +20,9 @@ from torch.nn import functional as F
 
 from dag_diffusion.classifiers.preprocessing import Preprocessing
 from dag_diffusion.data.class_names import distinct_names
-from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.pools import Pool, digest_of_images
+from dag_diffusion.generation.modes import Modes
+from dag_diffusion.identity import digest_of
 from dag_diffusion.pipelines.latents import encoded
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
@@ -28,9 +30,8 @@ from dag_diffusion.sampling.scales import BINS
 from dag_diffusion.sampling.scoring import prepared_image, read_ahead, score_pool
 from dag_diffusion.sampling.targets import Reference, TargetDistribution
 from dag_diffusion.sampling.threshold_search import searched_scale
-from dag_diffusion.turns import Turns
 
-from .modes import Modes
+from .kept_parts import KeptParts
 
 Labels = Sequence[int] | np.ndarray | Tensor
 Clusters = list[tuple[int, np.ndarray]]  # label of each and rows of its images
@@ -54,31 +55,46 @@ def encode(vae: Any, images: Tensor, batch_size: int = 32) -> Tensor:
     return torch.cat([encoded(vae, part).cpu() for part in inputs])
 
 
-def encode_pool(vae: Any, pool: Pool, *, size: int, batch_size: int = 32, progress: Progress | None = None) -> Tensor:
+def encode_pool(
+    vae: Any,
+    pool: Pool,
+    *,
+    size: int,
+    batch_size: int = 32,
+    kept: KeptParts | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
     """Latents of every image of a pool, ``(images, channels, h, w)``, in the order of its rows; see ``encode``.
 
     Args:
         vae: of diffusers, in evaluation mode, on its device.
         size: side in pixels that the pipeline generates; other images are resized (antialiased) and cropped to it.
         batch_size: images that are encoded at a time.
+        kept: from ``kept_parts``, where latents are kept batch by batch, so that the same call goes on after a kill.
         progress: called with stage, done and total; of several processes in the first.
 
     Under ``accelerate launch`` every process has to call it; they share the images, and each gets all latents.
 
     Raises:
         UnreadableImageError: a file that is no readable image, named.
+        ValueError: other latents are kept.
+        StoppedError: SIGTERM came; what is encoded is kept.
     """
-    channels = _channels(vae)
+    channels, kept = _channels(vae), kept or KeptParts()
     fit = Preprocessing(size, size, channels, mean=(0.0,) * channels, std=(1.0,) * channels, crop=1.0)
-
-    latents, turns = dict[int, Tensor](), Turns("images", len(pool), progress)
-    with turns.together():
-        mine = turns.take(range(len(pool)), batch_size)
+    record = {} if kept.folder is None else _record_of(vae, pool, size)
+    with kept.turns("images", len(pool), batch_size, record, progress) as mine:
         for batch in read_ahead(partial(prepared_image, pool, preprocessing=fit), mine, batch_size):
-            latents[batch[0][0]] = encode(vae, torch.cat([image for _, image in batch]), batch_size)
-            turns.report(len(batch))
-    found = {first: part for parts in gather(latents) for first, part in parts.items()}
-    return torch.cat([found[first] for first in sorted(found)])
+            found = encode(vae, torch.cat([image for _, image in batch]), batch_size)
+            kept.add([index for index, _ in batch], {"latents": found})
+    return torch.cat([part["latents"] for part in kept.all()])
+
+
+def _record_of(vae: Any, pool: Pool, size: int) -> dict[str, Any]:
+    """What latents follow from."""
+    scaling = {name: vae.config.get(name) for name in ("scaling_factor", "shift_factor", "latents_mean", "latents_std")}
+    precision = str(next(vae.parameters()).dtype)
+    return {"images": digest_of_images(pool), "size": size, "vae": digest_of(vae), "precision": precision, **scaling}
 
 
 def _channels(vae: Any) -> int:
@@ -160,6 +176,7 @@ def find_pool_modes(
     average: int = 1,
     seed: int = 0,
     batch_size: int = 32,
+    kept: KeptParts | None = None,
     progress: Progress | None = None,
 ) -> Modes:
     """Encode a folder of real images and find its modes, as ``find_modes``, or with a target by difficulty.
@@ -172,10 +189,12 @@ def find_pool_modes(
         per_class, average, seed: as of ``find_modes``.
         size: side in pixels that the pipeline will draw; None: its own `image_size`.
         target: as for ``find_difficulty_modes``; None: difficulties are not considered.
-        batch_size, progress: as of ``encode_pool``.
+        batch_size, kept, progress: as of ``encode_pool``.
 
     Raises:
-        ValueError: as the two functions; or images would have to be scored and the pipeline has no guide.
+        ValueError: as the two functions; or images would have to be scored and the pipeline has no guide; or other
+            latents are kept.
+        StoppedError: SIGTERM came; what is encoded is kept.
     """
     with fail_together():
         scored = not np.isnan(real.known_difficulties).any()
@@ -185,7 +204,7 @@ def find_pool_modes(
                 "modes by difficulty need scores, and this pipeline has no guide; load it with a classifier to score by"
             )
         size, names = _side(pipeline, size), real.class_names
-    latents = encode_pool(pipeline.vae, real, size=size, batch_size=batch_size, progress=progress)
+    latents = encode_pool(pipeline.vae, real, size=size, batch_size=batch_size, kept=kept, progress=progress)
     values = None
     if target is not None:
         values = real.difficulties if scored else score_pool(real, guide).difficulties

@@ -5,7 +5,7 @@ runs, unguided and steered to all difficulties -> each step's clean sample, deco
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from dag_diffusion.classifiers.image_classifiers import class_names_of, image_logits, preprocessing_of
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import classes_among, margin
+from dag_diffusion.generation.provenance import scheduler_record
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
-from dag_diffusion.processes import gather
+from dag_diffusion.identity import digest_of
 from dag_diffusion.progress import Progress
-from dag_diffusion.turns import Turns
+from dag_diffusion.sampling.scoring import batches_of
+
+from .kept_parts import KeptParts
 
 if TYPE_CHECKING:
     from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 ENOUGH_RUNS = 20  # sampling runs of each class; with fewer a probe is no more than a guess
 UNGUIDED = 3  # one batch in so many is drawn unguided, since the probe must know unguided samples too
+OF_THE_TRAINING = ("training_steps", "learning_rate", "hidden_sizes", "depths")  # settings that runs do not depend on
 UNKNOWN = -20.0  # log-probability of classes that are not drawn, which a guide need not know
 
 
@@ -69,6 +73,7 @@ def collect(
     *,
     labels: Sequence[int] | None = None,
     batch_size: int = 50,
+    kept: KeptParts | None = None,
     progress: Progress | None = None,
 ) -> Trajectories:
     """Sample with the pipeline and measure each predicted clean sample by the guides.
@@ -79,7 +84,9 @@ def collect(
         pipeline: one that can steer; its own probe, if it has one, is left out.
         guides: classifiers that know the pipeline's classes by name; all of them steer.
         labels: classes to draw; all by default.
+        kept: from ``kept_parts``, where runs are kept batch by batch, so that the same call goes on after a kill.
     """
+    kept = kept or KeptParts()
     allowed = torch.tensor(list(pipeline.class_names) if labels is None else list(labels))
     if not len(allowed):
         raise ValueError("the list of classes is empty; name at least one class, or leave it out for all of them")
@@ -96,13 +103,14 @@ def collect(
     steering.set_progress_bar_config(disable=True)
     columns = [_columns(pipeline, guide, allowed.tolist()) for guide in guides]
     runs = _Runs(steering, guides, columns, config, allowed, batch_size)
-    turns, drawn = Turns("trajectories", config.trajectories, progress), dict[int, list[Trajectories]]()
-    with turns.together():
-        for first in turns.take(range(0, config.trajectories, batch_size), 1):
-            drawn[first] = runs.draw(first)
-            turns.report(runs.count(first))
-    found = {first: parts for share in gather(drawn) for first, parts in share.items()}
-    return Trajectories.concatenate([part for first in sorted(found) for part in found[first]])
+    record = {} if kept.folder is None else runs.record()
+    with kept.turns("trajectories", config.trajectories, batch_size, record, progress) as mine:
+        for batch in batches_of(mine, batch_size):
+            kept.add(batch, vars(Trajectories.concatenate(runs.draw(batch[0]))))
+    parts = kept.all()
+    return Trajectories(
+        **{field.name: torch.cat([part[field.name] for part in parts]) for field in fields(Trajectories)}
+    )
 
 
 def _columns(pipeline: "DifficultyGuidedPipeline", guide: nn.Module, labels: Sequence[int]) -> dict[int, int]:
@@ -125,6 +133,22 @@ class _Runs:
     def count(self, first: int) -> int:
         """How many runs a batch has."""
         return min(self.batch_size, self.config.trajectories - first)
+
+    def record(self) -> dict[str, Any]:
+        """What the runs follow from."""
+        pipeline, settings = self.pipeline, asdict(self.config)
+        settings["num_inference_steps"] = self.config.num_inference_steps or pipeline.default_num_inference_steps
+        if self.config.guidance_scale is None:
+            settings["guidance_scale"] = pipeline.default_guidance_scale
+        models = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+        return {
+            "weights": {name: digest_of(part) for name, part in models.items()},
+            "guides": [digest_of(guide) for guide in self.guides],
+            "scheduler": scheduler_record(pipeline.scheduler),
+            "settings": {name: value for name, value in settings.items() if name not in OF_THE_TRAINING},
+            "classes": self.allowed.tolist(),
+            "batch_size": self.batch_size,
+        }
 
     def draw(self, first: int) -> list[Trajectories]:
         """What is finite of a batch, step by step."""

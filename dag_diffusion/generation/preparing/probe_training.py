@@ -20,6 +20,7 @@ from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.seeding import seeded
 
+from .kept_parts import KeptParts
 from .trajectories import Trajectories, collect
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def train_probe(
     *,
     labels: Sequence[int] | None = None,
     batch_size: int = 50,
+    kept: KeptParts | None = None,
     progress: Progress | None = None,
 ) -> tuple[nn.Module, Fidelity]:
     """A probe of one or several guides for a pipeline: collect trajectories, train, measure on a tenth of them.
@@ -167,9 +169,11 @@ def train_probe(
         config: how many runs, of what kind, and how the probe learns.
         labels: classes to train for; all by default.
         batch_size: images at a time while sampling.
+        kept: from ``kept_parts``, where runs are kept batch by batch, so that the same call goes on after a kill.
         progress: called with stage, done and total.
 
     Raises:
+        StoppedError: SIGTERM came; the runs that are drawn are kept.
         ValueError: no guide, or one that lacks a class to be drawn; one class to measure among.
         FloatingPointError: nothing of what was sampled is finite.
 
@@ -183,7 +187,7 @@ def train_probe(
             raise ValueError(
                 "a probe needs at least one classifier to learn from, such as pipeline.classifier; got none"
             )
-    found = collect(pipeline, guides, config, labels=labels, batch_size=batch_size, progress=progress)
+    found = collect(pipeline, guides, config, labels=labels, batch_size=batch_size, kept=kept, progress=progress)
     probe, measured = build_probe(pipeline, config).to(pipeline.device), None
     drawn = list(pipeline.class_names) if labels is None else labels
     probe.config.probe = describe(pipeline, guides, labels, classes_among(config.among, drawn))

@@ -1,0 +1,1 @@
+"""What guidance needs beforehand: modes of real images are found, probes are trained."""
