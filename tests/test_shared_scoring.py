@@ -63,6 +63,7 @@ def test_any_number_of_processes_finds_the_same_modes_and_trains_the_same_probe(
         told(Command("train-probe", tmp_path / name, "--pipeline", saved_pipeline, *small, *more))
     for file in (".safetensors", "/model.safetensors", "/config.json"):
         assert (tmp_path / f"one{file}").read_bytes() == (tmp_path / f"two{file}").read_bytes(), file
+    assert not list(tmp_path.glob("*.work"))  # what is kept until all is done
 
 
 def test_run_that_is_told_to_stop_keeps_what_it_has_scored(folder):

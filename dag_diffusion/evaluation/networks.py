@@ -156,7 +156,8 @@ def _builder(name: str) -> Callable[..., nn.Module]:
 class AveragePool(nn.Module):
     """Means of squares of ``side`` x ``side`` pixels, as one product: ``side`` rows times a constant matrix.
 
-    On a CPU torch's own takes twice as long in float32 and seven times in bfloat16, a third of a ConvNet's training.
+    On a CPU torch's own takes two to eight times as long, a third of a ConvNet's training in bfloat16
+    (``benchmarks/profiles.py training``).
     """
 
     def __init__(self, side: int) -> None:
