@@ -137,7 +137,7 @@ def training() -> dict[str, Any]:
         shares = {name: shares_of(partial(work, *way)) for name, way in ways.items()}
         found[what] = {"milliseconds_an_image": milliseconds, "shares": shares}
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(images[:1])
+        torchs(images[:1])
     return found | {"mflop_of_logits": counter.get_total_flops() / 1e6, "product_gflops": product_rates()}
 
 

@@ -351,12 +351,13 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
         most = max(count, min(of_class, of_all // len(setup.class_names)))
         images = setup.train.select(_some_of_each_class(setup.train, most))
         encoded = renamed(progress, "real images encoded")
-        with kept_parts(output / MODES) as kept:
+        # a run has no other way out of images that changed while it was stopped than to begin with them anew
+        with kept_parts(output / MODES, overwrite=True) as kept:
             found = find_pool_modes(setup.pipeline, images, count, batch_size=batch_size, kept=kept, progress=encoded)
             with fail_together():
                 if is_main_process():
                     found.save(output / MODES)
-                    kept.remove()
+            kept.remove()
     return Modes.load(output / MODES)
 
 

@@ -46,8 +46,12 @@ def half(pool, output):
         encoded(pool, output, killed_after(4))
 
 
+def work_of(output):
+    return output.with_name(f".{output.name}.work")
+
+
 def parts(output):
-    return sorted(one.name for one in output.with_name(f"{output.name}.work").glob("*"))
+    return sorted(one.name for one in work_of(output).glob("*"))
 
 
 @pytest.mark.usefixtures("half")
@@ -57,6 +61,14 @@ def test_images_that_were_encoded_before_a_kill_are_not_encoded_again(pool, outp
     latents = encoded(pool, output, lambda *news: told.append(news))
     assert told == [("images", count, 7) for count in (0, 4, 6, 7)]
     assert torch.equal(latents, encode_pool(tiny_vae(), pool, size=16, batch_size=2))
+
+
+@pytest.mark.usefixtures("half")
+def test_another_batch_size_goes_on_too_and_no_latent_gets_another_place(pool, output):
+    (work_of(output) / "part-0000000.safetensors").unlink()  # as where another process was killed before this one
+    with kept_parts(output) as kept:
+        latents = encode_pool(tiny_vae(), pool, size=16, batch_size=3, kept=kept)
+    torch.testing.assert_close(latents, encode_pool(tiny_vae(), pool, size=16))
 
 
 @pytest.mark.usefixtures("half")
@@ -80,10 +92,24 @@ def test_another_vae_does_not_go_on_with_what_is_kept(pool, output):
 
 @pytest.mark.usefixtures("half")
 def test_damaged_part_is_done_again(pool, output, caplog):
-    part = output.with_name(f"{output.name}.work") / "part-0000002.safetensors"
+    part = work_of(output) / "part-0000002.safetensors"
     part.write_bytes(part.read_bytes()[:-8])
     assert torch.equal(encoded(pool, output), encode_pool(tiny_vae(), pool, size=16, batch_size=2))
     assert "part-0000002.safetensors is damaged" in caplog.text
+
+
+@pytest.mark.usefixtures("half")
+def test_parts_of_nobody_knows_what_are_refused_and_may_go(pool, output):
+    (work_of(output) / "record.json").write_text("")
+    with pytest.raises(ValueError, match="what it was of cannot be read"):
+        encoded(pool, output)
+    assert len(encoded(pool, output, overwrite=True)) == 7
+
+
+def test_one_folder_serves_one_work_after_the_other(pool, output):
+    with kept_parts(output) as kept:
+        first, second = (encode_pool(tiny_vae(), pool, size=16, batch_size=2, kept=kept) for _ in range(2))
+    assert torch.equal(first, second)
 
 
 def test_batch_is_finished_and_kept_when_the_system_asks_to_stop(pool, output):
@@ -101,19 +127,20 @@ def test_folder_goes_when_the_result_is_saved_and_when_nothing_came_of_it(pool, 
     with kept_parts(output) as kept:
         encode_pool(tiny_vae(), pool, size=16, kept=kept)
         kept.remove()
-    assert not output.with_name(f"{output.name}.work").exists()
+    assert not work_of(output).exists()
     with pytest.raises(KeyboardInterrupt):
         encoded(pool, output, killed_after(0))
-    assert not output.with_name(f"{output.name}.work").exists()
+    assert not work_of(output).exists()
 
 
 def test_folder_of_somebody_else_is_left_alone(pool, output):
-    notes = output.with_name(f"{output.name}.work") / "notes.txt"
+    notes = work_of(output) / "notes.txt"
     notes.parent.mkdir()
-    notes.write_text("mine")
-    with pytest.raises(FileExistsError, match=r"holds something else \(notes\.txt\)"):
-        encoded(pool, output)
-    assert notes.read_text() == "mine"
+    for name in ("record.json", "notes.txt"):
+        (notes.parent / name).write_text("mine")
+        with pytest.raises(FileExistsError, match=rf"holds something else \({name}\)"):
+            encoded(pool, output)
+    assert [(notes.parent / name).read_text() for name in ("record.json", "notes.txt")] == ["mine", "mine"]
 
 
 def test_second_run_at_once_is_refused(pool, output):

@@ -65,6 +65,11 @@ def test_average_pooling_is_torchs_own_in_values_and_gradients(side, height, wid
     torch.testing.assert_close(*(torch.autograd.grad((one * weights).sum(), images)[0] for one in (mine, torchs)))
 
 
+def test_average_pooling_of_wide_images_is_torchs_own():
+    images = torch.rand(1, 2, 4, 66, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(AveragePool(2)(images), F.avg_pool2d(images, 2))
+
+
 def test_average_pooling_in_bfloat16_rounds_as_torchs_own_does():
     images = torch.randn(2, 3, 8, 6, generator=torch.Generator().manual_seed(0)).bfloat16()
     assert torch.equal(AveragePool(2)(images), F.avg_pool2d(images, 2))

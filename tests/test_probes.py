@@ -1,5 +1,7 @@
 """Probes: they learn what guides say, steer without the decoder, travel with the pipeline, and fit only their own."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import NAMES, tiny_classifier, tiny_pipeline, tiny_vae
@@ -244,6 +246,20 @@ def test_nothing_finite_to_learn_from_is_an_error_with_the_way_out(monkeypatch):
     )
     with pytest.raises(FloatingPointError, match="float32 or bfloat16"):
         train_probe(pipeline, [pipeline.classifier], SMALL)
+
+
+def test_runs_are_of_the_pipelines_own_steps_and_scale(monkeypatch):
+    pipeline, scales = tiny_pipeline(), []
+    pipeline.register_to_config(default_num_inference_steps=3, default_guidance_scale=1.0)
+    real = type(pipeline).predict
+    monkeypatch.setattr(
+        type(pipeline),
+        "predict",
+        lambda self, *given, **more: scales.append(self.guidance_scale) or real(self, *given, **more),
+    )
+    found = collect(pipeline, [pipeline.classifier], replace(SMALL, num_inference_steps=None, guidance_scale=None))
+    assert len(found) == 3 * SMALL.trajectories
+    assert set(scales) == {1.0}
 
 
 def test_few_runs_for_many_classes_are_told(caplog):

@@ -69,7 +69,8 @@ SHARED = (
 )  # fmt: skip
 GOING_ON = {  # after Ctrl+C
     **dict.fromkeys(
-        ("distill", "label", "run", "score", "train", "train_classifier"), "the same command goes on where it was"
+        ("distill", "find_modes", "label", "run", "score", "train", "train_classifier", "train_probe"),
+        "the same command goes on where it was",
     ),
     **dict.fromkeys(("evaluate", "redundancy"), "with --output the same command goes on where it was"),
     "generate": "give the command again with --resume to go on",

@@ -92,9 +92,10 @@ def train_probe(
             probe, fidelity = probes.train_probe(
                 loaded, guides, settings, labels=labels, batch_size=batch_size, kept=kept, progress=progress
             )
-        if is_main_process():
-            save_probe(probe, output)
-            kept.remove()
+        with fail_together():
+            if is_main_process():
+                save_probe(probe, output)
+        kept.remove()
     if is_main_process():
         print(
             f"probe in {output}; on runs that it has not seen, mean |d - d of the guides| = "
@@ -175,9 +176,10 @@ def find_modes(
                 kept=kept,
                 progress=progress,
             )
-        if is_main_process():
-            modes.save(output)
-            kept.remove()
+        with fail_together():
+            if is_main_process():
+                modes.save(output)
+        kept.remove()
     if is_main_process():
         print(f"{len(modes.labels)} modes of {len(modes.class_names)} classes in {output}")
 

@@ -25,6 +25,7 @@ from dag_diffusion.seeding import seeded
 DEFAULT_WIDTH = 128  # of a convnet
 CONVNETS, RESNETS, AVERAGED = range(1, 7), (10, 18, 34, 50), (10, 18)  # depths
 BLOCKS = {10: [1, 1, 1, 1], 18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3]}  # of each stage of a resnet
+WIDEST = 64  # pixels at which the product is still 1.3 times as fast as torch's pooling in float32; level at 128
 SMALLEST = 16  # pixels; the last stage would see one pixel of less, which instance norm turns into zero
 _NAME = re.compile(r"(?P<family>convnet|resnet|resnet-?ap)-(?P<depth>[1-9]\d*)(-w(?P<width>[1-9]\d*))?")
 _TIMM = "timm/"
@@ -156,8 +157,9 @@ def _builder(name: str) -> Callable[..., nn.Module]:
 class AveragePool(nn.Module):
     """Means of squares of ``side`` x ``side`` pixels, as one product: ``side`` rows times a constant matrix.
 
-    On a CPU torch's own takes two to eight times as long, a third of a ConvNet's training in bfloat16
-    (``benchmarks/profiles.py training``).
+    On a CPU torch's own takes up to eight times as long at 32 pixels, a third of a ConvNet's training in bfloat16
+    (``benchmarks/profiles.py training``).  The product's work grows with the width, so that wide images in float32 are
+    left to torch.
     """
 
     def __init__(self, side: int) -> None:
@@ -167,7 +169,8 @@ class AveragePool(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """``(batch, channels, height, width)`` to ``(batch, channels, height // side, width // side)``."""
         batch, channels, height, width = images.shape
-        if images.device.type != "cpu" or height % self.side or width % self.side:
+        slow = images.dtype == torch.float32 and width > WIDEST
+        if images.device.type != "cpu" or slow or height % self.side or width % self.side:
             return F.avg_pool2d(images, self.side)
         rows = images.reshape(batch, channels, height // self.side, self.side * width)
         columns = torch.eye(width // self.side, dtype=images.dtype).repeat_interleave(self.side, 0)

@@ -9,11 +9,13 @@ Each keeps its own images, draws and batch statistics, and its gradient in the s
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+from dag_diffusion.processes import warn_once
 from dag_diffusion.processor import computing_in
 
 from .augmentations import Normalisation, augmented, cutmixed
@@ -139,8 +141,8 @@ def _mean_losses(logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
     return each.view(logits.shape[:2]).mean(1)
 
 
-def can_stack(network: nn.Module, images: Tensor, precision: str) -> bool:
-    """Whether several such networks compute as one; what draws at random, as dropout does, draws otherwise alone.
+def reason_against(network: nn.Module, images: Tensor, precision: str) -> str | None:
+    """Why several such networks do not compute as one; what draws at random, as dropout does, draws otherwise alone.
 
     Args:
         network: on the device of the images; left as it is.
@@ -149,16 +151,14 @@ def can_stack(network: nn.Module, images: Tensor, precision: str) -> bool:
     """
     if precision != "float32" and images.device.type == "cpu":
         # torch 2.14.1's autocast for CPUs does not reach what vmap calls: it would be float32 by another name
-        logger.info("trainings one by one, since on a CPU they stack in float32 alone")
-        return False
+        return f"on a CPU they stack in float32 alone, and these are in {precision}"
     try:
         Stack([copy.deepcopy(network) for _ in range(2)])(images.expand(2, *images.shape)).sum().backward()
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        logger.info("trainings one by one, since they do not stack: %s", str(error).strip().split("\n")[0])
-        return False
-    return True
+        return f"they do not stack: {str(error).strip().splitlines()[0]}"
+    return None
 
 
 def bytes_of_training(network: nn.Module, images: Tensor) -> int:
@@ -189,9 +189,13 @@ def most_at_once(network: nn.Module, images: Tensor, asked: int | None, precisio
         network: on the device of the images; left as it is.
         images: a batch of a training, ``(batch, channels, height, width)``.
         asked: as many, if they stack; None: on a CUDA device ``MOST``, or those that its memory takes, and elsewhere 1.
-        precision: as of ``can_stack``.
+        precision: as of ``reason_against``.
     """
-    if asked == 1 or (asked is None and images.device.type != "cuda") or not can_stack(network, images[:2], precision):
+    if asked == 1 or (asked is None and images.device.type != "cuda"):
+        return 1
+    if reason := reason_against(network, images[:2], precision):
+        tell = logger.info if asked is None else partial(warn_once, logger)
+        tell("trainings are done one by one, since %s", reason)
         return 1
     if asked is not None:
         return asked

@@ -1,17 +1,18 @@
 """What long work has made so far, on disk until all of it is done, so that a killed command goes on with the rest.
 
-    FOLDER/record.json                 what the parts follow from; they serve nothing else
-    FOLDER/part-0000050.safetensors    what came of some items, named by the first of them: items (n,), and tensors
+    .OUTPUT.work/record.json                 what the parts follow from; they serve nothing else
+    .OUTPUT.work/part-0000050.safetensors    what came of some items, the first of which it is named by
 
 A part is whole or not there.  Several processes share the items; where they share no disk, those that the first one
-sees are gone on from, and the others cost time and no result.
+sees are gone on from, and the others cost time and no result.  The folder is hidden, since it may lie among images.
 """
 
+import json
 import logging
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,9 @@ from torch import Tensor
 from dag_diffusion.data.files import (
     LOCK,
     differences,
+    json_line,
     locked,
     read_json_object,
-    recorded,
     write_json,
     write_safetensors,
 )
@@ -34,6 +35,7 @@ from dag_diffusion.progress import Progress
 from dag_diffusion.turns import Turns
 
 logger = logging.getLogger(__name__)
+FORMAT = "dag-diffusion work 1"
 RECORD, PART = "record.json", "part-*.safetensors"
 OWN = (RECORD, PART, LOCK, ".*.partial")
 Parts = dict[int, dict[str, Tensor]]  # by the first item of each
@@ -41,7 +43,7 @@ Parts = dict[int, dict[str, Tensor]]  # by the first item of each
 
 @contextmanager
 def kept_parts(output: str | Path, *, overwrite: bool = False) -> Iterator["KeptParts"]:
-    """Parts of the work for an output, in ``OUTPUT.work`` beside it, kept from other runs; every process has to call.
+    """Parts of the work for an output, in a hidden folder beside it, kept from other runs; every process has to call.
 
     Args:
         output: file or folder that the work is for.
@@ -55,7 +57,8 @@ def kept_parts(output: str | Path, *, overwrite: bool = False) -> Iterator["Kept
         ...     find_pool_modes(pipeline, real, 10, kept=kept).save("modes.safetensors")
         ...     kept.remove()
     """
-    folder = Path(f"{output}.work")
+    output = Path(output).resolve()
+    folder = output.with_name(f".{output.name}.work")
     with ExitStack() as leaving:
         with fail_together():
             if is_main_process():
@@ -74,7 +77,7 @@ class KeptParts:
 
     @contextmanager
     def turns(
-        self, stage: str, total: int, size: int, record: Mapping[str, Any], progress: Progress | None
+        self, stage: str, total: int, size: int, record: Callable[[], Mapping[str, Any]], progress: Progress | None
     ) -> Iterator[Iterator[int]]:
         """The items of this process that nobody has done, in stretches that are ``add``-ed; every process has to call.
 
@@ -82,18 +85,19 @@ class KeptParts:
             stage: what ``progress`` is told, with the items that all have done, and their number.
             total: number of items, from 0 on.
             size: of a stretch.
-            record: all that the parts follow from, JSON values; not looked at without a folder.
+            record: all that the parts follow from, JSON values; asked in the first process, if there is a folder.
 
         Raises:
             FileExistsError: the folder holds something else.
             ValueError: it holds parts of other work.
             StoppedError: SIGTERM came; what is done is kept.
         """
+        self._turns, self._earlier, self._own = Turns(stage, total, progress), Parts(), Parts()
         with fail_together():
             if self.folder is not None and is_main_process():
-                self._earlier = self._parts_in(self.folder, recorded(record))
+                asked_for = json.loads(json_line({"format": FORMAT, **record()}))  # as it is when it is read again
+                self._earlier = self._parts_in(self.folder, asked_for)
         done = gather({item for part in self._earlier.values() for item in part["items"].tolist()})[0]
-        self._turns = Turns(stage, total, progress)
         if done and is_main_process():
             self._turns.report(len(done))
         missing = [item for item in range(total) if item not in done]
@@ -101,9 +105,10 @@ class KeptParts:
             asked = threading.Event() if self.folder is None else leaving.enter_context(stop_signal())
             with self._turns.together():
                 yield self._turns.take(missing, size, asked)
-        if left := len(missing) - sum(gather(sum(len(part["items"]) for part in self._own.values()))):
+        left = len(missing) - sum(gather(sum(len(part["items"]) for part in self._own.values())))
+        if any(gather(asked.is_set())):
             raise StoppedError(
-                f"stopped as asked, {left} {stage} are still to come; the same command goes on with them"
+                f"stopped as asked with {left} of {total} {stage} to come; the same command goes on there"
             )
 
     def add(self, items: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
@@ -116,33 +121,51 @@ class KeptParts:
             self._turns.report(len(items))
 
     def all(self) -> list[dict[str, Tensor]]:
-        """All parts of all processes, in the order of their items; every process has to call it."""
-        found = {first: part for parts in gather(self._earlier | self._own) for first, part in parts.items()}
-        return [found[first] for first in sorted(found)]
+        """All parts of all processes, by the first item of each; every process has to call it."""
+        held = self._earlier | self._own
+        firsts = sorted({first for its in gather(list(held)) for first in its})
+        # one at a time, since each process gets as much memory for every other's as the largest takes
+        return [next(part for part in gather(held.get(first)) if part is not None) for first in firsts]
 
     def remove(self) -> None:
-        """Remove the folder, since the result is where it belongs; the first process does."""
-        if self.folder is not None and is_main_process():
+        """Remove the folder, since the result is where it belongs; every process, on whatever disk it wrote."""
+        if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _parts_in(self, folder: Path, record: dict[str, Any]) -> Parts:
-        if strange := [one.name for one in folder.iterdir() if not any(fnmatch(one.name, name) for name in OWN)]:
+        if strange := _strange_in(folder):
             raise FileExistsError(
-                f"{folder}, where this work is kept until it is done, holds something else ({strange[0]}); move it, or "
+                f"{folder}, where this work is kept until it is done, holds something else ({strange}); move it, or "
                 "choose another output"
             )
-        place, parts = folder / RECORD, sorted(folder.glob(PART))
-        if parts and (found := list(differences(read_json_object(place) if place.exists() else {}, record))):
+        before, parts = _record_in(folder), sorted(folder.glob(PART))
+        if parts and (before is None or before != record):
             if not self._overwrite:
+                found = "; ".join(differences(before, record)) if before else "what it was of cannot be read"
                 raise ValueError(
-                    f"{folder} holds the beginning of other work: {'; '.join(found)}; go on with the same images and "
-                    "settings, choose another output, or give overwrite=True to begin anew"
+                    f"{folder} holds the beginning of other work: {found}; go on with the same images and settings, "
+                    "choose another output, or give overwrite=True to begin anew"
                 )
             for part in parts:
                 part.unlink()
             parts = []
-        write_json(place, record)
+        write_json(folder / RECORD, record)
         return {int(part["items"][0]): part for part in map(_read, parts) if part is not None}
+
+
+def _record_in(folder: Path) -> dict[str, Any] | None:
+    """What the parts of a folder are of; None where that is not there, damaged, or no record of ours."""
+    with suppress(OSError, ValueError):
+        found = read_json_object(folder / RECORD)
+        return found if found.get("format") == FORMAT else None
+    return None
+
+
+def _strange_in(folder: Path) -> str:
+    """Something in a folder that was not written here; empty if there is none."""
+    names = [one.name for one in folder.iterdir() if not any(fnmatch(one.name, name) for name in OWN)]
+    lone = (folder / RECORD).exists() and not any(folder.glob(PART)) and _record_in(folder) is None
+    return names[0] if names else RECORD if lone else ""
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:
@@ -158,5 +181,5 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
 def _remove_record_without_parts(folder: Path) -> None:
     """Leave nothing behind of a call that was refused, or stopped before anything was done."""
-    if not any(folder.glob(PART)):
+    if folder.exists() and not any(folder.glob(PART)) and not _strange_in(folder):
         (folder / RECORD).unlink(missing_ok=True)

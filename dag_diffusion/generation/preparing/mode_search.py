@@ -82,12 +82,15 @@ def encode_pool(
     """
     channels, kept = _channels(vae), kept or KeptParts()
     fit = Preprocessing(size, size, channels, mean=(0.0,) * channels, std=(1.0,) * channels, crop=1.0)
-    record = {} if kept.folder is None else _record_of(vae, pool, size)
-    with kept.turns("images", len(pool), batch_size, record, progress) as mine:
+    with kept.turns("images", len(pool), batch_size, partial(_record_of, vae, pool, size), progress) as mine:
         for batch in read_ahead(partial(prepared_image, pool, preprocessing=fit), mine, batch_size):
             found = encode(vae, torch.cat([image for _, image in batch]), batch_size)
             kept.add([index for index, _ in batch], {"latents": found})
-    return torch.cat([part["latents"] for part in kept.all()])
+    parts = kept.all()  # of another batch size than before they do not follow each other
+    latents = parts[0]["latents"].new_empty(len(pool), *parts[0]["latents"].shape[1:])
+    for part in parts:
+        latents[part["items"]] = part["latents"]
+    return latents
 
 
 def _record_of(vae: Any, pool: Pool, size: int) -> dict[str, Any]:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 ENOUGH_RUNS = 20  # sampling runs of each class; with fewer a probe is no more than a guess
 UNGUIDED = 3  # one batch in so many is drawn unguided, since the probe must know unguided samples too
-OF_THE_TRAINING = ("training_steps", "learning_rate", "hidden_sizes", "depths")  # settings that runs do not depend on
+OF_THE_PIPELINE = ("id2label", "default_guidance_scale", "default_num_inference_steps", "default_autoguidance_scale")
+OF_THE_TRAINING = ("training_steps", "batch_size", "learning_rate", "hidden_sizes", "depths")  # settings of no run
 UNKNOWN = -20.0  # log-probability of classes that are not drawn, which a guide need not know
 
 
@@ -99,12 +100,12 @@ def collect(
         )
     classes_among(config.among, allowed.tolist())  # refuses a set of one class
     components = pipeline.components | {"classifier": guides[0], "probe": None}
-    steering = type(pipeline)(**components, id2label=pipeline.config.id2label)
+    own = {name: pipeline.config.get(name) for name in OF_THE_PIPELINE}
+    steering = type(pipeline)(**components, **own)
     steering.set_progress_bar_config(disable=True)
     columns = [_columns(pipeline, guide, allowed.tolist()) for guide in guides]
     runs = _Runs(steering, guides, columns, config, allowed, batch_size)
-    record = {} if kept.folder is None else runs.record()
-    with kept.turns("trajectories", config.trajectories, batch_size, record, progress) as mine:
+    with kept.turns("trajectories", config.trajectories, batch_size, runs.record, progress) as mine:
         for batch in batches_of(mine, batch_size):
             kept.add(batch, vars(Trajectories.concatenate(runs.draw(batch[0]))))
     parts = kept.all()
@@ -137,13 +138,15 @@ class _Runs:
     def record(self) -> dict[str, Any]:
         """What the runs follow from."""
         pipeline, settings = self.pipeline, asdict(self.config)
-        settings["num_inference_steps"] = self.config.num_inference_steps or pipeline.default_num_inference_steps
-        if self.config.guidance_scale is None:
-            settings["guidance_scale"] = pipeline.default_guidance_scale
         models = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
         return {
             "weights": {name: digest_of(part) for name, part in models.items()},
-            "guides": [digest_of(guide) for guide in self.guides],
+            "guides": [
+                [digest_of(guide), preprocessing_of(guide).as_fields(), list(columns.items())]
+                for guide, columns in zip(self.guides, self.columns, strict=True)
+            ],
+            "own": {name: pipeline.config.get(name) for name in OF_THE_PIPELINE},
+            "vae_scale": pipeline.vae.config.scaling_factor,
             "scheduler": scheduler_record(pipeline.scheduler),
             "settings": {name: value for name, value in settings.items() if name not in OF_THE_TRAINING},
             "classes": self.allowed.tolist(),
