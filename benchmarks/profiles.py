@@ -124,7 +124,7 @@ def training() -> dict[str, Any]:
     ways = {
         f"{precision}{how}": (one, precision)
         for precision in PRECISIONS
-        for how, one in {"": network, ", torch's pooling": torchs, ", that compiled": compiled}.items()
+        for how, one in {"": network, ", torch's pooling": torchs, ", compiled": compiled}.items()
     }
     found: dict[str, Any] = {}
     for what, work in {"training": train, "testing": test}.items():
