@@ -12,7 +12,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -101,12 +101,14 @@ class KeptParts:
         if done and is_main_process():
             self._turns.report(len(done))
         missing = [item for item in range(total) if item not in done]
-        with ExitStack() as leaving:
-            asked = threading.Event() if self.folder is None else leaving.enter_context(stop_signal())
-            with self._turns.together():
-                yield self._turns.take(missing, size, asked)
-        left = len(missing) - sum(gather(sum(len(part["items"]) for part in self._own.values())))
-        if any(gather(asked.is_set())):
+        never = threading.Event()  # without a folder there is nothing to finish a batch for
+        with nullcontext(never) if self.folder is None else stop_signal() as asked, self._turns.together():
+            yield self._turns.take(missing, size, asked)
+        stopped, added = zip(
+            *gather((asked.is_set(), sum(len(part["items"]) for part in self._own.values()))), strict=True
+        )
+        if any(stopped):
+            left = len(missing) - sum(added)
             raise StoppedError(
                 f"stopped as asked with {left} of {total} {stage} to come; the same command goes on there"
             )
