@@ -65,12 +65,10 @@ class Choice:
         )
 
 
-def write_sets(choice: Choice, output: Path, *, seed: int) -> dict[str, Pool]:
-    """Write every set, chosen with ``seed``, into a folder of its own in ``output``; the sets by name."""
-    sets = {}
-    for name in SELECTIONS:
-        sets[name] = choice.select(name, seed).save(output / FOLDERS[name], overwrite=True)
-    return sets
+def write_sets(choice: Choice, output: Path, *, seed: int) -> None:
+    """Write every set, chosen with ``seed``, into its folder in ``output``, see ``FOLDERS``."""
+    for name, folder in FOLDERS.items():
+        choice.select(name, seed).save(output / folder, overwrite=True)
 
 
 def herding_of(real: Pool, ipc: int, features: np.ndarray | None) -> np.ndarray:

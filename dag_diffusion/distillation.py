@@ -18,6 +18,7 @@ import numpy as np
 
 from . import embedded
 from .compared_sets import (
+    FOLDERS,
     HERDING,
     REAL,
     SELECTIONS,
@@ -41,6 +42,7 @@ from .evaluation.trials import Source, evaluate
 from .generation.filling import BATCH_SIZE, fill_pool
 from .generation.modes import Modes
 from .generation.plan import PoolConfig, networks_precision
+from .generation.pool_state import looked_through
 from .guidance.difficulty_guidance import GuidanceConfig
 from .guidance.mode_guidance import ModeGuidance
 from .pipelines.call_inputs import require_number
@@ -218,16 +220,25 @@ def _distill(
     pools = fill_pools(
         setup, output, config=config, modes=modes, target=steer_to, batch_size=batch_size, progress=progress
     )
+    guide, among = setup.pipeline.classifier, config.inputs.among
+    looked = Stage("pools and sets looked through", len(pools) + len(FOLDERS), progress)
+    scores = {name: score_pool(one, guide, among=among, features=True) for name, one in pools.items()}
+    for name in pools:
+        pools[name] = looked_through(_pool_folder(output, name), guide, setup.guide_name, scores[name])
+        looked()
     choice = Choice(
         pools=pools,
         targets={"unguided": target, "guided": steer_to},
-        features={
-            name: score_pool(one, setup.pipeline.classifier, features=True).features for name, one in pools.items()
-        },
+        features={name: one.features for name, one in scores.items()},
         ipc=config.ipc,
     )
     with fail_together():
-        sets = write_sets(choice, output, seed=config.seed) if is_main_process() else {}
+        if is_main_process():
+            write_sets(choice, output, seed=config.seed)
+    sets = {}
+    for name, folder in FOLDERS.items():
+        sets[name] = looked_through(output / folder, guide, setup.guide_name)
+        looked()
     control = measure_control(pools, setup.evaluator, among=config.inputs.among)
     results = train_and_test(choice, setup, output, config=config, device=device, progress=progress)
     note = accuracy_note(config, len(setup.test), setup.split)
@@ -323,7 +334,7 @@ def fill_pools(
     return {
         name: fill_pool(
             setup.pipeline,
-            output / f"pool-{name.lower()}",
+            _pool_folder(output, name),
             pool,
             batch_size=batch_size,
             resume=True,
@@ -332,6 +343,10 @@ def fill_pools(
         )
         for name, pool in (("unguided", plain), ("guided", guided))
     }
+
+
+def _pool_folder(output: Path, name: str) -> Path:
+    return output / f"pool-{name}"
 
 
 def train_and_test(

@@ -150,6 +150,11 @@ class DistillationSetup:
         """The pipeline as records call it."""
         return self.inputs.pipeline or "embedded default"
 
+    @property
+    def guide_name(self) -> str:
+        """The guide as records call it."""
+        return self.inputs.classifier or f"classifier of {self.pipeline_name}"
+
     @cached_property
     def network_class_names(self) -> dict[int, str]:
         """Labels of the trained networks, 0, 1, 2, ..., to class names."""
@@ -322,9 +327,8 @@ def reference_for(setup: DistillationSetup, output: Path, progress: Progress | N
         return reference_named(None, setup.class_names)
     if setup.inputs.reference is not None:
         return reference_named(Path(setup.inputs.reference), setup.class_names)
-    name = setup.inputs.classifier or f"classifier of {setup.pipeline_name}"
     scored = renamed(progress, "real images scored")
-    scorers, among = {name: setup.pipeline.classifier}, setup.inputs.among
+    scorers, among = {setup.guide_name: setup.pipeline.classifier}, setup.inputs.among
     score_and_record(setup.train, scorers, output / SCORES, among=among, progress=scored)
     return reference_named(output / SCORES, setup.class_names)
 

@@ -15,7 +15,7 @@ from timm.data import ImageNetInfo
 from tiny import tiny_classifier, tiny_pipeline, tiny_transformer
 from typer.testing import CliRunner
 
-from dag_diffusion import embedded, read_pool
+from dag_diffusion import embedded, read_pool, score_pool
 from dag_diffusion.cli.commands import app
 from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
 from dag_diffusion.data.imagenet import FASTAI_TEST_IMAGES, SUBSETS
@@ -25,8 +25,10 @@ from dag_diffusion.distillation import DistillationConfig, Origin, autoguidance_
 from dag_diffusion.distillation_setup import DistillationInputs, load_setup, reference_for, target_for
 from dag_diffusion.evaluation.labelled_images import random_rows
 from dag_diffusion.evaluation.tables import Table
+from dag_diffusion.generation.repairing.faults import find_faults
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.hub.cards import dataset_card
+from dag_diffusion.loading import load_pipeline
 from dag_diffusion.reporting.reproduction import commands_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -71,8 +73,8 @@ def test_distillation_leaves_pools_sets_results_and_a_report(setup):
 
 def test_every_stage_reports_progress_to_its_end(setup):
     ends = {stage: (done, total) for stage, done, total in setup[2]}
-    loaded = {"models and real images": (1, 1)}
-    assert ends == loaded | {"pool, unguided": (20, 20), "pool, guided": (20, 20), "training and testing": (10, 10)}
+    around = {"models and real images": (1, 1), "pools and sets looked through": (5, 5)}
+    assert ends == around | {"pool, unguided": (20, 20), "pool, guided": (20, 20), "training and testing": (10, 10)}
 
 
 def test_easiest_image_of_each_mode_is_kept(setup):
@@ -82,6 +84,18 @@ def test_easiest_image_of_each_mode_is_kept(setup):
     }
     assert {row["label"]: row["difficulty"] for row in chosen.rows} == easiest  # one mode a class, one image kept
     assert {r.draw for r in setup[1].results if r.set == GUIDED_DGS} == {None}  # of which no seed makes another set
+
+
+@pytest.mark.parametrize("folder", ["pool-unguided", "pool-guided", "set-paper", "set-dgs", "set-guided"])
+def test_wrong_images_and_near_copies_are_counted_in_pools_and_sets_and_told_on_their_cards(setup, folder):
+    pool = read_pool(setup[0] / folder)
+    guide = load_pipeline().classifier
+    found = find_faults(pool, guide)
+    assert pool.provenance["faults"] == found.record() | {"classifier": "classifier of embedded default"}
+    mistaken = score_pool(pool, guide, measure="rival_margin").difficulties > 0.5  # another class is likelier
+    assert len(found.of("wrong")) == mistaken.sum()
+    assert mistaken.any() or folder.startswith("set")  # two steps draw badly, and selection finds the better ones
+    assert f"{mistaken.sum()} of another class" in dataset_card(pool, "me/images", title="Images")
 
 
 def test_without_a_target_nothing_is_steered_and_no_control_is_claimed(setup):

@@ -9,17 +9,21 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dag_diffusion.data.dataset_cards import renew_card
 from dag_diffusion.data.files import locked, read_json_object
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool, write_provenance
 from dag_diffusion.data.rows import METADATA, read_rows
+from dag_diffusion.processes import fail_together, is_main_process
 from dag_diffusion.progress import Progress
 
 from .repairing.faults import Faults, find_faults
 from .repairing.repair import FAULTS
 from .work_queue import EARLIER_ROWS, ROWS, RowCount, damaged_images, image_size, rows_so_far, runs_of
+
+if TYPE_CHECKING:
+    from dag_diffusion.sampling.scoring import Scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +136,28 @@ def record_faults(folder: str | Path, faults: Faults) -> None:
         record = {**pool.provenance, "faults": faults.record()}
         write_provenance(folder, record)
         renew_card(folder, pool.rows, record)
+
+
+def looked_through(folder: Path, classifier: Any, name: str, scores: "Scores | None" = None) -> Pool:
+    """Find all faults of a finished pool or set and record them there; every process has to call it.
+
+    Args:
+        folder: of the pool or set.
+        classifier: whose features and predictions tell near copies and images of another class.
+        name: of the classifier.
+        scores: as of ``find_faults``.
+
+    Returns:
+        The pool or set, with the record.
+
+    Raises:
+        FileExistsError, ValueError: as of ``record_faults`` and ``find_faults``.
+    """
+    faults = find_faults(read_pool(folder), classifier, name=name, scores=scores)
+    with fail_together():
+        if is_main_process():
+            record_faults(folder, faults)
+    return read_pool(folder)
 
 
 def _with_speed(status: PoolStatus, folder: Path) -> PoolStatus:

@@ -3,7 +3,7 @@
     empty       no channel varies by more than rounding: black, or all of one colour
     duplicate   pixel for pixel another image; in a class the first by name is kept, of two classes none is
     near        |f_i - f_j| <= nearness * rms |f_k - f_l|,  j an earlier image of the class that is kept
-    wrong       the classifier finds a rival class more likely, and the image was not asked to be that hard
+    wrong       the classifier finds another class as likely, and the image was not asked to be that hard
 
 f is what goes into the classifier's last layer; the distance that it is compared with is the usual one of two images of
 the whole pool.  An image is named once, for the first of these that it is.
@@ -12,7 +12,7 @@ the whole pool.  An image is named once, for the first of these that it is.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,10 @@ from dag_diffusion.progress import Progress, renamed
 
 from .repair import BY_CLASSIFIER, FAULTS, Fault, Repair, as_faults
 
-FLIPS = 0.5  # the rival margin, and the target difficulty, from which on another class is the likelier one
+if TYPE_CHECKING:
+    from dag_diffusion.sampling.scoring import Scores
+
+FLIPS = 0.5  # the target difficulty from which on another class may be the likelier one
 SHOWN = 5
 
 
@@ -85,6 +88,7 @@ def find_faults(
     kinds: Sequence[str] | None = None,
     nearness: float = Repair.nearness,
     name: str | None = None,
+    scores: "Scores | None" = None,
     progress: Progress | None = None,
 ) -> Faults:
     """Look through a pool or set.  Files that cannot be read are passed over.
@@ -95,6 +99,8 @@ def find_faults(
         kinds: of ``FAULTS``; None: all that can be found, with or without a classifier.
         nearness: distance at which two images of a class are near copies, as a share of the usual one.
         name: of the classifier, for the record.
+        scores: what the classifier said of these images already, as of ``score_pool`` with ``features=True``; None: it
+            is asked here.
         progress: called with stage, done and total.
 
     Under ``accelerate launch`` every process has to call it; they share the images.
@@ -109,14 +115,14 @@ def find_faults(
     wanted = as_faults(kinds if kinds is not None else FAULTS if classifier is not None else FAULTS[:2])
     _check(wanted, classifier, nearness)
     looks = looks_of(pool, progress=renamed(progress, "images looked at"))
-    scores = None
-    if asked := [kind for kind in wanted if kind in BY_CLASSIFIER]:
+    asked = [kind for kind in wanted if kind in BY_CLASSIFIER]
+    if asked and scores is None:
         from dag_diffusion.sampling.scoring import score_pool  # torch, which a look at pixels need not wait for
 
         scores = score_pool(
             pool,
             classifier,
-            measure="rival_margin" if "wrong" in asked else "entropy",  # which asks for no class
+            measure="error_probability" if "wrong" in asked else "entropy",  # which asks for no class
             on_error="skip",
             features="near" in asked,
             progress=renamed(progress, "images classified"),
@@ -125,11 +131,11 @@ def find_faults(
     with fail_together():
         if is_main_process():  # so that no other rounding leads to another answer elsewhere
             found = _by_pixels(pool, looks, wanted)
-            if scores is not None and scores.features is not None:
+            if scores is not None and scores.features is not None and "near" in asked:
                 found |= _near(pool, scores.features, set(found), nearness)
-            if scores is not None and "wrong" in asked:
-                flipped = np.flatnonzero(scores.difficulties > FLIPS).tolist()
-                found = {row: Found("wrong") for row in flipped if not _is_asked_for(pool.rows[row])} | found
+            if scores is not None and scores.correct is not None and "wrong" in asked:
+                mistaken = np.flatnonzero(~scores.correct & ~np.isnan(scores.difficulties)).tolist()
+                found = {row: Found("wrong") for row in mistaken if not _is_asked_for(pool.rows[row])} | found
     return _told(pool, looks, gather(found)[0], wanted, (name or "a classifier") if asked else None)
 
 
