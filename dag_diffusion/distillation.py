@@ -30,7 +30,15 @@ from .compared_sets import (
 from .data.class_folders import require_enough
 from .data.files import differences, locked, read_json_object, require_replaceable, write_json
 from .data.pools import Pool
-from .distillation_setup import DistillationInputs, DistillationSetup, load_setup, modes_for, reference_for, target_for
+from .distillation_setup import (
+    DistillationInputs,
+    DistillationSetup,
+    load_setup,
+    modes_for,
+    reference_for,
+    target_for,
+    whole_places,
+)
 from .evaluation.labelled_images import random_rows, usual_normalisation
 from .evaluation.networks import build_network
 from .evaluation.protocols import as_protocol, require_hard_labels
@@ -190,7 +198,7 @@ def distill(
             loaded()
             _check_setup(setup, config)
             if is_main_process():
-                write_json(output / SETTINGS, config.settings())
+                write_json(output / SETTINGS, whole_places(config.settings()))
         origin = origin or _origin(setup, output, config)
         return _distill(setup, output, config, origin, device, batch_size, progress or _untold)
 
@@ -252,7 +260,8 @@ def _distill(
 def check_output(output: Path, config: DistillationConfig) -> None:
     """Refuse an output that holds something else, or a run of other settings, before anything is written."""
     if (output / SETTINGS).exists():
-        differing = list(differences(read_json_object(output / SETTINGS), config.settings()))
+        before, now = map(whole_places, (read_json_object(output / SETTINGS), config.settings()))
+        differing = list(differences(before, now))
         if differing:
             raise ValueError(
                 f"{output} holds a run with other settings: {'; '.join(differing)}; give those, or another folder"

@@ -46,6 +46,7 @@ from .sampling.targets import TargetDistribution
 logger = logging.getLogger(__name__)
 SCORES, MODES = "reference.jsonl", "modes.safetensors"  # of the real training images, in the folder of the run
 MOST_ENCODED = 5000, 100_000  # real images in which modes are looked for: of a class, and of all; 1.6 GB at 256 px
+PLACES = ("pipeline", "classifier", "evaluator", "weak", "base", "vae", "train", "test", "reference")  # settings
 IN_SAMPLE = "real training images by the guide, in sample if it was trained on them, as every ImageNet guide was"
 
 
@@ -124,6 +125,17 @@ class DistillationInputs:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
         return {name: value for name, value in plain.items() if value not in (None, False, []) and value != "all"}
+
+
+def whole_places(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which folders and files that exist are whole paths, as they compare from wherever a call is made."""
+    found = dict(settings)
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found[name] = whole_places(value)
+        elif name in PLACES and isinstance(value, str) and Path(value).exists():
+            found[name] = str(Path(value).resolve())
+    return found
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from dag_diffusion import read_pool
 from dag_diffusion.cli.commands import app
 from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
-from dag_diffusion.own_images import FolderConfig, distill_folder
+from dag_diffusion.data.preparing.prepared import prepare
+from dag_diffusion.own_images import FolderConfig, distill_folder, plan_folder
 from dag_diffusion.own_images.distilling import work_folder
 from dag_diffusion.own_images.durations import Clock, Expected, within_minutes
 from dag_diffusion.own_images.models import classifier_config, generator_config, weak_config
@@ -127,6 +128,34 @@ def test_same_call_again_repeats_nothing(whole, folder):
     assert {path: path.stat().st_mtime_ns for path in work.rglob("*.safetensors")} == before
     assert [r.accuracy for r in again.distillation.results] == [r.accuracy for r in first.distillation.results]
     assert [row["seed"] for row in again.chosen.rows] == [row["seed"] for row in first.chosen.rows]
+
+
+def test_same_call_from_elsewhere_repeats_nothing_either(whole, folder, monkeypatch):
+    output, first, _, _ = whole
+    before = {path: path.stat().st_mtime_ns for path in work_folder(output).rglob("*.safetensors")}
+    monkeypatch.chdir(folder.parent)
+    again = distill_folder(folder.name, output, TINY)
+    assert {path: path.stat().st_mtime_ns for path in work_folder(output).rglob("*.safetensors")} == before
+    assert again.chosen.rows == first.chosen.rows
+
+
+def test_only_a_set_of_its_own_is_replaced(whole, folder, tmp_path):
+    other, work = tmp_path / "other set", tmp_path / "work"
+    shutil.copytree(whole[0], other)
+    before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    shutil.copytree(work_folder(whole[0]), work)
+    with pytest.raises(FileExistsError, match="other set"):
+        distill_folder(folder, other, TINY, work=work)  # which has made another output
+    assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
+
+
+def test_what_a_killed_rehearsal_left_is_removed(folder, tmp_path):
+    left = work_folder(tmp_path / "set") / ".rehearsal.killed"
+    distill_folder(folder, tmp_path / "set", TINY, only_estimate=True)
+    (left / "guide").mkdir(parents=True)
+    (left.parent / "plan.json").unlink()  # as if it was killed in the rehearsal
+    distill_folder(folder, tmp_path / "set", TINY, only_estimate=True)
+    assert not list(left.parent.glob(".rehearsal.*"))
 
 
 def test_no_model_sees_a_mirrored_image_where_none_may():
@@ -427,6 +456,43 @@ def test_other_settings_or_images_are_refused_by_what_differs(whole, folder, tmp
     shutil.copy(more / "ant" / "0.png", more / "ant" / "another.png")
     with pytest.raises(ValueError, match="has other images than when this distillation was begun"):
         distill_folder(more, tmp_path / "set", TINY, work=work)
+
+
+def test_links_that_lead_nowhere_are_skipped_where_unreadable_images_are(folder, tmp_path):
+    messy = shutil.copytree(folder, tmp_path / "drawings")
+    (messy / "ant" / "0.png").unlink()
+    (messy / "ant" / "0.png").symlink_to(tmp_path / "moved.png")
+    given = replace(TINY, skip_unreadable=True)
+    plan_folder(messy, tmp_path / "set", given)  # which names no problem
+    distill_folder(messy, tmp_path / "set", given, only_estimate=True)
+    record = json.loads((work_folder(tmp_path / "set") / "images" / "images.json").read_text())
+    assert list(record["prepared"]["left_out"]["unreadable"]) == ["ant/0.png"]
+
+
+@pytest.mark.parametrize("classes", [["0", "2"], [0, 2], ["ant", "café au lait"], "0;2", "ant, 2"])
+def test_classes_are_chosen_by_name_or_by_label(folder, classes):
+    assert list(prepare(folder, classes=classes).pool.class_names) == [0, 2]
+
+
+def test_folders_that_are_called_by_numbers_are_chosen_by_these(tmp_path):
+    numbered = write_drawings(tmp_path / "numbered", {"1": 2, "2": 2, "3": 2})
+    assert set(prepare(numbered, classes=["1", "3"]).pool.class_names.values()) == {"1", "3"}
+    with pytest.raises(ValueError, match="no label 7"):
+        prepare(numbered, classes=[7])
+
+
+def test_everything_that_was_left_out_is_counted_on_the_card(folder, tmp_path):
+    drawings = write_drawings(tmp_path / "drawings", {"ant": 12, "bee": 12}, seed=3)
+    tests = write_drawings(tmp_path / "tests", {"ant": 6, "bee": 6}, seed=4)
+    (tests / "ant" / "broken.png").write_bytes(b"no picture")
+    Image.new("RGB", (16, 16), "red").save(drawings / "ant" / "small.png")
+    Image.new("RGB", (32, 32), "red").save(tests / "ant" / "large.png")  # which looks like it once it is as small
+    config = replace(TINY, test=str(tests), skip_unreadable=True)
+    found = plain_images(drawings, tmp_path / "images", config, 16)
+    summary = found.summary()
+    assert summary["left_out"] == {"twins_of_test_images": 1, "unreadable of the test images": 1}
+    assert (summary["found"], summary["training"], summary["test"]) == (25, 24, 13)
+    assert "Of the test images: 1 of 14 images cannot be read" in found.tables()[0].note
 
 
 def test_what_a_refusal_advises_can_be_given_in_the_next_call(folder, tmp_path):

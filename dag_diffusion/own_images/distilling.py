@@ -20,7 +20,7 @@ from dag_diffusion.data.files import differences, locked, read_json_object, requ
 from dag_diffusion.data.imagenet import split_of, split_warning
 from dag_diffusion.data.pools import Pool, read_pool, require_writable_target
 from dag_diffusion.distillation import DistillationConfig, DistillationResult, Origin, distill
-from dag_diffusion.distillation_setup import DistillationInputs
+from dag_diffusion.distillation_setup import DistillationInputs, whole_places
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.loading import load_pipeline
@@ -47,6 +47,7 @@ from .requirements import (
 logger = logging.getLogger(__name__)
 SETTINGS, PLAN, TIMES = "distill.json", "plan.json", "times.json"  # in the work folder
 IMAGES, RUN = "images", "run"
+OUTPUT = "output"  # in the settings, of which it is none
 STAGES = {  # of the distillation, to the rows of the table of minutes
     "models and real images": "modes",
     "real images encoded": "modes",
@@ -85,7 +86,14 @@ class _Task:
 
     def settings(self) -> dict[str, Any]:
         """What must agree when a distillation goes on."""
-        return {"folder": str(self.folder.resolve()), **self.config.settings()}
+        return {"folder": str(self.folder.resolve()), **whole_places(self.config.settings())}
+
+    def written_before(self) -> bool:
+        """Whether an output that is there already is what an earlier call with this work folder has written."""
+        if not (self.work / SETTINGS).exists():
+            return False
+        whose = read_json_object(self.work / SETTINGS).get(OUTPUT)
+        return whose == str(self.output.resolve()) or self.work.resolve() == work_folder(self.output)
 
 
 def work_folder(output: str | Path) -> Path:
@@ -204,21 +212,24 @@ def _check_output(task: _Task) -> None:
         )
     if not begun and work.is_dir() and any(work.iterdir()):
         raise FileExistsError(f"{work}, where models and pools go, holds something else; choose another output or work")
-    require_writable_target(output, overwrite=begun)
+    require_writable_target(output, overwrite=task.written_before())
     require_writable(work)
 
 
 def _other_settings(task: _Task) -> list[str]:
     """What an earlier call in the work folder was asked otherwise, in words."""
     place = task.work / SETTINGS
-    return list(differences(read_json_object(place), task.settings())) if place.exists() else []
+    if not place.exists():
+        return []
+    before = {name: value for name, value in read_json_object(place).items() if name != OUTPUT}
+    return list(differences(whole_places(before), task.settings()))
 
 
 def _begin(task: _Task) -> None:
     """Note the settings; images that a call with others prepared, before it was refused, are prepared anew."""
     if _other_settings(task):
         (task.work / IMAGES / RECORD).unlink(missing_ok=True)
-    write_json(task.work / SETTINGS, task.settings())
+    write_json(task.work / SETTINGS, task.settings() | {OUTPUT: str(task.output.resolve())})
 
 
 @contextmanager

@@ -84,13 +84,16 @@ class PlainImages:
     def summary(self) -> dict[str, Any]:
         """What a set that was made from them should say of them; JSON values."""
         prepared = self.record["prepared"]
-        counts = {name: _count(name, left) for name, left in prepared["left_out"].items() if left}
+        counts = {name: _count(name, left) for name, left in prepared["left_out"].items()}
+        counts["twins_of_test_images"] = self.record["twins_of_test_images"]
+        tests = self.record["prepared_test"]["left_out"] if "prepared_test" in self.record else {}
+        counts |= {f"{name} of the test images": _count(name, left) for name, left in tests.items()}
         return {
             "source": self.record["source"],
             "found": prepared["images"],
             "training": len(self.train),
             "test": len(self.test),
-            "left_out": counts,
+            "left_out": {name: count for name, count in counts.items() if count},
             "background": prepared["background"],
             "fit": prepared["fit"],
             **({"trim": True} if prepared.get("trim") else {}),
@@ -105,6 +108,8 @@ class PlainImages:
         told = [f"{self.record['source']}, on {prepared['background']}, {side} x {side} pixels by {prepared['fit']}"]
         told[0] += " of what is not transparent" if prepared.get("trim") else ""
         told += sentences(prepared)
+        if "prepared_test" in self.record:
+            told += [f"Of the test images: {said}" for said in sentences(self.record["prepared_test"])]
         if twins := self.record["twins_of_test_images"]:
             told.append(f"{twins} training images look like a test image, pixel for pixel, and are left out")
         return [Table("Real images", ["class", "training", "test"], rows, note=". ".join([*told, ""]).strip())]
@@ -135,7 +140,8 @@ def plain_images(
             test images that the folder lacks, or other images than an earlier run had.
     """
     with fail_together():
-        files = {str(path): _identity(path) for path in (folder, config.test) if path is not None}
+        places = {"folder": folder, "test": config.test}
+        files = {role: _identity(path) for role, path in places.items() if path is not None}
         begun = gather((work / RECORD).exists())[0]
         if begun:
             _require_same(folder, read_json_object(work / RECORD)["files"], files)
@@ -218,12 +224,20 @@ def _identity(folder: str | Path) -> dict[str, Any]:
         if pool.encoded is not None:
             found.update(f"{row['file_name']} {len(pool.encoded[index])}".encode())
         else:
-            status = (pool.path / row["file_name"]).stat()
-            found.update(f"{row['file_name']} {status.st_size} {status.st_mtime_ns}".encode())
+            found.update(f"{row['file_name']} {_size_and_time(pool.path / row['file_name'])}".encode())
     return {"images": len(pool), "digest": found.hexdigest()}
 
 
+def _size_and_time(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "missing"  # such as where a link leads that hangs in the air; whoever reads it says so
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 def _require_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    before = dict(zip(("folder", "test"), before.values(), strict=False))  # keyed by paths in earlier versions
     if differing := list(differences(before, now)):
         raise ValueError(
             f"{folder} has other images than when this distillation was begun: {'; '.join(differing[:2])}; restore "

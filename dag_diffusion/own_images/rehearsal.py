@@ -7,6 +7,7 @@ It is the same code that does the work, so that what does not fit or cannot be w
 
 import logging
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from dag_diffusion.generation.filling import fill_pool
 from dag_diffusion.generation.plan import PoolConfig, networks_precision
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.loading import load_pipeline
-from dag_diffusion.processes import gather, this_process
+from dag_diffusion.processes import gather, is_main_process, this_process
 from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.training.classifiers import train_classifier
 from dag_diffusion.training.generators import train_generator
@@ -39,6 +40,7 @@ from .durations import Expected, Pace
 from .models import EVALUATOR, GENERATOR, GUIDE, WEAK, classifier_config, generator_config, weak_config
 from .plain_images import PlainImages
 
+PREFIX = ".rehearsal."  # of the folder that it works in
 STEPS = 6  # of each training
 MOST_IMAGES = 400  # that are looked at
 PASSES = 2000  # images seen by a network's training on a set
@@ -54,7 +56,11 @@ def rehearse(
         progress: called with stage, done and total.
     """
     few = images.train.select(_some(images.train, MOST_IMAGES))
-    with _unwarned(), TemporaryDirectory(dir=work, prefix=".rehearsal.") as own:
+    if is_main_process():
+        for left in work.glob(f"{PREFIX}*"):  # of one that was killed
+            shutil.rmtree(left, ignore_errors=True)
+    gather(None)
+    with _unwarned(), TemporaryDirectory(dir=work, prefix=PREFIX) as own:
         rehearsal = _Rehearsal(images, few, Path(gather(own)[0]), config, device, batch_size)
         told, expected = Stage("stages", 5, progress), dict[str, Expected]()
         for role, given in ((GUIDE, config.classifier), (EVALUATOR, config.evaluator)):

@@ -6,7 +6,7 @@ Vanished is a drawing of which nothing is seen on the background, such as a blac
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -61,7 +61,7 @@ class Prepared:
 def prepare(
     source: "str | Path | Dataset | Pool",
     *,
-    classes: str | Sequence[str] | None = None,
+    classes: str | Sequence[str | int] | None = None,
     background: str = "white",
     fit: str | None = None,
     trim: bool = False,
@@ -142,19 +142,40 @@ def _tested_on(
     return sorted(found)
 
 
-def _of_classes(pool: Pool, classes: str | Sequence[str] | None) -> Pool:
+def _of_classes(pool: Pool, classes: str | Sequence[str | int] | None) -> Pool:
     if classes is None:
         return pool
-    if isinstance(classes, str):
-        wanted = set(labels_typed(classes, pool.class_names, str(pool.path)))
-    else:
-        found = classes_named(list(classes), pool.class_names, str(pool.path))
-        wanted = {label for labels in found for label in labels}
-    if unknown := sorted(wanted - set(pool.class_names)):
-        raise ValueError(
-            f"{pool.path} has no label {unknown[0]}; it has the classes {listed(pool.class_names.values())}"
-        )
+    wanted = set(labels_of(classes, pool.class_names, str(pool.path)))
     return pool.select([row for row, label in enumerate(pool.labels.tolist()) if label in wanted])
+
+
+def labels_of(classes: str | Sequence[str | int], known: Mapping[int, str], owner: str) -> list[int]:
+    """Labels of classes as ``prepare`` takes them; in a list, text is a label only where no class is called so.
+
+    Raises:
+        ValueError: one names no class or several, or is no label.
+    """
+    if isinstance(classes, str):
+        labels = labels_typed(classes, known, owner)
+    else:
+        by_name = {name: label for label, name in known.items()}
+        labels = [label for one in classes for label in _labels_of_one(one, by_name, known, owner)]
+    if unknown := sorted(set(labels) - set(known)):
+        raise ValueError(f"{owner} has no label {unknown[0]}; it has the classes {listed(known.values())}")
+    return labels
+
+
+def _labels_of_one(one: str | int, by_name: Mapping[str, int], known: Mapping[int, str], owner: str) -> list[int]:
+    if not isinstance(one, str):
+        return [int(one)]
+    if one in by_name:
+        return [by_name[one]]
+    try:
+        return classes_named([one], known, owner)[0]
+    except ValueError:
+        if one.isdecimal() and int(one) in known:
+            return [int(one)]
+        raise
 
 
 def _usual_fit(looks: Sequence[Look]) -> tuple[Fit, str]:

@@ -122,7 +122,7 @@ def check_images(folder: Path, config: FolderConfig, problems: Problems, found: 
     for model in found.known:
         with problems.gathered():
             match_classes(found.names, model.class_names, model.owner, trainable=model.trainable)
-    found.train = images_of(folder, found.names, problems)
+    found.train = images_of(folder, found.names, problems, skip_unreadable=config.skip_unreadable)
     if found.train is not None and config.class_list is None and config.least > 1:
         counts = Counter(found.train.labels.tolist())
         found.names = {label: name for label, name in found.names.items() if counts[label] >= config.least}
@@ -137,7 +137,7 @@ def check_images(folder: Path, config: FolderConfig, problems: Problems, found: 
     with problems.gathered():
         require_names_apart(folder, found.names, config)
     if test is not None:
-        found.test = images_of(test, found.names, problems)
+        found.test = images_of(test, found.names, problems, skip_unreadable=config.skip_unreadable)
     with problems.gathered():
         if found.train is not None:
             needed = images_for_ipc(config)
