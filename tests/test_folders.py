@@ -13,6 +13,7 @@ from PIL import Image
 
 from dag_diffusion import read_pool
 from dag_diffusion.data.class_folders import class_names_in, real_images
+from dag_diffusion.data.distilled_sets import write_distilled_set
 from dag_diffusion.data.files import json_lines
 from dag_diffusion.data.sources.folders import labels_by_name
 from dag_diffusion.data.sources.splits import only_split
@@ -378,6 +379,161 @@ def test_numbers_in_a_list_are_labels_and_words_may_have_spaces(tmp_path):
     files(tmp_path / "b", "0.png", "1.png")
     (tmp_path / "b/labels.csv").write_text('id,breed\n0,"garbage truck"\n1,church\n')
     assert set(classes(tmp_path / "b").values()) == {"garbage truck", "church"}
+
+
+SITES = ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]  # names that only their folders tell apart
+
+
+@pytest.mark.parametrize("wrap", ["", "train/"])
+def test_list_beside_class_folders_is_refused_where_it_tells_other_classes(tmp_path, wrap):
+    files(tmp_path, *(wrap + name for name in SITES))
+    rows = [f"{wrap}{name},{kind}" for name, kind in zip(SITES, ["cat", "dog"] * 2, strict=True)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    for read in (read_pool, class_names_in, lambda root: real_images(root, {0: "a"}, {0: "a"})):
+        with pytest.raises(ValueError, match=r"labels\.csv and the folders in .* into other classes; remove it if"):
+            read(tmp_path)
+    (tmp_path / "labels.csv").rename(tmp_path / "metadata.csv")
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))  # the way that is told
+    assert set(classes(tmp_path).values()) == {"cat", "dog"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file,label\na/0.png,Ahorn\na/1.png,Ahorn\nb/0.png,Birke\nb/1.png,Birke\n",
+        "id,label\n0,cat\n1,dog\n",  # names of labels
+        "file,width,height\na/0.png,8,8\na/1.png,8,9\nb/0.png,9,8\nb/1.png,9,9\n",
+        "file,author\na/0.png,x\na/1.png,y\nb/0.png,x\nb/1.png,y\n",
+        "file,class\na/0.png,dog\n",  # one of four
+    ],
+)
+def test_list_beside_class_folders_that_tells_no_other_classes_is_passed_by(tmp_path, content):
+    files(tmp_path, *SITES)
+    (tmp_path / "labels.csv").write_text(content)
+    assert set(classes(tmp_path).values()) == {"a", "b"}
+
+
+@pytest.mark.parametrize("header", ["file_name, label", "file_name,Label", " File_Name , label "])
+def test_header_of_a_spreadsheet_may_have_spaces_and_capitals(tmp_path, header):
+    files(tmp_path, "2021/0.png", "2022/0.png")
+    (tmp_path / "metadata.csv").write_text(f"{header}\n2021/0.png, cat\n2022/0.png, dog\n")
+    assert classes(tmp_path) == {"2021/0.png": "cat", "2022/0.png": "dog"}
+
+
+@pytest.mark.parametrize("column", ["category", "Class", "labels", "species"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_class_in_a_column_of_another_name_is_read_unless_folders_tell_others(tmp_path, column, kind):
+    def write(*names):
+        files(tmp_path, *names)
+        rows = [{"file_name": name, column: told} for name, told in zip(names, ["cat", "dog", "cat"], strict=True)]
+        lines = [",".join(row) for row in (rows[0], *(row.values() for row in rows))]
+        text = "\n".join(lines if kind == "csv" else map(json.dumps, rows))
+        (tmp_path / f"metadata.{kind}").write_text(text)
+        return tmp_path
+
+    assert [*classes(write("0.png", "1.png", "2.png")).values()] == ["cat", "cat", "dog"]
+    assert set(classes(write("c/0.png", "d/0.png", "c/1.png")).values()) == {"cat", "dog"}
+    with pytest.raises(ValueError, match=f"may tell classes by {column} or by folders; call the column that does lab"):
+        read_pool(write("c/0.png", "c/1.png", "d/0.png"))
+
+
+def test_several_columns_that_may_tell_classes_and_several_classes_of_an_image_are_refused(tmp_path):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / "metadata.csv").write_text("file_name,species,breed\n0.png,cat,manx\n1.png,dog,pug\n")
+    with pytest.raises(ValueError, match="may tell classes by species or by breed; call the column that does label"):
+        read_pool(tmp_path)
+    (tmp_path / "metadata.csv").unlink()
+    rows = [{"file_name": "0.png", "labels": ["cat", "pet"]}, {"file_name": "1.png", "labels": ["dog"]}]
+    (tmp_path / "metadata.jsonl").write_bytes(json_lines(rows))
+    with pytest.raises(ValueError, match=r"gives 0\.png the label \['cat', 'pet'\]; give every row a name"):
+        read_pool(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "metadata.csv", "metadata.parquet"])
+def test_label_that_pandas_wrote_as_a_fraction_is_a_whole_number(tmp_path, name):
+    files(tmp_path, *(names := ["0.png", "1.png", "2.png"]))
+    labels = pa.array([1.0, 2.0, 10.0])
+    if name.endswith("parquet"):
+        pq.write_table(pa.table({"file_name": names, "label": labels}), tmp_path / name)
+    else:
+        rows = [f"{file},{label}" for file, label in zip(names, labels.to_pylist(), strict=True)]
+        (tmp_path / name).write_text("\n".join(["file_name,label", *rows]))
+    assert read_pool(tmp_path).class_names == {1: "1", 2: "2", 10: "10"}
+
+
+def test_row_that_lacks_a_label_is_named_beside_fractions_of_pandas(tmp_path):
+    files(tmp_path, *(names := ["0.png", "1.png", "2.png"]))
+    pq.write_table(pa.table({"file_name": names, "label": [0.0, None, 1.0]}), tmp_path / "metadata.parquet")
+    with pytest.raises(ValueError, match=r"gives 1\.png the label None; give every row"):
+        read_pool(tmp_path)
+
+
+def test_name_in_another_unicode_form_is_found_by_a_list_and_told_of_a_row(tmp_path):
+    files(tmp_path, "e\u0301.png", "b.png")  # as macOS writes it
+    (tmp_path / "labels.csv").write_text("file,label\n\u00e9.png,cat\nb.png,dog\n", "utf-8")
+    assert classes(tmp_path) == {"e\u0301.png": "cat", "b.png": "dog"}
+    (tmp_path / "labels.csv").unlink()
+    (tmp_path / "metadata.csv").write_text("file_name,label\n\u00e9.png,cat\nb.png,dog\n", "utf-8")
+    with pytest.raises(ValueError, match=r"called 'e\\u0301\.png', the same letters .* rename it to '\\xe9\.png'"):
+        read_pool(tmp_path)
+
+
+def test_list_of_windows_names_images_in_folders(tmp_path):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / "labels.csv").write_text("file,label\nimgs\\0.png,cat\nimgs\\1.png,dog\n")
+    assert classes(tmp_path) == {"0.png": "cat", "1.png": "dog"}
+
+
+def test_list_that_names_no_image_is_told_of_images_without_classes(tmp_path):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / "labels.csv").write_text("id,label\n101,cat\n102,dog\n")
+    with pytest.raises(ValueError, match=r"list their classes in labels\.csv, which now gives them none"):
+        read_pool(tmp_path)
+
+
+@pytest.mark.parametrize("more", [{"class_name": "cat"}, {}])
+def test_mark_that_windows_puts_before_utf_8_is_no_part_of_the_first_row(tmp_path, more):
+    files(tmp_path, "0.png")
+    data = json_lines([{"file_name": "0.png", "label": 0, **more}])
+    (tmp_path / "metadata.jsonl").write_bytes(b"\xef\xbb\xbf" + data)
+    assert read_pool(tmp_path).class_names == {0: more.get("class_name", "0")}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (["A1", "42", "7"], ["A1", "42", "7"]),
+        (["00123", "7", ""], ["00123", "7", None]),
+        (["1_000", "2", "3"], ["1_000", "2", "3"]),
+        (["12345678901234567890", "1", "2"], ["12345678901234567890", "1", "2"]),
+        (["0.5", "NaN", "-inf"], [0.5, None, None]),
+        (["-3", "", "1e999"], [-3, None, None]),
+        (["nan", "b", ""], ["nan", "b", None]),
+    ],
+)
+def test_column_of_a_spreadsheet_is_of_numbers_or_as_it_is_written_and_can_be_published(tmp_path, written, read):
+    names = ["0.png", "1.png", "2.png"]
+    (tmp_path / "pool").mkdir()
+    for grey, name in enumerate(names):
+        Image.new("L", (4, 4), grey).save(tmp_path / "pool" / name)
+    rows = [f"{name},cat,{value}" for name, value in zip(names, written, strict=True)]
+    (tmp_path / "pool" / "metadata.csv").write_text("\n".join(["file_name,label,more", *rows]))
+    pool = read_pool(tmp_path / "pool")
+    assert [row["more"] for row in pool.rows] == read
+    write_distilled_set(pool, [0, 1, 2], tmp_path / "set")
+    assert (tmp_path / "set" / "README.md").is_file()
+    assert [row["more"] for row in read_pool(tmp_path / "set").rows] == read
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_numbers_that_json_lacks_are_null_in_rows_of_other_programs(tmp_path, kind):
+    files(tmp_path, "0.png", "1.png")
+    rows = [{"file_name": f"{i}.png", "label": "cat", "blur": (0.5, float("nan"))[i]} for i in range(2)]
+    if kind == "jsonl":
+        (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "metadata.parquet")
+    assert [row["blur"] for row in read_pool(tmp_path).rows] == [0.5, None]
 
 
 def test_two_lists_of_the_same_images_are_refused(tmp_path):

@@ -10,6 +10,8 @@ import json
 import math
 import os
 import sys
+import unicodedata
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path, PurePath, PureWindowsPath
@@ -58,12 +60,13 @@ class Row(TypedDict, total=False):
     rank: int
 
 
-def _finite(text: str) -> float | None:
+def finite(text: str) -> float | None:
+    """A number as JSON has it: None for one that overflows."""
     number = float(text)
-    return number if math.isfinite(number) else None  # such as 1e999, which overflows
+    return number if math.isfinite(number) else None  # such as 1e999
 
 
-_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=lambda name: None)
+DECODER = json.JSONDecoder(parse_float=finite, parse_constant=lambda name: None)
 
 
 def read_rows(path: Path, *, growing: bool = False) -> list[Row]:
@@ -81,7 +84,7 @@ def read_rows(path: Path, *, growing: bool = False) -> list[Row]:
         for number, line in enumerate(lines, 1):
             try:
                 if line.strip() and (line.endswith(b"\n") or not growing):
-                    rows.append(_row(_DECODER.decode(line.rstrip(b"\n").decode())))
+                    rows.append(_row(DECODER.decode(line.removeprefix(BOM_UTF8).rstrip(b"\n").decode())))
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise ValueError(
                     f"line {number} of {path} has no file_name, label and class_name ({error}); mend or remove it"
@@ -136,8 +139,16 @@ def require_inside(root: Path, rows: Sequence[Row], source: Path) -> None:
 def _way_out_of_missing(file: str) -> str:
     folder, name = os.path.split(file)
     there = os.listdir(folder) if os.path.isdir(folder) else []
-    like = next((one for one in sorted(there) if one.casefold() == name.casefold()), None)
-    return "remove the row or restore the file" if like is None else f"write it {like!r}, as the file is called"
+    like = next((one for one in sorted(there) if _folded(one) == _folded(name)), None)
+    if like is None:
+        return "remove the row or restore the file"
+    if like.casefold() == name.casefold():
+        return f"write it {like!r}, as the file is called"
+    return f"the file is called {like!a}, the same letters in another Unicode form, so rename it to {name!a}"
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def require_distinct_classes(rows: Sequence[Row], source: Path) -> None:

@@ -20,7 +20,7 @@ from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.images import header_of, image_suffixes
 from dag_diffusion.data.rows import METADATA, RECORDS, Row
 
-from .image_lists import listed_classes, unread_list
+from .image_lists import listed_classes, lists_of_classes, require_agreeing_lists, unread_list
 from .splits import split_of
 
 logger = logging.getLogger(__name__)
@@ -44,8 +44,17 @@ def class_folders_in(path: Path) -> dict[str, str]:
     """Class name to its folder below ``path``, sorted by name; no more is listed than tells what the folders are.
 
     Raises:
-        ValueError: there are no class folders; or these are splits, domains or the like, and hold the classes.
+        ValueError: there are no class folders; or these are splits, domains or the like, and hold the classes; or a
+            list beside them tells other classes.
     """
+    folders = _class_folders_in(path)
+    if lists := lists_of_classes(path):
+        images = ((name, image) for name, folder in folders.items() for image in images_in(path, folder))
+        require_agreeing_lists(path, lists, images)
+    return folders
+
+
+def _class_folders_in(path: Path) -> dict[str, str]:
     tops = [_look_at(path, name) for name in _visible_folders(path)]
     tops = [top for top in tops if not _is_decoration(path, top, tops)]
     filled = [top for top in tops if top.holds_images]
@@ -243,7 +252,8 @@ def _flat_images(path: Path) -> list[str]:
 def _refuse_without_folders(path: Path) -> None:
     if flat := sorted(filter(is_image_name, _files_in(path))):
         found = unread_list(path, flat)
-        way = f"copy {found} into it if that lists them" if found else "list their classes in labels.csv"
+        told = ", which now gives them none" if (path / "labels.csv").is_file() else ""
+        way = f"copy {found} into it if that lists them" if found else f"list their classes in labels.csv{told}"
         raise ValueError(
             f"{path} holds {len(flat)} images but no class folders; sort its images into folders such as "
             f"{path / 'n01440764'}, or {way}"

@@ -12,11 +12,14 @@ beside ``train_images``, and Kaggle's four folders above ``ILSVRC/Data/CLS-LOC/v
 numbers, such as its ground_truth.txt, are not read: they follow another order than all models.
 """
 
+import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from dag_diffusion.data.imagenet import IMAGENET_CLASSES, imagenet_synsets, is_synset
 
@@ -72,6 +75,43 @@ def _synsets(images: Sequence[str], classes: Mapping[str, str]) -> list[str]:
     return [synsets[int(one)] for one in told]
 
 
+def lists_of_classes(path: Path) -> list[Path]:
+    """Lists in a folder whose first line has a column that is called as classes are, whatever they list."""
+    found = []
+    for file in sorted(path.iterdir()):
+        if file.suffix.lower() in LISTS and file.is_file():
+            with suppress(OSError, ValueError):  # it may be of other things, in any encoding
+                separators, text = separators_in(text_of(file))
+                header = text.partition("\n")[0]
+                if any({*CLASS_COLUMNS} & {*_names(fields_of(header, separator))} for separator in separators):
+                    found.append(file)
+    return found
+
+
+def require_agreeing_lists(path: Path, files: Iterable[Path], images: Iterable[tuple[str, str]]) -> None:
+    """Check the classes of images, given as class and file name, against lists that name most of them.
+
+    Raises:
+        ValueError: a list divides them into other classes than their folders do.
+    """
+    folders = {image: name for name, image in images}
+    for file in files:
+        told: dict[str, str] = {}
+        with suppress(OSError, ValueError):  # a list of other things
+            told = _read(file, [*folders])
+        if 2 * len(told) > len(folders) and not are_one_to_one((folders[one], name) for one, name in told.items()):
+            raise ValueError(
+                f"{file} and the folders in {path} divide the images into other classes; remove it if the folders are "
+                "the classes, else write it as metadata.csv with the columns file_name and label"
+            )
+
+
+def are_one_to_one(pairs: Iterable[tuple[Any, Any]]) -> bool:
+    """Whether each first of the pairs has one second, and each second one first."""
+    found = set(pairs)
+    return all(len({pair[side] for pair in found}) == len(found) for side in (0, 1))
+
+
 def unread_list(path: Path, images: Sequence[str]) -> Path | None:
     """A list right above a folder that names its images, under a name that does not say that it is of this folder."""
     with suppress(OSError):  # which we may not look into
@@ -116,11 +156,11 @@ def _read(file: Path, images: Sequence[str]) -> dict[str, str]:
         return {}
     if text is None:  # now that it is known to be a list of these images
         raise other_encoding(file)
-    header = rows[0] if _base(rows[0], place) not in named else []
-    naming = [row for row in rows if _base(row, place) in named]
+    header = rows[0] if named.image_in(rows[0], place) is None else []
+    naming = [(row, image) for row in rows if (image := named.image_in(row, place)) is not None]
     found: dict[str, str] = {}
-    for row, class_name in zip(naming, _classes_in(naming, place, header, file), strict=True):
-        image = named[_base(row, place)]
+    told_classes = _classes_in([row for row, _ in naming], place, header, file)
+    for (row, image), class_name in zip(naming, told_classes, strict=True):
         if class_name and found.setdefault(image, class_name) != class_name:
             raise ValueError(
                 f"{file} calls {row[place]} both {found[image]!r} and {class_name!r}; keep one row and class for each "
@@ -131,14 +171,14 @@ def _read(file: Path, images: Sequence[str]) -> dict[str, str]:
 
 def _rows_in(
     lines: Sequence[str], separators: Sequence[str], file: Path, images: Sequence[str]
-) -> tuple[list[list[str]], int, Mapping[str, str]]:
+) -> tuple[list[list[str]], int, "_Named"]:
     """Fields of each line by the separator by which most images are named, with more than their name; none by none.
 
     Args:
         separators: "" for spaces after the first field, which count less than any other.
 
     Returns:
-        The rows, and the column and the names of ``_place_of_images``.
+        The rows, and the column and the images of ``_place_of_images``.
 
     Raises:
         ValueError: the images are named by several separators alike.
@@ -147,12 +187,12 @@ def _rows_in(
     for separator in separators if lines else ():
         rows = [fields_of(line, separator) if separator else line.split(maxsplit=1) for line in lines]
         place, named = _place_of_images(rows, images)
-        count = sum(len(row) > 1 and _base(row, place) in named for row in rows)
+        count = sum(len(row) > 1 and named.image_in(row, place) is not None for row in rows)
         if count:
             even = separator != "" and len({len(row) for row in rows}) == 1
             found.append(((count, separator != "", even), separator, (rows, place, named)))
     if not found:
-        return [], 0, {}
+        return [], 0, _Named(images)
     best = max(rank for rank, _, _ in found)
     (first, told), *others = [(separator, told) for rank, separator, told in found if rank == best]
     if others:
@@ -163,32 +203,49 @@ def _rows_in(
     return told
 
 
-def _place_of_images(rows: Sequence[Sequence[str]], images: Sequence[str]) -> tuple[int, Mapping[str, str]]:
-    """The column that names the images, and the name below the folder of each: whole names, or without a suffix."""
-    whole = _InAnyCase({PurePosixPath(name).name: name for name in images})
-    stems = _InAnyCase({PurePosixPath(name).stem: name for name in images} | whole)
+def _place_of_images(rows: Sequence[Sequence[str]], images: Sequence[str]) -> tuple[int, "_Named"]:
+    """The column that names the images, and how it does: by whole names, or without a suffix."""
+    whole, stems = _Named(images), _Named(images, stems=True)
     header, width = _names(rows[0]), max(map(len, rows))
-    counts = [sum(_base(row, place) in whole for row in rows) for place in range(min(width, MOST_COLUMNS))]
+    counts = [_count(rows, place, whole) for place in range(min(width, MOST_COLUMNS))]
     if any(counts):
         return counts.index(max(counts)), whole
     told = [place for place, name in enumerate(header[:MOST_COLUMNS]) if name not in CLASS_COLUMNS and width > 2] or [0]
     places = [place for place in told if header[place] not in INDICES] or told
-    return max(places, key=lambda place: sum(_base(row, place) in stems for row in rows)), stems
+    return max(places, key=lambda place: _count(rows, place, stems)), stems
 
 
-class _InAnyCase(dict[str, str]):
-    """Names of images, found as they are or in another case: IMG_1.JPG for img_1.jpg, if case tells no two apart."""
+def _count(rows: Sequence[Sequence[str]], place: int, named: "_Named") -> int:
+    return sum(named.image_in(row, place) is not None for row in rows)
 
-    def __init__(self, named: Mapping[str, str]) -> None:
-        super().__init__(named)
-        folded = Counter(name.casefold() for name in named)
-        self.folded = {name.casefold(): file for name, file in named.items() if folded[name.casefold()] == 1}
 
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or str(name).casefold() in self.folded
+class _Named:
+    """Images by the names that a list gives them, in any folder, case or Unicode form, if these tell no two apart.
 
-    def __missing__(self, name: str) -> str:
-        return self.folded[name.casefold()]
+    IMG_1.JPG is img_1.jpg; of images in folders that share names, cat/0.png is not dog/0.png.
+    """
+
+    def __init__(self, images: Sequence[str], *, stems: bool = False) -> None:
+        depths = range(1, 2 + max((name.count("/") for name in images), default=0))
+        self._depth = next((one for one in depths if len({_tail(name, one) for name in images}) == len(images)), 1)
+        named = {_tail(name, self._depth): name for name in images}
+        self._exact = {os.path.splitext(name)[0]: image for name, image in named.items()} | named if stems else named
+        folded = Counter(map(_folded, self._exact))
+        self._folded = {_folded(name): image for name, image in self._exact.items() if folded[_folded(name)] == 1}
+
+    def image_in(self, row: Sequence[str], place: int) -> str | None:
+        """The image that a row names in a column; None if it names none."""
+        name = _tail(row[place].strip(), self._depth) if len(row) > place else ""
+        return self._exact.get(name) or self._folded.get(_folded(name))
+
+
+def _tail(name: str, depth: int) -> str:
+    """The last parts of a name, which Windows separates by backslashes."""
+    return "/".join(name.replace("\\", "/").split("/")[-depth:])
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _classes_in(told: Sequence[Sequence[str]], place: int, header: Sequence[str], file: Path) -> list[str | None]:
@@ -218,7 +275,10 @@ def _classes_in(told: Sequence[Sequence[str]], place: int, header: Sequence[str]
     column = (called or others or [1])[0]
     if column < len(names) and names[column] in NO_CLASSES:
         return [None] * len(told)
-    return [_class_in(row[column]) if len(row) > column else None for row in told]
+    classes = [_class_in(row[column]) if len(row) > column else None for row in told]
+    if all(not one or re.fullmatch(r"[0-9]+\.0+", one) for one in classes):  # as pandas writes whole numbers
+        return [one and one.partition(".")[0] for one in classes]
+    return classes
 
 
 def _names(header: Sequence[str]) -> list[str]:
@@ -227,10 +287,6 @@ def _names(header: Sequence[str]) -> list[str]:
 
 def _words(name: str) -> set[str]:
     return set(re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", name).casefold()))
-
-
-def _base(row: Sequence[str], place: int) -> str:
-    return PurePosixPath(row[place].strip()).name if len(row) > place else ""
 
 
 def _class_in(text: str) -> str | None:

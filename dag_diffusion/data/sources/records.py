@@ -1,27 +1,35 @@
 """Rows that another program wrote beside its images, as ``load_dataset("imagefolder")`` reads them.
 
-    metadata.csv | metadata.parquet | metadata.jsonl        file_name, and label or class_name, a number or a word
+    metadata.csv | metadata.parquet | metadata.jsonl        file_name, and label or class_name, a number or a word,
+                                                            or one column called so, such as category
     dataset.json                                            {"labels": [["00000/img00000000.png", 6], ...]}
 
 A file without either has the classes of its folders; those of dataset.json, as StyleGAN and EDM write it, are shards.
 """
 
+import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-from dag_diffusion.data.rows import METADATA, RECORDS, Row
+from dag_diffusion.data.files import recorded
+from dag_diffusion.data.rows import DECODER, METADATA, RECORDS, Row, finite
 
 from .folders import CONTAINERS, labels_by_name
-from .separated import fields_of, numbers_with_commas, other_encoding, separators_in, text_of
+from .image_lists import CLASS_COLUMNS, are_one_to_one
+from .separated import NUMBER, fields_of, numbers_with_commas, other_encoding, separators_in, text_of
 from .splits import COLUMNS, FLAGS, require_one_split_in
 
 LABELS = "dataset.json"
 OWN = ("file_name", "label", "class_name")
+NOT_FINITE = {sign + word for sign in ("", "-", "+") for word in ("nan", "inf", "infinity")}
+CODE = re.compile(r"[-+]?(0\d|\d{19})")  # leading zeros count in it, or it is no number of 64 bits
+WHOLE = re.compile(r"([0-9]+)(\.0*)?")  # 1.0 is how pandas writes 1 where another row has no number
 
 
 def records_file(path: Path) -> Path | None:
@@ -45,19 +53,19 @@ def is_of_another_program(file: Path) -> bool:
 
     Where some rows have both, the others are broken rows of ours.
     """
-    data = file.read_bytes()
+    data = file.read_bytes().removeprefix(codecs.BOM_UTF8)
     if b'"class_name"' not in data and data.lstrip().startswith(b'{"file_name"'):
         return True
     try:
         rows = [*_records(file)]
-    except (ValueError, RecursionError):
+    except (ValueError, TypeError, RecursionError):
         return False
-    named = all(isinstance(row, dict) and "file_name" in row for row in rows)
+    named = all("file_name" in row for row in rows)
     return named and all("class_name" not in row or isinstance(row.get("label"), str | None) for row in rows)
 
 
 def rows_of_records(file: Path) -> list[Row]:
-    """Rows with labels and class names, the other columns as they are.
+    """Rows with labels and class names, the other columns as they are, but for what JSON lacks, such as NaN.
 
     Raises:
         ValueError: the file is broken, names no files, or nothing tells the classes.
@@ -92,8 +100,8 @@ def require_agreeing(rows: Sequence[Row], source: Path) -> None:
             named = [(str(PurePosixPath(str(one.get("file_name")))), one) for one in _records(other)]
             told = [(known[name], one) for name, one in named if name in known]
         for column in ("label", "class_name"):
-            pairs = {(ours, str(one[column]).strip()) for ours, one in told if one.get(column) not in (None, "")}
-            if any(len({pair[side] for pair in pairs}) < len(pairs) for side in (0, 1)):
+            pairs = [(ours, str(one[column]).strip()) for ours, one in told if one.get(column) not in (None, "")]
+            if not are_one_to_one(pairs):
                 raise ValueError(
                     f"{source} and {other.name} beside it divide the images into other classes; keep the one that is "
                     "right"
@@ -116,41 +124,71 @@ def _rows_of_labels(file: Path) -> list[Row]:
             f"{file} has no labels, as of images without classes, and the folders beside it are shards; list the "
             f"classes in {file.parent / METADATA}"
         )
-    return [{"file_name": name, "label": int(label), "class_name": str(label)} for name, label in labels]
+    numbered = [(name, _number(label) or 0) for name, label in labels]
+    return [{"file_name": name, "label": label, "class_name": str(label)} for name, label in numbered]
 
 
 def _records(file: Path) -> Iterator[Mapping[str, Any]]:
+    """Rows of a file, with the columns that are ours under our names: ``label`` for `` Label``."""
+    names: dict[str, str] = {}
+    for record in _written_records(file):
+        if not isinstance(record, dict):
+            raise TypeError(f"a {type(record).__name__} stands for a row")
+        if record.keys() != names.keys():
+            names = {name: _own_name(name, record) for name in record}
+        yield {names[name]: value for name, value in record.items()}
+
+
+def _own_name(name: str, record: Mapping[str, Any]) -> str:
+    bare = name.strip()
+    own = bare.casefold() if bare.casefold() in OWN else bare
+    return name if own in record else own
+
+
+def _written_records(file: Path) -> Iterator[Any]:
     if file.suffix == ".csv":
         yield from _separated_records(file)
     elif file.suffix == ".parquet":
         from pyarrow.parquet import ParquetFile
 
-        yield from ParquetFile(file).read().to_pylist()
+        records = ParquetFile(file).read().to_pylist()
+        yield from (DECODER.decode(json.dumps(record, default=recorded)) for record in records)
     else:
-        yield from (json.loads(line) for line in file.read_text("utf-8").split("\n") if line.strip())
+        yield from (DECODER.decode(line) for line in file.read_text("utf-8-sig").split("\n") if line.strip())
 
 
 def _separated_records(file: Path) -> Iterator[Mapping[str, Any]]:
     separators, text = separators_in(text_of(file))
     header = text.partition("\n")[0].strip("\r")
-    separator = next((one for one in separators if "file_name" in fields_of(header, one)), ",")
-    records = [*csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)]
+    names = {one: [name.strip().casefold() for name in fields_of(header, one)] for one in separators}
+    separator = next((one for one in separators if OWN[0] in names[one]), ",")
+    records = [*csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)]
     columns = {key: [record[key] for record in records] for key in records[0] if key} if records else {}
     for key, values in columns.items():
-        if key not in OWN:
+        if key.strip().casefold() not in OWN:
             comma = numbers_with_commas(values, separator)
-            columns[key] = [_value(value.replace(",", ".") if comma and value else value) for value in values]
+            columns[key] = _values(key, [value.replace(",", ".") if comma and value else value for value in values])
     yield from (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
 
 
-def _value(text: str | None) -> float | str | None:
-    """A number of a CSV as one, nothing as None."""
-    for kind in (int, float):
-        try:
-            return kind(text or "")
-        except ValueError:
-            continue
-    return text or None
+def _values(key: str, values: Sequence[str | None]) -> list[float | str | None]:
+    """A column of a CSV: numbers, if nothing else stands in it; what JSON lacks, and nothing, as None; else the texts.
+
+    A difficulty is a number or is refused, so that its column need not be one of numbers alone.
+    """
+    written = [value.strip() for value in values if value and value.strip()]
+    known = (NUMBER.fullmatch(value) or value.casefold() in NOT_FINITE for value in written)
+    if not key.endswith("difficulty") and (any(map(CODE.match, written)) or not all(known)):
+        return [value or None for value in values]
+    return [_value((value or "").strip()) for value in values]
+
+
+def _value(text: str) -> float | str | None:
+    if text.casefold() in NOT_FINITE:
+        return None
+    if not NUMBER.fullmatch(text):
+        return text or None
+    return int(text) if text.lstrip("+-").isdecimal() else finite(text)
 
 
 def _classes(file: Path, records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[int, str]]:
@@ -159,6 +197,8 @@ def _classes(file: Path, records: Sequence[Mapping[str, Any]], names: Sequence[s
     folders = [PurePosixPath(name).parts[0] if "/" in name else None for name in names]
     if all(str(folder).casefold() in CONTAINERS for folder in folders):
         folders = [None]  # of images of every class
+    if all(one in (None, "") for one in (*told, *called)):
+        told = _told_otherwise(file, records, folders) or told
     numbers = [_number(one) for one in told]
     if all(number is not None for number in numbers):
         words = folders if _one_to_one(numbers, folders) else [str(number) for number in numbers]
@@ -176,6 +216,25 @@ def _classes(file: Path, records: Sequence[Mapping[str, Any]], names: Sequence[s
     raise ValueError(f"{file} tells no class of {lacking}; give every row a label, a number from 0 on or a name")
 
 
+def _told_otherwise(file: Path, records: Sequence[Mapping[str, Any]], folders: Sequence[str | None]) -> list[Any]:
+    """Values of the one column that is called as classes are in lists; empty without one.
+
+    Raises:
+        ValueError: there are several, or the folders of the images tell other classes.
+    """
+    columns = dict.fromkeys(name for record in records for name, value in record.items() if value not in (None, ""))
+    found = [name for name in columns if name.casefold() in CLASS_COLUMNS]
+    values = [record.get(name) for name in found[:1] for record in records]
+    if values and all(folders) and not _one_to_one([*map(str, values)], folders):
+        found.append("folders")
+    if len(found) > 1:
+        raise ValueError(
+            f"{file} may tell classes by {' or by '.join(found)}; call the column that does label, or remove it if the "
+            "folders do"
+        )
+    return values
+
+
 def _require_all(file: Path, column: str, names: Sequence[str], words: Sequence[Any]) -> None:
     """Check that a column that tells the classes of some images tells, in words, those of all."""
     wrong = [pair for pair in zip(names, words, strict=True) if not (isinstance(pair[1], str) and pair[1])]
@@ -189,15 +248,14 @@ def _require_all(file: Path, column: str, names: Sequence[str], words: Sequence[
 
 
 def _number(value: Any) -> int | None:
-    if isinstance(value, str) and value.strip().isascii() and value.strip().isdecimal():
-        return int(value)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and value >= 0 else None
+    if isinstance(value, str):
+        written = WHOLE.fullmatch(value.strip())
+        return int(written[1]) if written else None
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
+    return int(value) if whole and value >= 0 else None
 
 
-def _one_to_one(numbers: Sequence[int | None], words: Sequence[Any]) -> bool:
+def _one_to_one(told: Sequence[int | str | None], words: Sequence[Any]) -> bool:
     """Whether each number has one word and each word one number."""
-    if not all(isinstance(word, str) and word.strip() for word in words):
-        return False
-    pairs = set(zip(numbers, words, strict=True))
-    return len(pairs) == len(set(numbers)) == len(set(words))
+    named = all(isinstance(word, str) and word.strip() for word in words)
+    return named and are_one_to_one(zip(told, words, strict=True))
