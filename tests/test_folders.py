@@ -1,5 +1,6 @@
 """Folders of images as people have them: layouts that are understood, and those refused with the folder to give."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -55,6 +56,11 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         (["images/0.png", "annotations/trimaps/0.png"], "images in images beside others in annotations"),
         (["images/cat/0.png", "images/dog/0.png", "annotations/trimaps/0.png"], "no classes; give {root}/images"),
         (["jpg/0.png"], "no list of their classes"),
+        (
+            [f"{name}/{kind}/0.png" for name in ("ill", "well") for kind in ("images", "masks")],
+            "{root}/ill has images in images beside others in masks, which would be taken together; list those of",
+        ),
+        (["ill/0.png", "well/images/0.png", "well/masks/0.png", "well/lungs/0.png"], "others in lungs, masks"),
         (["cat/train/0.png", "cat/test/1.png", "dog/train/0.png", "dog/test/1.png"], "hold splits, test, train"),
         (["cat/0.png", "cat/a/val/0.png", "cat/a/train/1.png"], "hold splits, train, val, which would be taken"),
         (["train/a/0.png", "train/b/0.png", "train/metadata.jsonl"], "a list of its own.*counts; give {root}/train"),
@@ -92,6 +98,7 @@ def test_folder_that_is_no_set_of_classes_is_refused_with_the_one_to_give(tmp_pa
         (["cat/0.png", "dog/0.png", "assets/banner.png"], {"cat", "dog", "assets"}),
         (["cat/0.png", "dog/0.png", "__MACOSX/cat/._0.png", ".ipynb_checkpoints/0.png"], {"cat", "dog"}),
         (["cat/a/0.png", "cat/b/0.png", "dog/0.png"], {"cat", "dog"}),
+        (["cat/jpg/0.png", "cat/png/0.png", "dog/0.png"], {"cat", "dog"}),
         (["cat/originals/0.png", "dog/originals/0.png"], {"cat", "dog"}),
         (["cat/0.png"], {"cat"}),
         (["00000/class00000_id00000.jpg", "00001/class00001_id00000.jpg"], {"00000", "00001"}),
@@ -118,6 +125,22 @@ def test_folders_within_folders_are_told_to_be_taken_together(tmp_path, caplog):
     rows = [{"file_name": file, "label": Path(file).parent.name} for file in classes(tmp_path)]
     (tmp_path / "metadata.jsonl").write_bytes(json_lines(rows))  # the way that is told
     assert set(classes(tmp_path).values()) == {"airfield", "alley", "bar", "shop"}
+
+
+@pytest.mark.parametrize("read", [read_pool, lambda root: real_images(root, {0: "cat"}, {0: "cat"})])
+def test_folder_that_may_not_be_entered_is_refused_and_not_left_out(tmp_path, monkeypatch, read):
+    def scandir(place):
+        if os.fspath(place).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(place))
+        return entered(place)
+
+    files(tmp_path, "cat/open/0.png", "cat/closed/1.png", "dog/2.png")
+    entered = os.scandir
+    monkeypatch.setattr(os, "scandir", scandir)  # whoever runs the tests may enter every folder
+    with pytest.raises(PermissionError, match="cat/closed"):
+        read(tmp_path)
+    (tmp_path / "metadata.csv").write_text("file_name,label\ndog/2.png,dog\n")
+    assert classes(tmp_path) == {"dog/2.png": "dog"}
 
 
 def test_images_beside_the_class_folders_are_told(tmp_path, caplog):

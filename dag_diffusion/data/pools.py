@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -315,7 +316,8 @@ def _pool_of_list(path: Path, provenance: Mapping[str, Any]) -> Path:
 def _image_names(path: Path) -> Iterator[str]:
     """Every image below ``path`` that is not hidden, also in folders of another class or of none."""
     for folder in sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        yield from images_in(path, folder)
+        with suppress(PermissionError):  # of a folder that may not be entered no row is, or that row is refused
+            yield from images_in(path, folder)
 
 
 def require_writable_target(folder: Path, *, overwrite: bool = False) -> None:

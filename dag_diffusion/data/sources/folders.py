@@ -76,14 +76,18 @@ def _class_folders_in(path: Path) -> dict[str, str]:
 
 
 def images_in(path: Path, folder: str) -> Iterator[str]:
-    """Names below ``path`` of every image in one of its folders; hidden ones left out, links followed once."""
+    """Names below ``path`` of every image in one of its folders; hidden ones left out, links followed once.
+
+    Raises:
+        PermissionError: a folder in it may not be entered, so that its images would be lost.
+    """
     return (name for name in _files_below(path, folder) if is_image_name(name.rpartition("/")[2]))
 
 
 def _files_below(path: Path, folder: str) -> Iterator[str]:
     root = path.resolve()
     seen = {_identity(place) for place in (root, *root.parents)}  # a link that leads back up is not followed
-    for place, folders, files in os.walk(path / folder, followlinks=True):
+    for place, folders, files in os.walk(path / folder, onerror=_refuse_folder, followlinks=True):
         if _identity(place) in seen:
             folders.clear()
             continue
@@ -91,6 +95,10 @@ def _files_below(path: Path, folder: str) -> Iterator[str]:
         folders[:] = [name for name in folders if not name.startswith(".") and name not in NO_DATA]
         inside = Path(place).relative_to(path).as_posix()
         yield from (f"{inside}/{name}" for name in files)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise error
 
 
 def _identity(place: str | Path) -> tuple[int, int]:
@@ -311,6 +319,16 @@ def _refuse_others_beside_images(path: Path, filled: Sequence[_Top]) -> None:
         raise ValueError(f"{path} has images in {holder.name} beside others in {others}, which are no classes; {way}")
 
 
+def _refuse_others_within(path: Path, filled: Sequence[_Top]) -> None:
+    """Refuse CLASS/images/ beside CLASS/masks/, which are not of the class."""
+    if mixed := next((top for top in filled if 0 < len(top.class_folders) < len(top.inner)), None):
+        holder = next(name for name in mixed.inner if name not in mixed.class_folders)
+        raise ValueError(
+            f"{path / mixed.name} has images in {holder} beside others in {listed(mixed.class_folders)}, which would "
+            f"be taken together; list those of the classes in {path / METADATA}"
+        )
+
+
 def _tell_of_two_levels(path: Path, filled: Sequence[_Top]) -> None:
     """Tell that folders within folders are taken together, be they the videos of a class or classes of their own."""
     if not any(top.direct for top in filled) and sum(len(top.class_folders) > 1 for top in filled) > 1:
@@ -364,6 +382,7 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
             f"{path / filled[0].name} holds images but no class folders, and {path} no list of their classes; "
             f"sort them into {path}/CLASS/, or list them in {path / METADATA}"
         )
+    _refuse_others_within(path, filled)
     if twice := [top for top in filled if not top.direct and [*map(str.casefold, top.inner)] == [top.name.casefold()]]:
         name = twice[0].name
         raise ValueError(
