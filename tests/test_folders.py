@@ -257,6 +257,7 @@ def test_row_in_another_case_than_its_file_is_refused_with_the_name_to_write(tmp
     ("beside", "words"),
     [
         ("label\n0.png,dog\n1.png,dog\n", r"metadata\.jsonl and metadata\.csv beside it divide the images into other"),
+        ("label,Split\n0.png,1,train\n1.png,0,test\n", r"metadata\.csv lists images of test and train together"),
         ("label,split\n0.png,1,train\n1.png,0,test\n", r"metadata\.csv lists images of test and train together"),
         ("label\n0.png,1\n1.png,0\n", None),  # the same classes by their numbers
         ("patient\n0.png,a\n1.png,a\n", None),
@@ -341,6 +342,8 @@ def test_column_that_may_be_the_true_classes_is_named(tmp_path):
 SPLIT_ROWS = {
     "folders": [("train/0.png", {}), ("validation/0.png", {})],
     "a column": [("0.png", {"split": "train"}), ("1.png", {"split": "test"})],
+    "a column in capitals": [("0.png", {"Split": "train"}), ("1.png", {"Split": "test"})],
+    "a column that the first row lacks": [("0.png", {}), ("1.png", {"set": "train"}), ("2.png", {"set": "test"})],
     "a flag": [("0.png", {"is_test": False}), ("1.png", {"is_test": True})],
 }
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from PIL import Image
 
 from dag_diffusion import read_pool
 from dag_diffusion.data.class_folders import class_names_in
+
+SPARK = "part-{:05d}-0d1f2a3b-aaaa-4bbb-8ccc-0123456789ab-c000.snappy.parquet"  # as Spark names its parts
 
 
 def png(grey: int, suffix: str = "PNG") -> bytes:
@@ -67,6 +70,11 @@ class TestParquet:
                 r"names, test, train.*one of them: .*data/test-",
             ),
             (["train/0000.parquet", "test/0000.parquet"], "tables in test, train, as of several splits"),
+            (
+                ["default/train/0000.parquet", "default/test/0000.parquet"],
+                "tables in default/test, default/train, as of several splits; give one of them: .*default/test",
+            ),
+            (["x-0-of-2-train.parquet", "x-1-of-2-test.parquet"], "such as splits have"),
         ],
     )
     def test_several_splits_are_refused_with_one_to_give(self, tmp_path, names, message):
@@ -74,6 +82,65 @@ class TestParquet:
             shard(tmp_path / name, [10], [0])
         with pytest.raises(ValueError, match=message):
             read_pool(tmp_path)
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["train-00000-of-00001.parquet", "test-00000-of-00001.parquet"],
+            ["x-train-0.parquet", "x-val2017-0.parquet"],
+            ["train/0000.parquet", "test/0000.parquet"],
+        ],
+    )
+    def test_pattern_that_stands_for_several_splits_is_refused(self, tmp_path, names):
+        for name in names:
+            shard(tmp_path / "data" / name, [10], [0])
+        pattern = tmp_path / "data" / ("*/*.parquet" if "/" in names[0] else "*.parquet")
+        with pytest.raises(ValueError, match=r"parquet stands for files of several splits, .*train.*; give a pattern"):
+            read_pool(pattern)
+        assert len(read_pool(tmp_path / "data" / names[0])) == 1
+
+    def test_pattern_whose_files_are_all_of_one_split_by_folder_or_name_is_one_set(self, tmp_path):
+        for name in ("train/test-tube-0", "train/test-tube-1", "train/other-0"):
+            shard(tmp_path / f"{name}.parquet", [10], [0])
+        assert len(read_pool(tmp_path / "train" / "test*.parquet")) == 2
+        assert len(read_pool(tmp_path / "*" / "*.parquet")) == 3
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            [f"{number:02d}.parquet" for number in range(12)],
+            [SPARK.format(number) for number in range(2)],
+            ["default/train/0000.parquet", "default/train/0001.parquet"],
+            ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"],
+            ["train-0.parquet", "train-1.parquet"],
+        ],
+    )
+    def test_parts_of_one_set_are_read_together_beside_the_pictures_of_a_page(self, tmp_path, names):
+        for name in names:
+            shard(tmp_path / name, [10], [0])
+        (tmp_path / "assets").mkdir()
+        (tmp_path / "assets" / "banner.png").write_bytes(png(0))
+        assert len(read_pool(tmp_path)) == len(names)
+
+    def test_tables_of_several_names_are_read_by_either_way_that_is_told(self, tmp_path):
+        for name in ("a-0", "a-9", "a-10", "ab-0"):
+            shard(tmp_path / f"{name}.parquet", [10], [0])
+        with pytest.raises(ValueError, match=r"tables of several names, a, ab; give one of them, .*, or all, ") as told:
+            read_pool(tmp_path)
+        assert [len(read_pool(way)) for way in re.findall("'(.*?)'", str(told.value))] == [3, 4]
+
+    @pytest.mark.parametrize("table", ["features.parquet", "cat/meta/features.parquet", "tables/features.parquet"])
+    def test_tables_beside_class_folders_are_none_of_the_data(self, tmp_path, table):
+        for name in ("cat", "dog"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "0.png").write_bytes(png(0))
+        (tmp_path / "cat.zip").write_bytes(b"")
+        shard(tmp_path / table, [10], [0])
+        if table.startswith("tables"):
+            with pytest.raises(ValueError, match="class folders without images: tables"):
+                read_pool(tmp_path)
+        else:
+            assert set(read_pool(tmp_path).class_names.values()) == {"cat", "dog"}
 
     def test_class_that_is_missing_or_of_another_kind_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match="lacks the class of some images"):

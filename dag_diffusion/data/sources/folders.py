@@ -55,7 +55,7 @@ def class_folders_in(path: Path) -> dict[str, str]:
 
 
 def _class_folders_in(path: Path) -> dict[str, str]:
-    tops = [_look_at(path, name) for name in _visible_folders(path)]
+    tops = [_look_at(path, name) for name in visible_folders(path)]
     tops = [top for top in tops if not _is_decoration(path, top, tops)]
     filled = [top for top in tops if top.holds_images]
     if not filled:
@@ -140,7 +140,7 @@ def require_one_split_within(path: Path, inner: Iterable[str]) -> None:
 
 def _warn_of_unlisted_folders(path: Path, images: Sequence[tuple[str, str]]) -> None:
     taken = {file.rpartition("/")[0] for _, file in images}
-    others = [name for name in _visible_folders(path) if name not in taken]
+    others = [name for name in visible_folders(path) if name not in taken]
     if left := [name for name in others if _look_at(path, name).holds_images]:
         logger.warning("the images in %s of %s are in no list and are left out", ", ".join(left), path)
 
@@ -216,7 +216,7 @@ class _Top:
 def _look_at(path: Path, name: str) -> _Top:
     if any(map(is_image_name, _files_in(path / name))):
         return _Top(name, direct=True)
-    return _Top(name, False, [one for one in _visible_folders(path / name) if any(images_in(path / name, one))])
+    return _Top(name, False, [one for one in visible_folders(path / name) if any(images_in(path / name, one))])
 
 
 def _files_in(path: Path) -> Iterator[str]:
@@ -224,7 +224,8 @@ def _files_in(path: Path) -> Iterator[str]:
         yield from (entry.name for entry in entries if entry.is_file())
 
 
-def _visible_folders(path: Path) -> list[str]:
+def visible_folders(path: Path) -> list[str]:
+    """Folders in a folder that may hold data: neither hidden nor what programs leave behind."""
     with os.scandir(path) as entries:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith(".") and e.name not in NO_DATA)
 
@@ -248,7 +249,7 @@ def _is_decoration(path: Path, top: _Top, tops: Sequence[_Top]) -> bool:
 
 def _flat_images(path: Path) -> list[str]:
     """Images without class folders: directly in ``path``, or in its one folder called ``images`` or alike."""
-    folders = _visible_folders(path)
+    folders = visible_folders(path)
     if not folders:
         return sorted(filter(is_image_name, _files_in(path)))
     holders = [name for name in folders if name.casefold() in CONTAINERS]
@@ -371,7 +372,7 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
         holder, inner = path / top.name, top.inner
         while len(inner) == 1 and not any(map(is_image_name, _files_in(holder))):  # as ILSVRC/Data/CLS-LOC wraps splits
             holder = holder / inner[0]
-            inner = [one for one in _visible_folders(holder) if any(images_in(holder, one))]
+            inner = [one for one in visible_folders(holder) if any(images_in(holder, one))]
         if len(inner) > 1 or any(map(_is_split, top.inner)):
             raise ValueError(
                 f"{path} has one folder, {top.name}, which holds the folders {listed(inner)}; give {holder} if those "

@@ -23,7 +23,7 @@ from dag_diffusion.data.rows import DECODER, METADATA, RECORDS, Row, finite
 from .folders import CONTAINERS, labels_by_name
 from .image_lists import CLASS_COLUMNS, are_one_to_one
 from .separated import NUMBER, fields_of, numbers_with_commas, other_encoding, separators_in, text_of
-from .splits import COLUMNS, FLAGS, require_one_split_in
+from .splits import require_one_split_in
 
 LABELS = "dataset.json"
 OWN = ("file_name", "label", "class_name")
@@ -106,8 +106,8 @@ def require_agreeing(rows: Sequence[Row], source: Path) -> None:
                     f"{source} and {other.name} beside it divide the images into other classes; keep the one that is "
                     "right"
                 )
-        for column in (*COLUMNS, *FLAGS):
-            require_one_split_in(column, [one.get(column) for _, one in told], other)
+        for column in sorted(set().union(*(one for _, one in told))):
+            require_one_split_in(column, (one.get(column) for _, one in told), other)
 
 
 def _rows_of_labels(file: Path) -> list[Row]:

@@ -12,11 +12,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.images import image_suffixes
+
+from .folders import DECORATION, images_in, visible_folders
+from .splits import split_of
 
 PARQUET, TAR = ".parquet", ".tar"
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
-SHARD = re.compile(r"(.+?)[-_]?[0-9]+([-_]of[-_][0-9]+.*)?")
+UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"  # in the names of Spark: part-00000-UUID-c000.snappy
+SHARD = re.compile(rf"(.*?)[0-9]+([-_]of[-_][0-9]+(-[0-9a-f]{{8,}})?|-{UUID}.*)?")
+LEVELS = 2  # of folders that are looked into for tables
 
 
 def shards_of(source: Path) -> list[Path] | None:
@@ -31,26 +37,20 @@ def shards_of(source: Path) -> list[Path] | None:
         return [source] if source.suffix.lower() in (PARQUET, TAR) else None
     if not source.exists():
         return _expanded(source) if re.search(r"[{*?\[]", str(source)) else None
-    with os.scandir(source) as entries:
-        folders = sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
-    own = _tables_in(source)
-    if own:
-        return None if folders else _of_one_split(source, own)
-    inner: dict[Path, list[Path]] = {}
-    for folder in folders:
-        if not (found := _tables_in(folder)):  # folders of images are read as such
-            return None
-        inner[folder] = found
-    if not inner:
-        _refuse_packed(source, sorted(os.listdir(source)))
+    try:
+        found = _tables_below(source, LEVELS)
+    except PermissionError:  # which is told where the folder counts, as one of a class
         return None
-    if len(inner) > 1:
+    if not found:
+        if not visible_folders(source):
+            _refuse_packed(source, sorted(os.listdir(source)))
+        return None
+    if len(found) > 1:
+        names = [folder.relative_to(source).as_posix() for folder in found]
         raise ValueError(
-            f"{source} has tables in {', '.join(folder.name for folder in inner)}, as of several splits; give one of "
-            f"them: {next(iter(inner))}"
+            f"{source} has tables in {listed(names)}, as of several splits; give one of them: {next(iter(found))}"
         )
-    folder, found = next(iter(inner.items()))
-    return _of_one_split(folder, found)
+    return _of_one_split(*found.popitem())
 
 
 def is_there(source: Path) -> bool:
@@ -60,6 +60,17 @@ def is_there(source: Path) -> bool:
         FileNotFoundError: a pattern fits no file.
     """
     return source.exists() or shards_of(source) is not None
+
+
+def _tables_below(folder: Path, levels: int) -> dict[Path, list[Path]]:
+    """Tables by their folders; none where others hold images, which are read as class folders."""
+    found = {folder: own} if (own := _tables_in(folder)) else {}
+    for name in visible_folders(folder):
+        tables = _tables_below(folder / name, levels - 1) if levels else {}
+        if folder / name not in tables and name.casefold() not in DECORATION and any(images_in(folder, name)):
+            return {}
+        found |= tables
+    return found
 
 
 def _tables_in(folder: Path) -> list[Path]:
@@ -80,21 +91,29 @@ def _refuse_packed(source: Path, names: Sequence[str]) -> None:
 
 def _of_one_split(folder: Path, files: Sequence[Path]) -> list[Path]:
     kinds = {path.suffix.lower() for path in files}
-    splits: dict[str, list[Path]] = defaultdict(list)
+    if len(kinds) > 1:  # as img2dataset leaves them, whose tables are of addresses
+        one = folder / f"*{TAR}"
+        raise ValueError(f"{folder} has tables beside tars; give those that hold the images, such as '{one}'")
+    parts: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         found = SHARD.fullmatch(path.stem)
-        splits[found[1] if found else path.stem].append(path)
-    if len(splits) > 1 or len(kinds) > 1:
-        if len(kinds) > 1:  # as img2dataset leaves them, whose tables are of addresses
-            one = folder / f"*{TAR}"
-            raise ValueError(f"{folder} has tables beside tars; give those that hold the images, such as '{one}'")
-        first = next(iter(splits.values()))
-        one = first[0] if len(first) == 1 else folder / f"{next(iter(splits))}*{first[0].suffix}"
-        raise ValueError(
-            f"{folder} has tables of several names, {', '.join(list(splits)[:3])}, such as splits have; give one of "
-            f"them: '{one}'"
-        )
+        parts[found[1] if found else path.stem].append(path)
+    if len(parts) > 1:
+        name, first = next(iter(parts.items()))
+        one = first[0] if len(first) == 1 else folder / f"{name}[0-9]*{first[0].suffix}"
+        names = f"{folder} has tables of several names, {listed(part.rstrip('-_.') or '0' for part in parts)}"
+        if len(_splits_of(files)) > 1:
+            raise ValueError(f"{names}, such as splits have; give one of them: '{one}'")
+        raise ValueError(f"{names}; give one of them, '{one}', or all, '{folder / f'*{first[0].suffix}'}'")
     return list(files)
+
+
+def _splits_of(files: Sequence[Path]) -> set[str]:
+    """Splits that files are told to be of by words that not all of their names have."""
+    root = os.path.commonpath([path.parent for path in files])
+    words = [re.split("[-_./]", path.relative_to(root).with_suffix("").as_posix()) for path in files]
+    told = {frozenset(split for word in of if (split := split_of(word))) for of in words} - {frozenset()}
+    return set(map(", ".join, map(sorted, told)))
 
 
 def _expanded(pattern: Path) -> list[Path]:
@@ -115,4 +134,9 @@ def _expanded(pattern: Path) -> list[Path]:
     strange = [path for path in found if path.suffix.lower() not in (PARQUET, TAR)]
     if strange or len({path.suffix.lower() for path in found}) > 1:
         raise ValueError(f"{pattern} stands for {(strange or found)[0]} and others; give .parquet files alone, or .tar")
+    if len(splits := _splits_of(found)) > 1:
+        raise ValueError(
+            f"{pattern} stands for files of several splits, {', '.join(sorted(splits))}; give a pattern that fits one "
+            f"of them, or one file, such as {found[0]}"
+        )
     return found

@@ -42,9 +42,8 @@ def require_one_split(rows: Sequence[Mapping[str, Any]], source: Path) -> None:
     else:
         if any(len(found) > 1 for found in labels.values()) or len(set().union(*labels.values())) < len(labels):
             require_one_split_of(labels, source)
-    for column in (*COLUMNS, *FLAGS):
-        if rows and column in rows[0]:
-            require_one_split_in(column, [row.get(column) for row in rows], source)
+    for column in sorted(set().union(*rows)):
+        require_one_split_in(column, (row.get(column) for row in rows), source)
 
 
 def only_split(rows: Sequence[Mapping[str, Any]]) -> str | None:
@@ -70,7 +69,10 @@ def require_one_split_in(column: str, values: Iterable[Any], source: Path) -> No
     Raises:
         ValueError: it does.
     """
-    name, texts = column.strip().casefold(), {str(value).strip().casefold() for value in values}
+    name = column.strip().casefold()
+    if name not in (*COLUMNS, *FLAGS):
+        return
+    texts = {str(value).strip().casefold() for value in values}
     if name in COLUMNS:
         _require_one(map(split_of, texts), source, f"the column {column.strip()}")
     if name in FLAGS and texts & YES and texts & NO:
