@@ -459,6 +459,7 @@ def test_class_in_a_column_of_another_name_is_read_unless_folders_tell_others(tm
 
     assert [*classes(write("0.png", "1.png", "2.png")).values()] == ["cat", "cat", "dog"]
     assert set(classes(write("c/0.png", "d/0.png", "c/1.png")).values()) == {"cat", "dog"}
+    assert set(classes(write("e/0.png", "e/1.png", "e/2.png")).values()) == {"cat", "dog"}  # one folder tells nothing
     with pytest.raises(ValueError, match=f"may tell classes by {column} or by folders; call the column that does lab"):
         read_pool(write("c/0.png", "c/1.png", "d/0.png"))
 
@@ -734,6 +735,9 @@ def test_number_that_may_be_of_thousands_is_no_difficulty(tmp_path):
     files(tmp_path, "0.png", "1.png")
     (tmp_path / "metadata.csv").write_text('file_name,label,difficulty\n0.png,cat,"1,000"\n1.png,dog,1\n')
     with pytest.raises(ValueError, match="difficulty '1,000'; it must be a number from 0 to 1"):
+        _ = read_pool(tmp_path).difficulties
+    (tmp_path / "metadata.csv").write_text("file_name,label,difficulty\n0.png,cat,0.5\n1.png,dog,hard\n")
+    with pytest.raises(ValueError, match=r"1\.png has the difficulty 'hard'"):  # the one that is wrong
         _ = read_pool(tmp_path).difficulties
 
 

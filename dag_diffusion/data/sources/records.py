@@ -27,6 +27,7 @@ from .splits import require_one_split_in
 
 LABELS = "dataset.json"
 OWN = ("file_name", "label", "class_name")
+DIFFICULTIES = ("difficulty", "target_difficulty")
 NOT_FINITE = {sign + word for sign in ("", "-", "+") for word in ("nan", "inf", "infinity")}
 CODE = re.compile(r"[-+]?(0\d|\d{19})")  # leading zeros count in it, or it is no number of 64 bits
 WHOLE = re.compile(r"([0-9]+)(\.0*)?")  # 1.0 is how pandas writes 1 where another row has no number
@@ -178,7 +179,7 @@ def _values(key: str, values: Sequence[str | None]) -> list[float | str | None]:
     """
     written = [value.strip() for value in values if value and value.strip()]
     known = (NUMBER.fullmatch(value) or value.casefold() in NOT_FINITE for value in written)
-    if not key.endswith("difficulty") and (any(map(CODE.match, written)) or not all(known)):
+    if key.strip() not in DIFFICULTIES and (any(map(CODE.match, written)) or not all(known)):
         return [value or None for value in values]
     return [_value((value or "").strip()) for value in values]
 
@@ -225,7 +226,7 @@ def _told_otherwise(file: Path, records: Sequence[Mapping[str, Any]], folders: S
     columns = dict.fromkeys(name for record in records for name, value in record.items() if value not in (None, ""))
     found = [name for name in columns if name.casefold() in CLASS_COLUMNS]
     values = [record.get(name) for name in found[:1] for record in records]
-    if values and all(folders) and not _one_to_one([*map(str, values)], folders):
+    if values and all(folders) and len(set(folders)) > 1 and not _one_to_one([*map(str, values)], folders):
         found.append("folders")
     if len(found) > 1:
         raise ValueError(
