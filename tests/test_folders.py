@@ -423,6 +423,13 @@ def test_list_beside_class_folders_is_refused_where_it_tells_other_classes(tmp_p
     assert set(classes(tmp_path).values()) == {"cat", "dog"}
 
 
+def test_list_above_class_folders_is_refused_where_it_tells_other_classes(tmp_path):
+    files(tmp_path / "train_images", "patient1/x.png", "patient1/y.png", "patient2/z.png")
+    (tmp_path / "train.csv").write_text("image_id,label\nx,ill\ny,well\nz,ill\n")
+    with pytest.raises(ValueError, match=r"train\.csv and the folders in .* into other classes"):
+        read_pool(tmp_path / "train_images")
+
+
 @pytest.mark.parametrize(
     "content",
     [

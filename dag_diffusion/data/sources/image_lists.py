@@ -76,10 +76,10 @@ def _synsets(images: Sequence[str], classes: Mapping[str, str]) -> list[str]:
 
 
 def lists_of_classes(path: Path) -> list[Path]:
-    """Lists in a folder whose first line has a column that is called as classes are, whatever they list."""
+    """Lists in or above a folder whose first line has a column that is called as classes are, whatever they list."""
     found = []
-    for file in sorted(path.iterdir()):
-        if file.suffix.lower() in LISTS and file.is_file():
+    for file in _lists_for(path):
+        if file.is_file():
             with suppress(OSError, ValueError):  # it may be of other things, in any encoding
                 separators, text = separators_in(text_of(file))
                 header = text.partition("\n")[0]
