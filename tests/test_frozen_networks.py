@@ -54,7 +54,28 @@ class Untraceable(nn.Module):
         return (images.mean((1, 2, 3)),)
 
 
-@pytest.mark.parametrize("kind", [Unseen, Untraceable])
+class Normalising(nn.Module):
+    """Takes images as they are or normalised, and tells them apart by their values."""
+
+    def __init__(self, unnormalised, levels):
+        super().__init__()
+        self.unnormalised, self.levels = unnormalised, levels
+
+    def forward(self, images):
+        if self.unnormalised(images):
+            images = (images / self.levels - 0.5) / 0.5
+        return (images.mean((1, 2, 3)),)
+
+
+def of_unit_interval():
+    return Normalising(lambda images: images.min() >= 0, 1)
+
+
+def of_levels():
+    return Normalising(lambda images: images.max() > 10, 255)
+
+
+@pytest.mark.parametrize("kind", [Unseen, Untraceable, of_unit_interval, of_levels])
 def test_network_that_cannot_be_frozen_is_used_as_it_is(kind):
     network = kind().eval()
     assert frozen(network, SHAPE) is network
