@@ -240,10 +240,11 @@ def test_baselines_by_features_need_neither_scores_nor_a_target(tmp_path, saved_
         assert len(read_pool(tmp_path / method)) == 6
 
 
-def test_target_is_drawn_before_it_is_used(tmp_path):
-    write_images(tmp_path / "pool", {"Bag": 9, "Coat": 9}, difficulty=lambda name, index: index / 10)
+def test_target_is_drawn_before_it_is_used_without_images_that_have_no_score(tmp_path, caplog):
+    write_images(tmp_path / "pool", {"Bag": 9, "Coat": 9}, difficulty=lambda name, index: index / 10 if index else None)
     drawn = call("show-target", "hill", "--pool", tmp_path / "pool", "--output", tmp_path / "new/target.png")
     assert drawn.exit_code == 0, drawn.output
+    assert "2 of 18 images" in caplog.text
     with Image.open(tmp_path / "new/target.png") as image:
         assert min(image.size) > 400
 

@@ -310,6 +310,24 @@ def test_images_without_difficulty_are_refused_or_left_out_as_asked(tmp_path):
         subsample(pool, 4, target="hill", skip_unscored=True)
 
 
+def test_baseline_takes_no_image_that_scoring_could_not_read(tmp_path):
+    write_images(tmp_path, {"Bag": 4}, difficulty=lambda name, index: [0.1, None, 0.3, 0.4][index])
+    with pytest.raises(ValueError, match=r"1 of 4 images .* no difficulty .*00001\.png.*skip_unscored=True"):
+        subsample(read_pool(tmp_path), 4, method="random")
+    every = subsample(read_pool(tmp_path), 4, method="herding", features=np.eye(4))  # which all have been read
+    assert sorted(every.indices) == [0, 1, 2, 3]
+
+
+def test_difficulties_of_several_scorers_are_warned_of(tmp_path, caplog):
+    pool = scored_pool(tmp_path)
+    scorers = ["error_probability by A", "entropy by B"] * 20
+    mixed = replace(pool, rows=[row | {"difficulty_by": by} for row, by in zip(pool.rows, scorers, strict=True)])
+    subsample(mixed, 5, method="random")
+    assert not caplog.text
+    subsample(mixed, 5, method="hardest")
+    assert all(name in caplog.text for name in ("error_probability by A", "entropy by B"))
+
+
 @pytest.mark.parametrize("method", ["random", "k-center", "herding"])
 def test_baselines_leave_out_the_same_images(tmp_path, method):
     write_images(tmp_path, {"Bag": 4}, difficulty=lambda name, index: [0.1, None, 0.3, 0.4][index])
@@ -325,7 +343,7 @@ def test_nested_sets_search_their_own_thresholds_as_released():
     assert found[10].thresholds == select(values, 10, method=rule, target="hill").thresholds
 
 
-HILL = TargetDistribution.preset("hill")
+HILL, EVENLY = TargetDistribution.preset("hill"), SelectionRule("random", evenly="mode")
 
 
 @pytest.mark.parametrize(
@@ -393,11 +411,23 @@ def test_class_with_too_few_images_is_named(tmp_path):
         ({"seed": -1}, "at least 0"),
         ({"features": np.zeros((3, 2))}, r"\(2, dim\)"),
         ({"features": np.zeros((1, 2))}, r"\(2, dim\)"),
+        ({"method": EVENLY, "groups": ["a", "b", "c"]}, r"groups has the shape \(3,\) for 2 images"),
+        ({"method": EVENLY, "groups": ["a"]}, r"groups has the shape \(1,\) for 2 images"),
+        ({"method": EVENLY}, "needs the groups of all 2 images"),
+        ({"method": "cao2", "correct": [True] * 3}, r"correct has the shape \(3,\) for 2 images"),
+        ({"method": "cao2", "correct": [True]}, r"correct has the shape \(1,\) for 2 images"),
     ],
 )
 def test_what_does_not_fit_plain_difficulties_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         subsample([0.1, 0.2], 1, target="hill", **options)
+
+
+@pytest.mark.parametrize("options", [{"target": 0.5}, {"method": "random"}])
+def test_no_images_at_all_are_refused(tmp_path, options):
+    for none in ([], scored_pool(tmp_path).select([])):
+        with pytest.raises(ValueError, match="no images to choose from"):
+            subsample(none, 2, **options)
 
 
 def test_labels_of_a_pool_are_its_own(tmp_path):

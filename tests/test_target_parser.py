@@ -53,6 +53,18 @@ def test_reference_scored_by_something_else_is_warned_of(tmp_path, caplog):
     assert "entropy by A" in caplog.text
 
 
+def test_real_images_that_could_not_be_scored_are_left_out_and_told(tmp_path, caplog):
+    known = {"Coat": [0.1, None, 0.3], "Bag": [None, 0.2, 0.2], "T-shirt": [None, None, None]}
+    write_images(tmp_path, dict.fromkeys(known, 3), difficulty=lambda name, index: known[name][index])
+    target = as_target(tmp_path, {0: "Coat", 1: "Bag"})
+    assert target.values("Coat", SCALE).tolist() == [0.1, 0.3]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"2 of 9 images in {tmp_path} have no difficulty and are left out"
+    ]
+    with pytest.raises(ValueError, match=r"no image of the class 'T-shirt' in .* run score_and_record\(\) first"):
+        as_target(tmp_path)
+
+
 def test_scores_of_a_folder_that_is_not_there_are_a_reference_too(tmp_path):
     rows = write_images(tmp_path / "real", {"Coat": 2, "Bag": 2}, difficulty=lambda name, index: index / 10)
     scores = tmp_path / "real scores.jsonl"

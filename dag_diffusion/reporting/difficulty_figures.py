@@ -18,6 +18,7 @@ import numpy as np
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.files import require_file_place, require_own_file, write_atomically
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.sampling.references import known_by_class
 from dag_diffusion.sampling.scales import BINS
 from dag_diffusion.sampling.targets import TargetDistribution, even_levels
 from dag_diffusion.sampling.threshold_search import searched_scale
@@ -134,10 +135,9 @@ def save_target_png(path: Path, target: TargetDistribution, pool: Pool, *, ipc: 
         ipc: images per class, whose target difficulties are marked.
 
     Raises:
-        ValueError: an image has no difficulty yet; the target lacks a class.
+        ValueError: no image of a class has a difficulty yet; the target lacks a class.
     """
-    difficulties, labels = pool.difficulties, pool.labels
-    offered = {name: difficulties[labels == label] for label, name in distinct_names(pool.class_names).items()}
+    offered = known_by_class(pool, {name: label for label, name in distinct_names(pool.class_names).items()})
     wanted = {name: target.values(name, searched_scale(values), ipc) for name, values in offered.items()}
     name = (pool.listing or pool.path).name
     series = [Series(name, set_color(0), offered), Series(f"target: {target.name}", INK, wanted)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dag_diffusion import embedded
-from dag_diffusion.data.class_names import distinct_names, match_classes
+from dag_diffusion.data.class_names import distinct_names, listed, match_classes
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.data.provenance import generation_of, measure_text, measured_among
 from dag_diffusion.data.rows import read_rows, require_distinct_classes
@@ -37,7 +37,8 @@ def reference_named(
         Class name to ``(n,)`` difficulties.  Classes of the same name are told apart as by ``distinct_names``.
 
     Raises:
-        ValueError: the reference lacks a class, or an image of it has no difficulty.
+        ValueError: the reference lacks a class, or no image of one has a difficulty; single images without are left
+            out, with a warning.
     """
     if path is None:
         return _embedded_reference(class_names, scored_by)
@@ -48,9 +49,28 @@ def reference_named(
         pool = read_pool(path)
     names = pool.class_names if class_names is None else class_names
     table = match_classes(names, pool.class_names, f"the reference {path}", mapping=class_map, places=True)
-    difficulties, labels = pool.difficulties, pool.labels
     _warn_of_other_scores(str(path), {str(row.get("difficulty_by") or "") for row in pool.rows}, scored_by)
-    return {name: difficulties[labels == table[label]] for label, name in distinct_names(names).items()}
+    return known_by_class(pool, {name: table[label] for label, name in distinct_names(names).items()})
+
+
+def known_by_class(pool: Pool, labels: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Difficulties ``(n,)`` of some classes, whose labels are given by name, without images that have none.
+
+    Raises:
+        ValueError: no image of a class has one.
+    """
+    own = {name: np.flatnonzero(pool.labels == label) for name, label in labels.items()}
+    found = {name: pool.known_difficulties[rows] for name, rows in own.items()}
+    known = {name: values[~np.isnan(values)] for name, values in found.items()}
+    place = pool.listing or pool.path
+    if empty := [name for name, values in known.items() if not len(values)]:
+        raise ValueError(
+            f"no image of the class {empty[0]!r} in {place} has a difficulty; run score_and_record() first, or read "
+            "its output with scores=FILE"
+        )
+    if left_out := sum(map(len, found.values())) - sum(map(len, known.values())):
+        logger.warning("%d of %d images in %s have no difficulty and are left out", left_out, len(pool), place)
+    return known
 
 
 def measured_by(pool: Pool) -> str | None:
@@ -60,6 +80,17 @@ def measured_by(pool: Pool) -> str | None:
     if not measured_among(pool.provenance):
         return None
     return f"{measure_text('error_probability', 'set')} by {generation_of(pool.provenance).get('guide')}"
+
+
+def warn_of_several_scales(pool: Pool) -> None:
+    """Tell which scorers the difficulties of a pool are by, if they are several."""
+    found = {
+        str(row["difficulty_by"]) for row in pool.rows if row.get("difficulty_by") and row.get("difficulty") is not None
+    }
+    if len(found) > 1:
+        logger.warning(
+            "difficulties in %s are of several scales, %s; score all images by one", pool.path, listed(sorted(found))
+        )
 
 
 def _embedded_reference(class_names: Mapping[int, str] | None, scored_by: str | None) -> dict[str, np.ndarray]:

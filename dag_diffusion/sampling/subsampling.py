@@ -18,7 +18,7 @@ from dag_diffusion.data.distilled_sets import Files, write_distilled_set
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.data.provenance import AMONG_SET
 
-from .references import measured_by
+from .references import measured_by, warn_of_several_scales
 from .rules.correct import surely_correct
 from .scales import LogScale
 from .selection import Method, Selection, SelectionRule, require_features, select, sizes_of
@@ -203,18 +203,23 @@ def subsample(
     if seed < 0:
         raise ValueError(f"seed is {seed}; give a whole number of at least 0")
     if isinstance(pool, Pool):
-        needed = target is not None or rule.needs_difficulties or skip_unscored
+        # without features only a score tells which images can be read
+        told = features is None and len({row.get("difficulty") is None for row in pool.rows}) == 2
+        needed = target is not None or rule.needs_difficulties or skip_unscored or told
         images = _of_pool(pool, needed, skip_unscored, labels is None and class_names is None)
     else:
         images = _of_numbers(np.asarray(pool, np.float64), labels, class_names)
+    if not len(images.labels):
+        raise ValueError("there are no images to choose from; give at least ipc of each class")
     wanted = None if target is None else _target_of(target, pool, class_names)
     features = None if features is None else np.asarray(features)
     kept = _usable(images, features, rule, skip_unscored)
-    by_image: Any = _column(pool, rule.evenly, kept) if rule.evenly and isinstance(pool, Pool) else groups
-    grouped = np.array(by_image, str) if rule.evenly else None
+    if rule.evenly and isinstance(pool, Pool):
+        groups = _column(pool, rule.evenly, kept)
+    grouped = _one_each(groups, "groups", images, str) if rule.evenly else None
     if rule.needs_correct and isinstance(pool, Pool):
         correct = _correct_of(pool, images.difficulties)
-    right = None if correct is None else np.asarray(correct)
+    right = _one_each(correct, "correct", images)
     parts: dict[int, list] = {size: [] for size in sizes}
     for label, rows in _rows_by_label(images, kept):
         try:
@@ -309,6 +314,15 @@ def _usable(images: "_Images", features: np.ndarray | None, rule: SelectionRule,
     return kept & ~np.isnan(images.difficulties) if skip_unscored else kept
 
 
+def _one_each(values: Any, name: str, images: "_Images", dtype: type | None = None) -> np.ndarray | None:
+    found = None if values is None else np.array(values, dtype)
+    if found is not None and found.shape != images.labels.shape:
+        raise ValueError(
+            f"{name} has the shape {found.shape} for {len(images.labels)} images; give one value for each of them"
+        )
+    return found
+
+
 @dataclass(frozen=True)
 class _Images:
     """Difficulties and labels ``(n,)``, names of the classes, all different, and of the images, if they have any."""
@@ -322,12 +336,11 @@ class _Images:
 def _of_pool(pool: Pool, needed: bool, skip_unscored: bool, unlabelled: bool) -> _Images:
     if not unlabelled:
         raise ValueError("a pool has labels and class names of its own; give others only with plain difficulties")
-    if not needed:  # a random baseline needs no scores
+    if needed:
+        warn_of_several_scales(pool)
+        values = pool.known_difficulties if skip_unscored else _all_scored(pool)
+    else:  # a random baseline needs no scores
         values = np.zeros(len(pool))
-    elif skip_unscored:
-        values = pool.known_difficulties
-    else:
-        values = _all_scored(pool)
     return _Images(values, pool.labels, distinct_names(pool.class_names), np.array([r["file_name"] for r in pool.rows]))
 
 
