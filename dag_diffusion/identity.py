@@ -8,23 +8,56 @@ one.  Only the first weights of each matrix count, so that it can be taken befor
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Number
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 PROJECTED = 4096  # weights of each matrix that the sketch looks at
+# what lies in every module, or in one of transformers by where and how it was loaded
+NO_SETTINGS = {*vars(nn.Module()), "name_or_path", "_is_hf_initialized", "_use_kernels", "_weight_conversions"}
 TOLERANCE = 0.05  # of a number of the sketch: far more than rounding to half precision, far less than another matrix
 
 
 @torch.no_grad()
 def digest_of(model: nn.Module) -> str:
     """Hexadecimal digest of the names, dtypes, shapes and bytes of all weights and buffers, on whatever device."""
+    return _digest_of(model.state_dict().items())
+
+
+@torch.no_grad()
+def full_digest_of(model: nn.Module) -> str:
+    """As ``digest_of``, and of what a network computes by but does not save.
+
+    That is buffers that are not persistent, and plain tensors, numbers and texts that its modules have as attributes.
+    """
+    unsaved = {
+        f"{place}.{name}": value
+        for place, module in model.named_modules()
+        for name, value in (vars(module) | dict(module.named_buffers(recurse=False))).items()
+        if name not in NO_SETTINGS and (isinstance(value, Tensor) or _is_plain(value))
+    }
+    return _digest_of([*model.state_dict().items(), *sorted(unsaved.items())])
+
+
+def _digest_of(parts: Iterable[tuple[str, Any]]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for name, value in parts:
+        if isinstance(value, Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            numbers: Any = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+            digest.update(numbers)
+        else:
+            digest.update(f"{name} {value!r}".encode())
     return digest.hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    return all(map(_is_plain, value)) if isinstance(value, list | tuple) else isinstance(value, str | Number)
 
 
 @torch.no_grad()

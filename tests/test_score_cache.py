@@ -10,12 +10,13 @@ from datasets import ClassLabel, Dataset, Features, load_dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 from tiny import NAMES, PREPROCESSING, tiny_classifier, write_images
+from torch import nn
 
-from dag_diffusion import read_pool, score_and_record, score_pool, write_distilled_set
+from dag_diffusion import load_classifier, read_pool, score_and_record, score_pool, write_distilled_set
 from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.files import held, json_lines
 from dag_diffusion.data.rows import read_rows
-from dag_diffusion.sampling import score_cache
+from dag_diffusion.sampling import score_cache, scoring
 
 
 @pytest.fixture
@@ -100,6 +101,23 @@ def shifted_statistics():
     return guide
 
 
+class Tempered(nn.Module):
+    """A network of one's own that computes by something it does not save."""
+
+    def __init__(self, temperature, kind):
+        super().__init__()
+        self.guide = tiny_classifier()
+        self.config = self.guide.config
+        if kind == "buffer":
+            self.register_buffer("temperature", torch.tensor(temperature), persistent=False)
+        else:
+            self.temperature = {"number": temperature, "tensor": torch.tensor(temperature), "list": [temperature]}[kind]
+
+    def forward(self, images):
+        temperature = self.temperature[0] if isinstance(self.temperature, list) else self.temperature
+        return self.guide(images).logits / temperature
+
+
 CHANGES = {
     "a bias": {"guide": sharper},
     "statistics": {"guide": shifted_statistics},
@@ -122,6 +140,20 @@ def test_what_changes_the_scores_is_scored_anew(folder, change):
     options = dict(CHANGES[change])
     guide = options.pop("guide", tiny_classifier)()
     assert record(folder, guide=guide, **options) == (7, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["buffer", "number", "tensor", "list"])
+def test_what_a_network_does_not_save_counts_too(folder, kind):
+    assert record(folder, guide=Tempered(1.0, kind).eval()) == (7, 0, 0)
+    assert record(folder, guide=Tempered(1.0, kind).eval()) == (0, 7, 0)
+    assert record(folder, guide=Tempered(5.0, kind).eval()) == (7, 0, 0)
+
+
+def test_classifier_that_was_moved_is_the_same(folder, tmp_path):
+    guide = tiny_classifier()
+    guide.save_pretrained(tmp_path / "guide")
+    record(folder, guide=guide)
+    assert record(folder, guide=load_classifier(tmp_path / "guide")) == (0, 7, 0)
 
 
 def test_changed_class_map_is_scored_anew(tmp_path):
@@ -212,6 +244,17 @@ def test_interrupted_run_goes_on_where_it_stopped(folder, journal):
     assert read_pool(folder).difficulties == pytest.approx(
         score_pool(read_pool(folder), tiny_classifier()).difficulties
     )
+
+
+def test_run_that_goes_on_computes_as_one_that_was_not_killed(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "FROZEN_FROM", 6 * 16 * 16)  # more than is left after the kill
+    monkeypatch.setattr(scoring, "frozen", lambda network, shape: lambda images: [network(images)[0] / 2])
+    record(folder, tmp_path / "whole.jsonl", batch_size=1)
+    with pytest.raises(KilledError):
+        record(folder, batch_size=1, progress=kill_after(3))
+    record(folder, batch_size=1)
+    whole = [row["difficulty"] for row in read_rows(tmp_path / "whole.jsonl")]
+    assert read_pool(folder).difficulties.tolist() == whole
 
 
 def test_torn_line_of_the_journal_costs_one_score(folder, journal):

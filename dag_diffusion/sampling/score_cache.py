@@ -30,7 +30,7 @@ from dag_diffusion.data.pools import Pool, rows_in
 from dag_diffusion.data.provenance import measure_text
 from dag_diffusion.data.rows import METADATA, SELECTED, Row, require_inside, with_columns
 from dag_diffusion.difficulty import LABEL_FREE, Among, MeasureName
-from dag_diffusion.identity import digest_of
+from dag_diffusion.identity import full_digest_of
 from dag_diffusion.processes import StoppedError, fail_together, gather, stop_signal, this_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.turns import Turns
@@ -39,7 +39,7 @@ from .scorers import Scorer, scorers_of
 from .scoring import OnError, ScoredBatch, batch_size_for, read_ahead, require_options, scored_batches
 
 logger = logging.getLogger(__name__)
-FORMAT = 2  # raise it when the same image and classifier come to another score, so that earlier ones are not kept
+FORMAT = 3  # raise it when the same image and classifier come to another score, so that earlier ones are not kept
 FILES = 256  # files that are hashed between two calls of progress
 
 
@@ -128,7 +128,7 @@ def score_and_record(
             measure=measure,
             batch_size=size,
             on_error=on_error,
-            expected=len(todo),
+            expected=len(pool) if todo else 0,  # so that a run that goes on rounds as one that was not killed
         )
         found, seen = _keep_scores(batches, keys, cache, turns, told=told)
         parts, left, skipped = gather(found), len(todo) - sum(gather(seen)), list[str]()
@@ -335,14 +335,14 @@ def _told(score: Score) -> dict[str, Any]:
 
 
 def _scorer_key(scorer: Scorer) -> str:
-    """A digest of all that makes a classifier's logits: modules, every weight and buffer, preprocessing, precision."""
+    """A digest of all that makes a classifier's logits: modules, what these hold, preprocessing, precision."""
     parts = [
         str(scorer.classifier),
         class_names_of(scorer.classifier),
         scorer.preprocessing.as_fields(),
         scorer.precision,
     ]
-    text = json.dumps([*parts, digest_of(scorer.classifier)], default=str)
+    text = json.dumps([*parts, full_digest_of(scorer.classifier)], default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
