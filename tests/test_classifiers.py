@@ -139,7 +139,16 @@ def test_classes_by_clips_texts_are_as_hard_as_transformers_own_pipeline_finds_t
     assert images.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("form", [lambda y: y, lambda y: (y, None), lambda y: SimpleNamespace(logits=y)])
+FORMS = [
+    lambda y: y,
+    lambda y: (y, None),
+    lambda y: [y],
+    lambda y: {"logits": y},
+    lambda y: SimpleNamespace(logits=y),
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_logits_are_found_however_a_network_hands_them_out(form):
     classifier = tiny_classifier()
     images, plain = torch.rand(2, 1, 16, 16), classifier.forward

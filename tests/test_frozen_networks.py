@@ -35,6 +35,14 @@ def test_frozen_network_gives_the_same_answers(images, features):
             torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_network_that_returns_a_tensor_is_frozen_too():
+    guide = used(tiny_classifier())
+    plain = guide.forward
+    guide.forward = lambda pixels: plain(pixels).logits
+    with asked(guide) as network, torch.inference_mode():
+        assert frozen(network, SHAPE) is not network
+
+
 class Unseen(nn.Module):
     """What differs from call to call is no constant."""
 

@@ -63,6 +63,14 @@ def test_guide_is_compared_once_for_each_size(monkeypatch):
     assert len(seen) == 12
 
 
+def test_guide_that_gives_probabilities_is_refused():
+    guide = tiny_classifier()
+    plain = guide.forward
+    guide.forward = lambda pixels: plain(pixels).logits.softmax(1)
+    with pytest.raises(ValueError, match="gives probabilities"):
+        require_same_measure(guide, 16)
+
+
 def test_embedded_kind_of_guide_that_resizes_nothing_needs_no_comparison(monkeypatch):
     monkeypatch.setattr("dag_diffusion.classifiers.guide_checks.difference", lambda *given: pytest.fail("compared"))
     require_same_measure(tiny_classifier(), 16)

@@ -1,6 +1,7 @@
 """Scores of folders: by class name, whatever the files look like, the batch size, or the number of classifiers."""
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
-from tiny import NAMES, tiny_classifier, write_images
+from tiny import NAMES, PREPROCESSING, tiny_classifier, write_images
 from torch import nn
 
 from dag_diffusion import read_pool, score_pool
@@ -176,6 +177,23 @@ def test_logits_that_are_not_finite_name_the_first_file(tmp_path):
         score_pool(read_pool(tmp_path), guide)
 
 
+@pytest.mark.parametrize("classes", [2, 10])
+@pytest.mark.parametrize("frozen_from", [0, scoring.FROZEN_FROM])
+def test_probabilities_are_not_taken_for_logits(tmp_path, monkeypatch, classes, frozen_from):
+    write_images(tmp_path, {"0": 3})
+    monkeypatch.setattr(scoring, "FROZEN_FROM", frozen_from)
+    guide = tiny_classifier({label: str(label) for label in range(classes)})
+    plain = guide.forward
+
+    def scored(form):
+        guide.forward = lambda pixels: form(plain(pixels).logits, 1)
+        return score_pool(read_pool(tmp_path), guide, batch_size=2).difficulties
+
+    with pytest.raises(ValueError, match="leave the softmax out"):
+        scored(torch.softmax)
+    assert scored(torch.log_softmax) == pytest.approx(scored(torch.add), abs=1e-5)  # which shifts all logits alike
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -196,6 +214,44 @@ def test_classifiers_that_cannot_score_are_refused(tmp_path):
         score_pool(read_pool(tmp_path), [tiny_classifier(), tiny_classifier().train()])
     with pytest.raises(ValueError, match="give at least one"):
         score_pool(read_pool(tmp_path), [])
+
+
+class OwnNetwork(nn.Module):
+    """A network that is no model of transformers."""
+
+    def __init__(self, form=lambda logits: logits, **config):
+        super().__init__()
+        self.layer, self.form = nn.Linear(1, 3), form
+        self.config = SimpleNamespace(**({"id2label": NAMES, "preprocessing": PREPROCESSING} | config))
+
+    def forward(self, images):
+        return self.form(self.layer(images.mean((2, 3))))
+
+
+class WithoutParameters(OwnNetwork):
+    def __init__(self):
+        super().__init__()
+        del self.layer
+
+
+BROKEN = {
+    "a str can neither steer nor score; .*load_classifier\\('guide'\\)": "guide",
+    "a Linear does not say which classes": nn.Linear(1, 3).eval(),
+    "has no config.id2label, {label: name}": OwnNetwork(id2label=list(NAMES.values())),
+    "the preprocessing of OwnNetwork is unknown": OwnNetwork(preprocessing=None),
+    "a WithoutParameters has no parameters": WithoutParameters(),
+    r"returns a tensor \(3,\) without logits": OwnNetwork(lambda logits: logits[0]),
+    "returns a dict without logits": OwnNetwork(lambda logits: {"scores": logits}),
+    "returns a list without logits": OwnNetwork(lambda logits: []),
+}
+
+
+@pytest.mark.parametrize("message", BROKEN)
+def test_networks_of_ones_own_that_cannot_score_are_told_why(tmp_path, message):
+    write_images(tmp_path, {"Bag": 1})
+    given = BROKEN[message]
+    with pytest.raises(ValueError, match=message):
+        score_pool(read_pool(tmp_path), given.eval() if isinstance(given, nn.Module) else given)
 
 
 def test_progress_counts_every_image(tmp_path):

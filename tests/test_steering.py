@@ -599,7 +599,7 @@ def test_block_that_steered_nothing_is_told(guide, caplog):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"guide": None}, "NoneType cannot steer"),
+        ({"guide": None}, "NoneType can neither steer nor score"),
         ({"guide": "microsoft/resnet-50"}, "load_classifier"),
         ({"class_labels": None}, "None is neither a name nor a whole number"),
         ({"class_labels": [1.5]}, "1.5 is neither a name nor a whole number"),

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .image_classifiers import class_names_of, prepared_logits
+from .image_classifiers import class_names_of, logits_of, prepared_logits
 
 logger = logging.getLogger(__name__)
 AskedNetwork = Callable[[Tensor], Sequence[Tensor]]
@@ -33,7 +33,7 @@ class _Asked(nn.Module):
 
     def forward(self, prepared: Tensor) -> tuple[Tensor, ...]:
         if torch.jit.is_tracing():  # what is checked on the way was checked before
-            logits: Tensor = self.classifier(prepared).logits.float()
+            logits: Tensor = logits_of(self.classifier(prepared)).float()
         else:
             logits = prepared_logits(self.classifier, prepared)
         return (logits,) if self.kept is None else (logits, getattr(self.kept, "features", logits))

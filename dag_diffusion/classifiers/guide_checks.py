@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .image_classifiers import prepared_logits, preprocessing_of
+from .image_classifiers import image_logits, prepared_logits, preprocessing_of
 from .model_transforms import WAY_OUT, AnyPreprocessing, ModelTransform
 from .preprocessing import eight_bit_tensor
 
@@ -34,7 +34,8 @@ def require_same_measure(classifier: nn.Module, size: int) -> None:
         size: side of the pipeline's images, in pixels.
 
     Raises:
-        ValueError: the two differ by more than ``TOLERANCE``, which is told, or no gradient reaches the pixels.
+        ValueError: the two differ by more than ``TOLERANCE``, which is told, no gradient reaches the pixels, or it
+            gives probabilities.
     """
     preprocessing = preprocessing_of(classifier)
     checked = _CHECKED.setdefault(classifier, set())
@@ -43,19 +44,26 @@ def require_same_measure(classifier: nn.Module, size: int) -> None:
     if isinstance(preprocessing, ModelTransform) or (preprocessing.height, preprocessing.width) != (size, size):
         _require_gradient(preprocessing, size)
         _require_alike(classifier, preprocessing, size)
+    black_and_white = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(-1, preprocessing.channels, size, size)
+    with torch.no_grad():
+        image_logits(classifier, black_and_white, preprocessing)  # of two images, at which it refuses probabilities
     checked.add((preprocessing, size))
 
 
 def require_classifier(given: Any) -> None:
-    """Refuse what is no network, or one that does not say which classes its logits are of; ValueError."""
+    """Refuse what is no network, has no weights, or does not say which classes its logits are of; ValueError."""
     kind = type(given).__name__
     if not isinstance(given, nn.Module):
         way = f"load_classifier({str(given)!r})" if isinstance(given, str | Path) else "load_classifier('...')"
-        raise ValueError(f"a {kind} cannot steer; give an image classifier, such as {way}")
+        raise ValueError(f"a {kind} can neither steer nor score; give an image classifier, such as {way}")
     if not isinstance(getattr(getattr(given, "config", None), "id2label", None), Mapping):
         raise ValueError(
-            f"a {kind} does not say which classes its logits are of: it has no config.id2label; load a transformers or "
-            "timm model by load_classifier('...'), or wrap your network as docs/how-to/classifiers.md shows"
+            f"a {kind} does not say which classes its logits are of: it has no config.id2label, {{label: name}}; load "
+            "a transformers or timm model by load_classifier('...'), or wrap yours as docs/how-to/classifiers.md shows"
+        )
+    if next(given.parameters(), None) is None:
+        raise ValueError(
+            f"a {kind} has no parameters, which tell its device and precision; give it one, such as a scale"
         )
 
 

@@ -34,6 +34,7 @@ from .reach import require_within_reach
 from .weights import IncompleteWeightsError, load_whole, refuse_pickles
 
 ONE_LABEL = "single_label_classification"  # in the words of transformers
+PROBABILITIES = 1e-4  # from 1, within which all rows of a batch sum up by chance once in millions of batches
 SHOWN = 80  # characters of another library's reason
 
 
@@ -77,7 +78,7 @@ def _from_image_processor(classifier: nn.Module, revision: str | None) -> ModelT
     from transformers import AutoImageProcessor
 
     config: Any = classifier.config
-    name, reason = config._name_or_path, "made in memory"
+    name, reason = getattr(config, "_name_or_path", ""), "made in memory"
     try:
         # whichever class transformers takes here, since that is what other users of the model run
         processor = name and AutoImageProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
@@ -99,15 +100,39 @@ def prepared_logits(classifier: nn.Module, prepared: Tensor) -> Tensor:
         prepared: ``(batch, channels, height, width)``, as ``preprocessing_of`` the classifier makes them.
 
     Raises:
-        ValueError: the classifier has a single logit, or another number of logits than of names.
+        ValueError: the classifier has a single logit, or another number of logits than of names, or gives
+            probabilities.
     """
     weight = next(classifier.parameters())
-    answer = classifier(prepared.to(weight.device, weight.dtype))
-    logits = getattr(answer, "logits", answer)  # those of a network of one's own may be a tensor, or the first of some
-    logits = logits[0] if isinstance(logits, tuple) else logits
-    logits = logits.float().to(prepared.device)
+    logits = logits_of(classifier(prepared.to(weight.device, weight.dtype))).float().to(prepared.device)
     require_fitting(classifier, logits.shape[1])
+    if not logits.requires_grad:  # or else guidance would wait for the device at every step; see ``guide_checks``
+        _require_logits(logits)
     return logits
+
+
+def logits_of(answer: Any) -> Tensor:
+    """Logits ``(batch, classes)`` in what a network returns: a tensor, the first of several, or the ``logits`` of it.
+
+    Raises:
+        ValueError: it has none.
+    """
+    found = answer.get("logits") if isinstance(answer, Mapping) else getattr(answer, "logits", answer)
+    found = found[0] if isinstance(found, tuple | list) and found else found
+    if not isinstance(found, Tensor) or found.ndim != 2:
+        what = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(answer).__name__}"
+        raise ValueError(
+            f"the classifier returns {what} without logits (batch, classes); return these, or an output that has them"
+        )
+    return found
+
+
+def _require_logits(logits: Tensor) -> None:
+    if len(logits) > 1 and ((logits.sum(1) - 1).abs().amax() < PROBABILITIES) & (logits.amin() >= 0):
+        raise ValueError(
+            "the classifier gives probabilities, whose softmax is another; leave the softmax out at its end, or return "
+            "their logarithm"
+        )
 
 
 def require_fitting(classifier: nn.Module, logits: int) -> None:

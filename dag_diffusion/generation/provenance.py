@@ -70,15 +70,19 @@ def _models_of(drawer: Drawer) -> dict[str, nn.Module | None]:
     return {name: part for name, part in parts.items() if part is None or isinstance(part, nn.Module)}
 
 
+def _name_of(model: Any) -> str:
+    return str(getattr(model.config, "_name_or_path", ""))  # which a network of one's own may lack
+
+
 def _name_and_digest(model: Any) -> list[str]:
-    return [str(model.config._name_or_path), digest_of(model)]
+    return [_name_of(model), digest_of(model)]
 
 
 def _guide_name(drawer: Drawer, source: str) -> str | None:
     if drawer.guide is None:
         return None
     guide: Any = drawer.guide
-    name, path = str(guide.config._name_or_path), _path_of(drawer.pipeline)
+    name, path = _name_of(guide), _path_of(drawer.pipeline)
     own = guide is getattr(drawer.pipeline, "classifier", None)
     return f"classifier of {source}" if own and (not name or (path and name.startswith(path))) else name
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from dag_diffusion.classifiers.guide_checks import require_classifier
 from dag_diffusion.classifiers.image_classifiers import class_names_of, preprocessing_of, require_fitting
 from dag_diffusion.classifiers.model_transforms import AnyPreprocessing
 from dag_diffusion.data.class_names import match_classes
@@ -40,9 +42,13 @@ def scorers_of(
     among: Among = "all",
 ) -> list[Scorer]:
     """What each classifier needs to score a pool; ValueError if one cannot."""
-    classifiers = [classifiers] if isinstance(classifiers, nn.Module) else classifiers
+    given: Any = classifiers
+    single = isinstance(given, str) or not isinstance(given, Sequence)
+    classifiers = [given] if single else given
     if not classifiers:
         raise ValueError("the list of classifiers is empty; give at least one, such as the pipeline's own classifier")
+    for classifier in classifiers:
+        require_classifier(classifier)
     if any(classifier.training for classifier in classifiers):
         raise ValueError("a classifier is in training mode, where scores depend on the batch; call classifier.eval()")
     for classifier in classifiers:
