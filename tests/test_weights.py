@@ -11,6 +11,7 @@ from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
 from dag_diffusion.classifiers import class_names_of, image_logits, load_classifier
 from dag_diffusion.classifiers.weights import only_variant
+from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import embedded_named, load_guide, load_pipeline
 
 TIMM = {"input_size": [1, 16, 16], "mean": [0.5], "std": [0.5], "crop_pct": 1.0, "interpolation": "bilinear"}
@@ -55,6 +56,16 @@ def test_pipeline_that_lacks_weights_is_refused_however_it_is_loaded(tmp_path, p
     edited(path, lambda weights: weights.pop(max(weights)))
     with pytest.raises(ValueError, match="lacks the weights"):
         DifficultyGuidedPipeline.from_pretrained(tmp_path, low_cpu_mem_usage=low_cpu_mem_usage)
+
+
+def test_counters_of_batches_that_older_files_lack_change_nothing(tmp_path):
+    guide = tiny_classifier()
+    guide.save_pretrained(tmp_path)
+    counters = [name for name in guide.state_dict() if name.endswith("num_batches_tracked")]
+    edited(tmp_path / "model.safetensors", lambda weights: [weights.pop(name) for name in counters])
+    loaded = load_classifier(tmp_path)
+    assert counters
+    assert digest_of(loaded) == digest_of(guide)  # they are zeros, as in networks that were not trained
 
 
 def test_weights_without_a_place_are_told_and_do_no_harm(tmp_path, caplog):

@@ -20,6 +20,7 @@ from dag_diffusion.data.class_names import listed
 
 logger = logging.getLogger(__name__)
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+UNREAD = ".num_batches_tracked"  # a counter of training that old files and converters lack; it starts at 0
 VARIANT = re.compile(r"[a-z_]+\.(\w+)(?:-\d+-of-\d+)?\.safetensors")  # model.fp16.safetensors
 
 
@@ -69,7 +70,8 @@ def require_reported_whole(report: Mapping[str, Any], name: str) -> None:
             f"{name} was saved with a LoRA beside its weights, which libraries do not read again; call fuse_lora() and "
             "unload_lora_weights() of the pipeline before save_pretrained, or merge_and_unload() of a model of peft"
         )
-    if missing := sorted(report.get("missing_keys") or ()):
+    missing = sorted(key for key in report.get("missing_keys") or () if not key.endswith(UNREAD))
+    if missing:
         raise IncompleteWeightsError(
             f"{name} lacks the weights {listed(missing)}, which would be made up at random; save the whole model"
         )
