@@ -231,6 +231,16 @@ def test_mapping_gives_every_class_a_target_or_real_difficulties():
     assert target.values("Coat", SCALE).tolist() == values_of("0.5 + hill").tolist()
 
 
+def test_mapping_of_real_difficulties_goes_by_name():
+    target = as_target({"TENCH": [0.3, 0.1], "dog": [0.5], "hat": [0.7]}, {0: "tench, Tinca tinca", 7: "dog"})
+    assert target.values("tench, Tinca tinca", SCALE).tolist() == [0.1, 0.3]
+    assert as_target({"a": [0.1]}, {0: "cat"}, class_map={"cat": "a"}).values("cat", SCALE).tolist() == [0.1]
+    cranes = as_target({"crane": [0.1], "crane_517": [0.2]}, {134: "crane", 517: "crane"})
+    assert cranes.values("crane_517", SCALE).tolist() == [0.2]
+    with pytest.raises(ValueError, match="cat"):
+        as_target({"Bag": [0.1], "Hat": [0.2]}, {0: "cat", 1: "Bag"})
+
+
 def test_reference_means_the_real_images_that_are_given(tmp_path):
     (tmp_path / "targets.json").write_text('{"Bag": "reference", "Coat": "0.5*reference + 0.5*0.1"}')
     reference = TargetDistribution.from_reference([0.7, 0.8])
@@ -292,13 +302,23 @@ def test_selected_part_of_a_pool_is_a_pool(tmp_path):
     assert np.array_equal(np.asarray(part.open(0)), np.asarray(pool.open(3)))
 
 
-@pytest.mark.parametrize("text", ["hill", "0.25", "uniform:0.2,0.4", "beta:0.5,20", "1,0,0,0,0,0,0,0,0,1"])
+WHOLE = ["hill", "0.25", "uniform:0.2,0.4", "beta:0.5,20", "1,0,0,0,0,0,0,0,0,1"]
+MOVED = [f"auto:{text}" for text in WHOLE]
+
+
+@pytest.mark.parametrize("text", [*WHOLE, *MOVED, "0.5*auto:hill + 0.5*0.2"])
 def test_target_comes_back_from_its_summary(text):
     target = as_target(text, NAMES)
     again = TargetDistribution.from_summary(json.loads(json.dumps(target.summary())))
     assert again.text == target.text
-    found, wanted = (one.values("Bag", SCALE) for one in (again, target))
-    assert np.abs(np.quantile(found, [0.1, 0.5, 0.9]) - np.quantile(wanted, [0.1, 0.5, 0.9])).max() < 0.05
+    for ipc in (1, 10):
+        found, wanted = (np.quantile(one.values("Bag", SCALE, ipc), [0.1, 0.5, 0.9]) for one in (again, target))
+        assert found == pytest.approx(wanted, abs=1e-9)
+
+
+def test_target_is_moved_once():
+    with pytest.raises(ValueError, match="auto moves a target once"):
+        as_target("auto:auto:hill")
 
 
 @pytest.mark.parametrize("summary", [{}, {"reference": {"Bag": [3, 0.1]}}, {"levels": [0], "difficulties": [2]}, None])

@@ -44,6 +44,12 @@ class AutoTarget(TargetDistribution):
     ipc: int | None = None
     name: str = "auto"
 
+    def __post_init__(self) -> None:
+        if isinstance(self.reference, AutoTarget):
+            raise ValueError(
+                f"auto moves a target once, but {self.reference.text or 'auto'} is moved already; name it alone"
+            )
+
     @property
     def relative(self) -> bool:  # type: ignore[override]
         """Whether what it moves is."""
@@ -61,8 +67,13 @@ class AutoTarget(TargetDistribution):
         return np.quantile(values, levels, method="inverted_cdf")
 
     def summary(self) -> dict[str, Any]:
-        rule = {"ease": EASE, "per_doubling": PER_DOUBLING} | ({} if self.ipc is None else {"ipc": self.ipc})
-        return self.reference.summary() | {"name": self.name, "text": self.text, "auto": rule}
+        moved = self.reference.summary()
+        rule: dict[str, Any] = {"ease": EASE, "per_doubling": PER_DOUBLING} | (
+            {} if self.ipc is None else {"ipc": self.ipc}
+        )
+        if "reference" not in moved:  # of real images no record holds all, so that these are named by the text alone
+            rule |= {"of": {name: moved[name] for name in ("name", "text")}}
+        return moved | {"name": self.name, "text": self.text, "auto": rule}
 
 
 def of_size(target: TargetDistribution, ipc: int) -> TargetDistribution:

@@ -259,6 +259,11 @@ def _is_written(target: Any) -> bool:
 def _from_mapping(targets: Mapping[str, Any], images: _Images) -> TargetDistribution:
     if any(_is_whole(one) for one in targets.values()):
         return _per_class(targets, "the target", images)
+    wanted = images.class_names or {}
+    names, asked = distinct_names(wanted), list(targets)
+    if not set(names.values()) <= set(asked):
+        table = match_classes(wanted, dict(enumerate(asked)), "the target", mapping=images.class_map, places=True)
+        targets = {name: targets[asked[table[label]]] for label, name in names.items()}
     return TargetDistribution.from_reference(targets)
 
 
@@ -306,6 +311,9 @@ def _recorded(summary: Mapping[str, Any]) -> TargetDistribution:
             f"the record of the target {summary.get('name')!r} does not repeat how difficult its real images are; name "
             f"the target anew: as_target({summary.get('text') or 'FOLDER'!r})"
         )
+    if "auto" in summary:
+        rule, moved = summary["auto"], {name: value for name, value in summary.items() if name != "auto"}
+        return AutoTarget(_recorded(moved | rule["of"]), text=summary["text"], ipc=rule.get("ipc"))
     if "parts" in summary:
         return TargetDistribution.mixture([_recorded(part) for part in summary["parts"]], summary["weights"])
     if "classes" in summary:
