@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tiny import tiny_classifier
 from torch import nn
 
+from dag_diffusion.difficulty import difficulty
 from dag_diffusion.training.classifiers.backbones import build_backbone
 from dag_diffusion.training.classifiers.calibration import (
     calibrate,
@@ -47,6 +48,18 @@ def test_kept_temperature_improves_both_likelihood_and_calibration_out_of_sample
         assert expected_calibration_error(after, labels) < expected_calibration_error(logits, labels)
     else:
         assert (temperatures == 1).all()
+
+
+@pytest.mark.parametrize("images", [20, 200, 2000])
+def test_classifier_without_an_error_is_no_surer_than_so_many_images_can_show(images):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (images,), generator=generator)
+    logits = (1 + torch.rand(images, generator=generator))[:, None] * nn.functional.one_hot(labels, 3)
+    found, temperatures = calibrate(logits, labels)
+    assert found.kept
+    values = difficulty(logits / temperatures[:, None], labels)
+    assert 0.2 / images < values.mean() < 5 / images
+    assert values.unique().numel() > 0.9 * images
 
 
 def test_few_images_give_no_temperature():

@@ -1,6 +1,7 @@
 """Probabilities that mean what they say: a temperature fitted on images that a classifier has not seen.
 
-    p = softmax(z / T),   T = argmin mean(-log p(y | x)),   ECE = sum over bins of share * |accuracy - mean confidence|
+    p = softmax(z / T),   T = argmin -mean(sum over c of q(c) log p(c | x)),   q(y) = (n + 1) / (n + 2) of n images,
+    ECE = sum over bins of share * |accuracy - mean confidence|          the other classes share the rest (Platt 1999)
 
 Difficulty is read from probabilities, so that an overconfident classifier finds everything easy.  A temperature may
 also harm (Guo et al. 2017 fit it on thousands of images), so it is tested out of sample: each fold of the images by the
@@ -84,9 +85,14 @@ def calibrate(logits: Tensor, labels: Tensor, folds: np.ndarray | None = None) -
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature in ``RANGE`` under which the labels are likeliest; convex in its inverse, so there is one."""
+    """The temperature in ``RANGE`` under which the labels are likeliest; convex in its inverse, so there is one.
+
+    The labels are smoothed, the less the more images there are: where all are right, ever sharper would be likelier.
+    """
+    images, classes = logits.shape
+    smoothing = classes / (classes - 1) / (images + 2)
     found = minimize_scalar(
-        lambda inverse: negative_log_likelihood(logits * inverse, labels),
+        lambda inverse: float(nn.functional.cross_entropy(logits * inverse, labels, label_smoothing=smoothing)),
         bounds=(1 / RANGE[1], 1 / RANGE[0]),
         method="bounded",
         options={"xatol": 1e-6},
