@@ -35,6 +35,7 @@ from dag_diffusion.training.generators.networks import build_transformer, label_
 from dag_diffusion.training.generators.samples import grid
 from dag_diffusion.training.generators.sizes import is_suitable, require_suitable
 from dag_diffusion.training.generators.training import RECORD, labelled_loss
+from dag_diffusion.training.generators.vae import as_input, train_vae
 from dag_diffusion.training.objectives import Objective
 
 CONFIG = GeneratorConfig(
@@ -98,6 +99,15 @@ def test_scale_of_the_latents_is_measured(trained, images):
     pixels = torch.from_numpy(np.stack([np.asarray(images.open(i)) for i in range(len(images))]))[:, None] / 127.5 - 1
     latents = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
     assert latents.std().item() == pytest.approx(1, rel=1e-4)
+
+
+def test_scale_of_the_latents_is_that_of_all_classes_where_only_some_images_are_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr("dag_diffusion.training.generators.vae.MEASURED", 6)
+    pixels, cpu = torch.zeros(12, 16, 16, 1, dtype=torch.uint8), torch.device("cpu")
+    pixels[6:] = 255  # a class of black images, then one of white ones
+    vae = train_vae(pixels, tmp_path, CONFIG.vae_loop, flip=False, device=cpu, identity={})
+    latents = vae.encode(as_input(pixels, cpu)).latent_dist.mean
+    assert vae.config.scaling_factor == pytest.approx(1 / latents.std().item(), rel=0.03)
 
 
 def test_losses_and_samples_are_kept_and_what_only_a_resumed_run_needs_is_not(trained):

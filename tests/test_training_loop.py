@@ -172,6 +172,15 @@ def test_looks_see_averaged_weights_and_change_nothing(tmp_path, whole):
     assert torch.equal(seen[-1][2], model[0].weight)
 
 
+def test_device_that_is_seldom_waited_for_has_all_looks_and_rows(tmp_path, monkeypatch):
+    config, seen = replace(CONFIG, steps=37), []
+    trained(tmp_path / "each", config)
+    monkeypatch.setattr("dag_diffusion.training.loop._steps_together", lambda device: 10)  # as of a GPU
+    trained(tmp_path / "ten", config, look=lambda step, model: seen.append(step), looks=4)
+    assert seen == [9, 18, 27, 36]
+    assert rows(tmp_path / "ten") == rows(tmp_path / "each")
+
+
 def test_state_of_the_loss_goes_on_too(tmp_path):
     class Seen:
         total = torch.zeros(())

@@ -38,7 +38,6 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 CHECKPOINT, LOSSES = "checkpoint.safetensors", "losses.jsonl"
 EXECUTION = {"accumulation", "checkpoint_seconds"}  # settings that change how it is computed, and rounding alone
 LOGGED = 200  # rows of losses in a run, at most some more
-LOOK = 10  # steps after which a GPU is waited for, to see losses and whether to stop; a CPU is seen after each
 
 Loss = Callable[[nn.Module, Batch], Tensor]
 
@@ -214,15 +213,17 @@ class _Training:
         _require_same_start(self.model, self.process.num_processes)
         self.model.train()
         devices = [self.device] if self.device.type == "cuda" else []
+        row_every, look_every = _interval(steps, LOGGED), _interval(steps, looks) if look and looks else steps + 1
+        seen_every = (_steps_together(self.device), row_every, look_every)
         with stop_signal() as asked, torch.random.fork_rng(devices):
             pending: list[Tensor] = []
             for step in range(self.done, steps):
                 pending.append(self._step(step, asked))
                 self.done = step + 1
-                if self.device.type != "cpu" and self.done % LOOK and self.done < steps:
+                if self.done < steps and all(self.done % every for every in seen_every):
                     continue
                 stop, pending = self._take_in(pending), []
-                if self.done % _interval(steps, LOGGED) == 0 or self.done == steps:
+                if self.done % row_every == 0 or self.done == steps:
                     self._tell(log, (time.monotonic() - begun) / (self.done - first))
                 last = stop or self.done == steps
                 if last or time.monotonic() - saved > self.config.checkpoint_seconds:
@@ -232,7 +233,7 @@ class _Training:
                     told("training", self.done, steps)
                 if stop and self.done < steps:
                     raise StoppedError(f"stopped as asked after {self.done} of {steps} steps; the same call goes on")
-                if look is not None and looks and self.done % _interval(steps, looks) == 0:
+                if look is not None and self.done % look_every == 0:
                     self._show(look)
         self.average.copy_to_model()
 
@@ -329,6 +330,11 @@ def _precision(wanted: str, device: torch.device, before: Mapping[str, Any] | No
     if wanted != "auto":
         return wanted
     return gather(fast_precision(device))[0] if before is None else str(before["precision"])
+
+
+def _steps_together(device: torch.device) -> int:
+    """Steps after which a device is waited for, to see losses and whether to stop, besides those with a row or look."""
+    return 1 if device.type == "cpu" else 10
 
 
 def _interval(steps: int, times: int) -> int:

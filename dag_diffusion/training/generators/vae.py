@@ -23,7 +23,7 @@ from dag_diffusion.training.loop import LoopConfig, fit
 from .networks import build_vae
 
 ABSOLUTE, KL = 0.1, 1e-6  # weights of the loss
-MEASURED = 5000  # images that the scaling factor is measured on
+MEASURED = 5000  # images at most that the scaling factor is measured on
 
 
 def load_vae(name: str | Path) -> AutoencoderKL:
@@ -87,7 +87,8 @@ def train_vae(
         progress=renamed(progress, "autoencoder"),
     )
     vae.to(memory_format=torch.contiguous_format).requires_grad_(False)  # as it will be loaded, to the last bit
-    means = torch.cat([vae.encode(as_input(part, device)).latent_dist.mean for part in pixels[:MEASURED].split(256)])
+    some = pixels[:: -(-len(pixels) // MEASURED)]  # from all classes, which stand one after the other
+    means = torch.cat([vae.encode(as_input(part, device)).latent_dist.mean for part in some.split(256)])
     vae.register_to_config(scaling_factor=float(1 / means.std().clamp(min=1e-3)))
     return vae
 
