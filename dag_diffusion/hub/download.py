@@ -1,6 +1,6 @@
 """Fetch a pool, a distilled set or a pipeline from the Hugging Face Hub, as a folder that every command reads.
 
-    listing -> only images, rows, JSON and safetensors -> .FOLDER.pull-COMMIT -> checked -> rename
+    listing -> only images, rows, JSON, safetensors and words of tokenizers -> .FOLDER.pull-COMMIT -> checked -> rename
 
 Pickles and code are programs of others: they are not even downloaded.  A pull that was cut off goes on when it is given
 again; the folder appears whole or not at all.
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 CODE = (".py", ".pyc", ".so", ".sh", ".ipynb")
+TOKENIZERS = (".model", ".jinja", "merges.txt", "vocab.txt")  # ends of the names of their data, which run nothing
 TABLES = (".parquet", ".arrow", ".csv", ".tar", ".zip", ".gz")
 MOST_PATTERNS = 100  # names asked for one by one; more of them would take hours
 SET_FILES = (METADATA, PROVENANCE, SOFT_LABELS, VIEW_LABELS, CARD, LABELS, *FIGURES)
@@ -136,8 +137,13 @@ def _wanted(repo: str, kind: str, names: Sequence[str]) -> list[str]:
         raise ValueError(f"{repo} has a file called {outside[0]!r}, which leads out of the folder; it is refused")
     wanted = [name for name in names if (_is_of_set if kind == "dataset" else _is_of_pipeline)(name)]
     wanted = _without_pages(repo, wanted) if kind == "dataset" else wanted
-    _warn_of(repo, names, PICKLES, "pickles, which may run any program when they are read")
-    _warn_of(repo, names, CODE, "code, which runs only where you put it yourself")
+    _warn_of(repo, _ending(names, PICKLES), "pickles, which may run any program when they are read")
+    _warn_of(repo, _ending(names, CODE), "code, which runs only where you put it yourself")
+    if kind == "model":
+        others = [name for name in names if name not in wanted and not _is_of_page(name)]
+        _warn_of(repo, _ending(others, (".safetensors",)), "weights outside of the parts, which no pipeline reads")
+        rest = set(others) - {*_ending(others, (*PICKLES, *CODE, ".safetensors"))}
+        _warn_of(repo, sorted(rest), "neither configurations, safetensors nor data of tokenizers")
     _require_set(repo, names, wanted) if kind == "dataset" else _require_pipeline(repo, names)
     return wanted
 
@@ -151,12 +157,24 @@ def _is_of_set(name: str) -> bool:
 
 def _is_of_pipeline(name: str) -> bool:
     path = PurePosixPath(name)
-    hidden = any(part.startswith(".") for part in path.parts)
-    return not hidden and (name == CARD or path.suffix in (".json", ".safetensors"))
+    if any(part.startswith(".") for part in path.parts):
+        return False
+    in_part = len(path.parts) > 1 and name.endswith((".safetensors", *TOKENIZERS))
+    return in_part or name == CARD or path.suffix == ".json"
 
 
-def _warn_of(repo: str, names: Sequence[str], suffixes: Sequence[str], what: str) -> None:
-    found = [name for name in names if PurePosixPath(name).suffix.lower() in suffixes]
+def _is_of_page(name: str) -> bool:
+    """Whether it is a picture or text for the page of a repository, or one of its hidden files."""
+    path = PurePosixPath(name)
+    page = _is_image(name) or path.suffix.lower() in (".md", ".pdf") or path.stem.upper() in ("LICENSE", "NOTICE")
+    return page or any(part.startswith(".") for part in path.parts)
+
+
+def _ending(names: Sequence[str], suffixes: Sequence[str]) -> list[str]:
+    return [name for name in names if PurePosixPath(name).suffix.lower() in suffixes]
+
+
+def _warn_of(repo: str, found: Sequence[str], what: str) -> None:
     if found:
         logger.warning("not downloaded from %s: %s (%s)", repo, ", ".join(found[:5]), what)
 
