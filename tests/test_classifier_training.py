@@ -324,6 +324,7 @@ def test_more_folds_than_images_are_refused_before_the_training(tmp_path, images
         ({"augmentation": "wild"}, "augmentation is 'wild'; choose one of auto, none"),
         ({"size": 0}, "size is 0"),
         ({"steps": 0}, "steps is 0"),
+        ({"steps": None, "batch_size": 0}, "batch_size is 0"),
     ],
 )
 def test_wrong_setting_is_refused_with_what_there_is(changes, words):

@@ -308,12 +308,19 @@ def test_classifier_is_no_generator_that_may_be_replaced(tmp_path, images):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"channels": 2}, {"width": 100}, {"depth": 0}, {"label_dropout": 1.0}, {"guidance_scale": 0.5}, {"steps": 0},
-     {"vae_steps": 0}],
+    [{"channels": 2}, {"width": 100}, {"depth": 0}, {"label_dropout": 1.0}, {"guidance_scale": 0.5},
+     {"guidance_scale": 0.0}, {"steps": 0}, {"vae_steps": 0}],
 )  # fmt: skip
 def test_settings_that_cannot_train_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong)).removeprefix("vae_")):
         GeneratorConfig(**wrong)
+
+
+def test_generator_without_a_null_class_draws_without_classifier_free_guidance(tmp_path, images):
+    config = replace(CONFIG, label_dropout=0.0, steps=1, vae_steps=1)
+    assert train_generator(images, tmp_path / "generator", config).default_guidance_scale == 1
+    with pytest.raises(ValueError, match=r"guidance_scale=2.0 needs a null class, which label_dropout=0"):
+        train_generator(images, tmp_path / "other", replace(config, guidance_scale=2.0))
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(None, 4000), (100, 400), (6000, 6000)])

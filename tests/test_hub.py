@@ -594,9 +594,9 @@ def test_pickles_and_code_are_not_downloaded_and_a_word_says_why(hub, pool, tmp_
 
 def test_text_to_image_pipeline_comes_with_its_tokenizers_and_what_is_left_out_is_told(hub, tmp_path, caplog):
     parts = {
-        "model_index.json": b"{}", "README.md": b"# Cats", "unet/model.safetensors": b"w", "tokenizer/vocab.json": b"{}",
-        "tokenizer/merges.txt": b"c a", "tokenizer_2/spiece.model": b"cat", "tokenizer_3/chat_template.jinja": b"{{ }}",
-        "text_encoder/bert-vocab.txt": b"cat",
+        "model_index.json": b"{}", "README.md": b"# Cats", "unet/model.safetensors": b"w",
+        "tokenizer/vocab.json": b"{}", "tokenizer/merges.txt": b"c a", "tokenizer_2/spiece.model": b"cat",
+        "tokenizer_3/chat_template.jinja": b"{{ }}", "text_encoder/bert-vocab.txt": b"cat",
     }  # fmt: skip
     page = {"cats.jpg": b"a picture", "LICENSE.txt": b"MIT", ".gitattributes": b""}
     left = {"v1-5-pruned.safetensors": b"all parts", "unet/model.onnx": b"weights", "merges.txt": b"of no part"}

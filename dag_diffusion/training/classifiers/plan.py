@@ -88,10 +88,10 @@ class ClassifierConfig:
 
     def loop(self, images: int, kind: str) -> LoopConfig:
         """The training of a network of a kind in ``RATES`` on so many images."""
-        batch = self.batch_size or batch_size_for(images)
+        batch = batch_size_for(images) if self.batch_size is None else self.batch_size
         passes = min(max(PASSES / math.sqrt(images), FEWEST_PASSES), MOST_PASSES) / (4 if kind == "pretrained" else 1)
         return LoopConfig(
-            steps=math.ceil(passes * images / batch) if self.steps is None else self.steps,
+            steps=math.ceil(passes * images / max(batch, 1)) if self.steps is None else self.steps,
             batch_size=batch,
             learning_rate=RATES[kind] if self.learning_rate is None else self.learning_rate,
             weight_decay=self.weight_decay,

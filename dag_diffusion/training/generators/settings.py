@@ -1,11 +1,13 @@
 """How a generator is trained: what of it follows from the images, and what a person may choose."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from dag_diffusion.training.loop import LoopConfig
 
-STEPS = 1600  # of the denoiser, where none are given
+STEPS, SCALE = 1600, 2.0  # of the denoiser, and of classifier-free guidance, where none are given
 VAE_STEPS = 4000  # of the VAE at least; fewer lose colours, whatever the denoiser has learnt
 VAE_BATCH = 16  # images of such a step: of equally many images the VAE learns more than in batches of 64
 WEAK_WIDTH, WEAK_DEPTH, WEAK_STEPS = 64, 3, 3  # channels, blocks, and what part of a generator's steps
@@ -36,7 +38,7 @@ class GeneratorConfig:
         label_dropout: share of the images whose label is dropped, which trains classifier-free guidance.
         flip: learn mirrored images too; right for photographs, wrong for letters and digits.
         guidance_scale: classifier-free guidance that the pipeline uses where none is asked for; default: 2, or that of
-            the pipeline that it is tuned from.
+            the pipeline that it is tuned from, or 1 (off) of one from scratch without label_dropout.
         precision: float32, bfloat16 (autocast), or auto: bfloat16 where the processor has it.
         accumulation: parts that a batch is computed in, one after the other, to save memory.
         gradient_checkpointing: compute activations twice instead of keeping them, to save memory.
@@ -84,7 +86,7 @@ class GeneratorConfig:
             )
         if not 0 <= self.label_dropout < 1:
             raise ValueError(f"label_dropout is {self.label_dropout}; it must be at least 0 and below 1, usually 0.1")
-        if (self.guidance_scale or 1) < 1 or self.sample_grids < 0:
+        if (self.guidance_scale is not None and self.guidance_scale < 1) or self.sample_grids < 0:
             raise ValueError(
                 f"guidance_scale={self.guidance_scale} and sample_grids={self.sample_grids} must be at least 1 and 0"
             )
@@ -94,6 +96,25 @@ class GeneratorConfig:
         """How the denoiser is trained."""
         shared = {name: getattr(self, name) for name in PLAIN if getattr(self, name) is not None}
         return LoopConfig(**{"steps": STEPS, **shared})
+
+    def scale(self, base: Mapping[str, Any] | None) -> float:
+        """Classifier-free guidance that the pipeline uses where none is asked for.
+
+        Args:
+            base: configuration of the pipeline that it is tuned from; None: it is trained from scratch.
+
+        Raises:
+            ValueError: it needs a null class, which would not be trained.
+        """
+        usual = SCALE if base is not None or self.label_dropout else 1.0
+        own = (base or {}).get("default_guidance_scale")
+        chosen = next(scale for scale in (self.guidance_scale, own, usual) if scale is not None)
+        if chosen > 1 and base is None and not self.label_dropout:
+            raise ValueError(
+                f"guidance_scale={chosen} needs a null class, which label_dropout=0 leaves untrained; give "
+                "label_dropout=0.1, or guidance_scale=1"
+            )
+        return chosen
 
     def weaker(self, generator: str | Path) -> "GeneratorConfig":
         """How a weak denoiser for autoguidance is trained: smaller, for a third of the steps, on the same latents.

@@ -58,7 +58,7 @@ MADE, BEFORE = "made", "before"  # the pipeline before it is moved to its place,
 PARTS = ("vae", "latents", "denoiser", "samples", ADAPTER)  # of the work
 EXECUTION = ("accumulation", "checkpoint_seconds", "gradient_checkpointing", "sample_grids")  # change no weights
 SOME = 500  # images that the autoencoder is measured on
-STEPS, SCALE = 12, 2.0  # of denoising and classifier-free guidance where a caller names none
+STEPS = 12  # of denoising where a caller names none
 STEPS_OF_BASE = 20  # of one that names none; twelve are enough for our own scheduler alone
 
 
@@ -152,6 +152,7 @@ class _Run:
             self.objective = replace(objective, prediction=self.base.prediction)
         else:
             require_suitable(self.size, factor)
+        self.scale = config.scale(None if self.base is None else self.base.pipeline.config)
         if self.given_vae is not None:
             self.channels = _channels_of(self.given_vae, config.channels)
         _require_shares(config, self.given_vae is None)
@@ -299,15 +300,14 @@ class _Run:
         return built.to(self.device), lambda: None
 
     def _pipeline(self, transformer: DiTTransformer2DModel, vae: AutoencoderKL) -> DifficultyGuidedPipeline:
-        own = {} if self.base is None else self.base.pipeline.config
-        scale, steps = (own.get(name) for name in ("default_guidance_scale", "default_num_inference_steps"))
+        steps = STEPS if self.base is None else self.base.pipeline.config.get("default_num_inference_steps")
         return DifficultyGuidedPipeline(
             transformer,
             vae,
             build_scheduler(self.objective.prediction) if self.base is None else self.base.scheduler,
             id2label=self.names,
-            default_guidance_scale=self.config.guidance_scale or scale or SCALE,
-            default_num_inference_steps=steps or (STEPS if self.base is None else STEPS_OF_BASE),
+            default_guidance_scale=self.scale,
+            default_num_inference_steps=steps or STEPS_OF_BASE,
         )
 
     def save(self, pipeline: DifficultyGuidedPipeline) -> None:
