@@ -148,10 +148,13 @@ def test_generated_pool_comes_back_as_it_was(hub, tmp_path):
 
 
 def test_nothing_of_this_machine_is_told(hub, chosen):
+    rows = [json.loads(line) for line in (chosen / "metadata.jsonl").read_text().splitlines()]
+    (chosen / "metadata.jsonl").write_bytes(json_lines(row | {"note": "as in /home/somebody/x"} for row in rows))
     push(chosen, "me/small")
     everything = b"".join(hub.files("me/small").values())
     assert b"/home/somebody" not in everything
     assert str(chosen.parent).encode() not in everything
+    assert json.loads(hub.files("me/small")["metadata.jsonl"].splitlines()[0])["note"] == "as in x"
     record = json.loads(hub.files("me/small")["pool.json"])
     assert record["pool"]["pipeline"] == "dit"
     assert record["pool"]["classes"] == {"0": "/m/01"}
@@ -162,12 +165,24 @@ def test_nothing_of_this_machine_is_told(hub, chosen):
     [
         ("0.7*/home/me/ref.jsonl + 0.3*hill", "0.7*ref.jsonl + 0.3*hill"),
         ("/data/first set/real.parquet", "real.parquet"),
-        ("a/b relative stays", "a/b relative stays"),
+        ("a/b relative stays, and/or https://x.org/a too", "a/b relative stays, and/or https://x.org/a too"),
+        ("data:image/jpeg;base64,/9j/4AAQ", "data:image/jpeg;base64,/9j/4AAQ"),
+        (r"C:\Users\me\pool", "pool"),
+        ("D:/me/pool", "pool"),
+        (r"\\server\me\pool", "pool"),
+        ("from file:///home/me/pool", "from pool"),
+        ("../../home/me/pool", "pool"),
+        ("~/me/pool", "pool"),
+        ("[/home/me/a, /home/me/b,/home/me/c]", "[a, b,c]"),
+        ("a;/home/me/b", "a;b"),
+        ("a|/home/me/b", "a|b"),
+        ("/home/me/a\n/home/me/b", "a\nb"),
     ],
 )
 def test_paths_are_cut_down_wherever_a_record_has_them(text, told):
-    record = {"classes": {"Bag": {"name": text}}, "list": [text]}
-    assert without_local_paths(record) == {"classes": {"Bag": {"name": told}}, "list": [told]}
+    record = {"classes": {"Bag": {"name": text}}, "list": [text], text: 1}
+    assert without_local_paths(record) == {"classes": {"Bag": {"name": told}}, "list": [told], told: 1}
+    assert without_local_paths({"classes": {"/m/01": {"name": text}}}) == {"classes": {"/m/01": {"name": told}}}
     assert without_local_paths({"classes": ["/m/01"]}) == {"classes": ["/m/01"]}
 
 

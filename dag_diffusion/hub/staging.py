@@ -55,7 +55,11 @@ from dag_diffusion import DifficultyGuidedPipeline  # noqa: F401
 '''
 MOST_CLASSES = 10  # in the picture of examples
 UNKNOWN = {"source": "a folder of images that no dag-diffusion command made"}  # in place of a missing record
-LOCAL = re.compile(r"(?:^|(?<=[ *(='\"])|(?<=:)(?!//))/(?=\S)(?:[^/,]*/)*([^/,]+)")  # an absolute path in a text
+# file:///home/me/x, C:\Users\me\x, \\server\me\x, ../../me/x, ~/me/x or /home/me/x in a text
+LOCAL = re.compile(
+    r"(?:file://|(?<!\w)[A-Za-z]:[/\\]|(?<!\S)\\\\(?=\w)|(?<![\w./])(?:(?:\.\./)+|~/)"
+    r"|(?:^|(?<=[\s*(=[{;|>`'\"])|(?<=,)(?<!base64,)|(?<=:)(?!//))/(?=\S))(?:[^/\\,\n]*[/\\])*([^/\\,\n]+)"
+)
 CONFIGS = ("config.json", "scheduler_config.json", "preprocessor_config.json")
 
 
@@ -81,10 +85,17 @@ def without_local_paths(value: Any) -> Any:
     """A record whose absolute paths are cut down to their last name: the rest is of no use to others, and private."""
     if isinstance(value, str):
         return LOCAL.sub(r"\1", value)
-    if isinstance(value, Mapping):  # a class may be called /m/01g317
-        named = "classes" in value and not _is_by_class(value["classes"])
-        return {key: one if named and key == "classes" else without_local_paths(one) for key, one in value.items()}
+    if isinstance(value, Mapping):
+        return {
+            without_local_paths(key): _of_classes(one) if key == "classes" else without_local_paths(one)
+            for key, one in value.items()
+        }
     return [without_local_paths(one) for one in value] if isinstance(value, list) else value
+
+
+def _of_classes(value: Any) -> Any:
+    """A record by class, or the classes' names, which stay as they are: one may be called /m/01g317."""
+    return {name: without_local_paths(one) for name, one in value.items()} if _is_by_class(value) else value
 
 
 def _is_by_class(value: Any) -> bool:
@@ -182,8 +193,8 @@ def _placed(pool: Pool, index: int, folder: Path, place: str, copy: bool) -> Row
         shutil.copyfile(pool.path / row["file_name"], target)
     else:
         target.symlink_to((pool.path / row["file_name"]).resolve())
-    by = {"difficulty_by": without_local_paths(row["difficulty_by"])} if "difficulty_by" in row else {}
-    return with_columns(row, {"file_name": target.relative_to(folder).as_posix(), **by})
+    shared = {name: value if name == "class_name" else without_local_paths(value) for name, value in row.items()}
+    return with_columns(row, {**shared, "file_name": target.relative_to(folder).as_posix()})
 
 
 def _gather_soft_labels(home: Path, folder: Path, pool: Pool, rows: list[Row]) -> list[LabelSource]:
