@@ -49,8 +49,10 @@ def test_weights_follow_from_the_seed_alone():
 @pytest.mark.parametrize("names", [{0: "cat", 1: "dog"}, {0: "cat", 1: "dog", 2: "owl"}])
 def test_trained_classifier_keeps_its_weights_but_for_the_last_layer(tmp_path, names):
     trained = tiny_classifier(preprocessing=PREPROCESSING | {"mean": [0.3]})
+    trained.config.temperature_in_weights = 2.0
     trained.save_pretrained(tmp_path)
     built = build_backbone(str(tmp_path), names, size=(24, 24), channels=3)
+    assert not hasattr(built.model.config, "temperature_in_weights")  # which was of the last layer
     assert class_names_of(built.model) == names
     assert built.preprocessing.mean == (0.3,)
     assert built.preprocessing.height == 16

@@ -18,8 +18,10 @@ from warm import context
 
 from dag_diffusion import load_classifier, read_pool, score_pool
 from dag_diffusion.classifiers import class_names_of
+from dag_diffusion.cli.prepare import _lines
 from dag_diffusion.sampling.references import reference_named
 from dag_diffusion.training.classifiers import train_classifier
+from dag_diffusion.training.classifiers.calibration import Calibration
 from dag_diffusion.training.classifiers.plan import batch_size_for, image_weights, unequal_text
 
 COUNTS = {"cat": 9, "dog": 6, "owl": 4}
@@ -90,6 +92,23 @@ def test_fold_is_judged_by_a_classifier_that_has_not_seen_it(images, trained):
     by_first, by_second = (np.isclose(scored, found, atol=1e-5) for found in by_fold)
     assert (by_first | by_second).all()
     assert 0 < by_first.sum() < len(images)
+
+
+@pytest.mark.parametrize(("uncalibrated", "told"), [(True, "left out as asked"), (False, "no last layer can be")])
+def test_temperature_that_is_not_in_the_weights_is_told_and_divides_nothing(
+    tmp_path, images, monkeypatch, uncalibrated, told
+):
+    found = Calibration(3.0, True, 40, (1.0, 0.5), (0.4, 0.1))
+    place = "dag_diffusion.training.classifiers.trainings"
+    monkeypatch.setattr(f"{place}.calibrate", lambda logits, *rest: (found, torch.full((len(logits),), 3.0)))
+    monkeypatch.setattr(f"{place}.scale_logits", lambda *rest: False)
+    made = train_classifier(images, tmp_path / "guide", replace(CONFIG, folds=2, uncalibrated=uncalibrated))
+    assert not made.record["calibration"]["kept"]
+    assert not made.record["folds"]["calibration"]["kept"]
+    assert sum(told in line for line in _lines(made)) == 2
+    scored = read_pool(images.path, scores=made.folder / "difficulties.jsonl").difficulties
+    by_fold = [score_pool(images, load_classifier(made.folder / f"fold-{n}")).difficulties for n in (1, 2)]
+    assert np.isclose(by_fold, scored, atol=1e-5).any(0).all()
 
 
 def test_stopped_at_any_step_it_goes_on_to_the_same_weights(tmp_path, images, trained):

@@ -306,12 +306,12 @@ def _lines(trained: "TrainedClassifier") -> list[str]:
         lines.append(
             f"difficulties of {folds['images']} images out of sample in {trained.folder / 'difficulties.jsonl'}: "
             f"{folds['classifiers']} classifiers, accuracy {folds['accuracy']:.1%}, "
-            f"{_calibration_line(folds['calibration'])}"
+            f"{_calibration_line(folds['calibration'], record['config']['uncalibrated'])}"
         )
     return lines
 
 
-def _calibration_line(found: dict[str, Any], uncalibrated: bool = False) -> str:
+def _calibration_line(found: dict[str, Any], uncalibrated: bool) -> str:
     from dag_diffusion.training.classifiers.calibration import FEWEST
 
     if found["images"] < FEWEST:
@@ -320,5 +320,6 @@ def _calibration_line(found: dict[str, Any], uncalibrated: bool = False) -> str:
     gain = f"temperature {found['temperature']:.2f}: expected calibration error {before:.3f} before, {after:.3f} after"
     if uncalibrated:
         return f"{gain}; left out as asked"
-    helps = "" if found["kept"] else "; it does not help, and is left out"
-    return f"{gain}, on images that it was not fitted on{helps}"
+    helped = all(new < old for old, new in (found["expected_calibration_error"], found["negative_log_likelihood"]))
+    why = "no last layer can be divided by it" if helped else "it does not help"
+    return f"{gain}, on images that it was not fitted on" + ("" if found["kept"] else f"; {why}, and it is left out")

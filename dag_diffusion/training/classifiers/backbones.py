@@ -227,6 +227,7 @@ def _prepared(model: nn.Module, name: str, weights: str, preprocessing: Preproce
     config.preprocessing = preprocessing.as_fields()
     if getattr(config, "problem_type", None) is not None:
         config.problem_type = ONE_LABEL  # whatever it was trained for before
+    vars(config).pop("temperature_in_weights", None)  # of that training
     shape = (2, preprocessing.channels, preprocessing.height, preprocessing.width)
     try:
         with torch.no_grad():

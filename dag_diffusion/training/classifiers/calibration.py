@@ -34,7 +34,7 @@ class Calibration:
 
     Attributes:
         temperature: fitted on all the images; above 1 the classifier was too sure of itself.
-        kept: whether likelihood and calibration both gained, so that it is in the model.
+        kept: whether likelihood and calibration both gained; in the record of a training, whether it is in the model.
         images: how many there were.
         negative_log_likelihood, expected_calibration_error: before and after, each image by the temperature of others.
     """

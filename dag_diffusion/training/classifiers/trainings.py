@@ -7,7 +7,7 @@ What is random in a step is known from (seed, step) alone, see ``batches``.
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from dag_diffusion.training.loop import fit
 from dag_diffusion.training.shared_norms import shared_norms
 
 from .backbones import Backbone, build_backbone, default_backbone
-from .calibration import calibrate, expected_calibration_error, negative_log_likelihood, scale_logits
+from .calibration import Calibration, calibrate, expected_calibration_error, negative_log_likelihood, scale_logits
 from .decoded_images import DecodedImages, decode
 from .folds import Dealing
 from .plan import ClassifierConfig, image_weights, kind_of, unequal_text
@@ -133,10 +133,10 @@ class ClassifierTraining:
         }
         if self.held is not None:
             logits = self._logits(model, self.held)
-            temperature, found = self._calibration(logits, self.held.labels)
-            if temperature != 1 and self._scaled(model, temperature):
-                logits = logits / temperature
-            record |= {"held_out": self._results(logits, self.held.labels), "calibration": found}
+            found, _ = calibrate(logits, torch.from_numpy(self.held.labels))
+            found = self._applied(found, [(model, found.temperature)])
+            logits = logits / found.temperature if found.kept else logits
+            record |= {"held_out": self._results(logits, self.held.labels), "calibration": found.as_record()}
         return model, record
 
     def folds(self, folder: Path) -> CrossFitted:
@@ -152,10 +152,9 @@ class ClassifierTraining:
             logits[torch.from_numpy(fold == number)] = self._logits(models[-1], self.all.part(fold == number))
         labels = torch.from_numpy(self.all.labels)
         found, temperatures = calibrate(logits, labels, fold)
-        if found.kept and not self.config.uncalibrated:
-            for number, model in enumerate(models):
-                self._scaled(model, float(temperatures[int(np.argmax(fold == number))]))
-            logits = logits / temperatures[:, None]
+        by_fold = [float(temperatures[int(np.argmax(fold == number))]) for number in range(count)]
+        found = self._applied(found, zip(models, by_fold, strict=True))
+        logits = logits / temperatures[:, None] if found.kept else logits
         by = f"error_probability by {count} classifiers, each trained without the image"
         difficulties = difficulty(logits, labels).tolist()
         rows = [
@@ -259,10 +258,10 @@ class ClassifierTraining:
             found.append(prepared_logits(model, images.contiguous(memory_format=torch.channels_last)).cpu())
         return torch.cat(found)
 
-    def _calibration(self, logits: Tensor, labels: np.ndarray) -> tuple[float, dict[str, Any]]:
-        """The temperature to use, and the record of its choice."""
-        found, _ = calibrate(logits, torch.from_numpy(labels))
-        return found.temperature if found.kept and not self.config.uncalibrated else 1.0, found.as_record()
+    def _applied(self, found: Calibration, models: Iterable[tuple[nn.Module, float]]) -> Calibration:
+        """Put a temperature into the weights of each model, if it helps and is wanted; whether that was done."""
+        wanted = found.kept and not self.config.uncalibrated
+        return replace(found, kept=wanted and all([self._scaled(model, one) for model, one in models]))
 
     def _scaled(self, model: nn.Module, temperature: float) -> bool:
         wanted = self.backbone.preprocessing
