@@ -78,6 +78,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         >>> output.images[0], output.difficulties
     """
 
+    latents_scaled_only = True  # as in DiTPipeline, which adds no shift where a VAE has one
     model_cpu_offload_seq = "transformer"
     # diffusers reads it from the class
     _optional_components = ["classifier", "probe", "guidance_vae", "weak_transformer"]  # noqa: RUF012

@@ -36,18 +36,20 @@ def _scaling(latents: Tensor, config: Any) -> tuple[float, Any, Any]:
     return scale, deviation, mean
 
 
-def encoded(vae: Any, images: Tensor) -> Tensor:
+def encoded(vae: Any, images: Tensor, *, scaled_only: bool = False) -> Tensor:
     """Images as latents of the pipeline's loop, not packed: the mean of the VAE's posterior, scaled.
 
     Args:
         images: ``(n, channels, height, width)`` in [-1, 1], on the device and in the precision of the VAE.
+        scaled_only: as of a pipeline that knows no shift and no statistics, whatever its VAE has.
 
     Returns:
         ``(n, channels, h, w)`` float32.
     """
     found = vae.encode(_as_frames(images, vae), return_dict=False)[0]  # a distribution or the latents themselves
     latents = found if isinstance(found, Tensor) else found.mean
-    return scaled(_first_frame(latents).float(), vae.config)
+    latents = _first_frame(latents).float()
+    return latents * vae.config.scaling_factor if scaled_only else scaled(latents, vae.config)
 
 
 def decoded(decoder: Any, latents: Tensor) -> Tensor:

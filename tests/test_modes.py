@@ -5,18 +5,26 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from dag_diffusion.pipelines.latents import unscaled
 from diffusers import DDPMScheduler
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
-from tiny import tiny_vae, write_images
+from tiny import tiny_pipeline, tiny_vae, write_images
 
 from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import read_pool
 from dag_diffusion.generation.modes import Modes, allot
-from dag_diffusion.generation.preparing.mode_search import encode, encode_pool, find_difficulty_modes, find_modes
+from dag_diffusion.generation.preparing.mode_search import (
+    encode,
+    encode_pool,
+    find_difficulty_modes,
+    find_modes,
+    find_pool_modes,
+)
 from dag_diffusion.guidance.mode_guidance import WINDOWS, ModeGuidance, mode_shift
+from dag_diffusion.latent_spaces import LatentSpace
 from dag_diffusion.sampling.scales import BINS
 from dag_diffusion.sampling.targets import PRESETS, TargetDistribution
 from dag_diffusion.sampling.threshold_search import searched_scale
@@ -146,6 +154,18 @@ def test_encoded_images_are_the_scaled_mean_whatever_the_batch():
 def test_images_that_the_vae_would_misread_are_refused(images):
     with pytest.raises(ValueError, match="float images in"):
         encode(tiny_vae(), images)
+
+
+@pytest.mark.parametrize("changes", [{"shift_factor": 0.5}, {"latents_mean": [0.5] * 4, "latents_std": [2.0] * 4}])
+def test_modes_are_what_the_loop_of_the_pipeline_has_whose_vae_has_a_shift(tmp_path, changes):
+    write_images(tmp_path, {"Bag": 3})
+    real, vae = read_pool(tmp_path), tiny_vae(scaling_factor=1.5, **changes)
+    ours = find_pool_modes(tiny_pipeline(vae=vae), real, 3)
+    images = ours.centres / 1.5  # as the pipeline hands them to its decoder
+    expected = find_pool_modes(tiny_pipeline(vae=tiny_vae(scaling_factor=1.0)), real, 3).centres
+    torch.testing.assert_close(images, expected)
+    others = find_pool_modes(LatentSpace(vae, (16, 16), None, {}), real, 3).centres
+    torch.testing.assert_close(unscaled(others, vae.config), expected)
 
 
 def test_pool_is_encoded_in_the_order_of_its_rows(tmp_path):

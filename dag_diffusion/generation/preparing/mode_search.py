@@ -38,11 +38,12 @@ Clusters = list[tuple[int, np.ndarray]]  # label of each and rows of its images
 
 
 @torch.no_grad()
-def encode(vae: Any, images: Tensor, batch_size: int = 32) -> Tensor:
+def encode(vae: Any, images: Tensor, batch_size: int = 32, *, scaled_only: bool = False) -> Tensor:
     """Latents as the denoiser sees them: mean of the VAE's posterior, scaled as the VAE asks; float32 on the CPU.
 
     Args:
         images: ``(n, channels, height, width)``, float in [0, 1], with the channels of the VAE; else ValueError.
+        scaled_only: as of a pipeline that knows no shift and no statistics, whatever its VAE has.
     """
     channels = _channels(vae)
     if images.ndim != 4 or images.shape[1] != channels or not images.is_floating_point():
@@ -52,7 +53,7 @@ def encode(vae: Any, images: Tensor, batch_size: int = 32) -> Tensor:
         )
     weight = next(vae.parameters())
     inputs = ((2 * part - 1).to(weight.device, weight.dtype) for part in images.split(batch_size))
-    return torch.cat([encoded(vae, part).cpu() for part in inputs])
+    return torch.cat([encoded(vae, part, scaled_only=scaled_only).cpu() for part in inputs])
 
 
 def encode_pool(
@@ -60,6 +61,7 @@ def encode_pool(
     pool: Pool,
     *,
     size: int,
+    scaled_only: bool = False,
     batch_size: int = 32,
     kept: KeptParts | None = None,
     progress: Progress | None = None,
@@ -69,6 +71,7 @@ def encode_pool(
     Args:
         vae: of diffusers, in evaluation mode, on its device.
         size: side in pixels that the pipeline generates; other images are resized (antialiased) and cropped to it.
+        scaled_only: as of ``encode``.
         batch_size: images that are encoded at a time.
         kept: from ``kept_parts``, where latents are kept batch by batch, so that the same call goes on after a kill.
         progress: called with stage, done and total; of several processes in the first.
@@ -82,9 +85,10 @@ def encode_pool(
     """
     channels, kept = _channels(vae), kept or KeptParts()
     fit = Preprocessing(size, size, channels, mean=(0.0,) * channels, std=(1.0,) * channels, crop=1.0)
-    with kept.turns("images", len(pool), batch_size, partial(_record_of, vae, pool, size), progress) as mine:
+    record = partial(_record_of, vae, pool, size, scaled_only)
+    with kept.turns("images", len(pool), batch_size, record, progress) as mine:
         for batch in read_ahead(partial(prepared_image, pool, preprocessing=fit), mine, batch_size):
-            found = encode(vae, torch.cat([image for _, image in batch]), batch_size)
+            found = encode(vae, torch.cat([image for _, image in batch]), batch_size, scaled_only=scaled_only)
             kept.add([index for index, _ in batch], {"latents": found})
     parts = kept.all()  # of another batch size than before they do not follow each other
     latents = parts[0]["latents"].new_empty(len(pool), *parts[0]["latents"].shape[1:])
@@ -93,9 +97,10 @@ def encode_pool(
     return latents
 
 
-def _record_of(vae: Any, pool: Pool, size: int) -> dict[str, Any]:
+def _record_of(vae: Any, pool: Pool, size: int, scaled_only: bool) -> dict[str, Any]:
     """What latents follow from."""
-    scaling = {name: vae.config.get(name) for name in ("scaling_factor", "shift_factor", "latents_mean", "latents_std")}
+    scaling = dict.fromkeys(("scaling_factor", "shift_factor", "latents_mean", "latents_std"))
+    scaling |= {name: vae.config.get(name) for name in (["scaling_factor"] if scaled_only else scaling)}
     precision = str(next(vae.parameters()).dtype)
     return {"images": digest_of_images(pool), "size": size, "vae": digest_of(vae), "precision": precision, **scaling}
 
@@ -207,7 +212,9 @@ def find_pool_modes(
                 "modes by difficulty need scores, and this pipeline has no guide; load it with a classifier to score by"
             )
         size, names = _side(pipeline, size), real.class_names
-    latents = encode_pool(pipeline.vae, real, size=size, batch_size=batch_size, kept=kept, progress=progress)
+    plain = getattr(pipeline, "latents_scaled_only", False)
+    told: dict[str, Any] = {"batch_size": batch_size, "kept": kept, "progress": progress}
+    latents = encode_pool(pipeline.vae, real, size=size, scaled_only=plain, **told)
     values = None
     if target is not None:
         values = real.difficulties if scored else score_pool(real, guide).difficulties
