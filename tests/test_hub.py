@@ -36,6 +36,7 @@ from dag_diffusion.evaluation.soft_labels import (
     write_soft_labels,
 )
 from dag_diffusion.hub.staging import without_local_paths
+from dag_diffusion.training.generators.vae import load_vae
 
 COUNTS = {"bullet train": 3, "test tube": 3, "Übung [1] 100%": 3}  # names that a split or a pattern might swallow
 
@@ -621,6 +622,15 @@ def test_text_to_image_pipeline_comes_with_its_tokenizers_and_what_is_left_out_i
     assert "v1-5-pruned.safetensors (weights outside of the parts" in caplog.text
     assert "merges.txt, unet/model.onnx (neither" in caplog.text
     assert not any(name in caplog.text for name in page)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_autoencoder_is_loaded_by_the_id_of_its_pipeline_too(hub, tmp_path, whole):
+    pipeline = tiny_pipeline()
+    (pipeline if whole else pipeline.vae).save_pretrained(tmp_path / "saved")
+    hub.put("me/some", content(tmp_path / "saved"), "models")
+    weights = load_vae("me/some").state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in pipeline.vae.state_dict().items())
 
 
 def test_weights_that_are_only_pickles_are_refused(hub, tmp_path):

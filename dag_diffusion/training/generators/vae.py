@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, DiffusionPipeline
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -27,7 +27,7 @@ MEASURED = 5000  # images at most that the scaling factor is measured on
 
 
 def load_vae(name: str | Path) -> AutoencoderKL:
-    """An autoencoder by folder or Hub id, or that of a pipeline's folder, in evaluation mode.
+    """An autoencoder by folder or Hub id, its own or that of a pipeline, in evaluation mode.
 
     Raises:
         ValueError: there is none.
@@ -36,10 +36,18 @@ def load_vae(name: str | Path) -> AutoencoderKL:
     refuse_pickles(place)
     try:
         require_within_reach(place)
-        vae = load_whole(AutoencoderKL.from_pretrained, place, use_safetensors=True)
+        part = {"subfolder": "vae"} if not Path(place).exists() and _is_pipeline(str(name)) else {}
+        vae = load_whole(AutoencoderKL.from_pretrained, place, use_safetensors=True, **part)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{name} cannot be loaded as an AutoencoderKL ({error}); give its folder or Hub id") from error
     return vae.float().eval().requires_grad_(False)
+
+
+def _is_pipeline(hub_id: str) -> bool:
+    try:
+        return bool(DiffusionPipeline.load_config(hub_id))
+    except OSError:  # it has no model_index.json
+        return False
 
 
 def train_vae(
