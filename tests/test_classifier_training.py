@@ -94,6 +94,15 @@ def test_fold_is_judged_by_a_classifier_that_has_not_seen_it(images, trained):
     assert 0 < by_first.sum() < len(images)
 
 
+def test_two_classes_of_one_name_are_both_counted(tmp_path):
+    write_images(tmp_path / "cranes", {"bird": 4, "machine": 12})
+    pool = read_pool(tmp_path / "cranes")
+    pool = replace(pool, rows=[row | {"class_name": "crane"} for row in pool.rows])
+    record = train_classifier(pool, tmp_path / "guide", CONFIG, test=pool).record
+    assert record["training"]["images of each class"] == {"crane": 3, "crane_1": 11}
+    assert record["test"]["accuracy_by_class"].keys() == {"crane", "crane_1"}
+
+
 @pytest.mark.parametrize(("uncalibrated", "told"), [(True, "left out as asked"), (False, "no last layer can be")])
 def test_temperature_that_is_not_in_the_weights_is_told_and_divides_nothing(
     tmp_path, images, monkeypatch, uncalibrated, told

@@ -58,7 +58,8 @@ def test_same_images_are_dealt_alike_in_any_order(dealing, random):
     assert (other.held_out(0.2) == dealing.held_out(0.2)[order]).all()
 
 
-def test_class_of_one_image_is_named():
+@pytest.mark.parametrize(("deal", "way"), [("held_out", "held_out=0"), ("folds", "give folds=0, add images")])
+def test_class_of_one_image_is_named_with_a_way_out(deal, way):
     dealing = Dealing(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 2]), list("abcd"), {0: "cat", 1: "dog"}, 0)
-    with pytest.raises(ValueError, match="class 'dog' has only one image, or equal ones"):
-        dealing.held_out(0.1)
+    with pytest.raises(ValueError, match=f"class 'dog' has only one image, or equal ones.*{way}"):
+        getattr(dealing, deal)(2)

@@ -243,7 +243,7 @@ def test_nothing_to_train_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [{"steps": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"warm_up": 1.0}, {"average_width": 0.3},
-     {"max_norm": -1.0}, {"precision": "float16"}, {"accumulation": 0}],
+     {"max_norm": -1.0}, {"precision": "float16"}, {"accumulation": 0}, {"seed": -1}, {"seed": 2**64}],
 )  # fmt: skip
 def test_settings_that_cannot_train_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -94,6 +94,8 @@ class LoopConfig:
         for name, end in ranges.items():
             if not 0 <= getattr(self, name) < end:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below {end:g}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; give a whole number of at least 0 and below 2**63, such as 0")
         if self.precision not in PRECISIONS:
             raise ValueError(f"there is no precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
 

@@ -37,7 +37,8 @@ class Dealing:
             ValueError: a class has fewer than two different images; it is named.
         """
         fold = dict[int, int]()
-        for start, (_, groups) in enumerate(self._classes()):
+        ways = "give folds=0, add images, or leave the class out"
+        for start, (_, groups) in enumerate(self._classes(ways)):
             for turn, group in enumerate(group for group in groups if group not in fold):
                 fold[group] = (start + turn) % count
         found = np.array([fold[group] for group in self.twins.tolist()], np.int64)
@@ -52,7 +53,8 @@ class Dealing:
             ValueError: a class has fewer than two different images; it is named.
         """
         out = dict[int, bool]()
-        for _, groups in self._classes():
+        ways = "add images, give held_out=0, name the other classes by classes=NAMES, or images by holdout=FOLDER"
+        for _, groups in self._classes(ways):
             wanted = min(max(1, round(share * len(groups))), len(groups) - 1)
             for group in sorted(groups, key=lambda group: not out.get(group, False)):  # those of an earlier class first
                 out.setdefault(group, sum(out.get(other, False) for other in groups) < wanted)
@@ -60,15 +62,15 @@ class Dealing:
         self._require_all(~found)
         return found
 
-    def _classes(self) -> Iterator[tuple[int, list[int]]]:
-        """Each label with its groups of twins in random order."""
+    def _classes(self, ways: str) -> Iterator[tuple[int, list[int]]]:
+        """Each label with its groups of twins in random order; ``ways`` out where there is only one are told."""
         order = np.array(sorted(range(len(self.names)), key=lambda index: self.names[index]))
         for place, label in enumerate(np.unique(self.labels)):
             groups = list(dict.fromkeys(self.twins[order[self.labels[order] == label]].tolist()))
             if len(groups) < 2:
                 raise ValueError(
                     f"class {self.class_names[int(label)]!r} has only one image, or equal ones, and none can be held "
-                    "out; add images, name the other classes by classes=NAMES, or images to hold out by holdout=FOLDER"
+                    f"out; {ways}"
                 )
             yield int(label), np.random.default_rng([self.seed, place]).permutation(groups).tolist()
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from dag_diffusion.classifiers.image_classifiers import prepared_logits
 from dag_diffusion.data.class_folders import limited_to
-from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.class_names import distinct_names, match_classes
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import Row, with_columns
@@ -106,7 +106,8 @@ class ClassifierTraining:
         if holdout is not None:
             self.held = self._labelled(holdout, "held-out images read", "holdout")
         counts = np.bincount(self.trained.labels, minlength=len(names)).tolist()
-        self.counts = {self.names[label]: count for label, count in enumerate(counts)}
+        self.apart = distinct_names(self.names)  # for records and messages
+        self.counts = {self.apart[label]: count for label, count in enumerate(counts)}
         if (said := unequal_text(self.counts, config.balance)) is not None:
             warn_once(logger, "%s", said)
         self.strength, self.changes = config.changes(len(self.trained.rows) / len(names))
@@ -273,7 +274,7 @@ class ClassifierTraining:
 
     def _results(self, logits: Tensor, labels: np.ndarray) -> dict[str, Any]:
         right, known = logits.argmax(1).numpy() == labels, torch.from_numpy(labels)
-        by_class = {self.names[label]: round(float(right[labels == label].mean()), 4) for label in np.unique(labels)}
+        by_class = {self.apart[label]: round(float(right[labels == label].mean()), 4) for label in np.unique(labels)}
         return {
             "images": len(labels),
             "accuracy": float(right.mean()),
