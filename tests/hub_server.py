@@ -115,7 +115,9 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             return self.create(json.loads(self.body))
         if path == "/api/validate-yaml":
-            return self.answer({"errors": [], "warnings": []})
+            wrong = "license: unheard-of" in json.loads(self.body)["content"]
+            errors = [{"message": '"license" must be one of'}] if wrong else []
+            return self.answer({"errors": errors, "warnings": []}, 400 if wrong else 200)
         if parts[0] == "upload":
             return self.upload(parts[1])
         if path.endswith("/info/lfs/objects/batch"):

@@ -403,9 +403,18 @@ def test_card_that_was_edited_on_the_hub_is_kept(hub, chosen, tmp_path, caplog):
     assert is_as_written(hub.files("me/small")["README.md"].decode())
 
 
-def test_card_that_somebody_wrote_beside_the_images_is_used(hub, pool):
+def test_licence_that_the_hub_does_not_know_is_refused_before_anything_is_sent(hub, pool):
+    refused(call("push", pool, "me/small", "--license", "unheard-of"), "must be one of", "licence")
+    assert not hub.repositories
+
+
+def test_card_that_somebody_wrote_beside_the_images_is_used(hub, pool, caplog):
     (pool / "README.md").write_text("# My images\n\nLook at them.\n")
-    push(pool, "me/small")
+    push(pool, "me/small", license="mit", title="Rare birds")
+    assert "keeps its heading" in caplog.text
+    head = hub.files("me/small")["README.md"].decode().split("---")[1]
+    assert "license: mit" in head
+    assert "pretty_name: Rare birds" in head
     card = hub.files("me/small")["README.md"].decode()
     assert "Look at them." in card
     assert "class_label" in card

@@ -8,6 +8,7 @@ Nothing else goes along, and nothing goes before all of it has been looked at: `
 a row in silence, and notices a missing or torn file only in a training.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -43,6 +44,7 @@ from dag_diffusion.evaluation.soft_labels.view_files import read_index, renamed_
 
 from .cards import dataset_card, model_card
 
+logger = logging.getLogger(__name__)
 Kind = Literal["dataset", "model"]  # of a repository
 INDEX = "model_index.json"
 # no PNG: timm takes one beside the class folders for an image of a class without name, and moves all labels by one
@@ -129,16 +131,27 @@ def gather_set(
     write_atomically(folder / METADATA, map(json_line, rows))
     shared = Pool(folder, rows, provenance)
     figures = _draw(shared, folder)
-    title = title or home.stem.replace("-", " ").replace("_", " ")
-    card = dataset_card(shared, repo, title=title, license=license, figures=figures, labels=labels)
-    _write_card(home, folder, card)
+    shown = title or home.stem.replace("-", " ").replace("_", " ")
+    card = dataset_card(shared, repo, title=shown, license=license, figures=figures, labels=labels)
+    _write_card(home, folder, card, license, title)
 
 
-def _write_card(source: Path, folder: Path, card: str) -> None:
-    """Write the card, or the user's own beside the images, to which only what ``load_dataset`` needs is added."""
+def _write_card(source: Path, folder: Path, card: str, license: str | None, title: str | None) -> None:
+    """Write the card, or the user's own, to which what ``load_dataset`` needs, licence and title are added if given."""
+    from huggingface_hub import RepoCard
+
     found = card_in(source)
-    text = with_configs(found, configs_in(card)) if found and not is_as_written(found) else card
-    write_atomically(folder / CARD, text.encode())
+    if found and not is_as_written(found):
+        card = with_configs(found, configs_in(card))
+        given = {name: value for name, value in (("license", license), ("pretty_name", title)) if value}
+        if given:
+            own = RepoCard(card)
+            for name, value in given.items():
+                own.data[name] = value
+            card = str(own)
+        if title:
+            logger.warning("%s of %s keeps its heading; the title is its pretty_name alone", CARD, source)
+    write_atomically(folder / CARD, card.encode())
 
 
 def require_complete(pool: Pool) -> None:
@@ -259,9 +272,9 @@ def gather_pipeline(
     write_atomically(folder / PIPELINE_CODE, CODE.encode())
     names = index.get("id2label") or {}
     classes = [str(names[label]) for label in sorted(names, key=int)]
-    title = title or source.name.replace("-", " ").replace("_", " ")
-    card = model_card(repo, table, classes, title=title, license=license)
-    _write_card(source, folder, card)
+    shown = title or source.name.replace("-", " ").replace("_", " ")
+    card = model_card(repo, table, classes, title=shown, license=license)
+    _write_card(source, folder, card, license, title)
 
 
 def _gather_part(source: Path, folder: Path, kind: str, copy: bool) -> dict[str, str]:

@@ -166,6 +166,7 @@ def _names_in(folder: Path) -> set[str]:
 def _upload(folder: Path, repo: str, kind: Kind, private: bool, replace_card: bool) -> Shared:
     """Two commits: what takes long, then rows and card, with the removal of what they no longer name."""
     api, names = hub_api(), _names_in(folder)
+    _require_valid(folder / CARD, kind)
     if len(names) > MOST_FILES:
         logger.warning(
             "%d files are more than the %d that the Hub advises; it may be slow there", len(names), MOST_FILES
@@ -194,6 +195,17 @@ def _upload(folder: Path, repo: str, kind: Kind, private: bool, replace_card: bo
         parent_commit=first.oid,  # changes of others from here on are not undone, but refuse this commit
     )
     return Shared(repo=name, kind=kind, place=last.commit_url, files=len(names))
+
+
+def _require_valid(card: Path, kind: Kind) -> None:
+    """Ask the Hub whether it would take a card, which it else says after all images have been sent."""
+    from huggingface_hub import RepoCard
+
+    try:
+        RepoCard(card.read_text("utf-8")).validate(repo_type=kind)
+    except ValueError as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"the Hub does not take the YAML of {CARD} ({said}); mend it, or the licence") from error
 
 
 def _exactly(names: list[str]) -> list[str] | None:

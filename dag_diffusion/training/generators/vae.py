@@ -36,7 +36,7 @@ def load_vae(name: str | Path) -> AutoencoderKL:
     refuse_pickles(place)
     try:
         require_within_reach(place)
-        part = {"subfolder": "vae"} if not Path(place).exists() and _is_pipeline(str(name)) else {}
+        part: dict[str, Any] = {"subfolder": "vae"} if not Path(place).exists() and _is_pipeline(str(name)) else {}
         vae = load_whole(AutoencoderKL.from_pretrained, place, use_safetensors=True, **part)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{name} cannot be loaded as an AutoencoderKL ({error}); give its folder or Hub id") from error
