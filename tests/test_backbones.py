@@ -3,8 +3,10 @@
 import pytest
 import torch
 from tiny import PREPROCESSING, tiny_classifier, write_images
-from tiny_backbones import WITHOUT_CLASSES, vit
+from tiny_backbones import SEES, WIDTHS, WITHOUT_CLASSES, vit
 from transformers import (
+    DeiTConfig,
+    DeiTForImageClassificationWithTeacher,
     MobileViTImageProcessor,
     PvtConfig,
     PvtForImageClassification,
@@ -15,6 +17,7 @@ from transformers import (
 from dag_diffusion import ClassifierConfig, read_pool, train_classifier
 from dag_diffusion.classifiers import class_names_of, image_logits, load_classifier
 from dag_diffusion.training.classifiers.backbones import DEEPER_FROM, SHAPES, build_backbone, default_backbone
+from dag_diffusion.training.classifiers.calibration import scale_logits
 
 NAMES = {0: "cat", 1: "dog"}
 
@@ -114,6 +117,19 @@ def test_classifier_for_several_labels_an_image_learns_one(tmp_path):
     built = build_backbone(str(tmp_path / "base"), NAMES, size=(16, 16), channels=1)
     built.model.save_pretrained(tmp_path / "guide")
     assert class_names_of(load_classifier(tmp_path / "guide")) == NAMES
+
+
+def test_both_heads_of_a_network_with_a_teacher_learn_other_classes_and_are_scaled(tmp_path):
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    config = DeiTConfig(**WIDTHS, **SEES, id2label=dict(enumerate("abcde")), label2id={})
+    DeiTForImageClassificationWithTeacher(config).save_pretrained(tmp_path)
+    model = build_backbone(str(tmp_path), NAMES, size=(32, 32), channels=3).model
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = model(images).logits
+        assert before.shape == (2, 2)
+        assert scale_logits(model, 2.5, images)
+        assert torch.allclose(model(images).logits, before / 2.5, atol=1e-6)
 
 
 def test_timm_network_from_a_folder_learns_other_classes(tmp_path):

@@ -145,12 +145,19 @@ def scale_logits(classifier: nn.Module, temperature: float, prepared: Tensor) ->
 
 
 def heads_of(classifier: nn.Module) -> list[nn.Module]:
-    """The layers that make a classifier's logits: those that timm names, else the last with an output a class."""
+    """The layers that make a classifier's logits: those that timm names, else the last with an output a class.
+
+    Networks that learnt from a teacher have two of them side by side, whose logits are averaged.
+    """
     if (own := getattr(classifier, "timm_model", None)) is not None and (named := own.get_classifier()) is not None:
         return list(_layers(named if isinstance(named, tuple) else (named,)))
     classes = len(class_names_of(classifier))
-    fitting = [m for m in _layers(classifier.children()) if getattr(m, "out_features", None) == classes]
-    return fitting[-1:]
+    fitting = {
+        module: (name.count("."), module.in_features)
+        for name, module in classifier.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == classes
+    }
+    return [module for module, place in fitting.items() if place == list(fitting.values())[-1]]
 
 
 def _layers(modules: Any) -> Iterator[nn.Module]:
