@@ -104,6 +104,21 @@ def test_bfloat16_leaves_weights_that_were_not_trained_as_they_were(tmp_path, im
     assert list(work_folder(tmp_path / "g").glob("samples/*.png"))
 
 
+def test_fine_tuning_goes_on_in_its_precision_on_a_processor_that_has_another(
+    tmp_path, images, saved_pipeline, monkeypatch
+):
+    config = replace(CONFIG, precision="auto")
+    settings = FineTuningConfig(base=str(saved_pipeline), tune="lora", rank=2)
+    fast = "dag_diffusion.training.generators.bases.fast_precision"
+    monkeypatch.setattr(fast, lambda device: "bfloat16")
+    with pytest.raises(StoppedHereError):
+        train_generator(images, tmp_path / "g", config, fine_tuning=settings, progress=stop_at(2))
+    monkeypatch.setattr(fast, lambda device: "float32")
+    train_generator(images, tmp_path / "g", config, fine_tuning=settings)
+    train_generator(images, tmp_path / "whole", replace(config, precision="bfloat16"), fine_tuning=settings)
+    assert weights(tmp_path / "g") == weights(tmp_path / "whole")
+
+
 def test_part_of_nothing_cannot_be_tuned(tmp_path, images):
     with pytest.raises(ValueError, match="base='facebook/DiT-XL-2-256'"):
         train_generator(images, tmp_path / "g", CONFIG, fine_tuning=FineTuningConfig(tune="lora"))
@@ -161,6 +176,8 @@ def test_minimax_from_scratch_goes_on_to_the_same_weights(tmp_path, images, save
     train_generator(images, tmp_path / "whole", config, objective=objective)
     with pytest.raises(StoppedHereError):
         train_generator(images, tmp_path / "g", config, objective=objective, progress=stop_at(2))
+    with pytest.raises(ValueError, match="accumulation was 1 and is now 2"):  # other parts meet other memories
+        train_generator(images, tmp_path / "g", replace(config, accumulation=2), objective=objective)
     train_generator(images, tmp_path / "g", config, objective=objective)
     assert weights(tmp_path / "g") == weights(tmp_path / "whole")
     train_generator(images, tmp_path / "plain", config)

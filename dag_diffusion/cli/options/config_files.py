@@ -7,6 +7,7 @@ A value in the file is taken as if it had been typed: the command's own types co
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -117,6 +118,12 @@ def _mapping_in(path: Path) -> Mapping[Any, Any]:
     class AsTyped(yaml.SafeLoader):
         """Plain values stay the texts that they are: a class called no is no False, and 010 no eight."""
 
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value]
+            if twice := [key for key in keys if keys.count(key) > 1]:
+                raise yaml.YAMLError(f"it says {twice[0]!r} twice")
+            return super().construct_mapping(node, deep)
+
     AsTyped.yaml_implicit_resolvers = {
         letter: [(tag, pattern) for tag, pattern in resolvers if tag in TAGS]
         for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -194,4 +201,5 @@ def _require_ours(path: Path) -> None:
 def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    # YAML has inf as .inf, which no option knows
+    return str(value) if isinstance(value, Path) or value in (math.inf, -math.inf) else value

@@ -39,7 +39,7 @@ from dag_diffusion.training.batches import Batch, shares
 from dag_diffusion.training.checkpoints import require_own_work, work_folder
 from dag_diffusion.training.denoising import DenoisingLoss
 from dag_diffusion.training.fine_tuning import ADAPTER, FineTuningConfig
-from dag_diffusion.training.loop import Loss, fit
+from dag_diffusion.training.loop import CHECKPOINT, Loss, fit
 from dag_diffusion.training.objectives import Objective
 
 from .attention import suited_attention
@@ -252,8 +252,9 @@ class _Run:
         self, vae: AutoencoderKL, latents: Latents, log: Any, progress: Progress | None
     ) -> DifficultyGuidedPipeline:
         """Train the denoiser, and put the pipeline together."""
-        config = self.config
-        loop = replace(config.loop, precision=resolved(config.precision, self.device)) if self.base else config.loop
+        config, loop, folder = self.config, self.config.loop, self.work / "denoiser"
+        if self.base is not None:  # weights that rest may be kept in it
+            loop = replace(loop, precision=resolved(config.precision, self.device, folder / CHECKPOINT))
         if self.base is not None and self.base.config.tune == "all" and config.learning_rate is None:
             loop = replace(loop, learning_rate=FINE_RATE)
         transformer, finish = self._denoiser(latents, loop.precision)
@@ -267,17 +268,20 @@ class _Run:
         draw = sampler(pipeline, self.work / "samples", config.seed)
 
         def look(step: int, model: Any) -> None:
-            with computing_in(loop.precision, self.device):  # which weights that rest may be kept in
+            with computing_in(loop.precision, self.device):
                 draw(step, model)
 
+        identity: dict[str, Any] = {"digest": self.digest, "vae": digest_of(vae), "objective": asdict(self.objective)}
+        if self.objective.kind == "minimax":  # which compares each part of a batch with those before
+            identity["accumulation"] = config.accumulation
         with suited_attention(transformer, resolved(loop.precision, self.device), self.device):
             fit(
                 transformer,
                 labelled_loss(asked, latents, self.images.labels, config),
                 len(self.images),
-                self.work / "denoiser",
+                folder,
                 loop,
-                identity={"digest": self.digest, "vae": digest_of(vae), "objective": asdict(self.objective)},
+                identity=identity,
                 state=asked,
                 look=look,
                 looks=config.sample_grids,
