@@ -4,6 +4,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.layers import DropPath
 
 from dag_diffusion.evaluation.networks import seeded_network
 from dag_diffusion.evaluation.protocols import PROTOCOLS, Protocol
@@ -48,7 +49,9 @@ def test_equal_seeds_give_equal_weights_and_other_seeds_others(network, data, pr
     assert not torch.equal(weights(first), weights(other))
 
 
-def test_global_randomness_neither_matters_nor_changes(network, data):
+@pytest.mark.parametrize("layer", [torch.nn.Identity(), torch.nn.Dropout(0.5), DropPath(0.5)])
+def test_global_randomness_neither_matters_nor_changes(network, data, layer):
+    network.insert(3, layer)
     torch.manual_seed(1)
     first = train(copy.deepcopy(network), *data, VARIED, seed=0)
     after = torch.rand(1)

@@ -1,6 +1,6 @@
 """Training from scratch on few images held in memory: every random choice follows from one seed.
 
-    seed -> generator -> order of images, augmentations        (the initial weights come with the network)
+    seed -> generators -> order of images, augmentations, dropout        (the initial weights come with the network)
     loss = share * CE(p, y) + (1 - share) * CE(p, y of the partner)        (share is 1 but for CutMix)
     loss = CE(p, y of the view)                                            (labels per view: of the mixed image)
 
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dag_diffusion.processor import computing_in
+from dag_diffusion.seeding import seeded
 
 from .augmentations import Normalisation, augmented, cutmixed
 from .protocols import Protocol
@@ -48,8 +49,9 @@ def train(
         images: ``(n, channels, height, width)`` float32, normalised; the network is moved to their device.
         labels: ``(n,)`` int64 below the number of the network's logits, or ``(n, logits)`` float32 probabilities, on
             the same device; or labels per view of these images in their order, drawn by a protocol like this one.
-        seed: of the order of the images and their augmentations; sets of equal size are seen and changed alike.  Views
-            have a seed of their own, and this one says in which order they come.
+        seed: of the order of the images, their augmentations, and what the network draws, such as dropout; sets of
+            equal size are seen and changed alike.  Views have a seed of their own, and this one says in which order
+            they come.
         epochs: None: the protocol's for so many images per class, counting the classes that occur (for probabilities,
             as the likeliest of an image), so that sets of soft labels had better say it.
         normalisation: how the images were normalised, see ``evaluation.normalise``; only colours depend on it.
@@ -67,17 +69,18 @@ def train(
     lessons = _Lessons(images, labels, protocol, seed, normalisation or Normalisation())
     network = network.to(images.device).train()
     optimizer, schedule = descent(network.parameters(), len(images), protocol, epochs)
-    for epoch in range(1, epochs + 1):
-        losses = []
-        for inputs, targets in lessons.of_epoch(epoch):
-            losses.append(_descend(network, optimizer, inputs, targets, protocol))
-            schedule.step()
-        loss = require_finite(torch.stack(losses).mean().item(), epoch, protocol)
-        if track_best is not None and is_look(epoch, epochs):
-            track_best(epoch, network.eval())
-            network.train()
-        if progress is not None:
-            progress(epoch, loss)
+    with seeded(seed, images.device):  # what the network itself draws, such as dropout
+        for epoch in range(1, epochs + 1):
+            losses = []
+            for inputs, targets in lessons.of_epoch(epoch):
+                losses.append(_descend(network, optimizer, inputs, targets, protocol))
+                schedule.step()
+            loss = require_finite(torch.stack(losses).mean().item(), epoch, protocol)
+            if track_best is not None and is_look(epoch, epochs):
+                track_best(epoch, network.eval())
+                network.train()
+            if progress is not None:
+                progress(epoch, loss)
     return network.eval()
 
 
