@@ -6,7 +6,6 @@ The p-value is that of the paired t-test, which is below 0.05 exactly where the 
 comparisons some are below 0.05 by chance; Holm's correction keeps the chance of any false one in a table at 0.05.
 """
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,12 +13,17 @@ import numpy as np
 
 from .results import Result
 
+SAME = 1e-9  # differences nearer than that are the same number but for rounding
 Setting = tuple[str, str, str, str]  # network, protocol, labels, test set: accuracies compare only within one
 
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """Mean of paired differences, its 95 % t-interval and the p-value of "no difference"; None for one pair."""
+    """Mean of paired differences, its 95 % t-interval and the p-value of "no difference".
+
+    Both are None for one pair, and where all differences are the same number but 0: accuracies are steps of one test
+    image, so that a few pairs differ alike by chance, which tells nothing of how far others would lie apart.
+    """
 
     difference: float
     interval: tuple[float, float] | None
@@ -34,8 +38,8 @@ class Row:
         seeds: how many trainings the row sums up.
         mean, std: of the accuracies after the last epoch; std is the sample's, None for one seed.
         difference: mean paired difference to the baseline, 0 for the baseline itself, None for a set that has none.
-        interval: its 95 % t-interval, None for one seed.
-        p_value: of the paired t-test, None for the baseline and for one seed.
+        interval: its 95 % t-interval, None for one seed and where all seeds differ alike, see ``Paired``.
+        p_value: of the paired t-test, None for the baseline and where there is no interval.
         corrected: the p-value after Holm's correction for all rows that were summed up together.
         image_sets: how many different sets of images the trainings used.
         best: mean of the best looks at the test set, None where no training looked at it.
@@ -77,14 +81,13 @@ def paired(ours: Sequence[float] | np.ndarray, theirs: Sequence[float] | np.ndar
     mean = float(differences.mean())
     if len(differences) < 2:
         return Paired(difference=mean, interval=None, p_value=None)
-    if differences.std() == 0:  # where a t-test divides by 0: all differences are the same number
-        return Paired(difference=mean, interval=(mean, mean), p_value=1.0 if mean == 0 else 0.0)
+    if np.ptp(differences) < SAME:  # a t-test would divide by 0
+        none = abs(mean) < SAME
+        return Paired(difference=mean, interval=(mean, mean) if none else None, p_value=1.0 if none else None)
     from scipy import stats  # a third of a second, which the first bar need not wait for
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # nearly equal differences: a tiny p-value, as it should be
-        found = stats.ttest_rel(first, second)
-        low, high = found.confidence_interval(0.95)
+    found = stats.ttest_rel(first, second)
+    low, high = found.confidence_interval(0.95)
     return Paired(difference=mean, interval=(float(low), float(high)), p_value=float(found.pvalue))
 
 
