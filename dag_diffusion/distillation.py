@@ -40,7 +40,7 @@ from .distillation_setup import (
     whole_places,
 )
 from .evaluation.labelled_images import random_rows, usual_normalisation
-from .evaluation.networks import build_network
+from .evaluation.networks import build_network, require_trainable
 from .evaluation.protocols import as_protocol, require_hard_labels
 from .evaluation.records import append_result, finished_trainings, part_of
 from .evaluation.results import Result
@@ -307,7 +307,11 @@ def require_weak(scale: float | None) -> None:
 def _check_setup(setup: DistillationSetup, config: DistillationConfig) -> None:
     """What the last hour of a run would need is there before the first."""
     autoguidance_of(setup.pipeline, config.autoguidance_scale)
-    build_network(config.network, channels=setup.channels, size=setup.size, num_classes=len(setup.class_names))
+    classes, batch_size = len(setup.class_names), as_protocol(config.protocol).batch_size
+    numbers = [config.ipc * classes]
+    require_trainable(
+        config.network, numbers, batch_size, channels=setup.channels, size=setup.size, num_classes=classes
+    )
     require_enough(setup.train, config.ipc, f"ipc={config.ipc}")  # for random real images to compare with
 
 

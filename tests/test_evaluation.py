@@ -17,7 +17,7 @@ from dag_diffusion.cli.commands import app
 from dag_diffusion.data.pools import read_pool
 from dag_diffusion.evaluation.labelled_images import LabelledImages, RandomDraw, load_labelled_images
 from dag_diffusion.evaluation.protocols import PROTOCOLS, Protocol
-from dag_diffusion.evaluation.records import evaluation_record
+from dag_diffusion.evaluation.records import append_result, evaluation_record, finished_trainings
 from dag_diffusion.evaluation.results import Result
 from dag_diffusion.evaluation.runs import EvaluationConfig, run_evaluation
 from dag_diffusion.evaluation.sets import load_compared_sets
@@ -207,6 +207,15 @@ class TestEvaluate:
             0
         ]
         assert (result.accuracy, result.best) == (0.5, 0.75)
+
+    @pytest.mark.parametrize("source", [draw(3, 7), RandomDraw(draw(3, 8), 7)], ids=["set", "drawn"])
+    def test_network_that_cannot_learn_from_the_one_image_left_is_refused_before_any_training(self, source):
+        results, protocol = [], dataclasses.replace(SHORT, batch_size=10)
+        networks = ["convnet-1-w4", "timm/resnet18"]
+        with pytest.raises(ValueError, match=r"timm/resnet18 .* one image, which 21 images leave of batches of 10; "):
+            run({"set": source}, network=networks, protocol=protocol, on_result=results.append)
+        assert results == []
+        assert run({"set": source}, protocol=protocol, seeds=[0])  # ConvNets' norms see each image by itself
 
     def test_length_of_the_training_follows_images_per_class(self):
         longer_for_few = Protocol("by size", epochs=((2, 9), (None, 3)), batch_size=6)
@@ -517,6 +526,15 @@ def test_file_of_results_that_is_not_whole_is_refused_by_name(tmp_path, text):
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(ValueError, match=r"r\.json"), evaluation_record(tmp_path / "r.json", {}):
         pass
+
+
+def test_only_line_that_a_kill_tore_does_not_spoil_those_after_it(tmp_path):
+    kept, result = tmp_path / "trainings.jsonl", run({"good": draw(0)}, seeds=[0])[0]
+    kept.write_text('{"set": "go')
+    assert finished_trainings(kept) == []
+    append_result(kept, result)
+    append_result(kept, result)
+    assert finished_trainings(kept) == [result, result]
 
 
 @pytest.mark.slow

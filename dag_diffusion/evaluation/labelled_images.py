@@ -282,6 +282,9 @@ class RandomDraw:
     images: LabelledImages
     ipc: int
 
+    def __len__(self) -> int:
+        return self.ipc * len(self.images.class_names)
+
     def __call__(self, seed: int) -> LabelledImages:
         return random_subset(self.images, self.ipc, seed)
 

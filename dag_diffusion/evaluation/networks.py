@@ -12,7 +12,7 @@ All start from scratch, also those of timm, never from trained weights.
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -60,6 +60,32 @@ def seeded_network(name: str, *, seed: int, channels: int, size: tuple[int, int]
     """
     with seeded(seed):
         return build_network(name, channels=channels, size=size, num_classes=num_classes)
+
+
+def require_trainable(
+    name: str, images: Iterable[int], batch_size: int, *, channels: int, size: tuple[int, int], num_classes: int
+) -> None:
+    """Refuse what would fail in the middle of a training: a network as of ``build_network``, or a batch of one image.
+
+    Args:
+        images: numbers of images of the sets that it will learn from.
+
+    Raises:
+        ValueError: see ``build_network``; or so many images leave one for the last batch, which norms over a batch, as
+            most of timm's networks have, cannot learn from where an image is one value a channel.
+    """
+    network = build_network(name, channels=channels, size=size, num_classes=num_classes)
+    alone = next((number for number in images if (number % batch_size or batch_size) == 1), None)
+    if alone is None:
+        return
+    try:
+        with seeded(0), torch.no_grad():
+            network.train()(torch.zeros(1, channels, *size))
+    except ValueError as error:  # torch's for a norm of one value
+        raise ValueError(
+            f"{name} cannot learn from a batch of one image, which {alone} images leave of batches of {batch_size}; "
+            "choose a network without batch norm, another protocol, or a set of another size"
+        ) from error
 
 
 def convnet(depth: int, width: int, *, channels: int, size: tuple[int, int], num_classes: int) -> nn.Sequential:

@@ -103,8 +103,9 @@ def remove_parts(path: Path) -> None:
 
 def finished_trainings(path: Path) -> list[Result]:
     """The trainings that the processes of an earlier run have kept at ``path`` and beside it, now all in one file."""
-    found = results_in([*([path] if path.exists() else []), *parts_of(path)])
-    if found:
+    kept = [*([path] if path.exists() else []), *parts_of(path)]
+    found = results_in(kept)
+    if kept:  # also where a kill tore the only line, to which the next one would be appended
         write_atomically(path, json_lines(map(asdict, found)))
     remove_parts(path)
     return found

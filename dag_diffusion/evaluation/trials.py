@@ -9,7 +9,7 @@ at once, see ``stacks``, with the same draws and, but for rounding, the same res
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypedDict, cast
 
@@ -23,7 +23,7 @@ from dag_diffusion.turns import Turns
 
 from .augmentations import Normalisation
 from .labelled_images import LabelledImages, Labels, as_labels, normalise, relabelled
-from .networks import build_network, seeded_network
+from .networks import build_network, require_trainable, seeded_network
 from .protocols import Protocol, as_protocol
 from .results import Result
 from .soft_labels.views import ViewLabels, require_drawn_alike
@@ -108,8 +108,9 @@ def evaluate(
         ready = {
             name: source if callable(source) else conditions.prepare(source, name) for name, source in sets.items()
         }
+        numbers = {len(source) for source in ready.values() if isinstance(source, Sized)}
         for name in networks:
-            build_network(name, **conditions.shape)  # refuses a name or size now
+            require_trainable(name, numbers, protocol.batch_size, **conditions.shape)
     earlier = {
         _Training(result.set, result.network, result.seed): result
         for result in known
