@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .data.pools import Pool
+from .data.pools import Pool, digest_of_images, read_pool
 from .sampling.selection import SelectionRule
 from .sampling.subsampling import PoolSelection, subsample
 from .sampling.targets import TargetDistribution
@@ -74,3 +74,18 @@ def write_sets(choice: Choice, output: Path, *, seed: int) -> None:
 def herding_of(real: Pool, ipc: int, features: np.ndarray | None) -> np.ndarray:
     """Rows of the real images that herding chooses, ``ipc`` of each class; ``features`` are ``(images, dim)``."""
     return subsample(real, ipc, method="herding", features=features).indices
+
+
+def digests_of_sets(choice: Choice, output: Path, real: Mapping[str, Pool]) -> dict[str, str]:
+    """A hash of the images that each set is drawn or chosen from, and of what ``write_sets`` chose, by name.
+
+    Args:
+        real: images of the sets that are of real ones.
+    """
+    pools = {name: digest_of_images(pool) for name, pool in choice.pools.items()}
+    chosen = {name: digest_of_images(read_pool(output / folder)) for name, folder in FOLDERS.items()}
+    return {
+        **{name: digest_of_images(pool) for name, pool in real.items()},
+        UNGUIDED: pools["unguided"],
+        **{name: f"{own} of {pools[SELECTIONS[name][0]]}" for name, own in chosen.items()},
+    }

@@ -24,6 +24,7 @@ from .compared_sets import (
     SELECTIONS,
     UNGUIDED,
     Choice,
+    digests_of_sets,
     herding_of,
     write_sets,
 )
@@ -39,10 +40,10 @@ from .distillation_setup import (
     target_for,
     whole_places,
 )
-from .evaluation.labelled_images import random_rows, usual_normalisation
+from .evaluation.labelled_images import digest, random_rows, usual_normalisation
 from .evaluation.networks import build_network, require_trainable
 from .evaluation.protocols import as_protocol, require_hard_labels
-from .evaluation.records import append_result, finished_trainings, part_of
+from .evaluation.records import append_result, finished_trainings, part_of, trainings_on
 from .evaluation.results import Result
 from .evaluation.tables import Table, accuracy_table
 from .evaluation.training import derived_seeds
@@ -253,7 +254,8 @@ def _distill(
     with fail_together():
         if is_main_process():
             _report(output, config, origin, reference, pools, sets, control, results, note, setup.measured)
-            write_json(output / RESULTS, _record(config, origin, results, control))
+            images = read_json_object((output / TRAININGS).with_suffix(".json"))
+            write_json(output / RESULTS, _record(config, origin, images, results, control))
     return DistillationResult(results=results, control=control, report=output / REPORT, config=config, note=note)
 
 
@@ -371,11 +373,16 @@ def train_and_test(
     device: str,
     progress: Progress,
 ) -> list[Result]:
-    """Train a network on each set and seed, or on what ``trainings.jsonl`` lacks, and test it on real images."""
+    """Train a network on each set and seed, or on what ``trainings.jsonl`` lacks, and test it on real images.
+
+    Trainings of it that were on other images are done again.
+    """
+
+    def drawn(pool: Pool, seed: int) -> np.ndarray:
+        return random_rows(setup.network_labels(pool), config.ipc, seed, setup.network_class_names)
 
     def at_random(pool: Pool) -> Source:
-        labels, names = setup.network_labels(pool), setup.network_class_names
-        return lambda seed: setup.decode(pool, random_rows(labels, config.ipc, seed, names))
+        return lambda seed: setup.decode(pool, drawn(pool, seed))
 
     def chosen(name: str) -> Source:
         pool = choice.pools[SELECTIONS[name][0]]
@@ -383,26 +390,31 @@ def train_and_test(
             return setup.decode(pool, choice.select(name, config.seed).indices)
         return lambda seed: setup.decode(pool, choice.select(name, seed).indices)
 
-    def coreset() -> Source:
+    def coreset() -> Pool:
         scored = renamed(progress, "features of real images")
         features = score_pool(setup.train, setup.pipeline.classifier, features=True, progress=scored).features
-        return setup.decode(setup.train, herding_of(setup.train, config.ipc, features))
+        return setup.train.select(herding_of(setup.train, config.ipc, features))
 
+    seeds, herding = derived_seeds(config.seed, config.seeds), {HERDING: coreset()} if config.herding else {}
     sets = {
         REAL: at_random(setup.train),
-        **({HERDING: coreset()} if config.herding else {}),
+        **{name: setup.decode(pool) for name, pool in herding.items()},
         UNGUIDED: at_random(choice.pools["unguided"]),
         **{name: chosen(name) for name in SELECTIONS},
     }
+    test, known = setup.decode(setup.test), list[Result]()
     with fail_together():
-        known = finished_trainings(output / TRAININGS) if is_main_process() else []
+        if is_main_process():
+            rows = np.unique([drawn(setup.train, seed) for seed in seeds])  # of all real images it would take hours
+            digests = digests_of_sets(choice, output, {REAL: setup.train.select(rows), **herding})
+            known = trainings_on({"test": {"digest": digest(test)}, "sets": digests}, output / TRAININGS)
     known = gather(known)[0]
     results = evaluate(
         sets,
-        setup.decode(setup.test),
+        test,
         network=config.network,
         protocol=replace(as_protocol(config.protocol), precision=networks_precision(config.inputs.precision)),
-        seeds=derived_seeds(config.seed, config.seeds),
+        seeds=seeds,
         normalisation=usual_normalisation(setup.channels),
         device=device,
         known=known,
@@ -426,10 +438,15 @@ def accuracy_note(config: DistillationConfig, test_images: int, split: str | Non
 
 
 def _record(
-    config: DistillationConfig, origin: Origin, results: Sequence[Result], control: Sequence[Control]
+    config: DistillationConfig,
+    origin: Origin,
+    images: Mapping[str, Any],
+    results: Sequence[Result],
+    control: Sequence[Control],
 ) -> dict[str, Any]:
     return {
         "config": config.settings(),
+        "settings": images,
         "results": [asdict(one) for one in results],
         "control": [asdict(one) for one in control],
         **origin.record,

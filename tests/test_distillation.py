@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -24,6 +25,7 @@ from dag_diffusion.data.rows import read_rows
 from dag_diffusion.distillation import DistillationConfig, Origin, autoguidance_of, distill
 from dag_diffusion.distillation_setup import DistillationInputs, load_setup, reference_for, target_for
 from dag_diffusion.evaluation.labelled_images import random_rows
+from dag_diffusion.evaluation.records import finished_trainings
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.repairing.faults import find_faults
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
@@ -220,6 +222,34 @@ def test_killed_training_is_not_repeated(setup):
     again = distill(output, TINY)
     assert [r.seconds for r in again.results[:5]] == [r.seconds for r in first.results[:5]]
     assert [r.accuracy for r in again.results] == [r.accuracy for r in first.results]
+
+
+@pytest.mark.parametrize(
+    ("changed", "again", "told"),
+    [
+        ("test images", {REAL, UNGUIDED, PAPER, DGS, GUIDED_DGS}, "test images are others than before, so 10"),
+        ("a pool", {UNGUIDED, PAPER, DGS}, "images of DGS, matching, DGS, the paper's rule, random, unguided pool are"),
+        ("nothing, begun by an earlier version", set(), ""),
+    ],
+)
+def test_trainings_on_images_that_have_changed_since_are_done_again(
+    setup, tmp_path, monkeypatch, caplog, changed, again, told
+):
+    output = shutil.copytree(setup[0], tmp_path / "run")
+    if changed == "test images":
+        Dataset.from_parquet(str(WHOLE_TEST)).select(range(500, 700)).to_parquet(tmp_path / "other.parquet")
+        monkeypatch.setattr(embedded, "TEST", tmp_path / "other.parquet")
+    elif changed == "a pool":
+        first = next((output / "pool-unguided").glob("*/*.png"))
+        Image.open(first).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(first)
+    else:
+        (output / "trainings.json").unlink()
+    for expected in (again, set()):  # once and for all
+        before = finished_trainings(output / "trainings.jsonl")
+        found = distill(output, TINY).results
+        assert {one.set for one in found if one not in before} == expected
+    assert told in caplog.text
+    assert bool(told) == ("done again" in caplog.text)
 
 
 def test_another_seed_shares_no_draw_and_no_training(setup):

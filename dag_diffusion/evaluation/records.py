@@ -10,6 +10,7 @@ next evaluation, takes in.
 import csv
 import io
 import json
+import logging
 import platform
 import shlex
 import sys
@@ -37,6 +38,7 @@ from .protocols import PRECISIONS, Protocol
 from .results import Result, results_of
 from .soft_labels.teachers import LabelSource
 
+logger = logging.getLogger(__name__)
 FORMAT = "dag-diffusion evaluation 1"
 LIBRARIES = ("dag-diffusion", "numpy", "pillow", "scipy", "timm", "torch")
 MERGED = ("sets", "soft_labels", "teachers")  # a later evaluation may name further ones, but not change one
@@ -109,6 +111,26 @@ def finished_trainings(path: Path) -> list[Result]:
         write_atomically(path, json_lines(map(asdict, found)))
     remove_parts(path)
     return found
+
+
+def trainings_on(images: Mapping[str, Any], path: Path) -> list[Result]:
+    """The ``finished_trainings`` at ``path`` that were on these images; those on others are forgotten with a warning.
+
+    Args:
+        images: hashes as the ``settings`` of an evaluation have them, kept as ``.json`` beside the trainings:
+            ``{"test": {"digest": HASH}, "sets": {NAME: HASH}}``.  Trainings beside which there are none are taken.
+    """
+    found, kept = finished_trainings(path), path.with_suffix(".json")
+    before = read_json_object(kept) if kept.exists() else images
+    tested = before.get("test") == images["test"]
+    others = {name for name, own in images["sets"].items() if not tested or before.get("sets", {}).get(name) != own}
+    still = [result for result in found if result.set not in others]
+    if len(still) < len(found):
+        what = f"images of {', '.join(sorted(others))}" if tested else "test images"
+        logger.warning("%s are others than before, so %d trainings are done again", what, len(found) - len(still))
+        write_atomically(path, json_lines(map(asdict, still)))
+    write_json(kept, images)
+    return still
 
 
 def begun_precision(path: Path) -> set[str]:
