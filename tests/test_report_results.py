@@ -90,6 +90,20 @@ def test_each_ipc_has_its_own_random_draw():
     assert "bands of ± one standard deviation" in drawings[0].caption
 
 
+def test_set_of_an_ipc_that_nothing_was_drawn_at_is_compared_with_nothing():
+    results = [*RANDOM, *OURS, *trainings("large", [0.9, 0.9], ipc=50.0)]
+    tables, drawings = shown_results(results, default_baselines(results))
+    assert [row[4] for row in tables[0].rows] == ["", "+5.0", ""]
+    assert "the dashed line at the mean of random:pool;" in drawings[0].caption
+
+
+def test_no_line_stands_for_the_baselines_of_several_ipc():
+    results = [*RANDOM, *OURS, *trainings("random:all", [0.8, 0.8], ipc=50, drawn=True)]
+    results += trainings("large", [0.9, 0.9], ipc=50)
+    _, drawings = shown_results(results, default_baselines(results))
+    assert "dashed line" not in drawings[0].caption
+
+
 @pytest.mark.parametrize(
     ("name", "family"),
     [

@@ -82,12 +82,15 @@ def shown_results(results: Sequence[Result], baseline: Baselines) -> tuple[list[
 
 
 def default_baselines(results: Sequence[Result]) -> Baselines:
-    """Each set's baseline: the first one drawn anew for each seed at its IPC, or the first set where none was drawn."""
+    """Each set's baseline: the first one drawn anew for each seed at its IPC, or the first set where none was drawn.
+
+    Sets of an IPC that nothing was drawn at have none.
+    """
     drawn: dict[float, str] = {}
     for result in results:
         if result.draw is not None:
             drawn.setdefault(result.images_per_class, result.set)
-    if len(drawn) == 1 or not drawn:
+    if not drawn or len({*drawn, *(result.images_per_class for result in results)}) == 1:
         return next(iter(drawn.values()), results[0].set)
     return {r.set: drawn[r.images_per_class] for r in results if r.images_per_class in drawn}
 
@@ -104,7 +107,8 @@ def accuracy_drawings(results: Sequence[Result], baseline: Baselines) -> list[Dr
     accuracies: dict[str, list[float]] = {}
     for result in results:
         accuracies.setdefault(result.set, []).append(result.accuracy)
-    against = baseline if isinstance(baseline, str) else next(iter(set(baseline.values())), "")
+    baselines = {baseline} if isinstance(baseline, str) else {row.baseline for row in rows if row.baseline}
+    against = baselines.pop() if len(baselines) == 1 else ""
     line = f", the dashed line at the mean of {against}" if against in accuracies else ""
     caption = f"Each training a dot, the mean a stroke{line}; {how(rows)}{_left_out(len(rows), DOTTED, 'sets')}"
     figure = svg(dots(rows, accuracies, against), _label("Accuracy of each training", rows))
