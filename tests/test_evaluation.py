@@ -516,6 +516,18 @@ class TestRuns:
             self.run(folders, tmp_path / "r.json")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"labels": "views", "without_augmentation": True}, "labels per view are of augmented images, and without_aug"),
+        ({"seeds": (0, 1, 0)}, r"seeds are \[0, 1, 0\], of which one is there twice"),
+    ],
+)
+def test_options_that_cannot_be_evaluated_are_refused_before_any_training(options, words):
+    with pytest.raises(ValueError, match=words):
+        EvaluationConfig("unified", **options)
+
+
 def test_random_draws_need_no_set_to_be_compared_with():
     results = run({"random": RandomDraw(draw(0), 2)}, seeds=[3])
     assert (results[0].draw, results[0].images_per_class) == (3, 2)

@@ -280,7 +280,7 @@ def test_a_protocol_with_other_changes_is_refused(pool):
     write(pool)
     labels, images = read_view_labels(pool), torch.zeros(7, 1, 16, 16)
     network = seeded_network("convnet-1-w4", seed=0, channels=1, size=(16, 16), num_classes=2)
-    with pytest.raises(ValueError, match=r"made with batch_size=4, not as protocol 'unified' changes images"):
+    with pytest.raises(ValueError, match=r"made with batch size 4, not as protocol 'unified' changes images"):
         train(network, images, labels, UNIFIED, seed=0, epochs=1)
     with pytest.raises(ValueError, match="are of 7 images, but there are 6"):
         train(network, images[:6], labels, SMALL, seed=0, epochs=1)

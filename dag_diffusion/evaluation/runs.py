@@ -88,6 +88,13 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         as_labels(self.labels)
         require_at_once(self.at_once)
+        if self.labels == "views" and self.without_augmentation:
+            raise ValueError(
+                "labels per view are of augmented images, and without_augmentation trains on others; leave it out, or "
+                "evaluate with labels soft or hard"
+            )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds are {list(self.seeds)}, of which one is there twice; give each once")
         _ = self.protocols  # refuses a protocol or precision that there is not
 
     def settled(self, begun: Collection[str]) -> "EvaluationConfig":

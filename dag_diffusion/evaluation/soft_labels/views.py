@@ -89,9 +89,10 @@ def require_drawn_alike(labels: ViewLabels, images: int, protocol: Protocol) -> 
         raise ValueError(f"labels per view are of {len(labels)} images, but there are {images}; label the set as it is")
     now = drawing_of(protocol)
     if now != labels.drawing:
-        differing = [f"{name}={labels.drawing.get(name)}" for name in now if now[name] != labels.drawing.get(name)]
+        theirs = {name: labels.drawing.get(name) for name in now if now[name] != labels.drawing.get(name)}
+        differing = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in theirs.items())
         raise ValueError(
-            f"labels per view were made with {', '.join(differing)}, not as protocol {protocol.name!r} changes images; "
+            f"labels per view were made with {differing}, not as protocol {protocol.name!r} changes images; "
             "train under theirs, or label the set again"
         )
 
