@@ -165,6 +165,75 @@ def test_one_name_at_two_ipc_is_told_apart(written):
     assert [row[0] for row in shown.tables[0].rows] == ["distilled, IPC 10", "distilled, IPC 50"]
 
 
+def settings(sets="1", test="1", soft=(), teacher="1", protocol=None):
+    """What `evaluate` records; the digests of sets and test images, and of the teacher of those with soft labels."""
+    taught = {"teacher": {"name": "tiny", "digest": teacher}, "top_k": 2, "label_bytes": 10, "image_bytes": 10}
+    views = {name: 400 if name.endswith(", per view") else None for name in soft}
+    return {
+        "test": {"digest": test},
+        "sets": dict.fromkeys(("random:pool", "distilled", "other"), sets),
+        "teachers": {name: {**taught, "views": views[name]} for name in soft},
+        **({} if protocol is None else {"protocol": protocol}),
+    }
+
+
+def shown_of_two(written, first, second):
+    """Columns and rows of the tables of two files, ``a.json`` and ``b.json``."""
+    both = {"a": first, "b": second}.items()
+    return read_results([written(own, f"{name}.json", settings=of) for name, (own, of) in both]).tables
+
+
+def test_sets_of_one_name_and_other_images_are_told_apart_by_their_files(written):
+    again = [replace(result, accuracy=0.5) for result in OURS]
+    (table,) = shown_of_two(written, ([*RANDOM, *OURS], settings()), (again, settings(sets="2")))
+    assert [row[0] for row in table.rows] == ["random:pool", "distilled (a)", "distilled (b)"]
+    assert [row[2] for row in table.rows] == ["71.0 ± 1.4", "76.0 ± 1.4", "50.0 ± 0.0"]
+
+
+def test_runs_are_told_apart_by_their_folders_and_their_images_by_hashes(written, tmp_path):
+    paths = []
+    for name, digest in (("first", "1"), ("second", "2")):
+        (tmp_path / name).mkdir()
+        sets = {"random:pool": "1", "distilled": digest}
+        paths.append(written([*RANDOM, *OURS], f"{name}/results.json", settings={"sets": sets}))
+    (table,) = read_results(paths).tables
+    assert [row[0] for row in table.rows] == ["random:pool", "distilled (first)", "distilled (second)"]
+
+
+def test_same_set_in_two_files_is_one_row_of_all_its_seeds(written):
+    later = [replace(result, seed=result.seed + 2) for result in [*RANDOM, *OURS]]
+    (table,) = shown_of_two(written, ([*RANDOM, *OURS], settings()), (later, settings()))
+    assert [(row[0], row[3]) for row in table.rows] == [("random:pool", "2 x 2"), ("distilled", "1 x 4")]
+
+
+@pytest.mark.parametrize("name", ["distilled", "other"])
+@pytest.mark.parametrize(
+    ("labels", "changes", "said", "notes"),
+    [
+        ("hard", {}, {"test": "2"}, ["test images: 1,000 real images (a)", "test images: 1,000 real images (b)"]),
+        ("hard", {"precision": "bfloat16"}, {}, ["protocol quick in float32", "protocol quick in bfloat16"]),
+        ("hard", {}, {"protocol": {"name": "quick", "epochs": 9}}, ["protocol quick (a)", "protocol quick (b)"]),
+        ("soft", {}, {"teacher": "2"}, ["soft labels by tiny 1", "soft labels by tiny 2"]),
+    ],
+    ids=["test images", "precision", "protocol", "teacher"],
+)
+def test_what_does_not_compare_stands_in_tables_of_its_own(written, labels, changes, said, notes, name):
+    own = {"protocol": {"name": "quick", "epochs": 3}}
+    first = trainings("distilled", [0.7, 0.8], labels=labels), settings(soft=["distilled"], **own)
+    second = trainings(name, [0.5, 0.6], labels=labels, **changes), settings(soft=[name], **{**own, **said})
+    tables = shown_of_two(written, first, second)[:2]
+    assert [row[0] for table in tables for row in table.rows] == ["distilled", name]
+    for table, note in zip(tables, notes, strict=True):
+        assert note in table.note
+
+
+def test_labels_of_two_kinds_of_one_set_are_two_rows_of_the_teachers_table(written):
+    soft, views = (trainings("distilled", [0.7, 0.8], labels=labels) for labels in ("soft", "views"))
+    first, second = settings(soft=["distilled"]), settings(soft=["distilled, per view"])
+    tables = shown_of_two(written, (soft, first), (views, second))
+    assert [row[4] for row in tables[-1].rows] == ["one an image, 2 logits each", "400 views, 2 logits each"]
+
+
 def test_results_keep_the_command_that_made_them(written):
     assert read_results([written(OURS, command="dag-diffusion evaluate a")]).commands == ["dag-diffusion evaluate a"]
 

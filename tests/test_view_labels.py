@@ -22,7 +22,14 @@ from dag_diffusion.evaluation.networks import seeded_network
 from dag_diffusion.evaluation.protocols import PROTOCOLS
 from dag_diffusion.evaluation.runs import EvaluationConfig, run_evaluation
 from dag_diffusion.evaluation.sets import load_compared_sets
-from dag_diffusion.evaluation.soft_labels import Teacher, ViewPlan, label_images, label_views, read_view_labels
+from dag_diffusion.evaluation.soft_labels import (
+    Teacher,
+    ViewPlan,
+    label_images,
+    label_views,
+    read_view_labels,
+    write_soft_labels,
+)
 from dag_diffusion.evaluation.soft_labels.compression import compress
 from dag_diffusion.evaluation.soft_labels.view_files import is_shard, view_source
 from dag_diffusion.evaluation.soft_labels.views import PIXELS, generator_of, mixed_batches
@@ -335,8 +342,28 @@ def test_an_evaluation_tells_the_teacher_and_what_its_labels_weigh(pool, tmp_pat
     assert tables[-1].title == "Soft labels"
     assert tables[-1].rows[0][1:5] == ["tiny", "0123", "50.0", "2 views, 2 logits each"]
     record = json.loads((tmp_path / "results.json").read_text())
-    assert record["settings"]["teachers"]["set"]["teacher"] == dataclasses.asdict(TEACHER)
+    assert record["settings"]["teachers"]["set, per view"]["teacher"] == dataclasses.asdict(TEACHER)
     assert read_results([tmp_path / "results.json"]).tables[-1].rows == tables[-1].rows
+
+
+def test_labels_of_all_kinds_of_one_set_go_into_one_record(pool, tmp_path):
+    write(pool, ViewPlan(views=2, protocol="unified"))
+    names = [row["file_name"] for row in pool.rows]
+    write_soft_labels(pool.path, torch.zeros(7, 2), names, TEACHER)
+    write_images(tmp_path / "test", {"T-shirt": 2, "Bag": 3})
+    test = load_labelled_images(read_pool(tmp_path / "test"), size=(16, 16), channels=1)
+    for labels in ("hard", "soft", "views"):
+        sets = load_compared_sets([str(pool.path)], test, labels=labels)
+        config = EvaluationConfig(
+            dataclasses.replace(UNIFIED, epochs=1), networks=("convnet-1-w4",), seeds=(0,), labels=labels
+        )
+        results, tables = run_evaluation(sets, test, config, output=tmp_path / "results.json")
+    assert {result.labels for result in results} == {"hard", "soft", "views"}
+    for shown in (tables[-1], read_results([tmp_path / "results.json"]).tables[-1]):
+        assert [(row[0], row[4]) for row in shown.rows] == [
+            ("set", "one an image, 2 logits each"),
+            ("set", "2 views, 2 logits each"),
+        ]
 
 
 def test_random_draws_have_no_labels_per_view(pool, tmp_path):
@@ -352,8 +379,14 @@ def test_labels_of_different_teachers_do_not_compare(pool, tmp_path):
     write(pool)
     write(second, teacher=Teacher("better", "4567"))
     test = load_labelled_images(pool, size=(16, 16), channels=1)
-    with pytest.raises(ValueError, match=r"different teachers \(set by tiny 0123, second by better 4567\)"):
+    told = r"different teachers \(set by tiny 0123, second by better 4567\)"
+    with pytest.raises(ValueError, match=told):
         load_compared_sets([str(pool.path), str(second.path)], test, labels="views")
+    config = EvaluationConfig(SMALL, networks=("convnet-1-w4",), seeds=(0,), labels="views")
+    sets = [load_compared_sets([str(own.path)], test, labels="views") for own in (pool, second)]
+    run_evaluation(sets[0], test, config, output=tmp_path / "results.json")
+    with pytest.raises(ValueError, match=told):
+        run_evaluation(sets[1], test, config, output=tmp_path / "results.json")
 
 
 # -- command line

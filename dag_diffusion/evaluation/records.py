@@ -36,11 +36,12 @@ from dag_diffusion.data.files import (
 from .comparisons import Row
 from .protocols import PRECISIONS, Protocol
 from .results import Result, results_of
-from .soft_labels.teachers import LabelSource
+from .soft_labels.teachers import LabelSource, require_one_teacher
 
 logger = logging.getLogger(__name__)
 FORMAT = "dag-diffusion evaluation 1"
 LIBRARIES = ("dag-diffusion", "numpy", "pillow", "scipy", "timm", "torch")
+PER_VIEW = ", per view"  # after the names of sets with labels per view, which may have labels per image too
 MERGED = ("sets", "soft_labels", "teachers")  # a later evaluation may name further ones, but not change one
 
 
@@ -155,10 +156,21 @@ def require_record_place(path: Path) -> None:
     require_writable(path)
 
 
-def teachers_in(settings: Any) -> dict[str, LabelSource]:
-    """Whose soft labels each set of a record was trained on, by its ``settings``; nothing where none were."""
+def teachers_in(settings: Any) -> dict[tuple[str, str], LabelSource]:
+    """Whose labels of which kind, soft or views, each set of a record has, by its ``settings``; nothing where none."""
     found = settings.get("teachers") if isinstance(settings, Mapping) else None
-    return {name: LabelSource.from_record(one) for name, one in found.items()} if isinstance(found, Mapping) else {}
+    named = {name: LabelSource.from_record(one) for name, one in found.items()} if isinstance(found, Mapping) else {}
+    return {
+        (name.removesuffix(PER_VIEW), "soft" if source.views is None else "views"): source
+        for name, source in named.items()
+    }
+
+
+def protocol_in(settings: Any) -> dict[str, Any] | None:
+    """The protocol of a record, with what its fields were before they had a name; None where it does not say."""
+    found = settings.get("protocol") if isinstance(settings, Mapping) else None
+    defaults = {field.name: recorded(field.default) for field in fields(Protocol) if field.default is not MISSING}
+    return {**defaults, **found} if isinstance(found, dict) else None
 
 
 @contextmanager
@@ -203,19 +215,18 @@ def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[R
         if key in MERGED:  # a set that only one of the two names is no difference
             merged[key] = {**(old or {}), **value}
             old = {**value, **{name: known for name, known in (old or {}).items() if name in value}}
-        if key == "protocol" and isinstance(old, dict):  # fields that it had before they had a name
-            old = {**{name: default for name, default in _defaults().items() if name in value}, **old}
+        if key == "protocol":
+            old = protocol_in(earlier["settings"])
         before[key], now[key] = old, value
     if before != now:
         found = list(differences(before, now))
         raise ValueError(
             f"{path} was begun with other settings: {'; '.join(found[:5])}; give the same ones, or another output"
         )
+    taught = teachers_in(merged)
+    for kind in {kind for _, kind in taught}:
+        require_one_teacher((name, source) for (name, own), source in taught.items() if own == kind)
     return merged, results_of(earlier["results"])
-
-
-def _defaults() -> dict[str, Any]:
-    return {field.name: recorded(field.default) for field in fields(Protocol) if field.default is not MISSING}
 
 
 def write_summary(path: Path, rows: Sequence[Row]) -> Path:

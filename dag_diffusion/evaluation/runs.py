@@ -36,6 +36,7 @@ from .labelled_images import (
 )
 from .protocols import Protocol, as_protocol
 from .records import (
+    PER_VIEW,
     EvaluationRecord,
     append_result,
     begun_precision,
@@ -235,8 +236,11 @@ def run_evaluation(
         results = _train(jobs, test, config, test_name, keep, finished)
     shown = _complete(results, config.seeds)
     tables = evaluation_tables(shown, sets.baselines)
-    if teachers := sets.teachers if record is None else teachers_in(record.settings):  # also of earlier sets' rows
-        tables.append(labels_table(teachers))
+    settings = (
+        {"teachers": _teachers(sets, config)} if record is None else record.settings
+    )  # also of earlier sets' rows
+    if teachers := teachers_in(settings):
+        tables.append(labels_table([(name, source) for (name, _), source in teachers.items()]))
     if sets.has_random and (full or config.without_augmentation):
         tables.append(ranking_table(scores(shown, sets.baselines, full=next(iter(full), None))))
     if output is not None and is_main_process():
@@ -252,9 +256,17 @@ def _settings(
         "test": {"name": test_name, "size": list(test.images.shape), "digest": digest(test)},
         "protocol": asdict(config.protocols[0]),
         "sets": {**sets.digests, **{name: digest(images) for name, images in full.items()}},
-        "soft_labels": sets.soft_digests,
-        "teachers": {name: source.record() for name, source in sets.teachers.items()},
+        "soft_labels": {_of_kind(name, config): own for name, own in sets.soft_digests.items()},
+        "teachers": _teachers(sets, config),
     }
+
+
+def _teachers(sets: ComparedSets, config: EvaluationConfig) -> dict[str, Any]:
+    return {_of_kind(name, config): source.record() for name, source in sets.teachers.items()}
+
+
+def _of_kind(name: str, config: EvaluationConfig) -> str:
+    return name + PER_VIEW if config.labels == "views" else name
 
 
 class _Job(NamedTuple):

@@ -17,7 +17,7 @@ from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.pools import Pool, read_pool
 
 from .labelled_images import LabelledImages, Labels, RandomDraw, digest, fingerprints, load_labelled_images
-from .soft_labels.teachers import LabelSource
+from .soft_labels.teachers import LabelSource, require_one_teacher
 from .trials import Source
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def load_compared_sets(
     listed = pools or listed_sets(texts, canvas)
     loaded = {name: load_images(listed[text], test, labels=labels, class_map=class_map) for name, text in names.items()}
     _warn_of_test_images(loaded, test)
-    _require_one_teacher(loaded)
+    require_one_teacher((name, images.taught) for name, images in loaded.items() if images.taught is not None)
     drawn = {name: images for name, images in loaded.items() if name in random}
     sizes = {name: _even_size(name, images) for name, images in loaded.items() if name not in random} if drawn else {}
     drawn_at = sorted(set(ipc) or set(sizes.values()))
@@ -196,17 +196,6 @@ def _warn_of_test_images(loaded: Mapping[str, LabelledImages], test: LabelledIma
     for name, images in loaded.items():
         if shared := len(fingerprints(images) & known):
             logger.warning("%d images of %s are test images too, so that its accuracy says too much", shared, name)
-
-
-def _require_one_teacher(loaded: Mapping[str, LabelledImages]) -> None:
-    """Labels of a better teacher lift any set."""
-    teachers = {name: images.taught.teacher for name, images in loaded.items() if images.taught is not None}
-    digests = {teacher.digest for teacher in teachers.values() if teacher.digest}
-    if len(digests) > 1:
-        said = ", ".join(f"{name} by {teacher.name} {teacher.digest[:8]}" for name, teacher in teachers.items())
-        raise ValueError(
-            f"soft labels are of different teachers ({said[:90]}), so sets do not compare; label all by one"
-        )
 
 
 def _even_size(name: str, images: LabelledImages) -> int:

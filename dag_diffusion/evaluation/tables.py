@@ -143,12 +143,17 @@ def setting_note(rows: Sequence[Row]) -> str:
 
 
 def named_labels(labels: str) -> str:
-    """A kind of labels in words."""
-    return LABELS.get(labels, f"{labels} labels")
+    """A kind of labels in words, and whose they are where that follows, as in ``soft by NAME``."""
+    kind, by, teacher = labels.partition(" by ")
+    return LABELS.get(kind, f"{kind} labels") + by + teacher
 
 
-def labels_table(sources: Mapping[str, LabelSource]) -> Table:
-    """Whose the soft labels of each set are, how good that teacher is, and what they weigh beside the images."""
+def labels_table(sources: Sequence[tuple[str, LabelSource]]) -> Table:
+    """Whose the soft labels of sets are, how good that teacher is, and what they weigh beside the images.
+
+    Args:
+        sources: with the names of the sets, of which one may have labels of several kinds.
+    """
     rows = [
         [
             name,
@@ -159,10 +164,10 @@ def labels_table(sources: Mapping[str, LabelSource]) -> Table:
             f"{source.label_bytes / 1000:,.1f}",
             f"{source.image_bytes / 1000:,.1f}",
         ]
-        for name, source in sources.items()
+        for name, source in sources
     ]
     columns = ["set", "teacher", "its digest", "its accuracy, %", "labels", "labels, kB", "images, kB"]
-    tests = _join(dict.fromkeys(source.teacher.test for source in sources.values() if source.teacher.test))
+    tests = _join(dict.fromkeys(source.teacher.test for _, source in sources if source.teacher.test))
     note = "students of other teachers compare with nothing here" + (f"; teachers tested on {tests}" if tests else "")
     return Table("Soft labels", columns, rows, note=note)
 

@@ -6,18 +6,20 @@ Each table and figure names protocol, last epoch, number of trainings and kind o
 compares with nothing.
 """
 
+import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dag_diffusion.data.files import read_json_object
 from dag_diffusion.evaluation.comparisons import Row, by_setting, summarise
-from dag_diffusion.evaluation.records import teachers_in
+from dag_diffusion.evaluation.records import PER_VIEW, protocol_in, teachers_in
 from dag_diffusion.evaluation.results import Result, results_of
+from dag_diffusion.evaluation.soft_labels.teachers import LabelSource
 from dag_diffusion.evaluation.tables import Table, accuracy_table, labels_table, named_labels, networks_table
 
 from .accuracy_figures import DOTTED, LINES, curves, dots, families, is_solid
@@ -39,7 +41,7 @@ def read_results(paths: Sequence[Path], baseline: str | None = None) -> ShownRes
     """Read the JSON files of ``evaluate`` or ``run``, and make tables and figures of them.
 
     Args:
-        paths: files; sets of one name and different IPC get their IPC added.
+        paths: files; what they call alike and is not gets its IPC, its file, precision or teacher added.
         baseline: name of the set that all others are compared with; by default the random draw of the same IPC, or the
             first set where nothing was drawn.
 
@@ -47,52 +49,66 @@ def read_results(paths: Sequence[Path], baseline: str | None = None) -> ShownRes
         ValueError: a file holds something else, or no set has the baseline's name.
     """
     records = [(path, read_json_object(path)) for path in paths]
-    results = _with_distinct_names([result for path, record in records for result in _trainings(path, record)])
+    read = _told_apart(
+        [
+            _Read(result, result.set, result.labels, name, record.get("settings"))
+            for name, (path, record) in zip(_short_names(paths), records, strict=True)
+            for result in _trainings(path, record)
+        ]
+    )
+    results = list({one.result.identity: one.result for one in read}.values())
     if not results:
         raise ValueError(f"{paths[0]} holds no training yet; wait for the first result of evaluate(), or leave it out")
     if baseline is not None and baseline not in {result.set for result in results}:
         names = ", ".join(dict.fromkeys(result.set for result in results))
         raise ValueError(f"no set of the results is called {baseline!r}; choose the baseline among {names}")
-    tables, drawings = shown_results(results, baseline or default_baselines(results))
-    if teachers := {
-        name: source for _, record in records for name, source in teachers_in(record.get("settings")).items()
-    }:
-        tables.append(labels_table(teachers))
+    tables, drawings = shown_results(results, baseline)
+    teachers = {(one.result.set, one.result.labels): one.taught for one in read if one.taught is not None}
+    if teachers:
+        tables.append(labels_table([(name, source) for (name, _), source in teachers.items()]))
     commands = [str(record["command"]) for _, record in records if isinstance(record.get("command"), str)]
     return ShownResults(tables=tables, drawings=drawings, commands=commands)
 
 
-def shown_results(results: Sequence[Result], baseline: Baselines) -> tuple[list[Table], list[Drawing]]:
+def shown_results(results: Sequence[Result], baseline: Baselines | None = None) -> tuple[list[Table], list[Drawing]]:
     """Tables and figures of trainings; series of seeds that others lack are cut to what compares, and the note says so.
 
     Args:
-        baseline: as for ``comparisons.summarise``.
+        baseline: as for ``comparisons.summarise``; None: in each table its ``default_baselines``.
     """
     tables, drawings, groups = [], [], by_setting(results)
+    drawn = any(result.draw is not None for result in results)
     for _, settings in groupby(groups, lambda setting: setting[1:]):
-        own = {setting: _comparable(groups[setting], baseline) for setting in settings}
+        own = {}
+        for setting in settings:
+            its = baseline or default_baselines(groups[setting], drawn=drawn)
+            own[setting] = its, *_comparable(groups[setting], its)
         if len(own) > 1:
-            together = [result for kept, _ in own.values() for result in kept]
-            tables.append(networks_table(together))
-        for setting, (kept, note) in own.items():
-            against = _within(kept, baseline)
+            tables.append(networks_table([result for _, kept, _ in own.values() for result in kept]))
+        for setting, (its, kept, note) in own.items():
+            against = _within(kept, its)
             tables.append(_table(kept, against, f"Test accuracy, {setting[0]}", note))
             drawings += accuracy_drawings(kept, against)
     return tables, drawings
 
 
-def default_baselines(results: Sequence[Result]) -> Baselines:
+def default_baselines(results: Sequence[Result], *, drawn: bool = False) -> Baselines:
     """Each set's baseline: the first one drawn anew for each seed at its IPC, or the first set where none was drawn.
 
     Sets of an IPC that nothing was drawn at have none.
+
+    Args:
+        drawn: something was drawn among other results, so that the first set of these is no baseline.
     """
-    drawn: dict[float, str] = {}
+    draws: dict[float, str] = {}
     for result in results:
         if result.draw is not None:
-            drawn.setdefault(result.images_per_class, result.set)
-    if not drawn or len({*drawn, *(result.images_per_class for result in results)}) == 1:
-        return next(iter(drawn.values()), results[0].set)
-    return {r.set: drawn[r.images_per_class] for r in results if r.images_per_class in drawn}
+            draws.setdefault(result.images_per_class, result.set)
+    if not draws and not drawn:
+        return results[0].set
+    if len({*draws, *(result.images_per_class for result in results)}) == len(draws) == 1:
+        return next(iter(draws.values()))
+    return {r.set: draws[r.images_per_class] for r in results if r.images_per_class in draws}
 
 
 def accuracy_drawings(results: Sequence[Result], baseline: Baselines) -> list[Drawing]:
@@ -188,10 +204,80 @@ def _trainings(path: Path, record: Mapping[str, Any]) -> list[Result]:
     return results
 
 
-def _with_distinct_names(results: Sequence[Result]) -> list[Result]:
-    """Each training once; a name that stands for sets of several IPC gets the IPC added."""
-    sizes: dict[str, set[float]] = {}
-    for result in results:
-        sizes.setdefault(result.set, set()).add(result.images_per_class)
-    named = [replace(r, set=f"{r.set}, IPC {r.images_per_class:g}") if len(sizes[r.set]) > 1 else r for r in results]
-    return list({result.identity: result for result in named}.values())
+class _Read(NamedTuple):
+    """A training as it will be called, since what several files call alike may be different things.
+
+    Attributes:
+        set, labels: what the file calls them.
+        file: a short name of the file.
+        settings: of the evaluation, as far as the file says.
+    """
+
+    result: Result
+    set: str
+    labels: str
+    file: str
+    settings: Any
+
+    @property
+    def images(self) -> object:
+        """Equal for equal images and labels; the file where it does not say."""
+        name = self.set + PER_VIEW if self.labels == "views" else self.set
+        soft = _said(self.settings, "soft_labels", name) if self.labels != "hard" else None
+        return _said(self.settings, "sets", self.set) or self.file, soft
+
+    @property
+    def taught(self) -> LabelSource | None:
+        """Whose soft labels the set has."""
+        return teachers_in(self.settings).get((self.set, self.labels))
+
+    @property
+    def teacher(self) -> str | None:
+        """Name and digest of the teacher, None where there is none or it is not known."""
+        teacher = self.taught.teacher if self.taught else None
+        return f"{teacher.name} {teacher.digest[:8]}" if teacher and teacher.digest else None
+
+    @property
+    def protocol(self) -> str | None:
+        """All that a protocol says but the precision."""
+        found = protocol_in(self.settings)
+        return None if found is None else json.dumps({**found, "precision": None}, sort_keys=True)
+
+
+def _said(settings: Any, *keys: str) -> str | None:
+    """What a file says in a place, None if it does not."""
+    for key in keys:
+        settings = settings.get(key) if isinstance(settings, Mapping) else None
+    return None if settings is None else str(settings)
+
+
+def _told_apart(read: Sequence[_Read]) -> list[_Read]:
+    """The same with other names where one name stands for several teachers, sets, test images or protocols."""
+    read = _named(read, "labels", lambda one: one.teacher, " by {0.teacher}")
+    read = _named(read, "set", lambda one: one.result.images_per_class, ", IPC {0.result.images_per_class:g}")
+    read = _named(read, "set", lambda one: one.images, " ({0.file})")
+    read = _named(read, "test", lambda one: _said(one.settings, "test", "digest"), " ({0.file})")
+    read = _named(read, "protocol", lambda one: one.protocol, " ({0.file})")
+    return _named(read, "protocol", lambda one: one.result.precision, " in {0.result.precision}")
+
+
+def _named(read: Sequence[_Read], field: str, meant: Callable[[_Read], object], added: str) -> list[_Read]:
+    """Add to a name where ``meant`` differs among those of one name and kind of labels, as far as it is known."""
+    known: dict[tuple[str, str], set[object]] = {}
+    for one in read:
+        known.setdefault((getattr(one.result, field), one.result.labels), set()).add(meant(one))
+    found = []
+    for one in read:
+        name = getattr(one.result, field)
+        if len(known[name, one.result.labels] - {None}) > 1 and meant(one) is not None:
+            changed: dict[str, Any] = {field: (name + added.format(one)).strip()}
+            one = one._replace(result=replace(one.result, **changed))
+        found.append(one)
+    return found
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    """Of files: without the ending, else of their folders, else whole, whichever differ first."""
+    whole = [str(path) for path in paths]
+    candidates = ([path.stem for path in paths], [path.resolve().parent.name for path in paths], whole)
+    return next((names for names in candidates if len(set(names)) == len(names)), whole)

@@ -3,7 +3,7 @@
 A student's accuracy means little without its teacher: labels of a better one lift every set, random images too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -81,6 +81,20 @@ class LabelSource:
     def record(self) -> dict[str, Any]:
         """The same as JSON values."""
         return asdict(self)
+
+
+def require_one_teacher(sources: Iterable[tuple[str, LabelSource]]) -> None:
+    """Refuse soft labels of several teachers for sets that compare: labels of a better one lift any set; ValueError.
+
+    Args:
+        sources: names of sets with whose labels they have.
+    """
+    teachers = {name: source.teacher for name, source in sources}
+    if len({teacher.digest for teacher in teachers.values() if teacher.digest}) > 1:
+        said = ", ".join(f"{name} by {teacher.name} {teacher.digest[:8]}" for name, teacher in teachers.items())
+        raise ValueError(
+            f"soft labels are of different teachers ({said[:90]}), so sets do not compare; label all by one"
+        )
 
 
 def teacher_of(
