@@ -391,6 +391,26 @@ class TestCommand:
         unknown = command(folders, "@good", "@other", options=[*options, "--class-map", folders / "map.json"])
         assert "the class map speaks of 'zebbra'" in unknown.stderr
 
+    @pytest.mark.parametrize("called", ["as the set", "as the test images"])
+    @pytest.mark.parametrize("labels", ["hard", "soft"])
+    def test_pool_of_more_classes_is_drawn_from_however_its_classes_are_called(self, folders, caplog, labels, called):
+        names, renamed = ("left", "right", "top_bottom"), ("zebra", "apple", "mango")
+        write_folder(folders / "other", draw(2, per_class=2), renamed)
+        write_folder(folders / "more", draw(1, per_class=8), renamed if called == "as the set" else names)
+        shutil.copytree(folders / "test" / "left", folders / "more" / "banana")
+        for name in ("other", "more"):
+            listed = read_pool(folders / name)
+            taught = torch.eye(len(listed.class_names))[torch.as_tensor(listed.labels)] * 5
+            write_soft_labels(folders / name, taught, [row["file_name"] for row in listed.rows], "a teacher")
+        (folders / "map.json").write_text(json.dumps(dict(zip(renamed, names, strict=True))))
+        options = ["--labels", labels, "--class-map", folders / "map.json", *into(folders)]
+        options += ["--full", folders / "more"] if labels == "hard" else []
+        result = command(folders, "random:@more", "@other", options=options)
+        assert result.exit_code == 0, result.output
+        assert "left out: 'banana'" in caplog.text
+        sizes = {row["set"]: row["images_per_class"] for row in results_in(folders)["results"]}
+        assert sizes == {"random:more, IPC 2": 2, "other": 2} | ({"all of more": 8} if labels == "hard" else {})
+
     @pytest.mark.parametrize(
         ("classes", "way"),
         [

@@ -218,6 +218,15 @@ def test_classes_that_are_called_otherwise_are_found_by_a_class_map(folders, tmp
     assert coverages[0] == coverages[1]
 
 
+def test_images_to_draw_from_may_be_called_as_the_real_ones_and_have_more_classes(folders, tmp_path):
+    called = {"Hemd": "T-shirt", "Tasche": "Bag"}
+    for new, old in called.items():
+        shutil.copytree(folders / "distinct" / old, tmp_path / "few" / new)
+    config, sets = replace(QUICK, parts=2), [str(tmp_path / "few"), f"random:{folders / 'real'}"]
+    found = measure_redundancy(sets, tiny_classifier(), config, real=folders / "real", class_map=called)
+    assert [set(one.classes) for one in found] == [{"T-shirt", "Bag"}] * 2
+
+
 def test_means_over_fewer_classes_than_other_sets_have_are_told(folders, tmp_path):
     shutil.copytree(folders / "distinct" / "Bag", tmp_path / "bags" / "Bag")
     shutil.copytree(folders / "distinct" / "T-shirt", tmp_path / "bags" / "T-shirt")

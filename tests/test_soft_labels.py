@@ -65,6 +65,14 @@ def test_what_was_written_is_read_as_probabilities(pool):
     torch.testing.assert_close(labels, logits.softmax(1), atol=0.01, rtol=0)
 
 
+def test_labels_of_some_of_the_classes_are_what_the_teacher_says_among_these(tmp_path):
+    write_images(tmp_path, {"Bag": 3, "Ankle boot, boot": 1, "T-shirt": 2})
+    whole = read_pool(tmp_path)
+    _, logits = write(whole, dtype=torch.float32)
+    some = whole.select([0, 1, 2, 4, 5])
+    assert torch.equal(read_soft_labels(some), logits[[0, 1, 2, 4, 5]][:, [0, 2]].softmax(1))
+
+
 def test_float32_is_kept_exactly(pool):
     _, logits = write(pool, dtype=torch.float32)
     assert torch.equal(read_soft_labels(pool), logits.softmax(1))

@@ -47,7 +47,7 @@ from .records import (
     write_summary,
 )
 from .results import Result
-from .sets import RANDOM, ComparedSets, listed_sets, load_compared_sets, load_images, require_drawable
+from .sets import RANDOM, ComparedSets, drawn_from, listed_sets, load_compared_sets, load_images, require_drawable
 from .tables import Table, evaluation_tables, labels_table, ranking_table
 from .trials import Source, evaluate, require_at_once, settled
 
@@ -155,9 +155,13 @@ def evaluate_folders(
         tests, pools = read_pool(test or embedded.TEST, canvas=canvas), listed_sets(sets, canvas)
         whole = {} if full is None else {f"all of {full.name}": read_pool(full, canvas=canvas)}
         require_mapped(class_map, [pool.class_names for pool in (*pools.values(), *whole.values())])
-        all_classes, tests = len(tests.class_names), _tested_on(tests, pools, class_map)
-        pools = {text: _like(tests, pool) if text.startswith(RANDOM) else pool for text, pool in pools.items()}
-        whole = {name: _like(tests, pool) for name, pool in whole.items()}
+        fixed = [pool.class_names for text, pool in pools.items() if not text.startswith(RANDOM)]
+        owners = fixed or [pool.class_names for pool in pools.values()]  # else these may have more classes
+        all_classes, tests = len(tests.class_names), limited_to(tests, owners, "the sets", class_map)
+        pools = {
+            text: drawn_from(pool, fixed, tests) if text.startswith(RANDOM) else pool for text, pool in pools.items()
+        }
+        whole = {name: drawn_from(pool, owners, tests) for name, pool in whole.items()}
         for pool in (*pools.values(), *whole.values()):
             way = UNNAMED if test is None else None
             labels_in_test(pool.class_names, tests.class_names, str(pool.path), class_map, way=way)
@@ -170,16 +174,6 @@ def evaluate_folders(
     if len(real.class_names) < all_classes:
         name += f", {len(real.class_names)} of {all_classes} classes"
     return run_evaluation(compared, real, config, test_name=name, full=everything, output=output, progress=progress)
-
-
-def _tested_on(tests: Pool, pools: Mapping[str, Pool], class_map: Mapping[str, str | int] | None) -> Pool:
-    """The test images of the classes that the sets have; what is drawn from may have more."""
-    sets = [pool for text, pool in pools.items() if not text.startswith(RANDOM)] or pools.values()
-    return limited_to(tests, [pool.class_names for pool in sets], "the sets", class_map)
-
-
-def _like(tests: Pool, pool: Pool) -> Pool:
-    return limited_to(pool, [tests.class_names], "the test images")
 
 
 def _real_test_images(tests: Pool, size: int | None, progress: Progress | None) -> LabelledImages:

@@ -7,13 +7,14 @@ A set is compared with the random draw of its own IPC, or with the first set whe
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from dag_diffusion.data.canvas import Canvas
+from dag_diffusion.data.class_folders import limited_to
 from dag_diffusion.data.pools import Pool, read_pool
 
 from .labelled_images import LabelledImages, Labels, RandomDraw, digest, fingerprints, load_labelled_images
@@ -113,6 +114,16 @@ def require_drawable(texts: Sequence[str], ipc: Sequence[int], labels: Labels) -
 def listed_sets(texts: Sequence[str], canvas: Canvas | None = None) -> dict[str, Pool]:
     """The images that each text names, listed and not yet read."""
     return {text: read_pool(text.removeprefix(RANDOM), canvas=canvas) for text in texts}
+
+
+def drawn_from(pool: Pool, sets: Iterable[Mapping[int, str]], real: Pool) -> Pool:
+    """Of images to draw from, those of the classes that are compared, called as in the sets or as the real images are.
+
+    Args:
+        sets: label to name of each set's classes.
+        real: images of the classes that are compared.
+    """
+    return limited_to(limited_to(pool, sets, "the sets"), [real.class_names], "the real images")
 
 
 def load_images(

@@ -34,7 +34,7 @@ from dag_diffusion.evaluation.networks import build_network
 from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.records import append_result, finished_trainings, part_of
 from dag_diffusion.evaluation.results import Result
-from dag_diffusion.evaluation.sets import RANDOM, named_sets
+from dag_diffusion.evaluation.sets import RANDOM, drawn_from, named_sets
 from dag_diffusion.evaluation.training import derived_seeds
 from dag_diffusion.generation.repairing.faults import Faults, find_faults
 from dag_diffusion.generation.repairing.repair import FAULTS, Repair
@@ -223,8 +223,8 @@ def _of_shared_classes(
     """Real images, and those that are drawn from, of the classes that the sets have."""
     sets = [pool.class_names for name, pool in whole.items() if not _is_drawn(name)]
     sets = sets or [pool.class_names for pool in whole.values()]
-    drawn = {name: limited_to(pool, sets, "the sets") if _is_drawn(name) else pool for name, pool in whole.items()}
-    return limited_to(real, sets, "the sets", class_map), drawn
+    real = limited_to(real, sets, "the sets", class_map)
+    return real, {name: drawn_from(pool, sets, real) if _is_drawn(name) else pool for name, pool in whole.items()}
 
 
 def _is_drawn(name: str) -> bool:

@@ -141,7 +141,8 @@ def read_soft_labels(pool: Pool) -> Tensor:
     A protocol softens them by its own temperature.
 
     Returns:
-        ``(n, classes)`` float32, rows in the pool's order, columns in the order of its labels, each row with sum 1.
+        ``(n, classes)`` float32, rows in the pool's order, columns in the order of its labels, each row with sum 1;
+        of labels for further classes what the teacher says among those of the pool.
 
     Raises:
         FileNotFoundError: the set has no soft labels.
@@ -149,10 +150,10 @@ def read_soft_labels(pool: Pool) -> Tensor:
     """
     path = _place_of(pool)
     _, header, logits = _read(path)
-    classes = [pool.class_names[label] for label in sorted(pool.class_names)]
-    if header["class_names"] != classes:
+    classes, labelled_as = [pool.class_names[label] for label in sorted(pool.class_names)], header["class_names"]
+    if classes != labelled_as and (len(set(labelled_as)) < len(labelled_as) or not set(classes) < set(labelled_as)):
         raise ValueError(
-            f"{path} is of the classes {', '.join(header['class_names'])[:60]}, but the set has "
+            f"{path} is of the classes {', '.join(labelled_as)[:60]}, but the set has "
             f"{', '.join(classes)[:60]}; write the soft labels again"
         )
     names = header["file_names"]
@@ -167,6 +168,8 @@ def read_soft_labels(pool: Pool) -> Tensor:
                 f"{path} is of other images than {len(others)} of {len(pool)} that lie beside it now (first: "
                 f"{others[0]['file_name']}); label the set again"
             )
+    if classes != labelled_as:  # the images of some of its classes
+        logits = logits[:, [labelled_as.index(name) for name in classes]]
     return logits[order].float().softmax(1)
 
 
