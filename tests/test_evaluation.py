@@ -4,7 +4,9 @@ import csv
 import dataclasses
 import json
 import logging
+import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -600,3 +602,13 @@ def test_results_beside_an_earlier_table_are_refused_for_their_suffix(folders, t
     (tmp_path / "results.csv").write_text("set,network\n")
     result = command(folders, "@good", options=["--output", tmp_path / "results.csv"])
     assert (result.exit_code, "go to a .json file" in result.output) == (2, True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file systems hold text alone")
+def test_folder_whose_name_is_no_text_is_refused_before_any_training_where_a_record_would_name_it(folders, caplog):
+    named = os.fsdecode(os.fsencode(folders) + b"/caf\xe9")
+    (folders / "good").rename(named)
+    result = command(folders, named, options=into(folders))
+    assert (result.exit_code, "'utf-8'" in result.stderr) == (2, False)
+    assert "is not in UTF-8, which a record has to be in; rename the folder" in " ".join(result.stderr.split())
+    assert not (folders / "out").exists()

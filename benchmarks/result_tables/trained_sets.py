@@ -143,13 +143,13 @@ def study(name: str, network: str = "convnet-3", baseline: str = BASELINE) -> st
     known = accuracies(name, network)
     base, seeds = known[baseline], len(known[baseline])
     order = sorted(known, key=lambda one: -known[one].mean())
-    tested = [paired(known[one], base).p_value for one in order if one != baseline]
-    p_values = iter(holm(tested) if seeds > 1 else [None] * len(tested))
+    tested = {one: paired(known[one], base).p_value for one in order if one != baseline}
+    told = {one: p_value for one, p_value in tested.items() if p_value is not None}
+    p_values = dict(zip(told, holm(list(told.values())), strict=True))
     rows = []
     for one in order:
         against = "" if one == baseline else change(known[one], base)
-        p_value = None if one == baseline else next(p_values)
-        rows.append([words(one), spread(known[one]), against, "" if p_value is None else _p(p_value)])
+        rows.append([words(one), spread(known[one]), against, _p(p_values[one]) if one in told else ""])
     heads = [
         "set",
         f"accuracy, % ({seeds} seed{'s' * (seeds > 1)})",

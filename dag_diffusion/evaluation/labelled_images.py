@@ -221,11 +221,11 @@ def normalise(images: np.ndarray | Tensor, normalisation: Normalisation | None =
     Returns:
         ``(n, channels, height, width)`` float32.
     """
-    pixels = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2).float()
-    pixels = pixels.clone(memory_format=torch.contiguous_format) / 255  # grey images stay channels-last by contiguous()
+    given = torch.tensor(np.asarray(images)).permute(0, 3, 1, 2)
+    pixels = torch.empty(given.shape, dtype=torch.float32).copy_(given)  # contiguous() leaves grey ones channels-last
     by = normalisation or Normalisation()
     mean, std = (torch.as_tensor(value, dtype=torch.float32).view(-1, 1, 1) for value in (by.mean, by.std))
-    return (pixels - mean) / std
+    return pixels.div_(255).sub_(mean).div_(std)  # in place: there may be many images
 
 
 def usual_normalisation(channels: int) -> Normalisation:

@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import logging
+import os
 import platform
 import shlex
 import sys
@@ -142,14 +143,20 @@ def begun_precision(path: Path) -> set[str]:
     return {protocol["precision"]} if isinstance(protocol, dict) and protocol.get("precision") in PRECISIONS else set()
 
 
-def require_record_place(path: Path) -> None:
+def require_record_place(path: Path, named: Iterable[str] = ()) -> None:
     """Check that the record of an evaluation may be written at ``path``.
+
+    Args:
+        named: folders and files whose names it will have.
 
     Raises:
         IsADirectoryError: there is a folder.
         PermissionError: it cannot be written.
-        ValueError: it is called otherwise than .json.
+        ValueError: it is called otherwise than .json, or a name is no text.
     """
+    for name in named:
+        if os.fsencode(name) != name.encode(errors="replace"):
+            raise ValueError(f"the name {name!r} is not in UTF-8, which a record has to be in; rename the folder")
     if path.suffix.lower() != ".json":
         raise ValueError(f"results go to a .json file, with tables as .csv beside it, but {path} was given; rename it")
     require_file_place(path, "results.json")

@@ -150,7 +150,8 @@ def evaluate_folders(
     """
     with fail_together():
         if output is not None:
-            require_record_place(output)  # before all images are read
+            named = [*sets, *(str(place) for place in (test, full) if place is not None)]
+            require_record_place(output, named)  # before all images are read
         require_drawable(sets, ipc, config.labels)
         tests, pools = read_pool(test or embedded.TEST, canvas=canvas), listed_sets(sets, canvas)
         whole = {} if full is None else {f"all of {full.name}": read_pool(full, canvas=canvas)}
