@@ -3,6 +3,9 @@
 A pool that is resumed must agree with it in all but the versions, see ``same_settings``.
 """
 
+import hashlib
+import inspect
+import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -11,15 +14,17 @@ from typing import Any
 
 from torch import nn
 
+from dag_diffusion.classifiers.image_classifiers import class_names_of, preprocessing_of
 from dag_diffusion.data.files import recorded
 from dag_diffusion.identity import digest_of
 
 from .drawing.drawer import Drawer
 from .plan import PoolConfig
 from .precision import weights_of
-from .same_settings import DETAILS
+from .same_settings import CONFIGS, DETAILS
 
 FORMAT = "dag-diffusion pool 1"
+UNCOUNTED = ("transformers_version", "architectures", "dtype", "torch_dtype", "preprocessing")  # of a configuration
 LIBRARIES = ("dag-diffusion", "accelerate", "diffusers", "torch", "torchvision", "transformers")
 
 
@@ -42,6 +47,7 @@ def provenance_of(
         "guide": _guide_name(drawer, source),
         "weights": {name: None if part is None else digest_of(part) for name, part in _models_of(drawer).items()},
         "dtype": weights_of(pipeline),
+        CONFIGS: _configs_of(drawer),
         "scheduler": scheduler_record(pipeline.scheduler),
         "settings": config.settings(),
         "classes": {str(k): v for k, v in drawer.class_names.items()},
@@ -56,7 +62,7 @@ def provenance_of(
 
 
 def scheduler_record(scheduler: Any) -> dict[str, Any]:
-    """Name and settings of a scheduler."""
+    """Name and settings of a scheduler; lists, such as ``trained_betas``, by their digests."""
     return {"name": type(scheduler).__name__, **_json_values(scheduler.config)}
 
 
@@ -72,6 +78,51 @@ def _models_of(drawer: Drawer) -> dict[str, nn.Module | None]:
 
 def _name_of(model: Any) -> str:
     return str(getattr(model.config, "_name_or_path", ""))  # which a network of one's own may lack
+
+
+def _configs_of(drawer: Drawer) -> dict[str, Any]:
+    """A digest for each part of what its answers follow from besides its weights."""
+    found: dict[str, Any] = {
+        name: _digest({"config": _config_of(part), "adapters": _adapters_of(part)})
+        for name, part in _models_of(drawer).items()
+        if part is not None and part is not drawer.guide
+    }
+    guides = [] if drawer.guide is None else [drawer.guide, *drawer.extra_guides]
+    digests = [
+        _digest({"preprocessing": preprocessing_of(guide).as_fields(), "classes": class_names_of(guide)})
+        for guide in guides
+    ]
+    return found | ({"guides": digests} if digests else {})
+
+
+def _config_of(part: nn.Module) -> dict[str, Any]:
+    """What differs from the defaults of a model's class, so that options which later versions add change nothing."""
+    config: Any = getattr(part, "config", None)
+    if hasattr(config, "to_diff_dict"):  # of transformers
+        return _counted(config.to_diff_dict())
+    taken = inspect.signature(type(part).__init__).parameters
+    own = dict(config) if isinstance(config, Mapping) else {}
+    return _counted({k: v for k, v in own.items() if k not in taken or recorded(v) != recorded(taken[k].default)})
+
+
+def _counted(config: Any) -> Any:
+    if not isinstance(config, Mapping):
+        return config
+    return {k: _counted(v) for k, v in config.items() if not str(k).startswith("_") and k not in UNCOUNTED}
+
+
+def _adapters_of(part: nn.Module) -> dict[str, Any]:
+    """Layer to the adapters that change its answers, such as LoRAs, with their scales."""
+    layers = {name: one for name, one in part.named_modules() if isinstance(getattr(one, "active_adapters", 0), list)}
+    scales: dict[str, Any] = {name: getattr(one, "scaling", {}) for name, one in layers.items()}
+    return {
+        name: {} if one.disable_adapters else {adapter: scales[name].get(adapter) for adapter in one.active_adapters}
+        for name, one in layers.items()
+    }
+
+
+def _digest(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(recorded(value), sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _name_and_digest(model: Any) -> list[str]:
@@ -101,4 +152,8 @@ def _path_of(pipeline: Any) -> str | None:
 
 def _json_values(config: Mapping[str, Any]) -> dict[str, Any]:
     plain = {name: recorded(value) for name, value in config.items() if not name.startswith("_")}
-    return {name: value for name, value in plain.items() if not isinstance(value, list | dict)}
+    return {
+        name: _digest(value) if isinstance(value, list | dict) else value
+        for name, value in plain.items()
+        if value not in ([], {})  # as in records from before lists were told
+    }

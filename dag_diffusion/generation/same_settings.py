@@ -10,8 +10,8 @@ from typing import Any
 
 from dag_diffusion.data.files import differences, recorded
 
-DETAILS = "drawn_by"
-PARTS = ("pipeline", "guide", "weights", "extra_guides", "dtype", "scheduler", "settings", "classes", DETAILS)
+DETAILS, CONFIGS = "drawn_by", "configs"
+PARTS = ("pipeline", "guide", "weights", CONFIGS, "extra_guides", "dtype", "scheduler", "settings", "classes", DETAILS)
 SHOWN = 5
 UNUSED = (None, 1.0)  # scales of autoguidance without which the weak denoiser draws nothing
 
@@ -29,7 +29,11 @@ def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder
             record["settings"] = _drawn_by(record["settings"])
         if before["settings"]["autoguidance_scale"] in UNUSED and after["settings"].get("autoguidance_scale") in UNUSED:
             for record in (before, after):
-                (record["weights"] or {}).pop("weak_transformer", None)
+                for part in ("weights", CONFIGS):
+                    (record[part] or {}).pop("weak_transformer", None)
+    if CONFIGS not in old:  # from before configurations, and lists among those of schedulers, were recorded
+        after[CONFIGS], told = None, before["scheduler"] or {}
+        after["scheduler"] = {k: v for k, v in (after["scheduler"] or {}).items() if k in told}
     names = [(record["scheduler"] or {}).get("name") for record in (before, after)]
     if names[0] != names[1]:  # which says more than the options that only one of them has
         for record, name in zip((before, after), names, strict=True):
