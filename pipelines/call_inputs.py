@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
+from copy import deepcopy
 from functools import cache
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from dag_diffusion.guidance.difficulty_guidance import target_values, targets_for
 from dag_diffusion.guidance.guided_step import Generators
-from dag_diffusion.guidance.schedulers import require_supported
+from dag_diffusion.guidance.schedulers import require_supported, require_trained_timesteps
 
 if TYPE_CHECKING:
     from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
@@ -74,6 +75,9 @@ def check_inputs(
     if targets is not None and torch.is_inference_mode_enabled():
         raise ValueError("guidance needs gradients, which torch.inference_mode() forbids; use torch.no_grad() instead")
     require_supported(pipeline.scheduler, pipeline.transformer.config)
+    scheduler = deepcopy(pipeline.scheduler)
+    scheduler.set_timesteps(num_inference_steps)
+    require_trained_timesteps(scheduler, num_inference_steps)
 
 
 @cache  # once, and not with every batch

@@ -14,6 +14,7 @@ from dag_diffusion.pipelines.latents import Unpack, unpacking
 from torch import Tensor
 
 from dag_diffusion.guidance.rates import require_family
+from dag_diffusion.guidance.schedulers import require_trained_timesteps
 
 Guided = Callable[[Any, Tensor, Any, Tensor, int], tuple[Tensor, Tensor]]
 _TAKING = Lock()  # a scheduler is steered once, whichever threads ask
@@ -65,10 +66,12 @@ def guided_calls(pipeline: Any, guided: Guided, begin: Callable[[], None], gener
         return plain.step(self, model_output, timestep, sample, *args, **kwargs)
 
     @wraps(plain.set_timesteps)
-    def set_timesteps(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def set_timesteps(self: Any, *args: Any, **kwargs: Any) -> None:
+        plain.set_timesteps(self, *args, **kwargs)
         if self is scheduler:
+            if (asked := kwargs.get("num_inference_steps", args[0] if args else None)) is not None:
+                require_trained_timesteps(self, asked)
             begin()
-        return plain.set_timesteps(self, *args, **kwargs)
 
     def reduce(self: Any, protocol: Any) -> Any:
         return object.__new__, (plain,), *plain.__reduce_ex__(self, protocol)[2:]

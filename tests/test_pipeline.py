@@ -291,6 +291,18 @@ def test_steps_that_leave_noise_under_ddim_are_told_once_with_what_divides(pipel
     assert told.endswith("use a number that divides 1000, such as 50 or 100")
 
 
+@pytest.mark.parametrize("kind", [DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler])
+def test_trailing_steps_that_end_below_the_first_timestep_are_refused(kind):
+    pipeline = tiny_pipeline()
+    pipeline.scheduler = kind.from_config(pipeline.scheduler.config, timestep_spacing="trailing")
+    for steps, nearest in ((61, 60), (121, 120), (122, 123)):
+        with pytest.raises(ValueError, match=f"num_inference_steps is {steps}.*; use {nearest}, or another"):
+            pipeline(0, num_inference_steps=steps)
+        check_inputs(pipeline, [0], None, "pil", nearest)
+    pipeline.scheduler = kind.from_config(pipeline.scheduler.config, timestep_spacing="leading")
+    check_inputs(pipeline, [0], None, "pil", 61)
+
+
 def test_step_after_the_window_is_plain_denoising(pipeline):
     # resumed from its own next-to-last latents, a guided run ends where plain denoising ends
     options = {"num_inference_steps": 10, "output_type": "latent", "difficulty_guidance": GuidanceConfig(stop=0.9)}

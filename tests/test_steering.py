@@ -453,6 +453,14 @@ def test_noise_of_the_scheduler_is_drawn_from_the_same_generator(guide):
         assert torch.equal(drawn(pipeline, stable_diffusion, steps=4, eta=1.0), plain)
 
 
+@pytest.mark.parametrize("kind", [EulerDiscreteScheduler, HeunDiscreteScheduler])
+def test_trailing_steps_that_end_below_the_first_timestep_are_refused(guide, kind):
+    pipeline = made(stable_diffusion)
+    pipeline.scheduler = kind.from_config(pipeline.scheduler.config, timestep_spacing="trailing")
+    with steer(pipeline, guide, 0), pytest.raises(ValueError, match=r"num_inference_steps is 61.*; use 60, or"):
+        drawn(pipeline, stable_diffusion, steps=61)
+
+
 @pytest.mark.parametrize("copy", [deepcopy, lambda value: pickle.loads(pickle.dumps(value))], ids=["copy", "pickle"])  # noqa: S301
 def test_copy_of_a_steered_scheduler_is_a_plain_one(guide, copy):
     pipeline = made(stable_diffusion)

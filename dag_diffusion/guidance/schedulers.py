@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 DDIM, DDPM, *SOLVERS = SCHEDULERS = (
@@ -63,6 +64,21 @@ def require_unclipped(scheduler: Any, options: Sequence[str] = CLIPPING) -> None
                 f"{name} has {option}=True, which is for pixels and would clip latents; "
                 f"use pipeline.scheduler = {name}.from_config(pipeline.scheduler.config, {option}=False)"
             )
+
+
+def require_trained_timesteps(scheduler: Any, num_steps: int) -> None:
+    """Refuse a number of steps for which "trailing" timesteps, that are set already, have one more at the end, -1.
+
+    They are ``arange(T, 0, -T / steps) - 1``, into which rounding lets 0, as for 61 of 1,000; ValueError.
+    """
+    if scheduler.config.get("timestep_spacing") != "trailing" or int(scheduler.timesteps.min()) >= 0:
+        return
+    trained = scheduler.config.num_train_timesteps
+    good = (n for n in range(1, trained + 1) if len(np.arange(trained, 0, -trained / n)) == n)
+    raise ValueError(
+        f'num_inference_steps is {num_steps}, of which "trailing" spacing makes a step more, at timestep -1, for which '
+        f"nothing was trained; use {min(good, key=lambda n: abs(n - num_steps))}, or another timestep_spacing"
+    )
 
 
 def _require_fitting_variance(scheduler: Any, transformer: Any) -> None:
