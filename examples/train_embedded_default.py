@@ -35,6 +35,7 @@ from dag_diffusion import (
 from dag_diffusion.cli.console import stages
 from dag_diffusion.data.pools import Pool, write_provenance
 from dag_diffusion.embedded import CLASS_NAMES
+from dag_diffusion.generation.modes import space_of
 from dag_diffusion.generation.preparing.mode_search import find_pool_modes
 from dag_diffusion.generation.preparing.probe_training import ProbeConfig
 from dag_diffusion.progress import Progress
@@ -138,7 +139,8 @@ def make_modes(train: Pool, options: argparse.Namespace, progress: Progress) -> 
     pipeline = make_generator(train, options, progress)
     first = np.concatenate([np.flatnonzero(train.labels == label)[:FIRST] for label in train.class_names])
     modes = find_pool_modes(pipeline, train.select(first), MODES, batch_size=500, progress=progress)
-    replace(modes, centres=modes.centres.half(), vae="embedded default").save(options.output / "modes.safetensors")
+    stored = replace(modes, centres=modes.centres.half(), vae="embedded default", space=space_of(pipeline.vae))
+    stored.save(options.output / "modes.safetensors")
 
 
 PARTS = dict(classifiers=make_classifiers, generator=make_generator, pipeline=make_pipeline, modes=make_modes)

@@ -9,8 +9,9 @@ from dag_diffusion.classifiers import class_names_of
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import difficulty
 from dag_diffusion.evaluation.labelled_images import load_labelled_images, normalise
-from dag_diffusion.generation.modes import Modes
+from dag_diffusion.generation.modes import Modes, space_of
 from dag_diffusion.generation.preparing.mode_search import merge_modes
+from dag_diffusion.loading import load_embedded_pipeline
 
 NAMES = dict(enumerate(embedded.CLASS_NAMES))
 
@@ -68,6 +69,7 @@ def test_embedded_modes_are_fifty_of_each_class_and_merge_to_fewer():
     modes = Modes.load(embedded.MODES)
     assert np.bincount(modes.labels).tolist() == [50] * 10
     assert int(modes.sizes.sum()) == 50_000
+    assert modes.space == space_of(load_embedded_pipeline().vae)
     assert np.bincount(merge_modes(modes, 10).labels).tolist() == [10] * 10
 
 

@@ -88,6 +88,7 @@ def test_images_keep_their_order_labels_and_difficulties(assets):
     modes = Modes.load(assets / "modes.safetensors")
     assert np.bincount(modes.labels).tolist() == [2] * 10
     assert modes.sizes.sum() == 40
+    assert modes.space
 
 
 def test_the_same_command_again_trains_nothing_and_makes_the_same(assets, example, command, monkeypatch):

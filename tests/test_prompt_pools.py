@@ -40,6 +40,7 @@ from dag_diffusion.cli import commands as cli
 from dag_diffusion.data.images import is_of_one_colour
 from dag_diffusion.generation.drawing.prompts import as_prompts
 from dag_diffusion.generation.drawing.steerable import revision_of
+from dag_diffusion.generation.modes import load_modes, require_modes_of, space_of
 from dag_diffusion.generation.plan import image_seed, plan, seed_after
 from dag_diffusion.generation.preparing.mode_search import encode
 from dag_diffusion.generation.repairing.first_images import FIRST, with_colours
@@ -392,6 +393,47 @@ def test_modes_of_other_latents_are_refused_and_nothing_is_left(build, tmp_path)
     assert not (tmp_path / "pool").exists()
 
 
+@pytest.mark.parametrize("other", [{}, {"scaling_factor": 0.13025}], ids=["weights", "scale"])
+def test_modes_of_another_vae_are_refused_though_their_shape_is_right(other, tmp_path):
+    torch.manual_seed(1)
+    vae = kl(scaling_factor=0.18215)
+    pipeline = made(stable_diffusion)
+    if other:
+        vae = kl(**other)
+        vae.load_state_dict(pipeline.vae.state_dict())
+    config = replace(CONFIG, modes=replace(modes_of((4, 8, 8)), space=space_of(vae)))
+    with pytest.raises(ValueError, match="latents of another VAE"):
+        fill_pool(SteerablePipeline(pipeline, None, CLASSES, SMALL), tmp_path / "pool", config)
+    assert not (tmp_path / "pool").exists()
+
+
+def test_modes_are_known_by_their_vae_in_half_precision_and_with_another_decoder(tmp_path):
+    pipeline = made(stable_diffusion)
+    modes_of((4, 8, 8)).save(tmp_path / "old")
+    replace(modes_of((4, 8, 8)), space=space_of(pipeline.vae)).save(tmp_path / "new")
+    pipeline.vae.decoder.conv_in.reset_parameters()
+    pipeline.vae.bfloat16()
+    require_modes_of(load_modes(tmp_path / "new", dict(enumerate(CLASSES))), pipeline.vae)
+
+
+def test_file_that_does_not_say_of_which_vae_its_modes_are_is_told(tmp_path, caplog):
+    modes_of((4, 8, 8)).save(tmp_path / "old")
+    load_modes(tmp_path / "old", dict(enumerate(CLASSES)))
+    assert "does not say of which VAE" in caplog.text
+
+
+def test_file_of_modes_serves_some_of_its_classes(tmp_path):
+    modes = modes_of((4, 8, 8))
+    modes.save(tmp_path / "modes")
+    loaded = load_modes(tmp_path / "modes", {0: "boot", 1: "Bag"})
+    assert (loaded.class_names, loaded.labels.tolist()) == ({0: "boot"}, [0])
+    assert torch.equal(loaded.centres, modes.centres[1:])
+    with pytest.raises(ValueError, match=r"no mode was found for label 1, only for 0 \(boot\)"):
+        loaded.of_class(1)
+    with pytest.raises(ValueError, match="the pipeline has no class called"):
+        load_modes(tmp_path / "modes", {0: "Bag"})
+
+
 # -- pipelines of one's own
 
 
@@ -595,6 +637,8 @@ def test_modes_of_real_images_are_found_with_the_vae_alone_and_draw_a_pool(kind,
     found = find_modes(tmp_path / "real", modes, "--pipeline", only, "--per-class", 2, "--size", 16)
     assert found.exit_code == 0, found.output
     assert Modes.load(modes).centres.shape == (4, 4, 8, 8)
+    require_modes_of(Modes.load(modes), DiffusionPipeline.from_pretrained(pipeline).vae)
+    assert Modes.load(modes).space
     result = generate(
         pipeline, tmp_path / "pool", "--prompt", "a {class}", "--classes", "T-shirt;boot", "--modes", modes
     )

@@ -6,9 +6,11 @@ modes, ``guidance.mode_guidance`` draws to them.
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +18,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dag_diffusion.classifiers.weights import refuse_pickles
-from dag_diffusion.data.class_names import match_classes
-from dag_diffusion.data.files import require_file_place, write_safetensors
+from dag_diffusion.data.class_names import match_classes, matching_classes
+from dag_diffusion.data.files import recorded, require_file_place, write_safetensors
+from dag_diffusion.identity import is_same_model, sketch_of
 from dag_diffusion.sampling.targets import largest_remainder
 
+logger = logging.getLogger(__name__)
+SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 FORMAT = "dag-diffusion modes 1"
 ALLOTMENT = 0x6D6F6465  # a random stream of its own, since a pool shuffles its targets by (seed, label) too
 
@@ -34,6 +39,7 @@ class Modes:
         class_names: label to class name, of the classes that have modes.
         difficulties: ``(modes,)`` float32 in [0, 1], means of the images of each; None if they were not considered.
         vae: the VAE of these latents, in words; set it with ``dataclasses.replace``.
+        space: what it is known again by, as of ``space_of``; empty where that was not recorded.
     """
 
     centres: Tensor
@@ -43,6 +49,7 @@ class Modes:
     _: KW_ONLY
     difficulties: Tensor | None = None
     vae: str = ""
+    space: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         per_mode = [self.labels, self.sizes, *([] if self.difficulties is None else [self.difficulties])]
@@ -84,6 +91,8 @@ class Modes:
         require_file_place(Path(path), "modes.safetensors")
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         metadata = {"format": FORMAT, "class_names": json.dumps(self.class_names), "vae": self.vae}
+        if self.space:
+            metadata["space"] = json.dumps(self.space)
         write_safetensors(Path(path), tensors, metadata)
 
     @classmethod
@@ -100,7 +109,8 @@ class Modes:
                 raise ValueError(f"its format is {metadata.get('format')}")
             names = {int(label): name for label, name in json.loads(metadata["class_names"]).items()}
             tensors["centres"] = tensors["centres"].float()  # a file may hold them in half precision
-            return cls(**tensors, class_names=names, vae=metadata["vae"])
+            space = json.loads(metadata.get("space", "{}"))
+            return cls(**tensors, class_names=names, vae=metadata["vae"], space=space)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no intact file of modes ({error}); make one by find_modes()") from error
 
@@ -144,12 +154,38 @@ def match_modes(modes: Modes, allotted: np.ndarray, targets: Sequence[float]) ->
 
 
 def load_modes(path: str | Path, class_names: Mapping[int, str]) -> Modes:
-    """Modes from a file, with the labels of a pipeline's classes, matched by name.
+    """Modes from a file of those of its classes that a pipeline has, with its labels, matched by name.
 
     Raises:
-        ValueError: the file holds no modes, or modes of a class that the pipeline lacks.
+        ValueError: the file holds no modes, or none of a class of the pipeline.
     """
     modes = Modes.load(path)
-    table = match_classes(modes.class_names, class_names, "the pipeline")
-    labels = torch.tensor([table[label] for label in modes.labels.tolist()])
-    return replace(modes, labels=labels, class_names={table[k]: name for k, name in modes.class_names.items()})
+    if not modes.space:
+        logger.warning("%s does not say of which VAE its modes are, so that this is not checked; find them anew", path)
+    table = matching_classes(modes.class_names, class_names, "the pipeline")
+    table = table or match_classes(modes.class_names, class_names, "the pipeline")  # which says why there is none
+    shared = torch.tensor([label in table for label in modes.labels.tolist()])
+    per_mode: dict[str, Any] = {name: value[shared] for name, value in vars(modes).items() if isinstance(value, Tensor)}
+    per_mode["labels"] = torch.tensor([table[label] for label in per_mode["labels"].tolist()])
+    return replace(modes, **per_mode, class_names={own: modes.class_names[label] for label, own in table.items()})
+
+
+def space_of(vae: Any) -> dict[str, Any]:
+    """What tells the latents of a VAE from those of another: a sketch of its encoder, and its scaling.
+
+    Decoders are left out, which are trained further for the same latents.
+    """
+    return recorded({"encoder": sketch_of(vae.encoder), **{name: vae.config.get(name) or None for name in SCALING}})
+
+
+def require_modes_of(modes: Modes, vae: Any) -> None:
+    """Refuse modes in the latents of another VAE than a pipeline's, as far as they say whose they are; ValueError."""
+    own = dict(modes.space)
+    if not own:
+        return
+    theirs = space_of(vae)
+    if not is_same_model(own.pop("encoder"), theirs.pop("encoder")) or own != theirs:
+        raise ValueError(
+            f"the modes were found in the latents of another VAE ({modes.vae or 'unnamed'}), or scaled otherwise, than "
+            "those of this pipeline, which would draw to noise; find modes with its own"
+        )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dag_diffusion.generation.modes import require_modes_of
 from dag_diffusion.generation.plan import ImageJob, PoolConfig
 from dag_diffusion.generation.precision import network_dtype
 from dag_diffusion.generation.repairing.repair import Fault
@@ -56,6 +57,8 @@ class LabelDrawer:
                 f"{type(self.pipeline).__name__} draws by labels and reads no prompts; leave them out, or give a "
                 "text-to-image pipeline as a SteerablePipeline"
             )
+        if config.modes is not None:
+            require_modes_of(config.modes, self.pipeline.vae)
         labels = sorted({job.label for job in jobs})
         call = prepare_call(
             self.pipeline,

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.class_names import listed, match_classes
+from dag_diffusion.generation.modes import require_modes_of
 from dag_diffusion.generation.plan import ImageJob, PoolConfig
 from dag_diffusion.generation.repairing.repair import Fault
 from dag_diffusion.pipelines.latents import decoder_of
@@ -151,6 +152,8 @@ class SteerablePipeline:
         labels = sorted({job.label for job in jobs})
         if config.target is not None or config.modes is not None:
             require_steerable(self.pipeline)
+        if config.modes is not None:
+            require_modes_of(config.modes, self.pipeline.vae)
         vae, target = getattr(self.pipeline, "vae", None), None if config.target is None else 0.5
         # refuses guides and decoders that would stop the first batch
         own, in_set = self._guide_labels(labels), self._set_classes(config)
