@@ -316,6 +316,19 @@ def test_images_are_held_back_until_one_has_colours_and_none_is_lost(colours, si
         assert list(with_colours(pieces)) == pieces
 
 
+def test_pool_of_a_pipeline_that_rounds_its_size_is_resumed_and_only_odd_images_are_drawn_again(tmp_path, caplog):
+    painter = SteerablePipeline(made(flux), None, CLASSES, {"height": 18, "width": 18})
+    config = replace(CONFIG, images_per_class=2, prompts=Prompts("a {class}"))
+    pool = fill_pool(painter, tmp_path / "pool", config)
+    assert pool.open(0).size == (16, 16)
+    fill_pool(painter, pool.path, config, resume=True)
+    assert "drawn again" not in caplog.text
+    pool.open(0).resize((8, 8)).save(pool.path / pool.rows[0]["file_name"])
+    again = fill_pool(painter, pool.path, config, resume=True)
+    assert "1 images of" in caplog.text
+    assert again.open(0).size == (16, 16)
+
+
 # -- modes
 
 

@@ -6,7 +6,6 @@ A distilled set, which no run has filled, can be verified as well.
 """
 
 import time
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from dag_diffusion.progress import Progress
 
 from .repairing.faults import Faults, find_faults
 from .repairing.repair import FAULTS
-from .work_queue import EARLIER_ROWS, ROWS, RowCount, damaged_images, image_size, rows_so_far, runs_of
+from .work_queue import EARLIER_ROWS, ROWS, RowCount, damaged_images, rows_so_far, runs_of, usual_size
 
 if TYPE_CHECKING:
     from dag_diffusion.sampling.scoring import Scores
@@ -178,5 +177,4 @@ def _with_speed(status: PoolStatus, folder: Path) -> PoolStatus:
 def _damaged(folder: Path) -> list[str]:
     """Images with a row that are absent, cut off, altered, or of another size than most."""
     rows = rows_so_far(folder, absent=True)
-    sizes = Counter(size for row in rows if (size := image_size(folder / row["file_name"])))
-    return damaged_images(folder, rows, sizes.most_common(1)[0][0] if sizes else None)
+    return damaged_images(folder, rows, usual_size(folder, rows))

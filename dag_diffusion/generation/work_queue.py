@@ -13,6 +13,7 @@ import os
 import shutil
 import time
 import uuid
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -80,7 +81,7 @@ def take_stock(
     """Gather the rows of images that are whole and as planned, and open a run; all others are drawn again.
 
     Args:
-        size: (width, height) of every image, if it is known.
+        size: (width, height) of every image; None: that of most of them.
         again: file names of images that are to be drawn again, so that nobody need be told.
         check: whether to look at the files too.
 
@@ -89,7 +90,7 @@ def take_stock(
     """
     rows, planned = rows_so_far(folder), {job.file_name: job for job in jobs}
     kept = [row for row in rows if row["file_name"] in planned and planned[row["file_name"]].made(row)]
-    damaged = set(damaged_images(folder, kept, size)) if check else set()
+    damaged = set(damaged_images(folder, kept, size or usual_size(folder, kept))) if check else set()
     kept = [row for row in kept if row["file_name"] not in damaged]
     names = {row["file_name"] for row in kept}
     if lost := sum(row["file_name"] not in names and row["file_name"] not in again for row in rows):
@@ -141,6 +142,12 @@ def image_size(path: Path) -> tuple[int, int] | None:
             return image.size
     except NO_IMAGE:
         return None
+
+
+def usual_size(folder: Path, rows: Sequence[Row]) -> tuple[int, int] | None:
+    """(width, height) of most images by their headers; None if there are none."""
+    sizes = Counter(size for row in rows if (size := image_size(folder / row["file_name"])))
+    return sizes.most_common(1)[0][0] if sizes else None
 
 
 def damaged_images(folder: Path, rows: Sequence[Row], size: tuple[int, int] | None) -> list[str]:

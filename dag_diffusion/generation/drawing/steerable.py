@@ -107,10 +107,9 @@ class SteerablePipeline:
         return ("empty",)
 
     @property
-    def image_size(self) -> tuple[int, int] | None:
-        """(width, height) if the call names both."""
-        width, height = (self.call.get(name) for name in ("width", "height"))
-        return (int(width), int(height)) if width and height else None
+    def image_size(self) -> None:
+        """Only an image tells: pipelines such as Flux round what the call asks for."""
+        return None
 
     @cached_property
     def details(self) -> dict[str, Any]:
