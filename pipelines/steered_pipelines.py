@@ -62,7 +62,9 @@ def guided_calls(pipeline: Any, guided: Guided, begin: Callable[[], None], gener
             calls = getattr(pipeline, "num_timesteps", None) or len(scheduler.timesteps)
             model_output, sample = guided(scheduler, model_output, timestep, sample, calls)
             if draws and generator is not None and kwargs.get("generator") is None:
-                kwargs["generator"] = generator
+                # one for each image; DiTPipeline steps twice as many rows, and drops the second half
+                rows = len(sample) // len(generator) if isinstance(generator, list) else 1
+                kwargs["generator"] = generator * rows if rows > 1 else generator
         return plain.step(self, model_output, timestep, sample, *args, **kwargs)
 
     @wraps(plain.set_timesteps)

@@ -11,6 +11,7 @@ from dag_diffusion.pipelines.latents import scaled, unscaled
 from diffusers import (
     DDPMScheduler,
     DiffusionPipeline,
+    DiTPipeline,
     FlowMatchEulerDiscreteScheduler,
 )
 from diffusers.utils import BaseOutput
@@ -448,6 +449,16 @@ def test_file_of_modes_serves_some_of_its_classes(tmp_path):
 
 
 # -- pipelines of one's own
+
+
+def test_pipeline_that_doubles_its_latents_draws_batches_under_a_stochastic_scheduler(tmp_path):
+    pipeline = DiTPipeline(tiny_transformer(1000), kl(), DDPMScheduler(clip_sample=False))
+    pipeline.set_progress_bar_config(disable=True)
+    config = PoolConfig(images_per_class=1, num_inference_steps=3)
+    pools = [
+        fill_pool(SteerablePipeline(pipeline, None, NAMES), tmp_path / str(n), config, batch_size=n) for n in (1, 3)
+    ]
+    assert np.abs(pixels(pools[0]) - pixels(pools[1])).max() <= 1
 
 
 class FlowTransformerPipeline(DiffusionPipeline):
