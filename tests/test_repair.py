@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pools_on_disk import content
 from test_cli import call
-from tiny import tiny_classifier, write_images
+from tiny import tiny_classifier, tiny_pipeline, write_images
 from warm import Command
 
 from dag_diffusion import PoolConfig, fill_pool, read_pool, score_and_record, score_pool
@@ -145,6 +145,17 @@ def test_empty_images_are_drawn_again_in_their_places(drawer, tmp_path):
     assert after.provenance["redrawn"] == len(empty)
     assert after.provenance["faults"] == {"empty": 0, "classifier": None}
     assert after.provenance["repair"]["given_up"] == 0
+
+
+@pytest.mark.parametrize("fault", ["wrong", "near"])
+def test_some_classes_of_a_pipeline_without_names_are_repaired_by_its_guide(fault, tmp_path):
+    pipeline, config = tiny_pipeline(id2label=None), replace(SMALL, labels=[0, 2])
+    pool = fill_pool(pipeline, tmp_path / "pool", config, repair=Repair(faults=[fault], most_redraws=2))
+    assert {row["class_name"] for row in pool.rows} == {"LABEL_0", "LABEL_2"}
+    guide_says = score_pool(pool, tiny_classifier(), class_map={"LABEL_0": 0, "LABEL_2": 2}).correct
+    given_up = {row["file_name"] for row in pool.rows if "fault" in row}
+    wrong = {row["file_name"] for row, right in zip(pool.rows, guide_says, strict=True) if not right}
+    assert given_up == wrong or fault == "near"
 
 
 def test_pool_that_is_finished_is_repaired_as_one_that_is_being_filled(drawer, tmp_path):

@@ -11,6 +11,7 @@ import logging
 import platform
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -121,6 +122,7 @@ def fill_pool(
         if repair is not None:
             repair.require_possible(drawer.guide, pushed_apart=config.diversity.scale > 0)
         config = drawer.checked(config, jobs)  # what would stop the first batch does before a file is touched
+        class_map = _class_map(drawer, jobs)
         record = provenance_of(drawer, config, source=source)
     _require_alike(record, batch_size)
     with ExitStack() as leaving:
@@ -148,7 +150,7 @@ def fill_pool(
             starts_in_colour="empty" in drawer.always_repaired,
         )
         log.info(_circumstances(drawer.pipeline.device, config.precision, batch_size))
-        work.draw_and_repair(jobs, repair, drawer.guide, record["guide"])
+        work.draw_and_repair(jobs, repair, drawer.guide, record["guide"], class_map)
     return read_pool(folder)
 
 
@@ -163,6 +165,15 @@ def _drawer_of(pipeline: DifficultyGuidedPipeline | Drawer, extra_guides: Sequen
     if extra_guides:
         raise ValueError("extra guides belong to the SteerablePipeline itself; give it extra_guides=[...]")
     return pipeline
+
+
+def _class_map(drawer: Drawer, jobs: Sequence[ImageJob]) -> dict[str, int]:
+    """Names of the classes that are drawn to the guide's labels, but for names that two classes share."""
+    names = {job.label: job.class_name for job in jobs}
+    if drawer.guide is None:
+        return {}
+    pairs, shared = zip(names.values(), drawer.guide_labels(list(names)), strict=True), Counter(names.values())
+    return {name: label for name, label in pairs if shared[name] == 1}
 
 
 def _seeds_drawn(folder: Path) -> dict[str, int]:
@@ -209,7 +220,12 @@ class _Work:
     starts_in_colour: bool  # else no seed will mend what it draws
 
     def draw_and_repair(
-        self, jobs: Sequence[ImageJob], repair: Repair | None, guide: nn.Module | None, guide_name: str | None
+        self,
+        jobs: Sequence[ImageJob],
+        repair: Repair | None,
+        guide: nn.Module | None,
+        guide_name: str | None,
+        class_map: Mapping[str, int],
     ) -> None:
         """Draw what is missing, then what has a fault until nothing more can be mended, and finish the pool."""
         times = self._told(lambda: (times_of_rows(self.folder, jobs), pending_round(self.folder / ROWS)))
@@ -220,7 +236,7 @@ class _Work:
             if not pending:
                 assert repair is not None  # the loop asks
                 rows = self._told(partial(rows_of_all, self.folder, jobs, patience=self._patience))
-                pending, faults = next_round(self.folder, rows, repair, guide, guide_name, self.progress)
+                pending, faults = next_round(self.folder, rows, repair, guide, guide_name, class_map, self.progress)
                 if not pending:
                     break
                 self._told(partial(begin_round, self.folder / ROWS, pending))

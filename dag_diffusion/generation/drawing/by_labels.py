@@ -71,6 +71,10 @@ class LabelDrawer:
         pull = replace(config.mode_guidance, scale=config.mode_guidance.scale_at(call.num_steps))
         return replace(config, num_inference_steps=call.num_steps, mode_guidance=pull, **scales)
 
+    def guide_labels(self, labels: Sequence[int]) -> list[int]:
+        """See ``Drawer``; empty without a guide."""
+        return [] if self.guide is None else self.pipeline.guide(self.guide, labels).labels.tolist()
+
     def noise(self, seed: int) -> Tensor:
         """See ``Drawer``; ``(channels, height, width)``."""
         shape, dtype = self._latent

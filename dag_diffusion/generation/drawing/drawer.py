@@ -46,6 +46,9 @@ class Drawer(Protocol):
     def checked(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> PoolConfig:
         """The configuration with its numbers; ValueError for what would stop the first batch."""
 
+    def guide_labels(self, labels: Sequence[int]) -> list[int]:
+        """Labels of the guide for some of the pool's; ValueError where it lacks one."""
+
     def noise(self, seed: int) -> Tensor:
         """The initial noise that an image of this seed is drawn from, which a pool may choose among."""
 

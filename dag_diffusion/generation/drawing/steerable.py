@@ -155,7 +155,7 @@ class SteerablePipeline:
             require_modes_of(config.modes, self.pipeline.vae)
         vae, target = getattr(self.pipeline, "vae", None), None if config.target is None else 0.5
         # refuses guides and decoders that would stop the first batch
-        own, in_set = self._guide_labels(labels), self._set_classes(config)
+        own, in_set = self.guide_labels(labels), self._set_classes(config)
         Steered(vae, self._guides, own, target, config.difficulty_guidance, set_classes=in_set)
         if self.details["watermark"]:
             logger.warning(
@@ -209,7 +209,7 @@ class SteerablePipeline:
         return steer(
             self.pipeline,
             self._guides,
-            self._guide_labels([job.label for job in jobs]),
+            self.guide_labels([job.label for job in jobs]),
             None if config.target is None else [job.target_difficulty or 0.0 for job in jobs],
             config=config.difficulty_guidance,
             guidance_vae=None if config.target is None else self._decoder,
@@ -223,7 +223,7 @@ class SteerablePipeline:
         """The guide's labels of the pool's classes, where difficulty is measured among these alone."""
         if config.difficulty_guidance.among == "all" or self.guide is None:
             return None
-        return self._guide_labels(list(self.class_names) if config.labels is None else list(config.labels))
+        return self.guide_labels(list(self.class_names) if config.labels is None else list(config.labels))
 
     @cached_property
     def _decoder(self) -> Any:
@@ -246,8 +246,8 @@ class SteerablePipeline:
                 given[name] = getattr(config, name)
         return given | dict(self.call)
 
-    def _guide_labels(self, labels: Sequence[int]) -> list[int]:
-        """Labels of the guide for labels of the pool, matched by name; empty without a guide."""
+    def guide_labels(self, labels: Sequence[int]) -> list[int]:
+        """See ``Drawer``; empty without a guide."""
         if self.guide is None:
             return []
         names = self.class_names

@@ -88,6 +88,7 @@ def find_faults(
     kinds: Sequence[str] | None = None,
     nearness: float = Repair.nearness,
     name: str | None = None,
+    class_map: Mapping[str, str | int] | None = None,
     scores: "Scores | None" = None,
     progress: Progress | None = None,
 ) -> Faults:
@@ -99,6 +100,7 @@ def find_faults(
         kinds: of ``FAULTS``; None: all that can be found, with or without a classifier.
         nearness: distance at which two images of a class are near copies, as a share of the usual one.
         name: of the classifier, for the record.
+        class_map: as of ``score_pool``.
         scores: what the classifier said of these images already, as of ``score_pool`` with ``features=True``; None: it
             is asked here.
         progress: called with stage, done and total.
@@ -124,6 +126,7 @@ def find_faults(
             classifier,
             measure="error_probability" if "wrong" in asked else "entropy",  # which asks for no class
             on_error="skip",
+            class_map=class_map,
             features="near" in asked,
             progress=renamed(progress, "images classified"),
         )

@@ -50,15 +50,25 @@ def next_round(
     repair: Repair,
     guide: nn.Module | None,
     guide_name: str | None,
+    class_map: Mapping[str, int],
     progress: Progress | None,
 ) -> tuple[dict[str, int], Faults]:
     """What is to be drawn again of a pool that is all there, and all that is wrong with it; the same in every process.
 
     Args:
         rows: of all images, by label and file name.
+        class_map: class names to labels of the guide, as they were drawn by.
     """
     pool = Pool(folder, list(rows))
-    faults = find_faults(pool, guide, kinds=repair.faults, nearness=repair.nearness, name=guide_name, progress=progress)
+    faults = find_faults(
+        pool,
+        guide,
+        kinds=repair.faults,
+        nearness=repair.nearness,
+        name=guide_name,
+        class_map=class_map,
+        progress=progress,
+    )
     drawn = {row["file_name"]: times_redrawn(row) for row in rows}
     times = {name: drawn[name] + 1 for name in faults.kinds if drawn[name] < repair.most_redraws}
     if is_main_process():
