@@ -31,6 +31,7 @@ from .data.class_names import labels_typed
 from .data.files import require_replaceable
 from .guidance.probes import description_of
 from .identity import digest_of, is_same_model, sketch_of
+from .pipelines.denoiser_answers import denoiser_of
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .processes import resolve_device
 
@@ -312,8 +313,16 @@ def speed_up(
             ``use_xformers``.
 
     Raises:
-        ValueError: xformers is asked for and does not work here; see ``use_xformers``.
+        ValueError: xformers is asked for and does not work here, see ``use_xformers``; or a part that is to be changed
+            is none of the pipeline's.
     """
+    denoiser: Any = denoiser_of(pipeline)
+    vae: Any = getattr(pipeline, "vae", None)
+    if (compiled and (denoiser is None or vae is None)) or (vae_slicing and vae is None):
+        raise ValueError(
+            f"{type(pipeline).__name__} has no vae, or no denoiser that is known here, to be compiled or sliced; leave "
+            "the option out"
+        )
     if xformers:
         use_xformers(pipeline)
     if channels_last:
@@ -321,13 +330,13 @@ def speed_up(
             if (part := getattr(pipeline, name, None)) is not None:
                 part.to(memory_format=torch.channels_last)
     if vae_slicing:
-        pipeline.vae.enable_slicing()
+        vae.enable_slicing()
     if compiled:
         # in place, so that the pipeline still saves, and is recorded, as the model that it is
-        (getattr(pipeline, "transformer", None) or pipeline.unet).compile()
+        denoiser.compile()
         if getattr(pipeline, "weak_transformer", None) is not None:
             pipeline.weak_transformer.compile()
-        pipeline.vae.decoder.compile()
+        vae.decoder.compile()
 
 
 def use_xformers(pipeline: Any) -> None:
@@ -353,8 +362,9 @@ def use_xformers(pipeline: Any) -> None:
 
 
 def _attention_of(pipeline: Any) -> list[str]:
-    denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
-    return [type(m.processor).__name__ for m in denoiser.modules() if hasattr(m, "processor")]
+    denoiser = denoiser_of(pipeline)
+    parts = [] if denoiser is None else denoiser.modules()
+    return [type(part.processor).__name__ for part in parts if hasattr(part, "processor")]
 
 
 def require_place_for_probe(folder: Path, *, overwrite: bool) -> None:

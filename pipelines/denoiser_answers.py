@@ -14,16 +14,21 @@ from weakref import finalize
 import torch
 from torch import Tensor, nn
 
-DENOISERS = ("transformer", "unet")  # what pipelines call theirs
+DENOISERS = ("transformer", "unet", "decoder", "prior_prior")  # what pipelines call theirs, the last two Stable Cascade
+
+
+def denoiser_of(pipeline: Any) -> Any:
+    """The denoiser of a pipeline; None where it is not known."""
+    found = (getattr(pipeline, name, None) for name in DENOISERS)
+    return next((one for one in found if isinstance(one, nn.Module)), None)
 
 
 class DenoiserAnswers:
     """Listens to the denoiser of a pipeline, if it has one, until ``close`` or until nobody has this object."""
 
     def __init__(self, pipeline: Any) -> None:
-        found = (getattr(pipeline, name, None) for name in DENOISERS)
         self._answers = answers = list[Any]()
-        network = next((one for one in found if isinstance(one, nn.Module)), None)
+        network = denoiser_of(pipeline)
         undo = (lambda: None) if network is None else _listen(network, answers)
         self.close: Callable[[], Any] = finalize(self, undo)
 

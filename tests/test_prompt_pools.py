@@ -47,6 +47,7 @@ from dag_diffusion.generation.preparing.mode_search import encode
 from dag_diffusion.generation.repairing.first_images import FIRST, with_colours
 from dag_diffusion.generation.repairing.repair import Repair
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
+from dag_diffusion.loading import speed_up
 from dag_diffusion.reporting.reproduction import commands_of
 
 SMALL = {"height": 16, "width": 16}
@@ -459,6 +460,27 @@ def test_pipeline_that_doubles_its_latents_draws_batches_under_a_stochastic_sche
         fill_pool(SteerablePipeline(pipeline, None, NAMES), tmp_path / str(n), config, batch_size=n) for n in (1, 3)
     ]
     assert np.abs(pixels(pools[0]) - pixels(pools[1])).max() <= 1
+
+
+class DecoderPipeline(DiffusionPipeline):
+    """One whose denoiser is called otherwise, and that has no VAE, as Stable Cascade."""
+
+    def __init__(self, decoder, scheduler):
+        super().__init__()
+        self.register_modules(decoder=decoder, scheduler=scheduler)
+
+    def __call__(self, class_labels, generator=None):
+        images = [torch.rand(3, 8, 8, generator=one) for one in np.atleast_1d(generator)]
+        return BaseOutput(images=torch.stack(images))
+
+
+def test_pipeline_whose_denoiser_is_called_otherwise_fills_a_pool_and_is_not_compiled(tmp_path):
+    pipeline = DecoderPipeline(tiny_transformer().half(), DDPMScheduler())
+    pool = fill_pool(SteerablePipeline(pipeline, None, CLASSES), tmp_path / "pool", PoolConfig(images_per_class=1))
+    assert pool.provenance["dtype"] == "float16"
+    for option in ("compiled", "vae_slicing"):
+        with pytest.raises(ValueError, match="DecoderPipeline has no vae"):
+            speed_up(pipeline, **{option: True})
 
 
 class FlowTransformerPipeline(DiffusionPipeline):

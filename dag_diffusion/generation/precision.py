@@ -11,6 +11,7 @@ import torch
 
 from dag_diffusion.data.files import read_json_object
 from dag_diffusion.data.pools import PROVENANCE
+from dag_diffusion.pipelines.denoiser_answers import denoiser_of
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.processes import fail_together, gather
 from dag_diffusion.processor import fast_precision
@@ -19,9 +20,9 @@ from .same_settings import precision_of
 
 
 def weights_of(pipeline: Any) -> str:
-    """Name of the precision that the denoiser's weights are in."""
-    denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
-    return str(denoiser.dtype).removeprefix("torch.")
+    """Name of the precision that the denoiser's weights are in, or those of the first part where none is known."""
+    denoiser = denoiser_of(pipeline)
+    return str((pipeline if denoiser is None else denoiser).dtype).removeprefix("torch.")
 
 
 def agreed_precision(wanted: str, pipeline: Any, begun: Path | None = None) -> str:
