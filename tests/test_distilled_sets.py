@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
@@ -16,7 +17,7 @@ from PIL import Image
 from pyarrow.parquet import ParquetFile
 from tiny import write_images
 
-from dag_diffusion import read_pool, write_distilled_set
+from dag_diffusion import PoolConfig, fill_pool, read_pool, write_distilled_set
 from dag_diffusion.data.distilled_sets import require_apart
 from dag_diffusion.data.files import json_lines, locked
 from dag_diffusion.data.images import UnreadableImageError
@@ -141,6 +142,21 @@ def test_set_chosen_from_a_list_has_the_images(tmp_path, pool):
     assert written.open(0).tobytes() == pool.open(3).tobytes()
     assert names(write(listed, [1], tmp_path / "list", files="list", overwrite=True)) == ["Bag/00001.png"]
     assert len(read_pool(tmp_path / "list")) == 1
+
+
+@pytest.mark.parametrize(("changes", "count"), [({"seed": 1}, 2), ({"num_inference_steps": 3}, 2), (None, 1)], ids=str)
+def test_list_of_images_that_were_drawn_anew_since_is_refused(changes, count, tmp_path, pipeline):
+    config = PoolConfig(images_per_class=2, num_inference_steps=2)
+    generated = fill_pool(pipeline, tmp_path / "generated", config)
+    write(generated, [0, 5], tmp_path / "list", files="list")
+    assert len(read_pool(tmp_path / "list")) == 2
+    if changes is None:  # an image that was repaired
+        rows = [row | ({"seed": 7, "redrawn": 1} if i == 5 else {}) for i, row in enumerate(generated.rows)]
+        (generated.path / "metadata.jsonl").write_bytes(json_lines(rows))
+    else:
+        fill_pool(pipeline, generated.path, replace(config, **changes), overwrite=True)
+    with pytest.raises(ValueError, match=f"{count} images that .*list lists were drawn anew in .*generated since"):
+        read_pool(tmp_path / "list")
 
 
 def test_pool_of_a_list_is_found_from_any_folder(tmp_path, pool, monkeypatch):

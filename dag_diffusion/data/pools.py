@@ -24,6 +24,7 @@ from .canvas import Canvas
 from .files import read_json_object, require_replaceable, write_json
 from .imagenet import require_distinct_synsets
 from .images import decoded, readable
+from .provenance import generation_of
 from .rows import (
     METADATA,
     RECORDS,
@@ -284,6 +285,7 @@ def _read_list(path: Path, provenance: Mapping[str, Any]) -> Pool:
         raise ValueError(f"{path / SELECTED} lists no images; choose them again from {pool}, at least one")
     if not _is_table(pool):
         require_inside(pool, rows, path / SELECTED)
+        _require_same_images(path, pool, rows, provenance)
         return Pool(pool, sorted(rows, key=_by_label), dict(provenance), listing=path)
     from .tables import read_table
 
@@ -294,6 +296,19 @@ def _read_list(path: Path, provenance: Mapping[str, Any]) -> Pool:
         raise ValueError(f"{path / SELECTED} names images twice, or such as {pool} does not hold; choose them again")
     indices = sorted(chosen)
     return Pool(pool, [chosen[i] for i in indices], dict(provenance), ChosenImages(encoded, indices), path)
+
+
+def _require_same_images(path: Path, pool: Path, rows: Sequence[Row], provenance: Mapping[str, Any]) -> None:
+    """Refuse a list of images in whose places others were drawn since, by a repair or for another pool; ValueError."""
+    before = generation_of(provenance)
+    if not (before and (pool / PROVENANCE).exists() and (pool / METADATA).exists()):
+        return
+    now = generation_of(read_json_object(pool / PROVENANCE))
+    same = (before.get("settings"), before.get("weights")) == (now.get("settings"), now.get("weights"))
+    seeds = {row["file_name"]: row.get("seed") for row in read_rows(pool / METADATA)}
+    pairs = [(row.get("seed"), seeds.get(row["file_name"])) for row in rows]
+    if changed := sum(None not in pair and pair[0] != pair[1] for pair in pairs) if same else len(rows):
+        raise ValueError(f"{changed} images that {path} lists were drawn anew in {pool} since; choose them again")
 
 
 def _pool_of_list(path: Path, provenance: Mapping[str, Any]) -> Path:
