@@ -24,7 +24,7 @@ TOLERANCE = 0.05  # of a number of the sketch: far more than rounding to half pr
 @torch.no_grad()
 def digest_of(model: nn.Module) -> str:
     """Hexadecimal digest of the names, dtypes, shapes and bytes of all weights and buffers, on whatever device."""
-    return _digest_of(model.state_dict().items())
+    return _digest_of(_at_hand(model, model.state_dict()).items())
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ def full_digest_of(model: nn.Module) -> str:
         for name, value in (vars(module) | dict(module.named_buffers(recurse=False))).items()
         if name not in NO_SETTINGS and (isinstance(value, Tensor) or _is_plain(value))
     }
-    return _digest_of([*model.state_dict().items(), *sorted(unsaved.items())])
+    return _digest_of([*_at_hand(model, model.state_dict()).items(), *sorted(unsaved.items())])
 
 
 def _digest_of(parts: Iterable[tuple[str, Any]]) -> str:
@@ -63,7 +63,8 @@ def _is_plain(value: Any) -> bool:
 @torch.no_grad()
 def sketch_of(model: nn.Module) -> list[float]:
     """Two numbers for each weight matrix, in the order of the parameters; see the module."""
-    matrices = [matrix.flatten()[:PROJECTED].float() for matrix in model.parameters() if matrix.ndim > 1]
+    weights = _at_hand(model, dict(model.named_parameters())).values()
+    matrices = [matrix.flatten()[:PROJECTED].float() for matrix in weights if matrix.ndim > 1]
     if not matrices:
         return []
     direction = 2**0.5 * torch.arange(PROJECTED, dtype=torch.float64).square().cos().float().to(matrices[0].device)
@@ -77,6 +78,18 @@ def is_same_model(sketch: Sequence[float], other: Sequence[float]) -> bool:
     return len(sketch) == len(other) > 0 and all(
         abs(one - two) <= TOLERANCE for one, two in zip(sketch, other, strict=True)
     )
+
+
+def _at_hand(model: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Tensors of a model by name, read from where accelerate has offloaded them if it has."""
+
+    def read(name: str) -> Tensor:  # accelerate's own way to do so fails at tensors of the outermost module
+        place, _, own = name.rpartition(".")
+        hook = getattr(model.get_submodule(place), "_hf_hook", None)
+        maps = (getattr(one, "weights_map", None) for one in getattr(hook, "hooks", (hook,)))
+        return next(found for found in maps if found is not None)[own]
+
+    return {name: read(name) if getattr(tensor, "is_meta", False) else tensor for name, tensor in tensors.items()}
 
 
 def _projected(weights: Tensor, direction: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from tiny import tiny_classifier, tiny_pipeline
 
 from dag_diffusion.identity import digest_of, is_same_model, sketch_of
@@ -30,6 +31,16 @@ def test_sketch_knows_a_model_again_in_another_precision(part, dtype):
     model = getattr(tiny_pipeline(), part)
     before = sketch_of(model)
     assert is_same_model(before, sketch_of(model.to(dtype)))
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae", "classifier"])
+def test_offloaded_model_is_known_again(part):
+    model = getattr(tiny_pipeline(), part)
+    model.scale = torch.nn.Parameter(torch.ones(2, 2))  # of the outermost module
+    before = digest_of(model), sketch_of(model)
+    cpu_offload(model, execution_device=torch.device("cpu"), offload_buffers=True)
+    assert model.scale.is_meta
+    assert (digest_of(model), sketch_of(model)) == before
 
 
 @pytest.mark.parametrize("name", sorted(tiny_classifier().state_dict()))

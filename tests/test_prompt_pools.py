@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from accelerate import cpu_offload
 from dag_diffusion.pipelines.latents import scaled, unscaled
 from diffusers import (
     DDPMScheduler,
@@ -460,6 +461,17 @@ def test_pipeline_that_doubles_its_latents_draws_batches_under_a_stochastic_sche
         fill_pool(SteerablePipeline(pipeline, None, NAMES), tmp_path / str(n), config, batch_size=n) for n in (1, 3)
     ]
     assert np.abs(pixels(pools[0]) - pixels(pools[1])).max() <= 1
+
+
+def test_offloaded_pipeline_fills_the_pool_of_one_that_is_not(tmp_path):
+    plain = fill_pool(drawer(), tmp_path / "pool", CONFIG)
+    painter, (lost, *_) = drawer(), plain.rows
+    for part in (painter.pipeline.unet, painter.pipeline.vae):
+        cpu_offload(part, execution_device=torch.device("cpu"), offload_buffers=True)
+    before = (plain.path / lost["file_name"]).read_bytes()
+    (plain.path / lost["file_name"]).unlink()
+    fill_pool(painter, plain.path, CONFIG, batch_size=50, resume=True)
+    assert (plain.path / lost["file_name"]).read_bytes() == before
 
 
 class DecoderPipeline(DiffusionPipeline):
