@@ -38,6 +38,17 @@ def test_seeds_of_a_large_pool_differ():
     assert len({image_seed(0, label, index) for label in range(100) for index in range(200)}) == 20000
 
 
+def test_noise_of_images_is_shared_as_rarely_as_32_bits_allow():
+    def noise(index):
+        return torch.randn(4, generator=torch.Generator().manual_seed(image_seed(0, 0, index)))
+
+    low = np.array([image_seed(0, 0, index) % 2**32 for index in range(25_000)])
+    assert len(low) - len(np.unique(low)) <= 1  # 25,000^2 / 2^33 = 0.07 are expected
+    assert low[21771] == low[22192]
+    assert torch.equal(noise(21771), noise(22192))
+    assert not torch.equal(noise(21771), noise(21772))
+
+
 def test_pool_has_every_image_with_its_row(tmp_path, pipeline):
     pool = fill_pool(pipeline, tmp_path / "pool", STEERED)
     assert len(pool) == 9
