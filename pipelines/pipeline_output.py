@@ -56,12 +56,12 @@ def finished_images(
     with pipeline.computing_in(network_dtype, latents.device):
         decoded = vae.decode(1 / vae.config.scaling_factor * latents.to(vae.dtype)).sample
     decoded = decoded if network_dtype is None else decoded.float()  # 8 bits of a pixel want more than bfloat16
-    images = (decoded / 2 + 0.5).clamp(0, 1).float()
-    if broken := int((~torch.isfinite(images)).flatten(1).any(1).sum()):
+    if broken := int((~torch.isfinite(decoded)).flatten(1).any(1).sum()):  # infinity would become white
         raise FloatingPointError(
-            f"{broken} of {len(images)} images are not finite, guided or not; "
+            f"{broken} of {len(decoded)} images are not finite, guided or not; "
             "keep the transformer and the VAE in float32 or bfloat16"
         )
+    images = (decoded / 2 + 0.5).clamp(0, 1).float()
     array = images.cpu().permute(0, 2, 3, 1).numpy()
     pictures = pipeline.numpy_to_pil(array) if output_type == "pil" else None
     # measured on what is handed out: PIL images have 8 bits and are read as their files will be

@@ -266,6 +266,11 @@ def test_folder_of_something_else_is_never_touched(tmp_path, pipeline):
     assert content(tmp_path / "photos") == before
 
 
+def test_pool_of_no_steps_is_refused():
+    with pytest.raises(ValueError, match="num_inference_steps is 0, and images take at least 1"):
+        PoolConfig(num_inference_steps=0)
+
+
 def test_target_without_classifier_writes_nothing(tmp_path):
     with pytest.raises(ValueError, match="needs a classifier"):
         fill_pool(tiny_pipeline(classifier=None), tmp_path / "pool", STEERED)

@@ -423,10 +423,11 @@ def test_tiny_decoder_gives_the_gradient_and_the_vae_the_image(pipeline):
     )
 
 
-def test_images_that_are_not_finite_are_an_error_with_the_way_out():
+@pytest.mark.parametrize(("part", "value"), [("weight", "inf"), ("bias", "inf"), ("bias", "-inf")])
+def test_images_that_are_not_finite_are_an_error_with_the_way_out(part, value):
     vae = tiny_vae()
     with torch.no_grad():
-        vae.decoder.conv_out.weight.fill_(float("inf"))
+        getattr(vae.decoder.conv_out, part).fill_(float(value))
     with pytest.raises(FloatingPointError, match="2 of 2 images are not finite"):
         draw(tiny_pipeline(vae=vae))
 

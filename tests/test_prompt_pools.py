@@ -552,6 +552,13 @@ def test_settings_that_a_pipeline_would_ignore_are_refused_before_anything_is_wr
     assert not list(tmp_path.iterdir())
 
 
+def test_scheduler_that_draws_noise_by_a_generator_of_its_own_is_refused(tmp_path):
+    painter = drawer()
+    painter.pipeline.scheduler.noise_sampler = None  # as that of DPMSolverSDEScheduler before the first step
+    with pytest.raises(ValueError, match="do not follow from their seeds"):
+        fill_pool(painter, tmp_path / "pool", CONFIG)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

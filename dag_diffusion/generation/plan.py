@@ -87,6 +87,11 @@ class PoolConfig:
             raise ValueError(f"seed is {self.seed}, but that of a pool must not be negative; give 0 or a larger number")
         if self.images_per_class < 1:
             raise ValueError(f"images_per_class is {self.images_per_class}, and a pool has at least 1; ask for more")
+        if self.num_inference_steps is not None and self.num_inference_steps < 1:
+            raise ValueError(
+                f"num_inference_steps is {self.num_inference_steps}, and images take at least 1; give more, such as "
+                "50, or leave it out for the pipeline's own"
+            )
         if self.precision not in PRECISIONS:
             raise ValueError(f"a pool has no precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
         if self.noise_candidates < 1:

@@ -128,7 +128,7 @@ class SteerablePipeline:
         Raises:
             ValueError: prompts for a pipeline without, or none for one with them; a negative prompt that it would
                 ignore; images made in groups; an interval of classifier-free guidance, or autoguidance; a target
-                without a guide; and as of ``steer``.
+                without a guide; a scheduler that draws noise by a generator of its own; and as of ``steer``.
         """
         self._check_prompts(config)
         if config.is_grouped:
@@ -148,6 +148,11 @@ class SteerablePipeline:
             raise ValueError("a target difficulty needs a guide to steer by; give one, such as load_classifier('...')")
         if self.extra_guides and config.target is None:
             raise ValueError("extra guides steer only with a target difficulty; give one, or leave them out")
+        if hasattr(scheduler := getattr(self.pipeline, "scheduler", None), "noise_sampler"):
+            raise ValueError(
+                f"{type(scheduler).__name__} draws noise by a generator of its own, so that images do not follow from "
+                "their seeds; use another, such as DPMSolverMultistepScheduler with algorithm_type='sde-dpmsolver++'"
+            )
         labels = sorted({job.label for job in jobs})
         if config.target is not None or config.modes is not None:
             require_steerable(self.pipeline)
