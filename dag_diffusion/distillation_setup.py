@@ -372,7 +372,7 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
             found = find_pool_modes(setup.pipeline, images, count, batch_size=batch_size, kept=kept, progress=encoded)
             with fail_together():
                 if is_main_process():
-                    replace(found, space=space_of(setup.pipeline.vae)).save(output / MODES)
+                    replace(found, space=space_of(setup.pipeline)).save(output / MODES)
             kept.remove()
     return Modes.load(output / MODES)
 

@@ -139,7 +139,7 @@ def make_modes(train: Pool, options: argparse.Namespace, progress: Progress) -> 
     pipeline = make_generator(train, options, progress)
     first = np.concatenate([np.flatnonzero(train.labels == label)[:FIRST] for label in train.class_names])
     modes = find_pool_modes(pipeline, train.select(first), MODES, batch_size=500, progress=progress)
-    stored = replace(modes, centres=modes.centres.half(), vae="embedded default", space=space_of(pipeline.vae))
+    stored = replace(modes, centres=modes.centres.half(), vae="embedded default", space=space_of(pipeline))
     stored.save(options.output / "modes.safetensors")
 
 

@@ -69,7 +69,7 @@ def test_embedded_modes_are_fifty_of_each_class_and_merge_to_fewer():
     modes = Modes.load(embedded.MODES)
     assert np.bincount(modes.labels).tolist() == [50] * 10
     assert int(modes.sizes.sum()) == 50_000
-    assert modes.space == space_of(load_embedded_pipeline().vae)
+    assert modes.space == space_of(load_embedded_pipeline())
     assert np.bincount(merge_modes(modes, 10).labels).tolist() == [10] * 10
 
 

@@ -411,13 +411,12 @@ def test_modes_of_other_latents_are_refused_and_nothing_is_left(build, tmp_path)
 
 @pytest.mark.parametrize("other", [{}, {"scaling_factor": 0.13025}], ids=["weights", "scale"])
 def test_modes_of_another_vae_are_refused_though_their_shape_is_right(other, tmp_path):
+    pipeline, another = made(stable_diffusion), made(stable_diffusion)
     torch.manual_seed(1)
-    vae = kl(scaling_factor=0.18215)
-    pipeline = made(stable_diffusion)
+    another.vae = kl(**{"scaling_factor": 0.18215} | other)
     if other:
-        vae = kl(**other)
-        vae.load_state_dict(pipeline.vae.state_dict())
-    config = replace(CONFIG, modes=replace(modes_of((4, 8, 8)), space=space_of(vae)))
+        another.vae.load_state_dict(pipeline.vae.state_dict())
+    config = replace(CONFIG, modes=replace(modes_of((4, 8, 8)), space=space_of(another)))
     with pytest.raises(ValueError, match="latents of another VAE"):
         fill_pool(SteerablePipeline(pipeline, None, CLASSES, SMALL), tmp_path / "pool", config)
     assert not (tmp_path / "pool").exists()
@@ -426,10 +425,10 @@ def test_modes_of_another_vae_are_refused_though_their_shape_is_right(other, tmp
 def test_modes_are_known_by_their_vae_in_half_precision_and_with_another_decoder(tmp_path):
     pipeline = made(stable_diffusion)
     modes_of((4, 8, 8)).save(tmp_path / "old")
-    replace(modes_of((4, 8, 8)), space=space_of(pipeline.vae)).save(tmp_path / "new")
+    replace(modes_of((4, 8, 8)), space=space_of(pipeline)).save(tmp_path / "new")
     pipeline.vae.decoder.conv_in.reset_parameters()
     pipeline.vae.bfloat16()
-    require_modes_of(load_modes(tmp_path / "new", dict(enumerate(CLASSES))), pipeline.vae)
+    require_modes_of(load_modes(tmp_path / "new", dict(enumerate(CLASSES))), pipeline)
 
 
 def test_file_that_does_not_say_of_which_vae_its_modes_are_is_told(tmp_path, caplog):
@@ -702,7 +701,7 @@ def test_modes_of_real_images_are_found_with_the_vae_alone_and_draw_a_pool(kind,
     found = find_modes(tmp_path / "real", modes, "--pipeline", only, "--per-class", 2, "--size", 16)
     assert found.exit_code == 0, found.output
     assert Modes.load(modes).centres.shape == (4, 4, 8, 8)
-    require_modes_of(Modes.load(modes), DiffusionPipeline.from_pretrained(pipeline).vae)
+    require_modes_of(Modes.load(modes), DiffusionPipeline.from_pretrained(pipeline))
     assert Modes.load(modes).space
     result = generate(
         pipeline, tmp_path / "pool", "--prompt", "a {class}", "--classes", "T-shirt;boot", "--modes", modes

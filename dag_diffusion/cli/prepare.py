@@ -178,7 +178,7 @@ def find_modes(
             )
         with fail_together():
             if is_main_process():
-                replace(modes, space=space_of(loaded.vae)).save(output)
+                replace(modes, space=space_of(loaded)).save(output)
         kept.remove()
     if is_main_process():
         print(f"{len(modes.labels)} modes of {len(modes.class_names)} classes in {output}")

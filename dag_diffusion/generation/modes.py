@@ -170,20 +170,22 @@ def load_modes(path: str | Path, class_names: Mapping[int, str]) -> Modes:
     return replace(modes, **per_mode, class_names={own: modes.class_names[label] for label, own in table.items()})
 
 
-def space_of(vae: Any) -> dict[str, Any]:
-    """What tells the latents of a VAE from those of another: a sketch of its encoder, and its scaling.
+def space_of(pipeline: Any) -> dict[str, Any]:
+    """What tells the latents of a pipeline from those of another: a sketch of its VAE's encoder, and their scaling.
 
     Decoders are left out, which are trained further for the same latents.
     """
-    return recorded({"encoder": sketch_of(vae.encoder), **{name: vae.config.get(name) or None for name in SCALING}})
+    used = SCALING[:1] if getattr(pipeline, "latents_scaled_only", False) else SCALING
+    scaling = {name: pipeline.vae.config.get(name) or None if name in used else None for name in SCALING}
+    return recorded({"encoder": sketch_of(pipeline.vae.encoder), **scaling})
 
 
-def require_modes_of(modes: Modes, vae: Any) -> None:
-    """Refuse modes in the latents of another VAE than a pipeline's, as far as they say whose they are; ValueError."""
+def require_modes_of(modes: Modes, pipeline: Any) -> None:
+    """Refuse modes in the latents of another VAE than the pipeline's, as far as they say whose they are; ValueError."""
     own = dict(modes.space)
     if not own:
         return
-    theirs = space_of(vae)
+    theirs = space_of(pipeline)
     if not is_same_model(own.pop("encoder"), theirs.pop("encoder")) or own != theirs:
         raise ValueError(
             f"the modes were found in the latents of another VAE ({modes.vae or 'unnamed'}), or scaled otherwise, than "

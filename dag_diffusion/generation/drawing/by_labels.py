@@ -58,7 +58,7 @@ class LabelDrawer:
                 "text-to-image pipeline as a SteerablePipeline"
             )
         if config.modes is not None:
-            require_modes_of(config.modes, self.pipeline.vae)
+            require_modes_of(config.modes, self.pipeline)
         labels = sorted({job.label for job in jobs})
         call = prepare_call(
             self.pipeline,

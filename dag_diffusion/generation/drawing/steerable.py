@@ -157,7 +157,7 @@ class SteerablePipeline:
         if config.target is not None or config.modes is not None:
             require_steerable(self.pipeline)
         if config.modes is not None:
-            require_modes_of(config.modes, self.pipeline.vae)
+            require_modes_of(config.modes, self.pipeline)
         vae, target = getattr(self.pipeline, "vae", None), None if config.target is None else 0.5
         # refuses guides and decoders that would stop the first batch
         own, in_set = self.guide_labels(labels), self._set_classes(config)
