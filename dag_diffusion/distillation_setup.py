@@ -29,7 +29,7 @@ from .data.provenance import AMONG_SET
 from .data.sources.shards import is_there
 from .difficulty import Among, as_among, classes_among
 from .evaluation.labelled_images import LabelledImages, load_labelled_images
-from .generation.modes import Modes, space_of
+from .generation.modes import Modes
 from .generation.preparing.kept_parts import kept_parts
 from .generation.preparing.mode_search import find_pool_modes, merge_modes
 from .guidance.probes import classes_measured
@@ -372,7 +372,7 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
             found = find_pool_modes(setup.pipeline, images, count, batch_size=batch_size, kept=kept, progress=encoded)
             with fail_together():
                 if is_main_process():
-                    replace(found, space=space_of(setup.pipeline)).save(output / MODES)
+                    found.save(output / MODES)
             kept.remove()
     return Modes.load(output / MODES)
 

@@ -35,7 +35,6 @@ from dag_diffusion import (
 from dag_diffusion.cli.console import stages
 from dag_diffusion.data.pools import Pool, write_provenance
 from dag_diffusion.embedded import CLASS_NAMES
-from dag_diffusion.generation.modes import space_of
 from dag_diffusion.generation.preparing.mode_search import find_pool_modes
 from dag_diffusion.generation.preparing.probe_training import ProbeConfig
 from dag_diffusion.progress import Progress
@@ -139,7 +138,7 @@ def make_modes(train: Pool, options: argparse.Namespace, progress: Progress) -> 
     pipeline = make_generator(train, options, progress)
     first = np.concatenate([np.flatnonzero(train.labels == label)[:FIRST] for label in train.class_names])
     modes = find_pool_modes(pipeline, train.select(first), MODES, batch_size=500, progress=progress)
-    stored = replace(modes, centres=modes.centres.half(), vae="embedded default", space=space_of(pipeline))
+    stored = replace(modes, centres=modes.centres.half(), vae="embedded default")
     stored.save(options.output / "modes.safetensors")
 
 

@@ -151,7 +151,7 @@ def find_modes(
     with loading("libraries", quiet):
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.data.pools import read_pool
-        from dag_diffusion.generation.modes import require_replaceable_modes, space_of
+        from dag_diffusion.generation.modes import require_replaceable_modes
         from dag_diffusion.generation.preparing.kept_parts import kept_parts
         from dag_diffusion.generation.preparing.mode_search import find_pool_modes
         from dag_diffusion.latent_spaces import load_latent_space
@@ -178,7 +178,7 @@ def find_modes(
             )
         with fail_together():
             if is_main_process():
-                replace(modes, space=space_of(loaded)).save(output)
+                modes.save(output)
         kept.remove()
     if is_main_process():
         print(f"{len(modes.labels)} modes of {len(modes.class_names)} classes in {output}")

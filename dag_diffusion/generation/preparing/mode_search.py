@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from dag_diffusion.classifiers.preprocessing import Preprocessing
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.pools import Pool, digest_of_images
-from dag_diffusion.generation.modes import Modes
+from dag_diffusion.generation.modes import Modes, space_of
 from dag_diffusion.identity import digest_of
 from dag_diffusion.pipelines.latents import encoded
 from dag_diffusion.processes import fail_together, gather, is_main_process
@@ -212,6 +212,7 @@ def find_pool_modes(
                 "modes by difficulty need scores, and this pipeline has no guide; load it with a classifier to score by"
             )
         size, names = _side(pipeline, size), real.class_names
+        _rows_by_class(real.labels, len(real), per_class, names)  # refused before anything is encoded
     plain = getattr(pipeline, "latents_scaled_only", False)
     told: dict[str, Any] = {"batch_size": batch_size, "kept": kept, "progress": progress}
     latents = encode_pool(pipeline.vae, real, size=size, scaled_only=plain, **told)
@@ -227,7 +228,8 @@ def find_pool_modes(
             else:
                 modes = find_difficulty_modes(latents, real.labels, values, per_class, target, **options)
     found: Modes = gather(modes)[0]
-    return replace(found, vae=str(pipeline.config.get("_name_or_path") or "embedded default"))
+    vae = str(pipeline.config.get("_name_or_path") or "embedded default")
+    return replace(found, vae=vae, space=space_of(pipeline))
 
 
 def _side(pipeline: Any, size: int | None) -> int:
@@ -274,6 +276,7 @@ def merge_modes(modes: Modes, per_class: int, *, seed: int = 0) -> Modes:
         class_names=modes.class_names,
         difficulties=None if modes.difficulties is None else means(modes.difficulties),
         vae=modes.vae,
+        space=modes.space,
     )
 
 
