@@ -49,9 +49,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "downstream-modes-scale-held-out-50-quick": partial(
         trained_sets.study, "modes-scale-held-out-50-quick", baseline="easiest of 5 | drawn to modes"
     ),
-    "downstream-clipart-draws-10-quick": partial(
-        trained_sets.study, "clipart-draws-10-quick", baseline="random | unguided, auto 1.5"
-    ),
+    "downstream-clipart-draws": clip_art.draws,
     "downstream-candidates-10": partial(trained_sets.study, "candidates-10", baseline="easiest of 5"),
     "downstream-soft-10": partial(trained_sets.study, "soft-10"),
     "downstream-soft-50": partial(trained_sets.study, "soft-50"),
@@ -139,7 +137,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scaling, storage": generated_pools.storage,
     "classifiers": trained_models.classifiers,
     "clipart": partial(clip_art.accuracies, "clipart", "results"),
-    "clipart, more seeds": partial(clip_art.accuracies, "clipart", "repeated"),
+    "clipart, more seeds": clip_art.more_seeds,
     "clipart, half the steps": partial(clip_art.accuracies, "clipart-half", "repeated"),
     "clipart, by autoencoder": clip_art.by_autoencoder,
     "clipart, minutes": clip_art.minutes,

@@ -6,7 +6,12 @@ from dag_diffusion.compared_sets import UNGUIDED
 from dag_diffusion.own_images.durations import Expected, duration_table
 
 from .records import load, table
-from .trained_sets import by_seed_in, change, spread
+from .trained_sets import accuracies as accuracies_of
+from .trained_sets import by_seed_in, change, spread, words
+
+DRAWN_BY = {"clipart-ddim": "20 steps of DDIM", "clipart": "12 of DPM-Solver++"}  # two distillations
+DRAWS = {"clipart-draws-ddim-10-quick": "20 steps of DDIM", "clipart-draws-10-quick": "12 of DPM-Solver++"}
+RANDOM = "random | unguided, auto 1.5"
 
 
 def accuracies(name: str, key: str) -> str:
@@ -21,6 +26,34 @@ def accuracies(name: str, key: str) -> str:
     rows = [[one, spread(known[one]), "" if one == UNGUIDED else change(known[one], base)] for one in order]
     heads = ["trained on", f"accuracy, % ({len(base)} seeds)", f"against {UNGUIDED} (95 % interval)"]
     return table(heads, rows, name)
+
+
+def more_seeds() -> str:
+    """Each set against the random draw of the generator, in two distillations."""
+    known = {text: trained(name, "repeated") for name, text in DRAWN_BY.items()}
+    rows = [
+        [one, *(cell for found in known.values() for cell in _against(found, one, UNGUIDED))]
+        for one in next(reversed(known.values()))
+    ]
+    heads = [head for text in known for head in (f"accuracy, %, {text}", f"against {UNGUIDED}")]
+    return table(["trained on", *heads], rows, *DRAWN_BY)
+
+
+def draws() -> str:
+    """Sets of pools of their own, against random images, in two distillations and in both together."""
+    known = {text: accuracies_of(name) for name, text in DRAWS.items()}
+    names = sorted(next(reversed(known.values())), key=lambda one: -sum(found[one].mean() for found in known.values()))
+    both = {one: np.concatenate([found[one] for found in known.values()]) for one in names}
+    rows = []
+    for one in names:
+        cells = [cell for found in known.values() for cell in _against(found, one, RANDOM)]
+        rows.append([words(one), *cells, _against(both, one, RANDOM)[1]])
+    heads = [head for text in known for head in (f"accuracy, %, {text}", "against random images")]
+    return table(["set", *heads, "both distillations"], rows, *(f"downstream-{name}" for name in DRAWS))
+
+
+def _against(found: dict[str, np.ndarray], one: str, baseline: str) -> tuple[str, str]:
+    return spread(found[one]), "" if one == baseline else change(found[one], found[baseline])
 
 
 def by_autoencoder() -> str:
