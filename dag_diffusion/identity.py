@@ -55,9 +55,11 @@ def _digest_of(parts: Iterable[tuple[str, Any]]) -> str:
 
 
 def _is_plain(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(map(_is_plain, value.values()))
-    return all(map(_is_plain, value)) if isinstance(value, list | tuple) else isinstance(value, str | Number)
+    """Whether a value says something by itself; an empty collection may be a cache, which the first call fills."""
+    if isinstance(value, Mapping | list | tuple):
+        members = value.values() if isinstance(value, Mapping) else value
+        return bool(value) and all(map(_is_plain, members))
+    return isinstance(value, str | Number)
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ def pictures(root, *names):
 
 @pytest.mark.parametrize(
     "labels",
-    [["cat", None], [0, None], [0.0, 1.0], ["cat", 1], [True, False], [None, None], [[0, 1], [1, 0]]],
+    [["cat", None], [0, None], [0.5, 1.0], ["cat", 1], [True, False], [None, None], [[0, 1], [1, 0]]],
 )
 def test_a_label_that_some_rows_lack_is_no_reason_to_take_the_folder(tmp_path, labels):
     pictures(tmp_path, "images/1.png", "images/2.png")

@@ -187,6 +187,38 @@ def test_paths_are_cut_down_wherever_a_record_has_them(text, told):
     assert without_local_paths({"classes": ["/m/01"]}) == {"classes": ["/m/01"]}
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("/data/first set/a.png", "a.png"),
+        (r"C:\Users\me\a.png", "a.png"),
+        ("file:///srv/me/a.png", "a.png"),
+        ("../../me/pool", "pool"),
+        ("as in /home/me/pool, mostly", "as in pool, mostly"),
+        ({"a": ["/data/me/a.png"]}, {"a": ["a.png"]}),
+        *((same, same) for same in ("/m/01g317", "/r/aww post: cute/fluffy cat", "/9j/4AAQSkZJRg", "12/31/2025")),
+        ("a photo (/imagine) of a cat and/or dog", "a photo (/imagine) of a cat and/or dog"),
+        ("https://x.org/home/a.png", "https://x.org/home/a.png"),
+    ],
+)
+def test_rows_lose_paths_of_this_machine_and_nothing_else(hub, tmp_path, value, told):
+    write_images(tmp_path / "images", {"Bag": 1, "Dress": 1})
+    rows = [
+        {"file_name": f"{name}/000.png", "label": label, "class_name": name, "note": value}
+        for label, name in enumerate(("Bag", "Dress"))
+    ]
+    names = sorted(path.relative_to(tmp_path / "images").as_posix() for path in (tmp_path / "images").rglob("*.png"))
+    rows = [row | {"file_name": name} for row, name in zip(rows, names, strict=True)]
+    (tmp_path / "images" / "metadata.jsonl").write_bytes(json_lines(rows))
+    push(tmp_path / "images", "me/small")
+    assert [json.loads(line)["note"] for line in hub.files("me/small")["metadata.jsonl"].splitlines()] == [told, told]
+
+
+def test_paths_that_end_alike_stay_apart_as_keys():
+    record = {"/data/a/train": 1, "/data/b/train": 2, "/data/test": 3}
+    assert without_local_paths(record) == {"/data/a/train": 1, "/data/b/train": 2, "test": 3}
+
+
 def test_card_tells_what_it_is_and_how_to_make_it_again(hub, tmp_path):
     from dag_diffusion import PoolConfig, TargetDistribution, fill_pool
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from peft import LoraConfig, get_peft_model
 from pools_on_disk import content
 from text_pipelines import made, save_lora, stable_diffusion
 from tiny import PREPROCESSING, tiny_classifier, tiny_pipeline, tiny_scheduler, tiny_vae
@@ -51,6 +52,16 @@ def test_pool_is_not_resumed_with_another_scale_of_a_lora(change, tmp_path):
     change(pipeline)
     with pytest.raises(ValueError, match=r"other settings: configs\.unet was"):
         fill_pool(drawer, tmp_path / "pool", config, resume=True)
+
+
+def test_pool_of_a_denoiser_that_peft_wraps_counts_its_adapters(tmp_path):
+    pipeline = tiny_pipeline()
+    wrapped = get_peft_model(pipeline.transformer, LoraConfig(target_modules=["to_q"], r=2, init_lora_weights=False))
+    pipeline.transformer = wrapped.eval()
+    fill_pool(pipeline, tmp_path / "pool", CONFIG)
+    assert len(fill_pool(pipeline, tmp_path / "pool", CONFIG, resume=True)) == 3
+    with wrapped.disable_adapter(), pytest.raises(ValueError, match=r"other settings: configs\.transformer was"):
+        fill_pool(pipeline, tmp_path / "pool", CONFIG, resume=True)
 
 
 def test_pool_is_resumed_with_the_same_parts_from_a_folder(tmp_path, pipeline):

@@ -113,7 +113,11 @@ def _counted(config: Any) -> Any:
 
 def _adapters_of(part: nn.Module) -> dict[str, Any]:
     """Layer to the adapters that change its answers, such as LoRAs, with their scales."""
-    layers = {name: one for name, one in part.named_modules() if isinstance(getattr(one, "active_adapters", 0), list)}
+    # not the models of peft around the layers, which have a method of that name, or what they wrap has
+    switched = {
+        name: one for name, one in part.named_modules() if isinstance(getattr(one, "disable_adapters", 0), bool)
+    }
+    layers = {name: one for name, one in switched.items() if isinstance(getattr(one, "active_adapters", 0), list)}
     scales: dict[str, Any] = {name: getattr(one, "scaling", {}) for name, one in layers.items()}
     return {
         name: {} if one.disable_adapters else {adapter: scales[name].get(adapter) for adapter in one.active_adapters}

@@ -12,12 +12,13 @@ import logging
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PureWindowsPath
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
@@ -62,6 +63,10 @@ LOCAL = re.compile(
     r"(?:file://|(?<!\w)[A-Za-z]:[/\\]|(?<!\S)\\\\(?=\w)|(?<![\w./])(?:(?:\.\./)+|~/)"
     r"|(?:^|(?<=[\s*(=[{;|>`'\"])|(?<=,)(?<!base64,)|(?<=:)(?!//))/(?=\S))(?:[^/\\,\n]*[/\\])*([^/\\,\n]+)"
 )
+# one below somebody's home; of other texts in rows little can be told: /m/01g317 may be a class
+AT_HOME = re.compile(
+    r"(?<![\w./])(?:file://)?(?:/home|/Users|/root|~|\b[A-Za-z]:[/\\]Users)[/\\](?:[^\s/\\]+[/\\])*([^\s/\\]+)"
+)
 CONFIGS = ("config.json", "scheduler_config.json", "preprocessor_config.json")
 
 
@@ -88,11 +93,28 @@ def without_local_paths(value: Any) -> Any:
     if isinstance(value, str):
         return LOCAL.sub(r"\1", value)
     if isinstance(value, Mapping):
+        short = {key: without_local_paths(key) for key in value}
+        counts = Counter(short.values())
         return {
-            without_local_paths(key): _of_classes(one) if key == "classes" else without_local_paths(one)
+            short[key] if counts[short[key]] == 1 else key: (
+                _of_classes(one) if key == "classes" else without_local_paths(one)
+            )
             for key, one in value.items()
         }
     return [without_local_paths(one) for one in value] if isinstance(value, list) else value
+
+
+def _without_places(value: Any) -> Any:
+    """A value of a row, cut down to the name where it is the path of a file as a whole, and where one leads home."""
+    if isinstance(value, Mapping):
+        return {key: _without_places(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_places(one) for one in value]
+    if not isinstance(value, str) or "\n" in value:
+        return value
+    path = PureWindowsPath(value.removeprefix("file://"))  # which parts at slashes of either kind
+    is_whole = bool(path.root) and re.fullmatch(r"\.[A-Za-z]\w{1,4}", path.suffix) is not None
+    return path.name if is_whole or path.parts[:1] == ("..",) else AT_HOME.sub(r"\1", value)
 
 
 def _of_classes(value: Any) -> Any:
@@ -206,8 +228,9 @@ def _placed(pool: Pool, index: int, folder: Path, place: str, copy: bool) -> Row
         shutil.copyfile(pool.path / row["file_name"], target)
     else:
         target.symlink_to((pool.path / row["file_name"]).resolve())
-    shared = {name: value if name == "class_name" else without_local_paths(value) for name, value in row.items()}
-    return with_columns(row, {**shared, "file_name": target.relative_to(folder).as_posix()})
+    shared = {name: value if name == "class_name" else _without_places(value) for name, value in row.items()}
+    by = {"difficulty_by": without_local_paths(row["difficulty_by"])} if "difficulty_by" in row else {}
+    return with_columns(row, {**shared, **by, "file_name": target.relative_to(folder).as_posix()})
 
 
 def _gather_soft_labels(home: Path, folder: Path, pool: Pool, rows: list[Row]) -> list[LabelSource]:

@@ -9,7 +9,7 @@ loads in silence, and brings back neither ``fused`` nor the learning rate as the
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -109,8 +109,16 @@ def remove_partials(path: Path) -> None:
         partial.unlink()
 
 
-def read_tensors(path: Path) -> Checkpoint:
+def read_record(path: Path) -> dict[str, Any]:
+    """The record alone of what ``write_tensors`` wrote; ValueError as ``read_tensors``."""
+    return read_tensors(path, names=()).record
+
+
+def read_tensors(path: Path, *, names: Collection[str] | None = None) -> Checkpoint:
     """Read what ``write_tensors`` wrote.
+
+    Args:
+        names: of the tensors to read; None: all.
 
     Raises:
         ValueError: it is damaged, or something else.
@@ -118,7 +126,8 @@ def read_tensors(path: Path) -> Checkpoint:
     try:
         with safe_open(path, "pt") as file:
             record = json.loads((file.metadata() or {})["record"])
-            return Checkpoint({name: file.get_tensor(name) for name in file.keys()}, record)  # noqa: SIM118 - no mapping
+            wanted = file.keys() if names is None else names
+            return Checkpoint({name: file.get_tensor(name) for name in wanted}, record)
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is damaged or no checkpoint ({error}); remove it to begin anew") from error
 

@@ -19,7 +19,7 @@ from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.pipelines.latents import pixels_of_a_latent
 from dag_diffusion.processes import is_main_process
 from dag_diffusion.processor import fast_precision
-from dag_diffusion.training.checkpoints import read_tensors
+from dag_diffusion.training.checkpoints import read_record
 from dag_diffusion.training.fine_tuning import Adaptation, FineTuningConfig, adapt
 from dag_diffusion.training.label_tables import known_classes, set_classes
 from dag_diffusion.training.objectives import Objective
@@ -157,5 +157,5 @@ class Base:
 def resolved(precision: str, device: torch.device, checkpoint: Path | None = None) -> str:
     """What to compute in on a device, for ``auto`` too: that of a checkpoint which is there, else what is fast."""
     if precision == "auto" and checkpoint is not None and checkpoint.exists():
-        return str(read_tensors(checkpoint).record["settings"]["precision"])
+        return str(read_record(checkpoint)["settings"]["precision"])
     return fast_precision(device) if precision == "auto" else precision
