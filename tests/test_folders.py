@@ -471,6 +471,26 @@ def test_class_in_a_column_of_another_name_is_read_unless_folders_tell_others(tm
         read_pool(write("c/0.png", "c/1.png", "d/0.png"))
 
 
+PETS = {"beagle": "dog", "pug": "dog", "siamese": "cat"}
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"species": PETS.get, "breed": str},  # the folders' own names
+        {"category": PETS.get},  # larger classes
+        {"category": {"beagle": "dog"}.get},
+        {"labels": lambda breed: [breed], "category": PETS.get},  # tags
+        {"labels": lambda breed: ["a", "b"]},
+    ],
+)
+def test_columns_that_divide_no_class_folder_leave_the_folders_the_classes(tmp_path, columns):
+    files(tmp_path, *(names := [f"{breed}/{number}.png" for breed in PETS for number in range(2)]))
+    rows = [{"file_name": n} | {key: told(n.split("/")[0]) for key, told in columns.items()} for n in names]
+    (tmp_path / "metadata.jsonl").write_bytes(json_lines(rows))
+    assert classes(tmp_path) == {name: name.split("/")[0] for name in names}
+
+
 def test_several_columns_that_may_tell_classes_and_several_classes_of_an_image_are_refused(tmp_path):
     files(tmp_path, "0.png", "1.png")
     (tmp_path / "metadata.csv").write_text("file_name,species,breed\n0.png,cat,manx\n1.png,dog,pug\n")

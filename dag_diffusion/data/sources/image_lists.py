@@ -112,6 +112,12 @@ def are_one_to_one(pairs: Iterable[tuple[Any, Any]]) -> bool:
     return all(len({pair[side] for pair in found}) == len(found) for side in (0, 1))
 
 
+def varies_within(pairs: Iterable[tuple[Any, Any]]) -> bool:
+    """Whether some first of the pairs has several seconds."""
+    found = set(pairs)
+    return len({pair[0] for pair in found}) < len(found)
+
+
 def unread_list(path: Path, images: Sequence[str]) -> Path | None:
     """A list right above a folder that names its images, under a name that does not say that it is of this folder."""
     with suppress(OSError):  # which we may not look into

@@ -11,6 +11,7 @@ import codecs
 import csv
 import io
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,10 +22,11 @@ from dag_diffusion.data.files import recorded
 from dag_diffusion.data.rows import DECODER, METADATA, RECORDS, Row, finite
 
 from .folders import CONTAINERS, labels_by_name
-from .image_lists import CLASS_COLUMNS, are_one_to_one
+from .image_lists import CLASS_COLUMNS, are_one_to_one, varies_within
 from .separated import NUMBER, fields_of, numbers_with_commas, other_encoding, separators_in, text_of
 from .splits import require_one_split_in
 
+logger = logging.getLogger(__name__)
 LABELS = "dataset.json"
 OWN = ("file_name", "label", "class_name")
 DIFFICULTIES = ("difficulty", "target_difficulty")
@@ -218,22 +220,36 @@ def _classes(file: Path, records: Sequence[Mapping[str, Any]], names: Sequence[s
 
 
 def _told_otherwise(file: Path, records: Sequence[Mapping[str, Any]], folders: Sequence[str | None]) -> list[Any]:
-    """Values of the one column that is called as classes are in lists; empty without one.
+    """Values of the one column that is called as classes are in lists; empty without one, or where the folders tell.
+
+    Beside several folders a column that has one value in each may be of larger classes, and lists may be tags.
 
     Raises:
-        ValueError: there are several, or the folders of the images tell other classes.
+        ValueError: there are several, or one that divides the images of a folder.
     """
     columns = dict.fromkeys(name for record in records for name, value in record.items() if value not in (None, ""))
-    found = [name for name in columns if name.casefold() in CLASS_COLUMNS]
-    values = [record.get(name) for name in found[:1] for record in records]
-    if values and all(folders) and len(set(folders)) > 1 and not _one_to_one([*map(str, values)], folders):
+    told = {name: [one.get(name) for one in records] for name in columns if name.casefold() in CLASS_COLUMNS}
+    found = [*told]
+    if all(folders) and len(set(folders)) > 1:
+        told = {name: values for name, values in told.items() if not any(isinstance(v, list | dict) for v in values)}
+        agreeing = [values for values in told.values() if _one_to_one([*map(str, values)], folders)]
+        if agreeing or not told:
+            return agreeing[0] if len(agreeing) == 1 else []
+        pairs = {name: [*zip(folders, values, strict=True)] for name, values in told.items()}
+        found = [name for name in told if varies_within(pair for pair in pairs[name] if pair[1] not in (None, ""))]
+        if not found:
+            logger.warning(
+                "the classes of %s are its folders, of which each has one %s; call that column label if it has the "
+                "classes", file, " and one ".join(told),
+            )  # fmt: skip
+            return []
         found.append("folders")
     if len(found) > 1:
         raise ValueError(
             f"{file} may tell classes by {' or by '.join(found)}; call the column that does label, or remove it if the "
             "folders do"
         )
-    return values
+    return [value for values in told.values() for value in values]
 
 
 def _require_all(file: Path, column: str, names: Sequence[str], words: Sequence[Any]) -> None:
