@@ -415,7 +415,8 @@ def test_list_beside_class_folders_is_refused_where_it_tells_other_classes(tmp_p
     files(tmp_path, *(wrap + name for name in SITES))
     rows = [f"{wrap}{name},{kind}" for name, kind in zip(SITES, ["cat", "dog"] * 2, strict=True)]
     (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
-    for read in (read_pool, class_names_in, lambda root: real_images(root, {0: "a"}, {0: "a"})):
+    assert set(class_names_in(tmp_path).values()) == {"a", "b"}  # lists no images
+    for read in (read_pool, lambda root: real_images(root, {0: "a"}, {0: "a"})):
         with pytest.raises(ValueError, match=r"labels\.csv and the folders in .* into other classes; remove it if"):
             read(tmp_path)
     (tmp_path / "labels.csv").rename(tmp_path / "metadata.csv")
@@ -444,6 +445,38 @@ def test_list_beside_class_folders_that_tells_no_other_classes_is_passed_by(tmp_
     files(tmp_path, *SITES)
     (tmp_path / "labels.csv").write_text(content)
     assert set(classes(tmp_path).values()) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "warned"),
+    [
+        (["file,species,breed", "a/0.png,x,a", "a/1.png,x,a", "b/0.png,x,b", "b/1.png,x,b"], False),
+        (["file,breed,class", "a/0.png,x,p", "a/1.png,x,p", "b/0.png,x,q", "b/1.png,y,q"], False),
+        (["file,category", "a/0.png,x", "a/1.png,x", "b/0.png,x", "b/1.png,x"], True),  # larger classes
+        (["file,class,prob", "a/0.png,a,0.9", "a/1.png,b,0.6", "b/0.png,b,0.8", "b/1.png,b,0.7"], True),  # predicted
+        (["file,label", "a/0.png,b", "a/1.png,a", "b/0.png,b", "b/1.png,a"], True),  # noisy
+    ],
+)
+@pytest.mark.parametrize("place", ["test/list.csv", "test_predictions.csv"])
+def test_list_that_has_the_folders_classes_or_divides_none_leaves_the_folders(tmp_path, caplog, rows, warned, place):
+    files(tmp_path / "test", *SITES)
+    (tmp_path / place).write_text("\n".join(rows))
+    assert classes(tmp_path / "test") == {name: name[0] for name in SITES}
+    assert real_images(tmp_path / "test", {0: "a"}, {0: "a"}).labels.tolist() == [0, 0]
+    assert ("tells other classes of images than their folders in" in caplog.text) == warned
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_list_whose_letters_are_cut_where_its_first_line_is_read_is_compared(tmp_path, monkeypatch, encoding):
+    files(tmp_path, *SITES)
+    rows = ["file,label", *(f"{name},{told}" for name, told in zip(SITES, ["ä", "ö"] * 2, strict=True))]
+    (tmp_path / "labels.csv").write_text("\n".join(rows), encoding)
+    data = (tmp_path / "labels.csv").read_bytes()
+    monkeypatch.setattr(
+        "dag_diffusion.data.sources.image_lists.MOST_OF_HEADER", data.index("ä".encode(encoding)[-2:]) + 1
+    )
+    with pytest.raises(ValueError, match=r"labels\.csv and the folders in .* into other classes"):
+        read_pool(tmp_path)
 
 
 @pytest.mark.parametrize("header", ["file_name, label", "file_name,Label", " File_Name , label "])

@@ -21,6 +21,7 @@ from .sources.folders import (
     listed_images,
     require_one_split_within,
 )
+from .sources.image_lists import require_agreeing_lists
 from .sources.shards import shards_of
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def real_images(path: Path, names: Mapping[int, str], written: Mapping[int, str]
         written: the same labels to what the user called them, which may be the very name of a folder.
 
     Raises:
-        ValueError: a class is missing or has no images.
+        ValueError: a class is missing or has no images, or a list beside the folders tells other classes.
     """
     bare = _is_bare(path)
     folders = class_folders_in(path) if bare else {}
@@ -63,6 +64,7 @@ def real_images(path: Path, names: Mapping[int, str], written: Mapping[int, str]
     table = _places_of(names, written, known, f"the folder {path}")
     if pool is None:
         listed = [row for theirs in sorted(table.values()) for row in _listed(path, theirs, known[theirs], folders)]
+        require_agreeing_lists(path, folders, [(row["class_name"], row["file_name"]) for row in listed])
         pool = Pool(path, listed)
     ours = {theirs: label for label, theirs in table.items()}
     kept = pool.select([index for index, row in enumerate(pool.rows) if row["label"] in ours])

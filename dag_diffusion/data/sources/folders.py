@@ -20,7 +20,7 @@ from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.images import header_of, image_suffixes
 from dag_diffusion.data.rows import METADATA, RECORDS, Row
 
-from .image_lists import listed_classes, lists_of_classes, require_agreeing_lists, unread_list
+from .image_lists import listed_classes, require_agreeing_lists, unread_list
 from .splits import split_of
 
 logger = logging.getLogger(__name__)
@@ -44,17 +44,8 @@ def class_folders_in(path: Path) -> dict[str, str]:
     """Class name to its folder below ``path``, sorted by name; no more is listed than tells what the folders are.
 
     Raises:
-        ValueError: there are no class folders; or these are splits, domains or the like, and hold the classes; or a
-            list beside them tells other classes.
+        ValueError: there are no class folders; or these are splits, domains or the like, and hold the classes.
     """
-    folders = _class_folders_in(path)
-    if lists := lists_of_classes(path):
-        images = ((name, image) for name, folder in folders.items() for image in images_in(path, folder))
-        require_agreeing_lists(path, lists, images)
-    return folders
-
-
-def _class_folders_in(path: Path) -> dict[str, str]:
     tops = [_look_at(path, name) for name in visible_folders(path)]
     tops = [top for top in tops if not _is_decoration(path, top, tops)]
     filled = [top for top in tops if top.holds_images]
@@ -110,7 +101,7 @@ def rows_of_folder(path: Path) -> list[Row]:
     """A row for each image of a folder that has none: of its class folders, or by a list of images beside them.
 
     Raises:
-        ValueError: nothing tells the classes, see ``class_folders_in``.
+        ValueError: nothing tells the classes, see ``class_folders_in``, or lists beside the folders tell others.
     """
     if (listed := listed_images(path)) is not None:
         _warn_of_unlisted_folders(path, listed)
@@ -121,6 +112,7 @@ def rows_of_folder(path: Path) -> list[Row]:
     found = [(name, file) for name, folder in folders.items() for file in _files_below(path, folder)]
     images = [(name, file) for name, file in found if is_image_name(file.rpartition("/")[2])]
     _require_readable_names(path, [file for _, file in images])
+    require_agreeing_lists(path, folders, images)
     require_one_split_within(path, {file.removeprefix(folders[name]).rpartition("/")[0] for name, file in images})
     taken = {file for _, file in images}
     _warn_of_left_out(path, [f for _, f in found if f not in taken and not f.rpartition("/")[2].startswith(".")])

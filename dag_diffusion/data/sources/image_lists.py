@@ -12,6 +12,7 @@ beside ``train_images``, and Kaggle's four folders above ``ILSVRC/Data/CLS-LOC/v
 numbers, such as its ground_truth.txt, are not read: they follow another order than all models.
 """
 
+import logging
 import os
 import re
 import unicodedata
@@ -27,6 +28,7 @@ from .one_hot import one_hot_classes
 from .separated import fields_of, other_encoding, separators_in, text_of
 from .splits import require_one_split_in
 
+logger = logging.getLogger(__name__)
 LISTS = (".csv", ".tsv", ".txt")
 OF_ILSVRC = "ILSVRC2012_"  # what its own images are called
 MOST_ABOVE = 4  # folders above the images that are looked into, as far as Kaggle's list lies from them
@@ -34,6 +36,7 @@ SPLIT_NAMES = ({"val", "valid", "validation"}, {"test", "testing"}, {"train", "t
 CLASS_COLUMNS = ("class_name", "class", "label", "labels", "category", "synset", "wnid", "species", "breed")
 NO_CLASSES = ("caption", "captions", "text", "prompt", "description", "url")
 INDICES = ("", "index", "unnamed: 0")  # numbers of rows, as pandas writes them first, which may be names of images
+MOST_OF_HEADER = 2**16  # bytes of a list that are read to see what its columns are
 MOST_COLUMNS = 8  # that are looked at for the names of images
 
 
@@ -75,35 +78,50 @@ def _synsets(images: Sequence[str], classes: Mapping[str, str]) -> list[str]:
     return [synsets[int(one)] for one in told]
 
 
-def lists_of_classes(path: Path) -> list[Path]:
-    """Lists in or above a folder whose first line has a column that is called as classes are, whatever they list."""
-    found = []
-    for file in _lists_for(path):
-        if file.is_file():
-            with suppress(OSError, ValueError):  # it may be of other things, in any encoding
-                separators, text = separators_in(text_of(file))
-                header = text.partition("\n")[0]
-                if any({*CLASS_COLUMNS} & {*_names(fields_of(header, separator))} for separator in separators):
-                    found.append(file)
-    return found
-
-
-def require_agreeing_lists(path: Path, files: Iterable[Path], images: Iterable[tuple[str, str]]) -> None:
+def require_agreeing_lists(path: Path, folders: Mapping[str, str], images: Sequence[tuple[str, str]]) -> None:
     """Check the classes of images, given as class and file name, against lists that name most of them.
 
+    A list in which a column has the classes of the folders agrees, whatever else it tells.
+
+    Args:
+        folders: class name to its folder below ``path``, of all classes.
+
     Raises:
-        ValueError: a list divides them into other classes than their folders do.
+        ValueError: a list divides the images of a folder into classes of other names.
     """
-    folders = {image: name for name, image in images}
-    for file in files:
-        told: dict[str, str] = {}
-        with suppress(OSError, ValueError):  # a list of other things
-            told = _read(file, [*folders])
-        if 2 * len(told) > len(folders) and not are_one_to_one((folders[one], name) for one, name in told.items()):
+    of_image = {image: name for name, image in images}
+    places = sorted({path, *((path / folder).parent for folder in folders.values())})
+    for file, columns in {file.absolute(): told for place in places for file, told in _lists_of_classes(place)}.items():
+        found: list[list[tuple[str, str]]] = []
+        for column in columns:
+            with suppress(OSError, ValueError):  # a list of other things
+                told = _read(file, [*of_image], [column])
+                found.append([(of_image[image], name) for image, name in told.items()])
+        found = [pairs for pairs in found if 2 * len(pairs) > len(of_image)]
+        if any(map(are_one_to_one, found)):
+            continue
+        if any(varies_within(pairs) and not {name for _, name in pairs} <= {*folders} for pairs in found):
             raise ValueError(
                 f"{file} and the folders in {path} divide the images into other classes; remove it if the folders are "
                 "the classes, else write it as metadata.csv with the columns file_name and label"
             )
+        if found:
+            logger.warning(
+                "%s tells other classes of images than their folders in %s, which count; write it as metadata.csv with "
+                "the columns file_name and label if it has the classes", file, path,
+            )  # fmt: skip
+
+
+def _lists_of_classes(path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Lists in or above a folder, with the columns of their first line that are called as classes are."""
+    for file in _lists_for(path):
+        if file.is_file():
+            with suppress(OSError, ValueError):  # it may be of other things, in any encoding
+                separators, text = separators_in(text_of(file, MOST_OF_HEADER))
+                header = text.partition("\n")[0]
+                names = {name for separator in separators for name in _names(fields_of(header, separator))}
+                if columns := [name for name in CLASS_COLUMNS if name in names]:
+                    yield file, columns
 
 
 def are_one_to_one(pairs: Iterable[tuple[Any, Any]]) -> bool:
@@ -145,8 +163,8 @@ def _lists_for(path: Path) -> Iterator[Path]:
                 yield file
 
 
-def _read(file: Path, images: Sequence[str]) -> dict[str, str]:
-    """File name to class of the images that a list names; empty if it is no such list."""
+def _read(file: Path, images: Sequence[str], columns: Sequence[str] = CLASS_COLUMNS) -> dict[str, str]:
+    """File name to class, by the first of ``columns``, of the images that a list names; empty if it is no such list."""
     try:
         text = text_of(file)
     except UnicodeDecodeError:
@@ -165,7 +183,7 @@ def _read(file: Path, images: Sequence[str]) -> dict[str, str]:
     header = rows[0] if named.image_in(rows[0], place) is None else []
     naming = [(row, image) for row in rows if (image := named.image_in(row, place)) is not None]
     found: dict[str, str] = {}
-    told_classes = _classes_in([row for row, _ in naming], place, header, file)
+    told_classes = _classes_in([row for row, _ in naming], place, header, file, columns)
     for (row, image), class_name in zip(naming, told_classes, strict=True):
         if class_name and found.setdefault(image, class_name) != class_name:
             raise ValueError(
@@ -254,7 +272,9 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _classes_in(told: Sequence[Sequence[str]], place: int, header: Sequence[str], file: Path) -> list[str | None]:
+def _classes_in(
+    told: Sequence[Sequence[str]], place: int, header: Sequence[str], file: Path, columns: Sequence[str]
+) -> list[str | None]:
     """The class in each row that names an image; None where the file tells none.
 
     Raises:
@@ -264,14 +284,14 @@ def _classes_in(told: Sequence[Sequence[str]], place: int, header: Sequence[str]
         require_one_split_in(name, (row[column] for row in told if len(row) > column), file)
     names = _names(header)
     others = [column for column in range(max(map(len, told), default=0)) if column != place]
-    called = [names.index(name) for name in CLASS_COLUMNS if name in names and names.index(name) != place]
+    called = [names.index(name) for name in columns if name in names and names.index(name) != place]
     if not called and len(others) > 1 and header:
-        columns = [
+        fields = [
             (name.strip(), [row[column] if len(row) > column else "" for row in told])
             for column, name in enumerate(header)
             if column != place
         ]
-        found = one_hot_classes(columns, [row[place] for row in told], file)
+        found = one_hot_classes(fields, [row[place] for row in told], file)
         if found is None:
             raise ValueError(
                 f"{file} names images, but none of its columns {', '.join(header)} is called "

@@ -19,14 +19,19 @@ WITH_COMMA = re.compile(r"[-+]?\d*,\d+")
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 
 
-def text_of(file: Path) -> str:
+def text_of(file: Path, size: int = -1) -> str:
     """The text of a file in UTF-8, or in UTF-16 with its mark, as spreadsheets write Unicode text with tabs.
+
+    Args:
+        size: bytes from the start to read; a letter that is cut is left out.
 
     Raises:
         UnicodeDecodeError: it is in another encoding.
     """
-    data = file.read_bytes()
-    return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+    with file.open("rb") as opened:
+        data = opened.read(size)
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return codecs.getincrementaldecoder(encoding)().decode(data, final=size < 0)
 
 
 def other_encoding(file: Path) -> ValueError:
