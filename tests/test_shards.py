@@ -113,6 +113,8 @@ class TestParquet:
             ["default/train/0000.parquet", "default/train/0001.parquet"],
             ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"],
             ["train-0.parquet", "train-1.parquet"],
+            ["train-00000-of-00002.clean.parquet", "train-00001-of-00002.clean.parquet"],
+            ["shard-000000-of-000002_train_rgb.parquet", "shard-000001-of-000002_train_rgb.parquet"],
         ],
     )
     def test_parts_of_one_set_are_read_together_beside_the_pictures_of_a_page(self, tmp_path, names):
@@ -128,6 +130,13 @@ class TestParquet:
         with pytest.raises(ValueError, match=r"tables of several names, a, ab; give one of them, .*, or all, ") as told:
             read_pool(tmp_path)
         assert [len(read_pool(way)) for way in re.findall("'(.*?)'", str(told.value))] == [3, 4]
+
+    def test_tables_that_differ_after_their_number_are_of_several_names(self, tmp_path):
+        for name in ("0-of-2.clean", "1-of-2.clean", "0-of-2.raw", "1-of-2.raw", "0-of-2"):
+            shard(tmp_path / f"train-{name}.parquet", [10], [0])
+        with pytest.raises(ValueError, match=r"names, train\.clean, train, train\.raw; give one of") as told:
+            read_pool(tmp_path)
+        assert [len(read_pool(way)) for way in re.findall("'(.*?)'", str(told.value))] == [2, 5]
 
     @pytest.mark.parametrize("table", ["features.parquet", "cat/meta/features.parquet", "tables/features.parquet"])
     def test_tables_beside_class_folders_are_none_of_the_data(self, tmp_path, table):

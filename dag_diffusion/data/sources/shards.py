@@ -21,7 +21,7 @@ from .splits import split_of
 PARQUET, TAR = ".parquet", ".tar"
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"  # in the names of Spark: part-00000-UUID-c000.snappy
-SHARD = re.compile(rf"(.*?)[0-9]+([-_]of[-_][0-9]+(-[0-9a-f]{{8,}})?|-{UUID}.*)?")
+SHARD = re.compile(rf"(.*?)[0-9]+(?:[-_]of[-_][0-9]+(?:-[0-9a-f]{{8,}})?(?P<rest>([-_.].*)?)|-{UUID}.*)?")
 LEVELS = 2  # of folders that are looked into for tables
 
 
@@ -94,14 +94,16 @@ def _of_one_split(folder: Path, files: Sequence[Path]) -> list[Path]:
     if len(kinds) > 1:  # as img2dataset leaves them, whose tables are of addresses
         one = folder / f"*{TAR}"
         raise ValueError(f"{folder} has tables beside tars; give those that hold the images, such as '{one}'")
-    parts: dict[str, list[Path]] = defaultdict(list)
+    parts: dict[tuple[str, str], list[Path]] = defaultdict(list)  # by what stands before and after the number
     for path in files:
         found = SHARD.fullmatch(path.stem)
-        parts[found[1] if found else path.stem].append(path)
+        parts[(found[1], found["rest"] or "") if found else (path.stem, "")].append(path)
     if len(parts) > 1:
-        name, first = next(iter(parts.items()))
-        one = first[0] if len(first) == 1 else folder / f"{name}[0-9]*{first[0].suffix}"
-        names = f"{folder} has tables of several names, {listed(part.rstrip('-_.') or '0' for part in parts)}"
+        name, rest = max(parts, key=lambda part: len(part[1]))  # whose pattern fits no other
+        first = parts[name, rest]
+        one = first[0] if len(first) == 1 else folder / f"{name}[0-9]*{rest}{first[0].suffix}"
+        called = [name.rstrip("-_.") + rest or "0" for name, rest in parts]
+        names = f"{folder} has tables of several names, {listed(called)}"
         if len(_splits_of(files)) > 1:
             raise ValueError(f"{names}, such as splits have; give one of them: '{one}'")
         raise ValueError(f"{names}; give one of them, '{one}', or all, '{folder / f'*{first[0].suffix}'}'")
