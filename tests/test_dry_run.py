@@ -310,13 +310,13 @@ def test_rates_are_those_of_the_results():
         rates.CONVNET_TRAINING: read["speed"]["rows"]["evaluate-quick"]["medians"]["now"] / 25,
     }
     for stage, rate in rates.LEARNT_BY.items():
-        steps = read["clipart"]["expected"][stage]["steps"]
-        expected[rate] = steps * 128 / read["clipart"]["seconds"][stage]
+        steps = read["clipart-ddim"]["expected"][stage]["steps"]
+        expected[rate] = steps * 128 / read["clipart-ddim"]["seconds"][stage]
     for rate, value in expected.items():
         assert rate == pytest.approx(value, rel=5e-3)
 
 
-FILES = ("dit-xl", "generation-networks", "training-speed", "autoencoders", "clipart", "speed")
+FILES = ("dit-xl", "generation-networks", "training-speed", "autoencoders", "clipart-ddim", "speed")
 
 
 def test_commands_are_understood_by_accelerate_and_by_the_command(tmp_path, call, models):

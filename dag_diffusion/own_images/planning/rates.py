@@ -65,7 +65,7 @@ def learning_of_generator(images: int, vae_images: int, size: int) -> Rate:
 def learning(stage: str, images: int, size: int) -> Rate:
     """Guide, evaluator or weak denoiser, ``images`` in all steps together."""
     each = LEARNT_BY[stage]
-    return Rate(images / each * _pixels(size), f"clipart.json: {each:,.0f} images/s at 32 px")
+    return Rate(images / each * _pixels(size), f"clipart-ddim.json: {each:,.0f} images/s at 32 px")
 
 
 def training_on_set(network: str, protocol: str, passes: int, size: int, *, gpu: bool) -> Rate:
