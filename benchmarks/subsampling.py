@@ -43,6 +43,7 @@ from dag_diffusion.evaluation.protocols import PROTOCOLS
 from dag_diffusion.evaluation.trials import evaluate
 from dag_diffusion.loading import load_embedded_pipeline
 from dag_diffusion.sampling.scales import BINS
+from dag_diffusion.sampling.target_parser import as_target
 from dag_diffusion.sampling.targets import even_levels
 from dag_diffusion.sampling.threshold_search import search_thresholds
 
@@ -66,6 +67,7 @@ MILLION = {  # rules that need no features
     "matching": SelectionRule("matching"),
     "matching, evenly over 10 groups": SelectionRule("matching", evenly="mode"),
     "matching, correct only": SelectionRule("matching", correct_only=True),
+    "matching, target auto": SelectionRule("matching"),
     "cao2": SelectionRule("cao2"),
     "random": SelectionRule("random"),
 }
@@ -173,8 +175,8 @@ def speed(rules: list[str] | None) -> None:
         values = {"thresholds": thresholds, "million": million(list(MILLION)), "folder": folder_speed()}
     else:
         known = json.loads((RESULTS / "subsampling-speed.json").read_text("utf-8"))
-        anew = {(row["rule"], row["ipc"]): row for row in million(rules)}
-        rows = [anew.get((row["rule"], row["ipc"]), row) for row in known["million"]]
+        rows = [row for row in known["million"] if row["rule"] not in rules] + million(rules)
+        rows.sort(key=lambda row: list(MILLION).index(row["rule"]))
         values = {name: known[name] for name in ("command", "thresholds", "folder")} | {"million": rows}
     record("subsampling-speed", values)
 
@@ -240,6 +242,8 @@ def _select_many(rows: int, classes: int, rule: str, ipc: int) -> dict[str, floa
     labels = generator.permutation(np.arange(rows) % classes)
     reference = {str(label): 1 / (1 + np.exp(-generator.normal(-3.5, 2, 1300))) for label in range(classes)}
     target = TargetDistribution.from_reference(reference)
+    if rule.endswith("target auto"):
+        target = as_target("auto", dict(enumerate(reference)), reference=target)
     groups = generator.integers(0, 10, rows) if MILLION[rule].evenly else None
     before, start = peak_memory(), perf_counter()
     chosen = subsample(values, ipc, labels=labels, target=target, method=MILLION[rule], groups=groups)

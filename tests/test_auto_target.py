@@ -11,6 +11,7 @@ from dag_diffusion import PoolConfig, TargetDistribution, embedded, fill_pool, s
 from dag_diffusion.sampling.auto_target import AutoTarget, exponent, of_size
 from dag_diffusion.sampling.scales import RawScale
 from dag_diffusion.sampling.target_parser import as_target
+from dag_diffusion.sampling.targets import even_levels
 
 REAL = TargetDistribution.from_reference({"Bag": np.linspace(0, 1, 501) ** 3})
 
@@ -27,6 +28,13 @@ def test_asks_for_difficulties_of_real_images_that_rise_with_size(real, ipc):
     assert (np.diff(values) >= 0).all()
     assert (values <= larger).all()
     assert target.quotas("", ipc, RawScale()).sum() == ipc
+
+
+@given(arrays(float, st.integers(1, 2000), elements=st.sampled_from([0.0, 0.1, 0.25, 0.9, 1.0])), st.integers(1, 500))
+def test_is_the_inverted_distribution_of_real_images_at_moved_levels(real, ipc):
+    levels = even_levels(max(1000, len(real))) ** exponent(ipc)
+    moved = AutoTarget(TargetDistribution.from_reference({"cat": real}), ipc=ipc).values("cat", RawScale())
+    np.testing.assert_array_equal(moved, np.quantile(real, levels, method="inverted_cdf"))
 
 
 def test_exponent_of_one_is_the_real_images_themselves():

@@ -64,7 +64,8 @@ class AutoTarget(TargetDistribution):
             )
         values = self.reference.values(class_name, scale, ipc)
         levels = even_levels(max(RESOLUTION, len(values))) ** exponent(size)
-        return np.quantile(values, levels, method="inverted_cdf")
+        # np.quantile(values, levels, method="inverted_cdf"), which takes ten times as long for so many levels
+        return np.sort(values)[np.maximum(np.ceil(len(values) * levels - 1).astype(int), 0)]
 
     def summary(self) -> dict[str, Any]:
         moved = self.reference.summary()
