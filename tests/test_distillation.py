@@ -98,6 +98,7 @@ def test_wrong_images_and_near_copies_are_counted_in_pools_and_sets_and_told_on_
     assert len(found.of("wrong")) == mistaken.sum()
     assert mistaken.any() or folder.startswith("set")  # two steps draw badly, and selection finds the better ones
     assert f"{mistaken.sum()} of another class" in dataset_card(pool, "me/images", title="Images")
+    assert setup[1].report.read_text().count("looked at by classifier of embedded default") == 1
 
 
 def test_without_a_target_nothing_is_steered_and_no_control_is_claimed(setup):

@@ -4,6 +4,7 @@ redundancy.json -> cross accuracy of each training, four measures of coverage ->
 pools and sets  -> images that are empty, copies, near copies, of another class -> table
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,7 @@ def _name(axes: Any, text: str, row: int) -> None:
 
 def fault_table(sets: Sequence[ReportedSet]) -> list[Table]:
     """What is wrong with images of pools and sets, as seen here and as their records say; none if nothing is."""
-    rows, notes = [], []
+    rows, notes, lookers = [], [], defaultdict[str, list[str]](list)
     looks: Seen = {}
     for one in sets:
         seen = faults_in_pixels(one.pool, looks) if len(one.pool) <= MOST_LOOKED_AT else Faults(looked_for=())
@@ -107,6 +108,11 @@ def fault_table(sets: Sequence[ReportedSet]) -> list[Table]:
             rows.append([one.name, len(one.pool), *counts, again, len(given_up)])
             notes += [f"{one.name}: {sentence}" for sentence in seen.sentences()]
             notes += [f"{one.name}: given up {', '.join(given_up[:3])}"] if given_up else []
-            notes += [f"{one.name}: looked at by {record['classifier']}"] if record.get("classifier") else []
+            lookers[str(record.get("classifier") or "")].append(one.name)
+    notes += [
+        f"{'' if len(lookers) == 1 else ', '.join(names) + ': '}looked at by {classifier}"
+        for classifier, names in lookers.items()
+        if classifier
+    ]
     columns = ["set", "images", "empty", "duplicates", "near copies", "wrong", "drawn again", "given up"]
     return [Table("Faults of images", columns, rows, note="; ".join(notes))] if rows else []
