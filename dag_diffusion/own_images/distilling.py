@@ -53,6 +53,7 @@ STAGES = {  # of the distillation, to the rows of the table of minutes
     "real images encoded": "modes",
     "pool, unguided": "pools",
     "pool, guided": "pools",
+    "pools and sets looked through": "pools",
     "features of real images": "comparison",
     "training and testing": "comparison",
 }
