@@ -197,6 +197,18 @@ def test_pages_and_frames_after_the_first_are_told(tmp_path, caplog):
     assert "of 7 images have several pages or frames; the first is taken: moving/spark.png" in caplog.text
 
 
+def test_images_of_sixteen_bits_that_are_all_but_black_are_told(tmp_path, caplog):
+    levels = np.arange(16 * 16, dtype=np.uint16).reshape(16, 16)
+    images = {"scan/twelve bits.png": 16 * levels, "scan/all bits.png": 257 * levels, "black/0.png": 0 * levels}
+    images["black/1.png"] = 255 * (levels % 2).astype(np.uint8)  # of eight bits
+    for name, pixels in images.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / name)
+    record = prepare(tmp_path).record
+    assert record["faint"] == ["scan/twelve bits.png"]
+    assert "1 of 4 images have 16 bits and use 12 of them or fewer, so that they come out nearly black" in caplog.text
+
+
 def test_equal_sketches_are_no_equal_pixels(tmp_path):
     (tmp_path / "a").mkdir()
     for index in range(2):

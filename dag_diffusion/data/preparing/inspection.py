@@ -1,7 +1,8 @@
 """What each image of a pool turns out to be once it is decoded: readable, of one colour, perhaps equal to others.
 
     look = (size, is anything transparent, is all of one colour on this background, exactly (one_colour) or but for
-            rounding (empty), has pages or frames after the first, sketch of at most 64 x 64 pixels)
+            rounding (empty), has pages or frames after the first, has 16 bits and uses 12 (faint), sketch of at most
+            64 x 64 pixels)
 
 Images of equal pixels have equal looks; whether those of equal looks have equal pixels tells a digest of all of them,
 which few need.  Looks are kept by name, size and time of change of the file, so that a second run decodes nothing.
@@ -33,7 +34,8 @@ from dag_diffusion.processes import gather, is_main_process, is_started, rank, t
 from dag_diffusion.progress import Progress, Stage
 
 SKETCHED = 64  # pixels of a sketch's side
-FORMAT = 3  # raise it when the same image comes to another look
+FAINT = 4096  # of 65,536 levels: what devices of 12 bits leave, of which 16 of 256 levels of grey remain
+FORMAT = 4  # raise it when the same image comes to another look
 REPORTED = 50  # images between two calls of progress
 
 
@@ -46,6 +48,7 @@ class Look(NamedTuple):
     one_colour: bool = False
     empty: bool = False
     several: bool = False
+    faint: bool = False
     sketch: str = ""
     problem: str = ""
 
@@ -167,6 +170,7 @@ def _look(pool: Pool, index: int, data: bytes | None = None) -> Look:
                 one_colour=whole is not None and _is_flat(whole),
                 empty=whole is not None and _is_empty(whole),
                 several=several,
+                faint=_is_faint(image),
                 sketch=hashlib.blake2b(sketch.tobytes(), digest_size=12).hexdigest(),
             )
     except UnreadableImageError as error:
@@ -179,6 +183,14 @@ def _has_several(image: Image.Image) -> bool:
         return bool(getattr(image, "is_animated", False)) and image.format != "MPO"
     except Exception:  # of a later frame that is broken, as Pillow likes
         return False
+
+
+def _is_faint(image: Image.Image) -> bool:
+    """Whether an image of 16 bits is all but black, though something is to be seen in it."""
+    if not image.mode.startswith("I;16"):
+        return False
+    levels = np.asarray(image)
+    return bool(levels.min() < levels.max() < FAINT)
 
 
 def _is_flat(pixels: np.ndarray) -> bool:

@@ -146,6 +146,7 @@ class LeftOut:
             "links": {"all": len(twins.links), "into_other_classes": len(twins.misled)},
             "one_colour": [self._name(row) for row in self.kept if self.looks[row].one_colour],
             "several_frames": [self._name(row) for row in self.kept if self.looks[row].several],
+            "faint": [self._name(row) for row in self.kept if self.looks[row].faint],
             "left_out": self.out,
         }
 
@@ -187,6 +188,11 @@ def sentences(record: dict[str, Any]) -> list[str]:
     if names := record.get("several_frames", []):
         said.append(
             f"{len(names)} of {images} images have several pages or frames; the first is taken: {listed(names)}"
+        )
+    if names := record.get("faint", []):
+        said.append(
+            f"{len(names)} of {images} images have 16 bits and use 12 of them or fewer, so that they come out nearly "
+            f"black; stretch them to 16 bits, or save them with 8: {listed(names)}"
         )
     counts = record["classes"]
     (large, many), (small, few) = next(iter(counts.items())), next(reversed(counts.items()))
