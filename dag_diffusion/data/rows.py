@@ -139,7 +139,7 @@ def require_inside(root: Path, rows: Sequence[Row], source: Path) -> None:
 def _way_out_of_missing(file: str) -> str:
     folder, name = os.path.split(file)
     there = os.listdir(folder) if os.path.isdir(folder) else []
-    like = next((one for one in sorted(there) if _folded(one) == _folded(name)), None)
+    like = next((one for one in sorted(there) if folded_name(one) == folded_name(name)), None)
     if like is None:
         return "remove the row or restore the file"
     if like.casefold() == name.casefold():
@@ -147,7 +147,8 @@ def _way_out_of_missing(file: str) -> str:
     return f"the file is called {like!a}, the same letters in another Unicode form, so rename it to {name!a}"
 
 
-def _folded(name: str) -> str:
+def folded_name(name: str) -> str:
+    """What two spellings of a file's name share that differ in case or Unicode form alone."""
     return unicodedata.normalize("NFC", name).casefold()
 
 

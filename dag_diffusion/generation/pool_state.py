@@ -152,11 +152,12 @@ def looked_through(folder: Path, classifier: Any, name: str, scores: "Scores | N
     Raises:
         FileExistsError, ValueError: as of ``record_faults`` and ``find_faults``.
     """
-    faults = find_faults(read_pool(folder), classifier, name=name, scores=scores)
+    pool = read_pool(folder)
+    faults = find_faults(pool, classifier, name=name, scores=scores)
     with fail_together():
         if is_main_process():
             record_faults(folder, faults)
-    return read_pool(folder)
+    return replace(pool, provenance={**pool.provenance, "faults": faults.record()})
 
 
 def _with_speed(status: PoolStatus, folder: Path) -> PoolStatus:

@@ -15,7 +15,6 @@ numbers, such as its ground_truth.txt, are not read: they follow another order t
 import logging
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dag_diffusion.data.imagenet import IMAGENET_CLASSES, imagenet_synsets, is_synset
+from dag_diffusion.data.rows import folded_name
 
 from .one_hot import one_hot_classes
 from .separated import fields_of, other_encoding, separators_in, text_of
@@ -254,22 +254,19 @@ class _Named:
         self._depth = next((one for one in depths if len({_tail(name, one) for name in images}) == len(images)), 1)
         named = {_tail(name, self._depth): name for name in images}
         self._exact = {os.path.splitext(name)[0]: image for name, image in named.items()} | named if stems else named
-        folded = Counter(map(_folded, self._exact))
-        self._folded = {_folded(name): image for name, image in self._exact.items() if folded[_folded(name)] == 1}
+        folded = {name: folded_name(name) for name in self._exact}
+        counts = Counter(folded.values())
+        self._folded = {folded[name]: image for name, image in self._exact.items() if counts[folded[name]] == 1}
 
     def image_in(self, row: Sequence[str], place: int) -> str | None:
         """The image that a row names in a column; None if it names none."""
         name = _tail(row[place].strip(), self._depth) if len(row) > place else ""
-        return self._exact.get(name) or self._folded.get(_folded(name))
+        return self._exact.get(name) or self._folded.get(folded_name(name))
 
 
 def _tail(name: str, depth: int) -> str:
     """The last parts of a name, which Windows separates by backslashes."""
     return "/".join(name.replace("\\", "/").split("/")[-depth:])
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _classes_in(
