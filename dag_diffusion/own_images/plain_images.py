@@ -232,7 +232,7 @@ def _size_and_time(path: Path) -> str:
     try:
         status = path.stat()
     except OSError:
-        return "missing"  # such as where a link leads that hangs in the air; whoever reads it says so
+        return "missing"  # such as a link that leads nowhere; whoever reads the image says so
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
