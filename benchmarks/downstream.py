@@ -38,9 +38,9 @@ from dag_diffusion import (
     score_pool,
     subsample,
 )
-from dag_diffusion.compared_sets import STEERED_RULE
 from dag_diffusion.data.files import write_atomically
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.distillation.compared_sets import STEERED_RULE
 from dag_diffusion.evaluation.comparisons import summarise
 from dag_diffusion.evaluation.labelled_images import LabelledImages, Labels, load_labelled_images, subset
 from dag_diffusion.evaluation.protocols import PROTOCOLS

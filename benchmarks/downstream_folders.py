@@ -33,8 +33,8 @@ from dag_diffusion import (
     train_classifier,
     train_generator,
 )
-from dag_diffusion.compared_sets import STEERED_RULE
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.distillation.compared_sets import STEERED_RULE
 from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labelled_images, subset
 from dag_diffusion.evaluation.protocols import PROTOCOLS
 from dag_diffusion.generation.preparing.mode_search import encode_pool, find_pool_modes

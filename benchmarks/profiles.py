@@ -143,7 +143,8 @@ def training() -> dict[str, Any]:
 
 def run() -> dict[str, Any]:
     """``run`` as it is by default but for one training of each set, after the imports."""
-    from dag_diffusion.distillation import DistillationConfig, distill
+    from dag_diffusion.distillation.config import DistillationConfig
+    from dag_diffusion.distillation.run import distill
 
     found, last = Counter[str](), process_time()
 

@@ -3,8 +3,8 @@ from .classifiers import load_classifier as load_classifier
 from .data.distilled_sets import write_distilled_set as write_distilled_set
 from .data.pools import Pool as Pool
 from .data.pools import read_pool as read_pool
-from .distillation import DistillationConfig as DistillationConfig
-from .distillation import distill as distill
+from .distillation.config import DistillationConfig as DistillationConfig
+from .distillation.run import distill as distill
 from .evaluation.trials import evaluate as evaluate
 from .generation.drawing.prompts import Prompts as Prompts
 from .generation.drawing.steerable import SteerablePipeline as SteerablePipeline

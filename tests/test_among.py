@@ -13,7 +13,7 @@ from tiny import NAMES, tiny_classifier, tiny_pipeline, write_images
 
 from dag_diffusion import GuidanceConfig, PoolConfig, fill_pool, read_pool, score_and_record, score_pool
 from dag_diffusion.difficulty import MEASURES, among, measure_named
-from dag_diffusion.distillation_setup import DistillationInputs
+from dag_diffusion.distillation.config import DistillationInputs
 from dag_diffusion.generation.preparing.probe_training import ProbeConfig, train_probe
 from dag_diffusion.reporting.reproduction import commands_for
 from dag_diffusion.sampling.references import measured_by

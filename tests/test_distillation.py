@@ -18,12 +18,15 @@ from typer.testing import CliRunner
 
 from dag_diffusion import embedded, read_pool, score_pool
 from dag_diffusion.cli.commands import app
-from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
 from dag_diffusion.data.imagenet import FASTAI_TEST_IMAGES, SUBSETS
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import read_rows
-from dag_diffusion.distillation import DistillationConfig, Origin, autoguidance_of, distill
-from dag_diffusion.distillation_setup import DistillationInputs, load_setup, reference_for, target_for
+from dag_diffusion.distillation.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
+from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs
+from dag_diffusion.distillation.pools import autoguidance_of
+from dag_diffusion.distillation.run import Origin, distill
+from dag_diffusion.distillation.setup import load_setup
+from dag_diffusion.distillation.targets_and_modes import reference_for, target_for
 from dag_diffusion.evaluation.labelled_images import random_rows
 from dag_diffusion.evaluation.records import finished_trainings
 from dag_diffusion.evaluation.tables import Table

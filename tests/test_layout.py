@@ -44,12 +44,13 @@ def rooms() -> list[Path]:
     return [PACKAGE, *(path.parent for path in sorted(PACKAGE.glob("*/__init__.py")))]
 
 
-def test_there_are_eleven_rooms():
+def test_there_are_twelve_rooms():
     names = {path.name for path in rooms()[1:]}
     assert names == {
         "classifiers",
         "cli",
         "data",
+        "distillation",
         "evaluation",
         "generation",
         "guidance",

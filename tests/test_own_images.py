@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from dag_diffusion import read_pool
 from dag_diffusion.cli.commands import app
-from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
 from dag_diffusion.data.preparing.prepared import prepare
+from dag_diffusion.distillation.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
 from dag_diffusion.own_images import FolderConfig, distill_folder, plan_folder
 from dag_diffusion.own_images.distilling import work_folder
 from dag_diffusion.own_images.durations import Clock, Expected, within_minutes

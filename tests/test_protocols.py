@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dag_diffusion.distillation import DistillationConfig
+from dag_diffusion.distillation.config import DistillationConfig
 from dag_diffusion.evaluation import EvaluationConfig, list_protocols
 from dag_diffusion.evaluation.protocols import PROTOCOLS, Protocol, as_protocol
 from dag_diffusion.own_images import FolderConfig

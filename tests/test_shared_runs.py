@@ -13,7 +13,7 @@ from tiny import NAMES, tiny_classifier, tiny_pipeline, write_images
 from warm import Command, process_of_rank
 
 from dag_diffusion import read_pool
-from dag_diffusion.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
+from dag_diffusion.distillation.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
 from dag_diffusion.processor import has_bfloat16
 from dag_diffusion.training import FineTuningConfig, GeneratorConfig, train_generator
 

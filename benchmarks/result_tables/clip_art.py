@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dag_diffusion.compared_sets import UNGUIDED
+from dag_diffusion.distillation.compared_sets import UNGUIDED
 from dag_diffusion.own_images.durations import Expected, duration_table
 
 from .records import load, table

@@ -32,6 +32,7 @@ FOLDER_MODELS = ["pipeline", "classifier", "evaluator", "weak", "balance"]
 FOLDER_COMPARISON = ["network", "protocol", "seeds"]
 FOLDER_DRAWING = ["num_inference_steps", "guidance_scale", "autoguidance_scale", "mode_scale"]
 FOLDER_INPUTS = ["target", "among", "precision", "trust_bin", "channels", "split"]
+CONFIG_OF_RUN, INPUTS_OF_RUN = "distillation.config:DistillationConfig", "distillation.config:DistillationInputs"
 FOLDER_CONFIG = "own_images.config:FolderConfig"
 
 
@@ -48,8 +49,8 @@ def run(
     output: Annotated[Path, Option(help="folder for pools, sets and the report")] = Path("runs/first"),
     *,
     dry_run: DryRun = False,
-    config: Annotated[Values, Fields("distillation:DistillationConfig", EXPERIMENT, "Experiment")],
-    inputs: Annotated[Values, Fields("distillation_setup:DistillationInputs", INPUTS, "Models and images")],
+    config: Annotated[Values, Fields(CONFIG_OF_RUN, EXPERIMENT, "Experiment")],
+    inputs: Annotated[Values, Fields(INPUTS_OF_RUN, INPUTS, "Models and images")],
     batch_size: BatchSize = 50,
     device: Device = None,
     num_processes: ProcessesUnasked = None,
@@ -66,17 +67,16 @@ def run(
     dag-diffusion run --config examples/imagewoof.yaml --train ILSVRC/train --test ILSVRC/val --output runs/woof
     """
     if dry_run:
-        from dag_diffusion.distillation import DistillationConfig
-        from dag_diffusion.distillation_setup import DistillationInputs
+        from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs
         from dag_diffusion.own_images.planning.dry_run import plan_run
 
         planned = DistillationConfig(**config, inputs=DistillationInputs(**inputs))
         return _show_plan(plan_run(output, planned, batch_size=batch_size, command=_without_dry_run()))
     quiet = launch_several(processes_for(5 * config["seeds"], num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.compared_sets import UNGUIDED
-        from dag_diffusion.distillation import DistillationConfig, distill
-        from dag_diffusion.distillation_setup import DistillationInputs
+        from dag_diffusion.distillation.compared_sets import UNGUIDED
+        from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs
+        from dag_diffusion.distillation.run import distill
         from dag_diffusion.evaluation.tables import accuracy_table
         from dag_diffusion.loading import hide_loading_bars
         from dag_diffusion.processes import is_main_process, resolve_device
@@ -107,8 +107,8 @@ def distill(
     vae: Vae,
     base: Base = None,
     tuning: Tuning,
-    drawing: Annotated[Values, Fields("distillation:DistillationConfig", FOLDER_DRAWING, "Drawing and choosing")],
-    inputs: Annotated[Values, Fields("distillation_setup:DistillationInputs", FOLDER_INPUTS, "Drawing and choosing")],
+    drawing: Annotated[Values, Fields(CONFIG_OF_RUN, FOLDER_DRAWING, "Drawing and choosing")],
+    inputs: Annotated[Values, Fields(INPUTS_OF_RUN, FOLDER_INPUTS, "Drawing and choosing")],
     comparison: Annotated[Values, Fields(FOLDER_CONFIG, FOLDER_COMPARISON, "Comparison")],
     dry_run: DryRun = False,
     estimate: Annotated[
@@ -145,7 +145,7 @@ def distill(
         return _show_plan(plan_folder(images_in, output, planned, work=work, batch_size=batch_size, command=command))
     quiet = launch_several(processes_for(6 * comparison["seeds"], num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.compared_sets import UNGUIDED
+        from dag_diffusion.distillation.compared_sets import UNGUIDED
         from dag_diffusion.evaluation.tables import accuracy_table
         from dag_diffusion.loading import hide_loading_bars
         from dag_diffusion.own_images.config import FolderConfig

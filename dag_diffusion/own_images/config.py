@@ -8,8 +8,7 @@ from dag_diffusion.data.canvas import Canvas, fit_or_usual
 from dag_diffusion.data.class_names import names_typed
 from dag_diffusion.data.preparing.duplicates import as_link_rule
 from dag_diffusion.difficulty import Among
-from dag_diffusion.distillation import DistillationConfig, require_scales
-from dag_diffusion.distillation_setup import DistillationInputs
+from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs, require_scales
 from dag_diffusion.evaluation.protocols import require_hard_labels
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.training.classifiers.plan import ClassifierConfig

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dag_diffusion.compared_sets import FOLDERS, GUIDED_DGS, SELECTIONS
 from dag_diffusion.data.distilled_sets import OWN, require_apart, write_distilled_set
 from dag_diffusion.data.files import differences, locked, read_json_object, require_writable, write_json
 from dag_diffusion.data.imagenet import split_of, split_warning
 from dag_diffusion.data.pools import Pool, read_pool, require_writable_target
-from dag_diffusion.distillation import DistillationConfig, DistillationResult, Origin, distill
-from dag_diffusion.distillation_setup import DistillationInputs, whole_places
+from dag_diffusion.distillation.compared_sets import FOLDERS, GUIDED_DGS, SELECTIONS
+from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs, whole_places
+from dag_diffusion.distillation.run import DistillationResult, Origin, distill
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.loading import load_pipeline

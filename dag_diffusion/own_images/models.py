@@ -15,7 +15,7 @@ from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.files import read_json_object
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.splitting import split_pool
-from dag_diffusion.distillation import autoguidance_of
+from dag_diffusion.distillation.pools import autoguidance_of
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.loading import load_guide, load_pipeline
 from dag_diffusion.processes import gather

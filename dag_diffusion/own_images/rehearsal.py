@@ -17,12 +17,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from dag_diffusion.compared_sets import SELECTIONS
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import classes_among
-from dag_diffusion.distillation import autoguidance_of
-from dag_diffusion.distillation_setup import leave_out_other_probe
+from dag_diffusion.distillation.compared_sets import SELECTIONS
+from dag_diffusion.distillation.pools import autoguidance_of
+from dag_diffusion.distillation.setup import leave_out_other_probe
 from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_rows, usual_normalisation
 from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.trials import evaluate

@@ -14,7 +14,7 @@ from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.imagenet import split_warning
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.shared_images import shared_images
-from dag_diffusion.distillation import require_weak
+from dag_diffusion.distillation.pools import require_weak
 from dag_diffusion.loading import as_dtype
 from dag_diffusion.own_images.config import FolderConfig
 from dag_diffusion.own_images.requirements import (

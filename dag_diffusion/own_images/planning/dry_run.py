@@ -11,7 +11,8 @@ from pathlib import Path
 from dag_diffusion import embedded
 from dag_diffusion.data.files import read_json_object
 from dag_diffusion.data.provenance import AMONG_SET
-from dag_diffusion.distillation import DistillationConfig, check_output
+from dag_diffusion.distillation.config import DistillationConfig
+from dag_diffusion.distillation.run import check_output
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.own_images.config import OF_A_RUN, FolderConfig
 from dag_diffusion.own_images.durations import Expected

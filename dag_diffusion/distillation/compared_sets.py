@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .data.pools import Pool, digest_of_images, read_pool
-from .sampling.selection import SelectionRule
-from .sampling.subsampling import PoolSelection, subsample
-from .sampling.targets import TargetDistribution
+from dag_diffusion.data.pools import Pool, digest_of_images, read_pool
+from dag_diffusion.sampling.selection import SelectionRule
+from dag_diffusion.sampling.subsampling import PoolSelection, subsample
+from dag_diffusion.sampling.targets import TargetDistribution
 
 REAL, HERDING, UNGUIDED = "random real", "herding of real", "random, unguided pool"
 PAPER, DGS, GUIDED_DGS = "DGS, the paper's rule", "DGS, matching", "DGS, guided pool"
 FOLDERS = {PAPER: "set-paper", DGS: "set-dgs", GUIDED_DGS: "set-guided"}
-SELECTIONS = {  # of each set: its pool, and the rule by which it is chosen
+SELECTIONS: dict[str, tuple[str, SelectionRule]] = {  # of each set: its pool, and the rule by which it is chosen
     PAPER: ("unguided", SelectionRule("histogram")),
     DGS: ("unguided", SelectionRule("matching", diversity="k-center")),
     GUIDED_DGS: ("guided", SelectionRule("easiest", evenly="mode")),

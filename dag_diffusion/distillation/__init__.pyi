@@ -1,0 +1,5 @@
+from .config import DistillationConfig as DistillationConfig
+from .config import DistillationInputs as DistillationInputs
+from .run import DistillationResult as DistillationResult
+from .run import Origin as Origin
+from .run import distill as distill
