@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ from dag_diffusion.distillation.config import DistillationConfig, DistillationIn
 from dag_diffusion.distillation.pools import autoguidance_of
 from dag_diffusion.distillation.run import Origin, distill
 from dag_diffusion.distillation.setup import load_setup
-from dag_diffusion.distillation.targets_and_modes import reference_for, target_for
+from dag_diffusion.distillation.targets_and_modes import modes_for, reference_for, target_for
 from dag_diffusion.evaluation.labelled_images import random_rows
 from dag_diffusion.evaluation.records import finished_trainings
 from dag_diffusion.evaluation.tables import Table
@@ -362,6 +363,23 @@ def test_dag_draws_to_modes_of_the_training_images(woof):
     assert settings["modes"]["modes"] == 10
     assert (woof[0] / "modes.safetensors").exists()
     assert read_pool(woof[0] / "pool-unguided").provenance["settings"]["modes"] is None
+
+
+def test_modes_are_found_anew_where_training_images_have_changed(imagenet, tmp_path):
+    train = shutil.copytree(imagenet / "train", tmp_path / "train")
+
+    def centres():
+        return modes_for(small_setup(imagenet, train=str(train)), tmp_path, 1, 4, lambda *told: None).centres
+
+    before = centres()
+    kept = (tmp_path / "modes.safetensors").stat().st_mtime_ns
+    assert torch.equal(centres(), before)
+    assert (tmp_path / "modes.safetensors").stat().st_mtime_ns == kept
+    changed = next((train / sorted(WOOF)[0]).iterdir())
+    Image.new("RGB", (40, 40), "red").save(changed)
+    after = centres()
+    assert [not torch.equal(one, other) for one, other in zip(before, after, strict=True)].count(True) == 1
+    assert torch.equal(centres(), after)
 
 
 def test_given_target_rules_every_set(setup, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dag_diffusion import embedded
-from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.pools import Pool, digest_of_images
 from dag_diffusion.generation.modes import Modes
 from dag_diffusion.generation.preparing.kept_parts import kept_parts
 from dag_diffusion.generation.preparing.mode_search import find_pool_modes, merge_modes
@@ -56,22 +56,35 @@ def target_for(
 
 
 def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: int, progress: Progress) -> Modes:
-    """Clusters of the real training images, ``count`` of each class: the embedded ones, or found once and kept."""
+    """Clusters of the real training images, ``count`` of each class: the embedded ones, or found and kept.
+
+    Where images have changed since, they are found anew.
+    """
     if setup.inputs.pipeline is None and setup.inputs.train is None:
         return merge_modes(Modes.load(embedded.MODES), count)
-    if not gather((output / MODES).exists())[0]:
-        of_class, of_all = MOST_ENCODED
-        most = max(count, min(of_class, of_all // len(setup.class_names)))
-        images = setup.train.select(_some_of_each_class(setup.train, most))
-        encoded = renamed(progress, "real images encoded")
-        # a run has no other way out of images that changed while it was stopped than to begin with them anew
-        with kept_parts(output / MODES, overwrite=True) as kept:
-            found = find_pool_modes(setup.pipeline, images, count, batch_size=batch_size, kept=kept, progress=encoded)
-            with fail_together():
-                if is_main_process():
-                    found.save(output / MODES)
-            kept.remove()
-    return Modes.load(output / MODES)
+    of_class, of_all = MOST_ENCODED
+    most = max(count, min(of_class, of_all // len(setup.class_names)))
+    images = setup.train.select(_some_of_each_class(setup.train, most))
+    with fail_together():
+        known = _modes_of(images, output / MODES) if is_main_process() else None
+    known = gather(known)[0]
+    if known is not None:
+        return known
+    encoded = renamed(progress, "real images encoded")
+    # a run has no other way out of images that changed while it was stopped than to begin with them anew
+    with kept_parts(output / MODES, overwrite=True) as kept:
+        found = find_pool_modes(setup.pipeline, images, count, batch_size=batch_size, kept=kept, progress=encoded)
+        with fail_together():
+            if is_main_process():
+                found.save(output / MODES)
+        kept.remove()
+    return found
+
+
+def _modes_of(images: Pool, path: Path) -> Modes | None:
+    """What is kept, if it was found in these images, or does not say in which, as of earlier versions."""
+    known = Modes.load(path) if path.exists() else None
+    return known if known is None or known.images in ("", digest_of_images(images)) else None
 
 
 def _some_of_each_class(pool: Pool, count: int) -> np.ndarray:

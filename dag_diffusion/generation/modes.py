@@ -40,6 +40,7 @@ class Modes:
         difficulties: ``(modes,)`` float32 in [0, 1], means of the images of each; None if they were not considered.
         vae: the VAE of these latents, in words; set it with ``dataclasses.replace``.
         space: what it is known again by, as of ``space_of``; empty where that was not recorded.
+        images: digest of the real images, as of ``digest_of_images``; empty where that was not recorded.
     """
 
     centres: Tensor
@@ -50,6 +51,7 @@ class Modes:
     difficulties: Tensor | None = None
     vae: str = ""
     space: Mapping[str, Any] = field(default_factory=dict)
+    images: str = ""
 
     def __post_init__(self) -> None:
         per_mode = [self.labels, self.sizes, *([] if self.difficulties is None else [self.difficulties])]
@@ -90,7 +92,12 @@ class Modes:
         """Write one safetensors file, whole or not at all; IsADirectoryError for a folder."""
         require_file_place(Path(path), "modes.safetensors")
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        metadata = {"format": FORMAT, "class_names": json.dumps(self.class_names), "vae": self.vae}
+        metadata = {
+            "format": FORMAT,
+            "class_names": json.dumps(self.class_names),
+            "vae": self.vae,
+            "images": self.images,
+        }
         if self.space:
             metadata["space"] = json.dumps(self.space)
         write_safetensors(Path(path), tensors, metadata)
@@ -109,8 +116,8 @@ class Modes:
                 raise ValueError(f"its format is {metadata.get('format')}")
             names = {int(label): name for label, name in json.loads(metadata["class_names"]).items()}
             tensors["centres"] = tensors["centres"].float()  # a file may hold them in half precision
-            space = json.loads(metadata.get("space", "{}"))
-            return cls(**tensors, class_names=names, vae=metadata["vae"], space=space)
+            space, images = json.loads(metadata.get("space", "{}")), metadata.get("images", "")
+            return cls(**tensors, class_names=names, vae=metadata["vae"], space=space, images=images)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no intact file of modes ({error}); make one by find_modes()") from error
 

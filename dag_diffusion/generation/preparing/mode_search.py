@@ -227,6 +227,7 @@ def find_pool_modes(
                 modes = find_modes(latents, real.labels, per_class, **options)
             else:
                 modes = find_difficulty_modes(latents, real.labels, values, per_class, target, **options)
+            modes = replace(modes, images=digest_of_images(real))
     found: Modes = gather(modes)[0]
     vae = str(pipeline.config.get("_name_or_path") or "embedded default")
     return replace(found, vae=vae, space=space_of(pipeline))
@@ -277,6 +278,7 @@ def merge_modes(modes: Modes, per_class: int, *, seed: int = 0) -> Modes:
         difficulties=None if modes.difficulties is None else means(modes.difficulties),
         vae=modes.vae,
         space=modes.space,
+        images=modes.images,
     )
 
 
