@@ -149,8 +149,13 @@ def heads_of(classifier: nn.Module) -> list[nn.Module]:
 
     Networks that learnt from a teacher have two of them side by side, whose logits are averaged.
     """
-    if (own := getattr(classifier, "timm_model", None)) is not None and (named := own.get_classifier()) is not None:
-        return list(_layers(named if isinstance(named, tuple) else (named,)))
+    if (own := getattr(classifier, "timm_model", None)) is not None:
+        named = own.pretrained_cfg.get("classifier") or ()  # exact where get_classifier() is one of two, or a whole MLP
+        names = (named,) if isinstance(named, str) else named
+        if found := list(_layers(module for name, module in own.named_modules() if name in names)):
+            return found
+        if (last := own.get_classifier()) is not None:
+            return list(_layers(last if isinstance(last, tuple) else (last,)))
     classes = len(class_names_of(classifier))
     fitting = {
         module: (name.count("."), module.in_features)
