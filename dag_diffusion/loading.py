@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from . import embedded
+from .classifiers.guide_checks import require_seeing
 from .classifiers.image_classifiers import load_classifier
 from .classifiers.reach import require_within_reach
 from .classifiers.weights import IncompleteWeightsError, load_whole, only_variant, refuse_pickles, require_same_tensors
@@ -234,12 +235,14 @@ def load_guide(
         dtype: as torch or by name; None: float32, whatever it was saved in.
 
     Raises:
-        ValueError: it cannot be loaded, or there is no such device or precision.
+        ValueError: it cannot be loaded or cannot look at an image, or there is no such device or precision.
     """
     hide_loading_bars()
     device, precision = resolve_device(device), as_dtype(dtype)
     path = embedded.PIPELINE / "classifier" if name is None or str(name) == EMBEDDED else name
-    return load_classifier(path).to(device, precision)
+    guide = load_classifier(path)
+    require_seeing(guide, path)
+    return guide.to(device, precision)
 
 
 def embedded_named(name: str | Path | None) -> str:

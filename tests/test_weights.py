@@ -104,6 +104,7 @@ def test_network_that_was_trained_without_classes_is_told_to_be_given_some(tmp_p
 
 
 def test_adapter_of_peft_is_told_from_a_model(tmp_path):
+    tiny_classifier().config.save_pretrained(tmp_path)  # of its base, which may lie there
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"adapter of peft.*merge_and_unload"):
         load_classifier(tmp_path)
