@@ -8,6 +8,9 @@ from transformers import (
     DeiTConfig,
     DeiTForImageClassificationWithTeacher,
     MobileViTImageProcessor,
+    PPLCNetConfig,
+    PPLCNetForImageClassification,
+    PPLCNetImageProcessor,
     PvtConfig,
     PvtForImageClassification,
     PvtImageProcessor,
@@ -164,6 +167,18 @@ def test_last_layers_of_timm_s_networks_alone_are_made_anew_and_scaled(tmp_path,
         before = model(images).logits
         assert scale_logits(model, 2.5, images)
         assert torch.allclose(model(images).logits, before / 2.5, atol=1e-6)
+
+
+def test_network_whose_logits_are_its_last_hidden_state_learns_other_classes(tmp_path):
+    write_images(tmp_path / "images", {"cat": 4, "dog": 4}, size=32)
+    PPLCNetForImageClassification(PPLCNetConfig(scale=0.25, class_expand=8)).save_pretrained(tmp_path / "base")
+    PPLCNetImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "base")
+    config = ClassifierConfig(model=str(tmp_path / "base"), steps=1, precision="float32")
+    images = read_pool(tmp_path / "images")
+    train_classifier(images, tmp_path / "guide", config)
+    guide = load_classifier(tmp_path / "guide")
+    assert image_logits(guide, torch.rand(2, 3, 32, 32)).shape == (2, 2)
+    assert scale_logits(guide, 2.0, torch.rand(2, 3, 32, 32))
 
 
 def test_network_that_counts_its_labels_apart_from_their_names_gets_a_logit_for_each_class(tmp_path):

@@ -114,10 +114,15 @@ def prepared_logits(classifier: nn.Module, prepared: Tensor) -> Tensor:
 def logits_of(answer: Any) -> Tensor:
     """Logits ``(batch, classes)`` in what a network returns: a tensor, the first of several, or the ``logits`` of it.
 
+    PP-LCNet of transformers calls them ``last_hidden_state``.
+
     Raises:
         ValueError: it has none.
     """
-    found = answer.get("logits") if isinstance(answer, Mapping) else getattr(answer, "logits", answer)
+    if isinstance(answer, Mapping):
+        found = answer.get("logits", answer.get("last_hidden_state"))
+    else:
+        found = getattr(answer, "logits", answer)
     found = found[0] if isinstance(found, tuple | list) and found else found
     if not isinstance(found, Tensor) or found.ndim != 2:
         what = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(answer).__name__}"

@@ -23,6 +23,7 @@ from dag_diffusion.classifiers.image_classifiers import (
     ONE_LABEL,
     class_names_of,
     load_for_new_classes,
+    logits_of,
     preprocessing_of,
 )
 from dag_diffusion.classifiers.model_transforms import ModelTransform
@@ -234,7 +235,7 @@ def _prepared(model: nn.Module, name: str, weights: str, preprocessing: Preproce
     shape = (2, preprocessing.channels, preprocessing.height, preprocessing.width)
     try:
         with torch.no_grad():
-            logits = model.eval()(torch.zeros(shape)).logits
+            logits = logits_of(model.eval()(torch.zeros(shape)))
         if logits.shape != (2, config.num_labels):
             raise ValueError(f"its output is {tuple(logits.shape)}")
     except Exception as error:  # whatever a network raises at images that it cannot see

@@ -18,7 +18,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
-from dag_diffusion.classifiers.image_classifiers import class_names_of
+from dag_diffusion.classifiers.image_classifiers import class_names_of, logits_of
 
 logger = logging.getLogger(__name__)
 BINS = 15  # of equal width, as Guo et al. (2017) have it
@@ -130,12 +130,12 @@ def scale_logits(classifier: nn.Module, temperature: float, prepared: Tensor) ->
     Returns:
         Whether that was possible; if not, the classifier is as it was.
     """
-    before = classifier(prepared).logits
+    before = logits_of(classifier(prepared))
     tensors = [tensor for head in heads_of(classifier) for tensor in head.parameters(recurse=False)]
     kept = [tensor.clone() for tensor in tensors]
     for tensor in tensors:
         tensor.div_(temperature)
-    missed = (classifier(prepared).logits * temperature - before).abs().max()
+    missed = (logits_of(classifier(prepared)) * temperature - before).abs().max()
     if tensors and missed <= TOLERANCE * before.abs().max():
         return True
     logger.warning("the temperature %.2f is left out: no last layer is found to put it into", temperature)

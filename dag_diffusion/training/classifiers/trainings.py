@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dag_diffusion.classifiers.image_classifiers import prepared_logits
+from dag_diffusion.classifiers.image_classifiers import logits_of, prepared_logits
 from dag_diffusion.data.class_folders import limited_to
 from dag_diffusion.data.class_names import distinct_names, match_classes
 from dag_diffusion.data.common_kind import common_kind
@@ -242,7 +242,7 @@ class ClassifierTraining:
         def loss(model: nn.Module, batch: Batch) -> Tensor:
             images = self._normalised(part.images.of(part.rows[batch.every.numpy()]))
             images = self.changes(images, batch.generator("changes"), self._normalisation())[batch.rows]
-            logits = model(images.contiguous(memory_format=torch.channels_last)).logits.float()
+            logits = logits_of(model(images.contiguous(memory_format=torch.channels_last))).float()
             smoothing, chosen = self.config.label_smoothing, batch.indices.to(self.device)
             each = F.cross_entropy(logits, labels[chosen], reduction="none", label_smoothing=smoothing)
             return (each * importance[chosen]).mean()
