@@ -321,7 +321,13 @@ def require_names_kept(classifier: nn.Module, folder: Path) -> None:
 def class_names_of(classifier: nn.Module) -> dict[int, str]:
     """Label to class name as the classifier has it, such as ``{0: "tench, Tinca tinca", ...}``, by label."""
     config: Any = classifier.config
-    return {int(k): str(v) for k, v in sorted((config.id2label or {}).items(), key=lambda item: int(item[0]))}
+    try:
+        return {int(k): str(v) for k, v in sorted((config.id2label or {}).items(), key=lambda item: int(item[0]))}
+    except ValueError as error:
+        raise ValueError(
+            f"config.id2label of the classifier has {next(iter(config.id2label))!r} for a label; give it as "
+            "{label: name}, such as {0: 'cat', 1: 'dog'}"
+        ) from error
 
 
 @dataclass(frozen=True)
