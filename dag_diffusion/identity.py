@@ -37,7 +37,7 @@ def full_digest_of(model: nn.Module) -> str:
         f"{place}.{name}": value
         for place, module in model.named_modules()
         for name, value in (vars(module) | dict(module.named_buffers(recurse=False))).items()
-        if name not in NO_SETTINGS and (isinstance(value, Tensor) or _is_plain(value))
+        if name not in NO_SETTINGS and (isinstance(value, Tensor) or is_plain(value))
     }
     return _digest_of([*_at_hand(model, model.state_dict()).items(), *sorted(unsaved.items())])
 
@@ -54,11 +54,11 @@ def _digest_of(parts: Iterable[tuple[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """Whether a value says something by itself; an empty collection may be a cache, which the first call fills."""
     if isinstance(value, Mapping | list | tuple):
         members = value.values() if isinstance(value, Mapping) else value
-        return bool(value) and all(map(_is_plain, members))
+        return bool(value) and all(map(is_plain, members))
     return isinstance(value, str | Number)
 
 
