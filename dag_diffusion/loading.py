@@ -160,11 +160,11 @@ def load_text_pipeline(
     hide_loading_bars()
     device, precision = resolve_device(device), as_dtype(dtype)
     options: dict[str, Any] = {"use_safetensors": None if trust_bin else True}
-    options |= {} if precision is None else {"dtype": precision}
     with loaded_as(name, "text-to-image pipeline"):
         _require_folder(name)
         config = diffusers.DiffusionPipeline.load_config(name)
         options |= _without_patterns(config)
+        options["dtype"] = _in_full(name, config) if precision is None else precision
         for part in ("unet", "transformer"):
             if variant := only_variant(Path(str(name), part)):
                 options["variant"] = variant
@@ -176,20 +176,26 @@ def load_text_pipeline(
             if (model := getattr(pipeline, part, None)) is not None:
                 read = partial(type(model).from_pretrained, use_safetensors=options["use_safetensors"])
                 require_same_tensors(model, model.config._name_or_path, read)
-        if precision is None:
-            _in_full(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
 
-def _in_full(pipeline: Any) -> None:
-    """Bring all parts of a pipeline that was loaded without a dtype to float32, in which diffusers reads its own.
+def _in_full(name: str | Path, config: Mapping[str, Any]) -> dict[str, torch.dtype | None]:
+    """Part to the dtype in which it is read where none was chosen: float32, in which diffusers reads its own parts.
 
-    It leaves text encoders to transformers, which keeps halves as they are, so that such a pipeline cannot draw.
+    It leaves the others to transformers, which reads them in the dtype that their configuration names, rounding what is
+    saved in full.  Quantised ones know best.
     """
-    for part in pipeline.components.values():
-        if isinstance(part, nn.Module) and getattr(part, "hf_quantizer", None) is None:
-            part.float()
+    from transformers import PretrainedConfig
+
+    def is_quantised(part: str) -> bool:
+        try:
+            return "quantization_config" in PretrainedConfig.get_config_dict(str(name), subfolder=part)[0]
+        except OSError:  # it is no network
+            return False
+
+    others = [part for part, kind in config.items() if isinstance(kind, list | tuple) and kind[0] == "transformers"]
+    return {"default": None} | {part: torch.float32 for part in others if not is_quantised(part)}
 
 
 @contextmanager

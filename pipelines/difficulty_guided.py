@@ -129,6 +129,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
             _require_kept(kwargs["classifier"])  # which diffusers would refuse by printing it whole
         if variant := only_variant(Path(str(pretrained_model_name_or_path), "transformer")):
             kwargs.setdefault("variant", variant)  # there are no others
+        if not {"dtype", "torch_dtype"} & kwargs.keys():  # as diffusers reads its own; transformers would keep halves
+            kwargs["dtype"] = {"default": None, "classifier": torch.float32, "probe": torch.float32}
         try:
             pipeline = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except OSError as error:
@@ -138,10 +140,6 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 f"{pretrained_model_name_or_path} has no safetensors weights for all of its parts ({error}); "
                 "a .bin is a pickle, which may run any program: use_safetensors=None if you trust it"
             ) from error
-        if not {"dtype", "torch_dtype"} & kwargs.keys():
-            for name in {"classifier", "probe"} - kwargs.keys():  # transformers would keep halves, diffusers does not
-                if (part := getattr(pipeline, name)) is not None:
-                    part.float()
         if "quantization_config" not in kwargs:  # quantised weights are not those of the files
             for name in sorted({*PARTS} - {*kwargs}):
                 if (part := getattr(pipeline, name)) is not None:

@@ -1,5 +1,6 @@
 """Pipelines of diffusers' as people have them on disk: halves, LoRAs, single files, other tasks, no classes."""
 
+import json
 import re
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from text_pipelines import made, save_lora, stable_diffusion
 from tiny import tiny_pipeline
 
 from dag_diffusion import DifficultyGuidedPipeline, PoolConfig, SteerablePipeline, fill_pool
+from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import load_pipeline, load_text_pipeline
 
 PAGE = Path(__file__).parents[1] / "docs/how-to/prompts.md"
@@ -51,6 +53,21 @@ def test_guide_of_a_pipeline_that_was_saved_in_half_measures_in_full(tmp_path):
     assert load_pipeline(tmp_path, device="cpu").classifier.dtype == torch.float32
     half = DifficultyGuidedPipeline.from_pretrained(tmp_path, dtype=torch.float16)
     assert half.classifier.dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("build", "load", "part"),
+    [
+        (lambda: made(stable_diffusion), load_text_pipeline, "text_encoder"),
+        (tiny_pipeline, load_pipeline, "classifier"),
+    ],
+)
+def test_weights_in_full_are_read_in_full_whatever_precision_their_configuration_names(tmp_path, build, load, part):
+    saved = build()
+    saved.save_pretrained(tmp_path)
+    place = tmp_path / part / "config.json"
+    place.write_text(json.dumps(json.loads(place.read_text("utf-8")) | {"dtype": "float16"}))
+    assert digest_of(getattr(load(tmp_path, device="cpu"), part)) == digest_of(getattr(saved, part))
 
 
 @pytest.mark.parametrize("kind", [StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline])
