@@ -1,6 +1,7 @@
 """A pool goes on with the parts that it was begun with alone: their weights, configurations and adapters."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from diffusers import (
 )
 from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor
 from peft import LoraConfig, get_peft_model
+from PIL import Image
 from pools_on_disk import content
 from text_pipelines import flux, made, save_lora, stable_diffusion, stable_diffusion_xl, unet
 from tiny import PREPROCESSING, tiny_classifier, tiny_pipeline, tiny_scheduler, tiny_vae
@@ -158,6 +160,50 @@ def test_pool_is_resumed_from_the_saved_pipeline_and_with_what_only_saves_memory
     again.enable_freeu(0.9, 0.2, 1.5, 1.6)
     again.disable_freeu()
     assert len(fill_pool(prompted(again), tmp_path / "pool", PROMPTED, source="tiny", resume=True)) == 1
+
+
+class HintedPipeline(DiffusionPipeline):
+    def __init__(self, unet, scheduler):
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+
+    def __call__(self, class_labels, hint=None, num_inference_steps=1, generator=None):
+        return ImagePipelineOutput(torch.rand(len(class_labels), 3, 16, 16, generator=generator))
+
+
+def painted(colour, mode="RGB"):
+    return Image.new("RGB", (4, 6), colour).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("hint", "other"),
+    [
+        (lambda: painted("red"), lambda: painted("blue")),
+        (lambda: [painted("red", "P")], lambda: [painted("blue", "P")]),
+        (lambda: {"of": np.eye(3)}, lambda: {"of": np.ones((3, 3))}),
+        (lambda: torch.eye(3).bfloat16(), lambda: torch.eye(3)),
+        (lambda: np.linspace(1.0, 0.0, 3), lambda: np.linspace(1.0, 0.1, 3)),
+        (lambda: Path("hint.txt"), lambda: "other.txt"),
+    ],
+    ids=["image", "images", "array", "tensor", "row", "path"],
+)
+def test_pool_is_resumed_with_an_equal_argument_of_the_call_alone(hint, other, tmp_path):
+    pipeline = HintedPipeline(unet(), tiny_scheduler())
+
+    def fill(hint, **options):
+        return fill_pool(
+            SteerablePipeline(pipeline, None, ["cat"], {"hint": hint}), tmp_path / "pool", CONFIG, **options
+        )
+
+    fill(hint())
+    assert len(fill(hint(), resume=True)) == 1
+    with pytest.raises(ValueError, match=r"begun with other settings: drawn_by\.call\.hint"):
+        fill(other(), resume=True)
+
+
+def test_argument_of_the_call_that_no_record_knows_again_is_refused_at_once():
+    with pytest.raises(ValueError, match="'hint' of the call is of the kind function"):
+        SteerablePipeline(HintedPipeline(unet(), tiny_scheduler()), None, ["cat"], {"hint": [lambda: 0]})
 
 
 def test_pool_of_a_denoiser_that_peft_wraps_counts_its_adapters(tmp_path):
