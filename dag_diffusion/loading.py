@@ -26,7 +26,13 @@ from torch import nn
 from . import embedded
 from .classifiers.image_classifiers import load_classifier
 from .classifiers.reach import require_within_reach
-from .classifiers.weights import IncompleteWeightsError, load_whole, only_variant, refuse_pickles, require_same_tensors
+from .classifiers.weights import (
+    IncompleteWeightsError,
+    load_whole,
+    refuse_pickles,
+    require_same_tensors,
+    variant_of_parts,
+)
 from .data.class_names import labels_typed
 from .data.files import require_replaceable
 from .guidance.probes import description_of
@@ -37,6 +43,7 @@ from .processes import resolve_device
 
 EMBEDDED = "embedded"  # the name of the embedded guide where one is asked for
 LORA = "pytorch_lora_weights.safetensors"  # as diffusers' save_lora_weights calls it
+T5_OF_SD3 = ("text_encoder_3", "tokenizer_3")  # which its pipeline draws without, but does not call optional
 PRECISIONS = ("float32", "float16", "bfloat16")
 logger = logging.getLogger(__name__)
 
@@ -164,10 +171,10 @@ def load_text_pipeline(
         _require_folder(name)
         config = diffusers.DiffusionPipeline.load_config(name)
         options |= _without_patterns(config)
+        options |= {part: None for part in T5_OF_SD3 if config.get(part) == [None, None]}
         options["dtype"] = _in_full(name, config) if precision is None else precision
-        for part in ("unet", "transformer"):
-            if variant := only_variant(Path(str(name), part)):
-                options["variant"] = variant
+        if variant := variant_of_parts(Path(name), sorted(config.keys() - options.keys())):
+            options["variant"] = variant
         # saved to draw from images, it has the parts to draw from prompts
         known = any(config["_class_name"] == kind.__name__ for task in tasks for kind in task.values())
         load: Any = diffusers.AutoPipelineForText2Image if known else diffusers.DiffusionPipeline

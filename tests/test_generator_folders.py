@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from diffusers import (
     StableDiffusionInpaintPipeline,
     UNet2DModel,
 )
-from text_pipelines import made, save_lora, stable_diffusion
+from text_pipelines import made, save_lora, stable_diffusion, stable_diffusion_3
 from tiny import tiny_pipeline
 
 from dag_diffusion import DifficultyGuidedPipeline, PoolConfig, SteerablePipeline, fill_pool
@@ -68,6 +69,45 @@ def test_weights_in_full_are_read_in_full_whatever_precision_their_configuration
     place = tmp_path / part / "config.json"
     place.write_text(json.dumps(json.loads(place.read_text("utf-8")) | {"dtype": "float16"}))
     assert digest_of(getattr(load(tmp_path, device="cpu"), part)) == digest_of(getattr(saved, part))
+
+
+def in_halves_alone(part, folder, **options):
+    shutil.rmtree(folder)
+    part.to(torch.float16).save_pretrained(folder, variant="fp16", **options)
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder"])
+def test_part_that_is_there_in_half_precision_alone_is_read(tmp_path, part):
+    saved = made(stable_diffusion)
+    saved.save_pretrained(tmp_path)
+    in_halves_alone(getattr(saved, part), tmp_path / part)
+    assert np.abs(drawn(load_text_pipeline(tmp_path, device="cpu")) - drawn(saved.to(torch.float32))).max() < 1e-5
+
+
+def test_decoder_that_is_there_in_half_precision_alone_is_read_by_our_pipeline(tmp_path):
+    saved = tiny_pipeline()
+    saved.save_pretrained(tmp_path)
+    in_halves_alone(saved.vae, tmp_path / "vae")
+    assert digest_of(load_pipeline(tmp_path, device="cpu").vae) == digest_of(saved.vae.to(torch.float32))
+
+
+def test_shards_in_half_precision_that_older_versions_named_are_read(tmp_path):
+    saved = made(stable_diffusion).to(torch.float16)
+    saved.save_pretrained(tmp_path, variant="fp16", max_shard_size="20KB")
+    named = re.compile(r"\.fp16(-\d+-of-\d+)\.")
+    for file in (*(tmp_path / "unet").iterdir(), *(tmp_path / "vae").iterdir()):
+        if file.suffix == ".json":
+            file.write_text(named.sub(r"\1.fp16.", file.read_text("utf-8")))
+        file.rename(file.with_name(named.sub(r"\1.fp16.", file.name)))
+    assert list((tmp_path / "unet").glob("*-00001-of-0000?.fp16.safetensors"))
+    assert np.abs(drawn(load_text_pipeline(tmp_path, device="cpu")) - drawn(saved.to(torch.float32))).max() < 1e-5
+
+
+def test_stable_diffusion_3_that_was_saved_without_its_largest_text_encoder_draws(tmp_path):
+    saved = made(stable_diffusion_3)
+    saved.register_modules(text_encoder_3=None, tokenizer_3=None)
+    saved.save_pretrained(tmp_path)
+    assert np.abs(drawn(load_text_pipeline(tmp_path, device="cpu")) - drawn(saved)).max() < 1e-5
 
 
 @pytest.mark.parametrize("kind", [StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline])
