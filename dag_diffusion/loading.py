@@ -340,8 +340,9 @@ def speed_up(
         use_xformers(pipeline)
     if channels_last:
         for name in ("vae", "classifier", "guidance_vae"):
-            if (part := getattr(pipeline, name, None)) is not None:
-                part.to(memory_format=torch.channels_last)
+            for module in () if (part := getattr(pipeline, name, None)) is None else part.modules():
+                if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):  # those of videos, in 3D, cannot
+                    module.to(memory_format=torch.channels_last)
     if vae_slicing:
         vae.enable_slicing()
     if compiled:
