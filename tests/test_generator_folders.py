@@ -12,16 +12,19 @@ from diffusers import (
     AutoPipelineForText2Image,
     CMStochasticIterativeScheduler,
     ConsistencyModelPipeline,
+    ControlNetModel,
     DDPMPipeline,
     DDPMScheduler,
+    StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
     UNet2DModel,
 )
+from PIL import Image
 from text_pipelines import made, save_lora, stable_diffusion, stable_diffusion_3
 from tiny import tiny_pipeline
 
-from dag_diffusion import DifficultyGuidedPipeline, PoolConfig, SteerablePipeline, fill_pool
+from dag_diffusion import DifficultyGuidedPipeline, PoolConfig, Prompts, SteerablePipeline, fill_pool
 from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import load_pipeline, load_text_pipeline
 
@@ -121,6 +124,20 @@ def test_pipeline_that_draws_from_images_is_told_which_one_to_take():
     parts = made(stable_diffusion).components
     with pytest.raises(ValueError, match=r"draws from images.*AutoPipelineForText2Image\.from_pipe"):
         SteerablePipeline(StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False), None, ["cat"])
+
+
+def test_pipeline_of_a_controlnet_is_told_to_need_an_image_and_draws_with_one(tmp_path):
+    parts = made(stable_diffusion).components
+    control = ControlNetModel.from_unet(parts["unet"], conditioning_embedding_out_channels=(8, 8))
+    pipeline = StableDiffusionControlNetPipeline(**parts, controlnet=control, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    with pytest.raises(ValueError, match=r"give its 'image'.*from_pipe\(pipeline, controlnet=None\)"):
+        SteerablePipeline(pipeline, None, ["cat", "dog"])
+    plain = AutoPipelineForText2Image.from_pipe(pipeline, controlnet=None)
+    assert np.array_equal(drawn(plain), drawn(made(stable_diffusion)))
+    drawer = SteerablePipeline(pipeline, None, ["cat", "dog"], {"image": Image.new("RGB", (16, 16), "red")})
+    config = PoolConfig(images_per_class=1, num_inference_steps=2, prompts=Prompts("a {class}"))
+    assert len(fill_pool(drawer, tmp_path / "pool", config)) == 2
 
 
 def test_lora_draws_from_a_folder_as_the_page_saves_it(tmp_path, monkeypatch):

@@ -38,7 +38,14 @@ from .drawer import Drawn
 
 logger = logging.getLogger(__name__)
 REVISION = re.compile(r"[\\/]snapshots[\\/]([0-9a-f]{40})(?:[\\/]|$)")
-RESERVED = ("prompt", "negative_prompt", "class_labels", "generator", "num_inference_steps", "guidance_scale")
+RESERVED = {  # argument of the call to what says it of a pool
+    "prompt": "prompts",
+    "negative_prompt": "a negative prompt beside the prompts",
+    "class_labels": "labels",
+    "generator": "a seed",
+    "num_inference_steps": "num_inference_steps",
+    "guidance_scale": "guidance_scale",
+}
 SHAPING = (
     "num_images_per_prompt",
     "batch_size",
@@ -83,6 +90,11 @@ class SteerablePipeline:
             )
         kind = type(self.pipeline).__name__
         free = [name for name in self._parameters if name not in (*RESERVED, *SHAPING)]
+        if wrong := [name for name in self.call if name in RESERVED and self._takes(name)]:
+            raise ValueError(
+                f"{wrong[0]!r} cannot be handed on to {kind}, since a pool sets it itself; give {RESERVED[wrong[0]]} "
+                "of the pool instead"
+            )
         if wrong := [name for name in self.call if name not in free]:
             raise ValueError(f"{wrong[0]!r} cannot be handed on to {kind}; its call takes {listed(free) or 'no more'}")
         for name, value in self.call.items():
@@ -91,6 +103,11 @@ class SteerablePipeline:
             raise ValueError(
                 f"{kind} draws from images, which a pool does not give it; take its parts to draw from prompts, by "
                 "diffusers.AutoPipelineForText2Image.from_pipe(pipeline)"
+            )
+        if getattr(self.pipeline, "controlnet", None) is not None and not {"image", "control_image"} & self.call.keys():
+            raise ValueError(
+                f"{kind} draws from an image as well, which its call lacks; give its 'image', or take the parts "
+                "to draw from prompts, by diffusers.AutoPipelineForText2Image.from_pipe(pipeline, controlnet=None)"
             )
         if not self.class_names:
             raise ValueError(
