@@ -1,18 +1,21 @@
 """A report of folders on disk: what lies there is found, and the page says how to make it again."""
 
 import json
+import re
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny import write_images
 
-from dag_diffusion import PoolConfig, TargetDistribution, read_pool, subsample, write_distilled_set
+from dag_diffusion import PoolConfig, SelectionRule, TargetDistribution, read_pool, subsample, write_distilled_set
 from dag_diffusion.evaluation.results import Result
 from dag_diffusion.reporting.report import report_folders
 from dag_diffusion.reporting.reproduction import commands_for, program_of
+from dag_diffusion.sampling.target_parser import as_target
 
 SETTINGS = PoolConfig(images_per_class=4, seed=3, target=TargetDistribution.preset("hill")).settings()
 RECORD = {"format": "dag-diffusion pool 1", "pipeline": "embedded default", "guide": "classifier of embedded default"}
@@ -114,6 +117,34 @@ def test_pools_sets_and_results_are_found(pool, distilled, tmp_path):
 def test_target_may_be_named(pool, tmp_path):
     page = report_folders([pool], tmp_path / "report.html", reference=pool, target="0.25").read_text()
     assert "target: n = 1, median 0.25" in page
+
+
+def shown_medians(page):
+    """Of the target, in each class."""
+    return [float(median) for median in re.findall(r"target: [^<]*median ([\d.e-]+)", page)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "recorded", "named"),
+    [
+        ({"method": "random"}, "hill", None),
+        ({"method": "random"}, "1,2,3,4,5,4,3,2,1,0", None),
+        ({"method": "easiest"}, None, "hill"),
+        ({"method": "easiest"}, "uniform", "hill"),
+        ({"method": "random", "scale": "raw"}, "hill", None),
+        ({"method": "matching", "scale": "raw"}, "hill", None),
+        ({"method": "hardest", "scale": "raw"}, None, "hill"),
+    ],
+)
+def test_shape_is_drawn_on_the_scale_of_the_pool_whatever_the_rule(rule, recorded, named, tmp_path):
+    write_images(tmp_path / "pool", {"A": 40, "B": 40}, difficulty=lambda name, index: 10 ** (-index / 10))
+    rule = SelectionRule(**rule)
+    matched = subsample(tmp_path / "pool", 5, target=named or recorded, method=replace(rule, method="matching"))
+    expected = matched.classes[0].scale
+    subsample(tmp_path / "pool", 5, target=recorded, method=rule).save(tmp_path / "set")
+    page = report_folders([tmp_path / "pool", tmp_path / "set"], tmp_path / "report.html", target=named).read_text()
+    wanted = np.median(as_target(named or recorded).values("A", expected, 5))
+    assert shown_medians(page) == pytest.approx([wanted] * 2, rel=0.05)
 
 
 def test_classes_without_an_embedded_reference_need_none(pool, tmp_path):

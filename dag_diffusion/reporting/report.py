@@ -148,7 +148,7 @@ def report_folders(
         reference=_reference(reference, first.pool),
         pools=pools,
         selected=selected,
-        target=None if target is None else laid_over(as_target(target, first.pool.class_names), first),
+        target=None if target is None else laid_over(as_target(target, first.pool.class_names), first, pools),
         tables=[*shown.tables, *tables],
         drawings=[*shown.drawings, *drawings],
         provenance={one.name: one.pool.provenance for one in found},

@@ -132,7 +132,7 @@ class Selection:
         bins: ``(ipc,)`` the bin that each was drawn for, 0 (easy) to 9, or -1 if it only fills up.
         quotas, found: ``(10,)`` images wanted and drawn in each bin; empty for methods without a target.
         thresholds: the paper's (bottom, top), numbers of clipped images; empty on the raw scale, or without bins.
-        scale: that the bins lie on: of the pool's images of this class; None without bins.
+        scale: that bins, or a target of bins' shares, lie on: of the pool's images of this class; None without either.
         distance: Wasserstein-1 between the chosen difficulties and the target's; None without a target.
         floor: the least distance that any so many numbers could have: that of the medians of the target's slots.
         wrong: chosen images that the classifier gets wrong, since too few are right; None if the rule does not ask.
@@ -358,7 +358,7 @@ def _ranked(
             quotas=tuple(choice.quotas.tolist()),
             found=tuple(drawn),
             thresholds=goal.thresholds or () if goal is not None and binned else (),
-            scale=goal.scale if goal is not None and binned else None,
+            scale=goal.scale if goal is not None and (binned or goal.target.relative) else None,
             distance=distance,
             floor=floor,
             wrong=None if images.correct is None else int((~images.correct[choice.chosen]).sum()),
