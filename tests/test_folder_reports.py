@@ -12,6 +12,7 @@ import pytest
 from tiny import write_images
 
 from dag_diffusion import PoolConfig, SelectionRule, TargetDistribution, read_pool, subsample, write_distilled_set
+from dag_diffusion.data.files import json_lines
 from dag_diffusion.evaluation.results import Result
 from dag_diffusion.reporting.report import report_folders
 from dag_diffusion.reporting.reproduction import commands_for, program_of
@@ -119,9 +120,66 @@ def test_target_may_be_named(pool, tmp_path):
     assert "target: n = 1, median 0.25" in page
 
 
-def shown_medians(page):
-    """Of the target, in each class."""
-    return [float(median) for median in re.findall(r"target: [^<]*median ([\d.e-]+)", page)]
+@pytest.fixture
+def real(tmp_path, monkeypatch):
+    """Scored images of two classes that the embedded reference has too, harder than its own."""
+    monkeypatch.chdir(tmp_path)
+    for folder, easiest in (("real", 0.58), ("others", 0.3)):
+        write_images(tmp_path / folder, {"Bag": 5, "Coat": 5}, difficulty=lambda name, i, d=easiest: d + i / 100)
+    write_images(tmp_path / "pool", {"Bag": 9, "Coat": 9}, difficulty=lambda name, index: index / 10)
+    return tmp_path / "real"
+
+
+def report_of_set(target, **options):
+    """A report of a set that was chosen from ``pool`` by a target."""
+    subsample("pool", 3, target=target).save("set", overwrite=True)
+    return report_folders([Path("set")], Path("report.html"), **options).read_text()
+
+
+@pytest.mark.parametrize("target", ["real", "auto:real", "0.5*real + 0.5*hill", "targets.json"])
+def test_the_real_images_that_a_set_followed_are_shown(target, real):
+    Path("targets.json").write_text(json.dumps({"Bag": "real", "Coat": "0.7*real + 0.3*0.5"}))
+    page = report_of_set(target)
+    assert shown_medians(page, "reference") == [0.6, 0.6]
+
+
+def test_the_embedded_images_are_shown_where_a_set_followed_them_or_none(real):
+    pages = [report_of_set("reference"), report_of_set("hill")]
+    assert all("n = 60,000" not in page and max(shown_medians(page, "reference")) < 0.1 for page in pages)
+
+
+@pytest.mark.parametrize("there", ["others", None])
+def test_no_other_real_images_stand_for_those_that_a_set_followed(there, real, caplog):
+    subsample("pool", 3, target="real").save("set")
+    real.rename("moved")
+    if there:
+        Path(there).rename("real")
+    page = report_folders([Path("set")], Path("report.html")).read_text()
+    assert "No reference of real images was given." in page
+    assert "set followed real images, real, which are not found as it recorded them" in caplog.text
+
+
+def test_pool_is_shown_with_the_real_images_that_steered_it(real):
+    settings = PoolConfig(images_per_class=9, target=as_target("real", {0: "Bag", 1: "Coat"})).settings()
+    Path("pool/pool.json").write_text(json.dumps({**RECORD, "settings": settings}))
+    page = report_folders([Path("pool")], Path("report.html")).read_text()
+    assert shown_medians(page, "reference") == [0.6, 0.6]
+
+
+@pytest.mark.parametrize("options", [{"reference": Path("real")}, {"target": "real"}, {}])
+def test_difficulties_by_several_classifiers_are_warned_of(options, real, caplog):
+    for folder, by in (("real", "A"), ("pool", "B")):
+        rows = [row | {"difficulty_by": f"error_probability by {by}"} for row in read_pool(folder).rows]
+        Path(folder, "metadata.jsonl").write_bytes(json_lines(rows))
+    subsample("pool", 3, target="hill" if options else "real").save("set")
+    caplog.clear()
+    report_folders([Path("set")], Path("report.html"), **options)
+    assert "those of the reference real are error_probability by A: other scales" in caplog.text
+
+
+def shown_medians(page, series="target"):
+    """In each class."""
+    return [float(median) for median in re.findall(rf"{series}: [^<]*median ([\d.e-]+)", page)]
 
 
 @pytest.mark.parametrize(
