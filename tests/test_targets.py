@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from dag_diffusion.sampling.auto_target import AutoTarget
 from dag_diffusion.sampling.scales import BINS, LogScale, RawScale
 from dag_diffusion.sampling.target_parser import as_target
 from dag_diffusion.sampling.targets import PRESETS, TargetDistribution, largest_remainder
@@ -125,6 +126,19 @@ def test_steering_targets_of_a_reference_are_its_quantiles(values):
 def test_steering_targets_of_a_shape_fill_its_bins():
     wanted = TargetDistribution.preset("cliff").difficulties("any", 50, SCALE)
     assert tuple(np.bincount(SCALE.bins(wanted), minlength=BINS)) == PRESETS["cliff"][50]
+
+
+@pytest.mark.parametrize("target", ["mixture", "per class", "auto"])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 7])
+def test_no_image_is_steered_to_a_difficulty_between_the_parts_of_a_mixture(target, count):
+    mixture = as_target("0.5*0.05 + 0.5*0.95")
+    made = {
+        "mixture": mixture,
+        "per class": TargetDistribution.per_class({"Bag": mixture, "Coat": as_target("uniform")}),
+        "auto": AutoTarget(mixture, ipc=64),  # which moves nothing
+    }
+    wanted = made[target].difficulties("Bag", count).tolist()
+    assert wanted == [0.05] * (count - count // 2) + [0.95] * (count // 2)
 
 
 def test_curves_have_the_distribution_that_they_are_named_after():

@@ -188,7 +188,7 @@ def _draw(axes: "Axes", series: Sequence[Series], class_name: str | None, ipc: i
         line = {"linewidth": 1.2, "zorder": 3} if one.color == INK else {"linewidth": 2.4}
         axes.step(x, y, where="post", color=one.color, **line)
         if one.color == INK and ipc and class_name is not None:
-            slots = np.quantile(values, even_levels(ipc))
+            slots = np.quantile(values, even_levels(ipc), method="inverted_cdf")  # what a selection comes nearest to
             axes.plot(log_odds(slots), even_levels(ipc), "o", color=INK, markersize=2.5, zorder=4)
     axes.set(xlim=limits, ylim=(0, 1.02))
     difficulty_ticks(axes.xaxis)

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -113,7 +113,12 @@ class TargetDistribution(ABC):
 
     def difficulties(self, class_name: str, count: int, scale: Scale = STEERING_SCALE) -> np.ndarray:
         """``count`` target difficulties that follow the distribution, easiest first, to steer a pool with."""
-        return np.quantile(self.values(class_name, scale), even_levels(count))
+        method = self.between(class_name)
+        return np.quantile(self.values(class_name, scale), even_levels(count), method=method)
+
+    def between(self, class_name: str) -> Literal["linear", "inverted_cdf"]:
+        """How ``difficulties`` goes from one value to the next: straight, or not at all where none may lie between."""
+        return "linear"
 
     @staticmethod
     def from_reference(
@@ -363,6 +368,9 @@ class Mixture(TargetDistribution):
         at = np.searchsorted(np.cumsum(weights[order]), even_levels(RESOLUTION))
         return values[order][np.minimum(at, len(values) - 1)]
 
+    def between(self, class_name: str) -> Literal["linear", "inverted_cdf"]:
+        return "inverted_cdf"  # the parts may lie apart
+
     def summary(self) -> dict[str, Any]:
         parts = [target.summary() for target in self.targets]
         return {"name": self.name, "text": self.text, "weights": list(self.weights), "parts": parts}
@@ -391,6 +399,9 @@ class PerClass(TargetDistribution):
 
     def values(self, class_name: str, scale: Scale, ipc: int | None = None) -> np.ndarray:
         return self.of(class_name).values(class_name, scale, ipc)
+
+    def between(self, class_name: str) -> Literal["linear", "inverted_cdf"]:
+        return self.of(class_name).between(class_name)
 
     def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
         return self.of(class_name).quotas(class_name, ipc, scale, thresholds)
