@@ -1,10 +1,11 @@
 """Targets: shapes for any IPC, curves, references, mixtures, and another one for each class."""
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -79,6 +80,17 @@ def test_quotas_sum_and_are_nearest_whole_numbers(shares, total):
     counts = largest_remainder(shares, total)
     assert counts.sum() == total
     assert (np.abs(counts - shares / shares.sum() * total) < 1 + 1e-9).all()
+
+
+@given(arrays(int, 10, elements=st.integers(0, 600)).filter(np.any), st.integers(0, 200))
+@example(np.array([4, 10, 12, 2, 16, 13, 11, 16, 11, 5]), 20)
+def test_ties_of_quotas_go_to_the_easier_bin(images, total):
+    exact = [Fraction(int(count) * total, int(images.sum())) for count in images]
+    wanted = [int(quota) for quota in exact]
+    by_remainder = sorted(range(10), key=lambda bin: (wanted[bin] - exact[bin], bin))
+    for easiest in by_remainder[: total - sum(wanted)]:
+        wanted[easiest] += 1
+    assert largest_remainder(images, total).tolist() == wanted
 
 
 @pytest.mark.parametrize(("name", "ipc"), [(name, ipc) for name, counts in PRESETS.items() for ipc in counts])

@@ -46,11 +46,11 @@ def largest_remainder(proportions: np.ndarray, total: int) -> np.ndarray:
         >>> largest_remainder(np.array([0.5, 0.3, 0.2]), 7).tolist()
         [4, 2, 1]
     """
-    exact = np.asarray(proportions, np.float64) / np.sum(proportions) * total
-    counts = np.floor(exact).astype(int)
-    by_remainder = np.argsort(-(exact - counts), kind="stable")
-    counts[by_remainder[: total - counts.sum()]] += 1
-    return counts
+    shares = np.asarray(proportions, np.float64)
+    counts, remainders = np.divmod(shares * total, shares.sum())  # exact for whole numbers, so that ties are ties
+    by_remainder = np.argsort(-remainders, kind="stable")
+    counts[by_remainder[: total - int(counts.sum())]] += 1
+    return counts.astype(int)
 
 
 def even_levels(count: int) -> np.ndarray:
