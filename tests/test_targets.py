@@ -194,6 +194,8 @@ def test_target_is_made_from_the_shortest_way_to_say_it():
         (lambda: TargetDistribution.quantiles([0.5]), "at least two"),
         (lambda: TargetDistribution.uniform(0.5, 1.5), "lie in"),
         (lambda: TargetDistribution.beta(0, 1), "two positive numbers"),
+        (lambda: as_target("beta:1e308,1e308"), "^no quantiles of a beta target with 1e.308 and 1e.308"),
+        (lambda: as_target("beta:1e-320,1e-320"), "^no quantiles of a beta target .* give others, nearer to 1"),
         (lambda: TargetDistribution.mixture([]), "needs targets"),
         (lambda: TargetDistribution.mixture([TargetDistribution.uniform()], [0]), "positive weight"),
         (lambda: TargetDistribution.per_class({}), "at least one class"),

@@ -207,7 +207,14 @@ class TargetDistribution(ABC):
                 f"a beta target needs two positive numbers, but got {a} and {b}; try 0.3 and 3, mostly easy"
             )
         levels = even_levels(RESOLUTION)
-        values = np.clip(beta.ppf(levels, a, b), 0, 1)
+        try:
+            values = np.clip(beta.ppf(levels, a, b), 0, 1)
+        except OverflowError:
+            values = np.array([np.nan])
+        if np.isnan(values).any():
+            raise ValueError(
+                f"no quantiles of a beta target with {a} and {b} can be computed; give others, nearer to 1"
+            )
         return Curve(levels, values, f"beta({a:g}, {b:g})", f"beta:{numbers_text(a, b)}")
 
     @staticmethod
