@@ -117,7 +117,9 @@ def test_pools_sets_and_results_are_found(pool, distilled, tmp_path):
 
 def test_target_may_be_named(pool, tmp_path):
     page = report_folders([pool], tmp_path / "report.html", reference=pool, target="0.25").read_text()
-    assert "target: n = 1, median 0.25" in page
+    assert "<title>target: median 0.25</title>" in page
+    assert ">median 0.25<" in page  # of all classes
+    assert "a pool: n = 4, median " in page
 
 
 @pytest.fixture

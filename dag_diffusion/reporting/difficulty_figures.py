@@ -36,6 +36,7 @@ from .figures import (
     even_sample,
     grid,
     log_odds,
+    number_and_median,
     panel,
     plain,
     ridges,
@@ -223,23 +224,19 @@ def class_panel(series: Sequence[Series], name: str) -> list[dict[str, Any]]:
     compared = compared_series(series)
     panel = []
     for i, one in enumerate(series):
-        base, values = PITCH * (i + 1), one.of(name)
+        base = PITCH * (i + 1)
         over = compared is not None and (i != compared or not one.filled)
         panel.append(
             {
                 "color": themed(one.color),
                 "bars": _outline(heights[i], edges, base, closed=True) if one.filled else "",
                 "line": _outline(heights[compared], edges, base) if over and compared is not None else "",
-                "says": f"{one.name}: {_number_and_median(values)}",
+                "says": f"{one.name}: {number_and_median(one, name)}",
                 "cuts": [{"x": _x(edges[0]) + 18 if left else _x(edges[-1]) - 18, "y": base - 0.62 * PITCH,
                           "side": "start" if left else "end", "text": text} for left, text in cuts[i]],
             }
         )  # fmt: skip
     return panel
-
-
-def _number_and_median(values: np.ndarray) -> str:
-    return f"n = {len(values):,}, median {np.median(values):.2g}" if len(values) else "none"
 
 
 def _outline(heights: np.ndarray, edges: np.ndarray, base: int, *, closed: bool = False) -> str:
