@@ -50,6 +50,17 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         ([*SPLITS[:2], "bird/0.png"], "has splits, train, which hold the classes cat, dog"),
         (["train/0.png", "test/0.png"], "train, test, which hold images but no class folders"),
         (
+            [name.replace("train", "pets_train").replace("val", "pets_val") for name in SPLITS],
+            "has splits, pets_train, pets_val, .*; give one of them: {root}/pets_train to train on, {root}/pets_val to",
+        ),
+        (["FinalTrainingSet/cat/0.png", "FinalTrainingSet/dog/0.png", "FinalTestSet/0.png"], "FinalTrainingSet, which"),
+        (["abc_train/cat/0.png", "abc_train/dog/0.png", "abc_test/0.png"], "has splits, abc_train, which hold the cla"),
+        (["ISIC_2019_Training_Input/0.png", "ISIC_2019_Test_Input/0.png"], "no class folders; sort .*/ISIC_2019_Trai"),
+        (["stage_2_train_images/0.png", "stage_2_test_images/0.png"], "stage_2_train_images, stage_2_test_images, whi"),
+        (["trainA/0.png", "trainB/0.png", "testA/0.png", "testB/0.png"], "no class folders; sort .* {root}/trainA/CLA"),
+        (["Train/Images/a/0.png", "Train/Images/b/0.png", "Test/Images/0.png"], "one of them: {root}/Train/Images"),
+        ([name.replace("train", "train_mini") for name in SPLITS], "splits, train_mini, val, .*: {root}/train_mini to"),
+        (
             ["test/0.png", "train/0.png", "test/labels.csv", "train/metadata.csv"],
             "lists of classes; give.*{root}/train",
         ),
@@ -63,6 +74,7 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         (["ill/0.png", "well/images/0.png", "well/masks/0.png", "well/lungs/0.png"], "others in lungs, masks"),
         (["cat/train/0.png", "cat/test/1.png", "dog/train/0.png", "dog/test/1.png"], "hold splits, test, train"),
         (["cat/0.png", "cat/a/val/0.png", "cat/a/train/1.png"], "hold splits, train, val, which would be taken"),
+        (["cat/img_train/0.png", "cat/img_test/1.png", "dog/img_train/0.png"], "hold splits, img_test, img_train"),
         (["train/a/0.png", "train/b/0.png", "train/metadata.jsonl"], "a list of its own.*counts; give {root}/train"),
         (["samples_6x8x8x3.npz"], "npz holds arrays of numbers, not images; save each as a PNG"),
         (["images/cat/0.png", "images/dog/0.png", "meta/"], "give {root}/images if those are the classes"),
@@ -90,7 +102,18 @@ def test_folder_that_is_no_set_of_classes_is_refused_with_the_one_to_give(tmp_pa
     ("names", "expected"),
     [
         (["train/0.png", "test/0.png", "bus/0.png"], {"train", "test", "bus"}),
-        (["bullet train/0.png", "test tube/0.png"], {"bullet train", "test tube"}),
+        *[
+            ([f"{name}/0.png" for name in names], {*names})
+            for names in (
+                ["bullet train", "test tube"],
+                ["bullet train", "steam train", "train"],
+                ["dev board", "test board", "eval board"],
+                ["test tube 1", "test tube 2"],
+                ["validation", "train", "train station"],
+                ["cars_train"],
+                ["cars_train", "cars_test", "truck"],
+            )
+        ],
         (SPLITS[:2], {"cat", "dog"}),
         (["cat/images/0.JPEG", "dog/images/0.JPEG", "cat/cat_boxes.txt"], {"cat", "dog"}),
         (["train/cat/images/0.JPEG", "train/dog/images/0.JPEG"], {"cat", "dog"}),
@@ -341,6 +364,7 @@ def test_column_that_may_be_the_true_classes_is_named(tmp_path):
 
 SPLIT_ROWS = {
     "folders": [("train/0.png", {}), ("validation/0.png", {})],
+    "folders of longer names": [("cars_train/0.png", {}), ("cars_test/0.png", {})],
     "a column": [("0.png", {"split": "train"}), ("1.png", {"split": "test"})],
     "a column in capitals": [("0.png", {"Split": "train"}), ("1.png", {"Split": "test"})],
     "a column that the first row lacks": [("0.png", {}), ("1.png", {"set": "train"}), ("2.png", {"set": "test"})],

@@ -16,13 +16,13 @@ from .pools import PROVENANCE, Pool, read_pool
 from .rows import RECORDS, SELECTED, Row
 from .sources.folders import (
     class_folders_in,
-    images_in,
     labels_by_name,
     listed_images,
     require_one_split_within,
 )
 from .sources.image_lists import require_agreeing_lists
 from .sources.shards import shards_of
+from .sources.walking import images_in
 
 logger = logging.getLogger(__name__)
 NO_BARE_FOLDER = (*RECORDS, SELECTED, PROVENANCE, "state.json", "dataset_dict.json")
