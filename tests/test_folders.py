@@ -166,6 +166,37 @@ def test_folder_that_may_not_be_entered_is_refused_and_not_left_out(tmp_path, mo
     assert classes(tmp_path) == {"dog/2.png": "dog"}
 
 
+MASKS = ["ill/a (1).png", "ill/a (1)_mask.png", "ill/a (1)_mask_1.PNG", "ill/B.jpg", "ill/b-Seg.png", "well/0.png"]
+
+
+def test_masks_beside_their_images_are_left_out_and_told_whoever_lists_the_folder(tmp_path, caplog):
+    files(tmp_path, *MASKS, "well/1_gt.png", "well/mask.png", "well/mask_off.png")  # those last are no masks of others
+    images = {"ill/a (1).png", "ill/B.jpg", "well/0.png", "well/1_gt.png", "well/mask.png", "well/mask_off.png"}
+    assert set(classes(tmp_path)) == images
+    assert f"3 images in {tmp_path}, such as ill/" in caplog.text
+    assert f"taken for masks and left out; list them with the others in {tmp_path}/metadata.jsonl" in caplog.text
+    found = real_images(tmp_path, {0: "ill"}, {0: "ill"})
+    assert {row["file_name"] for row in found.rows} == {name for name in images if name.startswith("ill/")}
+
+
+@pytest.mark.parametrize("folders", [("with_mask", "without_mask"), ("Face Masks", "Hats")])
+def test_images_of_masks_are_no_masks(tmp_path, caplog, folders):
+    names = [f"{folders[0]}/0.jpg", f"{folders[0]}/0_Mask.jpg", f"{folders[1]}/0.jpg", f"{folders[1]}/1_mask.jpg"]
+    assert set(classes(files(tmp_path, *names))) == {*names}
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("masks", [[], MASKS[1:2], MASKS[1:3] + MASKS[4:5]])
+def test_masks_that_rows_list_are_taken_and_others_need_no_row(tmp_path, caplog, masks):
+    listed = [MASKS[0], MASKS[3], MASKS[5], *masks]
+    files(tmp_path, *MASKS)
+    (tmp_path / "metadata.jsonl").write_bytes(
+        json_lines([{"file_name": name, "label": name.split("/")[0]} for name in listed])
+    )
+    assert set(classes(tmp_path)) == {*listed}
+    assert caplog.text == ""
+
+
 def test_images_beside_the_class_folders_are_told(tmp_path, caplog):
     assert len(read_pool(files(tmp_path, "cat/0.png", "0.png", "1.png"))) == 1
     assert "2 images in" in caplog.text

@@ -21,6 +21,7 @@ from dag_diffusion.data.images import header_of
 from dag_diffusion.data.rows import METADATA, RECORDS, Row
 
 from .image_lists import listed_classes, require_agreeing_lists, unread_list
+from .masks import without_masks
 from .splits import split_of, splits_among
 from .walking import files_below, files_in, images_in, is_image_name, visible_folders
 
@@ -77,10 +78,11 @@ def rows_of_folder(path: Path) -> list[Row]:
     found = [(name, file) for name, folder in folders.items() for file in files_below(path, folder)]
     images = [(name, file) for name, file in found if is_image_name(file.rpartition("/")[2])]
     _require_readable_names(path, [file for _, file in images])
-    require_agreeing_lists(path, folders, images)
-    require_one_split_within(path, {file.removeprefix(folders[name]).rpartition("/")[0] for name, file in images})
     taken = {file for _, file in images}
     _warn_of_left_out(path, [f for _, f in found if f not in taken and not f.rpartition("/")[2].startswith(".")])
+    images = without_masks(path, images)
+    require_agreeing_lists(path, folders, images)
+    require_one_split_within(path, {file.removeprefix(folders[name]).rpartition("/")[0] for name, file in images})
     return labelled_rows(images)
 
 

@@ -38,7 +38,7 @@ def splits_among(names: Iterable[str]) -> dict[str, str]:
         pairs[others].add(split)
     if len(told) == len(names) and all("train" in splits and len(splits) > 1 for splits in pairs.values()):
         return {name: split for name, (split, _) in told.items()}
-    return {name: split for name in names if (split := split_of(name))}
+    return {name: one for name in names if (one := split_of(name))}
 
 
 def _split_within(name: str) -> tuple[str, tuple[str, ...]] | None:
