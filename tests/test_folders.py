@@ -85,6 +85,12 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         (["000000/000007.png", "001000/001003.png"], "000000, 001000 in .* are parts of one list"),
         (["00000/img00000000.png"], "00000 in .* are parts of one list"),
         (["HAM_part_1/a.jpg", "HAM_part_2/b.jpg", "HAM_metadata.csv"], "are parts of one list"),
+        (["images_001/images/0.png", "images_002/images/1.png"], "images_001, images_002 in .* are parts of one list"),
+        (["PAD_imgs_part_1/0.png", "PAD_imgs_part_2/1.png"], "are parts of one list"),
+        (
+            [f"{place}{name}/0.png" for place in ("", "scans/") for name in ("ill", "well")],
+            "scans in {root} holds ill, well, .* is no class but a copy; give {root}/scans, or remove it",
+        ),
         (["images/val_0.JPEG", "images/val_1.JPEG", "val_annotations.txt"], None),
     ],
 )
@@ -128,6 +134,10 @@ def test_folder_that_is_no_set_of_classes_is_refused_with_the_one_to_give(tmp_pa
         (["00000/00000.png", "00001/00000.png"], {"00000", "00001"}),
         (["000000/000000.png", "000001/000000.png"], {"000000", "000001"}),
         (["part_1/0.png", "part_2/0.png"], {"part_1", "part_2"}),
+        (["cat_images_1/0.png", "dog_images_1/0.png"], {"cat_images_1", "dog_images_1"}),
+        (["class_1_images/0.png", "class_2_images/0.png"], {"class_1_images", "class_2_images"}),
+        (["cat/0.png", "dog/cat/0.png"], {"cat", "dog"}),
+        (["cat/0.png", "dog/0.png", "pets/cat/0.png", "pets/hen/0.png"], {"cat", "dog", "pets"}),
     ],
 )
 def test_class_folders_are_told_by_what_they_hold(tmp_path, names, expected):

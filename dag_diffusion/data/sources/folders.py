@@ -34,6 +34,7 @@ DECORATION = {"assets", "asset", "docs", "doc", "figures", "figs", "media", "scr
 ARRAYS = (".npz", ".npy", ".pt", ".pth", ".pkl", ".pickle", ".h5", ".hdf5", ".mat", ".bin", ".tfrecord")
 SHARD = re.compile("[0-9]{5,}")  # img2dataset, EDM and StyleGAN number folders of a thousand or ten thousand images
 PART = re.compile(r".*(part|shard|chunk|batch)[-_ ]?[0-9]+", re.I)
+PART_OF_IMAGES = re.compile(r"(.*[-_ ])?(images|imgs|(image|img)s?[-_ ]?(part|shard|chunk|batch))[-_ ]?[0-9]+", re.I)
 REPOSITORY = ("README.md", ".gitattributes", ".git")  # beside which DECORATION belongs to a page, not to the data
 
 
@@ -298,7 +299,9 @@ def _refuse_shards(path: Path, filled: Sequence[_Top]) -> None:
     names = [top.name for top in filled]
     numbered = all(map(SHARD.fullmatch, names)) and all(_is_counted(path, name) for name in names)
     parts = len(names) > 1 and all(map(PART.fullmatch, names))  # which may be classes, such as of parts of machines
-    if numbered or (parts and any(path.glob("*.csv"))):
+    same = len(names) > 1 and len({name.rstrip("0123456789") for name in names}) == 1
+    of_images = same and PART_OF_IMAGES.fullmatch(names[0]) and not any(top.class_folders for top in filled)
+    if numbered or of_images or (parts and any(path.glob("*.csv"))):
         file = next(filter(is_image_name, files_in(path / names[0])), "images")
         raise ValueError(
             f"{listed(names)} in {path} are parts of one list of images, with such as {names[0]}/{file}, and no "
@@ -341,6 +344,12 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
         raise ValueError(
             f"{listed(top.name for top in twice)} in {path} hold nothing but a folder of the same name, as unpacked "
             f"archives do; give {path / name / name} if it holds the classes"
+        )
+    names = {top.name.casefold() for top in filled}
+    if copy := next((top for top in filled if len(top.inner) > 1 and {*map(str.casefold, top.inner)} <= names), None):
+        raise ValueError(
+            f"{copy.name} in {path} holds {listed(copy.inner)}, as folders beside it are called, and is no class but a "
+            f"copy; give {path / copy.name}, or remove it"
         )
     if any(top.direct for top in filled):
         return
