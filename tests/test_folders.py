@@ -145,6 +145,30 @@ def test_class_folders_are_told_by_what_they_hold(tmp_path, names, expected):
     assert set(class_names_in(tmp_path).values()) == expected
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["cat/0.HEIC", "dog/1.heic", "README.md"], "holds no images whose suffix is read, but .*/cat/0.HEIC; save"),
+        (["cat/0", "dog/1", "dog/1.txt"], "but files such as .*/cat/0; .* give them the suffix"),
+        (["a/cat/0.jxl", "b.yaml"], "but files such as .*/a/cat/0.jxl"),
+        (["cat/0.dcm", "dog/0.dcm"], "cat/0.dcm holds arrays of numbers, not images; save each as a PNG"),
+        (["scans/0.nii.gz", "labels.csv"], "0.nii.gz holds arrays"),
+        (["cat/0.npy", "dog/0.npy"], "cat/0.npy holds arrays"),
+        (["cifar-10/batches.meta", "cifar-10/data_batch_1", "cifar-10/data_batch_2"], "data_batch_1 holds arrays"),
+        (["MNIST/raw/t10k-images-idx3-ubyte.gz"], "idx3-ubyte.gz holds arrays"),
+        (
+            ["cat/0.png", "fox/0.heic"],
+            "without images: fox, but with files such as .*/fox/0.heic; save",
+        ),
+        (["cat/0.png", "fox/notes.txt"], "without images: fox; fill or remove them"),
+    ],
+)
+def test_files_that_are_not_read_are_named_where_images_are_missing(tmp_path, names, message):
+    for read in (read_pool, class_names_in):
+        with pytest.raises(ValueError, match=message):
+            read(files(tmp_path, *names))
+
+
 @pytest.mark.parametrize("name", ["images_best.pt", "samples.npz", "data.h5"])
 def test_file_of_numbers_is_refused_with_the_way_to_images(tmp_path, name):
     with pytest.raises(ValueError, match=f"{name} holds arrays of numbers, not images; save each as a PNG"):

@@ -36,11 +36,12 @@ from .rows import (
     require_inside,
     with_scores,
 )
-from .sources.folders import refuse_arrays, rows_of_folder
+from .sources.folders import rows_of_folder
 from .sources.masks import masks_among
 from .sources.records import is_of_another_program, records_file, require_agreeing, rows_of_records
 from .sources.shards import shards_of
 from .sources.splits import require_one_split
+from .sources.unread_files import refuse_arrays
 from .sources.walking import images_in, is_image_name
 
 if TYPE_CHECKING:

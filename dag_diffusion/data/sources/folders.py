@@ -8,30 +8,27 @@ Labels are the numbers that all folders say, else places in the sorted list, whi
 """
 
 import logging
-import mimetypes
 import os
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from dag_diffusion.data.class_names import listed
-from dag_diffusion.data.images import header_of
 from dag_diffusion.data.rows import METADATA, RECORDS, Row
 
 from .image_lists import listed_classes, require_agreeing_lists, unread_list
 from .masks import without_masks
 from .splits import split_of, splits_among
+from .unread_files import refuse_arrays, unread_file, warn_of_left_out
 from .walking import files_below, files_in, images_in, is_image_name, visible_folders
 
 logger = logging.getLogger(__name__)
 CONTAINERS = {
     "images", "image", "imgs", "img", "jpegimages", "jpegs", "jpg", "jpeg", "png", "samples",
 }  # fmt: skip # of images of one class, or of all
-MOST_LOOKED_INTO = 100  # files whose names do not tell whether they are images
 DECORATION = {"assets", "asset", "docs", "doc", "figures", "figs", "media", "screenshots", "thumbnails", "static"}
-ARRAYS = (".npz", ".npy", ".pt", ".pth", ".pkl", ".pickle", ".h5", ".hdf5", ".mat", ".bin", ".tfrecord")
 SHARD = re.compile("[0-9]{5,}")  # img2dataset, EDM and StyleGAN number folders of a thousand or ten thousand images
 PART = re.compile(r".*(part|shard|chunk|batch)[-_ ]?[0-9]+", re.I)
 PART_OF_IMAGES = re.compile(r"(.*[-_ ])?(images|imgs|(image|img)s?[-_ ]?(part|shard|chunk|batch))[-_ ]?[0-9]+", re.I)
@@ -59,7 +56,12 @@ def class_folders_in(path: Path) -> dict[str, str]:
         return {name: f"{split}/{name}" for name in class_folders_in(path / split)}
     _refuse_nested(path, filled)
     if empty := [top.name for top in tops if not top.holds_images]:
-        raise ValueError(f"{path} has class folders without images: {', '.join(empty)}; fill or remove them")
+        told = f"{path} has class folders without images: {', '.join(empty)}"
+        if file := unread_file(path, (file for name in empty for file in files_below(path, name))):
+            raise ValueError(
+                f"{told}, but with files such as {file}; save pictures as PNG or JPEG, and remove other folders"
+            )
+        raise ValueError(f"{told}; fill or remove them")
     _tell_of_two_levels(path, filled)
     return {top.name: top.name for top in filled}
 
@@ -80,7 +82,7 @@ def rows_of_folder(path: Path) -> list[Row]:
     images = [(name, file) for name, file in found if is_image_name(file.rpartition("/")[2])]
     _require_readable_names(path, [file for _, file in images])
     taken = {file for _, file in images}
-    _warn_of_left_out(path, [f for _, f in found if f not in taken and not f.rpartition("/")[2].startswith(".")])
+    warn_of_left_out(path, [f for _, f in found if f not in taken and not f.rpartition("/")[2].startswith(".")])
     images = without_masks(path, images)
     require_agreeing_lists(path, folders, images)
     require_one_split_within(path, {file.removeprefix(folders[name]).rpartition("/")[0] for name, file in images})
@@ -115,20 +117,6 @@ def _require_readable_names(path: Path, names: Sequence[str]) -> None:
             raise ValueError(
                 f"the name of {path}/{ascii(name)[1:-1]} is no UTF-8, as metadata has to be; rename the file or folder"
             ) from error
-
-
-def _warn_of_left_out(path: Path, names: Sequence[str]) -> None:
-    """Tell of files that are images by their bytes or by their name, such as HEIC, and are not taken."""
-    images = [name for name in names if (mimetypes.guess_type(name)[0] or "").startswith("image/")]
-    named = set(images)
-    for name in [name for name in names if name not in named][:MOST_LOOKED_INTO]:
-        with suppress(Exception):  # of Pillow, see images.readable: it is no image
-            header_of(path / name)
-            images.append(name)
-    if images:
-        text = "%d files in %s, such as %s, are images and are left out, since their suffix is none that is read; "
-        text += "save them as PNG or JPEG, or give them the suffix that they should have"
-        logger.warning(text, len(images), path, images[0])
 
 
 def listed_images(path: Path) -> list[tuple[str, str]] | None:
@@ -214,16 +202,15 @@ def _refuse_without_folders(path: Path) -> None:
         )
     for name in sorted(files_in(path)):
         refuse_arrays(path / name)
-    raise ValueError(f"{path} holds no images; expected {path}/CLASS/IMAGE.png, with or without a {METADATA}")
-
-
-def refuse_arrays(file: Path) -> None:
-    """Refuse a file of numbers, which other programs make of images, with the way to images."""
-    if file.suffix.lower() in ARRAYS:
+    expected = f"expected {path}/CLASS/IMAGE.png, with or without a {METADATA}"
+    below = (file for name in visible_folders(path) for file in files_below(path, name))
+    if file := unread_file(path, chain(files_in(path), below)):
+        refuse_arrays(file)
         raise ValueError(
-            f"{file} holds arrays of numbers, not images; save each as a PNG in the folder of its class, as "
-            "docs/how-to/other-generators.md shows"
+            f"{path} holds no images whose suffix is read, but files such as {file}; save pictures as PNG or JPEG, or "
+            f"give them the suffix that they should have: {expected}"
         )
+    raise ValueError(f"{path} holds no images; {expected}")
 
 
 def _refuse_splits(path: Path, filled: Sequence[_Top]) -> None:
