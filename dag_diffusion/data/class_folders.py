@@ -23,7 +23,7 @@ from .sources.folders import (
 from .sources.image_lists import require_agreeing_lists
 from .sources.masks import without_masks
 from .sources.shards import shards_of
-from .sources.walking import images_in
+from .sources.walking import images_in, visible_folders
 
 logger = logging.getLogger(__name__)
 NO_BARE_FOLDER = (*RECORDS, SELECTED, PROVENANCE, "state.json", "dataset_dict.json")
@@ -128,6 +128,13 @@ def require_enough(
             f"{pool.path} has fewer than {least} images{kind and f' {kind}'}, which {what} needs, of "
             f"{', '.join(few[:SHOWN])}{more}; {way}"
         )
+
+
+def instead_of_one_class(path: Path, name: str) -> str:
+    """For an error, what to give instead of a folder that has one class, which may be a folder around flat images."""
+    way = "give a folder with a folder for each of several classes, such as the one above it"
+    inside = path.is_dir() and name in visible_folders(path)
+    return f"{way}, or {path / name} if a list tells the classes of the images in it" if inside else way
 
 
 def _places_of(
