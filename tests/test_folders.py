@@ -915,7 +915,6 @@ def test_number_that_may_be_of_thousands_is_no_difficulty(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("image,label\na/0.png,7\n", "has no rows with a file_name"),
         ("file_name,label\n0.png,\n", r"tells no class of 0\.png"),
         ("file_name,label\n../../x.png,1\n", "leads out of"),
         ("file_name,label\n", "lists no images"),
@@ -925,6 +924,36 @@ def test_rows_of_other_programs_that_tell_nothing_are_refused(tmp_path, content,
     files(tmp_path, "a/0.png", "0.png")
     (tmp_path / "metadata.csv").write_text(content)
     with pytest.raises(ValueError, match=message):
+        read_pool(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "filename,label\n0.png,dog\n1.png,cat\n",
+        "image;label\n0;dog\n1;cat\n",
+        "0.png,dog\n1.png,cat\n",
+        f"{','.join('abcdefghijkl')},filename,label\n{'x,' * 12}0.png,dog\n{'x,' * 12}1.png,cat\n",
+    ],
+)
+def test_metadata_of_other_columns_is_a_list_like_any_other(tmp_path, content):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / "metadata.csv").write_text(content)
+    assert classes(tmp_path) == {"0.png": "dog", "1.png": "cat"}
+    (tmp_path / "metadata.jsonl").write_text('{"image": "0.png", "label": "dog"}\n{"image": "1.png", "label": "cat"}\n')
+    with pytest.raises(
+        ValueError, match=r"metadata\.jsonl has no rows with a file_name .* call the column of names so"
+    ):
+        read_pool(tmp_path)
+
+
+def test_metadata_of_other_things_leaves_the_folders_the_classes(tmp_path):
+    files(tmp_path, *SITES)
+    (tmp_path / "metadata.csv").write_text("slide,patient,magnification\n1,2,40\n")
+    assert set(classes(tmp_path).values()) == {"a", "b"}
+    assert set(class_names_in(tmp_path).values()) == {"a", "b"}
+    (tmp_path / "metadata.csv").write_text("image,label\na/0.png,x\na/1.png,y\nb/0.png,x\nb/1.png,y\n")
+    with pytest.raises(ValueError, match=r"into other classes; .* metadata\.csv with the columns file_name and label"):
         read_pool(tmp_path)
 
 

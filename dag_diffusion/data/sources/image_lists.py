@@ -41,7 +41,8 @@ CLASS_COLUMNS = ("class_name", "class", "label", "labels", "category", "synset",
 NO_CLASSES = ("caption", "captions", "text", "prompt", "description", "url")
 INDICES = ("", "index", "unnamed: 0")  # numbers of rows, as pandas writes them first, which may be names of images
 MOST_OF_HEADER = 2**16  # bytes of a list that are read to see what its columns are
-MOST_COLUMNS = 8  # that are looked at for the names of images
+MOST_COLUMNS = 32  # that are looked at for the names of images
+MOST_WITH_STEMS = 8  # for names without a suffix, such as numbers, which may be other things
 
 
 def listed_classes(path: Path, images: Sequence[str]) -> list[tuple[str, str]] | None:
@@ -281,7 +282,9 @@ def _place_of_images(rows: Sequence[Sequence[str]], images: Sequence[str]) -> tu
     counts = [_count(rows, place, whole) for place in range(min(width, MOST_COLUMNS))]
     if any(counts):
         return counts.index(max(counts)), whole
-    told = [place for place, name in enumerate(header[:MOST_COLUMNS]) if name not in CLASS_COLUMNS and width > 2] or [0]
+    told = [
+        place for place, name in enumerate(header[:MOST_WITH_STEMS]) if name not in CLASS_COLUMNS and width > 2
+    ] or [0]
     places = [place for place in told if header[place] not in INDICES] or told
     return max(places, key=lambda place: _count(rows, place, stems)), stems
 
