@@ -712,12 +712,123 @@ def test_numbers_that_json_lacks_are_null_in_rows_of_other_programs(tmp_path, ki
     assert [row["blur"] for row in read_pool(tmp_path).rows] == [0.5, None]
 
 
-def test_two_lists_of_the_same_images_are_refused(tmp_path):
+def test_two_lists_are_refused_unless_they_tell_the_same_classes(tmp_path):
     files(tmp_path, "val_0.JPEG", "val_1.JPEG")
     for name in ("val.txt", "labels.csv"):
         (tmp_path / name).write_text(LISTS[name])
+    assert classes(tmp_path) == {"val_0.JPEG": "n01440764", "val_1.JPEG": "n01443537"}
+    (tmp_path / "val.txt").write_text("val_0.JPEG n01443537\nval_1.JPEG n01440764\n")
     with pytest.raises(ValueError, match=r"labels\.csv and .*val\.txt both name the images"):
         read_pool(tmp_path)
+
+
+def test_lists_of_two_splits_of_one_folder_are_refused_with_a_way_that_leads_on(tmp_path):
+    files(tmp_path, "images/0.png", "images/1.png", "images/2.png")
+    (tmp_path / "train.csv").write_text("image,label\nimages/0.png,cat\nimages/1.png,dog\n")
+    (tmp_path / "test.csv").write_text("image,label\nimages/2.png,dog\n")
+    with pytest.raises(
+        ValueError, match=r"name different images .* write one of them as .*metadata\.csv with file_name"
+    ):
+        read_pool(tmp_path)
+    (tmp_path / "test.csv").unlink()
+    with pytest.raises(
+        ValueError, match=r"no class of images/2\.png .* leave them out by a .*metadata\.csv with file_n"
+    ):
+        read_pool(tmp_path)
+    text = (tmp_path / "train.csv").read_text().replace("image,", "file_name,")
+    (tmp_path / "metadata.csv").write_text(text)
+    assert classes(tmp_path) == {"images/0.png": "cat", "images/1.png": "dog"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "image,age,sex,lesion_id\n0,40,female,x\n1,45,male,y\n"),
+        ("a.csv", "0.png,x,female\n1.png,y,male\n"),
+    ],
+)
+def test_list_that_tells_no_classes_is_told_and_passed_by_beside_one_that_does(tmp_path, caplog, name, content):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / name).write_text(content)
+    (tmp_path / "truth.csv").write_text("image,cat,dog\n0,1,0\n1,0,1\n")
+    assert classes(tmp_path) == {"0.png": "cat", "1.png": "dog"}
+    assert f"truth.csv, and not of {tmp_path / name}" in caplog.text
+
+
+def test_list_of_splits_is_not_passed_by_beside_one_of_classes(tmp_path):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / "labels.csv").write_text("image,label\n0,cat\n1,dog\n")
+    (tmp_path / "splits.csv").write_text("image,split\n0,train\n1,test\n")
+    with pytest.raises(ValueError, match="images of test and train together"):
+        read_pool(tmp_path)
+
+
+def test_made_up_classes_of_a_sample_submission_are_no_classes(tmp_path):
+    files(tmp_path / "test", "0.png", "1.png")
+    for folder in (tmp_path, tmp_path / "test"):
+        (folder / "sample_submission.csv").write_text("id,label\n0,4\n1,4\n")
+        with pytest.raises(ValueError, match=r"no class folders; .* or list their classes in labels\.csv"):
+            read_pool(tmp_path / "test")
+
+
+WITHOUT_HEADER = {
+    "a split first, as of Google": "TRAIN,gs://b/0.png,dog\nTRAIN,gs://b/1.png,cat\nTRAIN,gs://b/2.png,cat\n",
+    "a box first": "0.png,8,3,9,7,dog\n1.png,8,4,9,7,cat\n2.png,8,4,9,7,cat\n",
+    "confidences": "0.png,dog,0.9\n1.png,cat,0.8\n2.png,cat,0.8\n",
+    "the number of the class": "0.png,1,dog\n1.png,0,cat\n2.png,0,cat\n",
+    "empty columns": "0.png,dog,,\n1.png,cat,,\n2.png,cat,,\n",
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_HEADER)
+def test_list_without_a_header_is_read_where_one_column_alone_can_be_of_classes(tmp_path, kind):
+    files(tmp_path, "0.png", "1.png", "2.png")
+    (tmp_path / "list.csv").write_text(WITHOUT_HEADER[kind])
+    assert classes(tmp_path) == {"0.png": "dog", "1.png": "cat", "2.png": "cat"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "0.png 1 1 1\n1.png 2 1 2\n2.png 2 1 2\n",  # as Oxford-IIIT Pet
+        "#Image CLASS-ID SPECIES ID\n0.png 1 1 1\n1.png 2 1 2\n2.png 2 1 2\n",
+        "0.png 1 5 5 30 40\n1.png 2 6 3 31 49\n2.png 2 7 6 32 41\n",
+        "0.png\t1\t5\t5\t30\t40\n1.png\t2\t6\t3\t31\t49\n2.png\t2\t7\t6\t32\t41\n",
+    ],
+)
+def test_class_that_numbers_follow_is_read(tmp_path, content):
+    files(tmp_path, "0.png", "1.png", "2.png")
+    (tmp_path / "list.txt").write_text(content)
+    assert classes(tmp_path) == {"0.png": "1", "1.png": "2", "2.png": "2"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("TRAIN,gs://b/0.png,dog\nTEST,gs://b/1.png,cat\nTRAIN,gs://b/2.png,cat\n", "images of test and train togeth"),
+        ("0.png,patient3,cat\n1.png,patient3,dog\n2.png,patient4,cat\n", "first line such as file,label"),
+        ("0.png,patient3,1\n1.png,patient3,0\n2.png,patient4,1\n", "first line such as file,label"),
+        ("0.png,patient3,1\n1.png,patient4,0\n2.png,patient5,1\n", "first line such as file,label"),
+        ("0.png,cat,dog\n1.png,dog,fox\n2.png,fox,cat\n", "first line such as file,label"),  # two of each image
+        ("0.png,1,0,0\n1.png,0,1,0\n2.png,0,0,1\n", "first line such as file,label"),
+        ("0.png,1,0,0,0,0\n1.png,0,1,0,1,0\n2.png,0,0,1,0,1\n", "first line such as file,label"),
+        ("0.png,8,3,9,7,1\n1.png,9,4,9,7,2\n2.png,7,4,9,7,2\n", "first line such as file,label"),
+        ("0.png 8 3 9 7 1\n1.png 9 4 9 7 2\n2.png 7 4 9 7 2\n", "first line such as file,label"),
+        ("0.png,train,\n1.png,train,\n2.png,train,\n", "first line such as file,label"),
+    ],
+)
+def test_list_without_a_header_that_may_tell_several_classes_is_refused(tmp_path, content, message):
+    files(tmp_path, "0.png", "1.png", "2.png")
+    (tmp_path / "labels.txt").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_pool(tmp_path)
+
+
+def test_class_that_joins_others_is_told(tmp_path, caplog):
+    files(tmp_path, "0.png", "1.png", "2.png")
+    (tmp_path / "labels.csv").write_text("file,label\n0,ill\n1,ill|old\n2,well\n")
+    assert len(read_pool(tmp_path).class_names) == 3
+    assert "the class ill|old beside one of its parts" in caplog.text
 
 
 def test_real_images_are_found_behind_links_and_in_an_only_split(tmp_path):
@@ -893,7 +1004,6 @@ def test_number_that_may_be_of_thousands_is_no_difficulty(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("image,label\na/0.png,7\n", "has no rows with a file_name"),
         ("file_name,label\n0.png,\n", r"tells no class of 0\.png"),
         ("file_name,label\n../../x.png,1\n", "leads out of"),
         ("file_name,label\n", "lists no images"),
@@ -903,6 +1013,36 @@ def test_rows_of_other_programs_that_tell_nothing_are_refused(tmp_path, content,
     files(tmp_path, "a/0.png", "0.png")
     (tmp_path / "metadata.csv").write_text(content)
     with pytest.raises(ValueError, match=message):
+        read_pool(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "filename,label\n0.png,dog\n1.png,cat\n",
+        "image;label\n0;dog\n1;cat\n",
+        "0.png,dog\n1.png,cat\n",
+        f"{','.join('abcdefghijkl')},filename,label\n{'x,' * 12}0.png,dog\n{'x,' * 12}1.png,cat\n",
+    ],
+)
+def test_metadata_of_other_columns_is_a_list_like_any_other(tmp_path, content):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / "metadata.csv").write_text(content)
+    assert classes(tmp_path) == {"0.png": "dog", "1.png": "cat"}
+    (tmp_path / "metadata.jsonl").write_text('{"image": "0.png", "label": "dog"}\n{"image": "1.png", "label": "cat"}\n')
+    with pytest.raises(
+        ValueError, match=r"metadata\.jsonl has no rows with a file_name .* call the column of names so"
+    ):
+        read_pool(tmp_path)
+
+
+def test_metadata_of_other_things_leaves_the_folders_the_classes(tmp_path):
+    files(tmp_path, *SITES)
+    (tmp_path / "metadata.csv").write_text("slide,patient,magnification\n1,2,40\n")
+    assert set(classes(tmp_path).values()) == {"a", "b"}
+    assert set(class_names_in(tmp_path).values()) == {"a", "b"}
+    (tmp_path / "metadata.csv").write_text("image,label\na/0.png,x\na/1.png,y\nb/0.png,x\nb/1.png,y\n")
+    with pytest.raises(ValueError, match=r"into other classes; .* metadata\.csv with the columns file_name and label"):
         read_pool(tmp_path)
 
 
