@@ -50,6 +50,17 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         ([*SPLITS[:2], "bird/0.png"], "has splits, train, which hold the classes cat, dog"),
         (["train/0.png", "test/0.png"], "train, test, which hold images but no class folders"),
         (
+            [name.replace("train", "pets_train").replace("val", "pets_val") for name in SPLITS],
+            "has splits, pets_train, pets_val, .*; give one of them: {root}/pets_train to train on, {root}/pets_val to",
+        ),
+        (["FinalTrainingSet/cat/0.png", "FinalTrainingSet/dog/0.png", "FinalTestSet/0.png"], "FinalTrainingSet, which"),
+        (["abc_train/cat/0.png", "abc_train/dog/0.png", "abc_test/0.png"], "has splits, abc_train, which hold the cla"),
+        (["ISIC_2019_Training_Input/0.png", "ISIC_2019_Test_Input/0.png"], "no class folders; sort .*/ISIC_2019_Trai"),
+        (["stage_2_train_images/0.png", "stage_2_test_images/0.png"], "stage_2_train_images, stage_2_test_images, whi"),
+        (["trainA/0.png", "trainB/0.png", "testA/0.png", "testB/0.png"], "no class folders; sort .* {root}/trainA/CLA"),
+        (["Train/Images/a/0.png", "Train/Images/b/0.png", "Test/Images/0.png"], "one of them: {root}/Train/Images"),
+        ([name.replace("train", "train_mini") for name in SPLITS], "splits, train_mini, val, .*: {root}/train_mini to"),
+        (
             ["test/0.png", "train/0.png", "test/labels.csv", "train/metadata.csv"],
             "lists of classes; give.*{root}/train",
         ),
@@ -63,6 +74,7 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         (["ill/0.png", "well/images/0.png", "well/masks/0.png", "well/lungs/0.png"], "others in lungs, masks"),
         (["cat/train/0.png", "cat/test/1.png", "dog/train/0.png", "dog/test/1.png"], "hold splits, test, train"),
         (["cat/0.png", "cat/a/val/0.png", "cat/a/train/1.png"], "hold splits, train, val, which would be taken"),
+        (["cat/img_train/0.png", "cat/img_test/1.png", "dog/img_train/0.png"], "hold splits, img_test, img_train"),
         (["train/a/0.png", "train/b/0.png", "train/metadata.jsonl"], "a list of its own.*counts; give {root}/train"),
         (["samples_6x8x8x3.npz"], "npz holds arrays of numbers, not images; save each as a PNG"),
         (["images/cat/0.png", "images/dog/0.png", "meta/"], "give {root}/images if those are the classes"),
@@ -73,6 +85,12 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         (["000000/000007.png", "001000/001003.png"], "000000, 001000 in .* are parts of one list"),
         (["00000/img00000000.png"], "00000 in .* are parts of one list"),
         (["HAM_part_1/a.jpg", "HAM_part_2/b.jpg", "HAM_metadata.csv"], "are parts of one list"),
+        (["images_001/images/0.png", "images_002/images/1.png"], "images_001, images_002 in .* are parts of one list"),
+        (["PAD_imgs_part_1/0.png", "PAD_imgs_part_2/1.png"], "are parts of one list"),
+        (
+            [f"{place}{name}/0.png" for place in ("", "scans/") for name in ("ill", "well")],
+            "scans in {root} holds ill, well, .* is no class but a copy; give {root}/scans, or remove it",
+        ),
         (["images/val_0.JPEG", "images/val_1.JPEG", "val_annotations.txt"], None),
     ],
 )
@@ -90,7 +108,18 @@ def test_folder_that_is_no_set_of_classes_is_refused_with_the_one_to_give(tmp_pa
     ("names", "expected"),
     [
         (["train/0.png", "test/0.png", "bus/0.png"], {"train", "test", "bus"}),
-        (["bullet train/0.png", "test tube/0.png"], {"bullet train", "test tube"}),
+        *[
+            ([f"{name}/0.png" for name in names], {*names})
+            for names in (
+                ["bullet train", "test tube"],
+                ["bullet train", "steam train", "train"],
+                ["dev board", "test board", "eval board"],
+                ["test tube 1", "test tube 2"],
+                ["validation", "train", "train station"],
+                ["cars_train"],
+                ["cars_train", "cars_test", "truck"],
+            )
+        ],
         (SPLITS[:2], {"cat", "dog"}),
         (["cat/images/0.JPEG", "dog/images/0.JPEG", "cat/cat_boxes.txt"], {"cat", "dog"}),
         (["train/cat/images/0.JPEG", "train/dog/images/0.JPEG"], {"cat", "dog"}),
@@ -105,11 +134,39 @@ def test_folder_that_is_no_set_of_classes_is_refused_with_the_one_to_give(tmp_pa
         (["00000/00000.png", "00001/00000.png"], {"00000", "00001"}),
         (["000000/000000.png", "000001/000000.png"], {"000000", "000001"}),
         (["part_1/0.png", "part_2/0.png"], {"part_1", "part_2"}),
+        (["cat_images_1/0.png", "dog_images_1/0.png"], {"cat_images_1", "dog_images_1"}),
+        (["class_1_images/0.png", "class_2_images/0.png"], {"class_1_images", "class_2_images"}),
+        (["cat/0.png", "dog/cat/0.png"], {"cat", "dog"}),
+        (["cat/0.png", "dog/0.png", "pets/cat/0.png", "pets/hen/0.png"], {"cat", "dog", "pets"}),
     ],
 )
 def test_class_folders_are_told_by_what_they_hold(tmp_path, names, expected):
     assert set(classes(files(tmp_path, *names)).values()) == expected
     assert set(class_names_in(tmp_path).values()) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["cat/0.HEIC", "dog/1.heic", "README.md"], "holds no images whose suffix is read, but .*/cat/0.HEIC; save"),
+        (["cat/0", "dog/1", "dog/1.txt"], "but files such as .*/cat/0; .* give them the suffix"),
+        (["a/cat/0.jxl", "b.yaml"], "but files such as .*/a/cat/0.jxl"),
+        (["cat/0.dcm", "dog/0.dcm"], "cat/0.dcm holds arrays of numbers, not images; save each as a PNG"),
+        (["scans/0.nii.gz", "labels.csv"], "0.nii.gz holds arrays"),
+        (["cat/0.npy", "dog/0.npy"], "cat/0.npy holds arrays"),
+        (["cifar-10/batches.meta", "cifar-10/data_batch_1", "cifar-10/data_batch_2"], "data_batch_1 holds arrays"),
+        (["MNIST/raw/t10k-images-idx3-ubyte.gz"], "idx3-ubyte.gz holds arrays"),
+        (
+            ["cat/0.png", "fox/0.heic"],
+            "without images: fox, but with files such as .*/fox/0.heic; save",
+        ),
+        (["cat/0.png", "fox/notes.txt"], "without images: fox; fill or remove them"),
+    ],
+)
+def test_files_that_are_not_read_are_named_where_images_are_missing(tmp_path, names, message):
+    for read in (read_pool, class_names_in):
+        with pytest.raises(ValueError, match=message):
+            read(files(tmp_path, *names))
 
 
 @pytest.mark.parametrize("name", ["images_best.pt", "samples.npz", "data.h5"])
@@ -141,6 +198,37 @@ def test_folder_that_may_not_be_entered_is_refused_and_not_left_out(tmp_path, mo
         read(tmp_path)
     (tmp_path / "metadata.csv").write_text("file_name,label\ndog/2.png,dog\n")
     assert classes(tmp_path) == {"dog/2.png": "dog"}
+
+
+MASKS = ["ill/a (1).png", "ill/a (1)_mask.png", "ill/a (1)_mask_1.PNG", "ill/B.jpg", "ill/b-Seg.png", "well/0.png"]
+
+
+def test_masks_beside_their_images_are_left_out_and_told_whoever_lists_the_folder(tmp_path, caplog):
+    files(tmp_path, *MASKS, "well/1_gt.png", "well/mask.png", "well/mask_off.png")  # those last are no masks of others
+    images = {"ill/a (1).png", "ill/B.jpg", "well/0.png", "well/1_gt.png", "well/mask.png", "well/mask_off.png"}
+    assert set(classes(tmp_path)) == images
+    assert f"3 images in {tmp_path}, such as ill/" in caplog.text
+    assert f"taken for masks and left out; list them with the others in {tmp_path}/metadata.jsonl" in caplog.text
+    found = real_images(tmp_path, {0: "ill"}, {0: "ill"})
+    assert {row["file_name"] for row in found.rows} == {name for name in images if name.startswith("ill/")}
+
+
+@pytest.mark.parametrize("folders", [("with_mask", "without_mask"), ("Face Masks", "Hats")])
+def test_images_of_masks_are_no_masks(tmp_path, caplog, folders):
+    names = [f"{folders[0]}/0.jpg", f"{folders[0]}/0_Mask.jpg", f"{folders[1]}/0.jpg", f"{folders[1]}/1_mask.jpg"]
+    assert set(classes(files(tmp_path, *names))) == {*names}
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("masks", [[], MASKS[1:2], MASKS[1:3] + MASKS[4:5]])
+def test_masks_that_rows_list_are_taken_and_others_need_no_row(tmp_path, caplog, masks):
+    listed = [MASKS[0], MASKS[3], MASKS[5], *masks]
+    files(tmp_path, *MASKS)
+    (tmp_path / "metadata.jsonl").write_bytes(
+        json_lines([{"file_name": name, "label": name.split("/")[0]} for name in listed])
+    )
+    assert set(classes(tmp_path)) == {*listed}
+    assert caplog.text == ""
 
 
 def test_images_beside_the_class_folders_are_told(tmp_path, caplog):
@@ -341,6 +429,7 @@ def test_column_that_may_be_the_true_classes_is_named(tmp_path):
 
 SPLIT_ROWS = {
     "folders": [("train/0.png", {}), ("validation/0.png", {})],
+    "folders of longer names": [("cars_train/0.png", {}), ("cars_test/0.png", {})],
     "a column": [("0.png", {"split": "train"}), ("1.png", {"split": "test"})],
     "a column in capitals": [("0.png", {"Split": "train"}), ("1.png", {"Split": "test"})],
     "a column that the first row lacks": [("0.png", {}), ("1.png", {"set": "train"}), ("2.png", {"set": "test"})],
@@ -623,12 +712,123 @@ def test_numbers_that_json_lacks_are_null_in_rows_of_other_programs(tmp_path, ki
     assert [row["blur"] for row in read_pool(tmp_path).rows] == [0.5, None]
 
 
-def test_two_lists_of_the_same_images_are_refused(tmp_path):
+def test_two_lists_are_refused_unless_they_tell_the_same_classes(tmp_path):
     files(tmp_path, "val_0.JPEG", "val_1.JPEG")
     for name in ("val.txt", "labels.csv"):
         (tmp_path / name).write_text(LISTS[name])
+    assert classes(tmp_path) == {"val_0.JPEG": "n01440764", "val_1.JPEG": "n01443537"}
+    (tmp_path / "val.txt").write_text("val_0.JPEG n01443537\nval_1.JPEG n01440764\n")
     with pytest.raises(ValueError, match=r"labels\.csv and .*val\.txt both name the images"):
         read_pool(tmp_path)
+
+
+def test_lists_of_two_splits_of_one_folder_are_refused_with_a_way_that_leads_on(tmp_path):
+    files(tmp_path, "images/0.png", "images/1.png", "images/2.png")
+    (tmp_path / "train.csv").write_text("image,label\nimages/0.png,cat\nimages/1.png,dog\n")
+    (tmp_path / "test.csv").write_text("image,label\nimages/2.png,dog\n")
+    with pytest.raises(
+        ValueError, match=r"name different images .* write one of them as .*metadata\.csv with file_name"
+    ):
+        read_pool(tmp_path)
+    (tmp_path / "test.csv").unlink()
+    with pytest.raises(
+        ValueError, match=r"no class of images/2\.png .* leave them out by a .*metadata\.csv with file_n"
+    ):
+        read_pool(tmp_path)
+    text = (tmp_path / "train.csv").read_text().replace("image,", "file_name,")
+    (tmp_path / "metadata.csv").write_text(text)
+    assert classes(tmp_path) == {"images/0.png": "cat", "images/1.png": "dog"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "image,age,sex,lesion_id\n0,40,female,x\n1,45,male,y\n"),
+        ("a.csv", "0.png,x,female\n1.png,y,male\n"),
+    ],
+)
+def test_list_that_tells_no_classes_is_told_and_passed_by_beside_one_that_does(tmp_path, caplog, name, content):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / name).write_text(content)
+    (tmp_path / "truth.csv").write_text("image,cat,dog\n0,1,0\n1,0,1\n")
+    assert classes(tmp_path) == {"0.png": "cat", "1.png": "dog"}
+    assert f"truth.csv, and not of {tmp_path / name}" in caplog.text
+
+
+def test_list_of_splits_is_not_passed_by_beside_one_of_classes(tmp_path):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / "labels.csv").write_text("image,label\n0,cat\n1,dog\n")
+    (tmp_path / "splits.csv").write_text("image,split\n0,train\n1,test\n")
+    with pytest.raises(ValueError, match="images of test and train together"):
+        read_pool(tmp_path)
+
+
+def test_made_up_classes_of_a_sample_submission_are_no_classes(tmp_path):
+    files(tmp_path / "test", "0.png", "1.png")
+    for folder in (tmp_path, tmp_path / "test"):
+        (folder / "sample_submission.csv").write_text("id,label\n0,4\n1,4\n")
+        with pytest.raises(ValueError, match=r"no class folders; .* or list their classes in labels\.csv"):
+            read_pool(tmp_path / "test")
+
+
+WITHOUT_HEADER = {
+    "a split first, as of Google": "TRAIN,gs://b/0.png,dog\nTRAIN,gs://b/1.png,cat\nTRAIN,gs://b/2.png,cat\n",
+    "a box first": "0.png,8,3,9,7,dog\n1.png,8,4,9,7,cat\n2.png,8,4,9,7,cat\n",
+    "confidences": "0.png,dog,0.9\n1.png,cat,0.8\n2.png,cat,0.8\n",
+    "the number of the class": "0.png,1,dog\n1.png,0,cat\n2.png,0,cat\n",
+    "empty columns": "0.png,dog,,\n1.png,cat,,\n2.png,cat,,\n",
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_HEADER)
+def test_list_without_a_header_is_read_where_one_column_alone_can_be_of_classes(tmp_path, kind):
+    files(tmp_path, "0.png", "1.png", "2.png")
+    (tmp_path / "list.csv").write_text(WITHOUT_HEADER[kind])
+    assert classes(tmp_path) == {"0.png": "dog", "1.png": "cat", "2.png": "cat"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "0.png 1 1 1\n1.png 2 1 2\n2.png 2 1 2\n",  # as Oxford-IIIT Pet
+        "#Image CLASS-ID SPECIES ID\n0.png 1 1 1\n1.png 2 1 2\n2.png 2 1 2\n",
+        "0.png 1 5 5 30 40\n1.png 2 6 3 31 49\n2.png 2 7 6 32 41\n",
+        "0.png\t1\t5\t5\t30\t40\n1.png\t2\t6\t3\t31\t49\n2.png\t2\t7\t6\t32\t41\n",
+    ],
+)
+def test_class_that_numbers_follow_is_read(tmp_path, content):
+    files(tmp_path, "0.png", "1.png", "2.png")
+    (tmp_path / "list.txt").write_text(content)
+    assert classes(tmp_path) == {"0.png": "1", "1.png": "2", "2.png": "2"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("TRAIN,gs://b/0.png,dog\nTEST,gs://b/1.png,cat\nTRAIN,gs://b/2.png,cat\n", "images of test and train togeth"),
+        ("0.png,patient3,cat\n1.png,patient3,dog\n2.png,patient4,cat\n", "first line such as file,label"),
+        ("0.png,patient3,1\n1.png,patient3,0\n2.png,patient4,1\n", "first line such as file,label"),
+        ("0.png,patient3,1\n1.png,patient4,0\n2.png,patient5,1\n", "first line such as file,label"),
+        ("0.png,cat,dog\n1.png,dog,fox\n2.png,fox,cat\n", "first line such as file,label"),  # two of each image
+        ("0.png,1,0,0\n1.png,0,1,0\n2.png,0,0,1\n", "first line such as file,label"),
+        ("0.png,1,0,0,0,0\n1.png,0,1,0,1,0\n2.png,0,0,1,0,1\n", "first line such as file,label"),
+        ("0.png,8,3,9,7,1\n1.png,9,4,9,7,2\n2.png,7,4,9,7,2\n", "first line such as file,label"),
+        ("0.png 8 3 9 7 1\n1.png 9 4 9 7 2\n2.png 7 4 9 7 2\n", "first line such as file,label"),
+        ("0.png,train,\n1.png,train,\n2.png,train,\n", "first line such as file,label"),
+    ],
+)
+def test_list_without_a_header_that_may_tell_several_classes_is_refused(tmp_path, content, message):
+    files(tmp_path, "0.png", "1.png", "2.png")
+    (tmp_path / "labels.txt").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_pool(tmp_path)
+
+
+def test_class_that_joins_others_is_told(tmp_path, caplog):
+    files(tmp_path, "0.png", "1.png", "2.png")
+    (tmp_path / "labels.csv").write_text("file,label\n0,ill\n1,ill|old\n2,well\n")
+    assert len(read_pool(tmp_path).class_names) == 3
+    assert "the class ill|old beside one of its parts" in caplog.text
 
 
 def test_real_images_are_found_behind_links_and_in_an_only_split(tmp_path):
@@ -804,7 +1004,6 @@ def test_number_that_may_be_of_thousands_is_no_difficulty(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("image,label\na/0.png,7\n", "has no rows with a file_name"),
         ("file_name,label\n0.png,\n", r"tells no class of 0\.png"),
         ("file_name,label\n../../x.png,1\n", "leads out of"),
         ("file_name,label\n", "lists no images"),
@@ -814,6 +1013,36 @@ def test_rows_of_other_programs_that_tell_nothing_are_refused(tmp_path, content,
     files(tmp_path, "a/0.png", "0.png")
     (tmp_path / "metadata.csv").write_text(content)
     with pytest.raises(ValueError, match=message):
+        read_pool(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "filename,label\n0.png,dog\n1.png,cat\n",
+        "image;label\n0;dog\n1;cat\n",
+        "0.png,dog\n1.png,cat\n",
+        f"{','.join('abcdefghijkl')},filename,label\n{'x,' * 12}0.png,dog\n{'x,' * 12}1.png,cat\n",
+    ],
+)
+def test_metadata_of_other_columns_is_a_list_like_any_other(tmp_path, content):
+    files(tmp_path, "0.png", "1.png")
+    (tmp_path / "metadata.csv").write_text(content)
+    assert classes(tmp_path) == {"0.png": "dog", "1.png": "cat"}
+    (tmp_path / "metadata.jsonl").write_text('{"image": "0.png", "label": "dog"}\n{"image": "1.png", "label": "cat"}\n')
+    with pytest.raises(
+        ValueError, match=r"metadata\.jsonl has no rows with a file_name .* call the column of names so"
+    ):
+        read_pool(tmp_path)
+
+
+def test_metadata_of_other_things_leaves_the_folders_the_classes(tmp_path):
+    files(tmp_path, *SITES)
+    (tmp_path / "metadata.csv").write_text("slide,patient,magnification\n1,2,40\n")
+    assert set(classes(tmp_path).values()) == {"a", "b"}
+    assert set(class_names_in(tmp_path).values()) == {"a", "b"}
+    (tmp_path / "metadata.csv").write_text("image,label\na/0.png,x\na/1.png,y\nb/0.png,x\nb/1.png,y\n")
+    with pytest.raises(ValueError, match=r"into other classes; .* metadata\.csv with the columns file_name and label"):
         read_pool(tmp_path)
 
 

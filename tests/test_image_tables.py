@@ -149,13 +149,28 @@ def test_parquet_file_that_others_wrote_needs_no_features(tmp_path):
         assert values(read_pool(tmp_path / f"{name}.parquet")) == [10, 20]
 
 
-def test_several_columns_of_a_kind_are_named():
-    two = made({"coarse": [0, 0, 0]}, coarse=ClassLabel(names=["Thing"]))
-    with pytest.raises(ValueError, match=r"several ClassLabel columns, label, coarse; .*remove_columns"):
+@every_form
+def test_of_several_columns_of_a_kind_those_called_image_and_label_count(tmp_path, read):
+    more = {"mask": [{"bytes": encoded(0), "path": None}] * 3, "domain": [0, 0, 0]}
+    pool = read(made(more, mask=ImageFeature(), domain=ClassLabel(names=["Art"])), tmp_path)
+    assert (values(pool), pool.class_names) == ([10, 20, 30], {0: "Bag", 1: "Coat"})
+
+
+def test_several_columns_of_a_kind_of_other_names_are_refused():
+    two = made({"coarse": [0, 0, 0]}, labels="fine", coarse=ClassLabel(names=["Thing"]))
+    with pytest.raises(
+        ValueError, match=r"several ClassLabel columns, fine, coarse; .*remove_columns.* or call it label"
+    ):
         read_pool(two)
-    masked = made({"mask": [None] * 3}, mask=ImageFeature())
-    with pytest.raises(ValueError, match="several Image columns, image, mask"):
+    masked = made({"mask": [None] * 3}, entry="photo", mask=ImageFeature())
+    with pytest.raises(ValueError, match="several Image columns, photo, mask"):
         read_pool(masked)
+
+
+def test_several_classes_of_each_image_are_refused_with_a_way_that_leads_on():
+    many = made({"labels": [[1], [0], [1]]}, labels="labels", label=List(BAGS))
+    with pytest.raises(ValueError, match=r"labels of the dataset has several classes for each image, .* not supported"):
+        read_pool(many)
 
 
 def test_missing_column_is_told_with_what_there_is():

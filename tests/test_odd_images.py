@@ -3,10 +3,12 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
+from tiffs import tiff_of_bands
 from tiny import tiny_classifier
 
 from dag_diffusion.data.images import UnreadableImageError, as_eight_bit, decoded, header_of, readable
@@ -127,6 +129,38 @@ def tiff(values: np.ndarray) -> bytes:
 )
 def test_numbers_without_a_stated_white_have_the_range_that_they_fill(values):
     assert as_eight_bit(decoded(tiff(values)), 1).ravel().tolist() == [0, 100, 255]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_planes_are_read_or_refused_and_never_misread(kind):
+    bands = np.random.default_rng(0).integers(0, 256, (8, 6, 3)).astype(kind)
+    stored = bands * kind(257 if kind is np.uint16 else 1)
+    assert np.array_equal(as_eight_bit(decoded(tiff_of_bands(stored)), 3), bands)
+    if kind is np.uint8:
+        assert np.array_equal(as_eight_bit(decoded(tiff_of_bands(stored, planar=True)), 3), bands)
+    else:
+        with pytest.raises(ValueError, match="planes of 16 bits without compression, which Pillow misreads: save it"):
+            decoded(tiff_of_bands(stored, planar=True))
+
+
+@pytest.mark.parametrize(
+    ("bands", "sample_format", "told"),
+    [
+        (np.ones((8, 8, 13), np.uint16), 1, "13 x 16 bits"),  # as of Sentinel-2
+        (np.ones((8, 8, 3), np.float32), 3, "3 x 32 bits"),
+        (np.ones((8, 8, 1), np.float64), 3, "1 x 64 bits"),
+    ],
+)
+@pytest.mark.parametrize("form", [bytes, Path])
+def test_whole_tiff_that_pillow_does_not_read_is_told_as_what_it_is(tmp_path, capfd, bands, sample_format, told, form):
+    data = tiff_of_bands(bands, sample_format)
+    (tmp_path / "0.tif").write_bytes(data)
+    with (
+        pytest.raises(UnreadableImageError, match=f"0.tif is not .* TIFF of {told} .* save one band, or three, as PNG"),
+        readable(tmp_path / "0.tif"),
+    ):
+        decoded(data if form is bytes else tmp_path / "0.tif")
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

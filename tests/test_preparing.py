@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from tiffs import tiff_of_bands
 
 from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import read_pool
@@ -207,6 +208,16 @@ def test_images_of_sixteen_bits_that_are_all_but_black_are_told(tmp_path, caplog
     record = prepare(tmp_path).record
     assert record["faint"] == ["scan/twelve bits.png"]
     assert "1 of 4 images have 16 bits and use 12 of them or fewer, so that they come out nearly black" in caplog.text
+
+
+@pytest.mark.parametrize(("factor", "faint"), [(12, True), (257, False)])
+def test_colours_of_sixteen_bits_that_are_all_but_black_are_told(tmp_path, factor, faint):
+    colours = np.random.default_rng(0).integers(0, 256, (16, 16, 3))
+    (tmp_path / "scan").mkdir()
+    (tmp_path / "scan/0.tif").write_bytes(tiff_of_bands((factor * colours).astype(np.uint16)))
+    Image.fromarray((colours // 20).astype(np.uint8)).save(tmp_path / "scan/1.png")  # as dark, of eight bits
+    record = prepare(tmp_path).record
+    assert record["faint"] == (["scan/0.tif"] if faint else [])
 
 
 def test_equal_sketches_are_no_equal_pixels(tmp_path):

@@ -170,6 +170,7 @@ def test_weights_that_come_in_one_variant_alone_are_read(tmp_path):
     [
         (["model.fp16.safetensors"], "fp16"),
         (["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"], "fp16"),
+        (["model-00001-of-00002.fp16.safetensors"], "fp16"),
         (["model.fp16.safetensors", "model.safetensors"], None),
         (["model-00001-of-00002.safetensors"], None),
         (["model.fp16.safetensors", "model.bf16.safetensors"], None),

@@ -6,6 +6,7 @@ Formats are asked of Pillow, not listed, so that one that a later Pillow or a pl
 """
 
 import io
+import logging
 import os
 import threading
 import warnings
@@ -16,14 +17,15 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 # Pillow knows all but EPS by their first bytes and decodes none of them; an EPS is a program, for Ghostscript to run
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 PNG_START = b"\x89PNG\r\n\x1a\n"
 SEEN = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf"}  # chunks of a PNG that make what is seen
 TEXTS, LONGEST_KEYWORD = {b"tEXt", b"zTXt", b"iTXt"}, 80  # its chunks of words, and bytes in which the first one ends
-PHOTOMETRIC = 262  # the tag of a TIFF that says which value is white
+BITS, COMPRESSION, SAMPLES, PLANAR = 258, 259, 277, 284  # tags of a TIFF
+PHOTOMETRIC = 262  # which says which value is white
 GREY = ("1", "L", "LA", "La", "F")
 PLAIN = ("1", "L", "LA", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "I", "F")  # convert without fail
 UPRIGHT = {
@@ -46,6 +48,8 @@ SHOWN_AS = {"MPO": "JPEG"}  # two pictures of a stereo camera, the first of whic
 
 # between one and two times its limit Pillow only warns; at the end of the list, so that a user's own filter comes first
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+# of a TIFF with many bands, whose file alone `opened` names
+logging.getLogger(TiffImagePlugin.__name__).addFilter(lambda record: "samples per pixel" not in str(record.msg))
 
 
 @cache
@@ -143,6 +147,38 @@ def opened(source: Path | bytes) -> ImageFile.ImageFile:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=image_formats())
     except ValueError:
         return Image.open(io.BytesIO(_without_words(source)), formats=image_formats())
+    except UnidentifiedImageError as error:
+        if tags := _tags_of_tiff(source):
+            raise ValueError(
+                f"a TIFF of {tags.get(SAMPLES, 1)} x {max(tags.get(BITS, (1,)))} bits and compression "
+                f"{tags.get(COMPRESSION, 1)}, which Pillow does not read: save one band, or three, as PNG"
+            ) from error
+        raise
+
+
+def _tags_of_tiff(source: Path | bytes) -> dict[int, Any]:
+    """The tags of the first page; none of other files, and of broken ones."""
+    with suppress(Exception), io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        head = file.read(8)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head + file.read(8 if head[2:3] == b"+" else 0))
+        file.seek(tags.next)
+        tags.load(file)
+        return dict(tags)
+    return {}
+
+
+def has_many_bits(image: Image.Image) -> bool:
+    """Whether more than 8 bits of each sample are in the file, of which Pillow leaves 8 of colours."""
+    bits = max(getattr(image, "tag_v2", {}).get(BITS, (8,)))
+    return bits > 8 or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _require_known_planes(image: ImageFile.ImageFile) -> None:
+    """Refuse planes of 16 bits without compression, whose bytes Pillow takes for pixels."""
+    if getattr(image, "tag_v2", {}).get(PLANAR) == 2 and image.tile[0][0] == "raw" and has_many_bits(image):
+        raise ValueError(
+            "a TIFF of planes of 16 bits without compression, which Pillow misreads: save it with 8 bits, or as PNG"
+        )
 
 
 def decoded(source: Path | bytes, before_decoding: Callable[[Image.Image], Any] | None = None) -> Image.Image:
@@ -156,6 +192,7 @@ def decoded(source: Path | bytes, before_decoding: Callable[[Image.Image], Any] 
         with opened(source) as image:
             if before_decoding is not None:
                 before_decoding(image)
+            _require_known_planes(image)
             tiles = getattr(image, "tile", ())
             stored = tiles[0][3] if image.format == "PNG" and tiles else None
             image.load()

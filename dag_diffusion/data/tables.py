@@ -126,7 +126,7 @@ def _of_dataset(dataset: Dataset, name: str, *, follow_paths: bool) -> tuple[lis
 
 
 def _columns_of(features: Features, name: str) -> tuple[str, str]:
-    """The column of images and that of labels, by their types; by their names in a file without features."""
+    """The column of images and that of labels, by their types; of several, or of none, by their names."""
     types = features.arrow_schema
     images = [column for column, kind in features.items() if isinstance(kind, ImageFeature)]
     labels = [column for column, kind in features.items() if isinstance(kind, ClassLabel)]
@@ -134,7 +134,7 @@ def _columns_of(features: Features, name: str) -> tuple[str, str]:
         images = [column for column in IMAGES if column in features and _holds_bytes(types.field(column).type)][:1]
     if not labels:
         labels = [column for column in LABELS if column in features and _tells_class(types.field(column).type)][:1]
-    return _the_one(images, "Image", features, name), _the_one(labels, "ClassLabel", features, name)
+    return _the_one(images, "image", features, name), _the_one(labels, "label", features, name)
 
 
 def _tells_class(kind: pa.DataType) -> bool:
@@ -146,16 +146,23 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _the_one(found: Sequence[str], kind: str, features: Features, name: str) -> str:
-    if len(found) == 1:
-        return found[0]
+def _the_one(found: Sequence[str], called: str, features: Features, name: str) -> str:
+    kind = {"image": "Image", "label": "ClassLabel"}[called]
+    if len(found) == 1 or called in found:  # such as label beside domain
+        return called if called in found else found[0]
     if found:
         raise ValueError(
-            f"{name} has several {kind} columns, {', '.join(found)}; keep one, by dataset.remove_columns([...])"
+            f"{name} has several {kind} columns, {', '.join(found)}; keep one, by dataset.remove_columns([...]), or "
+            f"call it {called}"
         )
     columns = ", ".join(f"{column} ({getattr(of, 'dtype', None) or of})" for column, of in features.items())
     way = "cast_column('image', datasets.Image())"
     if kind == "ClassLabel":
+        if many := [column for column, of in features.items() if isinstance(getattr(of, "feature", None), ClassLabel)]:
+            raise ValueError(
+                f"the column {many[0]} of {name} has several classes for each image, which is not supported; make a "
+                "ClassLabel column of the one that counts"
+            )
         # not class_encode_column, which sorts numbers as texts, so that from 11 classes on they change
         named = "cast_column('label', datasets.ClassLabel(names=[...]))"
         way = named if "label" in features else "rename_column(..., 'label')"

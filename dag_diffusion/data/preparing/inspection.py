@@ -25,6 +25,7 @@ from dag_diffusion.data.images import (
     THREADS,
     UnreadableImageError,
     as_eight_bit,
+    has_many_bits,
     is_of_one_colour,
     opaque,
     wait_if_large,
@@ -35,7 +36,7 @@ from dag_diffusion.progress import Progress, Stage
 
 SKETCHED = 64  # pixels of a sketch's side
 FAINT = 4096  # of 65,536 levels: what devices of 12 bits leave, of which 16 of 256 levels of grey remain
-FORMAT = 4  # raise it when the same image comes to another look
+FORMAT = 5  # raise it when the same image comes to another look
 REPORTED = 50  # images between two calls of progress
 
 
@@ -150,11 +151,11 @@ def _look_once(pool: Pool, index: int, seen: Seen | None) -> Look:
 def _look(pool: Pool, index: int, data: bytes | None = None) -> Look:
     """What an image is; of ``data``, where its file has been read already."""
     background = pool.canvas.background
-    several = False
+    several = many_bits = False
 
     def opened(image: Image.Image) -> None:
-        nonlocal several
-        several = _has_several(image)
+        nonlocal several, many_bits
+        several, many_bits = _has_several(image), has_many_bits(image)
         wait_if_large(held, image)
 
     try:
@@ -170,7 +171,7 @@ def _look(pool: Pool, index: int, data: bytes | None = None) -> Look:
                 one_colour=whole is not None and _is_flat(whole),
                 empty=whole is not None and _is_empty(whole),
                 several=several,
-                faint=_is_faint(image),
+                faint=many_bits and _is_faint(image),
                 sketch=hashlib.blake2b(sketch.tobytes(), digest_size=12).hexdigest(),
             )
     except UnreadableImageError as error:
@@ -186,11 +187,12 @@ def _has_several(image: Image.Image) -> bool:
 
 
 def _is_faint(image: Image.Image) -> bool:
-    """Whether an image of 16 bits is all but black, though something is to be seen in it."""
-    if not image.mode.startswith("I;16"):
-        return False
-    levels = np.asarray(image)
-    return bool(levels.min() < levels.max() < FAINT)
+    """Whether an image of 16 bits, of which Pillow leaves 8 of colours, is all but black, but for something in it."""
+    if image.mode.startswith("I;16"):
+        levels, most = np.asarray(image), FAINT
+    else:
+        levels, most = as_eight_bit(image.convert("RGB"), 3), FAINT >> 8
+    return bool(levels.min() < levels.max() < most)
 
 
 def _is_flat(pixels: np.ndarray) -> bool:

@@ -6,10 +6,12 @@
     n01751748                                one synset a line, in the order of the files
     filename,label                           any .csv, .tsv or .txt that names the images; also filename;label
     filename,cat,dog                         with a 1 in the column of the class, see ``one_hot``
+    0.png,cat,0.9                            without a first line that names the columns, if one can be no class but cat
 
 The list lies beside the images, or above their folder under its name: ``val.txt`` beside ``val``, ``trainLabels.csv``
 beside ``train_images``, and Kaggle's four folders above ``ILSVRC/Data/CLS-LOC/val``.  Lists of ILSVRC's own
-numbers, such as its ground_truth.txt, are not read: they follow another order than all models.
+numbers, such as its ground_truth.txt, are not read: they follow another order than all models.  Nor are those called
+sample_submission.csv or alike, whose classes are made up.
 """
 
 import logging
@@ -21,12 +23,14 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.imagenet import IMAGENET_CLASSES, imagenet_synsets, is_synset
 from dag_diffusion.data.rows import folded_name
 
 from .one_hot import one_hot_classes
 from .separated import fields_of, other_encoding, separators_in, text_of
 from .splits import require_one_split_in
+from .unnamed_columns import NoClassesError, column_of_classes, numbers_apart
 
 logger = logging.getLogger(__name__)
 LISTS = (".csv", ".tsv", ".txt")
@@ -37,7 +41,8 @@ CLASS_COLUMNS = ("class_name", "class", "label", "labels", "category", "synset",
 NO_CLASSES = ("caption", "captions", "text", "prompt", "description", "url")
 INDICES = ("", "index", "unnamed: 0")  # numbers of rows, as pandas writes them first, which may be names of images
 MOST_OF_HEADER = 2**16  # bytes of a list that are read to see what its columns are
-MOST_COLUMNS = 8  # that are looked at for the names of images
+MOST_COLUMNS = 32  # that are looked at for the names of images
+MOST_WITH_STEMS = 8  # for names without a suffix, such as numbers, which may be other things
 
 
 def listed_classes(path: Path, images: Sequence[str]) -> list[tuple[str, str]] | None:
@@ -46,26 +51,65 @@ def listed_classes(path: Path, images: Sequence[str]) -> list[tuple[str, str]] |
     Args:
         images: names below ``path``.
 
+    Lists that agree are one, and those that tell no classes are passed by where another does.
+
     Raises:
-        ValueError: two lists name the images, or one lacks an image.
+        ValueError: two lists tell classes of the images, one lacks an image, or none tells any.
     """
     if not images:
         return None
-    files = list(_lists_for(path))
-    found = {file: classes for file in files if file.is_file() and (classes := _read(file, images))}
-    if len(found) > 1:
+    found: dict[Path, dict[str, str]] = {}
+    telling_none: list[NoClassesError] = []
+    for file in filter(Path.is_file, _lists_for(path)):
+        try:
+            if classes := _read(file, images):
+                found[file] = classes
+        except NoClassesError as error:
+            telling_none.append(error)
+    if not found and telling_none:
+        raise telling_none[0]
+    if not found:
+        return None
+    _require_agreeing(path, found)
+    file, classes = next(iter(found.items()))
+    if missing := [name for name in images if name not in classes]:
         raise ValueError(
-            f"{' and '.join(str(file) for file in list(found)[:2])} both name the images in {path}; keep the one that "
-            "tells their classes"
+            f"{file} names no class of {missing[0]} and {len(missing) - 1} other images in {path}; add them, or leave "
+            f"them out by a {path / 'metadata.csv'} with file_name and label of the rest"
         )
-    for file, classes in found.items():
-        if missing := [name for name in images if name not in classes]:
+    if telling_none:
+        logger.warning(
+            "the classes in %s are those of %s, and not of %s, which names its images too but does not say which of "
+            "its columns has classes", path, file, telling_none[0].file,
+        )  # fmt: skip
+    told = _synsets(images, classes)
+    _warn_of_joined(told, file)
+    return [*zip(told, images, strict=True)]
+
+
+def _require_agreeing(path: Path, found: Mapping[Path, Mapping[str, str]]) -> None:
+    """Refuse lists that tell other classes than the first, or those of other images, as lists of splits do."""
+    (first, classes), *others = found.items()
+    for other, told in others:
+        if told.keys() != classes.keys():
             raise ValueError(
-                f"{file} names no class of {missing[0]} and {len(missing) - 1} other images in {path}; add them, or "
-                "remove these images"
+                f"{first} and {other} name different images in {path}; if they are of splits, write one of them as "
+                f"{path / 'metadata.csv'} with file_name and label, else keep the one that tells all classes"
             )
-        return [(told, name) for told, name in zip(_synsets(images, classes), images, strict=True)]
-    return None
+        if told != classes:
+            raise ValueError(
+                f"{first} and {other} both name the images in {path}; keep the one that tells their classes"
+            )
+
+
+def _warn_of_joined(told: Sequence[str], file: Path) -> None:
+    """Tell of classes such as cat|dog beside cat, which may be two classes of one image."""
+    names = {*told}
+    if joined := next((name for name in sorted(names) if names & {*re.split(r"\s*[|;]\s*", name)} - {name}), None):
+        logger.warning(
+            "%s has the class %s beside one of its parts, which count as two; keep one class for each image if the "
+            "first is of images that have several", file, joined,
+        )  # fmt: skip
 
 
 def _synsets(images: Sequence[str], classes: Mapping[str, str]) -> list[str]:
@@ -141,7 +185,7 @@ def unread_list(path: Path, images: Sequence[str]) -> Path | None:
     with suppress(OSError):  # which we may not look into
         for file in sorted(path.absolute().parent.iterdir()):
             with suppress(ValueError):
-                if file.suffix.lower() in LISTS and file.is_file() and len(_read(file, images)) == len(images) > 0:
+                if _may_list(file) and file.is_file() and len(_read(file, images)) == len(images) > 0:
                     return file
     return None
 
@@ -150,7 +194,7 @@ def _lists_for(path: Path) -> Iterator[Path]:
     """Files that may list the images of a folder, in it and above it."""
     places = [path, path.parent] if path.name.casefold() == "images" else [path]
     for place in places:
-        yield from (file for file in sorted(place.iterdir()) if file.suffix.lower() in LISTS)
+        yield from (file for file in sorted(place.iterdir()) if _may_list(file))
     name, said = path.absolute().name, _words(path.absolute().name)
     called = {one for names in SPLIT_NAMES if names & said for one in names} or {name.casefold()}
     for above in list(path.absolute().parents)[len(places) - 1 : MOST_ABOVE]:
@@ -159,8 +203,12 @@ def _lists_for(path: Path) -> Iterator[Path]:
         except OSError:  # which we may not look into
             return
         for file in files:
-            if file.suffix.lower() in LISTS and called & {*_words(file.stem), file.stem.casefold()}:
+            if _may_list(file) and called & {*_words(file.stem), file.stem.casefold()}:
                 yield file
+
+
+def _may_list(file: Path) -> bool:
+    return file.suffix.lower() in LISTS and "submission" not in file.stem.casefold()
 
 
 def _read(file: Path, images: Sequence[str], columns: Sequence[str] = CLASS_COLUMNS) -> dict[str, str]:
@@ -234,7 +282,9 @@ def _place_of_images(rows: Sequence[Sequence[str]], images: Sequence[str]) -> tu
     counts = [_count(rows, place, whole) for place in range(min(width, MOST_COLUMNS))]
     if any(counts):
         return counts.index(max(counts)), whole
-    told = [place for place, name in enumerate(header[:MOST_COLUMNS]) if name not in CLASS_COLUMNS and width > 2] or [0]
+    told = [
+        place for place, name in enumerate(header[:MOST_WITH_STEMS]) if name not in CLASS_COLUMNS and width > 2
+    ] or [0]
     places = [place for place in told if header[place] not in INDICES] or told
     return max(places, key=lambda place: _count(rows, place, stems)), stems
 
@@ -279,6 +329,8 @@ def _classes_in(
     """
     for column, name in enumerate(header):
         require_one_split_in(name, (row[column] for row in told if len(row) > column), file)
+    if not any(name in columns for name in _names(header)):
+        header, told = numbers_apart(header, told)
     names = _names(header)
     others = [column for column in range(max(map(len, told), default=0)) if column != place]
     called = [names.index(name) for name in columns if name in names and names.index(name) != place]
@@ -290,12 +342,16 @@ def _classes_in(
         ]
         found = one_hot_classes(fields, [row[place] for row in told], file)
         if found is None:
-            raise ValueError(
-                f"{file} names images, but none of its columns {', '.join(header)} is called "
-                f"{', '.join(CLASS_COLUMNS)}; keep the name of the image and one column of classes"
+            raise NoClassesError(
+                file,
+                f"{file} names images, but none of its columns {listed(header)} is called "
+                f"{', '.join(CLASS_COLUMNS)}; call the column of classes label",
             )
         return [*found]
     column = (called or others or [1])[0]
+    if not called and len(others) > 1:
+        values = {one: [row[one] if len(row) > one else "" for row in told] for one in others}
+        column = column_of_classes(values, file)
     if column < len(names) and names[column] in NO_CLASSES:
         return [None] * len(told)
     classes = [_class_in(row[column]) if len(row) > column else None for row in told]

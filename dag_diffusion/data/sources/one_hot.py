@@ -50,7 +50,7 @@ def one_hot_classes(columns: Sequence[Column], images: Sequence[str], file: Path
             )
         told.append(marked[row.index(1)][0])
     taken = {name for name, _ in marked}
-    if doubtful := [name for name, values in columns if name not in taken and _may_tell_classes(name, values, told)]:
+    if doubtful := [name for name, values in columns if name not in taken and may_tell_classes(name, values, told)]:
         raise ValueError(
             f"{file} may tell classes by {listed(name for name, _ in marked)}, where one has a 1, or by "
             f"{listed(doubtful)}; remove the columns that tell none, or call one label"
@@ -73,7 +73,7 @@ def _is_no_class(name: str) -> bool:
     return name.casefold() in (*COLUMNS, *FLAGS, "") or any(word in NO_CLASS or split_of(word) for word in words)
 
 
-def _may_tell_classes(name: str, values: Sequence[str], told: Sequence[str]) -> bool:
+def may_tell_classes(name: str, values: Sequence[str], told: Sequence[str]) -> bool:
     """Whether a column beside those of 0 and 1 may tell classes, other than those that were told."""
     written = [value.strip() for value in values]
     if _is_no_class(name) or len(set(written)) in (1, len(written)):

@@ -22,7 +22,7 @@ from dag_diffusion.data.files import recorded
 from dag_diffusion.data.rows import DECODER, METADATA, RECORDS, Row, finite
 
 from .folders import CONTAINERS, labels_by_name
-from .image_lists import CLASS_COLUMNS, are_one_to_one, varies_within
+from .image_lists import CLASS_COLUMNS, MOST_OF_HEADER, are_one_to_one, varies_within
 from .separated import NUMBER, fields_of, numbers_with_commas, other_encoding, separators_in, text_of
 from .splits import require_one_split_in
 
@@ -41,7 +41,12 @@ def records_file(path: Path) -> Path | None:
 
 
 def _tells_classes(file: Path) -> bool:
-    """Whether a file is what its name says; other programs write a dataset.json of other things."""
+    """Whether a file is what its name says; other programs write a dataset.json or a metadata.csv of other things.
+
+    A metadata.csv whose first line has no file_name may be a list of images.
+    """
+    if file.suffix == ".csv":
+        return _may_have_file_names(file)
     if file.name != LABELS:
         return True
     try:
@@ -49,6 +54,19 @@ def _tells_classes(file: Path) -> bool:
     except ValueError:
         return False
     return isinstance(found, dict) and isinstance(found.get("labels", 0), list | None)
+
+
+def _may_have_file_names(file: Path) -> bool:
+    try:
+        separators, text = separators_in(text_of(file, MOST_OF_HEADER))
+    except UnicodeDecodeError:
+        return True  # which is told where it is read
+    header = text.partition("\n")[0].strip()
+    return not header or any(OWN[0] in names for names in _names_by_separator(header, [*separators, ","]).values())
+
+
+def _names_by_separator(header: str, separators: Sequence[str]) -> dict[str, list[str]]:
+    return {one: [name.strip().casefold() for name in fields_of(header, one)] for one in separators}
 
 
 def is_of_another_program(file: Path) -> bool:
@@ -63,8 +81,10 @@ def is_of_another_program(file: Path) -> bool:
         rows = [*_records(file)]
     except (ValueError, TypeError, RecursionError):
         return False
-    named = all("file_name" in row for row in rows)
-    return named and all("class_name" not in row or isinstance(row.get("label"), str | None) for row in rows)
+    named = ["file_name" in row for row in rows]
+    return all(named) == any(named or [True]) and all(
+        "class_name" not in row or isinstance(row.get("label"), str | None) for row in rows
+    )
 
 
 def rows_of_records(file: Path) -> list[Row]:
@@ -81,7 +101,9 @@ def rows_of_records(file: Path) -> list[Row]:
     except UnicodeDecodeError as error:
         raise other_encoding(file) from error
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise ValueError(f"{file} has no rows with a file_name ({error!r:.60}); mend or remove it") from error
+        raise ValueError(
+            f"{file} has no rows with a file_name ({error!r:.60}); call the column of names so, or mend or remove it"
+        ) from error
     classes = _classes(file, records, names)
     others = [{key: value for key, value in record.items() if key not in OWN} for record in records]
     return [
@@ -163,7 +185,7 @@ def _written_records(file: Path) -> Iterator[Any]:
 def _separated_records(file: Path) -> Iterator[Mapping[str, Any]]:
     separators, text = separators_in(text_of(file))
     header = text.partition("\n")[0].strip("\r")
-    names = {one: [name.strip().casefold() for name in fields_of(header, one)] for one in separators}
+    names = _names_by_separator(header, separators)
     separator = next((one for one in separators if OWN[0] in names[one]), ",")
     records = [*csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)]
     columns = {key: [record[key] for record in records] for key in records[0] if key} if records else {}
