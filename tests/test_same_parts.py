@@ -1,6 +1,7 @@
 """A pool goes on with the parts that it was begun with alone: their weights, configurations and adapters."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from pools_on_disk import content
 from text_pipelines import flux, made, save_lora, stable_diffusion, stable_diffusion_xl, unet
 from tiny import PREPROCESSING, tiny_classifier, tiny_pipeline, tiny_scheduler, tiny_vae
 
-from dag_diffusion import PoolConfig, Prompts, SteerablePipeline, fill_pool
+from dag_diffusion import PoolConfig, Prompts, SteerablePipeline, fill_pool, load_classifier
 from dag_diffusion.loading import load_pipeline, load_text_pipeline
 
 CONFIG = PoolConfig(images_per_class=1, num_inference_steps=2)
@@ -50,6 +51,32 @@ def test_pool_is_not_resumed_with_another_configuration_of_the_same_weights(begu
     with pytest.raises(ValueError, match=f"begun with other settings: {told} was"):
         fill_pool(tiny_pipeline(**resumed), tmp_path / "pool", CONFIG, resume=True)
     assert content(tmp_path / "pool") == before
+
+
+def test_pool_goes_on_wherever_its_models_are_and_names_those_that_are_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_pipeline().save_pretrained("pipe")
+    tiny_classifier().save_pretrained("guide")
+    config = PoolConfig(images_per_class=1, num_inference_steps=2, target=0.5)
+
+    def fill(pipe, guide):
+        pipeline = load_pipeline(pipe, classifier=guide, device="cpu")
+        return fill_pool(pipeline, "pool", config, source=pipe, extra_guides=[load_classifier(guide)], resume=True)
+
+    fill("pipe", "guide")
+    before = content(tmp_path / "pool")
+    Path("guide").rename("moved")
+    fill(str(tmp_path / "pipe"), "./moved")
+    assert content(tmp_path / "pool") == before
+    torch.manual_seed(0)
+    other = tiny_classifier()
+    torch.nn.init.normal_(other.classifier[-1].weight)
+    other.save_pretrained("other")
+    with pytest.raises(ValueError, match=r"begun with other settings: guide was 'guide' and is now 'other'.*weights"):
+        fill("pipe", "other")
+    config = replace(config, seed=1)
+    with pytest.raises(ValueError, match=r"begun with other settings: seed was 0 and is now 1; give"):
+        fill("./pipe", "moved")
 
 
 @pytest.mark.parametrize("change", [lambda p: p.disable_lora(), lambda p: p.set_adapters("default", 0.5)])

@@ -12,12 +12,16 @@ from dag_diffusion.data.files import differences, recorded
 
 DETAILS, CONFIGS = "drawn_by", "configs"
 PARTS = ("pipeline", "guide", "weights", CONFIGS, "extra_guides", "dtype", "scheduler", "settings", "classes", DETAILS)
+NAMES = ("pipeline was", "guide was")  # as differences begin
+OF_MODELS = ("weights", CONFIGS, "extra_guides")
 SHOWN = 5
 UNUSED = (None, 1.0)  # scales of autoguidance without which the weak denoiser draws nothing
 
 
 def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
     """Check that a pool was begun with the settings that would go on with it.
+
+    Models compare by their digests, where both records have them, so that they may be given by another path.
 
     Raises:
         ValueError: it was not; up to five settings that differ are named.
@@ -41,11 +45,22 @@ def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder
     if names[0] != names[1]:  # which says more than the options that only one of them has
         for record, name in zip((before, after), names, strict=True):
             record["scheduler"] = name
-    if differing := [one.removeprefix("settings.") for one in differences(before, after)]:
+    differing = list(differences(_by_content(before), _by_content(after)))
+    if any(one.startswith(OF_MODELS) for one in differing):  # then the names help
+        differing = sorted(differences(before, after), key=lambda one: not one.startswith(NAMES))
+    if differing := [one.removeprefix("settings.") for one in differing]:
         raise ValueError(
             f"{folder} was begun with other settings: {'; '.join(differing[:SHOWN])}; give the same ones, or another "
             "folder"
         )
+
+
+def _by_content(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without the names of models, if weights and configurations are told by their digests."""
+    if not record[CONFIGS] or not any((record["weights"] or {}).values()):
+        return record
+    guides = [digest for _, digest in record["extra_guides"] or []]
+    return {**record, "pipeline": None, "guide": None, "extra_guides": guides}
 
 
 def _drawn_by(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def distill_folder(
         ValueError: too few images or classes, other settings or images than those of the interrupted call, a model
             that lacks a class, or too little disk.
     """
-    work = work_folder(output) if work is None else Path(work)
+    work = work_folder(output) if work is None else Path(work).resolve()
     task = _Task(Path(folder), Path(output), work, config or FolderConfig(), device, batch_size)
     with ExitStack() as leaving:
         with fail_together():
@@ -183,7 +183,7 @@ def plan_folder(
     Raises:
         ProblemsError: something stands against it; all of that, each in a sentence.
     """
-    work = work_folder(output) if work is None else Path(work)
+    work = work_folder(output) if work is None else Path(work).resolve()
     task = _Task(Path(folder), Path(output), work, config or FolderConfig(), "cpu", batch_size)
     return dry_run(
         folder,
