@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -335,7 +336,7 @@ def test_earlier_set_is_not_deleted_when_its_place_is_taken_in_between(tmp_path,
     with pytest.raises(OSError, match="not empty"):
         write(pool, [3], tmp_path / "set", overwrite=True)
     assert (tmp_path / "set" / "foreign").exists()
-    assert names(read_pool(next(tmp_path.glob(".set.*.earlier")))) == ["Bag/00000.png"]
+    assert names(read_pool(tmp_path / ".set.earlier")) == ["Bag/00000.png"]
 
 
 def test_kill_in_the_middle_leaves_the_earlier_set(tmp_path, pool):
@@ -355,6 +356,33 @@ write_distilled_set(
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     assert names(read_pool(tmp_path / "set")) == ["Bag/00000.png"]
+    write(pool, [3], tmp_path / "set", overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pool", "set"]
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_kill_between_renames_costs_no_set(at, tmp_path, pool):
+    write(pool, [2], tmp_path / "set")
+    replace, renamed = os.replace, []
+
+    def stop(source, target):
+        if source.parent == tmp_path:
+            renamed.append(source)
+        if len(renamed) > at:
+            os._exit(9)
+        replace(source, target)
+
+    if (child := os.fork()) == 0:
+        os.replace = stop
+        with suppress(BaseException):
+            write(pool, [3, 4], tmp_path / "set", overwrite=True)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    with pytest.raises(FileExistsError, match="already holds a pool"):
+        write(pool, [3], tmp_path / "set")
+    assert names(read_pool(tmp_path / "set")) == [["Bag/00000.png"], ["Bag/00001.png", "Bag/00002.png"]][at - 1]
+    write(pool, [3], tmp_path / "set", overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["pool", "set"]
 
 
 def test_pool_is_never_replaced_by_its_own_selection(tmp_path, pool):

@@ -20,6 +20,7 @@ from dag_diffusion.data.files import (
     locked,
     read_json_object,
     recorded,
+    remove_partials,
     require_writable,
     write_atomically,
     write_config,
@@ -163,3 +164,10 @@ def test_what_differs_is_told_in_a_line_that_can_be_read():
 def test_targets_of_one_text_differ_in_what_they_were_measured_by():
     old, new = ({"text": "reference", "reference": {"Coat": [6000, mean]}} for mean in (0.2, 0.3))
     assert list(differences(old, new, "target")) == ["target.reference.Coat was [6000, 0.2] and is now [6000, 0.3]"]
+
+
+def test_only_what_writers_of_the_same_file_have_left_is_removed(tmp_path):
+    for name in (".a[1].json.12.partial", ".a1.json.12.partial", "a[1].json"):
+        (tmp_path / name).write_bytes(b"half")
+    remove_partials(tmp_path / "a[1].json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a1.json.12.partial", "a[1].json"]

@@ -1,9 +1,9 @@
 """A distilled set: the chosen images of a pool in a folder of the same form, each row with its ``source`` in the pool.
 
-    pool, indices -> .SET.PID.partial -> rename -> SET
+    pool, indices -> .SET.partial -> rename -> SET
 
 The folder appears whole or not at all, an earlier set stays until the new one is there, and a lock beside it keeps
-other runs out meanwhile.
+other runs out meanwhile.  What a kill has left goes with the next write; an earlier set that it had put aside returns.
 """
 
 import errno
@@ -161,9 +161,11 @@ def _is_current(folder: Path) -> bool:
 @contextmanager
 def _replaced(folder: Path, overwrite: bool) -> Iterator[Path]:
     """A new folder to fill, which takes the place of ``folder`` if all goes well and is removed if not."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    partial = folder.with_name(f".{folder.name}.partial")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with held(folder.with_name(f".{folder.name}.lock"), folder):
+        bring_back(folder)
+        require_free(folder, overwrite)
         shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
         partial.mkdir()  # fails on a link that was planted there to be followed
         try:
@@ -174,8 +176,19 @@ def _replaced(folder: Path, overwrite: bool) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def bring_back(folder: Path) -> None:
+    """Put the earlier set back if a run was killed between the two renames; only while its lock is held."""
+    earlier = _earlier(folder)
+    if earlier.is_dir() and not earlier.is_symlink() and not (folder.exists() and any(folder.iterdir())):
+        os.replace(earlier, folder)
+
+
+def _earlier(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.earlier")
+
+
 def put_in_place(partial: Path, folder: Path, overwrite: bool) -> None:
-    """Let a finished folder take the place of one that ``require_free`` has checked."""
+    """Let a finished folder take the place of one that ``require_free`` has checked, while its lock is held."""
     if not folder.exists():
         os.replace(partial, folder)
     elif overwrite and any(folder.iterdir()):
@@ -188,7 +201,8 @@ def put_in_place(partial: Path, folder: Path, overwrite: bool) -> None:
 
 
 def _exchange(partial: Path, folder: Path) -> None:
-    earlier = folder.with_name(f".{folder.name}.{os.getpid()}.earlier")
+    earlier = _earlier(folder)
+    shutil.rmtree(earlier, ignore_errors=True)  # of a run that was killed when its own was in place
     try:
         os.replace(folder, earlier)
         os.replace(partial, folder)
@@ -196,7 +210,8 @@ def _exchange(partial: Path, folder: Path) -> None:
         if earlier.exists() and not folder.exists():
             os.replace(earlier, folder)
         raise
-    shutil.rmtree(earlier, ignore_errors=True)
+    os.replace(earlier, partial)  # so that what is removed in part is never brought back
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fill(partial: Path, folder: Path) -> None:

@@ -5,6 +5,7 @@
 A rename within a folder happens at once or not, so that a kill or a full disk leaves the old file, never half of a new.
 """
 
+import glob
 import io
 import json
 import math
@@ -43,6 +44,12 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
             file.writelines([data] if isinstance(data, bytes) else data)
         os.replace(partial, path)
     finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what writers of this file left that were killed; only while no other may be at work."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         partial.unlink(missing_ok=True)
 
 

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 
 from dag_diffusion.data.class_folders import require_enough
-from dag_diffusion.data.files import differences, locked, read_json_object, require_replaceable, write_json
+from dag_diffusion.data.files import (
+    differences,
+    locked,
+    read_json_object,
+    remove_partials,
+    require_replaceable,
+    write_json,
+)
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.networks import require_trainable
 from dag_diffusion.evaluation.protocols import as_protocol
@@ -104,6 +111,7 @@ def distill(
             if is_main_process():
                 check_output(output, config)
                 leaving.enter_context(locked(output))
+                remove_partials(output / RESULTS)
             loaded = Stage("models and real images", 1, progress)
             setup = load_setup(config.inputs, device)
             loaded()

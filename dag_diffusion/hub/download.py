@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, get_args
 
 from dag_diffusion.classifiers.weights import PICKLES
 from dag_diffusion.data.dataset_cards import CARD, LABELS, write_labels
-from dag_diffusion.data.distilled_sets import put_in_place, require_free, require_not_current
+from dag_diffusion.data.distilled_sets import bring_back, put_in_place, require_free, require_not_current
 from dag_diffusion.data.files import held, json_lines, read_json_object, require_writable, write_atomically, write_json
 from dag_diffusion.data.images import image_suffixes
 from dag_diffusion.data.layouts import misreading
@@ -78,6 +78,8 @@ def pull(
     _require_free_or_known(folder, overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with held(folder.with_name(f".{folder.name}.lock"), folder), plain_errors(repo, revision):
+        bring_back(folder)
+        _require_free_or_known(folder, overwrite)
         api = hub_api()
         kind, info = _found(api, repo, repo_type, revision)
         names = api.list_repo_files(repo, repo_type=kind, revision=info.sha)

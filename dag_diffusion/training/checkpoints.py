@@ -103,12 +103,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str
         partial.unlink(missing_ok=True)
 
 
-def remove_partials(path: Path) -> None:
-    """Remove what writers of this file left that were killed; only while no other may be at work."""
-    for partial in path.parent.glob(f".{path.name}.*.partial"):
-        partial.unlink()
-
-
 def read_record(path: Path) -> dict[str, Any]:
     """The record alone of what ``write_tensors`` wrote; ValueError as ``read_tensors``."""
     return read_tensors(path, names=()).record

@@ -23,14 +23,22 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, distributed, nn
 
-from dag_diffusion.data.files import differences, json_line, json_lines, locked, recorded, write_atomically
+from dag_diffusion.data.files import (
+    differences,
+    json_line,
+    json_lines,
+    locked,
+    recorded,
+    remove_partials,
+    write_atomically,
+)
 from dag_diffusion.processes import StoppedError, fail_together, gather, others_there, stop_signal, this_process
 from dag_diffusion.processor import computing_in, fast_precision
 from dag_diffusion.progress import Progress
 
 from .averages import WIDEST, Average, changing
 from .batches import Batch, Order, shares
-from .checkpoints import read_tensors, remove_partials, restore, tensors_of, write_tensors
+from .checkpoints import read_tensors, restore, tensors_of, write_tensors
 from .schedules import rate_factor
 
 logger = logging.getLogger(__name__)
