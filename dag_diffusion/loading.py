@@ -403,7 +403,7 @@ def _is_probe(folder: Path) -> bool:
 
 def save_probe(probe: Any, folder: str | Path) -> None:
     """Write a probe: each file whole beside its place, then moved there."""
-    folder = Path(folder)
+    folder = Path(folder).resolve()  # behind a link, on whose disk alone a file can be moved there
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
         probe.save_pretrained(partial)

@@ -158,6 +158,16 @@ def test_killed_it_goes_on_to_the_same_classifier(tmp_path, images, trained, kil
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["guide"]
 
 
+def test_output_behind_a_link_is_written_there_and_the_link_stays(tmp_path, images):
+    (tmp_path / "scratch" / "guide").mkdir(parents=True)
+    (tmp_path / "guide").symlink_to(tmp_path / "scratch" / "guide")
+    for overwrite in (False, True):
+        train_classifier(images, tmp_path / "guide", replace(CONFIG, seed=int(overwrite)), overwrite=overwrite)
+    assert (tmp_path / "guide").is_symlink()
+    assert (tmp_path / "scratch" / "guide" / "config.json").is_file()
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["guide"]
+
+
 @pytest.mark.slow
 @unprivileged_mounts
 def test_full_disk_is_told_and_leaves_nothing_that_looks_finished(tmp_path, images, trained):

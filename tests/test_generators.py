@@ -56,6 +56,14 @@ def trained(tmp_path_factory, images):
     return output, train_generator(images, output, CONFIG)
 
 
+def test_output_behind_a_link_is_written_there_and_the_link_stays(tmp_path, images, trained):
+    (tmp_path / "scratch" / "generator").mkdir(parents=True)
+    (tmp_path / "generator").symlink_to(tmp_path / "scratch" / "generator")
+    train_generator(images, tmp_path / "generator", CONFIG)
+    assert (tmp_path / "generator").is_symlink()
+    assert weights(tmp_path / "scratch" / "generator") == weights(trained[0])
+
+
 def weights(folder):
     return {name: data for name, data in content(folder).items() if name.endswith(".safetensors")}
 

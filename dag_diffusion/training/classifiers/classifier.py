@@ -147,7 +147,7 @@ def train_classifier(
                 record["resumed"] = resumed  # so that the seconds are those of a part
                 record = recorded(record | asked | {"versions": versions() | {"timm": version("timm")}})
                 _write(work / FINISHED, model, record, folds)
-                _move(work / FINISHED, output)
+                _move(work / FINISHED, output.resolve())  # behind a link, which stays
                 _clear(work)
     return TrainedClassifier(output, model, record)
 

@@ -324,9 +324,10 @@ class _Run:
             shutil.copytree(self.work / ADAPTER, made / ADAPTER)
         blur = reconstruction_error(pipeline.vae, self._some_pixels(), self.device)
         write_json(made / RECORD, self.record | {"reconstruction_error": blur, "versions": versions()})
-        if self.output.exists():
-            os.replace(self.output, before)
-        os.replace(made, self.output)
+        output = self.output.resolve()  # behind a link, which stays
+        if output.exists():
+            os.replace(output, before)
+        os.replace(made, output)
         self._tidy()
 
     def _tidy(self) -> None:
