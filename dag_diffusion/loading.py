@@ -35,7 +35,7 @@ from .classifiers.weights import (
     variant_of_parts,
 )
 from .data.class_names import labels_typed
-from .data.files import require_replaceable
+from .data.files import require_no_mount, require_replaceable
 from .guidance.probes import description_of
 from .identity import digest_of, is_same_model, sketch_of
 from .pipelines.denoiser_answers import denoiser_of
@@ -392,6 +392,7 @@ def require_place_for_probe(folder: Path, *, overwrite: bool) -> None:
         PermissionError: it, or the folder above it, cannot be written.
     """
     require_replaceable(folder, "probe", _is_probe, overwrite=overwrite)
+    require_no_mount(folder)
 
 
 def _is_probe(folder: Path) -> bool:

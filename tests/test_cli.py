@@ -3,9 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
+from pools_on_disk import content
 from tiny import tiny_classifier, tiny_pipeline, write_images
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -492,3 +494,25 @@ def test_table_of_a_long_name_shows_all_of_it(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "30")
     show_table(Table("Test accuracy", ["trained on", "IPC"], [["a" * 60, 1]]))
     assert capsys.readouterr().out.count("a") > 60
+
+
+def test_mounted_folder_is_filled_with_a_pool_and_else_refused_before_any_work(tmp_path, saved_pipeline, monkeypatch):
+    images, out = tmp_path / "images", tmp_path / "out"
+    write_images(images, {"cat": 8, "dog": 8})
+    out.mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == out)
+    before = content(tmp_path)
+    for words in (
+        ["subsample", images, out, "--ipc", 2, "--method", "random"],
+        ["distill", images, "--output", out],
+        ["train", images, "--output", out],
+        ["train-classifier", images, "--output", out],
+        ["train-probe", out, "--pipeline", saved_pipeline],
+        ["push", images, "me/set", "--dry-run", out],
+    ):
+        told = call(*words)
+        assert (told.exit_code, told.stderr.count("\n")) == (2, 1)
+        assert told.stderr.startswith(f"error: {out} is where a disk is mounted"), told.stderr
+        assert f"such as {out / 'output'}" in told.stderr
+    assert content(tmp_path) == before
+    assert generate(saved_pipeline, out).exit_code == 0

@@ -234,6 +234,19 @@ def require_replaceable(folder: Path, what: str, is_one: Callable[[Path], bool],
     require_writable(folder)
 
 
+def require_no_mount(folder: Path) -> None:
+    """Check that no disk is mounted at a folder that will be replaced whole, by a rename.
+
+    Raises:
+        FileExistsError: one is, as volumes of a container are.
+    """
+    if folder.resolve().is_mount():
+        raise FileExistsError(
+            f"{folder} is where a disk is mounted and cannot be replaced whole; give a folder in it, such as "
+            f"{folder / 'output'}"
+        )
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other runs out of a folder, which is made if need be and removed again if nothing came into it.

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from .canvas import Canvas
-from .files import read_json_object, require_replaceable, write_json
+from .files import read_json_object, require_no_mount, require_replaceable, write_json
 from .imagenet import require_distinct_synsets
 from .images import decoded, readable
 from .provenance import generation_of
@@ -340,17 +340,18 @@ def _image_names(path: Path) -> Iterator[str]:
 
 
 def require_writable_target(folder: Path, *, overwrite: bool = False) -> None:
-    """Check that ``folder`` may become a pool: absent or empty, or an earlier pool when ``overwrite`` is asked for.
+    """Check that ``folder`` may be replaced: absent or empty, or an earlier pool when ``overwrite`` is asked for.
 
     Raises:
-        FileExistsError: it holds something that would be lost.
+        FileExistsError: it holds something that would be lost, or a disk is mounted there.
         PermissionError: it, or the folder above it, cannot be written.
     """
     require_replaceable(folder, "pool", _is_pool, overwrite=overwrite)
+    require_no_mount(folder)
 
 
 def require_place_for_pool(folder: Path, *, overwrite: bool = False) -> None:
-    """Check that a pool may be begun in ``folder``, as ``require_writable_target`` does.
+    """Check that a pool may be begun in ``folder``, as ``require_writable_target`` does; it may be a mounted disk.
 
     Raises:
         FileExistsError: it holds something that would be lost; of a pool that is not finished, how to go on with it.
@@ -360,7 +361,7 @@ def require_place_for_pool(folder: Path, *, overwrite: bool = False) -> None:
             f"{folder} holds a pool that is not finished; go on with it by resume=True, replace it by overwrite=True, "
             "or choose another folder"
         )
-    require_writable_target(folder, overwrite=overwrite)
+    require_replaceable(folder, "pool", _is_pool, overwrite=overwrite)
 
 
 def _is_pool(folder: Path) -> bool:

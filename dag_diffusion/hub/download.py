@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, get_args
 from dag_diffusion.classifiers.weights import PICKLES
 from dag_diffusion.data.dataset_cards import CARD, LABELS, write_labels
 from dag_diffusion.data.distilled_sets import bring_back, put_in_place, require_free, require_not_current
-from dag_diffusion.data.files import held, json_lines, read_json_object, require_writable, write_atomically, write_json
+from dag_diffusion.data.files import (
+    held,
+    json_lines,
+    read_json_object,
+    require_no_mount,
+    require_writable,
+    write_atomically,
+    write_json,
+)
 from dag_diffusion.data.images import image_suffixes
 from dag_diffusion.data.layouts import misreading
 from dag_diffusion.data.pools import PROVENANCE, read_pool
@@ -109,6 +117,7 @@ def _require_free_or_known(folder: Path, overwrite: bool) -> None:
             f"{folder} holds a pipeline and more, such as {strangers[0]}, which would be deleted; choose another folder"
         )
     require_not_current(folder)
+    require_no_mount(folder)
     return require_writable(folder)
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from dag_diffusion.data.dataset_cards import CARD, LABELS, configs_in, is_as_written, with_configs
 from dag_diffusion.data.distilled_sets import require_apart
-from dag_diffusion.data.files import held, require_writable, write_atomically
+from dag_diffusion.data.files import held, require_no_mount, require_writable, write_atomically
 from dag_diffusion.data.images import image_suffixes
 from dag_diffusion.data.pools import PROVENANCE
 from dag_diffusion.data.rows import METADATA, read_rows
@@ -143,6 +143,7 @@ def _write_instead(folder: Path, repo: str, kind: Kind, gather: Callable[..., No
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} holds something; choose a new or empty folder for a dry run")
     require_writable(folder)
+    require_no_mount(folder)
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.dry-run")

@@ -32,6 +32,7 @@ from dag_diffusion.data.files import (
     locked,
     read_json_object,
     recorded,
+    require_no_mount,
     require_replaceable,
     write_atomically,
     write_json,
@@ -156,10 +157,11 @@ def require_target(output: Path) -> None:
     """Check that the output may become a classifier: absent or empty, or an earlier one, of whichever training.
 
     Raises:
-        FileExistsError: it, or its work folder, holds something else.
+        FileExistsError: it, or its work folder, holds something else, or a disk is mounted there.
         PermissionError: it, or the folder above it, cannot be written.
     """
     require_replaceable(output, "trained classifier", _is_classifier, overwrite=True)
+    require_no_mount(output)
     require_own_work(work_folder(output), SETTINGS)
 
 

@@ -23,7 +23,15 @@ from torch import Tensor
 
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.distilled_sets import require_apart
-from dag_diffusion.data.files import differences, locked, read_json_object, recorded, require_replaceable, write_json
+from dag_diffusion.data.files import (
+    differences,
+    locked,
+    read_json_object,
+    recorded,
+    require_no_mount,
+    require_replaceable,
+    write_json,
+)
 from dag_diffusion.data.pools import Pool, digest_of_images
 from dag_diffusion.evaluation.labelled_images import load_labelled_images
 from dag_diffusion.generation.provenance import versions
@@ -366,10 +374,11 @@ def require_target(output: Path) -> None:
     """Check that the output may become a generator: absent or empty, or an earlier one, of whichever training.
 
     Raises:
-        FileExistsError: it, or its work folder, holds something else.
+        FileExistsError: it, or its work folder, holds something else, or a disk is mounted there.
         PermissionError: it, or the folder above it, cannot be written.
     """
     require_replaceable(output, "trained generator", _is_generator, overwrite=True)
+    require_no_mount(output)
     require_own_work(work_folder(output), RECORD)
 
 
