@@ -1,6 +1,7 @@
 """From a folder to a distilled set: one call, stages that are not repeated, and one line before the hours start."""
 
 import json
+import os
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
+from pools_on_disk import content
 from tiny import tiny_classifier, tiny_pipeline, tiny_transformer
 from typer.testing import CliRunner
 
@@ -449,14 +451,23 @@ def test_other_settings_or_images_are_refused_by_what_differs(whole, folder, tmp
     with pytest.raises(ValueError, match="seeds was 1 and is now 2"):
         distill_folder(folder, output, replace(TINY, seeds=2))
     more = shutil.copytree(folder, tmp_path / "drawings")
-    with pytest.raises(ValueError, match="holds a distillation with other settings: folder was"):
+    shutil.copy(more / "ant" / "0.png", more / "ant" / "1.png")
+    with pytest.raises(ValueError, match=r"has other images than when this distillation was begun: digest was"):
         distill_folder(more, output, TINY)
-    work = shutil.copytree(work_folder(output), tmp_path / "work")
-    settings = json.loads((work / "distill.json").read_text()) | {"folder": str(more)}
-    (work / "distill.json").write_text(json.dumps(settings))
     shutil.copy(more / "ant" / "0.png", more / "ant" / "another.png")
-    with pytest.raises(ValueError, match="has other images than when this distillation was begun"):
-        distill_folder(more, tmp_path / "set", TINY, work=work)
+    with pytest.raises(ValueError, match=r"this distillation was begun: images was \d+ and is now \d+;"):
+        distill_folder(more, output, TINY)
+
+
+def test_images_that_were_copied_anew_and_elsewhere_are_the_same(folder, tmp_path):
+    tests = write_drawings(tmp_path / "tests", {"ant": 6, "bee": 6, "café au lait": 6}, seed=4)
+    distill_folder(folder, tmp_path / "set", replace(TINY, test=str(tests)), only_estimate=True)
+    before = content(work_folder(tmp_path / "set") / "images")
+    staged, moved = (shutil.copytree(one, tmp_path / f"job-{one.name}") for one in (folder, tests))
+    for image in [*staged.rglob("*.png"), *moved.rglob("*.png")]:
+        os.utime(image, (1, 1))
+    distill_folder(staged, tmp_path / "set", replace(TINY, test=str(moved)), only_estimate=True)
+    assert content(work_folder(tmp_path / "set") / "images") == before
 
 
 def test_links_that_lead_nowhere_are_skipped_where_unreadable_images_are(folder, tmp_path):

@@ -222,8 +222,18 @@ def _other_settings(task: _Task) -> list[str]:
     place = task.work / SETTINGS
     if not place.exists():
         return []
-    before = {name: value for name, value in read_json_object(place).items() if name != OUTPUT}
-    return list(differences(whole_places(before), task.settings()))
+    before, now = whole_places(read_json_object(place)), task.settings()
+    told = {OUTPUT} | (_known_images(task) if (task.work / PLAN).exists() else set())
+    before, now = ({name: one[name] for name in one.keys() - told} for one in (before, now))
+    return list(differences(before, now))
+
+
+def _known_images(task: _Task) -> set[str]:
+    """Which folders the images themselves tell, wherever they are; ``plain_images`` compares them."""
+    record = task.work / IMAGES / RECORD
+    known = read_json_object(record)["files"] if record.exists() else {}
+    given = {"folder": task.folder, "test": task.config.test}
+    return {role for role, place in given.items() if place and "content" in known.get(role, {})}
 
 
 def _begin(task: _Task) -> None:

@@ -9,7 +9,7 @@ that looks like a test image, pixel for pixel at this size, is left out, whateve
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -140,11 +140,12 @@ def plain_images(
             test images that the folder lacks, or other images than an earlier run had.
     """
     with fail_together():
-        places = {"folder": folder, "test": config.test}
-        files = {role: _identity(path) for role, path in places.items() if path is not None}
+        places = {"folder": folder} | ({"test": config.test} if config.test else {})
         begun = gather((work / RECORD).exists())[0]
-        if begun:
-            _require_same(folder, read_json_object(work / RECORD)["files"], files)
+        if begun and is_main_process():
+            _require_same(places, read_json_object(work / RECORD)["files"])
+        of_first = is_main_process() and not begun
+        files = {role: _identity(place) | _content(place) for role, place in places.items()} if of_first else {}
     if not begun:
         with fail_together():  # all come to the same, and one tells it
             train, test, record = _divided(folder, work, config, progress)
@@ -219,30 +220,50 @@ def _relabelled(pool: Pool, like: Pool) -> Pool:
 
 def _identity(folder: str | Path) -> dict[str, Any]:
     """How many images there are, and a hash of their names, lengths and times."""
-    pool, found = read_pool(folder), hashlib.blake2b(digest_size=16)
+    pool = read_pool(folder)
+    return {"images": len(pool), "digest": _digest(pool, _size_and_time)}
+
+
+def _content(folder: str | Path) -> dict[str, Any]:
+    """A hash of names and bytes of the images, which are the same when they were copied anew or elsewhere."""
+    return {"content": _digest(read_pool(folder), _bytes)}
+
+
+def _digest(pool: Pool, of: Callable[[Pool, int], bytes]) -> str:
+    found = hashlib.blake2b(digest_size=16)
     for index, row in enumerate(pool.rows):
-        if pool.encoded is not None:
-            found.update(f"{row['file_name']} {len(pool.encoded[index])}".encode())
-        else:
-            found.update(f"{row['file_name']} {_size_and_time(pool.path / row['file_name'])}".encode())
-    return {"images": len(pool), "digest": found.hexdigest()}
+        found.update(f"{row['file_name']} ".encode() + of(pool, index))
+    return found.hexdigest()
 
 
-def _size_and_time(path: Path) -> str:
+def _size_and_time(pool: Pool, index: int) -> bytes:
+    if pool.encoded is not None:
+        return str(len(pool.encoded[index])).encode()
     try:
-        status = path.stat()
+        status = (pool.path / pool.rows[index]["file_name"]).stat()
     except OSError:
-        return "missing"  # such as a link that leads nowhere; whoever reads the image says so
-    return f"{status.st_size} {status.st_mtime_ns}"
+        return b"missing"  # such as a link that leads nowhere; whoever reads the image says so
+    return f"{status.st_size} {status.st_mtime_ns}".encode()
 
 
-def _require_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _bytes(pool: Pool, index: int) -> bytes:
+    try:
+        return pool.file_bytes(index)
+    except OSError:
+        return b"missing"
+
+
+def _require_same(places: Mapping[str, str | Path], before: Mapping[str, Any]) -> None:
     before = dict(zip(("folder", "test"), before.values(), strict=False))  # keyed by paths in earlier versions
-    if differing := list(differences(before, now)):
-        raise ValueError(
-            f"{folder} has other images than when this distillation was begun: {'; '.join(differing[:2])}; restore "
-            "them, or choose another output"
-        )
+    for role, place in places.items():
+        now, old = _identity(place), before.get(role) or {}
+        if any(old.get(name) != value for name, value in now.items()):
+            now |= _content(place) if "content" in old else {}
+            if "content" not in old or now["content"] != old["content"]:
+                raise ValueError(
+                    f"{place} has other images than when this distillation was begun: "
+                    f"{list(differences(old, now))[-1]}; restore them, or choose another output"
+                )
 
 
 def _write(pool: Pool, folder: Path, record: Mapping[str, Any], progress: Progress | None) -> None:
