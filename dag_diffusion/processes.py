@@ -7,6 +7,7 @@ with stop_signal() as asked: ...        # SIGTERM sets ``asked`` instead of kill
 import hashlib
 import logging
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import runpy
 import signal
@@ -319,6 +320,7 @@ def start_server(num_processes: int) -> None:
     sends it, must not take it from under workers that finish a batch.
     """
     multiprocessing.forkserver.set_forkserver_preload(PRELOADED)
+    multiprocessing.resource_tracker.ensure_running()  # which unblocks SIGTERM when it starts
     before, own = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS), "OMP_NUM_THREADS" in os.environ
     os.environ.setdefault("OMP_NUM_THREADS", threads_of_each(num_processes))  # which torch reads when it is imported
     try:
