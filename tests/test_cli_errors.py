@@ -16,7 +16,7 @@ from torch.distributed import TCPStore
 
 from dag_diffusion import processes
 from dag_diffusion.cli import commands
-from dag_diffusion.cli.console import user_errors
+from dag_diffusion.cli.console import report_user_errors, user_errors
 from dag_diffusion.cli.options.wording import Words
 from dag_diffusion.data.files import write_atomically
 from dag_diffusion.processes import KilledError, StoppedError
@@ -194,6 +194,16 @@ def test_so_does_what_comes_before_or_after_a_command(monkeypatch, capfd, error,
     os.close(kept)
     assert stopped.value.code == code
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_closed_output_is_no_error(monkeypatch, capsys, closed):
+    monkeypatch.setattr(commands, "app", lambda **options: report_user_errors(lambda: None)())
+    monkeypatch.setattr(sys, closed, None)
+    with pytest.raises(SystemExit) as stopped:
+        commands.main()
+    assert stopped.value.code == 0
+    assert not capsys.readouterr().err
 
 
 def test_libraries_that_are_imported_later_stay_quiet_too():
