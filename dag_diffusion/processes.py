@@ -20,6 +20,8 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from .processor import cores
+
 if TYPE_CHECKING:
     from accelerate import PartialState
     from torch.distributed import TCPStore
@@ -310,7 +312,7 @@ def launch(num_processes: int, arguments: Sequence[str], warming: AbstractContex
 
 def threads_of_each(num_processes: int) -> str:
     """As many threads in each of several processes as there are cores would make them wait for each other."""
-    return str(max(1, len(os.sched_getaffinity(0)) // num_processes))
+    return str(max(1, cores() // num_processes))
 
 
 def start_server(num_processes: int) -> None:
