@@ -300,11 +300,8 @@ def launch(num_processes: int, arguments: Sequence[str], warming: AbstractContex
         if first.exitcode > 0:
             return first.exitcode
         name = signal.Signals(-first.exitcode).name
-        raise KilledError(
-            f"process {rank} was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}; "
-            "give the same command again (fill_pool() with resume=True)",
-            -first.exitcode,
-        ) from None
+        why = " (out of memory? take a smaller num_processes)" if name == "SIGKILL" else ""
+        raise KilledError(f"process {rank} was killed by {name}{why}", -first.exitcode) from None
     except SignalException as error:
         return 128 + error.sigval
     return 0

@@ -90,11 +90,14 @@ def test_where_memory_is_short_only_options_that_help_are_named(capsys, monkeypa
     assert ended(capsys, raising(lacking), command)[1] == f"error: the device ran out of memory; {way}\n"
 
 
-def test_stopped_by_hand_a_command_tells_how_it_goes_on(monkeypatch, capsys):
-    for command, way in [("generate", "with --resume"), ("run", "the same command goes on"), ("report", "stopped\n")]:
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), KilledError("killed", 9)], ids=lambda error: type(error).__name__
+)
+def test_stopped_from_outside_a_command_tells_how_it_goes_on(monkeypatch, capsys, error):
+    for command, way in [("generate", "with --resume"), ("run", "the same command goes on"), ("report", "ed\n")]:
         words = Words(command, commands.OPTIONS, commands.GOING_ON.get(command, ""))
         with pytest.raises(typer.Exit), user_errors(words):
-            raise KeyboardInterrupt
+            raise error
         assert way in capsys.readouterr().err
 
 

@@ -2,6 +2,7 @@ import json
 import signal
 from dataclasses import replace
 from socket import socket
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,10 +25,12 @@ from tiny_training import (
 from torch import nn
 from warm import context
 
+from dag_diffusion.processes import FailedElsewhereError
 from dag_diffusion.training.averages import WIDEST, Average, exponent_of
 from dag_diffusion.training.batches import Batch, Order, shares
 from dag_diffusion.training.loop import CHECKPOINT, LOSSES, LoopConfig, fit
 from dag_diffusion.training.schedules import rate_factor
+from dag_diffusion.training.shared_norms import shared_norms
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -99,6 +102,21 @@ def test_two_processes_come_to_the_weights_of_one(tmp_path):
     assert same_values(first, second)
     for name, value in alone.items():
         torch.testing.assert_close(first[name], value)
+
+
+@pytest.mark.parametrize("done", [0, 3], ids=["forward", "backward"])
+def test_norm_whose_other_process_is_gone_says_so(monkeypatch, done):
+    answers = iter([None] * done)  # three sums a norm, on the way forth
+
+    def all_reduce(tensor):
+        if next(answers, "gone") == "gone":
+            raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr("torch.distributed.all_reduce", all_reduce)
+    monkeypatch.setattr("dag_diffusion.training.shared_norms.this_process", lambda: SimpleNamespace(num_processes=2))
+    norm = nn.BatchNorm2d(1)
+    with shared_norms(norm), pytest.raises(FailedElsewhereError, match="another process is gone"):
+        norm(torch.rand(2, 1, 4, 4, requires_grad=True)).sum().backward()
 
 
 def test_finished_training_is_not_done_again(whole):

@@ -68,7 +68,7 @@ SHARED = (
     "distill", "evaluate", "find_modes", "generate", "label", "redundancy", "run", "score", "train", "train_classifier",
     "train_probe",
 )  # fmt: skip
-GOING_ON = {  # after Ctrl+C
+GOING_ON = {  # after Ctrl+C, or when a process was killed
     **dict.fromkeys(
         ("distill", "find_modes", "label", "run", "score", "train", "train_classifier", "train_probe"),
         "the same command goes on where it was",

@@ -347,8 +347,9 @@ def _interval(steps: int, times: int) -> int:
 def _require_same_start(model: nn.Module, processes: int) -> None:
     """Give every process the weights of the first, which an unseeded model else has not."""
     if processes > 1:
-        for tensor in changing(model).values():
-            distributed.broadcast(tensor.detach(), 0)
+        with others_there():
+            for tensor in changing(model).values():
+                distributed.broadcast(tensor.detach(), 0)
 
 
 def _keep_rows(path: Path, done: int) -> None:
