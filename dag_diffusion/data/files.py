@@ -274,7 +274,7 @@ def held(lock: Path, guarded: Path) -> Iterator[None]:
 
 def _has_flock(folder: Path) -> bool:
     """Whether files there can be locked; on some network disks they cannot."""
-    with TemporaryFile(dir=folder) as probe:
+    with TemporaryFile(prefix=".", suffix=".partial", dir=folder) as probe:  # nameless where the system can
         try:
             fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
