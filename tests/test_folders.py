@@ -460,6 +460,18 @@ def test_classes_that_are_called_as_splits_are_classes(tmp_path):
     assert len(read_pool(tmp_path)) == 2
 
 
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv", "labels.csv"])
+def test_names_of_images_without_a_folder_tell_no_split(tmp_path, name):
+    told = {"train_0.png": "cat", "train_1.png": "dog", "test_0.png": "cat"}
+    files(tmp_path, *told)
+    if name == "metadata.jsonl":
+        (tmp_path / name).write_bytes(json_lines([{"file_name": file, "label": one} for file, one in told.items()]))
+    else:
+        rows = [f"{file},{one}" for file, one in told.items()]
+        (tmp_path / name).write_text("\n".join(["file_name,label", *rows]))
+    assert classes(tmp_path) == told
+
+
 @pytest.mark.parametrize(
     ("names", "split"),
     [

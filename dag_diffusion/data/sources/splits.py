@@ -61,8 +61,8 @@ def require_one_split(rows: Sequence[Mapping[str, Any]], source: Path) -> None:
     """
     labels: dict[str, set[int]] = {}
     for row in rows:
-        folder = row["file_name"].partition("/")[0]
-        if folder not in labels and _split_within(folder) is None:
+        folder, inside, _ = row["file_name"].partition("/")
+        if not inside or (folder not in labels and _split_within(folder) is None):
             break
         labels.setdefault(folder, set()).add(row["label"])
     else:
