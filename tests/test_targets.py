@@ -13,7 +13,7 @@ from scipy import stats
 from dag_diffusion.sampling.auto_target import AutoTarget
 from dag_diffusion.sampling.scales import BINS, LogScale, RawScale
 from dag_diffusion.sampling.target_parser import as_target
-from dag_diffusion.sampling.targets import PRESETS, TargetDistribution, largest_remainder
+from dag_diffusion.sampling.targets import PRESETS, TargetDistribution, even_levels, largest_remainder
 
 difficulties = arrays(float, st.integers(1, 60), elements=st.floats(0, 1))
 SCALE = LogScale(1e-3, 1.0)
@@ -160,6 +160,13 @@ def test_curves_have_the_distribution_that_they_are_named_after():
     assert np.mean(values < 0.5) == pytest.approx(0.25)
     assert np.mean(values < 0.75) == pytest.approx(0.625, abs=1e-3)
     assert TargetDistribution.quantiles([0.1, 0.2, 0.9]).difficulties("any", 3)[1] == pytest.approx(0.2, abs=1e-3)
+
+
+@pytest.mark.parametrize("text", ["0.5*hill + 0.5*slope", "0.3*hill + 0.7*beta:0.3,3"])
+def test_targets_of_a_smooth_mixture_lie_straight_between_its_values(text):
+    target = as_target(text)
+    expected = np.quantile(target.values("any", SCALE), even_levels(50))  # as of pools of earlier versions
+    assert target.difficulties("any", 50, SCALE).tolist() == expected.tolist()
 
 
 @given(st.floats(0.05, 0.95))
