@@ -89,7 +89,7 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         (["PAD_imgs_part_1/0.png", "PAD_imgs_part_2/1.png"], "are parts of one list"),
         (
             [f"{place}{name}/0.png" for place in ("", "scans/") for name in ("ill", "well")],
-            "scans in {root} holds ill, well, .* is no class but a copy; give {root}/scans, or remove it",
+            "scans in {root} holds ill, well, as all .*give {root}/scans or remove it if it is a copy, and list",
         ),
         (["images/val_0.JPEG", "images/val_1.JPEG", "val_annotations.txt"], None),
     ],
@@ -138,6 +138,8 @@ def test_folder_that_is_no_set_of_classes_is_refused_with_the_one_to_give(tmp_pa
         (["class_1_images/0.png", "class_2_images/0.png"], {"class_1_images", "class_2_images"}),
         (["cat/0.png", "dog/cat/0.png"], {"cat", "dog"}),
         (["cat/0.png", "dog/0.png", "pets/cat/0.png", "pets/hen/0.png"], {"cat", "dog", "pets"}),
+        (["1/0.png", "2/1/0.png", "2/2/0.png", "3/0.png"], {"1", "2", "3"}),
+        (["1/0.png", "2/1/0.png", "2/3/0.png", "3/0.png", "4/0.png"], {"1", "2", "3", "4"}),
     ],
 )
 def test_class_folders_are_told_by_what_they_hold(tmp_path, names, expected):

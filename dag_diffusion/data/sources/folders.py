@@ -333,11 +333,12 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
             f"archives do; give {path / name / name} if it holds the classes"
         )
     names = {top.name.casefold() for top in filled}
-    if copy := next((top for top in filled if len(top.inner) > 1 and {*map(str.casefold, top.inner)} <= names), None):
-        raise ValueError(
-            f"{copy.name} in {path} holds {listed(copy.inner)}, as folders beside it are called, and is no class but a "
-            f"copy; give {path / copy.name}, or remove it"
-        )
+    for copy in (top for top in filled if len(top.inner) == len(filled) - 1 > 1):
+        if {copy.name.casefold(), *map(str.casefold, copy.inner)} == names:
+            raise ValueError(
+                f"{copy.name} in {path} holds {listed(copy.inner)}, as all folders beside it are called; give "
+                f"{path / copy.name} or remove it if it is a copy, and list the images in {METADATA} if it is a class"
+            )
     if any(top.direct for top in filled):
         return
     holders: dict[str, list[str]] = {}
