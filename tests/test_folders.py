@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -820,15 +821,15 @@ def test_class_that_numbers_follow_is_read(tmp_path, content):
     ("content", "message"),
     [
         ("TRAIN,gs://b/0.png,dog\nTEST,gs://b/1.png,cat\nTRAIN,gs://b/2.png,cat\n", "images of test and train togeth"),
-        ("0.png,patient3,cat\n1.png,patient3,dog\n2.png,patient4,cat\n", "first line such as file,label"),
-        ("0.png,patient3,1\n1.png,patient3,0\n2.png,patient4,1\n", "first line such as file,label"),
-        ("0.png,patient3,1\n1.png,patient4,0\n2.png,patient5,1\n", "first line such as file,label"),
-        ("0.png,cat,dog\n1.png,dog,fox\n2.png,fox,cat\n", "first line such as file,label"),  # two of each image
-        ("0.png,1,0,0\n1.png,0,1,0\n2.png,0,0,1\n", "first line such as file,label"),
-        ("0.png,1,0,0,0,0\n1.png,0,1,0,1,0\n2.png,0,0,1,0,1\n", "first line such as file,label"),
-        ("0.png,8,3,9,7,1\n1.png,9,4,9,7,2\n2.png,7,4,9,7,2\n", "first line such as file,label"),
-        ("0.png 8 3 9 7 1\n1.png 9 4 9 7 2\n2.png 7 4 9 7 2\n", "first line such as file,label"),
-        ("0.png,train,\n1.png,train,\n2.png,train,\n", "first line such as file,label"),
+        ("0.png,patient3,cat\n1.png,patient3,dog\n2.png,patient4,cat\n", "label in a first line, such as"),
+        ("0.png,patient3,1\n1.png,patient3,0\n2.png,patient4,1\n", "label in a first line, such as"),
+        ("0.png,patient3,1\n1.png,patient4,0\n2.png,patient5,1\n", "label in a first line, such as"),
+        ("0.png,cat,dog\n1.png,dog,fox\n2.png,fox,cat\n", "label in a first line, such as"),  # two of each image
+        ("0.png,1,0,0\n1.png,0,1,0\n2.png,0,0,1\n", "label in a first line, such as"),
+        ("0.png,1,0,0,0,0\n1.png,0,1,0,1,0\n2.png,0,0,1,0,1\n", "label in a first line, such as"),
+        ("0.png,8,3,9,7,1\n1.png,9,4,9,7,2\n2.png,7,4,9,7,2\n", "label in a first line, such as"),
+        ("0.png 8 3 9 7 1\n1.png 9 4 9 7 2\n2.png 7 4 9 7 2\n", "label in a first line, such as"),
+        ("0.png,train,\n1.png,train,\n2.png,train,\n", "label in a first line, such as"),
     ],
 )
 def test_list_without_a_header_that_may_tell_several_classes_is_refused(tmp_path, content, message):
@@ -836,6 +837,21 @@ def test_list_without_a_header_that_may_tell_several_classes_is_refused(tmp_path
     (tmp_path / "labels.txt").write_text(content)
     with pytest.raises(ValueError, match=message):
         read_pool(tmp_path)
+
+
+@pytest.mark.parametrize("first", ["", "file{0}vals\n"])
+@pytest.mark.parametrize(("separator", "within"), [(" ", " "), (",", ","), (";", ";"), ("\t", "\t"), (",", " ")])
+def test_list_is_read_once_its_column_of_classes_is_called_as_the_error_says(tmp_path, first, separator, within):
+    files(tmp_path, *(f"{i}.png" for i in range(6)))
+    rows = [f"{i}.png{separator}{i % 3}{within}{i % 2}" for i in range(6)]
+    file = tmp_path / "labels.txt"
+    file.write_text("\n".join([first.format(separator) + rows[0], *rows[1:]]))
+    if not first or within == " ":
+        with pytest.raises(ValueError, match=re.escape(f"in a first line, such as {f'file{separator}label'!r}")):
+            read_pool(tmp_path)
+    for header, column in ((f"file{separator}label", 0), (f"file{separator}patient{within}label", 1)):
+        file.write_text("\n".join([header, *rows]))
+        assert classes(tmp_path) == {f"{i}.png": str((i % 3, i % 2)[column]) for i in range(6)}
 
 
 def test_class_that_joins_others_is_told(tmp_path, caplog):
