@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,14 +67,16 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
     most = max(count, min(of_class, of_all // len(setup.class_names)))
     images = setup.train.select(_some_of_each_class(setup.train, most))
     with fail_together():
-        known = _modes_of(images, output / MODES) if is_main_process() else None
+        digest = digest_of_images(images) if is_main_process() else ""
+        known = _modes_of(digest, output / MODES) if is_main_process() else None
     known = gather(known)[0]
     if known is not None:
         return known
     encoded = renamed(progress, "real images encoded")
     # a run has no other way out of images that changed while it was stopped than to begin with them anew
     with kept_parts(output / MODES, overwrite=True) as kept:
-        found = find_pool_modes(setup.pipeline, images, count, batch_size=batch_size, kept=kept, progress=encoded)
+        told: dict[str, Any] = {"batch_size": batch_size, "kept": kept, "progress": encoded, "images": digest}
+        found = find_pool_modes(setup.pipeline, images, count, **told)
         with fail_together():
             if is_main_process():
                 found.save(output / MODES)
@@ -81,10 +84,10 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
     return found
 
 
-def _modes_of(images: Pool, path: Path) -> Modes | None:
-    """What is kept, if it was found in these images, or does not say in which, as of earlier versions."""
+def _modes_of(images: str, path: Path) -> Modes | None:
+    """What is kept, if it was found in images of this digest, or does not say in which, as of earlier versions."""
     known = Modes.load(path) if path.exists() else None
-    return known if known is None or known.images in ("", digest_of_images(images)) else None
+    return known if known is None or known.images in ("", images) else None
 
 
 def _some_of_each_class(pool: Pool, count: int) -> np.ndarray:
