@@ -87,7 +87,7 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         (["00000/img00000000.png"], "00000 in .* are parts of one list"),
         (["HAM_part_1/a.jpg", "HAM_part_2/b.jpg", "HAM_metadata.csv"], "are parts of one list"),
         (["images_001/images/0.png", "images_002/images/1.png"], "images_001, images_002 in .* are parts of one list"),
-        (["PAD_imgs_part_1/0.png", "PAD_imgs_part_2/1.png"], "are parts of one list"),
+        (["PAD_imgs_part_1/0.png", "PAD_imgs_part_2/1.png"], "are parts of one list.* rename the folders if they are"),
         (
             [f"{place}{name}/0.png" for place in ("", "scans/") for name in ("ill", "well")],
             "scans in {root} holds ill, well, as all .*give {root}/scans or remove it if it is a copy, and list",
@@ -214,6 +214,12 @@ def test_masks_beside_their_images_are_left_out_and_told_whoever_lists_the_folde
     assert f"taken for masks and left out; list them with the others in {tmp_path}/metadata.jsonl" in caplog.text
     found = real_images(tmp_path, {0: "ill"}, {0: "ill"})
     assert {row["file_name"] for row in found.rows} == {name for name in images if name.startswith("ill/")}
+
+
+def test_lone_name_that_ends_as_masks_do_is_no_mask(tmp_path, caplog):
+    names = [f"car/{name}.jpg" for name in ("ford", "ford_gt", "golf", "mini")]
+    assert set(classes(files(tmp_path, *names, "bus/0.jpg"))) == {*names, "bus/0.jpg"}
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("folders", [("with_mask", "without_mask"), ("Face Masks", "Hats")])
@@ -725,6 +731,12 @@ def test_numbers_that_json_lacks_are_null_in_rows_of_other_programs(tmp_path, ki
     else:
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "metadata.parquet")
     assert [row["blur"] for row in read_pool(tmp_path).rows] == [0.5, None]
+
+
+def test_metadata_csv_of_other_things_is_no_list_of_an_only_split(tmp_path):
+    files(tmp_path, "train/cat/0.png", "train/dog/0.png")
+    (tmp_path / "train" / "metadata.csv").write_text("patient,age\n1,40\n2,50\n")
+    assert classes(tmp_path) == {"train/cat/0.png": "cat", "train/dog/0.png": "dog"}
 
 
 def test_two_lists_are_refused_unless_they_tell_the_same_classes(tmp_path):

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 
 from dag_diffusion.data.class_names import listed
-from dag_diffusion.data.rows import METADATA, RECORDS, Row
+from dag_diffusion.data.rows import METADATA, Row
 
 from .image_lists import listed_classes, require_agreeing_lists, unread_list
 from .masks import without_masks
@@ -51,8 +51,8 @@ def class_folders_in(path: Path) -> dict[str, str]:
     _refuse_others_beside_images(path, filled)
     if len(filled) == 1 and _is_split(filled[0].name):  # all images there are
         split = filled[0].name
-        if found := next((name for name in RECORDS if (path / split / name).is_file()), None):
-            raise ValueError(f"{path / split} has a list of its own, {found}, which counts; give {path / split}")
+        if found := _records_file(path / split):
+            raise ValueError(f"{path / split} has a list of its own, {found.name}, which counts; give {path / split}")
         return {name: f"{split}/{name}" for name in class_folders_in(path / split)}
     _refuse_nested(path, filled)
     if empty := [top.name for top in tops if not top.holds_images]:
@@ -245,10 +245,16 @@ def _refuse_splits(path: Path, filled: Sequence[_Top]) -> None:
 def _tells_itself(path: Path) -> bool:
     """Whether a list in a folder of images, or above it, is of these images, understood or not."""
     try:
-        told = any((path / name).is_file() for name in RECORDS) or listed_images(path) is not None
+        told = _records_file(path) is not None or listed_images(path) is not None
     except ValueError:
         return True
     return told or unread_list(path, _flat_images(path)) is not None
+
+
+def _records_file(path: Path) -> Path | None:
+    from .records import records_file  # which imports this module
+
+    return records_file(path)
 
 
 def _refuse_others_beside_images(path: Path, filled: Sequence[_Top]) -> None:
@@ -292,7 +298,7 @@ def _refuse_shards(path: Path, filled: Sequence[_Top]) -> None:
         file = next(filter(is_image_name, files_in(path / names[0])), "images")
         raise ValueError(
             f"{listed(names)} in {path} are parts of one list of images, with such as {names[0]}/{file}, and no "
-            f"classes; list the classes in {path / METADATA}"
+            f"classes; list the classes in {path / METADATA}, or rename the folders if they are the classes"
         )
 
 

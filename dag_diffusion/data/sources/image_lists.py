@@ -10,8 +10,8 @@
 
 The list lies beside the images, or above their folder under its name: ``val.txt`` beside ``val``, ``trainLabels.csv``
 beside ``train_images``, and Kaggle's four folders above ``ILSVRC/Data/CLS-LOC/val``.  Lists of ILSVRC's own
-numbers, such as its ground_truth.txt, are not read: they follow another order than all models.  Nor are those called
-sample_submission.csv or alike, whose classes are made up.
+numbers, such as its ground_truth.txt, are not read: they follow another order than all models.  Nor are those with
+submission in their names, such as sample_submission.csv, whose classes are made up.
 """
 
 import logging
