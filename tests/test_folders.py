@@ -50,6 +50,7 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         ),
         ([*SPLITS[:2], "bird/0.png"], "has splits, train, which hold the classes cat, dog"),
         (["train/0.png", "test/0.png"], "train, test, which hold images but no class folders"),
+        (["train_data/0.png", "test_images/0.png"], "sort them into {root}/train_data/CLASS/, or list their classes"),
         (
             [name.replace("train", "pets_train").replace("val", "pets_val") for name in SPLITS],
             "has splits, pets_train, pets_val, .*; give one of them: {root}/pets_train to train on, {root}/pets_val to",
@@ -58,7 +59,11 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         (["abc_train/cat/0.png", "abc_train/dog/0.png", "abc_test/0.png"], "has splits, abc_train, which hold the cla"),
         (["ISIC_2019_Training_Input/0.png", "ISIC_2019_Test_Input/0.png"], "no class folders; sort .*/ISIC_2019_Trai"),
         (["stage_2_train_images/0.png", "stage_2_test_images/0.png"], "stage_2_train_images, stage_2_test_images, whi"),
-        (["trainA/0.png", "trainB/0.png", "testA/0.png", "testB/0.png"], "no class folders; sort .* {root}/trainA/CLA"),
+        (["trainA/0.png", "trainB/0.png", "testA/0.png", "testB/0.png"], "folders such as {root}/train/a, and"),
+        (
+            ["dog_train/0.png", "dog_test/0.png", "cat_train/0.png", "cat_test/0.png"],
+            "no class folders; sort them into folders such as {root}/train/cat, and give {root}/train",
+        ),
         (["Train/Images/a/0.png", "Train/Images/b/0.png", "Test/Images/0.png"], "one of them: {root}/Train/Images"),
         ([name.replace("train", "train_mini") for name in SPLITS], "splits, train_mini, val, .*: {root}/train_mini to"),
         (

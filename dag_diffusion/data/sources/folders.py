@@ -20,7 +20,7 @@ from dag_diffusion.data.rows import METADATA, Row
 
 from .image_lists import listed_classes, require_agreeing_lists, unread_list
 from .masks import without_masks
-from .splits import split_of, splits_among
+from .splits import split_of, split_within, splits_among
 from .unread_files import refuse_arrays, unread_file, warn_of_left_out
 from .walking import files_below, files_in, images_in, is_image_name, visible_folders
 
@@ -228,9 +228,14 @@ def _refuse_splits(path: Path, filled: Sequence[_Top]) -> None:
             raise ValueError(
                 f"{path} has splits, {listed(top.name for top in named)}; give the classes of one of them: {holder}"
             )
+        within = [found[1] for top in named if not _is_split(top.name) and (found := split_within(top.name))]
+        classes = {"_".join(words) for words in within}
+        way = f"{path / named[0].name}/CLASS/, or list their classes in {path / named[0].name / METADATA}"
+        if len(classes) > 1:  # cat_train, cat_test, dog_train, dog_test
+            way = f"folders such as {path / 'train' / min(classes)}, and give {path / 'train'}"
         raise ValueError(
             f"{path} has {listed(top.name for top in named)}, which hold images but no class folders; sort them into "
-            f"{path / named[0].name}/CLASS/, or list their classes in {path / named[0].name / METADATA}"
+            f"{way}"
         )
     if splits and len(filled) > 1:
         one = splits[0]
