@@ -43,8 +43,17 @@ def test_missing_ones_are_filled_by_the_wrong_in_order_of_confidence():
 
 
 def test_smaller_set_lies_within_the_larger_one():
-    nested = chosen([2, 4], hard_from=4)
-    assert set(nested[2].indices) < set(nested[4].indices)
+    for end in (1, 5):
+        nested = chosen([2, 4], hard_from=end)
+        assert set(nested[2].indices) < set(nested[4].indices)
+        assert set(nested[2].indices) == set(chosen(2, hard_from=end).indices)
+
+
+def test_sets_of_both_ends_are_refused_as_nested_sets():
+    """The smaller one was chosen within the larger: of the hardest images instead of the easiest."""
+    for call in (select, subsample):
+        with pytest.raises(ValueError, match=r"^cao2 takes .* of 10 and 50 cannot be nested; choose each alone"):
+            call(np.linspace(0, 0.4, 100), [50, 10], method="cao2")
 
 
 @pytest.mark.parametrize("method", RULES)

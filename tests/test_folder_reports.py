@@ -1,18 +1,22 @@
 """A report of folders on disk: what lies there is found, and the page says how to make it again."""
 
 import json
+import re
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny import write_images
 
-from dag_diffusion import PoolConfig, TargetDistribution, read_pool, subsample, write_distilled_set
+from dag_diffusion import PoolConfig, SelectionRule, TargetDistribution, read_pool, subsample, write_distilled_set
+from dag_diffusion.data.files import json_lines
 from dag_diffusion.evaluation.results import Result
 from dag_diffusion.reporting.report import report_folders
 from dag_diffusion.reporting.reproduction import commands_for, program_of
+from dag_diffusion.sampling.target_parser import as_target
 
 SETTINGS = PoolConfig(images_per_class=4, seed=3, target=TargetDistribution.preset("hill")).settings()
 RECORD = {"format": "dag-diffusion pool 1", "pipeline": "embedded default", "guide": "classifier of embedded default"}
@@ -113,7 +117,94 @@ def test_pools_sets_and_results_are_found(pool, distilled, tmp_path):
 
 def test_target_may_be_named(pool, tmp_path):
     page = report_folders([pool], tmp_path / "report.html", reference=pool, target="0.25").read_text()
-    assert "target: n = 1, median 0.25" in page
+    assert "<title>target: median 0.25</title>" in page
+    assert ">median 0.25<" in page  # of all classes
+    assert "a pool: n = 4, median " in page
+
+
+@pytest.fixture
+def real(tmp_path, monkeypatch):
+    """Scored images of two classes that the embedded reference has too, harder than its own."""
+    monkeypatch.chdir(tmp_path)
+    for folder, easiest in (("real", 0.58), ("others", 0.3)):
+        write_images(tmp_path / folder, {"Bag": 5, "Coat": 5}, difficulty=lambda name, i, d=easiest: d + i / 100)
+    write_images(tmp_path / "pool", {"Bag": 9, "Coat": 9}, difficulty=lambda name, index: index / 10)
+    return tmp_path / "real"
+
+
+def report_of_set(target, **options):
+    """A report of a set that was chosen from ``pool`` by a target."""
+    subsample("pool", 3, target=target).save("set", overwrite=True)
+    return report_folders([Path("set")], Path("report.html"), **options).read_text()
+
+
+@pytest.mark.parametrize("target", ["real", "auto:real", "0.5*real + 0.5*hill", "targets.json"])
+def test_the_real_images_that_a_set_followed_are_shown(target, real):
+    Path("targets.json").write_text(json.dumps({"Bag": "real", "Coat": "0.7*real + 0.3*0.5"}))
+    page = report_of_set(target)
+    assert shown_medians(page, "reference") == [0.6, 0.6]
+
+
+def test_the_embedded_images_are_shown_where_a_set_followed_them_or_none(real):
+    pages = [report_of_set("reference"), report_of_set("hill")]
+    assert all("n = 60,000" not in page and max(shown_medians(page, "reference")) < 0.1 for page in pages)
+
+
+@pytest.mark.parametrize("there", ["others", None])
+def test_no_other_real_images_stand_for_those_that_a_set_followed(there, real, caplog):
+    subsample("pool", 3, target="real").save("set")
+    real.rename("moved")
+    if there:
+        Path(there).rename("real")
+    page = report_folders([Path("set")], Path("report.html")).read_text()
+    assert "No reference of real images was given." in page
+    assert "set followed real images, real, which are not found as it recorded them" in caplog.text
+
+
+def test_pool_is_shown_with_the_real_images_that_steered_it(real):
+    settings = PoolConfig(images_per_class=9, target=as_target("real", {0: "Bag", 1: "Coat"})).settings()
+    Path("pool/pool.json").write_text(json.dumps({**RECORD, "settings": settings}))
+    page = report_folders([Path("pool")], Path("report.html")).read_text()
+    assert shown_medians(page, "reference") == [0.6, 0.6]
+
+
+@pytest.mark.parametrize("options", [{"reference": Path("real")}, {"target": "real"}, {}])
+def test_difficulties_by_several_classifiers_are_warned_of(options, real, caplog):
+    for folder, by in (("real", "A"), ("pool", "B")):
+        rows = [row | {"difficulty_by": f"error_probability by {by}"} for row in read_pool(folder).rows]
+        Path(folder, "metadata.jsonl").write_bytes(json_lines(rows))
+    subsample("pool", 3, target="hill" if options else "real").save("set")
+    caplog.clear()
+    report_folders([Path("set")], Path("report.html"), **options)
+    assert "those of the reference real are error_probability by A: other scales" in caplog.text
+
+
+def shown_medians(page, series="target"):
+    """In each class."""
+    return [float(median) for median in re.findall(rf"{series}: [^<]*median ([\d.e-]+)", page)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "recorded", "named"),
+    [
+        ({"method": "random"}, "hill", None),
+        ({"method": "random"}, "1,2,3,4,5,4,3,2,1,0", None),
+        ({"method": "easiest"}, None, "hill"),
+        ({"method": "easiest"}, "uniform", "hill"),
+        ({"method": "random", "scale": "raw"}, "hill", None),
+        ({"method": "matching", "scale": "raw"}, "hill", None),
+        ({"method": "hardest", "scale": "raw"}, None, "hill"),
+    ],
+)
+def test_shape_is_drawn_on_the_scale_of_the_pool_whatever_the_rule(rule, recorded, named, tmp_path):
+    write_images(tmp_path / "pool", {"A": 40, "B": 40}, difficulty=lambda name, index: 10 ** (-index / 10))
+    rule = SelectionRule(**rule)
+    matched = subsample(tmp_path / "pool", 5, target=named or recorded, method=replace(rule, method="matching"))
+    expected = matched.classes[0].scale
+    subsample(tmp_path / "pool", 5, target=recorded, method=rule).save(tmp_path / "set")
+    page = report_folders([tmp_path / "pool", tmp_path / "set"], tmp_path / "report.html", target=named).read_text()
+    wanted = np.median(as_target(named or recorded).values("A", expected, 5))
+    assert shown_medians(page) == pytest.approx([wanted] * 2, rel=0.05)
 
 
 def test_classes_without_an_embedded_reference_need_none(pool, tmp_path):

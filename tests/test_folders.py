@@ -50,6 +50,17 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         ([*SPLITS[:2], "bird/0.png"], "has splits, train, which hold the classes cat, dog"),
         (["train/0.png", "test/0.png"], "train, test, which hold images but no class folders"),
         (
+            [name.replace("train", "pets_train").replace("val", "pets_val") for name in SPLITS],
+            "has splits, pets_train, pets_val, .*; give one of them: {root}/pets_train to train on, {root}/pets_val to",
+        ),
+        (["FinalTrainingSet/cat/0.png", "FinalTrainingSet/dog/0.png", "FinalTestSet/0.png"], "FinalTrainingSet, which"),
+        (["abc_train/cat/0.png", "abc_train/dog/0.png", "abc_test/0.png"], "has splits, abc_train, which hold the cla"),
+        (["ISIC_2019_Training_Input/0.png", "ISIC_2019_Test_Input/0.png"], "no class folders; sort .*/ISIC_2019_Trai"),
+        (["stage_2_train_images/0.png", "stage_2_test_images/0.png"], "stage_2_train_images, stage_2_test_images, whi"),
+        (["trainA/0.png", "trainB/0.png", "testA/0.png", "testB/0.png"], "no class folders; sort .* {root}/trainA/CLA"),
+        (["Train/Images/a/0.png", "Train/Images/b/0.png", "Test/Images/0.png"], "one of them: {root}/Train/Images"),
+        ([name.replace("train", "train_mini") for name in SPLITS], "splits, train_mini, val, .*: {root}/train_mini to"),
+        (
             ["test/0.png", "train/0.png", "test/labels.csv", "train/metadata.csv"],
             "lists of classes; give.*{root}/train",
         ),
@@ -63,6 +74,7 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         (["ill/0.png", "well/images/0.png", "well/masks/0.png", "well/lungs/0.png"], "others in lungs, masks"),
         (["cat/train/0.png", "cat/test/1.png", "dog/train/0.png", "dog/test/1.png"], "hold splits, test, train"),
         (["cat/0.png", "cat/a/val/0.png", "cat/a/train/1.png"], "hold splits, train, val, which would be taken"),
+        (["cat/img_train/0.png", "cat/img_test/1.png", "dog/img_train/0.png"], "hold splits, img_test, img_train"),
         (["train/a/0.png", "train/b/0.png", "train/metadata.jsonl"], "a list of its own.*counts; give {root}/train"),
         (["samples_6x8x8x3.npz"], "npz holds arrays of numbers, not images; save each as a PNG"),
         (["images/cat/0.png", "images/dog/0.png", "meta/"], "give {root}/images if those are the classes"),
@@ -73,6 +85,12 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         (["000000/000007.png", "001000/001003.png"], "000000, 001000 in .* are parts of one list"),
         (["00000/img00000000.png"], "00000 in .* are parts of one list"),
         (["HAM_part_1/a.jpg", "HAM_part_2/b.jpg", "HAM_metadata.csv"], "are parts of one list"),
+        (["images_001/images/0.png", "images_002/images/1.png"], "images_001, images_002 in .* are parts of one list"),
+        (["PAD_imgs_part_1/0.png", "PAD_imgs_part_2/1.png"], "are parts of one list"),
+        (
+            [f"{place}{name}/0.png" for place in ("", "scans/") for name in ("ill", "well")],
+            "scans in {root} holds ill, well, .* is no class but a copy; give {root}/scans, or remove it",
+        ),
         (["images/val_0.JPEG", "images/val_1.JPEG", "val_annotations.txt"], None),
     ],
 )
@@ -90,7 +108,18 @@ def test_folder_that_is_no_set_of_classes_is_refused_with_the_one_to_give(tmp_pa
     ("names", "expected"),
     [
         (["train/0.png", "test/0.png", "bus/0.png"], {"train", "test", "bus"}),
-        (["bullet train/0.png", "test tube/0.png"], {"bullet train", "test tube"}),
+        *[
+            ([f"{name}/0.png" for name in names], {*names})
+            for names in (
+                ["bullet train", "test tube"],
+                ["bullet train", "steam train", "train"],
+                ["dev board", "test board", "eval board"],
+                ["test tube 1", "test tube 2"],
+                ["validation", "train", "train station"],
+                ["cars_train"],
+                ["cars_train", "cars_test", "truck"],
+            )
+        ],
         (SPLITS[:2], {"cat", "dog"}),
         (["cat/images/0.JPEG", "dog/images/0.JPEG", "cat/cat_boxes.txt"], {"cat", "dog"}),
         (["train/cat/images/0.JPEG", "train/dog/images/0.JPEG"], {"cat", "dog"}),
@@ -105,11 +134,39 @@ def test_folder_that_is_no_set_of_classes_is_refused_with_the_one_to_give(tmp_pa
         (["00000/00000.png", "00001/00000.png"], {"00000", "00001"}),
         (["000000/000000.png", "000001/000000.png"], {"000000", "000001"}),
         (["part_1/0.png", "part_2/0.png"], {"part_1", "part_2"}),
+        (["cat_images_1/0.png", "dog_images_1/0.png"], {"cat_images_1", "dog_images_1"}),
+        (["class_1_images/0.png", "class_2_images/0.png"], {"class_1_images", "class_2_images"}),
+        (["cat/0.png", "dog/cat/0.png"], {"cat", "dog"}),
+        (["cat/0.png", "dog/0.png", "pets/cat/0.png", "pets/hen/0.png"], {"cat", "dog", "pets"}),
     ],
 )
 def test_class_folders_are_told_by_what_they_hold(tmp_path, names, expected):
     assert set(classes(files(tmp_path, *names)).values()) == expected
     assert set(class_names_in(tmp_path).values()) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["cat/0.HEIC", "dog/1.heic", "README.md"], "holds no images whose suffix is read, but .*/cat/0.HEIC; save"),
+        (["cat/0", "dog/1", "dog/1.txt"], "but files such as .*/cat/0; .* give them the suffix"),
+        (["a/cat/0.jxl", "b.yaml"], "but files such as .*/a/cat/0.jxl"),
+        (["cat/0.dcm", "dog/0.dcm"], "cat/0.dcm holds arrays of numbers, not images; save each as a PNG"),
+        (["scans/0.nii.gz", "labels.csv"], "0.nii.gz holds arrays"),
+        (["cat/0.npy", "dog/0.npy"], "cat/0.npy holds arrays"),
+        (["cifar-10/batches.meta", "cifar-10/data_batch_1", "cifar-10/data_batch_2"], "data_batch_1 holds arrays"),
+        (["MNIST/raw/t10k-images-idx3-ubyte.gz"], "idx3-ubyte.gz holds arrays"),
+        (
+            ["cat/0.png", "fox/0.heic"],
+            "without images: fox, but with files such as .*/fox/0.heic; save",
+        ),
+        (["cat/0.png", "fox/notes.txt"], "without images: fox; fill or remove them"),
+    ],
+)
+def test_files_that_are_not_read_are_named_where_images_are_missing(tmp_path, names, message):
+    for read in (read_pool, class_names_in):
+        with pytest.raises(ValueError, match=message):
+            read(files(tmp_path, *names))
 
 
 @pytest.mark.parametrize("name", ["images_best.pt", "samples.npz", "data.h5"])
@@ -141,6 +198,37 @@ def test_folder_that_may_not_be_entered_is_refused_and_not_left_out(tmp_path, mo
         read(tmp_path)
     (tmp_path / "metadata.csv").write_text("file_name,label\ndog/2.png,dog\n")
     assert classes(tmp_path) == {"dog/2.png": "dog"}
+
+
+MASKS = ["ill/a (1).png", "ill/a (1)_mask.png", "ill/a (1)_mask_1.PNG", "ill/B.jpg", "ill/b-Seg.png", "well/0.png"]
+
+
+def test_masks_beside_their_images_are_left_out_and_told_whoever_lists_the_folder(tmp_path, caplog):
+    files(tmp_path, *MASKS, "well/1_gt.png", "well/mask.png", "well/mask_off.png")  # those last are no masks of others
+    images = {"ill/a (1).png", "ill/B.jpg", "well/0.png", "well/1_gt.png", "well/mask.png", "well/mask_off.png"}
+    assert set(classes(tmp_path)) == images
+    assert f"3 images in {tmp_path}, such as ill/" in caplog.text
+    assert f"taken for masks and left out; list them with the others in {tmp_path}/metadata.jsonl" in caplog.text
+    found = real_images(tmp_path, {0: "ill"}, {0: "ill"})
+    assert {row["file_name"] for row in found.rows} == {name for name in images if name.startswith("ill/")}
+
+
+@pytest.mark.parametrize("folders", [("with_mask", "without_mask"), ("Face Masks", "Hats")])
+def test_images_of_masks_are_no_masks(tmp_path, caplog, folders):
+    names = [f"{folders[0]}/0.jpg", f"{folders[0]}/0_Mask.jpg", f"{folders[1]}/0.jpg", f"{folders[1]}/1_mask.jpg"]
+    assert set(classes(files(tmp_path, *names))) == {*names}
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("masks", [[], MASKS[1:2], MASKS[1:3] + MASKS[4:5]])
+def test_masks_that_rows_list_are_taken_and_others_need_no_row(tmp_path, caplog, masks):
+    listed = [MASKS[0], MASKS[3], MASKS[5], *masks]
+    files(tmp_path, *MASKS)
+    (tmp_path / "metadata.jsonl").write_bytes(
+        json_lines([{"file_name": name, "label": name.split("/")[0]} for name in listed])
+    )
+    assert set(classes(tmp_path)) == {*listed}
+    assert caplog.text == ""
 
 
 def test_images_beside_the_class_folders_are_told(tmp_path, caplog):
@@ -341,6 +429,7 @@ def test_column_that_may_be_the_true_classes_is_named(tmp_path):
 
 SPLIT_ROWS = {
     "folders": [("train/0.png", {}), ("validation/0.png", {})],
+    "folders of longer names": [("cars_train/0.png", {}), ("cars_test/0.png", {})],
     "a column": [("0.png", {"split": "train"}), ("1.png", {"split": "test"})],
     "a column in capitals": [("0.png", {"Split": "train"}), ("1.png", {"Split": "test"})],
     "a column that the first row lacks": [("0.png", {}), ("1.png", {"set": "train"}), ("2.png", {"set": "test"})],

@@ -149,7 +149,38 @@ def test_unfinished_series_are_left_out_and_said_to_be():
     short = trainings("begun", [0.5])
     tables, _ = shown_results([*RANDOM, *OURS, *short], "random:pool")
     assert [row[0] for row in tables[0].rows] == ["random:pool", "distilled"]
-    assert "left out, with fewer trainings: begun" in tables[0].note
+    assert "left out, without the seeds of the others: begun" in tables[0].note
+
+
+def of_seeds(name, seeds, **changes):
+    return [replace(ONE, set=name, seed=seed, **changes) for seed in seeds]
+
+
+@pytest.mark.parametrize(
+    ("random", "ours", "theirs", "shown", "note"),
+    [
+        (range(5), range(1, 6), (), {"random": "4 x 1", "ours": "1 x 4"}, "only those 4 with"),
+        (range(5), range(1, 6), range(2, 7), {"random": "3 x 1", "ours": "1 x 3", "theirs": "1 x 3"}, "those 3 with"),
+        (range(3), range(3, 6), range(3, 6), {"ours": "1 x 3", "theirs": "1 x 3"}, "of the others: random"),
+        (range(3), range(3, 6), (), {"random": "3 x 1"}, "of the others: ours"),
+        (range(3), range(2, 6), range(3, 6), {"random": "1 x 1", "ours": "1 x 1"}, "of the others: theirs"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_sets_are_compared_by_the_seeds_that_they_share(first, random, ours, theirs, shown, note):
+    drawn = [replace(one, draw=one.seed) for one in of_seeds("random", random)]
+    others = [*of_seeds("ours", ours), *of_seeds("theirs", theirs)]
+    (table,), _ = shown_results([*drawn, *others] if first else [*others, *drawn])
+    assert {row[0]: row[3] for row in table.rows} == shown
+    assert note in table.note
+
+
+def test_table_by_network_says_what_is_left_out_and_how_often_each_was_trained():
+    both = [*of_seeds("random", range(3)), *of_seeds("ours", range(3))]
+    few = [*of_seeds("random", range(2), network="resnet-18"), *of_seeds("ours", range(2), network="resnet-18")]
+    tables, _ = shown_results([*both, *few, *of_seeds("begun", [0])])
+    assert [row[2] for row in tables[0].rows] == ["1 x 3 or 1 x 2"] * 2
+    assert tables[0].note.endswith("; convnet-3: left out, without the seeds of the others: begun")
 
 
 def test_as_many_trainings_as_possible_are_shown():

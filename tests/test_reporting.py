@@ -12,7 +12,8 @@ from PIL import Image
 
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.tables import Table
-from dag_diffusion.reporting.difficulty_figures import save_grid_png, save_histogram_png
+from dag_diffusion.reporting.difficulty_figures import cumulative, save_grid_png, save_histogram_png
+from dag_diffusion.reporting.figures import INK, Series, log_odds
 from dag_diffusion.reporting.report import write_report
 from dag_diffusion.reporting.selection import DASH
 from dag_diffusion.reporting.sets import ReportedSet
@@ -519,6 +520,14 @@ def test_histogram_is_saved_on_white(tmp_path):
     image = Image.open(path).convert("RGBA")
     assert image.getpixel((0, 0)) == (255, 255, 255, 255)
     assert any(blue > red + 100 for _, (red, _, blue, _) in image.getcolors(10**6))  # the bars of the pool
+
+
+def test_dots_of_a_target_are_difficulties_that_it_has():
+    wanted = {name: np.repeat([0.05, 0.95], 500) for name in ("coat", "bag")}
+    figure = cumulative([Series("target", INK, wanted)], ipc=3, classes=list(wanted))
+    for axes in figure.axes[1:]:
+        (dots,) = [line for line in axes.lines if line.get_marker() == "o"]
+        assert dots.get_xdata() == pytest.approx(log_odds(np.array([0.05, 0.05, 0.95])))
 
 
 def test_histogram_of_nothing_says_what_to_give(tmp_path):

@@ -65,6 +65,17 @@ def test_what_was_written_is_read_as_probabilities(pool):
     torch.testing.assert_close(labels, logits.softmax(1), atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize(("scale", "constant"), [(3, 0), (3, 25), (3, 1000), (20, 0), (3, 1e5)])
+def test_half_precision_moves_no_probability_that_matters_by_one_percent(scale, constant, tmp_path):
+    write_images(tmp_path, {"Bag": 40, "Coat": 40, "Sandal": 40})
+    images = read_pool(tmp_path)
+    logits = torch.randn(120, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * scale + constant
+    write_soft_labels(tmp_path, logits, files_of(images), "tiny")
+    expected = logits.softmax(1)
+    matters = expected > 0.001
+    torch.testing.assert_close(read_soft_labels(images).double()[matters], expected[matters], rtol=0.01, atol=0)
+
+
 def test_labels_of_some_of_the_classes_are_what_the_teacher_says_among_these(tmp_path):
     write_images(tmp_path, {"Bag": 3, "Ankle boot, boot": 1, "T-shirt": 2})
     whole = read_pool(tmp_path)
@@ -139,7 +150,7 @@ def test_logits_that_do_not_fit_the_set_are_not_written(pool):
     with pytest.raises(ValueError, match=r"lacks 1 of 5 images"):
         write_soft_labels(pool.path, torch.zeros(4, 2), files_of(pool)[:4], "tiny")
     with pytest.raises(ValueError, match=r"not finite as float16; use dtype=torch\.float32"):
-        write_soft_labels(pool.path, torch.full((5, 2), 1e6), files_of(pool), "tiny")
+        write_soft_labels(pool.path, torch.tensor([[0, 1e6]]).expand(5, 2), files_of(pool), "tiny")
     assert not (pool.path / SOFT_LABELS).exists()
 
 

@@ -88,7 +88,8 @@ def test_order_of_the_images_does_not_matter_when_they_have_names(rule, values, 
 @settings(max_examples=30)
 @given(values=pools, target=TARGETS, data=st.data())
 def test_nested_sets_nest_and_begin_with_the_smaller_one(rule, values, target, data):
-    sizes = data.draw(st.sets(st.integers(1, len(values)), min_size=1, max_size=4))
+    most = min(len(values), SelectionRule.hard_from - 1) if rule == "cao2" else len(values)  # its sets of one end
+    sizes = data.draw(st.sets(st.integers(1, most), min_size=1, max_size=4))
     found = select(values, sorted(sizes), method=rule, target=target, features=features_of(values))
     assert list(found) == sorted(sizes)
     largest = found[max(sizes)].indices.tolist()

@@ -1,14 +1,16 @@
 """Targets: shapes for any IPC, curves, references, mixtures, and another one for each class."""
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from dag_diffusion.sampling.auto_target import AutoTarget
 from dag_diffusion.sampling.scales import BINS, LogScale, RawScale
 from dag_diffusion.sampling.target_parser import as_target
 from dag_diffusion.sampling.targets import PRESETS, TargetDistribution, largest_remainder
@@ -80,6 +82,17 @@ def test_quotas_sum_and_are_nearest_whole_numbers(shares, total):
     assert (np.abs(counts - shares / shares.sum() * total) < 1 + 1e-9).all()
 
 
+@given(arrays(int, 10, elements=st.integers(0, 600)).filter(np.any), st.integers(0, 200))
+@example(np.array([4, 10, 12, 2, 16, 13, 11, 16, 11, 5]), 20)
+def test_ties_of_quotas_go_to_the_easier_bin(images, total):
+    exact = [Fraction(int(count) * total, int(images.sum())) for count in images]
+    wanted = [int(quota) for quota in exact]
+    by_remainder = sorted(range(10), key=lambda bin: (wanted[bin] - exact[bin], bin))
+    for easiest in by_remainder[: total - sum(wanted)]:
+        wanted[easiest] += 1
+    assert largest_remainder(images, total).tolist() == wanted
+
+
 @pytest.mark.parametrize(("name", "ipc"), [(name, ipc) for name, counts in PRESETS.items() for ipc in counts])
 def test_preset_has_the_papers_counts(name, ipc):
     quotas = TargetDistribution.preset(name).quotas("any", ipc, SCALE)
@@ -127,6 +140,19 @@ def test_steering_targets_of_a_shape_fill_its_bins():
     assert tuple(np.bincount(SCALE.bins(wanted), minlength=BINS)) == PRESETS["cliff"][50]
 
 
+@pytest.mark.parametrize("target", ["mixture", "per class", "auto"])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 7])
+def test_no_image_is_steered_to_a_difficulty_between_the_parts_of_a_mixture(target, count):
+    mixture = as_target("0.5*0.05 + 0.5*0.95")
+    made = {
+        "mixture": mixture,
+        "per class": TargetDistribution.per_class({"Bag": mixture, "Coat": as_target("uniform")}),
+        "auto": AutoTarget(mixture, ipc=64),  # which moves nothing
+    }
+    wanted = made[target].difficulties("Bag", count).tolist()
+    assert wanted == [0.05] * (count - count // 2) + [0.95] * (count // 2)
+
+
 def test_curves_have_the_distribution_that_they_are_named_after():
     values = TargetDistribution.beta(2, 5).values("any", SCALE)
     assert stats.kstest(values, stats.beta(2, 5).cdf).statistic < 0.002
@@ -168,6 +194,8 @@ def test_target_is_made_from_the_shortest_way_to_say_it():
         (lambda: TargetDistribution.quantiles([0.5]), "at least two"),
         (lambda: TargetDistribution.uniform(0.5, 1.5), "lie in"),
         (lambda: TargetDistribution.beta(0, 1), "two positive numbers"),
+        (lambda: as_target("beta:1e308,1e308"), "^no quantiles of a beta target with 1e.308 and 1e.308"),
+        (lambda: as_target("beta:1e-320,1e-320"), "^no quantiles of a beta target .* give others, nearer to 1"),
         (lambda: TargetDistribution.mixture([]), "needs targets"),
         (lambda: TargetDistribution.mixture([TargetDistribution.uniform()], [0]), "positive weight"),
         (lambda: TargetDistribution.per_class({}), "at least one class"),

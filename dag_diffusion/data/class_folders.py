@@ -13,16 +13,17 @@ from dag_diffusion.processes import warn_once
 
 from .class_names import listed, match_classes, matching_classes, own_part
 from .pools import PROVENANCE, Pool, read_pool
-from .rows import RECORDS, SELECTED, Row
+from .rows import RECORDS, SELECTED
 from .sources.folders import (
     class_folders_in,
-    images_in,
     labels_by_name,
     listed_images,
     require_one_split_within,
 )
 from .sources.image_lists import require_agreeing_lists
+from .sources.masks import without_masks
 from .sources.shards import shards_of
+from .sources.walking import images_in, visible_folders
 
 logger = logging.getLogger(__name__)
 NO_BARE_FOLDER = (*RECORDS, SELECTED, PROVENANCE, "state.json", "dataset_dict.json")
@@ -63,9 +64,10 @@ def real_images(path: Path, names: Mapping[int, str], written: Mapping[int, str]
     known = {label: name for name, label in labels_by_name(folders).items()} if pool is None else pool.class_names
     table = _places_of(names, written, known, f"the folder {path}")
     if pool is None:
-        listed = [row for theirs in sorted(table.values()) for row in _listed(path, theirs, known[theirs], folders)]
-        require_agreeing_lists(path, folders, [(row["class_name"], row["file_name"]) for row in listed])
-        pool = Pool(path, listed)
+        found = {known[theirs]: theirs for theirs in sorted(table.values())}
+        listed = without_masks(path, [(name, file) for name in found for file in _images_of(path, name, folders)])
+        require_agreeing_lists(path, folders, listed)
+        pool = Pool(path, [{"file_name": file, "label": found[name], "class_name": name} for name, file in listed])
     ours = {theirs: label for label, theirs in table.items()}
     kept = pool.select([index for index, row in enumerate(pool.rows) if row["label"] in ours])
     rows = [row | {"label": ours[row["label"]], "class_name": names[ours[row["label"]]]} for row in kept.rows]
@@ -128,6 +130,13 @@ def require_enough(
         )
 
 
+def instead_of_one_class(path: Path, name: str) -> str:
+    """For an error, what to give instead of a folder that has one class, which may be a folder around flat images."""
+    way = "give a folder with a folder for each of several classes, such as the one above it"
+    inside = path.is_dir() and name in visible_folders(path)
+    return f"{way}, or {path / name} if a list tells the classes of the images in it" if inside else way
+
+
 def _places_of(
     names: Mapping[int, str], written: Mapping[int, str], known: Mapping[int, str], owner: str
 ) -> dict[int, int]:
@@ -142,9 +151,9 @@ def _places_of(
     return table
 
 
-def _listed(path: Path, label: int, name: str, folders: Mapping[str, str]) -> list[Row]:
+def _images_of(path: Path, name: str, folders: Mapping[str, str]) -> list[str]:
     found = sorted(images_in(path, folders[name]))
     if not found:
         raise ValueError(f"{path / name} holds no images; put those of the class there, or choose other classes")
     require_one_split_within(path, {file.removeprefix(folders[name]).rpartition("/")[0] for file in found})
-    return [{"file_name": file, "label": label, "class_name": name} for file in found]
+    return found

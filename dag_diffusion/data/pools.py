@@ -36,10 +36,13 @@ from .rows import (
     require_inside,
     with_scores,
 )
-from .sources.folders import images_in, is_image_name, refuse_arrays, rows_of_folder
+from .sources.folders import rows_of_folder
+from .sources.masks import masks_among
 from .sources.records import is_of_another_program, records_file, require_agreeing, rows_of_records
 from .sources.shards import shards_of
 from .sources.splits import require_one_split
+from .sources.unread_files import refuse_arrays
+from .sources.walking import images_in, is_image_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -251,8 +254,9 @@ def _read_folder(path: Path) -> Pool:
     if not provenance:  # else the rows are ours
         require_agreeing(rows, source)
     flat = any("/" not in row["file_name"] for row in rows)  # beside folders a picture at the top is none of the data
-    images = (file.name for file in path.iterdir() if flat and is_image_name(file.name))
-    if (extra := sum(1 for _ in (*images, *_image_names(path))) - len(rows)) > 0:
+    images = [file.name for file in path.iterdir() if flat and is_image_name(file.name)] + [*_image_names(path)]
+    unlisted_masks = masks_among(images).keys() - {row["file_name"] for row in rows}
+    if (extra := len(images) - len(unlisted_masks) - len(rows)) > 0:
         text = "%d images in %s have no row in %s and are left out; add rows, or remove that file to read all anew"
         logger.warning(text, extra, path, source.name)
     return Pool(path, sorted(rows, key=_by_label), provenance)

@@ -32,6 +32,7 @@ class SelectionRecord(TypedDict, total=False):
     """What ``subsample`` records: the fields of its ``SelectionRule`` and these."""
 
     method: str
+    scale: str
     evenly: str
     ipc: int
     seed: int

@@ -106,9 +106,10 @@ def networks_table(results: Sequence[Result]) -> Table:
     table = []
     for name in dict.fromkeys(row.set for row in rows):
         found = [cells.get((name, network)) for network in networks]
-        first = next(row for row in found if row is not None)
+        known = [row for row in found if row is not None]
         accuracies = ["" if row is None else _mean(row) for row in found]
-        table.append([name, f"{first.images_per_class:g}", first.trainings, *accuracies])
+        trainings = " or ".join(dict.fromkeys(row.trainings for row in known))
+        table.append([name, f"{known[0].images_per_class:g}", trainings, *accuracies])
     columns = ["trained on", "IPC", TRAININGS, *networks]
     return Table("Test accuracy by network, %", columns, table, note=setting_note(rows))
 

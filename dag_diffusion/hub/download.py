@@ -23,7 +23,7 @@ from dag_diffusion.data.layouts import misreading
 from dag_diffusion.data.pools import PROVENANCE, read_pool
 from dag_diffusion.data.rows import METADATA, names_elsewhere
 from dag_diffusion.data.sources.folders import DECORATION
-from dag_diffusion.data.sources.splits import split_of
+from dag_diffusion.data.sources.splits import split_of, splits_among
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, VIEW_LABELS
 from dag_diffusion.evaluation.soft_labels.view_files import is_shard
 
@@ -207,7 +207,7 @@ def _folders_of_classes(names: Sequence[str]) -> list[str]:
     tops = sorted(direct | {top for top, _ in inner})
     if len(tops) == 1:
         return tops if len(inner) > 1 and not split_of(tops[0]) else []  # the only split is the set
-    return tops if inner and all(map(split_of, tops)) else []
+    return tops if inner and len(splits_among(tops)) == len(tops) else []
 
 
 def _is_image(name: str) -> bool:

@@ -31,7 +31,7 @@ from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suff
 from dag_diffusion.data.layouts import placements, with_suffix
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
 from dag_diffusion.data.rows import METADATA, Row, require_inside, with_columns
-from dag_diffusion.data.sources.folders import NO_DATA
+from dag_diffusion.data.sources.walking import NO_DATA
 from dag_diffusion.evaluation.soft_labels import (
     SOFT_LABELS,
     VIEW_LABELS,

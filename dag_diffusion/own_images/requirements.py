@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dag_diffusion.data.class_folders import require_enough
+from dag_diffusion.data.class_folders import instead_of_one_class, require_enough
 from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.files import nearest_existing
 from dag_diffusion.data.pools import Pool
@@ -39,9 +39,10 @@ def require_there(folder: Path) -> None:
 def require_several(folder: Path, class_names: Mapping[int, str]) -> None:
     """Check that there is more than one class; ValueError if not."""
     if len(class_names) < 2:
+        name = next(iter(class_names.values()))
         raise ValueError(
-            f"{folder} has one class, {next(iter(class_names.values()))!r}, so that there is nothing to tell apart; "
-            "give a folder with a folder for each of several classes"
+            f"{folder} has one class, {name!r}, so that there is nothing to tell apart; "
+            f"{instead_of_one_class(folder, name)}"
         )
 
 

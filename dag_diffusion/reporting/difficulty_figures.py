@@ -36,6 +36,7 @@ from .figures import (
     even_sample,
     grid,
     log_odds,
+    number_and_median,
     panel,
     plain,
     ridges,
@@ -188,7 +189,7 @@ def _draw(axes: "Axes", series: Sequence[Series], class_name: str | None, ipc: i
         line = {"linewidth": 1.2, "zorder": 3} if one.color == INK else {"linewidth": 2.4}
         axes.step(x, y, where="post", color=one.color, **line)
         if one.color == INK and ipc and class_name is not None:
-            slots = np.quantile(values, even_levels(ipc))
+            slots = np.quantile(values, even_levels(ipc), method="inverted_cdf")  # what a selection comes nearest to
             axes.plot(log_odds(slots), even_levels(ipc), "o", color=INK, markersize=2.5, zorder=4)
     axes.set(xlim=limits, ylim=(0, 1.02))
     difficulty_ticks(axes.xaxis)
@@ -223,23 +224,19 @@ def class_panel(series: Sequence[Series], name: str) -> list[dict[str, Any]]:
     compared = compared_series(series)
     panel = []
     for i, one in enumerate(series):
-        base, values = PITCH * (i + 1), one.of(name)
+        base = PITCH * (i + 1)
         over = compared is not None and (i != compared or not one.filled)
         panel.append(
             {
                 "color": themed(one.color),
                 "bars": _outline(heights[i], edges, base, closed=True) if one.filled else "",
                 "line": _outline(heights[compared], edges, base) if over and compared is not None else "",
-                "says": f"{one.name}: {_number_and_median(values)}",
+                "says": f"{one.name}: {number_and_median(one, name)}",
                 "cuts": [{"x": _x(edges[0]) + 18 if left else _x(edges[-1]) - 18, "y": base - 0.62 * PITCH,
                           "side": "start" if left else "end", "text": text} for left, text in cuts[i]],
             }
         )  # fmt: skip
     return panel
-
-
-def _number_and_median(values: np.ndarray) -> str:
-    return f"n = {len(values):,}, median {np.median(values):.2g}" if len(values) else "none"
 
 
 def _outline(heights: np.ndarray, edges: np.ndarray, base: int, *, closed: bool = False) -> str:

@@ -197,10 +197,18 @@ def compared_series(series: Sequence[Series]) -> int | None:
 
 
 def _name_ridge(axes: "Axes", one: Series, edges: np.ndarray, y: float, letters: int) -> None:
-    values = one.of(None)
-    facts = f"n = {len(values):,}, median {np.median(values):.2g}"
+    facts = number_and_median(one, None)
     axes.text(edges[0], y, shortened(one.name, letters), fontsize=11, weight="bold", color=INK, parse_math=False)
     axes.text(edges[-1], y, facts, fontsize=10, color=INK, alpha=0.75, ha="right")
+
+
+def number_and_median(one: Series, class_name: str | None) -> str:
+    """Of the images of one class, or of all; of a target, which is no number of images, the median alone."""
+    values = one.of(class_name)
+    if not len(values):
+        return "none"
+    median = f"median {np.median(values):.2g}"
+    return f"n = {len(values):,}, {median}" if one.filled else median
 
 
 def scatter(targets: np.ndarray, achieved: np.ndarray, color: str) -> "Figure":

@@ -6,7 +6,8 @@ The page opens from disk, asks the network for nothing, and takes every name tha
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dag_diffusion.data.files import require_file_place, require_own_file, write_atomically
-from dag_diffusion.data.pools import Pool, read_pool
+from dag_diffusion.data.pools import read_pool
+from dag_diffusion.data.provenance import generation_of
 from dag_diffusion.evaluation.tables import Table
-from dag_diffusion.sampling.references import reference_named
+from dag_diffusion.sampling.references import measured_by, reference_named
+from dag_diffusion.sampling.scales import RawScale
 from dag_diffusion.sampling.target_parser import as_target
 
 from .difficulty_figures import class_axis, class_panel
@@ -37,6 +40,7 @@ from .selection import (
 from .sets import ReportedSet, laid_over, series_of, target_of_sets
 from .thumbnails import grid_rows, images_per_class
 
+logger = logging.getLogger(__name__)
 TEMPLATE = "report.html.jinja"
 MARK = b'<meta name="generator" content="dag-diffusion">'  # of a page of ours, which the next may replace
 PHONE = 380  # pixels of a figure whose text stays legible on a screen of 360
@@ -121,7 +125,8 @@ def report_folders(
         paths: scored pools and distilled sets, of which only those are sets that record how they were chosen.
         output: HTML file.
         title: of the page.
-        reference: scored real images; None for the embedded ones, or for none where their classes are others.
+        reference: scored real images; None for those that the first set or pool followed, else for the embedded ones,
+            or for none where their classes are others.
         target: text as ``target_parser`` reads it; None for what sets and pools record.
         results: JSON files of ``evaluate`` or ``run``.
         baseline: name of the set that all results are compared with; see ``results.read_results``.
@@ -140,15 +145,17 @@ def report_folders(
     found = [ReportedSet(name, read_pool(path)) for name, path in _named(paths).items()]
     pools, selected = [one for one in found if not one.record], [one for one in found if one.record]
     first = (selected or pools)[0]
+    by = measured_by(first.pool)
+    wanted = None if target is None else as_target(target, first.pool.class_names, scored_by=by)
     shown = read_results(results, baseline) if results else ShownResults(tables=[], drawings=[], commands=[])
     tables, drawings = shown_redundancy(redundancy)
     return write_report(
         output,
         title=title,
-        reference=_reference(reference, first.pool),
+        reference=_reference(reference, first),
         pools=pools,
         selected=selected,
-        target=None if target is None else laid_over(as_target(target, first.pool.class_names), first),
+        target=None if wanted is None else laid_over(wanted, first, pools),
         tables=[*shown.tables, *tables],
         drawings=[*shown.drawings, *drawings],
         provenance={one.name: one.pool.provenance for one in found},
@@ -211,10 +218,45 @@ def _named(paths: Sequence[Path]) -> dict[str, Path]:
     return dict(zip(names, paths, strict=True))
 
 
-def _reference(path: Path | None, pool: Pool) -> dict[str, np.ndarray]:
+def _reference(path: Path | None, first: ReportedSet) -> dict[str, np.ndarray]:
+    """The real images that are named, or else those that the set or its pool followed, or else the embedded ones."""
+    names, by = first.pool.class_names, measured_by(first.pool)
+    steered = generation_of(first.pool.provenance).get("settings", {}).get("target")
+    for target in (first.record.get("target"), steered) if path is None else ():
+        if followed := list(_real_images_in(target)):
+            return _followed(followed, first, by)
     try:
-        return reference_named(path, pool.class_names)
+        return reference_named(path, names, scored_by=by)
     except ValueError:
         if path is not None:
             raise
         return {}  # the embedded images are of other classes
+
+
+def _real_images_in(target: Any) -> Iterator[dict[str, Any]]:
+    """The real images that the record of a target names, also as a part of it."""
+    if isinstance(target, dict) and isinstance(target.get("reference"), dict):
+        yield target
+    elif isinstance(target, dict | list):
+        for part in target.values() if isinstance(target, dict) else target:
+            yield from _real_images_in(part)
+
+
+def _followed(records: Sequence[dict[str, Any]], first: ReportedSet, by: str | None) -> dict[str, np.ndarray]:
+    """The difficulties of recorded real images; empty, with a warning, unless they are found as they were."""
+    texts = {str(one.get("text") or one.get("name")): "auto" in one for one in records}
+    words = {text.partition(":")[2] or "reference" if auto else text for text, auto in texts.items()}
+    try:
+        (word,) = words
+        target = as_target(word, first.pool.class_names, scored_by=by)
+        known = target.summary()["reference"]
+        if all(np.allclose(known[name], n, atol=0) for one in records for name, n in one["reference"].items()):
+            return {name: target.values(name, RawScale()) for name in known}
+    except (KeyError, OSError, TypeError, ValueError):
+        pass  # they are elsewhere, of several folders, or recorded by another program
+    logger.warning(
+        "%s followed real images, %s, which are not found as it recorded them; name them as the reference to see them",
+        first.name,
+        ", ".join(sorted(words)),
+    )
+    return {}

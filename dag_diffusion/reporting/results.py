@@ -7,7 +7,6 @@ compares with nothing.
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -84,7 +83,9 @@ def shown_results(results: Sequence[Result], baseline: Baselines | None = None) 
             its = baseline or default_baselines(groups[setting], drawn=drawn)
             own[setting] = its, *_comparable(groups[setting], its)
         if len(own) > 1:
-            tables.append(networks_table([result for _, kept, _ in own.values() for result in kept]))
+            table = networks_table([result for _, kept, _ in own.values() for result in kept])
+            notes = [f"{setting[0]}: {note}" for setting, (_, _, note) in own.items() if note]
+            tables.append(replace(table, note="; ".join([table.note, *notes])))
         for setting, (its, kept, note) in own.items():
             against = _within(kept, its)
             tables.append(_table(kept, against, f"Test accuracy, {setting[0]}", note))
@@ -167,21 +168,27 @@ def _left_out(count: int, limit: int, what: str) -> str:
 
 
 def _comparable(results: Sequence[Result], baseline: Baselines) -> tuple[list[Result], str]:
-    """Trainings of seeds that all kept sets have, as many as possible, and a note on what that leaves out."""
+    """Trainings of seeds that all kept sets have, and a note on what that leaves out.
+
+    As many as possible with the baseline and something to compare with it, or without it if nothing shares its seeds.
+    """
     seeds: dict[str, set[int]] = {}
     for result in results:
         seeds.setdefault(result.set, set()).add(result.seed)
     needed = {baseline} if isinstance(baseline, str) else set(baseline.values())
-    candidates = Counter(frozenset(own) for own in seeds.values())
+    needed &= seeds.keys()
+    groups = [[own] for own in seeds.values()] + [[seeds[name] for name in needed], list(seeds.values())]
+    several = dict.fromkeys(frozenset.intersection(*map(frozenset, group)) for group in groups if group)
+    candidates = filter(None, dict.fromkeys(one & other for one in several for other in several))
 
-    def value(common: frozenset[int]) -> tuple[bool, int]:
+    def value(common: frozenset[int]) -> tuple[bool, int, bool]:
         kept = {name for name, own in seeds.items() if common <= own}
-        return (needed & seeds.keys()) <= kept, len(common) * len(kept)
+        return needed < kept, len(common) * len(kept), needed <= kept
 
     common = max(candidates, key=value)
     short = [name for name, own in seeds.items() if not common <= own]
     cut = [name for name, own in seeds.items() if common < own]
-    notes = [f"left out, with fewer trainings: {', '.join(short)}"] if short else []
+    notes = [f"left out, without the seeds of the others: {', '.join(short)}"] if short else []
     notes += [f"of {', '.join(cut)} only those {len(common)} with the seeds that all sets have"] if cut else []
     return [r for r in results if r.set not in short and r.seed in common], "; ".join(notes)
 

@@ -4,7 +4,8 @@
 
 The target is what the record says:
 
-    a set chosen by a shape     shares of ten bins, laid over the scale that its record gives for each class
+    a set chosen by a shape     shares of ten bins, laid over the scale that its record gives for each class, or else
+                                over that of its pool
     a set chosen by a curve     the quantiles that its record gives
     a steered pool              the targets of its images
 
@@ -17,15 +18,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.data.provenance import ClassSelection, SelectionRecord, class_selections, selection_of
+from dag_diffusion.data.provenance import ClassSelection, SelectionRecord, class_selections, origin_of, selection_of
 from dag_diffusion.data.rows import Row
-from dag_diffusion.sampling.scales import LogScale, RawScale, Scale
+from dag_diffusion.sampling.scales import LogScale, RawScale
 from dag_diffusion.sampling.targets import TargetDistribution
 from dag_diffusion.sampling.threshold_search import searched_scale
 
@@ -129,21 +131,27 @@ def target_of_sets(pools: Sequence[ReportedSet], selected: Sequence[ReportedSet]
         if isinstance(target, dict) and "reference" in target:
             return {}, ""
         if recorded is not None:
-            return laid_over(recorded, one), one.name
+            return laid_over(recorded, one, pools), one.name
     return next(((one.targets, one.name) for one in pools if one.targets), ({}, ""))
 
 
-def laid_over(target: TargetDistribution, one: ReportedSet) -> dict[str, np.ndarray]:
-    """The difficulties that a target asks of each class; a shape is laid over the scale that the set records.
+def laid_over(target: TargetDistribution, one: ReportedSet, pools: Sequence[ReportedSet]) -> dict[str, np.ndarray]:
+    """The difficulties that a target asks of each class.
+
+    A shape is laid over the scale that the set records, else over that of its pool if this is one of ``pools``, else
+    over the set's own.
 
     Raises:
         ValueError: the target lacks a class.
     """
     recorded = one.record.get("ipc")
     ipc = recorded if isinstance(recorded, int) else None
-    scales = {row["class"]: _scale_of(row) for row in one.selection} if target.relative else {}
+    raw = one.record.get("scale") == "raw"
+    scales = {row["class"]: RawScale() if raw else _scale_of(row) for row in one.selection} if target.relative else {}
+    origin = Path(origin_of(one.pool.provenance) or one.pool.path).resolve()
+    offered = next((pool.by_class for pool in pools if pool.pool.path.resolve() == origin), {})
     return {
-        name: target.values(name, scales.get(name) or searched_scale(values), ipc)
+        name: target.values(name, scales.get(name) or searched_scale(offered.get(name, values)), ipc)
         for name, values in one.by_class.items()
     }
 
@@ -156,10 +164,8 @@ def _recorded(record: Any) -> TargetDistribution | None:
         return None
 
 
-def _scale_of(row: ClassSelection) -> Scale | None:
+def _scale_of(row: ClassSelection) -> LogScale | None:
     match row.get("scale"):
-        case []:
-            return RawScale()
         case [float(low), float(high)] if 0 < low <= high <= 1:
             return LogScale(low, high)
     return None

@@ -132,7 +132,7 @@ class Selection:
         bins: ``(ipc,)`` the bin that each was drawn for, 0 (easy) to 9, or -1 if it only fills up.
         quotas, found: ``(10,)`` images wanted and drawn in each bin; empty for methods without a target.
         thresholds: the paper's (bottom, top), numbers of clipped images; empty on the raw scale, or without bins.
-        scale: that the bins lie on: of the pool's images of this class; None without bins.
+        scale: that bins, or a target of bins' shares, lie on: of the pool's images of this class; None without either.
         distance: Wasserstein-1 between the chosen difficulties and the target's; None without a target.
         floor: the least distance that any so many numbers could have: that of the medians of the target's slots.
         wrong: chosen images that the classifier gets wrong, since too few are right; None if the rule does not ask.
@@ -214,7 +214,8 @@ def select(
         A ``Selection``, or one for each IPC if ``ipc`` is a sequence.
 
     Raises:
-        ValueError: fewer images than ``ipc``, a difficulty outside [0, 1] or NaN, no target or features where needed.
+        ValueError: fewer images than ``ipc``, sizes that cannot be nested, a difficulty outside [0, 1] or NaN, no
+            target or features where needed.
 
     See Also:
         ``subsample``, which does this for every class of a pool; ``SelectionRule``, the options of each method.
@@ -230,10 +231,8 @@ def select(
         {1: [6], 3: [6, 5, 4]}
     """
     rule = method if isinstance(method, SelectionRule) else SelectionRule(method)
-    sizes, wanted = (
-        sizes_of(ipc),
-        None if target is None else as_target(target, {0: class_name} if class_name else None),
-    )
+    sizes = sizes_of(ipc, rule)
+    wanted = None if target is None else as_target(target, {0: class_name} if class_name else None)
     values = _checked(difficulties, sizes)
     _require(rule, wanted, features, groups, len(values))
     right = _right(rule, values, correct)
@@ -257,11 +256,20 @@ def select(
     return {size: found[size] for size in sizes} if isinstance(ipc, Iterable) else found[sizes[0]]
 
 
-def sizes_of(ipc: int | Sequence[int]) -> list[int]:
-    """The wanted numbers of images per class, each once, rising; ValueError unless all are whole and at least 1."""
+def sizes_of(ipc: int | Sequence[int], rule: SelectionRule) -> list[int]:
+    """The wanted numbers of images per class, each once, rising.
+
+    Raises:
+        ValueError: one is not whole or below 1, or the rule chooses no such sets within each other.
+    """
     sizes = list(ipc) if isinstance(ipc, Iterable) else [ipc]
     if not sizes or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1 for n in sizes):
         raise ValueError(f"ipc (images per class) is {ipc}; it must be a whole number of at least 1, or several")
+    if rule.method == "cao2" and min(sizes) < rule.hard_from <= max(sizes):
+        raise ValueError(
+            f"cao2 takes the easy end below {rule.hard_from} images per class and the hard end from there on, so that "
+            f"sets of {min(sizes)} and {max(sizes)} cannot be nested; choose each alone"
+        )
     return sorted({int(size) for size in sizes})
 
 
@@ -358,7 +366,7 @@ def _ranked(
             quotas=tuple(choice.quotas.tolist()),
             found=tuple(drawn),
             thresholds=goal.thresholds or () if goal is not None and binned else (),
-            scale=goal.scale if goal is not None and binned else None,
+            scale=goal.scale if goal is not None and (binned or goal.target.relative) else None,
             distance=distance,
             floor=floor,
             wrong=None if images.correct is None else int((~images.correct[choice.chosen]).sum()),

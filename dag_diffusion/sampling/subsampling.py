@@ -199,7 +199,7 @@ def subsample(
     """
     rule = method if isinstance(method, SelectionRule) else SelectionRule(method)
     pool = read_pool(pool) if isinstance(pool, str | Path) else pool
-    sizes = sizes_of(ipc)
+    sizes = sizes_of(ipc, rule)
     if seed < 0:
         raise ValueError(f"seed is {seed}; give a whole number of at least 0")
     if isinstance(pool, Pool):

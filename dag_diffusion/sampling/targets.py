@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -46,11 +46,11 @@ def largest_remainder(proportions: np.ndarray, total: int) -> np.ndarray:
         >>> largest_remainder(np.array([0.5, 0.3, 0.2]), 7).tolist()
         [4, 2, 1]
     """
-    exact = np.asarray(proportions, np.float64) / np.sum(proportions) * total
-    counts = np.floor(exact).astype(int)
-    by_remainder = np.argsort(-(exact - counts), kind="stable")
-    counts[by_remainder[: total - counts.sum()]] += 1
-    return counts
+    shares = np.asarray(proportions, np.float64)
+    counts, remainders = np.divmod(shares * total, shares.sum())  # exact for whole numbers, so that ties are ties
+    by_remainder = np.argsort(-remainders, kind="stable")
+    counts[by_remainder[: total - int(counts.sum())]] += 1
+    return counts.astype(int)
 
 
 def even_levels(count: int) -> np.ndarray:
@@ -113,7 +113,12 @@ class TargetDistribution(ABC):
 
     def difficulties(self, class_name: str, count: int, scale: Scale = STEERING_SCALE) -> np.ndarray:
         """``count`` target difficulties that follow the distribution, easiest first, to steer a pool with."""
-        return np.quantile(self.values(class_name, scale), even_levels(count))
+        method = self.between(class_name)
+        return np.quantile(self.values(class_name, scale), even_levels(count), method=method)
+
+    def between(self, class_name: str) -> Literal["linear", "inverted_cdf"]:
+        """How ``difficulties`` goes from one value to the next: straight, or not at all where none may lie between."""
+        return "linear"
 
     @staticmethod
     def from_reference(
@@ -202,7 +207,14 @@ class TargetDistribution(ABC):
                 f"a beta target needs two positive numbers, but got {a} and {b}; try 0.3 and 3, mostly easy"
             )
         levels = even_levels(RESOLUTION)
-        values = np.clip(beta.ppf(levels, a, b), 0, 1)
+        try:
+            values = np.clip(beta.ppf(levels, a, b), 0, 1)
+        except OverflowError:
+            values = np.array([np.nan])
+        if np.isnan(values).any():
+            raise ValueError(
+                f"no quantiles of a beta target with {a} and {b} can be computed; give others, nearer to 1"
+            )
         return Curve(levels, values, f"beta({a:g}, {b:g})", f"beta:{numbers_text(a, b)}")
 
     @staticmethod
@@ -363,6 +375,9 @@ class Mixture(TargetDistribution):
         at = np.searchsorted(np.cumsum(weights[order]), even_levels(RESOLUTION))
         return values[order][np.minimum(at, len(values) - 1)]
 
+    def between(self, class_name: str) -> Literal["linear", "inverted_cdf"]:
+        return "inverted_cdf"  # the parts may lie apart
+
     def summary(self) -> dict[str, Any]:
         parts = [target.summary() for target in self.targets]
         return {"name": self.name, "text": self.text, "weights": list(self.weights), "parts": parts}
@@ -391,6 +406,9 @@ class PerClass(TargetDistribution):
 
     def values(self, class_name: str, scale: Scale, ipc: int | None = None) -> np.ndarray:
         return self.of(class_name).values(class_name, scale, ipc)
+
+    def between(self, class_name: str) -> Literal["linear", "inverted_cdf"]:
+        return self.of(class_name).between(class_name)
 
     def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
         return self.of(class_name).quotas(class_name, ipc, scale, thresholds)

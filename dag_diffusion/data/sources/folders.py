@@ -8,35 +8,30 @@ Labels are the numbers that all folders say, else places in the sorted list, whi
 """
 
 import logging
-import mimetypes
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from dag_diffusion.data.class_names import listed
-from dag_diffusion.data.images import header_of, image_suffixes
 from dag_diffusion.data.rows import METADATA, RECORDS, Row
 
 from .image_lists import listed_classes, require_agreeing_lists, unread_list
-from .splits import split_of
+from .masks import without_masks
+from .splits import split_of, splits_among
+from .unread_files import refuse_arrays, unread_file, warn_of_left_out
+from .walking import files_below, files_in, images_in, is_image_name, visible_folders
 
 logger = logging.getLogger(__name__)
 CONTAINERS = {
     "images", "image", "imgs", "img", "jpegimages", "jpegs", "jpg", "jpeg", "png", "samples",
 }  # fmt: skip # of images of one class, or of all
-# what programs leave behind: archives of macOS, disks of Windows and Linux, thumbnails and bins of a NAS
-NO_DATA = {
-    "__MACOSX", "@eaDir", "@Recycle", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information",
-    "lost+found",
-}  # fmt: skip
-MOST_LOOKED_INTO = 100  # files whose names do not tell whether they are images
 DECORATION = {"assets", "asset", "docs", "doc", "figures", "figs", "media", "screenshots", "thumbnails", "static"}
-ARRAYS = (".npz", ".npy", ".pt", ".pth", ".pkl", ".pickle", ".h5", ".hdf5", ".mat", ".bin", ".tfrecord")
 SHARD = re.compile("[0-9]{5,}")  # img2dataset, EDM and StyleGAN number folders of a thousand or ten thousand images
 PART = re.compile(r".*(part|shard|chunk|batch)[-_ ]?[0-9]+", re.I)
+PART_OF_IMAGES = re.compile(r"(.*[-_ ])?(images|imgs|(image|img)s?[-_ ]?(part|shard|chunk|batch))[-_ ]?[0-9]+", re.I)
 REPOSITORY = ("README.md", ".gitattributes", ".git")  # beside which DECORATION belongs to a page, not to the data
 
 
@@ -61,40 +56,14 @@ def class_folders_in(path: Path) -> dict[str, str]:
         return {name: f"{split}/{name}" for name in class_folders_in(path / split)}
     _refuse_nested(path, filled)
     if empty := [top.name for top in tops if not top.holds_images]:
-        raise ValueError(f"{path} has class folders without images: {', '.join(empty)}; fill or remove them")
+        told = f"{path} has class folders without images: {', '.join(empty)}"
+        if file := unread_file(path, (file for name in empty for file in files_below(path, name))):
+            raise ValueError(
+                f"{told}, but with files such as {file}; save pictures as PNG or JPEG, and remove other folders"
+            )
+        raise ValueError(f"{told}; fill or remove them")
     _tell_of_two_levels(path, filled)
     return {top.name: top.name for top in filled}
-
-
-def images_in(path: Path, folder: str) -> Iterator[str]:
-    """Names below ``path`` of every image in one of its folders; hidden ones left out, links followed once.
-
-    Raises:
-        PermissionError: a folder in it may not be entered, so that its images would be lost.
-    """
-    return (name for name in _files_below(path, folder) if is_image_name(name.rpartition("/")[2]))
-
-
-def _files_below(path: Path, folder: str) -> Iterator[str]:
-    root = path.resolve()
-    seen = {_identity(place) for place in (root, *root.parents)}  # a link that leads back up is not followed
-    for place, folders, files in os.walk(path / folder, onerror=_refuse_folder, followlinks=True):
-        if _identity(place) in seen:
-            folders.clear()
-            continue
-        seen.add(_identity(place))
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in NO_DATA]
-        inside = Path(place).relative_to(path).as_posix()
-        yield from (f"{inside}/{name}" for name in files)
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise error
-
-
-def _identity(place: str | Path) -> tuple[int, int]:
-    found = os.stat(place)
-    return found.st_dev, found.st_ino
 
 
 def rows_of_folder(path: Path) -> list[Row]:
@@ -107,23 +76,25 @@ def rows_of_folder(path: Path) -> list[Row]:
         _warn_of_unlisted_folders(path, listed)
         return labelled_rows(listed)
     folders = class_folders_in(path)
-    if loose := sum(map(is_image_name, _files_in(path))):
+    if loose := sum(map(is_image_name, files_in(path))):
         logger.warning("%d images in %s are in no class folder and are left out", loose, path)
-    found = [(name, file) for name, folder in folders.items() for file in _files_below(path, folder)]
+    found = [(name, file) for name, folder in folders.items() for file in files_below(path, folder)]
     images = [(name, file) for name, file in found if is_image_name(file.rpartition("/")[2])]
     _require_readable_names(path, [file for _, file in images])
+    taken = {file for _, file in images}
+    warn_of_left_out(path, [f for _, f in found if f not in taken and not f.rpartition("/")[2].startswith(".")])
+    images = without_masks(path, images)
     require_agreeing_lists(path, folders, images)
     require_one_split_within(path, {file.removeprefix(folders[name]).rpartition("/")[0] for name, file in images})
-    taken = {file for _, file in images}
-    _warn_of_left_out(path, [f for _, f in found if f not in taken and not f.rpartition("/")[2].startswith(".")])
     return labelled_rows(images)
 
 
 def require_one_split_within(path: Path, inner: Iterable[str]) -> None:
     """Refuse CLASS/train beside CLASS/test: ``inner`` are the folders of images within those of classes."""
-    parts = {part for folder in inner for part in folder.split("/")}
-    if len({split_of(part) for part in parts} - {None}) > 1:
-        splits = ", ".join(sorted(filter(split_of, parts)))
+    parts = {part for folder in inner for part in folder.split("/") if part}
+    found = splits_among(parts)
+    if len({*found.values()}) > 1:
+        splits = ", ".join(sorted(found))
         raise ValueError(
             f"the classes in {path} hold splits, {splits}, which would be taken together; list the images of one in "
             f"{path / METADATA}"
@@ -148,20 +119,6 @@ def _require_readable_names(path: Path, names: Sequence[str]) -> None:
             ) from error
 
 
-def _warn_of_left_out(path: Path, names: Sequence[str]) -> None:
-    """Tell of files that are images by their bytes or by their name, such as HEIC, and are not taken."""
-    images = [name for name in names if (mimetypes.guess_type(name)[0] or "").startswith("image/")]
-    named = set(images)
-    for name in [name for name in names if name not in named][:MOST_LOOKED_INTO]:
-        with suppress(Exception):  # of Pillow, see images.readable: it is no image
-            header_of(path / name)
-            images.append(name)
-    if images:
-        text = "%d files in %s, such as %s, are images and are left out, since their suffix is none that is read; "
-        text += "save them as PNG or JPEG, or give them the suffix that they should have"
-        logger.warning(text, len(images), path, images[0])
-
-
 def listed_images(path: Path) -> list[tuple[str, str]] | None:
     """Class and file name of images that lie in one folder with a list of their classes beside them; else None."""
     return listed_classes(path, _flat_images(path))
@@ -183,11 +140,6 @@ def labels_by_name(names: Iterable[str]) -> dict[str, int]:
     return {name: label for label, name in enumerate(ordered)}
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file is an image by its suffix, and not hidden."""
-    return os.path.splitext(name)[1].lower() in image_suffixes() and not name.startswith(".")
-
-
 @dataclass(frozen=True)
 class _Top:
     """A folder at the top: whether images lie in it, and which of its folders hold some, looked at only if none do."""
@@ -206,20 +158,9 @@ class _Top:
 
 
 def _look_at(path: Path, name: str) -> _Top:
-    if any(map(is_image_name, _files_in(path / name))):
+    if any(map(is_image_name, files_in(path / name))):
         return _Top(name, direct=True)
     return _Top(name, False, [one for one in visible_folders(path / name) if any(images_in(path / name, one))])
-
-
-def _files_in(path: Path) -> Iterator[str]:
-    with os.scandir(path) as entries:
-        yield from (entry.name for entry in entries if entry.is_file())
-
-
-def visible_folders(path: Path) -> list[str]:
-    """Folders in a folder that may hold data: neither hidden nor what programs leave behind."""
-    with os.scandir(path) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith(".") and e.name not in NO_DATA)
 
 
 def _is_split(name: str) -> bool:
@@ -243,15 +184,15 @@ def _flat_images(path: Path) -> list[str]:
     """Images without class folders: directly in ``path``, or in its one folder called ``images`` or alike."""
     folders = visible_folders(path)
     if not folders:
-        return sorted(filter(is_image_name, _files_in(path)))
+        return sorted(filter(is_image_name, files_in(path)))
     holders = [name for name in folders if name.casefold() in CONTAINERS]
     if len(holders) == 1:
-        return sorted(f"{holders[0]}/{name}" for name in _files_in(path / holders[0]) if is_image_name(name))
+        return sorted(f"{holders[0]}/{name}" for name in files_in(path / holders[0]) if is_image_name(name))
     return []
 
 
 def _refuse_without_folders(path: Path) -> None:
-    if flat := sorted(filter(is_image_name, _files_in(path))):
+    if flat := sorted(filter(is_image_name, files_in(path))):
         found = unread_list(path, flat)
         told = ", which now gives them none" if (path / "labels.csv").is_file() else ""
         way = f"copy {found} into it if that lists them" if found else f"list their classes in labels.csv{told}"
@@ -259,22 +200,22 @@ def _refuse_without_folders(path: Path) -> None:
             f"{path} holds {len(flat)} images but no class folders; sort its images into folders such as "
             f"{path / 'n01440764'}, or {way}"
         )
-    for name in sorted(_files_in(path)):
+    for name in sorted(files_in(path)):
         refuse_arrays(path / name)
-    raise ValueError(f"{path} holds no images; expected {path}/CLASS/IMAGE.png, with or without a {METADATA}")
-
-
-def refuse_arrays(file: Path) -> None:
-    """Refuse a file of numbers, which other programs make of images, with the way to images."""
-    if file.suffix.lower() in ARRAYS:
+    expected = f"expected {path}/CLASS/IMAGE.png, with or without a {METADATA}"
+    below = (file for name in visible_folders(path) for file in files_below(path, name))
+    if file := unread_file(path, chain(files_in(path), below)):
+        refuse_arrays(file)
         raise ValueError(
-            f"{file} holds arrays of numbers, not images; save each as a PNG in the folder of its class, as "
-            "docs/how-to/other-generators.md shows"
+            f"{path} holds no images whose suffix is read, but files such as {file}; save pictures as PNG or JPEG, or "
+            f"give them the suffix that they should have: {expected}"
         )
+    raise ValueError(f"{path} holds no images; {expected}")
 
 
 def _refuse_splits(path: Path, filled: Sequence[_Top]) -> None:
-    named = sorted((top for top in filled if _is_split(top.name)), key=lambda top: split_of(top.name) != "train")
+    told = splits_among(top.name for top in filled)
+    named = sorted((top for top in filled if top.name in told), key=lambda top: told[top.name] != "train")
     splits = [top for top in named if top.class_folders]
     if len(named) == len(filled) and not splits:
         if telling := next((top for top in named if _tells_itself(path / top.name)), None):
@@ -282,15 +223,22 @@ def _refuse_splits(path: Path, filled: Sequence[_Top]) -> None:
                 f"{path} has splits, {listed(top.name for top in named)}, and lists of classes; give one of them: "
                 f"{path / telling.name}"
             )
+        inner = (path / top.name / name for top in named for name in top.inner)  # as of Training/Images/CLASS
+        if holder := next((place for place in inner if visible_folders(place)), None):
+            raise ValueError(
+                f"{path} has splits, {listed(top.name for top in named)}; give the classes of one of them: {holder}"
+            )
         raise ValueError(
             f"{path} has {listed(top.name for top in named)}, which hold images but no class folders; sort them into "
             f"{path / named[0].name}/CLASS/, or list their classes in {path / named[0].name / METADATA}"
         )
     if splits and len(filled) > 1:
         one = splits[0]
+        other = next((top for top in splits if told[one.name] == "train" != told[top.name]), None)
         raise ValueError(
             f"{path} has splits, {listed(top.name for top in splits)}, which hold the classes "
             f"{listed(one.class_folders)}; give one of them: {path / one.name}"
+            + (f" to train on, {path / other.name} to test on" if other else "")
         )
 
 
@@ -338,8 +286,10 @@ def _refuse_shards(path: Path, filled: Sequence[_Top]) -> None:
     names = [top.name for top in filled]
     numbered = all(map(SHARD.fullmatch, names)) and all(_is_counted(path, name) for name in names)
     parts = len(names) > 1 and all(map(PART.fullmatch, names))  # which may be classes, such as of parts of machines
-    if numbered or (parts and any(path.glob("*.csv"))):
-        file = next(filter(is_image_name, _files_in(path / names[0])), "images")
+    same = len(names) > 1 and len({name.rstrip("0123456789") for name in names}) == 1
+    of_images = same and PART_OF_IMAGES.fullmatch(names[0]) and not any(top.class_folders for top in filled)
+    if numbered or of_images or (parts and any(path.glob("*.csv"))):
+        file = next(filter(is_image_name, files_in(path / names[0])), "images")
         raise ValueError(
             f"{listed(names)} in {path} are parts of one list of images, with such as {names[0]}/{file}, and no "
             f"classes; list the classes in {path / METADATA}"
@@ -348,7 +298,7 @@ def _refuse_shards(path: Path, filled: Sequence[_Top]) -> None:
 
 def _is_counted(path: Path, name: str) -> bool:
     """Whether images go on counting where their folder's number begins: 00012/000120007.jpg, 003000/003017.png."""
-    file = next(filter(is_image_name, _files_in(path / name)), "")
+    file = next(filter(is_image_name, files_in(path / name)), "")
     number = os.path.splitext(file)[0].removeprefix("img")
     if not number.isdecimal():
         return False
@@ -362,7 +312,7 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
     if len(filled) == 1 and filled[0].inner and not filled[0].direct:
         top = filled[0]
         holder, inner = path / top.name, top.inner
-        while len(inner) == 1 and not any(map(is_image_name, _files_in(holder))):  # as ILSVRC/Data/CLS-LOC wraps splits
+        while len(inner) == 1 and not any(map(is_image_name, files_in(holder))):  # as ILSVRC/Data/CLS-LOC wraps splits
             holder = holder / inner[0]
             inner = [one for one in visible_folders(holder) if any(images_in(holder, one))]
         if len(inner) > 1 or any(map(_is_split, top.inner)):
@@ -382,6 +332,12 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
             f"{listed(top.name for top in twice)} in {path} hold nothing but a folder of the same name, as unpacked "
             f"archives do; give {path / name / name} if it holds the classes"
         )
+    names = {top.name.casefold() for top in filled}
+    if copy := next((top for top in filled if len(top.inner) > 1 and {*map(str.casefold, top.inner)} <= names), None):
+        raise ValueError(
+            f"{copy.name} in {path} holds {listed(copy.inner)}, as folders beside it are called, and is no class but a "
+            f"copy; give {path / copy.name}, or remove it"
+        )
     if any(top.direct for top in filled):
         return
     holders: dict[str, list[str]] = {}
@@ -390,7 +346,8 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
             holders.setdefault(name, []).append(top.name)
     if len(holders) == 1:  # CLASS/originals/IMAGE: of a single class in several domains nobody would learn
         return
-    if shared := [name for name in holders if len(holders[name]) > 1 and not _is_split(name)]:
+    splits = splits_among(holders)
+    if shared := [name for name in holders if len(holders[name]) > 1 and name not in splits]:
         first = holders[shared[0]]
         raise ValueError(
             f"{listed(first)} in {path} all hold a folder {shared[0]}, as splits or domains do; give one of them, "

@@ -15,8 +15,9 @@ from pathlib import Path
 from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.images import image_suffixes
 
-from .folders import DECORATION, images_in, visible_folders
+from .folders import DECORATION
 from .splits import split_of
+from .walking import images_in, visible_folders
 
 PARQUET, TAR = ".parquet", ".tar"
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")

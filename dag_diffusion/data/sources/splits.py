@@ -6,12 +6,13 @@ A folder is told by its name, a row by its folder or by a column; rows of severa
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 SPLIT = re.compile(
-    r"(train|training|val|valid|validation|test|testing|dev|eval|evaluation)[-_ .]?(set|data|images|[0-9]+)?", re.I
+    r"(train|training|val|valid|validation|test|testing|dev|eval|evaluation)[-_ .]?(set|data|images|mini|[0-9]+)?", re.I
 )
 COLUMNS = ("split", "subset", "set", "partition", "data set", "data_set")
 FLAGS = ("is_train", "is_training", "is_training_img", "is_val", "is_valid", "is_test")
@@ -25,6 +26,31 @@ def split_of(name: str) -> str | None:
     return next(split for start, split in MEANT.items() if found[1].lower().startswith(start)) if found else None
 
 
+def splits_among(names: Iterable[str]) -> dict[str, str]:
+    """Name to split, of the names that are one; or of all, if they come in pairs such as ``cars_train, cars_test``.
+
+    ``bullet train`` and ``steam train`` are no pair.
+    """
+    names = list(names)
+    told = {name: found for name in names if (found := _split_within(name))}
+    pairs = defaultdict(set)
+    for split, others in told.values():
+        pairs[others].add(split)
+    if len(told) == len(names) and all("train" in splits and len(splits) > 1 for splits in pairs.values()):
+        return {name: split for name, (split, _) in told.items()}
+    return {name: one for name in names if (one := split_of(name))}
+
+
+def _split_within(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """The split that one word of a name tells, and its other words without numbers; None for no such word or several.
+
+    ISIC_2019_Training_Input is told to be train of (isic, input).
+    """
+    words = re.findall(r"[^\W\d_]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", name).casefold())
+    splits = [split for word in words if (split := split_of(word))]
+    return (splits[0], tuple(word for word in words if not split_of(word))) if len(splits) == 1 else None
+
+
 def require_one_split(rows: Sequence[Mapping[str, Any]], source: Path) -> None:
     """Refuse rows of images to train on and to test on, by folders or by a column that tells it.
 
@@ -36,7 +62,7 @@ def require_one_split(rows: Sequence[Mapping[str, Any]], source: Path) -> None:
     labels: dict[str, set[int]] = {}
     for row in rows:
         folder = row["file_name"].partition("/")[0]
-        if folder not in labels and split_of(folder) is None:
+        if folder not in labels and _split_within(folder) is None:
             break
         labels.setdefault(folder, set()).add(row["label"])
     else:
@@ -59,8 +85,9 @@ def require_one_split_of(folders: Iterable[str], source: Path) -> None:
         ValueError: they are.
     """
     names = sorted(folders)
-    if all(map(split_of, names)):
-        _require_one(map(split_of, names), source, f"the folders {', '.join(names)}")
+    splits = splits_among(names)
+    if len(splits) == len(names):
+        _require_one(splits.values(), source, f"the folders {', '.join(names)}")
 
 
 def require_one_split_in(column: str, values: Iterable[Any], source: Path) -> None:

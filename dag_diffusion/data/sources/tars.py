@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from .folders import is_image_name
 from .splits import require_one_split_of
+from .walking import is_image_name
 
 LABELS = (".cls", ".json", ".txt")  # the first that says something counts
 PICKLES = (".pyd", ".pickle", ".pkl", ".pth", ".pt")
@@ -64,7 +64,7 @@ def read_tars(files: Sequence[Path]) -> tuple[list[tuple[int | None, str]], TarI
         for name, of in _images(file, members, told).items():
             classes.append(_class_of(members, name, of))
             images.append(members[name])
-    require_one_split_of({PurePosixPath(image.name).parts[0] for image in images}, files[0])
+    require_one_split_of({str(PurePosixPath(image.name).parent).partition("/")[0] for image in images}, files[0])
     if not images:
         raise ValueError(f"{files[0]} holds no images; expected samples such as 0001.png and 0001.cls in it")
     _refuse_captions(files[0], classes)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dag_diffusion.classifiers.image_classifiers import prepared_logits
-from dag_diffusion.data.class_folders import limited_to
+from dag_diffusion.data.class_folders import instead_of_one_class, limited_to
 from dag_diffusion.data.class_names import distinct_names, match_classes
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.pools import Pool
@@ -293,8 +293,8 @@ def class_names_for(pool: Pool) -> dict[int, str]:
     names = dict(enumerate(name for _, name in sorted(pool.class_names.items())))
     if len(names) < 2:
         raise ValueError(
-            f"{pool.path} has one class, {names[0]!r}, and a classifier tells classes apart; give the folder above it, "
-            "with a folder for each of two or more classes"
+            f"{pool.path} has one class, {names[0]!r}, and a classifier tells classes apart; "
+            f"{instead_of_one_class(pool.path, names[0])}"
         )
     return names
 
