@@ -21,7 +21,12 @@ HELD_OUT = "rules-held-out-"
 SIZES_HELD_OUT = tuple(HELD_OUT + size for size in SIZES[:3])
 
 
-SIZES_TODAY = ("autoguidance-1-quick", "solver-10-quick", "autoguidance-20-quick", "solver-50-quick")  # as ``run`` draws
+SIZES_TODAY = (
+    "autoguidance-1-quick",
+    "solver-10-quick",
+    "autoguidance-20-quick",
+    "solver-50-quick",
+)  # as ``run`` draws
 
 
 NETWORKS = {

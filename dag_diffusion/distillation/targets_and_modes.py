@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dag_diffusion import embedded
-from dag_diffusion.data.pools import Pool, digest_of_images
+from dag_diffusion.data.pools import PROVENANCE, Pool, digest_of_images
 from dag_diffusion.generation.modes import Modes
 from dag_diffusion.generation.preparing.kept_parts import kept_parts
 from dag_diffusion.generation.preparing.mode_search import find_pool_modes, merge_modes
@@ -18,6 +18,7 @@ from dag_diffusion.sampling.score_cache import score_and_record
 from dag_diffusion.sampling.target_parser import as_target
 from dag_diffusion.sampling.targets import TargetDistribution
 
+from .pools import pool_folder
 from .setup import DistillationSetup
 
 SCORES, MODES = "reference.jsonl", "modes.safetensors"  # of the real training images, in the folder of the run
@@ -59,6 +60,9 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
     """Clusters of the real training images, ``count`` of each class: the embedded ones, or found and kept.
 
     Where images have changed since, they are found anew.
+
+    Raises:
+        ValueError: and a pool is drawn to the old ones already.
     """
     if setup.inputs.pipeline is None and setup.inputs.train is None:
         return merge_modes(Modes.load(embedded.MODES), count)
@@ -66,7 +70,7 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
     most = max(count, min(of_class, of_all // len(setup.class_names)))
     images = setup.train.select(_some_of_each_class(setup.train, most))
     with fail_together():
-        known = _modes_of(images, output / MODES) if is_main_process() else None
+        known = _kept_modes(output, images) if is_main_process() else None
     known = gather(known)[0]
     if known is not None:
         return known
@@ -81,10 +85,19 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
     return found
 
 
-def _modes_of(images: Pool, path: Path) -> Modes | None:
-    """What is kept, if it was found in these images, or does not say in which, as of earlier versions."""
-    known = Modes.load(path) if path.exists() else None
-    return known if known is None or known.images in ("", digest_of_images(images)) else None
+def _kept_modes(output: Path, images: Pool) -> Modes | None:
+    """What was found in these images before; of versions that do not say in which, as it is."""
+    if not (output / MODES).exists():
+        return None
+    known = Modes.load(output / MODES)
+    if known.images in ("", digest_of_images(images)):
+        return known
+    if (pool_folder(output, "guided") / PROVENANCE).exists():
+        raise ValueError(
+            f"training images have changed since the guided pool in {output} was begun, which is drawn to modes of "
+            "them; restore them, or choose another output"
+        )
+    return None
 
 
 def _some_of_each_class(pool: Pool, count: int) -> np.ndarray:
