@@ -25,6 +25,7 @@ from tiny_training import (
 from torch import nn
 from warm import context
 
+from dag_diffusion.processes import StoppedError
 from dag_diffusion.training.averages import WIDEST, Average, exponent_of
 from dag_diffusion.training.batches import Batch, Order, shares
 from dag_diffusion.training.loop import CHECKPOINT, LOSSES, LoopConfig, fit
@@ -196,6 +197,20 @@ def test_looks_see_averaged_weights_and_change_nothing(tmp_path, whole):
     assert same(model, whole[1])
     assert [(step, training) for step, training, _ in seen] == [(step, False) for step in (3, 6, 9, 12)]
     assert torch.equal(seen[-1][2], model[0].weight)
+
+
+def test_run_that_is_stopped_where_a_look_is_due_has_all_looks(tmp_path):
+    def stopping(model: nn.Module, batch: Batch) -> torch.Tensor:
+        if batch.step == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return loss(model, batch)
+
+    seen = []
+    options = {"look": lambda step, model: seen.append(step), "looks": 4}
+    with pytest.raises(StoppedError, match="after 6 of 12 steps"):
+        fit(network(), stopping, len(INPUTS), tmp_path, CONFIG, **options)
+    trained(tmp_path, **options)
+    assert seen == [3, 6, 9, 12]
 
 
 def test_device_that_is_seldom_waited_for_has_all_looks_and_rows(tmp_path, monkeypatch):
