@@ -24,7 +24,7 @@ TOLERANCE = 0.05  # of a number of the sketch: far more than rounding to half pr
 @torch.no_grad()
 def digest_of(model: nn.Module) -> str:
     """Hexadecimal digest of the names, dtypes, shapes and bytes of all weights and buffers, on whatever device."""
-    return _digest_of(_at_hand(model, model.state_dict()).items())
+    return digest_of_values(_at_hand(model, model.state_dict()).items())
 
 
 @torch.no_grad()
@@ -37,12 +37,13 @@ def full_digest_of(model: nn.Module) -> str:
         f"{place}.{name}": value
         for place, module in model.named_modules()
         for name, value in (vars(module) | dict(module.named_buffers(recurse=False))).items()
-        if name not in NO_SETTINGS and (isinstance(value, Tensor) or _is_plain(value))
+        if name not in NO_SETTINGS and (isinstance(value, Tensor) or is_plain(value))
     }
-    return _digest_of([*_at_hand(model, model.state_dict()).items(), *sorted(unsaved.items())])
+    return digest_of_values([*_at_hand(model, model.state_dict()).items(), *sorted(unsaved.items())])
 
 
-def _digest_of(parts: Iterable[tuple[str, Any]]) -> str:
+def digest_of_values(parts: Iterable[tuple[str, Any]]) -> str:
+    """Hexadecimal digest of names with tensors, by their bytes on whatever device, or plain values."""
     digest = hashlib.blake2b(digest_size=16)
     for name, value in parts:
         if isinstance(value, Tensor):
@@ -54,11 +55,11 @@ def _digest_of(parts: Iterable[tuple[str, Any]]) -> str:
     return digest.hexdigest()
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     """Whether a value says something by itself; an empty collection may be a cache, which the first call fills."""
     if isinstance(value, Mapping | list | tuple):
         members = value.values() if isinstance(value, Mapping) else value
-        return bool(value) and all(map(_is_plain, members))
+        return bool(value) and all(map(is_plain, members))
     return isinstance(value, str | Number)
 
 

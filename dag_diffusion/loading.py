@@ -24,9 +24,16 @@ from safetensors import SafetensorError
 from torch import nn
 
 from . import embedded
+from .classifiers.guide_checks import require_seeing
 from .classifiers.image_classifiers import load_classifier
 from .classifiers.reach import require_within_reach
-from .classifiers.weights import IncompleteWeightsError, load_whole, only_variant, refuse_pickles, require_same_tensors
+from .classifiers.weights import (
+    IncompleteWeightsError,
+    load_whole,
+    refuse_pickles,
+    require_same_tensors,
+    variant_of_parts,
+)
 from .data.class_names import labels_typed
 from .data.files import require_replaceable
 from .guidance.probes import description_of
@@ -37,6 +44,7 @@ from .processes import resolve_device
 
 EMBEDDED = "embedded"  # the name of the embedded guide where one is asked for
 LORA = "pytorch_lora_weights.safetensors"  # as diffusers' save_lora_weights calls it
+T5_OF_SD3 = ("text_encoder_3", "tokenizer_3")  # which its pipeline draws without, but does not call optional
 PRECISIONS = ("float32", "float16", "bfloat16")
 logger = logging.getLogger(__name__)
 
@@ -160,14 +168,14 @@ def load_text_pipeline(
     hide_loading_bars()
     device, precision = resolve_device(device), as_dtype(dtype)
     options: dict[str, Any] = {"use_safetensors": None if trust_bin else True}
-    options |= {} if precision is None else {"dtype": precision}
     with loaded_as(name, "text-to-image pipeline"):
         _require_folder(name)
         config = diffusers.DiffusionPipeline.load_config(name)
         options |= _without_patterns(config)
-        for part in ("unet", "transformer"):
-            if variant := only_variant(Path(str(name), part)):
-                options["variant"] = variant
+        options |= {part: None for part in T5_OF_SD3 if config.get(part) == [None, None]}
+        options["dtype"] = _in_full(name, config) if precision is None else precision
+        if variant := variant_of_parts(Path(name), sorted(config.keys() - options.keys())):
+            options["variant"] = variant
         # saved to draw from images, it has the parts to draw from prompts
         known = any(config["_class_name"] == kind.__name__ for task in tasks for kind in task.values())
         load: Any = diffusers.AutoPipelineForText2Image if known else diffusers.DiffusionPipeline
@@ -176,20 +184,26 @@ def load_text_pipeline(
             if (model := getattr(pipeline, part, None)) is not None:
                 read = partial(type(model).from_pretrained, use_safetensors=options["use_safetensors"])
                 require_same_tensors(model, model.config._name_or_path, read)
-        if precision is None:
-            _in_full(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
 
 
-def _in_full(pipeline: Any) -> None:
-    """Bring all parts of a pipeline that was loaded without a dtype to float32, in which diffusers reads its own.
+def _in_full(name: str | Path, config: Mapping[str, Any]) -> dict[str, torch.dtype | None]:
+    """Part to the dtype in which it is read where none was chosen: float32, in which diffusers reads its own parts.
 
-    It leaves text encoders to transformers, which keeps halves as they are, so that such a pipeline cannot draw.
+    It leaves the others to transformers, which reads them in the dtype that their configuration names, rounding what is
+    saved in full.  Quantised ones know best.
     """
-    for part in pipeline.components.values():
-        if isinstance(part, nn.Module) and getattr(part, "hf_quantizer", None) is None:
-            part.float()
+    from transformers import PretrainedConfig
+
+    def is_quantised(part: str) -> bool:
+        try:
+            return "quantization_config" in PretrainedConfig.get_config_dict(str(name), subfolder=part)[0]
+        except OSError:  # it is no network
+            return False
+
+    others = [part for part, kind in config.items() if isinstance(kind, list | tuple) and kind[0] == "transformers"]
+    return {"default": None} | {part: torch.float32 for part in others if not is_quantised(part)}
 
 
 @contextmanager
@@ -234,12 +248,14 @@ def load_guide(
         dtype: as torch or by name; None: float32, whatever it was saved in.
 
     Raises:
-        ValueError: it cannot be loaded, or there is no such device or precision.
+        ValueError: it cannot be loaded or cannot look at an image, or there is no such device or precision.
     """
     hide_loading_bars()
     device, precision = resolve_device(device), as_dtype(dtype)
     path = embedded.PIPELINE / "classifier" if name is None or str(name) == EMBEDDED else name
-    return load_classifier(path).to(device, precision)
+    guide = load_classifier(path)
+    require_seeing(guide, path)
+    return guide.to(device, precision)
 
 
 def embedded_named(name: str | Path | None) -> str:
@@ -327,8 +343,9 @@ def speed_up(
         use_xformers(pipeline)
     if channels_last:
         for name in ("vae", "classifier", "guidance_vae"):
-            if (part := getattr(pipeline, name, None)) is not None:
-                part.to(memory_format=torch.channels_last)
+            for module in () if (part := getattr(pipeline, name, None)) is None else part.modules():
+                if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):  # those of videos, in 3D, cannot
+                    module.to(memory_format=torch.channels_last)
     if vae_slicing:
         vae.enable_slicing()
     if compiled:

@@ -37,7 +37,7 @@ from dag_diffusion.classifiers.image_classifiers import (
     require_known_again,
     require_names_kept,
 )
-from dag_diffusion.classifiers.weights import only_variant, require_same_tensors
+from dag_diffusion.classifiers.weights import require_same_tensors, variant_of_parts
 from dag_diffusion.data.class_names import classes_named, match_classes
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
@@ -127,8 +127,10 @@ class DifficultyGuidedPipeline(DiTPipeline):
         kwargs.setdefault("use_safetensors", True)
         if kwargs.get("classifier") is not None:
             _require_kept(kwargs["classifier"])  # which diffusers would refuse by printing it whole
-        if variant := only_variant(Path(str(pretrained_model_name_or_path), "transformer")):
+        if variant := variant_of_parts(Path(pretrained_model_name_or_path), sorted({*PARTS} - {*kwargs})):
             kwargs.setdefault("variant", variant)  # there are no others
+        if not {"dtype", "torch_dtype"} & kwargs.keys():  # as diffusers reads its own; transformers would keep halves
+            kwargs["dtype"] = {"default": None, "classifier": torch.float32, "probe": torch.float32}
         try:
             pipeline = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except OSError as error:
@@ -138,10 +140,6 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 f"{pretrained_model_name_or_path} has no safetensors weights for all of its parts ({error}); "
                 "a .bin is a pickle, which may run any program: use_safetensors=None if you trust it"
             ) from error
-        if not {"dtype", "torch_dtype"} & kwargs.keys():
-            for name in {"classifier", "probe"} - kwargs.keys():  # transformers would keep halves, diffusers does not
-                if (part := getattr(pipeline, name)) is not None:
-                    part.float()
         if "quantization_config" not in kwargs:  # quantised weights are not those of the files
             for name in sorted({*PARTS} - {*kwargs}):
                 if (part := getattr(pipeline, name)) is not None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from text_pipelines import made, qwen_image
 from tiny import tiny_pipeline
 
 from dag_diffusion import PoolConfig, TargetDistribution, fill_pool, score_pool
@@ -33,6 +34,14 @@ def test_faster_pipeline_draws_the_same_pool(tmp_path, pipeline, option):
         first, second = (np.asarray(p.open(index)).astype(int) for p in (plain, pool))
         assert np.abs(first - second).max() <= 1
     assert (tmp_path / "plain" / "pool.json").read_bytes() == (tmp_path / "faster" / "pool.json").read_bytes()
+
+
+@torch.no_grad()
+def test_decoder_with_convolutions_in_3d_decodes_the_same_in_another_layout():
+    pipeline, latents = made(qwen_image), torch.randn(1, 4, 1, 4, 4, generator=torch.manual_seed(0))
+    plain = pipeline.vae.decode(latents).sample
+    speed_up(pipeline, channels_last=True)
+    assert torch.allclose(pipeline.vae.decode(latents).sample, plain, atol=1e-5)
 
 
 def test_compiled_parts_are_those_that_take_the_time(pipeline):

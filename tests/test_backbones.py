@@ -8,9 +8,14 @@ from transformers import (
     DeiTConfig,
     DeiTForImageClassificationWithTeacher,
     MobileViTImageProcessor,
+    PPLCNetConfig,
+    PPLCNetForImageClassification,
+    PPLCNetImageProcessor,
     PvtConfig,
     PvtForImageClassification,
     PvtImageProcessor,
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
     ViTImageProcessor,
 )
 
@@ -139,6 +144,41 @@ def test_timm_network_from_a_folder_learns_other_classes(tmp_path):
     assert other.model(torch.zeros(1, 3, 32, 32)).logits.shape == (1, 3)
     stem = "timm_model.stem.0.weight"
     assert torch.equal(other.model.state_dict()[stem], built.model.state_dict()[stem])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "names", "heads"),
+    [
+        ("volo_d1_224", {"img_size": 32}, {0: "a", 1: "b", 2: "c"}, ("head.", "aux_head.")),
+        ("caformer_s18", {}, NAMES, ("head.fc.fc2.",)),  # of as many classes
+    ],
+)
+def test_last_layers_of_timm_s_networks_alone_are_made_anew_and_scaled(tmp_path, name, arguments, names, heads):
+    sees = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    said = {"architecture": name, "model_args": arguments, "pretrained_cfg": sees}
+    old = TimmWrapperForImageClassification(TimmWrapperConfig(**said, id2label={0: "x", 1: "y"}, label2id={}))
+    old.save_pretrained(tmp_path)
+    model, images = build_backbone(str(tmp_path), names, size=(32, 32), channels=3).model, torch.randn(2, 3, 32, 32)
+    kept, now = old.state_dict(), model.state_dict()
+    new = {key for key in now if key not in kept or not torch.equal(now[key], kept[key])}
+    assert new
+    assert all(key.removeprefix("timm_model.").startswith(heads) for key in new)
+    with torch.no_grad():
+        before = model(images).logits
+        assert scale_logits(model, 2.5, images)
+        assert torch.allclose(model(images).logits, before / 2.5, atol=1e-6)
+
+
+def test_network_whose_logits_are_its_last_hidden_state_learns_other_classes(tmp_path):
+    write_images(tmp_path / "images", {"cat": 4, "dog": 4}, size=32)
+    PPLCNetForImageClassification(PPLCNetConfig(scale=0.25, class_expand=8)).save_pretrained(tmp_path / "base")
+    PPLCNetImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "base")
+    config = ClassifierConfig(model=str(tmp_path / "base"), steps=1, precision="float32")
+    images = read_pool(tmp_path / "images")
+    train_classifier(images, tmp_path / "guide", config)
+    guide = load_classifier(tmp_path / "guide")
+    assert image_logits(guide, torch.rand(2, 3, 32, 32)).shape == (2, 2)
+    assert scale_logits(guide, 2.0, torch.rand(2, 3, 32, 32))
 
 
 def test_network_that_counts_its_labels_apart_from_their_names_gets_a_logit_for_each_class(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from disks import unprivileged_mounts
 from PIL import Image
-from tiny import write_images
+from tiny import tiny_classifier, write_images
 from tiny_classifiers import CONFIG, train_on_full_disk, train_until_killed, train_with_others
 from warm import context
 
@@ -415,3 +415,17 @@ def command(monkeypatch, capsys, *words):
     with pytest.raises(SystemExit) as ended:
         main()
     return ended.value.code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_difficulties_of_a_start_that_may_have_seen_the_images_are_not_told_as_out_of_sample(
+    tmp_path, images, caplog, knows
+):
+    names = images.class_names if knows else {0: "cat", 1: "dog", 2: "mouse"}
+    tiny_classifier(names).save_pretrained(tmp_path / "start")
+    config = replace(CONFIG, model=str(tmp_path / "start"), folds=2)
+    made = train_classifier(images, tmp_path / "guide", config)
+    row = json.loads((made.folder / "difficulties.jsonl").read_text().splitlines()[0])
+    assert row["difficulty_by"].endswith("from one that may have seen it" if knows else "trained without the image")
+    assert ("out of sample" in "\n".join(_lines(made))) != knows
+    assert ("if it has seen these images" in caplog.text) == knows

@@ -14,7 +14,7 @@ from tiny_backbones import clip_with_texts
 from transformers import TimmWrapperConfig, TimmWrapperForImageClassification, ViTConfig, ViTForImageClassification
 
 from dag_diffusion import read_pool, score_pool
-from dag_diffusion.classifiers import Preprocessing, image_logits, load_classifier, preprocessing_of
+from dag_diffusion.classifiers import Preprocessing, class_names_of, image_logits, load_classifier, preprocessing_of
 
 
 @given(
@@ -55,6 +55,13 @@ def test_timm_model_brings_its_own_preprocessing():
     }
     found = preprocessing_of(TimmWrapperForImageClassification(config))
     assert (found.height, found.crop, found.resample, found.mean) == (64, 0.9, "bicubic", (0.1, 0.2, 0.3))
+
+
+def test_class_names_the_wrong_way_round_are_told():
+    classifier = tiny_classifier()
+    classifier.config.id2label = {"cat": 0, "red fox": 1}
+    with pytest.raises(ValueError, match=r"id2label of the classifier has 'cat' for a label; give it as \{label: name"):
+        class_names_of(classifier)
 
 
 def tiny_vit() -> ViTForImageClassification:

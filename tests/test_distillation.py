@@ -310,6 +310,14 @@ def small_setup(folder: Path, **changes):
 PLACES = {"pipeline": "dit", "classifier": "guide", "evaluator": "evaluator", "train": "train", "test": "val"}
 
 
+@pytest.mark.parametrize("role", ["classifier", "evaluator"])
+def test_classifier_that_cannot_look_at_an_image_is_refused_before_anything_is_drawn(imagenet, tmp_path, role):
+    guide = tiny_classifier(dict(enumerate(ImageNetInfo("imagenet-1k").label_descriptions())), preprocessing=None)
+    guide.save_pretrained(tmp_path / "unknown")
+    with pytest.raises(ValueError, match=f"^{tmp_path / 'unknown'} cannot look at an image; .*no image processor"):
+        small_setup(imagenet, **{role: str(tmp_path / "unknown")})
+
+
 @pytest.fixture(scope="module")
 def woof(imagenet):
     """A whole distillation in one command, by the example's file."""

@@ -167,6 +167,28 @@ def test_classifier_of_other_images_is_refused_with_how_to_train_one(tmp_path, c
     assert "it is of other images: train one of these classes by dag-diffusion train-classifier" in errors
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"preprocessing": None}, "does not say how it wants its images; put its preprocessor_config.json there"),
+        ({"problem_type": "multi_label_classification"}, "is one for multi_label_classification"),
+    ],
+)
+def test_classifier_that_measures_no_image_is_a_problem(tmp_path, changes, words):
+    tiny_classifier(**changes).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=words):
+        classifier_names(files_of(str(tmp_path)))
+
+
+def test_adapter_of_peft_is_a_problem(tmp_path):
+    tiny_classifier().save_pretrained(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert classifier_names(files_of(str(tmp_path)))[2] == "Bag"  # beside the weights it is merged into them
+    (tmp_path / "model.safetensors").rename(tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match="is an adapter of peft and no whole model"):
+        classifier_names(files_of(str(tmp_path)))
+
+
 def test_too_little_disk_or_memory_is_a_problem(tmp_path, monkeypatch):
     train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1_000))

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from tiny import tiny_classifier, write_images
+from tiny import NAMES, PREPROCESSING, tiny_classifier, write_images
 from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from dag_diffusion import read_pool, score_pool
 from dag_diffusion.classifiers.frozen_networks import asked, frozen
@@ -41,6 +42,40 @@ def test_network_that_returns_a_tensor_is_frozen_too():
     guide.forward = lambda pixels: plain(pixels).logits
     with asked(guide) as network, torch.inference_mode():
         assert frozen(network, SHAPE) is not network
+
+
+class OwnClassifier(PreTrainedModel):
+    def __init__(self, network):
+        super().__init__(PreTrainedConfig(id2label=NAMES, preprocessing=PREPROCESSING))
+        self.network = network
+
+    def forward(self, images):
+        return self.network(images)
+
+
+def test_exported_program_is_scored(tmp_path):
+    write_images(tmp_path, {"Bag": 3, "T-shirt": 2})
+    plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    shapes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(plain, (torch.rand(SHAPE),), dynamic_shapes=shapes).module()
+    guide, pool = OwnClassifier(program), read_pool(tmp_path)
+    guide.training = False  # its eval() is refused by torch
+    expected = score_pool(pool, OwnClassifier(plain).eval()).difficulties
+    assert score_pool(pool, guide).difficulties == pytest.approx(expected, abs=1e-6)
+
+
+class HeadByName(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(256, 3)
+
+    def forward(self, images):
+        return self.head(input=images.flatten(1))
+
+
+def test_features_of_a_head_that_is_called_by_name_are_its_input(images):
+    with asked(OwnClassifier(HeadByName()).eval(), features=True) as network, torch.inference_mode():
+        assert torch.equal(network(images)[1], images.flatten(1))
 
 
 class Unseen(nn.Module):

@@ -1,6 +1,8 @@
 """Pipelines of diffusers' as people have them on disk: halves, LoRAs, single files, other tasks, no classes."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +12,20 @@ from diffusers import (
     AutoPipelineForText2Image,
     CMStochasticIterativeScheduler,
     ConsistencyModelPipeline,
+    ControlNetModel,
     DDPMPipeline,
     DDPMScheduler,
+    StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
     UNet2DModel,
 )
-from text_pipelines import made, save_lora, stable_diffusion
+from PIL import Image
+from text_pipelines import made, save_lora, stable_diffusion, stable_diffusion_3
 from tiny import tiny_pipeline
 
-from dag_diffusion import DifficultyGuidedPipeline, PoolConfig, SteerablePipeline, fill_pool
+from dag_diffusion import DifficultyGuidedPipeline, PoolConfig, Prompts, SteerablePipeline, fill_pool
+from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import load_pipeline, load_text_pipeline
 
 PAGE = Path(__file__).parents[1] / "docs/how-to/prompts.md"
@@ -53,6 +59,60 @@ def test_guide_of_a_pipeline_that_was_saved_in_half_measures_in_full(tmp_path):
     assert half.classifier.dtype == torch.float16
 
 
+@pytest.mark.parametrize(
+    ("build", "load", "part"),
+    [
+        (lambda: made(stable_diffusion), load_text_pipeline, "text_encoder"),
+        (tiny_pipeline, load_pipeline, "classifier"),
+    ],
+)
+def test_weights_in_full_are_read_in_full_whatever_precision_their_configuration_names(tmp_path, build, load, part):
+    saved = build()
+    saved.save_pretrained(tmp_path)
+    place = tmp_path / part / "config.json"
+    place.write_text(json.dumps(json.loads(place.read_text("utf-8")) | {"dtype": "float16"}))
+    assert digest_of(getattr(load(tmp_path, device="cpu"), part)) == digest_of(getattr(saved, part))
+
+
+def in_halves_alone(part, folder, **options):
+    shutil.rmtree(folder)
+    part.to(torch.float16).save_pretrained(folder, variant="fp16", **options)
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder"])
+def test_part_that_is_there_in_half_precision_alone_is_read(tmp_path, part):
+    saved = made(stable_diffusion)
+    saved.save_pretrained(tmp_path)
+    in_halves_alone(getattr(saved, part), tmp_path / part)
+    assert np.abs(drawn(load_text_pipeline(tmp_path, device="cpu")) - drawn(saved.to(torch.float32))).max() < 1e-5
+
+
+def test_decoder_that_is_there_in_half_precision_alone_is_read_by_our_pipeline(tmp_path):
+    saved = tiny_pipeline()
+    saved.save_pretrained(tmp_path)
+    in_halves_alone(saved.vae, tmp_path / "vae")
+    assert digest_of(load_pipeline(tmp_path, device="cpu").vae) == digest_of(saved.vae.to(torch.float32))
+
+
+def test_shards_in_half_precision_that_older_versions_named_are_read(tmp_path):
+    saved = made(stable_diffusion).to(torch.float16)
+    saved.save_pretrained(tmp_path, variant="fp16", max_shard_size="20KB")
+    named = re.compile(r"\.fp16(-\d+-of-\d+)\.")
+    for file in (*(tmp_path / "unet").iterdir(), *(tmp_path / "vae").iterdir()):
+        if file.suffix == ".json":
+            file.write_text(named.sub(r"\1.fp16.", file.read_text("utf-8")))
+        file.rename(file.with_name(named.sub(r"\1.fp16.", file.name)))
+    assert list((tmp_path / "unet").glob("*-00001-of-0000?.fp16.safetensors"))
+    assert np.abs(drawn(load_text_pipeline(tmp_path, device="cpu")) - drawn(saved.to(torch.float32))).max() < 1e-5
+
+
+def test_stable_diffusion_3_that_was_saved_without_its_largest_text_encoder_draws(tmp_path):
+    saved = made(stable_diffusion_3)
+    saved.register_modules(text_encoder_3=None, tokenizer_3=None)
+    saved.save_pretrained(tmp_path)
+    assert np.abs(drawn(load_text_pipeline(tmp_path, device="cpu")) - drawn(saved)).max() < 1e-5
+
+
 @pytest.mark.parametrize("kind", [StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline])
 def test_pipeline_that_was_saved_to_draw_from_images_draws_from_prompts(tmp_path, kind):
     plain = made(stable_diffusion)
@@ -64,6 +124,20 @@ def test_pipeline_that_draws_from_images_is_told_which_one_to_take():
     parts = made(stable_diffusion).components
     with pytest.raises(ValueError, match=r"draws from images.*AutoPipelineForText2Image\.from_pipe"):
         SteerablePipeline(StableDiffusionImg2ImgPipeline(**parts, requires_safety_checker=False), None, ["cat"])
+
+
+def test_pipeline_of_a_controlnet_is_told_to_need_an_image_and_draws_with_one(tmp_path):
+    parts = made(stable_diffusion).components
+    control = ControlNetModel.from_unet(parts["unet"], conditioning_embedding_out_channels=(8, 8))
+    pipeline = StableDiffusionControlNetPipeline(**parts, controlnet=control, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    with pytest.raises(ValueError, match=r"give its 'image'.*from_pipe\(pipeline, controlnet=None\)"):
+        SteerablePipeline(pipeline, None, ["cat", "dog"])
+    plain = AutoPipelineForText2Image.from_pipe(pipeline, controlnet=None)
+    assert np.array_equal(drawn(plain), drawn(made(stable_diffusion)))
+    drawer = SteerablePipeline(pipeline, None, ["cat", "dog"], {"image": Image.new("RGB", (16, 16), "red")})
+    config = PoolConfig(images_per_class=1, num_inference_steps=2, prompts=Prompts("a {class}"))
+    assert len(fill_pool(drawer, tmp_path / "pool", config)) == 2
 
 
 def test_lora_draws_from_a_folder_as_the_page_saves_it(tmp_path, monkeypatch):

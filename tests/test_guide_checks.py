@@ -3,13 +3,15 @@
 import pytest
 import torch
 from tiny import NAMES, tiny_classifier, tiny_pipeline
-from transformers import ViTImageProcessor, ViTImageProcessorPil
+from tiny_backbones import SEES, WIDTHS
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor, ViTImageProcessorPil
 
 from dag_diffusion.classifiers.guide_checks import require_same_measure
 from dag_diffusion.classifiers.model_transforms import ModelTransform, model_transform, settings_of, timm_settings
 from dag_diffusion.data.pools import read_pool
 from dag_diffusion.generation.filling import fill_pool
 from dag_diffusion.generation.plan import PoolConfig
+from dag_diffusion.loading import load_guide
 from dag_diffusion.sampling.scoring import score_pool
 from dag_diffusion.sampling.target_parser import as_target
 
@@ -69,6 +71,46 @@ def test_guide_that_gives_probabilities_is_refused():
     guide.forward = lambda pixels: plain(pixels).logits.softmax(1)
     with pytest.raises(ValueError, match="gives probabilities"):
         require_same_measure(guide, 16)
+
+
+def test_classifier_whose_processor_makes_images_of_a_size_that_it_cannot_see_is_named(tmp_path):
+    ViTForImageClassification(ViTConfig(**WIDTHS, **SEES, num_labels=3)).save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 48, "width": 48}).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=rf"^{tmp_path} cannot look at an image; .* size \(48\*48\)"):
+        load_guide(tmp_path, device="cpu")
+
+
+def without_gradients(plain):
+    @torch.no_grad()
+    def forward(pixels):
+        return plain(pixels)
+
+    return forward
+
+
+CUTS = {
+    "no_grad": without_gradients,
+    "whole numbers": lambda plain: lambda pixels: plain((255 * pixels).byte() / 255),
+    "numpy": lambda plain: lambda pixels: plain(torch.from_numpy(pixels.numpy())),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("side", [16, 24])
+def test_guide_whose_network_cuts_the_gradient_can_score_and_not_steer(cut, side):
+    guide = guide_with(bicubic(side))
+    guide.forward = CUTS[cut](guide.forward)
+    pipeline = tiny_pipeline(classifier=guide)
+    with pytest.raises(ValueError, match="no gradient goes through the guide's own network, so that it can score"):
+        pipeline([0], 0.5, **TWO_STEPS)
+    assert pipeline([0], **TWO_STEPS).difficulties is not None
+
+
+def test_guide_that_was_made_in_inference_mode_is_told():
+    with torch.inference_mode():
+        guide = tiny_classifier()
+    with pytest.raises(ValueError, match=r"own network.*: Inference tensors cannot be saved for backward"):
+        tiny_pipeline(classifier=guide)([0], 0.5, **TWO_STEPS)
 
 
 def test_embedded_kind_of_guide_that_resizes_nothing_needs_no_comparison(monkeypatch):

@@ -171,3 +171,10 @@ def test_processor_that_transformers_lacks_is_named():
 )
 def test_size_of_a_timm_model_as_timm_itself_writes_it(arguments, wanted):
     assert timm_settings({"input_size": [3, 16, 16]}, arguments)["input_size"] == (3, *wanted)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_processor_of_other_channels_than_the_network_s_is_told(channels):
+    said = settings_of(transformers.ViTImageProcessor(size={"height": 32, "width": 32}, do_convert_rgb=True))
+    with pytest.raises(ValueError, match=f"gives images of 3 channels, and the network takes {channels}; mend its"):
+        model_transform("image_processor", said, channels)

@@ -562,7 +562,8 @@ def test_scheduler_that_draws_noise_by_a_generator_of_its_own_is_refused(tmp_pat
     ("options", "told"),
     [
         ({"call": {"prompt": "a bag"}}, "cannot be handed on"),
-        ({"call": {"hight": 16}}, "cannot be handed on"),
+        ({"call": {"hight": 16}}, "cannot be handed on.*its call takes height"),
+        ({"call": {"guidance_scale": 3}}, "since a pool sets it itself; give guidance_scale of the pool"),
         ({"call": {"output_type": "latent"}}, "'output_type' cannot be handed on"),
         ({"call": {"num_images_per_prompt": 2}}, "'num_images_per_prompt' cannot be handed on"),
         ({"classes": None}, "have no names"),
@@ -638,6 +639,14 @@ def test_command_fills_a_pool_from_prompts_and_its_record_gives_the_command(save
         (("--prompt", "a {class}", "--probe", "probe"), "--probe"),
         (("--prompt", "a {class}"), "have no names"),
         (("--prompt", "a {class}", "--classes", "Bag", "--call", "height"), "NAME=VALUE"),
+        (
+            ("--prompt", "a {class}", "--classes", "Bag", "--call", "num_inference_steps=3"),
+            "give --num-inference-steps of the pool instead",
+        ),
+        (
+            ("--prompt", "a {class}", "--classes", "Bag", "--call", "negative_prompt=dark"),
+            "give a negative prompt beside the prompts",
+        ),
     ],
 )
 def test_command_tells_in_one_line_what_is_wrong_with_prompts(options, told, saved, tmp_path):

@@ -31,6 +31,7 @@ from dag_diffusion.evaluation.soft_labels import (
     write_soft_labels,
 )
 from dag_diffusion.evaluation.soft_labels.compression import compress
+from dag_diffusion.evaluation.soft_labels.per_image import image_source
 from dag_diffusion.evaluation.soft_labels.view_files import is_shard, view_source
 from dag_diffusion.evaluation.soft_labels.views import PIXELS, generator_of, mixed_batches
 from dag_diffusion.evaluation.stacks import train_stack
@@ -417,6 +418,40 @@ def test_label_writes_labels_of_images_and_of_views(pool, teacher, tmp_path):
     assert read_view_labels(pool, pixels_of(pool)).views == 2
     again = call(*common)
     assert again.exit_code == 0, again.output
+
+
+def mended_preprocessing(config):
+    config["preprocessing"]["std"] = [0.02]
+
+
+def mended_names(config):
+    names = config["id2label"]
+    names["0"], names["1"] = names["1"], names["0"]
+
+
+@pytest.mark.parametrize("mend", [mended_preprocessing, mended_names])
+def test_labels_of_a_teacher_that_was_mended_are_made_anew(tmp_path, mend):
+    for folder in ("set", "real"):
+        write_images(tmp_path / folder, {"cat": 3, "red fox": 3})
+    pool, teacher = read_pool(tmp_path / "set"), tmp_path / "teacher"
+    tiny_classifier({0: "cat", 1: "red fox", 2: "dog"}).save_pretrained(teacher)
+    common = ("label", pool.path, "--classifier", teacher, "--quiet")
+    for views in ((), ("--views", 2)):
+        assert call(*common, "--test", tmp_path / "real", *views).exit_code == 0
+    earlier, path = read_view_labels(pool).logits, teacher / "config.json"
+    config = json.loads(path.read_text())
+    mend(config)
+    path.write_text(json.dumps(config))
+    refused = call(*common, "--views", 2)
+    assert refused.exit_code == 2
+    assert "teacher_key was" in refused.stderr
+    assert call(*common, "--views", 2, "--overwrite").exit_code == 0
+    later = read_view_labels(pool).logits
+    assert (later.probabilities() - earlier.probabilities()).abs().max() > 0.01
+    done = call(*common)  # without test images, so that how good it is now is not known
+    assert done.exit_code == 0, done.output
+    assert "% right" not in done.stdout
+    assert image_source(pool).teacher.accuracy is None
 
 
 def labels_of(folder):

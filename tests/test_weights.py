@@ -104,6 +104,7 @@ def test_network_that_was_trained_without_classes_is_told_to_be_given_some(tmp_p
 
 
 def test_adapter_of_peft_is_told_from_a_model(tmp_path):
+    tiny_classifier().config.save_pretrained(tmp_path)  # of its base, which may lie there
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"adapter of peft.*merge_and_unload"):
         load_classifier(tmp_path)
@@ -169,6 +170,7 @@ def test_weights_that_come_in_one_variant_alone_are_read(tmp_path):
     [
         (["model.fp16.safetensors"], "fp16"),
         (["model.fp16-00001-of-00002.safetensors", "model.fp16-00002-of-00002.safetensors"], "fp16"),
+        (["model-00001-of-00002.fp16.safetensors"], "fp16"),
         (["model.fp16.safetensors", "model.safetensors"], None),
         (["model-00001-of-00002.safetensors"], None),
         (["model.fp16.safetensors", "model.bf16.safetensors"], None),

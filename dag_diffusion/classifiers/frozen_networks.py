@@ -47,12 +47,14 @@ def asked(classifier: nn.Module, features: bool = False) -> Iterator[nn.Module]:
     """
     kept, layer = (threading.local(), _head(classifier)) if features else (None, None)
 
-    def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        setattr(kept, "features", given[0])  # noqa: B010 - of this thread alone
+    def keep(module: nn.Module, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        setattr(kept, "features", (*given, *named.values())[0])  # noqa: B010 - of this thread alone
 
-    hook = None if layer is None else layer.register_forward_pre_hook(keep)
+    hook = None if layer is None else layer.register_forward_pre_hook(keep, with_kwargs=True)
     try:
-        yield _Asked(classifier, kept).eval()
+        network = _Asked(classifier, kept)
+        network.training = False  # not by eval(), which exported programs refuse; the classifier is in that mode
+        yield network
     finally:
         if hook is not None:
             hook.remove()

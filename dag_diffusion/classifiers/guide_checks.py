@@ -41,13 +41,34 @@ def require_same_measure(classifier: nn.Module, size: int) -> None:
     checked = _CHECKED.setdefault(classifier, set())
     if (preprocessing, size) in checked:
         return
-    if isinstance(preprocessing, ModelTransform) or (preprocessing.height, preprocessing.width) != (size, size):
+    resizes = isinstance(preprocessing, ModelTransform) or (preprocessing.height, preprocessing.width) != (size, size)
+    if resizes:
         _require_gradient(preprocessing, size)
-        _require_alike(classifier, preprocessing, size)
     black_and_white = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(-1, preprocessing.channels, size, size)
     with torch.no_grad():
         image_logits(classifier, black_and_white, preprocessing)  # of two images, at which it refuses probabilities
+    _require_gradient_of_network(classifier, preprocessing, size)
+    if resizes:
+        _require_alike(classifier, preprocessing, size)
     checked.add((preprocessing, size))
+
+
+def require_seeing(classifier: nn.Module, name: str | Path) -> None:
+    """Check that a classifier has logits for a black and a white picture, read as a file is; or ValueError.
+
+    Args:
+        name: that it is called by.
+    """
+    try:
+        preprocessing = preprocessing_of(classifier)
+        pictures = [preprocessing.read(Image.new("RGB", (64, 64), colour)) for colour in ("black", "white")]
+        with torch.no_grad():
+            prepared_logits(classifier, preprocessing.normalised(torch.cat(pictures)))
+    except Exception as error:  # whatever a network or its image processor raises at images that it cannot see
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"{name} cannot look at an image; mend its configuration, or give another classifier: {reason}"
+        ) from error
 
 
 def require_classifier(given: Any) -> None:
@@ -126,6 +147,22 @@ def _require_gradient(preprocessing: AnyPreprocessing, size: int) -> None:
         raise ValueError(
             "no gradient goes through the guide's own image processor, so that it can score and not steer; "
             f"choose another guide, or {WAY_OUT}"
+        )
+
+
+def _require_gradient_of_network(classifier: nn.Module, preprocessing: AnyPreprocessing, size: int) -> None:
+    found, reason = None, "it is cut on the way, as by torch.no_grad(), whole numbers or numpy"
+    with torch.inference_mode(False), torch.enable_grad():
+        images = torch.zeros(1, preprocessing.channels, size, size, requires_grad=True)
+        try:
+            logits = image_logits(classifier, images, preprocessing)
+            found = torch.autograd.grad(logits.sum(), images, allow_unused=True)[0] if logits.requires_grad else None
+        except RuntimeError as error:  # such as of weights that were made in inference mode
+            reason = str(error).strip().split("\n")[0]
+    if found is None:
+        raise ValueError(
+            "no gradient goes through the guide's own network, so that it can score and not steer; give another guide, "
+            f"or mend its forward(): {reason}"
         )
 
 

@@ -114,10 +114,15 @@ def prepared_logits(classifier: nn.Module, prepared: Tensor) -> Tensor:
 def logits_of(answer: Any) -> Tensor:
     """Logits ``(batch, classes)`` in what a network returns: a tensor, the first of several, or the ``logits`` of it.
 
+    PP-LCNet of transformers calls them ``last_hidden_state``.
+
     Raises:
         ValueError: it has none.
     """
-    found = answer.get("logits") if isinstance(answer, Mapping) else getattr(answer, "logits", answer)
+    if isinstance(answer, Mapping):
+        found = answer.get("logits", answer.get("last_hidden_state"))
+    else:
+        found = getattr(answer, "logits", answer)
     found = found[0] if isinstance(found, tuple | list) and found else found
     if not isinstance(found, Tensor) or found.ndim != 2:
         what = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(answer).__name__}"
@@ -140,12 +145,8 @@ def require_fitting(classifier: nn.Module, logits: int) -> None:
 
     A model for several labels an image gives each a probability of its own, and one for regression none at all.
     """
-    named, task = class_names_of(classifier), getattr(classifier.config, "problem_type", None)
-    if task not in (None, ONE_LABEL):
-        raise ValueError(
-            f"the classifier is one for {task}, whose outputs are no softmax over classes; use another, or write "
-            f'"problem_type": "{ONE_LABEL}" into its config.json, to take their softmax all the same'
-        )
+    named = class_names_of(classifier)
+    require_one_label(getattr(classifier.config, "problem_type", None))
     if len(named) != logits:
         raise ValueError(
             f"the classifier gives {logits} logits and names {len(named)} classes; "
@@ -160,6 +161,15 @@ def require_fitting(classifier: nn.Module, logits: int) -> None:
         raise ValueError(
             "the classifier has a single logit, whose softmax is 1 for every image, so that it measures nothing; "
             "use a classifier with one logit for each of two or more classes"
+        )
+
+
+def require_one_label(task: str | None) -> None:
+    """Refuse a ``problem_type`` of a configuration other than one label an image; ValueError."""
+    if task not in (None, ONE_LABEL):
+        raise ValueError(
+            f"the classifier is one for {task}, whose outputs are no softmax over classes; use another, or write "
+            f'"problem_type": "{ONE_LABEL}" into its config.json, to take their softmax all the same'
         )
 
 
@@ -214,11 +224,8 @@ def _loaded(name: str | Path, revision: str | None, head: Callable[[nn.Module], 
     from transformers import AutoConfig, AutoModelForImageClassification
 
     refuse_pickles(name)
-    if Path(name, "adapter_config.json").is_file() and not Path(name, "config.json").exists():
-        raise ValueError(
-            f"{name} is an adapter of peft and no whole model; give the folder that "
-            "model.merge_and_unload().save_pretrained(...) writes, with the preprocessor_config.json of its base"
-        )
+    if Path(name).is_dir():
+        refuse_adapter(name, [path.name for path in Path(name).iterdir()])
     # without trust_remote_code=False a terminal would be asked whether to run the repository's own code
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
@@ -243,6 +250,16 @@ def _loaded(name: str | Path, revision: str | None, head: Callable[[nn.Module], 
             f"{name} is not a transformers or timm image classifier with safetensors weights ({reason}); "
             "give a folder written by save_pretrained, or a Hub id such as timm/resnet50.tv_in1k"
         ) from error
+
+
+def refuse_adapter(name: str | Path, files: Sequence[str]) -> None:
+    """Refuse a folder with these files if an adapter of peft is in it and weights are not; ValueError."""
+    weights = [file for file in files if file.endswith(".safetensors") and not file.startswith("adapter_")]
+    if "adapter_config.json" in files and not weights:
+        raise ValueError(
+            f"{name} is an adapter of peft and no whole model; give the folder that "
+            "model.merge_and_unload().save_pretrained(...) writes, with the preprocessor_config.json of its base"
+        )
 
 
 def _ends_before_classes(config: Any) -> bool:
@@ -304,7 +321,13 @@ def require_names_kept(classifier: nn.Module, folder: Path) -> None:
 def class_names_of(classifier: nn.Module) -> dict[int, str]:
     """Label to class name as the classifier has it, such as ``{0: "tench, Tinca tinca", ...}``, by label."""
     config: Any = classifier.config
-    return {int(k): str(v) for k, v in sorted((config.id2label or {}).items(), key=lambda item: int(item[0]))}
+    try:
+        return {int(k): str(v) for k, v in sorted((config.id2label or {}).items(), key=lambda item: int(item[0]))}
+    except ValueError as error:
+        raise ValueError(
+            f"config.id2label of the classifier has {next(iter(config.id2label))!r} for a label; give it as "
+            "{label: name}, such as {0: 'cat', 1: 'dog'}"
+        ) from error
 
 
 @dataclass(frozen=True)

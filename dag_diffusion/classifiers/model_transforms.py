@@ -143,8 +143,13 @@ def _tried(library: Library, settings: str, channels: int) -> ModelTransform:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"{whose} does not run ({type(error).__name__}: {reason}); {WAY_OUT}") from error
     shapes = sorted({tuple(trial.shape[1:]) for trial in trials})
-    if len(shapes) > 1 or len(shapes[0]) != 3 or shapes[0][0] != channels:
+    if len(shapes) > 1 or len(shapes[0]) != 3:
         raise ValueError(f"{whose} gives images of shape {shapes[0]}, not all of one height and width; {WAY_OUT}")
+    if shapes[0][0] != channels:
+        raise ValueError(
+            f"{whose} gives images of {shapes[0][0]} channels, and the network takes {channels}; mend its settings, or "
+            "give a classifier of grey or coloured images"
+        )
     return ModelTransform(library, settings, channels, *shapes[0][1:])
 
 

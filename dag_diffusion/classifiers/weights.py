@@ -8,7 +8,7 @@ A pickle is a program that runs when it is read, so that the author of the file 
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from dag_diffusion.data.class_names import listed
 logger = logging.getLogger(__name__)
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 UNREAD = ".num_batches_tracked"  # a counter of training that old files and converters lack; it starts at 0
-VARIANT = re.compile(r"[a-z_]+\.(\w+)(?:-\d+-of-\d+)?\.safetensors")  # model.fp16.safetensors
+SHARD = r"(?:-\d+-of-\d+)?"  # before the name of the variant in older files
+VARIANT = re.compile(rf"[a-z_]+{SHARD}\.(\w+){SHARD}\.safetensors")  # model.fp16.safetensors
 
 
 class IncompleteWeightsError(ValueError):
@@ -61,6 +62,11 @@ def only_variant(folder: Path) -> str | None:
     found = [VARIANT.fullmatch(path.name) for path in folder.glob("*.safetensors")]
     variants = {match[1] for match in found if match}
     return variants.pop() if len(variants) == 1 and all(found) else None
+
+
+def variant_of_parts(folder: Path, parts: Iterable[str]) -> str | None:
+    """The variant that some parts of a pipeline come in alone; libraries read the plain weights of the others."""
+    return next(filter(None, (only_variant(folder / part) for part in parts)), None)
 
 
 def require_reported_whole(report: Mapping[str, Any], name: str) -> None:

@@ -304,11 +304,16 @@ def _lines(trained: "TrainedClassifier") -> list[str]:
         lines.append(_calibration_line(found, record["config"]["uncalibrated"]))
     if (folds := record["folds"]) is not None:
         lines.append(
-            f"difficulties of {folds['images']} images out of sample in {trained.folder / 'difficulties.jsonl'}: "
+            f"difficulties of {folds['images']} images {_sample(record)} in {trained.folder / 'difficulties.jsonl'}: "
             f"{folds['classifiers']} classifiers, accuracy {folds['accuracy']:.1%}, "
             f"{_calibration_line(folds['calibration'], record['config']['uncalibrated'])}"
         )
     return lines
+
+
+def _sample(record: dict[str, Any]) -> str:
+    kept = record.get("keeps_head")
+    return f"that {record['weights']} may have seen" if kept else "out of sample"
 
 
 def _calibration_line(found: dict[str, Any], uncalibrated: bool) -> str:

@@ -16,7 +16,7 @@ from torch import nn
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of, preprocessing_of
 from dag_diffusion.data.files import recorded
-from dag_diffusion.identity import digest_of
+from dag_diffusion.identity import digest_of, is_plain
 
 from .drawing.drawer import Drawer
 from .plan import PoolConfig
@@ -25,6 +25,14 @@ from .same_settings import CONFIGS, DETAILS
 
 FORMAT = "dag-diffusion pool 1"
 UNCOUNTED = ("transformers_version", "architectures", "dtype", "torch_dtype", "preprocessing")  # of a configuration
+ELSEWHERE = (  # of a pipeline's configuration: in the record as classes, settings or details
+    "id2label",
+    "default_guidance_scale",
+    "default_num_inference_steps",
+    "default_autoguidance_scale",
+    "requires_safety_checker",
+)
+FREEU = ("s1", "s2", "b1", "b2")  # as diffusers' enable_freeu sets them on the blocks of a U-Net
 LIBRARIES = ("dag-diffusion", "accelerate", "diffusers", "torch", "torchvision", "transformers")
 
 
@@ -81,22 +89,53 @@ def _name_of(model: Any) -> str:
 
 
 def _configs_of(drawer: Drawer) -> dict[str, Any]:
-    """A digest for each part of what its answers follow from besides its weights."""
+    """What the answers of each part follow from besides its weights, and those of the pipeline as a whole."""
+    pipeline, models = drawer.pipeline, _models_of(drawer)
+    networks = {name: part for name, part in models.items() if part is not None and part is not drawer.guide}
     found: dict[str, Any] = {
-        name: _digest({"config": _config_of(part), "adapters": _adapters_of(part)})
-        for name, part in _models_of(drawer).items()
-        if part is not None and part is not drawer.guide
+        name: _digest({"config": _config_of(part), "adapters": _adapters_of(part)}) for name, part in networks.items()
     }
     guides = [] if drawer.guide is None else [drawer.guide, *drawer.extra_guides]
     digests = [
         _digest({"preprocessing": preprocessing_of(guide).as_fields(), "classes": class_names_of(guide)})
         for guide in guides
     ]
+    found["pipeline"] = _config_of_pipeline(pipeline)
+    found["options"] = {name: own for name, part in networks.items() if (own := _options_of(part))}
+    for name, part in pipeline.components.items():
+        if name != "scheduler" and hasattr(part, "set_timesteps"):
+            found[name] = {"name": type(part).__name__, **_json_values(_config_of(part))}
+        elif hasattr(part, "model_max_length"):  # a tokenizer
+            template = getattr(part, "chat_template", None)
+            found[name] = {"model_max_length": part.model_max_length, "chat_template": template and _digest(template)}
     return found | ({"guides": digests} if digests else {})
 
 
-def _config_of(part: nn.Module) -> dict[str, Any]:
-    """What differs from the defaults of a model's class, so that options which later versions add change nothing."""
+def _config_of_pipeline(pipeline: Any) -> dict[str, Any]:
+    apart = {*pipeline.components, *ELSEWHERE}
+    own = {name: value for name, value in _config_of(pipeline).items() if name not in apart}
+    return _json_values(own | {"pag_applied_layers": getattr(pipeline, "pag_applied_layers", [])})
+
+
+def _options_of(part: nn.Module) -> dict[str, Any]:
+    """What was switched on in a network and changes its answers, beside its weights and configuration.
+
+    That is FreeU, scales of IP adapters, tiles of a VAE and caches of a denoiser's answers.  Slices, kinds of attention
+    and offloading change answers by rounding only, so that they are left out.
+    """
+    found: dict[str, Any] = {}
+    for place, module in part.named_modules():
+        found |= {f"{place}.{name}": getattr(module, name, None) for name in FREEU}
+        found[f"{place}.processor.scale"] = getattr(getattr(module, "processor", None), "scale", None)
+    if getattr(part, "use_tiling", False):
+        found |= {name: value for name, value in vars(part).items() if name.startswith(("use_tiling", "tile_"))}
+    if cache := getattr(part, "_cache_config", None):
+        found |= {"cache": type(cache).__name__, **{f"cache.{name}": value for name, value in vars(cache).items()}}
+    return {name: value for name, value in found.items() if is_plain(value)}
+
+
+def _config_of(part: Any) -> dict[str, Any]:
+    """What differs from the defaults of a class, so that options which later versions add change nothing."""
     config: Any = getattr(part, "config", None)
     if hasattr(config, "to_diff_dict"):  # of transformers
         return _counted(config.to_diff_dict())

@@ -31,6 +31,9 @@ def require_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], folder
             for record in (before, after):
                 for part in ("weights", CONFIGS):
                     (record[part] or {}).pop("weak_transformer", None)
+    for part in (CONFIGS, DETAILS):  # what records did not tell once
+        if isinstance(before[part], dict) and isinstance(after[part], dict):
+            after[part] = {name: value for name, value in after[part].items() if name in before[part]}
     if CONFIGS not in old:  # from before configurations, and lists among those of schedulers, were recorded
         after[CONFIGS], told = None, before["scheduler"] or {}
         after["scheduler"] = {k: v for k, v in (after["scheduler"] or {}).items() if k in told}

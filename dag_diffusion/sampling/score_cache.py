@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.dataset_cards import renew_card
 from dag_diffusion.data.files import held, json_line, json_lines, require_file_place, write_atomically
@@ -30,12 +29,11 @@ from dag_diffusion.data.pools import Pool, rows_in
 from dag_diffusion.data.provenance import measure_text
 from dag_diffusion.data.rows import METADATA, SELECTED, Row, require_inside, with_columns
 from dag_diffusion.difficulty import LABEL_FREE, Among, MeasureName
-from dag_diffusion.identity import full_digest_of
 from dag_diffusion.processes import StoppedError, fail_together, gather, stop_signal, this_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.turns import Turns
 
-from .scorers import Scorer, scorers_of
+from .scorers import Scorer, classifier_key, scorers_of
 from .scoring import OnError, ScoredBatch, batch_size_for, read_ahead, require_options, scored_batches
 
 logger = logging.getLogger(__name__)
@@ -107,7 +105,8 @@ def score_and_record(
         path = _destination_of(pool, destination)
         require_options(measure, on_error, among)  # before the files are read, which may take minutes
         scorers = scorers_of(pool, list(classifiers.values()), class_map, dtype, measure, among)
-        size, identities = batch_size or batch_size_for(scorers), [_scorer_key(scorer) for scorer in scorers]
+        size = batch_size or batch_size_for(scorers)
+        identities = [classifier_key(one.classifier, one.precision) for one in scorers]
     _require_alike([len(pool), by, identities, size])  # asks all, which they can only where none has failed
     cache = _Cache(path, state.process_index)
     with ExitStack() as leaving:
@@ -332,18 +331,6 @@ def _scores_in(rows: Iterable[Any]) -> Known:
 def _told(score: Score) -> dict[str, Any]:
     """A score as its line says it; one of an entropy, or of an earlier version, says nothing of ``correct``."""
     return {name: value for name, value in score._asdict().items() if value is not None}
-
-
-def _scorer_key(scorer: Scorer) -> str:
-    """A digest of all that makes a classifier's logits: modules, what these hold, preprocessing, precision."""
-    parts = [
-        str(scorer.classifier),
-        class_names_of(scorer.classifier),
-        scorer.preprocessing.as_fields(),
-        scorer.precision,
-    ]
-    text = json.dumps([*parts, full_digest_of(scorer.classifier)], default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _key_of(

@@ -1,5 +1,7 @@
 """A classifier as it scores one pool: its preprocessing, its own labels of the pool's classes, and its precision."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from dag_diffusion.classifiers.model_transforms import AnyPreprocessing
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import LABEL_FREE, Among, MeasureName, classes_among
+from dag_diffusion.identity import full_digest_of
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,13 @@ def scorers_of(
         return Scorer(classifier, preprocessing_of(classifier), labels, _precision(classifier, dtype), classes)
 
     return [scorer_of(classifier) for classifier in classifiers]
+
+
+def classifier_key(classifier: nn.Module, precision: torch.dtype) -> str:
+    """A digest of all that makes a classifier's logits: modules, what these hold, preprocessing, precision."""
+    parts = [str(classifier), class_names_of(classifier), preprocessing_of(classifier).as_fields(), precision]
+    text = json.dumps([*parts, full_digest_of(classifier)], default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _precision(classifier: nn.Module, dtype: torch.dtype | None) -> torch.dtype:

@@ -9,7 +9,7 @@ written at once.
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,8 @@ def label_images(
         if path.is_file() and not overwrite:
             earlier = image_source(pool).teacher
             _require_equal(path, {"teacher_digest": earlier.digest}, {"teacher_digest": teacher.digest})
-            teacher = earlier if teacher.accuracy is None else teacher
+            if teacher.accuracy is None and teacher.key == earlier.key:  # of a teacher that was mended it is unknown
+                teacher = replace(teacher, accuracy=earlier.accuracy, test=earlier.test)
     parts, turns = [], Turns("images labelled", len(pool), progress)
     with _alone(path):
         with turns.together():
@@ -276,6 +277,7 @@ def _settings(
     """What makes two runs the same work; values as JSON has them."""
     return {
         "teacher_digest": teacher.digest,
+        "teacher_key": teacher.key,
         "class_map": None if class_map is None else dict(class_map),
         "class_names": [pool.class_names[label] for label in sorted(pool.class_names)],
         "file_names": [row["file_name"] for row in pool.rows],

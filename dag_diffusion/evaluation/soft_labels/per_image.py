@@ -189,6 +189,7 @@ def image_source(pool: Pool) -> LabelSource:
         known.get("teacher_digest", ""),
         None if accuracy is None else float(accuracy),
         known.get("teacher_test", ""),
+        known.get("teacher_key", ""),
     )
     return LabelSource(
         teacher=teacher,

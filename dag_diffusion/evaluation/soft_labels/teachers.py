@@ -4,7 +4,7 @@ A student's accuracy means little without its teacher: labels of a better one li
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -14,6 +14,7 @@ from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import Among
 from dag_diffusion.identity import digest_of
 from dag_diffusion.progress import Progress, renamed
+from dag_diffusion.sampling.scorers import classifier_key
 from dag_diffusion.sampling.scoring import score_pool
 
 
@@ -26,12 +27,15 @@ class Teacher:
         digest: of its weights, see ``identity.digest_of``; empty where it is not known.
         accuracy: on real test images, in [0, 1]; None where it was not measured.
         test: name of those images.
+        key: of all that its logits follow from, its preprocessing and class names too, see ``scorers.classifier_key``;
+            empty where it is not known.
     """
 
     name: str
     digest: str = ""
     accuracy: float | None = None
     test: str = ""
+    key: str = ""
 
     @property
     def told(self) -> str:
@@ -115,15 +119,15 @@ def teacher_of(
         ValueError: it lacks a class.
         UnreadableImageError: a file is no image; it is named.
     """
-    digest = digest_of(classifier)
+    found = Teacher(name, digest_of(classifier), key=classifier_key(classifier, next(classifier.parameters()).dtype))
     if test is None:
-        return Teacher(name, digest)
+        return found
     among: Among = "set" if len(test.class_names) > 1 else "all"  # of one class nothing is told from another
     told = renamed(progress, "teacher tested")
     own = own_part(class_map, test.class_names.values())  # test images may be called as the teacher calls them
     right = score_pool(test, classifier, among=among, class_map=own, progress=told).correct
     assert right is not None  # as of every measure that asks for the class
-    return Teacher(name, digest, float(right.mean()), test_name)
+    return replace(found, accuracy=float(right.mean()), test=test_name)
 
 
 def bytes_of_images(pool: Pool) -> int:

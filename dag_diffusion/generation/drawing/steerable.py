@@ -12,8 +12,10 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import cached_property
 from itertools import chain
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from dag_diffusion.data.class_names import listed, match_classes
 from dag_diffusion.generation.modes import require_modes_of
 from dag_diffusion.generation.plan import ImageJob, PoolConfig
 from dag_diffusion.generation.repairing.repair import Fault
+from dag_diffusion.identity import digest_of_values
 from dag_diffusion.pipelines.latents import decoder_of
 from dag_diffusion.pipelines.steered_pipelines import require_steerable
 from dag_diffusion.pipelines.steering import Steered, steer
@@ -35,7 +38,14 @@ from .drawer import Drawn
 
 logger = logging.getLogger(__name__)
 REVISION = re.compile(r"[\\/]snapshots[\\/]([0-9a-f]{40})(?:[\\/]|$)")
-RESERVED = ("prompt", "negative_prompt", "class_labels", "generator", "num_inference_steps", "guidance_scale")
+RESERVED = {  # argument of the call to what says it of a pool
+    "prompt": "prompts",
+    "negative_prompt": "a negative prompt beside the prompts",
+    "class_labels": "labels",
+    "generator": "a seed",
+    "num_inference_steps": "num_inference_steps",
+    "guidance_scale": "guidance_scale",
+}
 SHAPING = (
     "num_images_per_prompt",
     "batch_size",
@@ -44,6 +54,8 @@ SHAPING = (
     "latents",
     "callback_on_step_end",
 )  # what comes out
+
+PLAIN = (str, int, float, Enum, PurePath, set, frozenset, torch.dtype, torch.device, np.generic, np.ndarray, Tensor)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +68,8 @@ class SteerablePipeline:
         guide: the classifier that measures, and with a target steers; None for a pool without difficulties.
         classes: names of the classes, their labels being their places, or label to name.  Default: those that the
             pipeline has (``id2label``), or else the guide's.
-        call: more arguments of the pipeline's call, such as ``{"height": 512, "width": 512}``; JSON values only.
+        call: more arguments of the pipeline's call, such as ``{"height": 512, "width": 512}``: JSON values, images,
+            arrays and tensors, which the record knows again.
         extra_guides: more classifiers that steer.
 
     Raises:
@@ -77,12 +90,24 @@ class SteerablePipeline:
             )
         kind = type(self.pipeline).__name__
         free = [name for name in self._parameters if name not in (*RESERVED, *SHAPING)]
+        if wrong := [name for name in self.call if name in RESERVED and self._takes(name)]:
+            raise ValueError(
+                f"{wrong[0]!r} cannot be handed on to {kind}, since a pool sets it itself; give {RESERVED[wrong[0]]} "
+                "of the pool instead"
+            )
         if wrong := [name for name in self.call if name not in free]:
             raise ValueError(f"{wrong[0]!r} cannot be handed on to {kind}; its call takes {listed(free) or 'no more'}")
+        for name, value in self.call.items():
+            _recorded(name, value)
         if kind in _of_images():
             raise ValueError(
                 f"{kind} draws from images, which a pool does not give it; take its parts to draw from prompts, by "
                 "diffusers.AutoPipelineForText2Image.from_pipe(pipeline)"
+            )
+        if getattr(self.pipeline, "controlnet", None) is not None and not {"image", "control_image"} & self.call.keys():
+            raise ValueError(
+                f"{kind} draws from an image as well, which its call lacks; give its 'image', or take the parts "
+                "to draw from prompts, by diffusers.AutoPipelineForText2Image.from_pipe(pipeline, controlnet=None)"
             )
         if not self.class_names:
             raise ValueError(
@@ -117,7 +142,7 @@ class SteerablePipeline:
         return {
             "class": type(self.pipeline).__name__,
             "revision": revision_of(self.pipeline),
-            "call": dict(self.call),
+            "call": {name: _recorded(name, value) for name, value in self.call.items()},
             "safety_checker": getattr(self.pipeline, "safety_checker", None) is not None,
             "watermark": getattr(self.pipeline, "watermark", None) is not None,
         }
@@ -277,6 +302,25 @@ class SteerablePipeline:
     @cached_property
     def _parameters(self) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(self.pipeline.__call__).parameters
+
+
+def _recorded(name: str, value: Any) -> Any:
+    """An argument of a call for the record: images, and arrays of more than a row, by digests of what they hold."""
+    if isinstance(value, Mapping):
+        return {key: _recorded(name, one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_recorded(name, one) for one in value]
+    if isinstance(value, Image.Image):
+        kind = (value.mode, value.size, value.getpalette())
+        return digest_of_values([("image", kind), ("pixels", torch.from_numpy(np.array(value)))])
+    if isinstance(value, Tensor | np.ndarray) and value.ndim > 1:
+        return digest_of_values([("numbers", torch.as_tensor(value))])
+    if value is None or isinstance(value, PLAIN):
+        return value
+    raise ValueError(
+        f"{name!r} of the call is of the kind {type(value).__name__}, which a resumed pool could not compare; give "
+        "JSON values, images, arrays or tensors"
+    )
 
 
 def revision_of(pipeline: Any) -> str | None:

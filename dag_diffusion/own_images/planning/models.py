@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dag_diffusion.classifiers.image_classifiers import refuse_adapter, require_one_label
+from dag_diffusion.classifiers.model_transforms import WAY_OUT
 from dag_diffusion.data.files import read_json_object
 from dag_diffusion.hub.errors import plain_errors
 
 WEIGHTS, PICKLES = (".safetensors",), (".bin", ".pt", ".pth", ".ckpt")
 LATENT_CHANNELS = 4  # of an autoencoder of diffusers whose configuration does not say
+PROCESSORS = {"preprocessor_config.json", "processor_config.json"}
 INDEX, PARTS = "model_index.json", ("transformer", "vae")
 # the network whose rates were measured: layers, heads, channels of a head, and side of the latents
 DIT_XL = {"num_layers": 28, "num_attention_heads": 16, "attention_head_dim": 72, "sample_size": 32}
@@ -197,11 +200,17 @@ def classifier_names(files: ModelFiles) -> dict[int, str]:
     """Label to class name of a classifier.
 
     Raises:
-        ValueError: it is none, or has no weights.
+        ValueError: it is none, has no weights, is for several labels an image, or does not say how it wants images.
     """
+    refuse_adapter(files.name, list(files.sizes))
     if not (config := files.json("config.json")):
         raise ValueError(f"{files.name} is no classifier, since it has no config.json; give its folder or Hub id")
     files.require_weights()
+    require_one_label(config.get("problem_type"))
+    if not (PROCESSORS & files.sizes.keys() or config.get("preprocessing") or config.get("pretrained_cfg")):
+        raise ValueError(
+            f"{files.name} does not say how it wants its images; put its preprocessor_config.json there, or {WAY_OUT}"
+        )
     return _class_names(config)
 
 

@@ -12,7 +12,7 @@ them.
 import difflib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from dag_diffusion.classifiers.image_classifiers import (
     ONE_LABEL,
     class_names_of,
     load_for_new_classes,
+    logits_of,
     preprocessing_of,
 )
 from dag_diffusion.classifiers.model_transforms import ModelTransform
@@ -68,12 +69,15 @@ class Backbone:
         name: what was built.
         weights: where its weights are from, such as ``timm/resnet18.a1_in1k`` or ``random``.
         preprocessing: that it is trained and asked with.
+        keeps_head: whether its last layer is kept too, since it was trained for exactly these classes, and perhaps on
+            these images.
     """
 
     model: nn.Module
     name: str
     weights: str
     preprocessing: Preprocessing
+    keeps_head: bool = False
 
 
 def default_backbone(role: Role, size: tuple[int, int]) -> str:
@@ -198,7 +202,7 @@ def _with_new_head(
         setattr(config, key, value)
     if hasattr(config, "architecture"):
         config.label_names = list(class_names.values())
-    if class_names_of(trained) == dict(class_names):
+    if keeps_head := class_names_of(trained) == dict(class_names):
         model = trained
     else:
         model = type(trained)(config)
@@ -213,7 +217,7 @@ def _with_new_head(
         logger.warning("%s was trained on images with blue first; it learns anew that red comes first", name)
     height, width = size or (own.height, own.width)
     wanted = Preprocessing(height, width, own.channels, tuple(own.mean), tuple(own.std), 1.0)
-    return _prepared(model, name, name, wanted)
+    return replace(_prepared(model, name, name, wanted), keeps_head=keeps_head)
 
 
 def _head_keys(model: nn.Module) -> set[str]:
@@ -231,7 +235,7 @@ def _prepared(model: nn.Module, name: str, weights: str, preprocessing: Preproce
     shape = (2, preprocessing.channels, preprocessing.height, preprocessing.width)
     try:
         with torch.no_grad():
-            logits = model.eval()(torch.zeros(shape)).logits
+            logits = logits_of(model.eval()(torch.zeros(shape)))
         if logits.shape != (2, config.num_labels):
             raise ValueError(f"its output is {tuple(logits.shape)}")
     except Exception as error:  # whatever a network raises at images that it cannot see

@@ -18,7 +18,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
-from dag_diffusion.classifiers.image_classifiers import class_names_of
+from dag_diffusion.classifiers.image_classifiers import class_names_of, logits_of
 
 logger = logging.getLogger(__name__)
 BINS = 15  # of equal width, as Guo et al. (2017) have it
@@ -130,12 +130,12 @@ def scale_logits(classifier: nn.Module, temperature: float, prepared: Tensor) ->
     Returns:
         Whether that was possible; if not, the classifier is as it was.
     """
-    before = classifier(prepared).logits
+    before = logits_of(classifier(prepared))
     tensors = [tensor for head in heads_of(classifier) for tensor in head.parameters(recurse=False)]
     kept = [tensor.clone() for tensor in tensors]
     for tensor in tensors:
         tensor.div_(temperature)
-    missed = (classifier(prepared).logits * temperature - before).abs().max()
+    missed = (logits_of(classifier(prepared)) * temperature - before).abs().max()
     if tensors and missed <= TOLERANCE * before.abs().max():
         return True
     logger.warning("the temperature %.2f is left out: no last layer is found to put it into", temperature)
@@ -149,8 +149,13 @@ def heads_of(classifier: nn.Module) -> list[nn.Module]:
 
     Networks that learnt from a teacher have two of them side by side, whose logits are averaged.
     """
-    if (own := getattr(classifier, "timm_model", None)) is not None and (named := own.get_classifier()) is not None:
-        return list(_layers(named if isinstance(named, tuple) else (named,)))
+    if (own := getattr(classifier, "timm_model", None)) is not None:
+        named = own.pretrained_cfg.get("classifier") or ()  # exact where get_classifier() is one of two, or a whole MLP
+        names = (named,) if isinstance(named, str) else named
+        if found := list(_layers(module for name, module in own.named_modules() if name in names)):
+            return found
+        if (last := own.get_classifier()) is not None:
+            return list(_layers(last if isinstance(last, tuple) else (last,)))
     classes = len(class_names_of(classifier))
     fitting = {
         module: (name.count("."), module.in_features)

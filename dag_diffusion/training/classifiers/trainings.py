@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dag_diffusion.classifiers.image_classifiers import prepared_logits
+from dag_diffusion.classifiers.image_classifiers import logits_of, prepared_logits
 from dag_diffusion.data.class_folders import instead_of_one_class, limited_to
 from dag_diffusion.data.class_names import distinct_names, match_classes
 from dag_diffusion.data.common_kind import common_kind
@@ -98,6 +98,14 @@ class ClassifierTraining:
         with fail_together():
             self.size, self.channels = self._kind()
             self.backbone = self._backbone(config.seed, config.weights)
+        if self.backbone.keeps_head and (config.folds or (holdout is None and config.held_out)):
+            warn_once(
+                logger,
+                "%s was trained for exactly these classes and is trained on: if it has seen these images, held-out "
+                "accuracy, temperature and difficulties of folds flatter it; begin with what it was trained from, or "
+                "hold out other images",
+                self.backbone.name,
+            )
         self.all = self._labelled(pool, "images read")
         with fail_together():
             if config.folds:
@@ -115,6 +123,7 @@ class ClassifierTraining:
             "config": asdict(config),
             "model": self.backbone.name,
             "weights": self.backbone.weights,
+            "keeps_head": self.backbone.keeps_head,
             "preprocessing": self.backbone.preprocessing.as_fields(),
             "augmentation": self.strength,
             "classes": {str(label): name for label, name in names.items()},
@@ -157,6 +166,7 @@ class ClassifierTraining:
         found = self._applied(found, zip(models, by_fold, strict=True))
         logits = logits / temperatures[:, None] if found.kept else logits
         by = f"error_probability by {count} classifiers, each trained without the image"
+        by += " from one that may have seen it" if self.backbone.keeps_head else ""
         difficulties = difficulty(logits, labels).tolist()
         rows = [
             with_columns(row, {"difficulty": value, "difficulty_by": by, "score_key": None})
@@ -232,7 +242,7 @@ class ClassifierTraining:
         def loss(model: nn.Module, batch: Batch) -> Tensor:
             images = self._normalised(part.images.of(part.rows[batch.every.numpy()]))
             images = self.changes(images, batch.generator("changes"), self._normalisation())[batch.rows]
-            logits = model(images.contiguous(memory_format=torch.channels_last)).logits.float()
+            logits = logits_of(model(images.contiguous(memory_format=torch.channels_last))).float()
             smoothing, chosen = self.config.label_smoothing, batch.indices.to(self.device)
             each = F.cross_entropy(logits, labels[chosen], reduction="none", label_smoothing=smoothing)
             return (each * importance[chosen]).mean()
