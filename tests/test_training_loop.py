@@ -1,5 +1,6 @@
 import json
 import signal
+from copy import deepcopy
 from dataclasses import replace
 from socket import socket
 from types import SimpleNamespace
@@ -25,7 +26,7 @@ from tiny_training import (
 from torch import nn
 from warm import context
 
-from dag_diffusion.processes import FailedElsewhereError
+from dag_diffusion.processes import FailedElsewhereError, StoppedError
 from dag_diffusion.training.averages import WIDEST, Average, exponent_of
 from dag_diffusion.training.batches import Batch, Order, shares
 from dag_diffusion.training.loop import CHECKPOINT, LOSSES, LoopConfig, fit
@@ -51,6 +52,31 @@ def rows(folder) -> list[dict]:
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     return folder, trained(folder)
+
+
+@pytest.mark.parametrize(("width", "seed"), [(0.0, 0), (0.0, 1), (0.2, 0)])
+def test_run_is_the_plain_loop_of_torch(tmp_path, width, seed):
+    torch.manual_seed(1)
+    model = nn.Linear(3, 3)
+    plain = deepcopy(model)
+    average = [torch.zeros_like(weight) for weight in plain.parameters()]
+    optimizer = torch.optim.AdamW(
+        [{"params": plain.weight, "weight_decay": 0.5}, {"params": plain.bias, "weight_decay": 0.0}]
+    )
+    order = Order(len(INPUTS), 5, seed)
+    for step in range(12):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.05 * rate_factor(step, 12, 0.3)
+        optimizer.zero_grad()
+        loss(plain, Batch(order(step), slice(0, 5), step, seed, torch.device("cpu"))).backward()
+        assert nn.utils.clip_grad_norm_(plain.parameters(), 0.1) > 0.1
+        optimizer.step()
+        kept = (1 - 1 / (step + 1)) ** (1 + exponent_of(width)) if width else 0.0
+        pairs = zip(average, plain.parameters(), strict=True)
+        average = [kept * mean + (1 - kept) * weight.detach() for mean, weight in pairs]
+    config = replace(CONFIG, weight_decay=0.5, warm_up=0.3, max_norm=0.1, average_width=width, seed=seed)
+    fit(model, loss, len(INPUTS), tmp_path, replace(config, precision="float32"))
+    torch.testing.assert_close([weight.detach() for weight in model.parameters()], average)
 
 
 @settings(max_examples=12)
@@ -188,6 +214,20 @@ def test_looks_see_averaged_weights_and_change_nothing(tmp_path, whole):
     assert same(model, whole[1])
     assert [(step, training) for step, training, _ in seen] == [(step, False) for step in (3, 6, 9, 12)]
     assert torch.equal(seen[-1][2], model[0].weight)
+
+
+def test_run_that_is_stopped_where_a_look_is_due_has_all_looks(tmp_path):
+    def stopping(model: nn.Module, batch: Batch) -> torch.Tensor:
+        if batch.step == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return loss(model, batch)
+
+    seen = []
+    options = {"look": lambda step, model: seen.append(step), "looks": 4}
+    with pytest.raises(StoppedError, match="after 6 of 12 steps"):
+        fit(network(), stopping, len(INPUTS), tmp_path, CONFIG, **options)
+    trained(tmp_path, **options)
+    assert seen == [3, 6, 9, 12]
 
 
 def test_device_that_is_seldom_waited_for_has_all_looks_and_rows(tmp_path, monkeypatch):

@@ -176,7 +176,8 @@ def has_many_bits(image: Image.Image) -> bool:
 
 def _require_known_planes(image: ImageFile.ImageFile) -> None:
     """Refuse planes of 16 bits without compression, whose bytes Pillow takes for pixels."""
-    if getattr(image, "tag_v2", {}).get(PLANAR) == 2 and image.tile[0][0] == "raw" and has_many_bits(image):
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(PLANAR) == 2 and image.tile[0][0] == "raw" and max(tags.get(BITS, (1,))) == 16:
         raise ValueError(
             "a TIFF of planes of 16 bits without compression, which Pillow misreads: save it with 8 bits, or as PNG"
         )
