@@ -28,6 +28,7 @@ from result_tables import (
 TABLES: dict[str, Callable[[], str]] = {
     "training by size": trained_sets.by_size,
     "training by size, held out": partial(trained_sets.by_size, trained_sets.SIZES_HELD_OUT),
+    "training by size, autoguidance": partial(trained_sets.by_size, trained_sets.SIZES_TODAY),
     "training, other sizes": trained_sets.sizes,
     "training, other networks": trained_sets.networks,
     "training, classic": trained_sets.classic,
@@ -56,6 +57,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "downstream-learnable-10": partial(trained_sets.study, "learnable-10", baseline="easiest"),
     "downstream-intervals-10": partial(trained_sets.study, "intervals-10", baseline="embedded, CFG 1.5"),
     "downstream-intervals-50": partial(trained_sets.study, "intervals-50", baseline="embedded, CFG 1.5"),
+    "downstream-autoguidance-10-quick-resnet-18": partial(
+        trained_sets.study, "autoguidance-10-quick-resnet-18", network="resnet-18"
+    ),
     "downstream-held-out-10-quick-resnet-18": partial(
         trained_sets.study, "held-out-10-quick-resnet-18", network="resnet-18"
     ),

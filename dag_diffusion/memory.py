@@ -1,4 +1,4 @@
-"""Memory that a process keeps for its next tensors.
+"""How much memory a process may use, and what it keeps for its next tensors.
 
 A large tensor that is freed goes back to the system, and the next one is paid for anew, page by page; kept, the same
 memory serves layer after layer.  On a CPU that makes networks with large activations 1.2 to 2 times as fast.
@@ -8,11 +8,20 @@ images hold several times what they need, and leave it to nobody.
 """
 
 import ctypes
+import os
 import sys
+
+from .processor import limits_of_job
 
 KEPT = 1 << 30  # bytes that may be free at the end of the heap, and the largest tensor that comes from it
 TOP_PAD = 1 << 26  # bytes by which the heap grows at least
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # names of glibc's mallopt(3)
+
+
+def memory() -> int:
+    """Bytes of this machine's memory that this process may use, by the limits of its job."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([physical, *(int(limit) for limit in limits_of_job("memory.max") if limit != "max")])
 
 
 def keep_freed_memory() -> bool:

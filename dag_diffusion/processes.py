@@ -7,6 +7,7 @@ with stop_signal() as asked: ...        # SIGTERM sets ``asked`` instead of kill
 import hashlib
 import logging
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import runpy
 import signal
@@ -18,6 +19,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from .processor import cores
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -297,11 +300,8 @@ def launch(num_processes: int, arguments: Sequence[str], warming: AbstractContex
         if first.exitcode > 0:
             return first.exitcode
         name = signal.Signals(-first.exitcode).name
-        raise KilledError(
-            f"process {rank} was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}; "
-            "give the same command again (fill_pool() with resume=True)",
-            -first.exitcode,
-        ) from None
+        why = " (out of memory? take a smaller num_processes)" if name == "SIGKILL" else ""
+        raise KilledError(f"process {rank} was killed by {name}{why}", -first.exitcode) from None
     except SignalException as error:
         return 128 + error.sigval
     return 0
@@ -309,7 +309,7 @@ def launch(num_processes: int, arguments: Sequence[str], warming: AbstractContex
 
 def threads_of_each(num_processes: int) -> str:
     """As many threads in each of several processes as there are cores would make them wait for each other."""
-    return str(max(1, len(os.sched_getaffinity(0)) // num_processes))
+    return str(max(1, cores() // num_processes))
 
 
 def start_server(num_processes: int) -> None:
@@ -319,6 +319,7 @@ def start_server(num_processes: int) -> None:
     sends it, must not take it from under workers that finish a batch.
     """
     multiprocessing.forkserver.set_forkserver_preload(PRELOADED)
+    multiprocessing.resource_tracker.ensure_running()  # which unblocks SIGTERM when it starts
     before, own = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS), "OMP_NUM_THREADS" in os.environ
     os.environ.setdefault("OMP_NUM_THREADS", threads_of_each(num_processes))  # which torch reads when it is imported
     try:

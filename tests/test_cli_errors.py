@@ -16,7 +16,7 @@ from torch.distributed import TCPStore
 
 from dag_diffusion import processes
 from dag_diffusion.cli import commands
-from dag_diffusion.cli.console import user_errors
+from dag_diffusion.cli.console import report_user_errors, user_errors
 from dag_diffusion.cli.options.wording import Words
 from dag_diffusion.data.files import write_atomically
 from dag_diffusion.processes import KilledError, StoppedError
@@ -90,11 +90,14 @@ def test_where_memory_is_short_only_options_that_help_are_named(capsys, monkeypa
     assert ended(capsys, raising(lacking), command)[1] == f"error: the device ran out of memory; {way}\n"
 
 
-def test_stopped_by_hand_a_command_tells_how_it_goes_on(monkeypatch, capsys):
-    for command, way in [("generate", "with --resume"), ("run", "the same command goes on"), ("report", "stopped\n")]:
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), KilledError("killed", 9)], ids=lambda error: type(error).__name__
+)
+def test_stopped_from_outside_a_command_tells_how_it_goes_on(monkeypatch, capsys, error):
+    for command, way in [("generate", "with --resume"), ("run", "the same command goes on"), ("report", "ed\n")]:
         words = Words(command, commands.OPTIONS, commands.GOING_ON.get(command, ""))
         with pytest.raises(typer.Exit), user_errors(words):
-            raise KeyboardInterrupt
+            raise error
         assert way in capsys.readouterr().err
 
 
@@ -194,6 +197,16 @@ def test_so_does_what_comes_before_or_after_a_command(monkeypatch, capfd, error,
     os.close(kept)
     assert stopped.value.code == code
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_closed_output_is_no_error(monkeypatch, capsys, closed):
+    monkeypatch.setattr(commands, "app", lambda **options: report_user_errors(lambda: None)())
+    monkeypatch.setattr(sys, closed, None)
+    with pytest.raises(SystemExit) as stopped:
+        commands.main()
+    assert stopped.value.code == 0
+    assert not capsys.readouterr().err
 
 
 def test_libraries_that_are_imported_later_stay_quiet_too():

@@ -388,6 +388,13 @@ def test_modes_are_found_anew_where_training_images_have_changed(imagenet, tmp_p
     after = centres()
     assert [not torch.equal(one, other) for one, other in zip(before, after, strict=True)].count(True) == 1
     assert torch.equal(centres(), after)
+    (tmp_path / "pool-guided").mkdir()
+    (tmp_path / "pool-guided" / "pool.json").write_text("{}")
+    Image.new("RGB", (40, 40), "blue").save(changed)
+    kept = (tmp_path / "modes.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="training images have changed since the guided pool"):
+        centres()
+    assert (tmp_path / "modes.safetensors").read_bytes() == kept
 
 
 def test_given_target_rules_every_set(setup, tmp_path):

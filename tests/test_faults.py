@@ -98,7 +98,8 @@ def test_process_that_is_killed_is_named_stops_the_others_and_the_pool_resumes(
     said = [line for line in run.communicate()[1].splitlines() if line.strip()]
     assert run.returncode == 128 + signal.SIGKILL
     assert len(said) == 1, said
-    assert f"process {rank} was killed by SIGKILL" in said[0]
+    assert f"process {rank} was killed by SIGKILL (out of memory? take a smaller --num-processes)" in said[0]
+    assert said[0].endswith("; give the command again with --resume to go on")
     assert generate(saved_pipeline, tmp_path / "pool", "--resume").wait() == 0
     assert content(tmp_path / "pool") == long_pool
 

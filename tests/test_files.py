@@ -1,5 +1,6 @@
 """Files exist whole or not at all; JSON that others can read; one run at a time in a folder."""
 
+import errno
 import json
 import math
 import os
@@ -125,6 +126,19 @@ def test_file_that_is_no_json_object_is_named(tmp_path, data):
 def test_folder_has_one_run_at_a_time_and_vanishes_if_nothing_came_into_it(tmp_path):
     folder = tmp_path / "pool"
     with locked(folder), pytest.raises(FileExistsError, match="another run"), locked(folder):
+        pass
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+def test_so_it_is_on_a_disk_without_locks_and_the_way_out_is_told(tmp_path, monkeypatch, number):
+    def flock(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    folder = tmp_path / "pool"
+    way_out = rf"remove .*pool/\.lock of process {os.getpid()} on .* if that has ended"
+    with locked(folder), pytest.raises(FileExistsError, match=way_out), locked(folder):
         pass
     assert not folder.exists()
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -49,6 +50,7 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         ),
         ([*SPLITS[:2], "bird/0.png"], "has splits, train, which hold the classes cat, dog"),
         (["train/0.png", "test/0.png"], "train, test, which hold images but no class folders"),
+        (["train_data/0.png", "test_images/0.png"], "sort them into {root}/train_data/CLASS/, or list their classes"),
         (
             [name.replace("train", "pets_train").replace("val", "pets_val") for name in SPLITS],
             "has splits, pets_train, pets_val, .*; give one of them: {root}/pets_train to train on, {root}/pets_val to",
@@ -57,7 +59,11 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         (["abc_train/cat/0.png", "abc_train/dog/0.png", "abc_test/0.png"], "has splits, abc_train, which hold the cla"),
         (["ISIC_2019_Training_Input/0.png", "ISIC_2019_Test_Input/0.png"], "no class folders; sort .*/ISIC_2019_Trai"),
         (["stage_2_train_images/0.png", "stage_2_test_images/0.png"], "stage_2_train_images, stage_2_test_images, whi"),
-        (["trainA/0.png", "trainB/0.png", "testA/0.png", "testB/0.png"], "no class folders; sort .* {root}/trainA/CLA"),
+        (["trainA/0.png", "trainB/0.png", "testA/0.png", "testB/0.png"], "folders such as {root}/train/a, and"),
+        (
+            ["dog_train/0.png", "dog_test/0.png", "cat_train/0.png", "cat_test/0.png"],
+            "no class folders; sort them into folders such as {root}/train/cat, and give {root}/train",
+        ),
         (["Train/Images/a/0.png", "Train/Images/b/0.png", "Test/Images/0.png"], "one of them: {root}/Train/Images"),
         ([name.replace("train", "train_mini") for name in SPLITS], "splits, train_mini, val, .*: {root}/train_mini to"),
         (
@@ -86,10 +92,10 @@ SPLITS = ["train/cat/0.png", "train/dog/0.png", "val/cat/1.png", "val/dog/1.png"
         (["00000/img00000000.png"], "00000 in .* are parts of one list"),
         (["HAM_part_1/a.jpg", "HAM_part_2/b.jpg", "HAM_metadata.csv"], "are parts of one list"),
         (["images_001/images/0.png", "images_002/images/1.png"], "images_001, images_002 in .* are parts of one list"),
-        (["PAD_imgs_part_1/0.png", "PAD_imgs_part_2/1.png"], "are parts of one list"),
+        (["PAD_imgs_part_1/0.png", "PAD_imgs_part_2/1.png"], "are parts of one list.* rename the folders if they are"),
         (
             [f"{place}{name}/0.png" for place in ("", "scans/") for name in ("ill", "well")],
-            "scans in {root} holds ill, well, .* is no class but a copy; give {root}/scans, or remove it",
+            "scans in {root} holds ill, well, as all .*give {root}/scans or remove it if it is a copy, and list",
         ),
         (["images/val_0.JPEG", "images/val_1.JPEG", "val_annotations.txt"], None),
     ],
@@ -138,6 +144,8 @@ def test_folder_that_is_no_set_of_classes_is_refused_with_the_one_to_give(tmp_pa
         (["class_1_images/0.png", "class_2_images/0.png"], {"class_1_images", "class_2_images"}),
         (["cat/0.png", "dog/cat/0.png"], {"cat", "dog"}),
         (["cat/0.png", "dog/0.png", "pets/cat/0.png", "pets/hen/0.png"], {"cat", "dog", "pets"}),
+        (["1/0.png", "2/1/0.png", "2/2/0.png", "3/0.png"], {"1", "2", "3"}),
+        (["1/0.png", "2/1/0.png", "2/3/0.png", "3/0.png", "4/0.png"], {"1", "2", "3", "4"}),
     ],
 )
 def test_class_folders_are_told_by_what_they_hold(tmp_path, names, expected):
@@ -211,6 +219,12 @@ def test_masks_beside_their_images_are_left_out_and_told_whoever_lists_the_folde
     assert f"taken for masks and left out; list them with the others in {tmp_path}/metadata.jsonl" in caplog.text
     found = real_images(tmp_path, {0: "ill"}, {0: "ill"})
     assert {row["file_name"] for row in found.rows} == {name for name in images if name.startswith("ill/")}
+
+
+def test_lone_name_that_ends_as_masks_do_is_no_mask(tmp_path, caplog):
+    names = [f"car/{name}.jpg" for name in ("ford", "ford_gt", "golf", "mini")]
+    assert set(classes(files(tmp_path, *names, "bus/0.jpg"))) == {*names, "bus/0.jpg"}
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("folders", [("with_mask", "without_mask"), ("Face Masks", "Hats")])
@@ -458,6 +472,18 @@ def test_classes_that_are_called_as_splits_are_classes(tmp_path):
     lines = [{"file_name": f"{name}/0.png", "label": i, "class_name": name} for i, name in enumerate(("train", "test"))]
     (tmp_path / "metadata.jsonl").write_bytes(json_lines(lines))
     assert len(read_pool(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv", "labels.csv"])
+def test_names_of_images_without_a_folder_tell_no_split(tmp_path, name):
+    told = {"train_0.png": "cat", "train_1.png": "dog", "test_0.png": "cat"}
+    files(tmp_path, *told)
+    if name == "metadata.jsonl":
+        (tmp_path / name).write_bytes(json_lines([{"file_name": file, "label": one} for file, one in told.items()]))
+    else:
+        rows = [f"{file},{one}" for file, one in told.items()]
+        (tmp_path / name).write_text("\n".join(["file_name,label", *rows]))
+    assert classes(tmp_path) == told
 
 
 @pytest.mark.parametrize(
@@ -712,6 +738,12 @@ def test_numbers_that_json_lacks_are_null_in_rows_of_other_programs(tmp_path, ki
     assert [row["blur"] for row in read_pool(tmp_path).rows] == [0.5, None]
 
 
+def test_metadata_csv_of_other_things_is_no_list_of_an_only_split(tmp_path):
+    files(tmp_path, "train/cat/0.png", "train/dog/0.png")
+    (tmp_path / "train" / "metadata.csv").write_text("patient,age\n1,40\n2,50\n")
+    assert classes(tmp_path) == {"train/cat/0.png": "cat", "train/dog/0.png": "dog"}
+
+
 def test_two_lists_are_refused_unless_they_tell_the_same_classes(tmp_path):
     files(tmp_path, "val_0.JPEG", "val_1.JPEG")
     for name in ("val.txt", "labels.csv"):
@@ -806,15 +838,15 @@ def test_class_that_numbers_follow_is_read(tmp_path, content):
     ("content", "message"),
     [
         ("TRAIN,gs://b/0.png,dog\nTEST,gs://b/1.png,cat\nTRAIN,gs://b/2.png,cat\n", "images of test and train togeth"),
-        ("0.png,patient3,cat\n1.png,patient3,dog\n2.png,patient4,cat\n", "first line such as file,label"),
-        ("0.png,patient3,1\n1.png,patient3,0\n2.png,patient4,1\n", "first line such as file,label"),
-        ("0.png,patient3,1\n1.png,patient4,0\n2.png,patient5,1\n", "first line such as file,label"),
-        ("0.png,cat,dog\n1.png,dog,fox\n2.png,fox,cat\n", "first line such as file,label"),  # two of each image
-        ("0.png,1,0,0\n1.png,0,1,0\n2.png,0,0,1\n", "first line such as file,label"),
-        ("0.png,1,0,0,0,0\n1.png,0,1,0,1,0\n2.png,0,0,1,0,1\n", "first line such as file,label"),
-        ("0.png,8,3,9,7,1\n1.png,9,4,9,7,2\n2.png,7,4,9,7,2\n", "first line such as file,label"),
-        ("0.png 8 3 9 7 1\n1.png 9 4 9 7 2\n2.png 7 4 9 7 2\n", "first line such as file,label"),
-        ("0.png,train,\n1.png,train,\n2.png,train,\n", "first line such as file,label"),
+        ("0.png,patient3,cat\n1.png,patient3,dog\n2.png,patient4,cat\n", "label in a first line, such as"),
+        ("0.png,patient3,1\n1.png,patient3,0\n2.png,patient4,1\n", "label in a first line, such as"),
+        ("0.png,patient3,1\n1.png,patient4,0\n2.png,patient5,1\n", "label in a first line, such as"),
+        ("0.png,cat,dog\n1.png,dog,fox\n2.png,fox,cat\n", "label in a first line, such as"),  # two of each image
+        ("0.png,1,0,0\n1.png,0,1,0\n2.png,0,0,1\n", "label in a first line, such as"),
+        ("0.png,1,0,0,0,0\n1.png,0,1,0,1,0\n2.png,0,0,1,0,1\n", "label in a first line, such as"),
+        ("0.png,8,3,9,7,1\n1.png,9,4,9,7,2\n2.png,7,4,9,7,2\n", "label in a first line, such as"),
+        ("0.png 8 3 9 7 1\n1.png 9 4 9 7 2\n2.png 7 4 9 7 2\n", "label in a first line, such as"),
+        ("0.png,train,\n1.png,train,\n2.png,train,\n", "label in a first line, such as"),
     ],
 )
 def test_list_without_a_header_that_may_tell_several_classes_is_refused(tmp_path, content, message):
@@ -822,6 +854,21 @@ def test_list_without_a_header_that_may_tell_several_classes_is_refused(tmp_path
     (tmp_path / "labels.txt").write_text(content)
     with pytest.raises(ValueError, match=message):
         read_pool(tmp_path)
+
+
+@pytest.mark.parametrize("first", ["", "file{0}vals\n"])
+@pytest.mark.parametrize(("separator", "within"), [(" ", " "), (",", ","), (";", ";"), ("\t", "\t"), (",", " ")])
+def test_list_is_read_once_its_column_of_classes_is_called_as_the_error_says(tmp_path, first, separator, within):
+    files(tmp_path, *(f"{i}.png" for i in range(6)))
+    rows = [f"{i}.png{separator}{i % 3}{within}{i % 2}" for i in range(6)]
+    file = tmp_path / "labels.txt"
+    file.write_text("\n".join([first.format(separator) + rows[0], *rows[1:]]))
+    if not first or within == " ":
+        with pytest.raises(ValueError, match=re.escape(f"in a first line, such as {f'file{separator}label'!r}")):
+            read_pool(tmp_path)
+    for header, column in ((f"file{separator}label", 0), (f"file{separator}patient{within}label", 1)):
+        file.write_text("\n".join([header, *rows]))
+        assert classes(tmp_path) == {f"{i}.png": str((i % 3, i % 2)[column]) for i in range(6)}
 
 
 def test_class_that_joins_others_is_told(tmp_path, caplog):

@@ -11,7 +11,6 @@ from dag_diffusion.guidance.difficulty_guidance import (
     GuidanceConfig,
     along_class,
     difficulty_shift,
-    newton_step,
     predicted_clean,
     smoothed,
     warn_of_trouble,
@@ -36,12 +35,24 @@ def test_full_scale_hits_the_target_of_a_linear_guide(seed, first, second):
     assert torch.allclose(reached, targets, atol=1e-3)
 
 
-@given(st.integers(0, 1000), st.floats(0.05, 1))
-def test_scale_is_the_fraction_of_the_way(seed, scale):
-    gradient = torch.randn(3, 5, generator=torch.Generator().manual_seed(seed))
-    margin, target = torch.tensor([0.0, 1.0, -2.0]), torch.tensor([2.0, -1.0, 2.0])
-    gained = (newton_step(scale * (target - margin), gradient) * gradient).sum(1)
-    assert torch.allclose(gained, scale * (target - margin), atol=1e-4)
+@given(st.integers(0, 1000), st.floats(0.05, 1), difficulties)
+def test_scale_is_the_fraction_of_the_way(seed, scale, target):
+    clean, guide = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(seed + 1)), linear_guide(seed)
+    config = GuidanceConfig(scale=scale, max_norm=1e6)
+    gained = guide(clean + difficulty_shift(clean, guide, torch.full((2,), target), config).delta) - guide(clean)
+    wanted = math.log((1 - target) / target) - guide(clean)
+    torch.testing.assert_close(gained, scale * wanted, atol=1e-3, rtol=1e-3)
+
+
+@given(st.integers(0, 1000), difficulties, st.floats(0.001, 1))
+def test_shift_is_as_long_as_max_norm_of_the_clean_sample_at_most(seed, target, max_norm):
+    clean, guide = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(seed + 1)), linear_guide(seed)
+    targets = torch.full((2,), target)
+    free, kept = (
+        difficulty_shift(clean, guide, targets, config).delta.flatten(1).norm(dim=1)
+        for config in (FREE, GuidanceConfig(max_norm=max_norm))
+    )
+    torch.testing.assert_close(kept, torch.minimum(free, max_norm * clean.flatten(1).norm(dim=1)))
 
 
 @given(st.integers(0, 1000), st.floats(0.01, 2), st.floats(1e-6, 1e6))
@@ -154,8 +165,8 @@ def test_class_direction_keeps_the_full_hit_of_a_linear_guide(seed, target, shar
 
 def test_class_direction_turns_the_step_towards_it():
     gradient, towards = torch.tensor([[1.0, 1.0, 0.0, 0.0]]), torch.tensor([[0.0, 2.0, 0.0, 0.0]])
-    turned = along_class(gradient, towards, 0.5)
-    assert turned[0, 1] > turned[0, 0] > 0
+    root_n, unit = 2.0, towards / 2
+    torch.testing.assert_close(along_class(gradient, towards, 0.25), 0.75 * gradient + 0.25 * root_n * unit)
     assert torch.equal(along_class(gradient, torch.zeros(1, 4), 0.0), gradient)
 
 
@@ -169,6 +180,19 @@ def test_smoothing_averages_the_margin_over_noise():
     noise = iter([torch.ones(1, 2), -torch.ones(1, 2)])
     smooth = smoothed(lambda x: x.square().sum(1), 0.5, 2, lambda shape: next(noise))
     assert smooth(torch.zeros(1, 2)).item() == pytest.approx(0.5)
+
+
+def test_smoothing_draws_noise_of_the_share_that_is_left_of_it():
+    seen = []
+
+    def margin_of(clean):
+        seen.append(clean.detach())
+        return clean.sum(1)
+
+    targets, config = torch.tensor([0.5]), GuidanceConfig(smoothing=0.5)
+    steering = Steering(config=config, targets=targets, num_steps=4, decoded=margin_of, draw=torch.ones)
+    steering.shift(torch.zeros(1, 2), torch.tensor(0.36), 1, None)
+    torch.testing.assert_close(seen, [torch.full((1, 2), 0.5 * 0.8)])  # sqrt(1 - 0.36)
 
 
 def test_flat_guide_is_told(caplog):

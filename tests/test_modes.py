@@ -14,8 +14,10 @@ from safetensors.torch import save_file
 from tiny import tiny_pipeline, tiny_vae, write_images
 
 from dag_diffusion.data.images import UnreadableImageError
-from dag_diffusion.data.pools import read_pool
+from dag_diffusion.data.pools import digest_of_images, read_pool
 from dag_diffusion.generation.modes import Modes, allot
+from dag_diffusion.generation.preparing import mode_search
+from dag_diffusion.generation.preparing.kept_parts import kept_parts
 from dag_diffusion.generation.preparing.mode_search import (
     encode,
     encode_pool,
@@ -166,6 +168,22 @@ def test_modes_are_what_the_loop_of_the_pipeline_has_whose_vae_has_a_shift(tmp_p
     torch.testing.assert_close(images, expected)
     others = find_pool_modes(LatentSpace(vae, (16, 16), None, {}), real, 3).centres
     torch.testing.assert_close(unscaled(others, vae.config), expected)
+
+
+def test_images_that_modes_are_of_are_told_by_one_reading_before_they_are_encoded(tmp_path, monkeypatch):
+    write_images(tmp_path / "real", {"Bag": 3})
+    pool, read = read_pool(tmp_path / "real"), []
+    monkeypatch.setattr(mode_search, "digest_of_images", lambda pool: read.append(pool) or digest_of_images(pool))
+    before = digest_of_images(pool)
+
+    def exchange(*told):
+        for file in (tmp_path / "real" / "Bag").iterdir():
+            Image.new("L", (16, 16)).save(file)
+
+    with kept_parts(tmp_path / "modes") as kept:
+        modes = find_pool_modes(tiny_pipeline(), pool, 3, kept=kept, progress=exchange)
+    assert modes.images == before != digest_of_images(pool)
+    assert read == [pool]
 
 
 def test_pool_is_encoded_in_the_order_of_its_rows(tmp_path):

@@ -143,6 +143,15 @@ def test_planes_are_read_or_refused_and_never_misread(kind):
             decoded(tiff_of_bands(stored, planar=True))
 
 
+@pytest.mark.parametrize(("kind", "sample_format"), [(np.uint32, 1), (np.float32, 3)])
+def test_one_band_of_32_bits_is_read_as_a_plane_too(kind, sample_format):
+    bands = np.linspace(0, 65_535, 48).reshape(8, 6, 1).astype(kind)
+    assert np.array_equal(
+        np.asarray(decoded(tiff_of_bands(bands, sample_format, planar=True))),
+        np.asarray(decoded(tiff_of_bands(bands, sample_format))),
+    )
+
+
 @pytest.mark.parametrize(
     ("bands", "sample_format", "told"),
     [

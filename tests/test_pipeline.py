@@ -381,6 +381,15 @@ def test_every_form_of_guidance_steers(pipeline, options, guidance_scale):
     assert easy.mean() > hard.mean()
 
 
+def test_scale_of_a_call_replaces_that_of_its_configuration(pipeline):
+    by_number = draw(pipeline, target_difficulty=0.9, difficulty_guidance_scale=0.5)
+    by_config, plain = (
+        draw(pipeline, target_difficulty=0.9, difficulty_guidance=GuidanceConfig(scale=scale)) for scale in (0.5, 1.0)
+    )
+    assert np.array_equal(by_number.images, by_config.images)
+    assert not np.array_equal(by_number.images, plain.images)
+
+
 @pytest.mark.parametrize("options", FAMILY, ids=str)
 def test_every_form_of_guidance_treats_images_one_by_one(pipeline, options):
     config = GuidanceConfig(**options)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -21,6 +23,19 @@ from dag_diffusion.processes import (
     this_process,
 )
 
+SIGNALLED = """
+import os
+from multiprocessing import forkserver
+from dag_diffusion import processes
+
+processes.PRELOADED.clear()
+processes.start_server(2)
+server = forkserver._forkserver._forkserver_pid
+for number in processes.STOP_SIGNALS:
+    os.kill(server, number)
+processes._await_server()
+print(forkserver._forkserver._forkserver_pid == server)
+"""
 SMALL = ["--images-per-class", "7", "--num-inference-steps", "2", "--batch-size", "2", "--quiet"]
 
 
@@ -93,6 +108,11 @@ def test_so_is_one_that_each_finds_by_itself(arguments, said):
     assert run.returncode == 2
     assert told.startswith(f"error: {said}")
     assert told.count("\n") == 1
+
+
+def test_signal_to_the_whole_group_does_not_take_the_server_from_under_its_workers():
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dag_diffusion import processor
+from dag_diffusion import memory, processor
 
 # how many pages a process takes anew from the system while tensors of 40 MB come and go
 FAULTS = """
@@ -69,6 +69,37 @@ def test_threads_leave_kept_memory_to_one_another():
     if "no glibc" in done.stderr:
         pytest.skip("another allocator than glibc's")
     assert int(done.stdout) < 3 * 60_000_000
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """Folder of the control group of a job, in which this process has one of its own."""
+    (tmp_path / "cgroup").write_text("3:cpuset:/other\n0::/job/step\n")
+    (tmp_path / "job" / "step").mkdir(parents=True)
+    monkeypatch.setattr(processor, "GROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(processor, "GROUPS", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr("os.sysconf", lambda name: 1000)
+    return tmp_path / "job"
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [({}, (8, 10**6)), ({"job": "150000 100000", "step": "max 100000"}, (2, 5000)), ({"step": "99 100"}, (1, 5000))],
+    ids=["none", "of the job", "of its own"],
+)
+def test_cores_and_memory_are_those_that_a_job_may_use(job, limits, expected):
+    for name, share in limits.items():
+        (job / "step" if name == "step" else job).joinpath("cpu.max").write_text(f"{share}\n")
+        (job / "memory.max").write_text("5000\n")
+        (job / "step" / "memory.max").write_text("max\n")
+    assert (processor.cores(), memory.memory()) == expected
+
+
+def test_cores_are_those_that_a_process_is_bound_to(job, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {5})
+    (job / "cpu.max").write_text("400000 100000\n")
+    assert processor.cores() == 1
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,9 @@ from diffusers import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig, difficulty_shift
+from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig, difficulty_shift, predicted_clean
 from dag_diffusion.guidance.guided_call import answer_parts, clean_sample, guided_call, moved, tells_clean
+from dag_diffusion.guidance.mode_guidance import mode_delta, mode_shift
 from dag_diffusion.guidance.rates import (
     FAMILIES,
     Rates,
@@ -260,6 +261,25 @@ def test_moved_state_means_the_shifted_clean_sample_and_the_same_noise(kind, sig
     assert torch.allclose(after - before, delta.float(), atol=1e-4 * size)
     kept, still = (noise_of(each, clean, rates) for (_, each), clean in zip(states, (before, after), strict=True))
     assert torch.allclose(kept, still, atol=1e-3 * size)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_pull_to_a_mode_before_a_step_is_that_after_it(kind):
+    scheduler = DDIMScheduler(clip_sample=False, prediction_type=kind, **LATENT)
+    scheduler.set_timesteps(10)
+    for timestep in scheduler.timesteps[:-1]:  # the last is not pulled
+        answer, sample, modes = of_shape(3, 2, 4, 3, 3)
+        rates = rates_of(scheduler, timestep)
+        now, after = signal_share(*rates[:2]), signal_share(*rates[2:])
+        clean = predicted_clean(answer, sample, now, kind)
+        delta = mode_delta(clean, modes, now, after, 0.1)
+        before, unmoved = (
+            scheduler.step(said, timestep, given).prev_sample
+            for said, given in (moved(answer, sample, delta, rates, kind), (answer, sample))
+        )
+        pull = mode_shift(clean, modes, now, after, 0.1)
+        assert pull.any()
+        torch.testing.assert_close(before - unmoved, pull, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

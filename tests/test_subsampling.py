@@ -3,6 +3,8 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -22,9 +24,12 @@ from dag_diffusion import (
     subsample,
     write_distilled_set,
 )
+from dag_diffusion.difficulty import MEASURES, MeasureName
+from dag_diffusion.sampling.rules.coresets import SPREADS, Diversity
 from dag_diffusion.sampling.rules.rule import FILLED
 from dag_diffusion.sampling.scales import BINS, LogScale, RawScale, log_scale
 from dag_diffusion.sampling.selection import RULES as METHODS
+from dag_diffusion.sampling.selection import Method
 from dag_diffusion.sampling.target_parser import as_target
 
 pools = arrays(float, st.integers(1, 60), elements=st.floats(0, 1))
@@ -49,6 +54,21 @@ each_rule = pytest.mark.parametrize("rule", RULES, ids=str)
 
 def features_of(values: np.ndarray) -> np.ndarray:
     return np.stack([np.sin(9 * values), np.cos(7 * values)], 1)
+
+
+@pytest.mark.parametrize(("listed", "known"), [(Method, METHODS), (Diversity, SPREADS), (MeasureName, MEASURES)])
+def test_type_of_a_choice_lists_every_one_of_them(listed, known):
+    assert set(get_args(listed)) == set(known)
+
+
+def test_help_and_docs_name_every_rule_and_diversity():
+    told = SelectionRule.__doc__
+    rules, diversities = told[told.index("method:") : told.index("search:")], told[told.index("diversity:") :]
+    page = (Path(__file__).parents[1] / "docs" / "concepts" / "selection-rules.md").read_text("utf-8")
+    assert set(METHODS) <= set(re.findall(r"[\w-]+", rules))
+    assert set(SPREADS) <= set(re.findall(r"[\w-]+", diversities[: diversities.index("tolerance:")]))
+    assert set(METHODS) <= set(re.findall("^## (.+)$", page, re.M))
+    assert f"--diversity {'|'.join(SPREADS)}" in page
 
 
 @each_rule

@@ -13,7 +13,7 @@ from scipy import stats
 from dag_diffusion.sampling.auto_target import AutoTarget
 from dag_diffusion.sampling.scales import BINS, LogScale, RawScale
 from dag_diffusion.sampling.target_parser import as_target
-from dag_diffusion.sampling.targets import PRESETS, TargetDistribution, largest_remainder
+from dag_diffusion.sampling.targets import PRESETS, TargetDistribution, even_levels, largest_remainder
 
 difficulties = arrays(float, st.integers(1, 60), elements=st.floats(0, 1))
 SCALE = LogScale(1e-3, 1.0)
@@ -93,11 +93,26 @@ def test_ties_of_quotas_go_to_the_easier_bin(images, total):
     assert largest_remainder(images, total).tolist() == wanted
 
 
-@pytest.mark.parametrize(("name", "ipc"), [(name, ipc) for name, counts in PRESETS.items() for ipc in counts])
-def test_preset_has_the_papers_counts(name, ipc):
-    quotas = TargetDistribution.preset(name).quotas("any", ipc, SCALE)
-    assert tuple(quotas) == PRESETS[name][ipc]
-    assert quotas.sum() == ipc
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("hill", "1 0 1 0 3 3 1 0 0 1"),
+        ("hill", "1 1 1 2 5 5 2 1 1 1"),
+        ("hill", "1 3 5 6 10 10 6 5 3 1"),
+        ("ground", "1 1 1 1 1 1 1 1 1 1"),
+        ("ground", "2 2 2 2 2 2 2 2 2 2"),
+        ("ground", "5 5 5 5 5 5 5 5 5 5"),
+        ("slope", "3 3 1 1 0 0 1 1 0 0"),
+        ("slope", "5 5 2 2 1 1 1 1 1 1"),
+        ("slope", "10 10 6 6 5 5 3 3 1 1"),
+        ("cliff", "6 3 0 1 0 0 0 0 0 0"),
+        ("cliff", "9 6 1 1 1 1 1 0 0 0"),
+        ("cliff", "20 15 3 3 2 2 2 1 1 1"),
+    ],
+)
+def test_preset_has_the_papers_counts(name, counts):
+    wanted = [int(count) for count in counts.split()]
+    assert TargetDistribution.preset(name).quotas("any", sum(wanted), SCALE).tolist() == wanted
 
 
 @given(st.sampled_from(sorted(PRESETS)), st.integers(1, 300))
@@ -160,6 +175,13 @@ def test_curves_have_the_distribution_that_they_are_named_after():
     assert np.mean(values < 0.5) == pytest.approx(0.25)
     assert np.mean(values < 0.75) == pytest.approx(0.625, abs=1e-3)
     assert TargetDistribution.quantiles([0.1, 0.2, 0.9]).difficulties("any", 3)[1] == pytest.approx(0.2, abs=1e-3)
+
+
+@pytest.mark.parametrize("text", ["0.5*hill + 0.5*slope", "0.3*hill + 0.7*beta:0.3,3"])
+def test_targets_of_a_smooth_mixture_lie_straight_between_its_values(text):
+    target = as_target(text)
+    expected = np.quantile(target.values("any", SCALE), even_levels(50))  # as of pools of earlier versions
+    assert target.difficulties("any", 50, SCALE).tolist() == expected.tolist()
 
 
 @given(st.floats(0.05, 0.95))

@@ -1,7 +1,9 @@
 import json
 import signal
+from copy import deepcopy
 from dataclasses import replace
 from socket import socket
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,10 +26,12 @@ from tiny_training import (
 from torch import nn
 from warm import context
 
+from dag_diffusion.processes import FailedElsewhereError, StoppedError
 from dag_diffusion.training.averages import WIDEST, Average, exponent_of
 from dag_diffusion.training.batches import Batch, Order, shares
 from dag_diffusion.training.loop import CHECKPOINT, LOSSES, LoopConfig, fit
 from dag_diffusion.training.schedules import rate_factor
+from dag_diffusion.training.shared_norms import shared_norms
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -48,6 +52,31 @@ def rows(folder) -> list[dict]:
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     return folder, trained(folder)
+
+
+@pytest.mark.parametrize(("width", "seed"), [(0.0, 0), (0.0, 1), (0.2, 0)])
+def test_run_is_the_plain_loop_of_torch(tmp_path, width, seed):
+    torch.manual_seed(1)
+    model = nn.Linear(3, 3)
+    plain = deepcopy(model)
+    average = [torch.zeros_like(weight) for weight in plain.parameters()]
+    optimizer = torch.optim.AdamW(
+        [{"params": plain.weight, "weight_decay": 0.5}, {"params": plain.bias, "weight_decay": 0.0}]
+    )
+    order = Order(len(INPUTS), 5, seed)
+    for step in range(12):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.05 * rate_factor(step, 12, 0.3)
+        optimizer.zero_grad()
+        loss(plain, Batch(order(step), slice(0, 5), step, seed, torch.device("cpu"))).backward()
+        assert nn.utils.clip_grad_norm_(plain.parameters(), 0.1) > 0.1
+        optimizer.step()
+        kept = (1 - 1 / (step + 1)) ** (1 + exponent_of(width)) if width else 0.0
+        pairs = zip(average, plain.parameters(), strict=True)
+        average = [kept * mean + (1 - kept) * weight.detach() for mean, weight in pairs]
+    config = replace(CONFIG, weight_decay=0.5, warm_up=0.3, max_norm=0.1, average_width=width, seed=seed)
+    fit(model, loss, len(INPUTS), tmp_path, replace(config, precision="float32"))
+    torch.testing.assert_close([weight.detach() for weight in model.parameters()], average)
 
 
 @settings(max_examples=12)
@@ -99,6 +128,21 @@ def test_two_processes_come_to_the_weights_of_one(tmp_path):
     assert same_values(first, second)
     for name, value in alone.items():
         torch.testing.assert_close(first[name], value)
+
+
+@pytest.mark.parametrize("done", [0, 3], ids=["forward", "backward"])
+def test_norm_whose_other_process_is_gone_says_so(monkeypatch, done):
+    answers = iter([None] * done)  # three sums a norm, on the way forth
+
+    def all_reduce(tensor):
+        if next(answers, "gone") == "gone":
+            raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr("torch.distributed.all_reduce", all_reduce)
+    monkeypatch.setattr("dag_diffusion.training.shared_norms.this_process", lambda: SimpleNamespace(num_processes=2))
+    norm = nn.BatchNorm2d(1)
+    with shared_norms(norm), pytest.raises(FailedElsewhereError, match="another process is gone"):
+        norm(torch.rand(2, 1, 4, 4, requires_grad=True)).sum().backward()
 
 
 def test_finished_training_is_not_done_again(whole):
@@ -170,6 +214,20 @@ def test_looks_see_averaged_weights_and_change_nothing(tmp_path, whole):
     assert same(model, whole[1])
     assert [(step, training) for step, training, _ in seen] == [(step, False) for step in (3, 6, 9, 12)]
     assert torch.equal(seen[-1][2], model[0].weight)
+
+
+def test_run_that_is_stopped_where_a_look_is_due_has_all_looks(tmp_path):
+    def stopping(model: nn.Module, batch: Batch) -> torch.Tensor:
+        if batch.step == 5:
+            signal.raise_signal(signal.SIGTERM)
+        return loss(model, batch)
+
+    seen = []
+    options = {"look": lambda step, model: seen.append(step), "looks": 4}
+    with pytest.raises(StoppedError, match="after 6 of 12 steps"):
+        fit(network(), stopping, len(INPUTS), tmp_path, CONFIG, **options)
+    trained(tmp_path, **options)
+    assert seen == [3, 6, 9, 12]
 
 
 def test_device_that_is_seldom_waited_for_has_all_looks_and_rows(tmp_path, monkeypatch):

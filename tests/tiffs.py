@@ -11,7 +11,7 @@ def tiff_of_bands(bands: np.ndarray, sample_format: int = 1, *, planar: bool = F
     pixels = (bands.transpose(2, 0, 1) if planar else bands).tobytes()
     planes = count if planar else 1
     lists = [[8 * bands.itemsize] * count, [sample_format] * count, [0] * planes, [len(pixels) // planes] * planes]
-    tags = {256: [width], 257: [height], 258: lists[0], 259: [1], 262: [2], 273: lists[2], 277: [count]}
+    tags = {256: [width], 257: [height], 258: lists[0], 259: [1], 262: [1 + (count > 1)], 273: lists[2], 277: [count]}
     tags |= {278: [height], 279: lists[3], 284: [1 + planar], 339: lists[1]}
     more = 8 + 2 + 12 * len(tags) + 4
     start = more + sum(4 * len(values) for values in tags.values())  # of the pixels

@@ -21,6 +21,14 @@ HELD_OUT = "rules-held-out-"
 SIZES_HELD_OUT = tuple(HELD_OUT + size for size in SIZES[:3])
 
 
+SIZES_TODAY = (
+    "autoguidance-1-quick",
+    "solver-10-quick",
+    "autoguidance-20-quick",
+    "solver-50-quick",
+)  # as ``run`` draws
+
+
 NETWORKS = {
     "ResNetAP-10, 10 a class": ("10-quick-resnet-ap-10", "resnet-ap-10"),
     "ResNet-18, 10 a class": ("10-quick-resnet-18", "resnet-18"),
@@ -173,7 +181,7 @@ def by_size(records: Sequence[str] = SIZES) -> str:
     rows = [[words(name), *(change(one[name], one[BASELINE]) for one in known.values())] for name in shared]
     rows.append(["accuracy of random, unguided, %", *(spread(one[BASELINE]) for one in known.values())])
     rows.append(["seeds", *(str(len(one[BASELINE])) for one in known.values())])
-    sizes = (f"{name.removeprefix(HELD_OUT).split('-')[0]} a class" for name in records)
+    sizes = (f"{name.removesuffix('-quick').rpartition('-')[2]} a class" for name in records)
     heads = ["against random images of an unguided pool", *sizes]
     return table(heads, rows, *(f"downstream-{name}" for name in records))
 

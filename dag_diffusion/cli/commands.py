@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that ``--help`` answers at o
 of the other modules of this room.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -67,7 +68,7 @@ SHARED = (
     "distill", "evaluate", "find_modes", "generate", "label", "redundancy", "run", "score", "train", "train_classifier",
     "train_probe",
 )  # fmt: skip
-GOING_ON = {  # after Ctrl+C
+GOING_ON = {  # after Ctrl+C, or when a process was killed
     **dict.fromkeys(
         ("distill", "find_modes", "label", "run", "score", "train", "train_classifier", "train_probe"),
         "the same command goes on where it was",
@@ -101,7 +102,8 @@ def main() -> None:
     from dag_diffusion.processes import is_first_to_say, leave_process_group
 
     keep_freed_memory()
-
+    for name in ("stdout", "stderr"):  # closed, as some daemons and schedulers start programs
+        setattr(sys, name, getattr(sys, name) or open(os.devnull, "w"))  # noqa: SIM115 - as long as the program lasts
     try:
         code = app(standalone_mode=False) or 0
         sys.stdout.flush()

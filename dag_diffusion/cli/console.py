@@ -82,6 +82,7 @@ def user_errors(words: Words = Words()) -> Iterator[None]:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     for library in ("DIFFUSERS", "HF_HUB", "TRANSFORMERS"):  # set their levels anew when they are imported, later
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    going_on = f"; {words.going_on}" if words.going_on else ""
     try:
         yield
         sys.stdout.flush()
@@ -93,7 +94,7 @@ def user_errors(words: Words = Words()) -> Iterator[None]:
         time.sleep(SEEN_SECONDS)  # or it would be told of this process, and not of one that was killed
         raise typer.Exit(2) from None  # the process that failed has said why
     except KilledError as error:
-        typer.echo(f"error: {words(str(error))}", err=True)
+        typer.echo(f"error: {words(str(error))}{going_on}", err=True)
         raise typer.Exit(128 + error.signal) from None  # as shells say it
     except StoppedError as error:
         if is_main_process():
@@ -101,7 +102,7 @@ def user_errors(words: Words = Words()) -> Iterator[None]:
         raise typer.Exit(128 + signal.SIGTERM) from None
     except KeyboardInterrupt:
         if is_main_process():
-            typer.echo(f"stopped; {words.going_on}" if words.going_on else "stopped", err=True)
+            typer.echo(f"stopped{going_on}", err=True)
         raise typer.Exit(130) from None
     except Exception as error:
         if is_first_to_say(FAILURE):

@@ -1,6 +1,5 @@
 """How many processes a command starts that several may work on, each of them with the same command."""
 
-import os
 import sys
 
 from typer import Exit
@@ -41,6 +40,7 @@ def processes_for(trainings: int, num_processes: int | None, device: str | None,
         trainings: unasked, a process is started for two or more of them, up to ``MOST``.
     """
     from dag_diffusion.processes import is_started, start_server
+    from dag_diffusion.processor import cores
 
     if num_processes is not None:
         if num_processes > 1 and not is_started():
@@ -48,7 +48,7 @@ def processes_for(trainings: int, num_processes: int | None, device: str | None,
         return num_processes
     if is_started() or device not in (None, "cpu"):
         return 1
-    unasked = min(len(os.sched_getaffinity(0)), MOST, trainings // 2)
+    unasked = min(cores(), MOST, trainings // 2)
     if unasked > 1 and device is None:
         with loading("libraries", quiet):
             start_server(unasked)  # most likely there is no GPU; torch, which knows, takes seconds to come

@@ -5,6 +5,8 @@
 A rename within a folder happens at once or not, so that a kill or a full disk leaves the old file, never half of a new.
 """
 
+import errno
+import fcntl
 import glob
 import io
 import json
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ STRICT = {"Infinity": "1e999", "-Infinity": "-1e999", "NaN": "null"}
 ELSEWHERE = "choose an output folder of your own or change its permissions"
 HEAD = 65536  # bytes in which a file tells what it is
 LOCK = ".lock"  # in a folder while a run works on it
+NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # Lustre without flock, NFS without lockd, some of FUSE
 LONGEST = 60  # letters of a setting that are told
 
 
@@ -270,18 +274,41 @@ def held(lock: Path, guarded: Path) -> Iterator[None]:
     Raises:
         FileExistsError: another run holds it.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock, SoftFileLock, Timeout
 
-    held_lock = FileLock(lock, timeout=0)
+    has_flock = _has_flock(lock.parent)
+    held_lock = FileLock(lock, timeout=0) if has_flock else SoftFileLock(lock, timeout=0)
     try:
         held_lock.acquire()
     except Timeout as error:
-        raise FileExistsError(f"another run works on {guarded}; wait for it, or choose another output") from error
+        # a lock that is a file alone outlives a machine that was lost
+        way_out = "choose another output" if has_flock else f"remove {lock}{_owner(lock)} if that has ended"
+        raise FileExistsError(f"another run works on {guarded}; wait for it, or {way_out}") from error
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
+        if has_flock:  # else it goes with its release
+            lock.unlink(missing_ok=True)
         held_lock.release()
+
+
+def _has_flock(folder: Path) -> bool:
+    """Whether files there can be locked; on some network disks they cannot."""
+    with TemporaryFile(prefix=".", suffix=".partial", dir=folder) as probe:  # nameless where the system can
+        try:
+            fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in NO_FLOCK:
+                raise
+            return False
+    return True
+
+
+def _owner(lock: Path) -> str:
+    with suppress(OSError, ValueError):
+        number, machine = lock.read_text().split()[:2]
+        return f" of process {number} on {machine}"
+    return ""
 
 
 def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:

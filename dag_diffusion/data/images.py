@@ -7,7 +7,6 @@ Formats are asked of Pillow, not listed, so that one that a later Pillow or a pl
 
 import io
 import logging
-import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +17,8 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+
+from dag_diffusion.processor import cores
 
 # Pillow knows all but EPS by their first bytes and decodes none of them; an EPS is a program, for Ghostscript to run
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -41,7 +42,7 @@ ORIENTED = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")  # reco
 MOST_FITTED = 64_000_000  # pixels when scaled to cover a square: of 224 pixels, one side 1,275 times the other
 LARGE = 16_000_000  # pixels from which on images are decoded one at a time, so that memory does not grow with threads
 ONE_LARGE_AT_A_TIME = threading.Lock()
-THREADS = min(16, os.cpu_count() or 1)  # that read images side by side
+THREADS = min(16, cores())  # that read images side by side
 MOST_SPREAD = 2  # grey levels of an image of one colour, which rounding may leave
 LAID_AT_ONCE = 1 << 22  # pixels that are laid over a colour at a time
 SHOWN_AS = {"MPO": "JPEG"}  # two pictures of a stereo camera, the first of which is an ordinary JPEG
@@ -175,7 +176,8 @@ def has_many_bits(image: Image.Image) -> bool:
 
 def _require_known_planes(image: ImageFile.ImageFile) -> None:
     """Refuse planes of 16 bits without compression, whose bytes Pillow takes for pixels."""
-    if getattr(image, "tag_v2", {}).get(PLANAR) == 2 and image.tile[0][0] == "raw" and has_many_bits(image):
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(PLANAR) == 2 and image.tile[0][0] == "raw" and max(tags.get(BITS, (1,))) == 16:
         raise ValueError(
             "a TIFF of planes of 16 bits without compression, which Pillow misreads: save it with 8 bits, or as PNG"
         )

@@ -103,7 +103,7 @@ def distill(
 
     Raises:
         FileExistsError: the folder holds something else, or another run works on it.
-        ValueError: it holds a run with other settings; or see ``distillation_setup.load_setup``.
+        ValueError: it holds a run with other settings; or see ``load_setup``.
     """
     output, config = Path(output), config or DistillationConfig()
     with ExitStack() as leaving:
@@ -169,12 +169,13 @@ def _distill(
     control = measure_control(pools, setup.evaluator, among=config.inputs.among)
     results = train_and_test(choice, setup, output, config=config, device=device, progress=progress)
     note = accuracy_note(config, len(setup.test), setup.split)
+    found = DistillationResult(results=results, control=control, report=output / REPORT, config=config, note=note)
     with fail_together():
         if is_main_process():
-            _report(output, config, origin, reference, pools, sets, control, results, note, setup.measured)
+            _report(found, origin, reference, pools, sets, setup.measured)
             images = read_json_object((output / TRAININGS).with_suffix(".json"))
-            write_json(output / RESULTS, _record(config, origin, images, results, control))
-    return DistillationResult(results=results, control=control, report=output / REPORT, config=config, note=note)
+            write_json(output / RESULTS, _record(found, origin, images))
+    return found
 
 
 def check_output(output: Path, config: DistillationConfig) -> None:
@@ -201,47 +202,37 @@ def _check_setup(setup: DistillationSetup, config: DistillationConfig) -> None:
     require_enough(setup.train, config.ipc, f"ipc={config.ipc}")  # for random real images to compare with
 
 
-def _record(
-    config: DistillationConfig,
-    origin: Origin,
-    images: Mapping[str, Any],
-    results: Sequence[Result],
-    control: Sequence[Control],
-) -> dict[str, Any]:
+def _record(found: DistillationResult, origin: Origin, images: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "config": config.settings(),
+        "config": found.config.settings(),
         "settings": images,
-        "results": [asdict(one) for one in results],
-        "control": [asdict(one) for one in control],
+        "results": [asdict(one) for one in found.results],
+        "control": [asdict(one) for one in found.control],
         **origin.record,
     }
 
 
 def _report(
-    output: Path,
-    config: DistillationConfig,
+    found: DistillationResult,
     origin: Origin,
     reference: Mapping[str, np.ndarray],
     pools: Mapping[str, Pool],
     sets: Mapping[str, Pool],
-    control: list[Control],
-    results: list[Result],
-    note: str,
     measured: str,
-) -> Path:
-    of_pools = {f"pool, {name}": pool.provenance for name, pool in pools.items()}
-    return write_report(
-        output / REPORT,
-        title=f"Distilled {origin.title}, {config.ipc} {'image' if config.ipc == 1 else 'images'} per class",
+) -> None:
+    ipc, of_pools = found.config.ipc, {f"pool, {name}": pool.provenance for name, pool in pools.items()}
+    write_report(
+        found.report,
+        title=f"Distilled {origin.title}, {ipc} {'image' if ipc == 1 else 'images'} per class",
         reference=reference,
         pools=[ReportedSet(f"pool, {name}", pool, measured) for name, pool in pools.items()],
         selected=[ReportedSet(name, pool, measured) for name, pool in sets.items()],
         tables=[
-            accuracy_table(results, baseline=UNGUIDED, note=note),
-            *([control_table(control)] if control else []),
+            accuracy_table(found.results, baseline=UNGUIDED, note=found.note),
+            *([control_table(found.control)] if found.control else []),
             *origin.tables(),
         ],
-        drawings=accuracy_drawings(results, UNGUIDED),
-        provenance={"distillation": config.settings(), **origin.record, **of_pools},
+        drawings=accuracy_drawings(found.results, UNGUIDED),
+        provenance={"distillation": found.config.settings(), **origin.record, **of_pools},
         commands=[origin.command],
     )

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dag_diffusion import embedded
-from dag_diffusion.data.pools import Pool, digest_of_images
+from dag_diffusion.data.pools import PROVENANCE, Pool, digest_of_images
 from dag_diffusion.generation.modes import Modes
 from dag_diffusion.generation.preparing.kept_parts import kept_parts
 from dag_diffusion.generation.preparing.mode_search import find_pool_modes, merge_modes
@@ -18,6 +19,7 @@ from dag_diffusion.sampling.score_cache import score_and_record
 from dag_diffusion.sampling.target_parser import as_target
 from dag_diffusion.sampling.targets import TargetDistribution
 
+from .pools import pool_folder
 from .setup import DistillationSetup
 
 SCORES, MODES = "reference.jsonl", "modes.safetensors"  # of the real training images, in the folder of the run
@@ -59,6 +61,9 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
     """Clusters of the real training images, ``count`` of each class: the embedded ones, or found and kept.
 
     Where images have changed since, they are found anew.
+
+    Raises:
+        ValueError: and a pool is drawn to the old ones already.
     """
     if setup.inputs.pipeline is None and setup.inputs.train is None:
         return merge_modes(Modes.load(embedded.MODES), count)
@@ -66,14 +71,16 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
     most = max(count, min(of_class, of_all // len(setup.class_names)))
     images = setup.train.select(_some_of_each_class(setup.train, most))
     with fail_together():
-        known = _modes_of(images, output / MODES) if is_main_process() else None
+        digest = digest_of_images(images) if is_main_process() else ""
+        known = _kept_modes(output, digest) if is_main_process() else None
     known = gather(known)[0]
     if known is not None:
         return known
     encoded = renamed(progress, "real images encoded")
     # a run has no other way out of images that changed while it was stopped than to begin with them anew
     with kept_parts(output / MODES, overwrite=True) as kept:
-        found = find_pool_modes(setup.pipeline, images, count, batch_size=batch_size, kept=kept, progress=encoded)
+        told: dict[str, Any] = {"batch_size": batch_size, "kept": kept, "progress": encoded, "images": digest}
+        found = find_pool_modes(setup.pipeline, images, count, **told)
         with fail_together():
             if is_main_process():
                 found.save(output / MODES)
@@ -81,10 +88,19 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
     return found
 
 
-def _modes_of(images: Pool, path: Path) -> Modes | None:
-    """What is kept, if it was found in these images, or does not say in which, as of earlier versions."""
-    known = Modes.load(path) if path.exists() else None
-    return known if known is None or known.images in ("", digest_of_images(images)) else None
+def _kept_modes(output: Path, images: str) -> Modes | None:
+    """What was found before in images of this digest; of versions that do not say in which, as it is."""
+    if not (output / MODES).exists():
+        return None
+    known = Modes.load(output / MODES)
+    if known.images in ("", images):
+        return known
+    if (pool_folder(output, "guided") / PROVENANCE).exists():
+        raise ValueError(
+            f"training images have changed since the guided pool in {output} was begun, which is drawn to modes of "
+            "them; restore them, or choose another output"
+        )
+    return None
 
 
 def _some_of_each_class(pool: Pool, count: int) -> np.ndarray:

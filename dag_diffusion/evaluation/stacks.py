@@ -73,7 +73,7 @@ def train_stack(
     """Train each network, in place, as ``training.train`` would with its images, labels and seed.
 
     Args:
-        networks: of one build, which ``can_stack``; they are moved to the device of the images.
+        networks: of one build, with no ``reason_against`` them; they are moved to the device of the images.
         images: ``(networks, n, channels, height, width)`` float32, normalised.
         labels: ``(networks, n)`` int64, or ``(networks, n, logits)`` float32 probabilities, or labels per view of each.
         seeds: one a network; may be equal.

@@ -10,7 +10,7 @@ digits, emoji and clip art the easy end carries over to one image, and no expone
 
 from dataclasses import dataclass, replace
 from math import log2
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -67,8 +67,8 @@ class AutoTarget(TargetDistribution):
         # np.quantile(values, levels, method="inverted_cdf"), which takes ten times as long for so many levels
         return np.sort(values)[np.maximum(np.ceil(len(values) * levels - 1).astype(int), 0)]
 
-    def between(self, class_name: str) -> Literal["linear", "inverted_cdf"]:
-        return self.reference.between(class_name)
+    def may_lie_apart(self, class_name: str) -> bool:
+        return self.reference.may_lie_apart(class_name)
 
     def summary(self) -> dict[str, Any]:
         moved = self.reference.summary()

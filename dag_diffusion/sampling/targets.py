@@ -9,12 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from .scales import BINS, LogScale, Scale, log_scale
 
+GAP = 0.1  # between difficulties that follow each other, from which on parts of a mixture lie apart
 RESOLUTION = 1000  # quantiles that stand for a curve: each a thousandth of the images
 STEERING_SCALE = LogScale(1e-3, 1.0)  # what a shape is laid over where there are no images yet
 
@@ -113,12 +114,16 @@ class TargetDistribution(ABC):
 
     def difficulties(self, class_name: str, count: int, scale: Scale = STEERING_SCALE) -> np.ndarray:
         """``count`` target difficulties that follow the distribution, easiest first, to steer a pool with."""
-        method = self.between(class_name)
-        return np.quantile(self.values(class_name, scale), even_levels(count), method=method)
+        values, levels = self.values(class_name, scale), even_levels(count)
+        straight = np.quantile(values, levels)
+        if not self.may_lie_apart(class_name):
+            return straight
+        gaps = np.quantile(values, levels, method="higher") - np.quantile(values, levels, method="lower")
+        return np.where(gaps > GAP, np.quantile(values, levels, method="inverted_cdf"), straight)
 
-    def between(self, class_name: str) -> Literal["linear", "inverted_cdf"]:
-        """How ``difficulties`` goes from one value to the next: straight, or not at all where none may lie between."""
-        return "linear"
+    def may_lie_apart(self, class_name: str) -> bool:
+        """Whether ``difficulties`` leaves gaps between values empty, as those between the parts of a mixture."""
+        return False
 
     @staticmethod
     def from_reference(
@@ -375,8 +380,8 @@ class Mixture(TargetDistribution):
         at = np.searchsorted(np.cumsum(weights[order]), even_levels(RESOLUTION))
         return values[order][np.minimum(at, len(values) - 1)]
 
-    def between(self, class_name: str) -> Literal["linear", "inverted_cdf"]:
-        return "inverted_cdf"  # the parts may lie apart
+    def may_lie_apart(self, class_name: str) -> bool:
+        return True
 
     def summary(self) -> dict[str, Any]:
         parts = [target.summary() for target in self.targets]
@@ -407,8 +412,8 @@ class PerClass(TargetDistribution):
     def values(self, class_name: str, scale: Scale, ipc: int | None = None) -> np.ndarray:
         return self.of(class_name).values(class_name, scale, ipc)
 
-    def between(self, class_name: str) -> Literal["linear", "inverted_cdf"]:
-        return self.of(class_name).between(class_name)
+    def may_lie_apart(self, class_name: str) -> bool:
+        return self.of(class_name).may_lie_apart(class_name)
 
     def quotas(self, class_name: str, ipc: int, scale: Scale, thresholds: tuple[int, int] | None = None) -> np.ndarray:
         return self.of(class_name).quotas(class_name, ipc, scale, thresholds)

@@ -235,6 +235,8 @@ class _Training:
                 stop, pending = self._take_in(pending), []
                 if self.done % row_every == 0 or self.done == steps:
                     self._tell(log, (time.monotonic() - begun) / (self.done - first))
+                if look is not None and self.done % look_every == 0:
+                    self._show(look)
                 last = stop or self.done == steps
                 if last or time.monotonic() - saved > self.config.checkpoint_seconds:
                     self._save()
@@ -243,8 +245,6 @@ class _Training:
                     told("training", self.done, steps)
                 if stop and self.done < steps:
                     raise StoppedError(f"stopped as asked after {self.done} of {steps} steps; the same call goes on")
-                if look is not None and self.done % look_every == 0:
-                    self._show(look)
         self.average.copy_to_model()
 
     def _step(self, step: int, asked: threading.Event) -> Tensor:
@@ -355,8 +355,9 @@ def _interval(steps: int, times: int) -> int:
 def _require_same_start(model: nn.Module, processes: int) -> None:
     """Give every process the weights of the first, which an unseeded model else has not."""
     if processes > 1:
-        for tensor in changing(model).values():
-            distributed.broadcast(tensor.detach(), 0)
+        with others_there():
+            for tensor in changing(model).values():
+                distributed.broadcast(tensor.detach(), 0)
 
 
 def _keep_rows(path: Path, done: int) -> None:

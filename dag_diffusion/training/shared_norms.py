@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dag_diffusion.processes import this_process
+from dag_diffusion.processes import others_there, this_process
 
 
 class _Sum(torch.autograd.Function):
@@ -22,7 +22,8 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, values: Tensor) -> Tensor:
         total = values.clone()
-        distributed.all_reduce(total)
+        with others_there():
+            distributed.all_reduce(total)
         return total
 
     @staticmethod

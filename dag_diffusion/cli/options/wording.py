@@ -80,7 +80,7 @@ class Words:
     Attributes:
         command: its name among ``commands``.
         commands: options of every command, as ``options_of`` gives them.
-        going_on: what to do after Ctrl+C.
+        going_on: what to do after Ctrl+C, or when a process was killed.
     """
 
     command: str = ""

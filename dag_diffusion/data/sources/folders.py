@@ -16,11 +16,11 @@ from itertools import chain
 from pathlib import Path
 
 from dag_diffusion.data.class_names import listed
-from dag_diffusion.data.rows import METADATA, RECORDS, Row
+from dag_diffusion.data.rows import METADATA, Row
 
 from .image_lists import listed_classes, require_agreeing_lists, unread_list
 from .masks import without_masks
-from .splits import split_of, splits_among
+from .splits import split_of, split_within, splits_among
 from .unread_files import refuse_arrays, unread_file, warn_of_left_out
 from .walking import files_below, files_in, images_in, is_image_name, visible_folders
 
@@ -51,8 +51,8 @@ def class_folders_in(path: Path) -> dict[str, str]:
     _refuse_others_beside_images(path, filled)
     if len(filled) == 1 and _is_split(filled[0].name):  # all images there are
         split = filled[0].name
-        if found := next((name for name in RECORDS if (path / split / name).is_file()), None):
-            raise ValueError(f"{path / split} has a list of its own, {found}, which counts; give {path / split}")
+        if found := _records_file(path / split):
+            raise ValueError(f"{path / split} has a list of its own, {found.name}, which counts; give {path / split}")
         return {name: f"{split}/{name}" for name in class_folders_in(path / split)}
     _refuse_nested(path, filled)
     if empty := [top.name for top in tops if not top.holds_images]:
@@ -228,9 +228,14 @@ def _refuse_splits(path: Path, filled: Sequence[_Top]) -> None:
             raise ValueError(
                 f"{path} has splits, {listed(top.name for top in named)}; give the classes of one of them: {holder}"
             )
+        within = [found[1] for top in named if not _is_split(top.name) and (found := split_within(top.name))]
+        classes = {"_".join(words) for words in within}
+        way = f"{path / named[0].name}/CLASS/, or list their classes in {path / named[0].name / METADATA}"
+        if len(classes) > 1:  # cat_train, cat_test, dog_train, dog_test
+            way = f"folders such as {path / 'train' / min(classes)}, and give {path / 'train'}"
         raise ValueError(
             f"{path} has {listed(top.name for top in named)}, which hold images but no class folders; sort them into "
-            f"{path / named[0].name}/CLASS/, or list their classes in {path / named[0].name / METADATA}"
+            f"{way}"
         )
     if splits and len(filled) > 1:
         one = splits[0]
@@ -245,10 +250,16 @@ def _refuse_splits(path: Path, filled: Sequence[_Top]) -> None:
 def _tells_itself(path: Path) -> bool:
     """Whether a list in a folder of images, or above it, is of these images, understood or not."""
     try:
-        told = any((path / name).is_file() for name in RECORDS) or listed_images(path) is not None
+        told = _records_file(path) is not None or listed_images(path) is not None
     except ValueError:
         return True
     return told or unread_list(path, _flat_images(path)) is not None
+
+
+def _records_file(path: Path) -> Path | None:
+    from .records import records_file  # which imports this module
+
+    return records_file(path)
 
 
 def _refuse_others_beside_images(path: Path, filled: Sequence[_Top]) -> None:
@@ -292,7 +303,7 @@ def _refuse_shards(path: Path, filled: Sequence[_Top]) -> None:
         file = next(filter(is_image_name, files_in(path / names[0])), "images")
         raise ValueError(
             f"{listed(names)} in {path} are parts of one list of images, with such as {names[0]}/{file}, and no "
-            f"classes; list the classes in {path / METADATA}"
+            f"classes; list the classes in {path / METADATA}, or rename the folders if they are the classes"
         )
 
 
@@ -333,11 +344,12 @@ def _refuse_nested(path: Path, filled: Sequence[_Top]) -> None:
             f"archives do; give {path / name / name} if it holds the classes"
         )
     names = {top.name.casefold() for top in filled}
-    if copy := next((top for top in filled if len(top.inner) > 1 and {*map(str.casefold, top.inner)} <= names), None):
-        raise ValueError(
-            f"{copy.name} in {path} holds {listed(copy.inner)}, as folders beside it are called, and is no class but a "
-            f"copy; give {path / copy.name}, or remove it"
-        )
+    for copy in (top for top in filled if len(top.inner) == len(filled) - 1 > 1):
+        if {copy.name.casefold(), *map(str.casefold, copy.inner)} == names:
+            raise ValueError(
+                f"{copy.name} in {path} holds {listed(copy.inner)}, as all folders beside it are called; give "
+                f"{path / copy.name} or remove it if it is a copy, and list the images in {METADATA} if it is a class"
+            )
     if any(top.direct for top in filled):
         return
     holders: dict[str, list[str]] = {}

@@ -10,8 +10,8 @@
 
 The list lies beside the images, or above their folder under its name: ``val.txt`` beside ``val``, ``trainLabels.csv``
 beside ``train_images``, and Kaggle's four folders above ``ILSVRC/Data/CLS-LOC/val``.  Lists of ILSVRC's own
-numbers, such as its ground_truth.txt, are not read: they follow another order than all models.  Nor are those called
-sample_submission.csv or alike, whose classes are made up.
+numbers, such as its ground_truth.txt, are not read: they follow another order than all models.  Nor are those with
+submission in their names, such as sample_submission.csv, whose classes are made up.
 """
 
 import logging
@@ -223,7 +223,8 @@ def _read(file: Path, images: Sequence[str], columns: Sequence[str] = CLASS_COLU
     lines = [line for line in told.splitlines() if line.strip()]
     if len(lines) == len(images) and all(map(is_synset, lines)):
         return {name: line.strip() for name, line in zip(images, lines, strict=True)}
-    rows, place, named = _rows_in(lines, [*separators, *([] if file.suffix.lower() == ".csv" else [""])], file, images)
+    separators = separators if file.suffix.lower() == ".csv" else [*separators, ""]
+    rows, separator, place, named = _rows_in(lines, separators, file, images)
     if not rows:
         return {}
     if text is None:  # now that it is known to be a list of these images
@@ -231,7 +232,7 @@ def _read(file: Path, images: Sequence[str], columns: Sequence[str] = CLASS_COLU
     header = rows[0] if named.image_in(rows[0], place) is None else []
     naming = [(row, image) for row in rows if (image := named.image_in(row, place)) is not None]
     found: dict[str, str] = {}
-    told_classes = _classes_in([row for row, _ in naming], place, header, file, columns)
+    told_classes = _classes_in([row for row, _ in naming], place, header, file, columns, separator)
     for (row, image), class_name in zip(naming, told_classes, strict=True):
         if class_name and found.setdefault(image, class_name) != class_name:
             raise ValueError(
@@ -243,14 +244,14 @@ def _read(file: Path, images: Sequence[str], columns: Sequence[str] = CLASS_COLU
 
 def _rows_in(
     lines: Sequence[str], separators: Sequence[str], file: Path, images: Sequence[str]
-) -> tuple[list[list[str]], int, "_Named"]:
+) -> tuple[list[list[str]], str, int, "_Named"]:
     """Fields of each line by the separator by which most images are named, with more than their name; none by none.
 
     Args:
         separators: "" for spaces after the first field, which count less than any other.
 
     Returns:
-        The rows, and the column and the images of ``_place_of_images``.
+        The rows, their separator, and the column and the images of ``_place_of_images``.
 
     Raises:
         ValueError: the images are named by several separators alike.
@@ -262,9 +263,9 @@ def _rows_in(
         count = sum(len(row) > 1 and named.image_in(row, place) is not None for row in rows)
         if count:
             even = separator != "" and len({len(row) for row in rows}) == 1
-            found.append(((count, separator != "", even), separator, (rows, place, named)))
+            found.append(((count, separator != "", even), separator, (rows, separator or " ", place, named)))
     if not found:
-        return [], 0, _Named(images)
+        return [], " ", 0, _Named(images)
     best = max(rank for rank, _, _ in found)
     (first, told), *others = [(separator, told) for rank, separator, told in found if rank == best]
     if others:
@@ -320,7 +321,12 @@ def _tail(name: str, depth: int) -> str:
 
 
 def _classes_in(
-    told: Sequence[Sequence[str]], place: int, header: Sequence[str], file: Path, columns: Sequence[str]
+    told: Sequence[Sequence[str]],
+    place: int,
+    header: Sequence[str],
+    file: Path,
+    columns: Sequence[str],
+    separator: str,
 ) -> list[str | None]:
     """The class in each row that names an image; None where the file tells none.
 
@@ -351,7 +357,7 @@ def _classes_in(
     column = (called or others or [1])[0]
     if not called and len(others) > 1:
         values = {one: [row[one] if len(row) > one else "" for row in told] for one in others}
-        column = column_of_classes(values, file)
+        column = column_of_classes(values, file, separator)
     if column < len(names) and names[column] in NO_CLASSES:
         return [None] * len(told)
     classes = [_class_in(row[column]) if len(row) > column else None for row in told]

@@ -32,7 +32,7 @@ def splits_among(names: Iterable[str]) -> dict[str, str]:
     ``bullet train`` and ``steam train`` are no pair.
     """
     names = list(names)
-    told = {name: found for name in names if (found := _split_within(name))}
+    told = {name: found for name in names if (found := split_within(name))}
     pairs = defaultdict(set)
     for split, others in told.values():
         pairs[others].add(split)
@@ -41,7 +41,7 @@ def splits_among(names: Iterable[str]) -> dict[str, str]:
     return {name: one for name in names if (one := split_of(name))}
 
 
-def _split_within(name: str) -> tuple[str, tuple[str, ...]] | None:
+def split_within(name: str) -> tuple[str, tuple[str, ...]] | None:
     """The split that one word of a name tells, and its other words without numbers; None for no such word or several.
 
     ISIC_2019_Training_Input is told to be train of (isic, input).
@@ -61,8 +61,8 @@ def require_one_split(rows: Sequence[Mapping[str, Any]], source: Path) -> None:
     """
     labels: dict[str, set[int]] = {}
     for row in rows:
-        folder = row["file_name"].partition("/")[0]
-        if folder not in labels and _split_within(folder) is None:
+        folder, inside, _ = row["file_name"].partition("/")
+        if not inside or (folder not in labels and split_within(folder) is None):
             break
         labels.setdefault(folder, set()).add(row["label"])
     else:

@@ -31,18 +31,25 @@ def numbers_apart(
 ) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
     """Header and rows, of which numbers with spaces between them, as after a name, stand in fields of their own.
 
-    The header of such rows is left out, since its names have spaces as well.
+    The header of such rows is left out, since its names may have spaces as well, unless it has a word for each field
+    and calls one of them label.
     """
     fields = [[row[0], *row[1].split()] if len(row) == 2 else [] for row in rows]
     if len({len(row) for row in fields}) != 1 or len(fields[0]) < 3:
         return header, rows
-    return ([], fields) if all(one.isdecimal() for row in fields for one in row[1:]) else (header, rows)
+    if not all(one.isdecimal() for row in fields for one in row[1:]):
+        return header, rows
+    names = " ".join(header).split()
+    return names if len(names) == len(fields[0]) and "label" in map(str.casefold, names) else [], fields
 
 
-def column_of_classes(columns: Mapping[int, Sequence[str]], file: Path) -> int:
+def column_of_classes(columns: Mapping[int, Sequence[str]], file: Path, separator: str) -> int:
     """The one column of words, or the first of numbers, unless another may tell classes as well.
 
     The numbers of a box are no classes, be they before or after the class, nor is what is measured or a split.
+
+    Args:
+        separator: of the file, for errors.
 
     Raises:
         ValueError: several columns may tell classes, or the images are of several splits.
@@ -62,7 +69,9 @@ def column_of_classes(columns: Mapping[int, Sequence[str]], file: Path) -> int:
         if boxed or not any(_may_tell_classes(values, told) for values in written.values()):
             return column
     raise NoClassesError(
-        file, f"{file} does not say which of its columns has the classes; write a first line such as file,label above"
+        file,
+        f"{file} does not say which of its columns has the classes; call that column label in a first line, such as "
+        f"{f'file{separator}label'!r}",
     )
 
 

@@ -65,6 +65,7 @@ def encode_pool(
     batch_size: int = 32,
     kept: KeptParts | None = None,
     progress: Progress | None = None,
+    images: str | None = None,
 ) -> Tensor:
     """Latents of every image of a pool, ``(images, channels, h, w)``, in the order of its rows; see ``encode``.
 
@@ -75,6 +76,7 @@ def encode_pool(
         batch_size: images that are encoded at a time.
         kept: from ``kept_parts``, where latents are kept batch by batch, so that the same call goes on after a kill.
         progress: called with stage, done and total; of several processes in the first.
+        images: digest of the pool's, as of ``digest_of_images``, where the first process has it already.
 
     Under ``accelerate launch`` every process has to call it; they share the images, and each gets all latents.
 
@@ -85,7 +87,7 @@ def encode_pool(
     """
     channels, kept = _channels(vae), kept or KeptParts()
     fit = Preprocessing(size, size, channels, mean=(0.0,) * channels, std=(1.0,) * channels, crop=1.0)
-    record = partial(_record_of, vae, pool, size, scaled_only)
+    record = partial(_record_of, vae, pool, size, scaled_only, images)
     with kept.turns("images", len(pool), batch_size, record, progress) as mine:
         for batch in read_ahead(partial(prepared_image, pool, preprocessing=fit), mine, batch_size):
             found = encode(vae, torch.cat([image for _, image in batch]), batch_size, scaled_only=scaled_only)
@@ -97,12 +99,13 @@ def encode_pool(
     return latents
 
 
-def _record_of(vae: Any, pool: Pool, size: int, scaled_only: bool) -> dict[str, Any]:
+def _record_of(vae: Any, pool: Pool, size: int, scaled_only: bool, images: str | None) -> dict[str, Any]:
     """What latents follow from."""
     scaling = dict.fromkeys(("scaling_factor", "shift_factor", "latents_mean", "latents_std"))
     scaling |= {name: vae.config.get(name) for name in (["scaling_factor"] if scaled_only else scaling)}
     precision = str(next(vae.parameters()).dtype)
-    return {"images": digest_of_images(pool), "size": size, "vae": digest_of(vae), "precision": precision, **scaling}
+    images = images or digest_of_images(pool)
+    return {"images": images, "size": size, "vae": digest_of(vae), "precision": precision, **scaling}
 
 
 def _channels(vae: Any) -> int:
@@ -186,6 +189,7 @@ def find_pool_modes(
     batch_size: int = 32,
     kept: KeptParts | None = None,
     progress: Progress | None = None,
+    images: str | None = None,
 ) -> Modes:
     """Encode a folder of real images and find its modes, as ``find_modes``, or with a target by difficulty.
 
@@ -197,7 +201,7 @@ def find_pool_modes(
         per_class, average, seed: as of ``find_modes``.
         size: side in pixels that the pipeline will draw; None: its own `image_size`.
         target: as for ``find_difficulty_modes``; None: difficulties are not considered.
-        batch_size, kept, progress: as of ``encode_pool``.
+        batch_size, kept, progress, images: as of ``encode_pool``.
 
     Raises:
         ValueError: as the two functions; or images would have to be scored and the pipeline has no guide; or other
@@ -213,8 +217,10 @@ def find_pool_modes(
             )
         size, names = _side(pipeline, size), real.class_names
         _rows_by_class(real.labels, len(real), per_class, names)  # refused before anything is encoded
+        if images is None and is_main_process():  # before the work of hours, in which images may be exchanged
+            images = digest_of_images(real)
     plain = getattr(pipeline, "latents_scaled_only", False)
-    told: dict[str, Any] = {"batch_size": batch_size, "kept": kept, "progress": progress}
+    told: dict[str, Any] = {"batch_size": batch_size, "kept": kept, "progress": progress, "images": images}
     latents = encode_pool(pipeline.vae, real, size=size, scaled_only=plain, **told)
     values = None
     if target is not None:
@@ -227,7 +233,7 @@ def find_pool_modes(
                 modes = find_modes(latents, real.labels, per_class, **options)
             else:
                 modes = find_difficulty_modes(latents, real.labels, values, per_class, target, **options)
-            modes = replace(modes, images=digest_of_images(real))
+            modes = replace(modes, images=images or "")
     found: Modes = gather(modes)[0]
     vae = str(pipeline.config.get("_name_or_path") or "embedded default")
     return replace(found, vae=vae, space=space_of(pipeline))

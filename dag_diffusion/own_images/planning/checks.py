@@ -4,7 +4,6 @@ images, models -> classes matched by name -> sizes -> disk, memory
 """
 
 import math
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.shared_images import shared_images
 from dag_diffusion.distillation.pools import require_weak
 from dag_diffusion.loading import as_dtype
+from dag_diffusion.memory import memory
 from dag_diffusion.own_images.config import FolderConfig
 from dag_diffusion.own_images.requirements import (
     bytes_needed,
@@ -210,11 +210,11 @@ def bytes_in_memory(config: FolderConfig, found: Found, size: int, channels: int
 
 
 def check_memory(config: FolderConfig, found: Found, size: int, channels: int, *, trains: bool) -> None:
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = memory()
     if (needed := bytes_in_memory(config, found, size, channels, trains=trains)) > SHARE_OF_MEMORY * there:
         raise ValueError(
-            f"images and weights take {needed / 2**30:.1f} GiB of this machine's {there / 2**30:.1f}; choose a smaller "
-            "size, fewer test images, or a machine with more memory"
+            f"images and weights take {needed / 2**30:.1f} GiB of the {there / 2**30:.1f} that may be used here; "
+            "choose a smaller size, fewer test images, or a machine with more memory"
         )
 
 

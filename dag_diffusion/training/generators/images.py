@@ -1,7 +1,6 @@
 """Images that a generator can learn from: two or more classes, numbered from 0 on, that fit into memory."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +9,7 @@ from unicodedata import normalize
 
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import with_columns
+from dag_diffusion.memory import memory
 from dag_diffusion.processes import warn_once
 
 logger = logging.getLogger(__name__)
@@ -69,14 +69,14 @@ def _listed(labels: dict[int, int]) -> str:
 
 
 def require_memory(images: int, size: int, channels: int) -> None:
-    """Check that all images fit into the memory of this machine.
+    """Check that all images fit into the memory that this process may use.
 
     Raises:
         ValueError: they do not.
     """
-    needed, there = images * size**2 * channels, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed, there = images * size**2 * channels, memory()
     if needed > SHARE * there:
         raise ValueError(
-            f"{images} images of {size} pixels take {needed / 2**30:.1f} GiB of this machine's {there / 2**30:.1f}; "
-            "choose a smaller size, or fewer images"
+            f"{images} images of {size} pixels take {needed / 2**30:.1f} GiB of the {there / 2**30:.1f} that may be "
+            "used here; choose a smaller size, or fewer images"
         )
