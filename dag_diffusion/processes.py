@@ -32,6 +32,8 @@ MEETING_SECONDS = 20.0  # after which a process says for whom it waits
 STORE_SECONDS = 5.0  # that a process gives its launcher to answer
 SHUTDOWN_SECONDS = 600  # a batch may take so long after a SIGTERM to the launcher; torchrun's own 30 s are too short
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGHUP}
+# what a launcher hands on, else workers outlive a closed terminal; under nohup nobody minds SIGHUP
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _STOPS: list[int] = []  # those that this process was sent while it put them off
 MEETING = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 LAUNCHED = (  # what accelerate takes for several processes, of torchrun, Open MPI, MPICH and MVAPICH
@@ -286,7 +288,7 @@ def launch(num_processes: int, arguments: Sequence[str], warming: AbstractContex
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",  # any free port
         max_restarts=0,  # restarts are what accelerate launch is for
-        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT",  # else workers outlive a closed terminal
+        signals_to_handle=",".join(one.name for one in PASSED_ON if signal.getsignal(one) is not signal.SIG_IGN),
         shutdown_timeout=SHUTDOWN_SECONDS,
         start_method="forkserver",
     )

@@ -38,8 +38,8 @@ def long_pool(tmp_path_factory, saved_pipeline) -> dict[str, bytes]:
     return content(folder)
 
 
-def generate(pipeline: Path, pool: Path, *options: str) -> Command:
-    return Command("generate", pool, "--pipeline", pipeline, *LONG, *options)
+def generate(pipeline: Path, pool: Path, *options: str, nohup: bool = False) -> Command:
+    return Command("generate", pool, "--pipeline", pipeline, *LONG, *options, nohup=nohup)
 
 
 def wait_for_images(run: Command, pool: Path) -> None:
@@ -84,6 +84,16 @@ def test_stop_signal_lets_the_batch_be_finished_and_the_pool_resumes(
     assert "Traceback" not in said
     assert not list((tmp_path / "pool").rglob("*.partial"))
     assert generate(saved_pipeline, tmp_path / "pool", "--resume").wait() == 0
+    assert content(tmp_path / "pool") == long_pool
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_pool_under_nohup_goes_on_when_the_terminal_is_closed(tmp_path, saved_pipeline, long_pool, processes):
+    run = generate(saved_pipeline, tmp_path / "pool", "--num-processes", processes, nohup=True)
+    wait_for_images(run, tmp_path / "pool")
+    run.send_signal(signal.SIGHUP)
+    assert run.wait() == 0
     assert content(tmp_path / "pool") == long_pool
 
 

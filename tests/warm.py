@@ -8,6 +8,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import runpy
+import signal
 import sys
 import threading
 import traceback
@@ -63,13 +64,18 @@ class Module:
     stdin = stdout = stderr = None
 
     def __init__(
-        self, module: str, *arguments: object, env: Mapping[str, str] | None = None, cwd: object = "."
+        self,
+        module: str,
+        *arguments: object,
+        env: Mapping[str, str] | None = None,
+        cwd: object = ".",
+        nohup: bool = False,
     ) -> None:
         self._folder = TemporaryDirectory()
         self._told = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
         words = [str(argument) for argument in arguments]
         environment = dict(os.environ if env is None else env)
-        options = (module, words, environment, os.path.abspath(cwd), self._told)
+        options = (module, words, environment, os.path.abspath(cwd), self._told, nohup)
         self._process = context().Process(target=run_module, args=options)
         self._process.start()
         self.pid = self._process.pid
@@ -102,8 +108,8 @@ class Module:
 class Command(Module):
     """``dag-diffusion ARGUMENTS``."""
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__("dag_diffusion", *arguments)
+    def __init__(self, *arguments: object, nohup: bool = False) -> None:
+        super().__init__("dag_diffusion", *arguments, nohup=nohup)
 
 
 def process_of_rank(run: Command, rank: int) -> psutil.Process:
@@ -138,9 +144,12 @@ def _answer(asked: Connection) -> None:
         asked.send((*run.communicate(), run.returncode))
 
 
-def run_module(module: str, arguments: list[str], environment: dict[str, str], folder: str, told: list[Path]) -> None:
+def run_module(
+    module: str, arguments: list[str], environment: dict[str, str], folder: str, told: list[Path], nohup: bool
+) -> None:
     """Become ``python -m MODULE ARGUMENTS`` in that environment and folder, with what it says going to two files."""
     os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)  # however the tests were started
     for number, path in enumerate(told, 1):
         file = os.open(path, os.O_WRONLY | os.O_CREAT)
         os.dup2(file, number)
