@@ -145,7 +145,12 @@ def _answer(asked: Connection) -> None:
 
 
 def run_module(
-    module: str, arguments: list[str], environment: dict[str, str], folder: str, told: list[Path], nohup: bool
+    module: str,
+    arguments: list[str],
+    environment: dict[str, str],
+    folder: str,
+    told: list[Path],
+    nohup: bool = False,
 ) -> None:
     """Become ``python -m MODULE ARGUMENTS`` in that environment and folder, with what it says going to two files."""
     os.setsid()
