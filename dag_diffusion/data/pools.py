@@ -255,8 +255,10 @@ def _read_folder(path: Path) -> Pool:
         require_agreeing(rows, source)
     flat = any("/" not in row["file_name"] for row in rows)  # beside folders a picture at the top is none of the data
     images = [file.name for file in path.iterdir() if flat and is_image_name(file.name)] + [*_image_names(path)]
-    unlisted_masks = masks_among(images).keys() - {row["file_name"] for row in rows}
-    if (extra := len(images) - len(unlisted_masks) - len(rows)) > 0:
+    extra = len(images) - len(rows)
+    if extra > 0:
+        extra -= len(masks_among(images).keys() - {row["file_name"] for row in rows})
+    if extra > 0:
         text = "%d images in %s have no row in %s and are left out; add rows, or remove that file to read all anew"
         logger.warning(text, extra, path, source.name)
     return Pool(path, sorted(rows, key=_by_label), provenance)

@@ -145,7 +145,8 @@ def plain_images(
         if begun and is_main_process():
             _require_same(places, read_json_object(work / RECORD)["files"])
         of_first = is_main_process() and not begun
-        files = {role: _identity(place) | _content(place) for role, place in places.items()} if of_first else {}
+        pools = {role: read_pool(place) for role, place in places.items()} if of_first else {}
+        files = {role: _identity(pool) | _content(pool) for role, pool in pools.items()}
     if not begun:
         with fail_together():  # all come to the same, and one tells it
             train, test, record = _divided(folder, work, config, progress)
@@ -218,15 +219,14 @@ def _relabelled(pool: Pool, like: Pool) -> Pool:
     return replace(pool, rows=rows)
 
 
-def _identity(folder: str | Path) -> dict[str, Any]:
+def _identity(pool: Pool) -> dict[str, Any]:
     """How many images there are, and a hash of their names, lengths and times."""
-    pool = read_pool(folder)
     return {"images": len(pool), "digest": _digest(pool, _size_and_time)}
 
 
-def _content(folder: str | Path) -> dict[str, Any]:
+def _content(pool: Pool) -> dict[str, Any]:
     """A hash of names and bytes of the images, which are the same when they were copied anew or elsewhere."""
-    return {"content": _digest(read_pool(folder), _bytes)}
+    return {"content": _digest(pool, _bytes)}
 
 
 def _digest(pool: Pool, of: Callable[[Pool, int], bytes]) -> str:
@@ -256,9 +256,10 @@ def _bytes(pool: Pool, index: int) -> bytes:
 def _require_same(places: Mapping[str, str | Path], before: Mapping[str, Any]) -> None:
     before = dict(zip(("folder", "test"), before.values(), strict=False))  # keyed by paths in earlier versions
     for role, place in places.items():
-        now, old = _identity(place), before.get(role) or {}
+        pool, old = read_pool(place), before.get(role) or {}
+        now = _identity(pool)
         if any(old.get(name) != value for name, value in now.items()):
-            now |= _content(place) if "content" in old else {}
+            now |= _content(pool) if "content" in old else {}
             if "content" not in old or now["content"] != old["content"]:
                 raise ValueError(
                     f"{place} has other images than when this distillation was begun: "
