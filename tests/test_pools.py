@@ -6,13 +6,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from tiny import write_images
 
-from dag_diffusion import read_pool, score_and_record
+from dag_diffusion import read_pool, score_and_record, write_distilled_set
 from dag_diffusion.data.files import json_lines
 from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import require_writable_target
@@ -224,6 +226,30 @@ def test_what_rows_say_is_computed_once(tmp_path):
     assert pool.labels is pool.labels
     assert pool.class_names is pool.class_names
     assert pool.difficulties is pool.difficulties
+
+
+@pytest.mark.parametrize("form", [np.array, list, torch.tensor])
+def test_mask_chooses_the_images_where_it_is_true(tmp_path, form):
+    write_images(tmp_path / "pool", {"Bag": 2, "Coat": 3})
+    pool = read_pool(tmp_path / "pool")
+    mask = form((pool.labels == 1).tolist())
+    assert pool.select(mask).rows == pool.rows[2:]
+    chosen = write_distilled_set(pool, mask, tmp_path / "set")
+    assert [row["source"] for row in chosen.rows] == [row["file_name"] for row in pool.rows[2:]]
+
+
+@pytest.mark.parametrize("indices", [[True, False], [1.9, 2.2], [[0, 1]], ["0"]])
+def test_rows_are_whole_numbers_or_a_mask_of_all(tmp_path, indices):
+    write_images(tmp_path, {"Bag": 5})
+    with pytest.raises(ValueError, match="whole numbers, or a mask of 5"):
+        read_pool(tmp_path).select(np.array(indices))
+
+
+@pytest.mark.parametrize("indices", [[2, 0], (2, 0), range(2, -1, -2), np.array([2, 0]), torch.tensor([2, 0]), [-1, 0]])
+def test_rows_are_chosen_in_the_order_given(tmp_path, indices):
+    write_images(tmp_path, {"Bag": 3})
+    pool = read_pool(tmp_path)
+    assert pool.select(indices).rows == [pool.rows[2], pool.rows[0]]
 
 
 def test_image_of_one_pixel_is_an_image(tmp_path):

@@ -49,6 +49,7 @@ RIGHT = [
     'select([0.1, 0.2], 1, method=SelectionRule("matching", diversity="k-center")).distance',
     'score_pool(pool, guide, measure="rival_margin", on_error="skip")',
     'write_distilled_set(pool, [0], "set")',
+    'write_distilled_set(pool, subsample("pool", 10).indices, "set")',
     'PoolConfig(target="hill")',
 ]
 

@@ -16,12 +16,14 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from .dataset_cards import card_in, describe
 from .files import LOCK, held, json_line, require_writable, write_atomically
 from .images import UnreadableImageError, suffix_of
 from .layouts import placements, with_suffix
 from .pools import PROVENANCE, Pool, read_pool, require_writable_target, write_provenance
-from .rows import METADATA, SELECTED, Row, with_columns
+from .rows import METADATA, SELECTED, Row, rows_meant, with_columns
 
 Files = Literal["copy", "link", "list"]
 FILES = get_args(Files)
@@ -40,7 +42,7 @@ OWN = ("file_name", "label", "class_name", "source")  # columns that say which i
 
 def write_distilled_set(
     pool: Pool,
-    indices: Sequence[int],
+    indices: Sequence[int] | np.ndarray,
     folder: str | Path,
     *,
     columns: Mapping[str, Sequence] | None = None,
@@ -51,7 +53,7 @@ def write_distilled_set(
     """Write the chosen images of ``pool`` into a new folder of the same form.
 
     Args:
-        indices: rows of ``pool`` to keep, each once.
+        indices: rows of ``pool`` to keep, each once, or a mask with true or false for each image.
         columns: further metadata, one value per chosen image, such as the bin that it was drawn for.
         provenance: how they were chosen; the pool's own provenance is kept under ``pool``, with its absolute path.
         overwrite: replace an earlier set.
@@ -108,11 +110,11 @@ def _path_of(pool: Pool) -> str:
     return str(pool.path.resolve() if pool.path.exists() else pool.path)
 
 
-def _checked(pool: Pool, indices: Sequence[int], files: str) -> list[int]:
+def _checked(pool: Pool, indices: Sequence[int] | np.ndarray, files: str) -> list[int]:
     as_files(files)
     if files == "link" and pool.encoded is not None:
         raise ValueError(f"{pool.path} is a dataset, whose images are no files that can be linked; use files='copy'")
-    indices = [int(index) for index in indices]
+    indices = rows_meant(indices, len(pool))
     if not indices:
         raise ValueError("no image is chosen; give at least one index, since an empty folder is no distilled set")
     if outside := [index for index in indices if not 0 <= index < len(pool)]:

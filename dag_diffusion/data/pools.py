@@ -33,6 +33,7 @@ from .rows import (
     read_rows,
     require_distinct_classes,
     require_inside,
+    rows_meant,
     with_scores,
 )
 from .sources.folders import rows_of_folder
@@ -118,8 +119,12 @@ class Pool:
         return self.known_difficulties
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Pool":
-        """Some images of the pool, in the order given; read when asked for, as those of the pool are."""
-        chosen = [int(index) for index in indices]
+        """Some images of the pool, in the order given; read when asked for, as those of the pool are.
+
+        Args:
+            indices: rows, or a mask with true or false for each image, such as ``pool.labels == 3``.
+        """
+        chosen = rows_meant(indices, len(self))
         encoded = None if self.encoded is None else ChosenImages(self.encoded, chosen)
         return replace(self, rows=[self.rows[index] for index in chosen], encoded=encoded)
 

@@ -106,6 +106,23 @@ def _row(row: Row) -> Row:
     return cast(Row, shared)
 
 
+def rows_meant(indices: Any, count: int) -> list[int]:
+    """The rows, of so many, that whole numbers name, or a mask with true or false for each row.
+
+    Raises:
+        ValueError: they are neither; truths are no row numbers, and fractions would be cut.
+    """
+    found = np.asarray(indices.tolist() if hasattr(indices, "tolist") else list(indices))
+    if found.dtype == bool and found.shape == (count,):
+        return np.flatnonzero(found).tolist()
+    if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):
+        raise ValueError(
+            f"indices of the shape {found.shape} and kind {found.dtype} choose no rows; give whole numbers, or a mask "
+            f"of {count} times true or false"
+        )
+    return found.astype(int).tolist()
+
+
 def with_columns(row: Row, columns: Mapping[str, Any]) -> Row:
     """A row with further columns, or with other values in those that it has."""
     return cast(Row, {**row, **columns})
