@@ -2,7 +2,8 @@
 
 import math
 import os
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,3 +51,22 @@ def computing_in(precision: str, device: "torch.device") -> AbstractContextManag
     import torch
 
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+@contextmanager
+def usual_torch() -> Iterator[None]:
+    """Let torch compute as if its user had changed nothing: in float32, without autocast, and with gradients.
+
+    Around what learns or measures, so that results do not depend on where it is called; also as a decorator.
+    """
+    import torch
+
+    before = torch.get_default_dtype()
+    with ExitStack() as leaving:
+        leaving.callback(torch.set_default_dtype, before)
+        torch.set_default_dtype(torch.float32)
+        leaving.enter_context(torch.inference_mode(False))
+        leaving.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda", "mps", "xpu"):
+            leaving.enter_context(torch.autocast(kind, enabled=False))
+        yield

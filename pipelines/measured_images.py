@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from dag_diffusion.classifiers.image_classifiers import Guide, mean_margin, picture_margin
+from dag_diffusion.processor import usual_torch
 
 
 def as_images(images: Any) -> "list[Image.Image] | Tensor":
@@ -39,6 +40,7 @@ def as_images(images: Any) -> "list[Image.Image] | Tensor":
     return pixels.permute(0, 3, 1, 2) if isinstance(images, np.ndarray) else pixels
 
 
+@usual_torch()
 def difficulties_of(images: "list[Image.Image] | Tensor", guides: Sequence[Guide], device: torch.device) -> Tensor:
     """Difficulties, ``(n,)`` float32 on the CPU, by the mean margin of guides that are on a device.
 

@@ -74,7 +74,7 @@ def require_trainable(
         ValueError: see ``build_network``; or so many images leave one for the last batch, which norms over a batch, as
             most of timm's networks have, cannot learn from where an image is one value a channel.
     """
-    network = build_network(name, channels=channels, size=size, num_classes=num_classes)
+    network = seeded_network(name, seed=0, channels=channels, size=size, num_classes=num_classes)
     alone = next((number for number in images if (number % batch_size or batch_size) == 1), None)
     if alone is None:
         return

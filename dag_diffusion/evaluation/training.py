@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dag_diffusion.processor import computing_in
+from dag_diffusion.processor import computing_in, usual_torch
 from dag_diffusion.seeding import seeded
 
 from .augmentations import Normalisation, augmented, cutmixed
@@ -31,6 +31,7 @@ def derived_seeds(seed: int, count: int) -> list[int]:
     return [int(word) for word in np.random.SeedSequence(seed).generate_state(count, np.uint32)]
 
 
+@usual_torch()
 def train(
     network: nn.Module,
     images: Tensor,

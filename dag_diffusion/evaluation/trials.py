@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from dag_diffusion.processes import fail_together, gather, is_main_process
+from dag_diffusion.processor import usual_torch
 from dag_diffusion.progress import Progress
 from dag_diffusion.turns import Turns
 
 from .augmentations import Normalisation
 from .labelled_images import LabelledImages, Labels, as_labels, normalise, relabelled
-from .networks import build_network, require_trainable, seeded_network
+from .networks import require_trainable, seeded_network
 from .protocols import Protocol, as_protocol
 from .results import Result
 from .soft_labels.views import ViewLabels, require_drawn_alike
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 Source = LabelledImages | Callable[[int], LabelledImages]
 
 
+@usual_torch()
 def evaluate(
     sets: Mapping[str, Source],
     test: LabelledImages,
@@ -242,7 +244,7 @@ class _Conditions:
             return 1
         images = torch.zeros(max(2, self.protocol.batch_size), *self.test_images.shape[1:], device=self.device)
         return most_at_once(
-            build_network(network, **self.shape).to(self.device), images, asked, self.protocol.precision
+            seeded_network(network, seed=0, **self.shape).to(self.device), images, asked, self.protocol.precision
         )
 
     def trials(self, sets: Mapping[str, Source], trainings: Sequence[_Training]) -> Iterator[tuple[_Training, Result]]:

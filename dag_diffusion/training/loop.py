@@ -33,7 +33,7 @@ from dag_diffusion.data.files import (
     write_atomically,
 )
 from dag_diffusion.processes import StoppedError, fail_together, gather, others_there, stop_signal, this_process
-from dag_diffusion.processor import computing_in, fast_precision
+from dag_diffusion.processor import computing_in, fast_precision, usual_torch
 from dag_diffusion.progress import Progress
 
 from .averages import WIDEST, Average, changing
@@ -108,6 +108,7 @@ class LoopConfig:
             raise ValueError(f"there is no precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
 
 
+@usual_torch()
 def fit(
     model: nn.Module,
     loss: Loss,

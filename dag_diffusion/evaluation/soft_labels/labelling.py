@@ -27,6 +27,7 @@ from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.evaluation.labelled_images import load_labelled_images
 from dag_diffusion.evaluation.protocols import Protocol, as_protocol
 from dag_diffusion.processes import fail_together, gather, is_main_process
+from dag_diffusion.processor import usual_torch
 from dag_diffusion.progress import Progress
 from dag_diffusion.turns import Turns
 
@@ -188,6 +189,7 @@ def label_images(
     return image_source(pool)
 
 
+@usual_torch()
 def label_views(
     pool: Pool,
     pixels: np.ndarray,

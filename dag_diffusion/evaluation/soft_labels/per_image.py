@@ -23,6 +23,7 @@ from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.files import safetensors_joined, safetensors_parts, write_safetensors
 from dag_diffusion.data.images import readable
 from dag_diffusion.data.pools import Pool, read_pool
+from dag_diffusion.processor import usual_torch
 from dag_diffusion.sampling.scoring import fitted_image, read_ahead
 
 from .teachers import LabelSource, Teacher, bytes_of_images
@@ -33,6 +34,7 @@ DIGITS = 16  # of each
 BATCH_SIZE = 64
 
 
+@usual_torch()
 def teacher_logits(
     classifier: nn.Module,
     images: Pool | Tensor,

@@ -25,6 +25,7 @@ from dag_diffusion.generation.modes import Modes, space_of
 from dag_diffusion.identity import digest_of
 from dag_diffusion.pipelines.latents import encoded
 from dag_diffusion.processes import fail_together, gather, is_main_process
+from dag_diffusion.processor import usual_torch
 from dag_diffusion.progress import Progress
 from dag_diffusion.sampling.scales import BINS
 from dag_diffusion.sampling.scoring import prepared_image, read_ahead, score_pool
@@ -37,6 +38,7 @@ Labels = Sequence[int] | np.ndarray | Tensor
 Clusters = list[tuple[int, np.ndarray]]  # label of each and rows of its images
 
 
+@usual_torch()
 @torch.no_grad()
 def encode(vae: Any, images: Tensor, batch_size: int = 32, *, scaled_only: bool = False) -> Tensor:
     """Latents as the denoiser sees them: mean of the VAE's posterior, scaled as the VAE asks; float32 on the CPU.

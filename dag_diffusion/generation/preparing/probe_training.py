@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from dag_diffusion.difficulty import Among, as_among, classes_among, margin
 from dag_diffusion.guidance.probes import REST, describe, with_signal_rate
 from dag_diffusion.processes import fail_together, gather, is_main_process
+from dag_diffusion.processor import usual_torch
 from dag_diffusion.progress import Progress
 from dag_diffusion.seeding import seeded
 
@@ -148,6 +149,7 @@ def fidelity(probe: nn.Module, unseen: Trajectories) -> Fidelity:
     return Fidelity(difficulty_error=float(error), correlation=correlation)
 
 
+@usual_torch()
 def train_probe(
     pipeline: "DifficultyGuidedPipeline",
     guides: Sequence[nn.Module],

@@ -40,6 +40,7 @@ from dag_diffusion.data.files import (
 from dag_diffusion.data.pools import Pool, digest_of_images
 from dag_diffusion.generation.provenance import versions
 from dag_diffusion.processes import fail_together, gather, is_main_process, resolve_device
+from dag_diffusion.processor import usual_torch
 from dag_diffusion.progress import Progress
 from dag_diffusion.training.checkpoints import require_own_work, work_folder
 
@@ -66,6 +67,7 @@ class TrainedClassifier:
     record: dict[str, Any]
 
 
+@usual_torch()
 def train_classifier(
     images: Pool,
     output: str | Path,

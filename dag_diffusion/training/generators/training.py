@@ -41,7 +41,7 @@ from dag_diffusion.loading import hide_loading_bars
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.pipelines.latents import pixels_of_a_latent
 from dag_diffusion.processes import fail_together, is_main_process, resolve_device, this_process
-from dag_diffusion.processor import computing_in
+from dag_diffusion.processor import computing_in, usual_torch
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch, shares
 from dag_diffusion.training.checkpoints import require_own_work, work_folder
@@ -70,6 +70,7 @@ STEPS = 12  # of denoising where a caller names none
 STEPS_OF_BASE = 20  # of one that names none; twelve are enough for our own scheduler alone
 
 
+@usual_torch()
 def train_generator(
     images: Pool,
     output: str | Path,
