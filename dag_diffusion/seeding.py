@@ -1,18 +1,31 @@
 """What a library draws from torch's own generator, such as weights and dropout, follows from a seed alone."""
 
+import operator
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
+
+
+def as_seed(seed: Any) -> int:
+    """A random seed as Python's whole number, which it may be of numpy or torch too; ValueError for anything else."""
+    try:
+        return operator.index(seed)
+    except TypeError as error:
+        raise ValueError(f"seed is {seed!r}; give a whole number of at least 0, such as 0") from error
 
 
 @contextmanager
-def seeded(seed: int, device: str | torch.device = "cpu") -> Iterator[None]:
+def seeded(seed: int, device: "str | torch.device" = "cpu") -> Iterator[None]:
     """Seed torch's generators of the CPU and of ``device``, if that is a GPU, for a while; then they are as they were.
 
     Those of other devices never change.
     """
-    gpu = torch.device(device).type == "cuda"
+    import torch
+
+    seed, gpu = as_seed(seed), torch.device(device).type == "cuda"
     with ExitStack() as leaving:
         if gpu:
             leaving.enter_context(torch.cuda.device(device))  # which the state and the seed below are of

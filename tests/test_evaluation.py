@@ -74,6 +74,16 @@ class TestEvaluate:
         assert result.images_per_class == 6
         assert result.seconds > 0
 
+    def test_seeds_may_be_numbers_of_numpy(self):
+        results = run({"good": draw(0)}, seeds=np.arange(2))
+        assert same_but_for_time(results) == same_but_for_time(run({"good": draw(0)}, seeds=[0, 1]))
+        assert [type(result.seed) for result in results] == [int, int]
+
+    @pytest.mark.parametrize("seeds", [3, [None], [0.5]])
+    def test_what_is_no_seed_is_refused(self, seeds):
+        with pytest.raises(ValueError, match=r"seeds? is .*; give"):
+            run({"good": draw(0)}, seeds=seeds)
+
     def test_running_again_gives_the_same_accuracies(self):
         hard = Protocol("hard", epochs=1, batch_size=6, max_shift=1)
         first, second = (run({"good": draw(0)}, protocol=hard) for _ in range(2))

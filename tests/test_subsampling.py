@@ -8,6 +8,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -297,6 +298,22 @@ def test_one_class_follows_the_reference_of_its_name():
     assert chosen.indices.tolist() == select(values, 5, target=reference, class_name="Coat").indices.tolist()
     with pytest.raises(ValueError, match="no class ''"):
         select(values, 5, target="reference")
+
+
+@pytest.mark.parametrize("number", [np.int64, np.uint8, torch.tensor])
+def test_numbers_of_numpy_and_torch_are_recorded_as_json(tmp_path, number):
+    write_images(tmp_path / "pool", {"Bag": 4}, difficulty=lambda name, index: index / 4)
+    rule = SelectionRule("matching", diversity="random", tolerance=np.float32(0.25))
+    chosen = subsample(tmp_path / "pool", 2, target="hill", method=rule, seed=number(3))
+    plain = subsample(tmp_path / "pool", 2, target="hill", method=replace(rule, tolerance=0.25), seed=3)
+    assert json.dumps(chosen.record) == json.dumps(plain.record)
+    assert chosen.save(tmp_path / "set").provenance["selection"]["seed"] == 3
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, "1", -1])
+def test_what_is_no_seed_is_refused(seed):
+    with pytest.raises(ValueError, match=f"seed is {seed!r}; give a whole number of at least 0"):
+        subsample([0.1, 0.2], 1, target="hill", seed=seed)
 
 
 def test_saved_sets_say_how_they_were_chosen_and_from_where(tmp_path):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dag_diffusion.processor import computing_in, usual_torch
-from dag_diffusion.seeding import seeded
+from dag_diffusion.seeding import as_seed, seeded
 
 from .augmentations import Normalisation, augmented, cutmixed
 from .protocols import Protocol
@@ -119,7 +119,7 @@ class _Lessons:
     ) -> None:
         self.images, self.protocol, self.seed, self.normalisation = images, protocol, seed, normalisation
         self.labels = labels if isinstance(labels, ViewLabels) else softened(labels, protocol.temperature)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(as_seed(seed))
 
     def of_epoch(self, epoch: int) -> Iterator[tuple[Tensor, list[tuple[float, Tensor]]]]:
         """Batches of one epoch; the same draws in the same order whatever the images, so that seeds pair sets."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.processor import usual_torch
 from dag_diffusion.progress import Progress
+from dag_diffusion.seeding import as_seed
 from dag_diffusion.turns import Turns
 
 from .augmentations import Normalisation
@@ -89,7 +90,10 @@ def evaluate(
         FloatingPointError: a training diverged.
         FailedElsewhereError: another process failed, which raises why.
     """
-    networks, seeds = [network] if isinstance(network, str) else list(network), list(seeds)
+    networks = [network] if isinstance(network, str) else list(network)
+    if not isinstance(seeds, Iterable):
+        raise ValueError(f"seeds is {seeds!r}; give one for each training in a list, such as [0], or range(5)")
+    seeds = [as_seed(seed) for seed in seeds]
     known, normalisation = list(known), normalisation or Normalisation()
     require_at_once(at_once)
     protocol = as_protocol(protocol)

@@ -15,8 +15,10 @@ import numpy as np
 from dag_diffusion import __version__
 from dag_diffusion.data.class_names import distinct_names
 from dag_diffusion.data.distilled_sets import Files, write_distilled_set
+from dag_diffusion.data.files import recorded
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.data.provenance import AMONG_SET
+from dag_diffusion.seeding import as_seed
 
 from .references import measured_by, warn_of_several_scales
 from .rules.correct import surely_correct
@@ -200,7 +202,7 @@ def subsample(
     rule = method if isinstance(method, SelectionRule) else SelectionRule(method)
     pool = read_pool(pool) if isinstance(pool, str | Path) else pool
     sizes = sizes_of(ipc, rule)
-    if seed < 0:
+    if (seed := as_seed(seed)) < 0:
         raise ValueError(f"seed is {seed}; give a whole number of at least 0")
     if isinstance(pool, Pool):
         # without features only a score tells which images can be read
@@ -246,7 +248,7 @@ def subsample(
         size: _gathered(
             part,
             images.class_names,
-            {"version": __version__, **settings, "ipc": size},
+            recorded({"version": __version__, **settings, "ipc": size}),
             pool if isinstance(pool, Pool) else None,
         )
         for size, part in parts.items()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dag_diffusion.classifiers.weights import require_filled
 from dag_diffusion.data.class_names import matching_classes
+from dag_diffusion.seeding import as_seed
 
 
 def label_embedders(transformer: DiTTransformer2DModel) -> list[Any]:
@@ -57,7 +58,7 @@ def set_classes(
         raise ValueError(
             f"the transformer has the classes 0 to {old - 1}, so that the row of {beyond[0]} cannot be kept"
         )
-    noise = torch.randn(count, old, generator=torch.Generator().manual_seed(seed)) / math.sqrt(old)
+    noise = torch.randn(count, old, generator=torch.Generator().manual_seed(as_seed(seed))) / math.sqrt(old)
     for embedder in label_embedders(transformer):
         embedder.embedding_table = _table(embedder.embedding_table, noise, kept)
         embedder.num_classes = count

@@ -19,7 +19,7 @@ from dag_diffusion.guidance.probes import REST, describe, with_signal_rate
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.processor import usual_torch
 from dag_diffusion.progress import Progress
-from dag_diffusion.seeding import seeded
+from dag_diffusion.seeding import as_seed, seeded
 
 from .kept_parts import KeptParts
 from .trajectories import Trajectories, collect
@@ -107,7 +107,7 @@ def fit(probe: nn.Module, seen: Trajectories, config: ProbeConfig, progress: Pro
     """Train a probe in place: the margin of the drawn class is what steers, the other classes help to learn it."""
     optimizer = torch.optim.AdamW(probe.parameters(), lr=config.learning_rate, weight_decay=0.02)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.training_steps)
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(as_seed(config.seed))
     probe.train()
     for step in range(config.training_steps):
         batch = seen[torch.randint(len(seen), (config.batch_size,), generator=generator)]

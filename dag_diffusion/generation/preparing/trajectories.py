@@ -19,6 +19,7 @@ from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.identity import digest_of
 from dag_diffusion.progress import Progress
 from dag_diffusion.sampling.scoring import batches_of
+from dag_diffusion.seeding import as_seed
 
 from .kept_parts import KeptParts
 
@@ -156,7 +157,7 @@ class _Runs:
     def draw(self, first: int) -> list[Trajectories]:
         """What is finite of a batch, step by step."""
         parts: list[Trajectories] = []
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + first)
+        generator = torch.Generator().manual_seed(as_seed(self.config.seed) * 1_000_003 + first)
         chosen = self.allowed[torch.randint(len(self.allowed), (self.count(first),), generator=generator)]
         targets = torch.rand(len(chosen), generator=generator)
 

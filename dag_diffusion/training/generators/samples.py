@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from dag_diffusion.data.files import write_image
+from dag_diffusion.seeding import as_seed
 
 CLASSES, EACH, GAP = 10, 8, 2  # rows and columns of a grid, pixels between images
 
@@ -35,7 +36,7 @@ def sampler(pipeline: Any, folder: Path, seed: int) -> Callable[[int, nn.Module]
     pipeline.set_progress_bar_config(disable=True)
 
     def look(step: int, transformer: nn.Module) -> None:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(as_seed(seed))
         wanted = [label for label in labels for _ in range(EACH)]
         output = pipeline(wanted, generator=generator, output_type="np")
         write_image(folder / f"{step:07d}.png", grid(output.images, EACH))
