@@ -14,6 +14,7 @@ from dag_diffusion.pipelines.pipeline_output import OUTPUT_TYPES
 from diffusers import DDIMScheduler
 from torch import Tensor
 
+from dag_diffusion.data.class_names import classes_named
 from dag_diffusion.guidance.difficulty_guidance import target_values, targets_for
 from dag_diffusion.guidance.guided_step import Generators
 from dag_diffusion.guidance.schedulers import require_supported, require_trained_timesteps
@@ -158,6 +159,27 @@ def flat_labels(given: Any, classes: str) -> list[int | str]:
             "one label for all images, or a list of them"
         )
     return [label for part in given for label in flat_labels(part, classes)]
+
+
+def labels_named(given: Any, names: Mapping[int, str], owner: str) -> list[int]:
+    """Labels of classes that are given by name or number, in any form that ``flat_labels`` reads.
+
+    Args:
+        names: label to class name, of the classes that there are.
+        owner: whose they are, for the message.
+
+    Raises:
+        ValueError: one is no class of these, or several.
+    """
+    flat = flat_labels(given, f"{len(names)} classes of {owner} from 0 on")
+    found = iter(classes_named([one for one in flat if isinstance(one, str)], names, owner))
+    labels = list[int]()
+    for one in flat:
+        own = next(found) if isinstance(one, str) else [one]
+        if len(own) != 1 or own[0] not in names:
+            raise ValueError(f"class label {one!r} is no single class of {owner}, which has {len(names)} from 0 on")
+        labels += own
+    return labels
 
 
 def as_targets(target: Any, count: int, num_images_per_label: int) -> Tensor | None:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from dag_diffusion.pipelines.call_inputs import flat_labels
+from dag_diffusion.pipelines.call_inputs import labels_named
 from torch import Tensor, nn
 
 from dag_diffusion.classifiers.guide_checks import require_classifier, require_evaluation_mode
 from dag_diffusion.classifiers.image_classifiers import class_names_of
-from dag_diffusion.data.class_names import classes_named, match_classes
+from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import classes_among
 
 Labels = int | str | Sequence[int | str]
@@ -28,7 +28,7 @@ def labels_of_guides(guides: Sequence[nn.Module], class_labels: Labels) -> list[
     require_evaluation_mode(guides)
     if not guides:
         raise ValueError("steer needs a guide; give a classifier, such as load_classifier('microsoft/resnet-50')")
-    labels = _own_labels(guides[0], class_labels)
+    labels = labels_named(class_labels, class_names_of(guides[0]), "the guide")
     if not labels:
         raise ValueError("steer needs class labels; give one for all images, or one for each")
     return [torch.tensor(own) for own in _in_every_guide(guides, labels)]
@@ -38,20 +38,10 @@ def classes_among_guides(
     guides: Sequence[nn.Module], labels: Sequence[Tensor], set_classes: Labels | None, among: str
 ) -> list[Tensor | None]:
     """For each guide its own labels that difficulty is measured among, rising; None for all of its classes."""
-    in_set = [*labels[0].tolist(), *([] if set_classes is None else _own_labels(guides[0], set_classes))]
-    if (classes := classes_among(among, in_set)) is None:
+    further = [] if set_classes is None else labels_named(set_classes, class_names_of(guides[0]), "the guide")
+    if (classes := classes_among(among, [*labels[0].tolist(), *further])) is None:
         return [None] * len(guides)
     return [torch.tensor(sorted(set(own))) for own in _in_every_guide(guides, classes)]
-
-
-def _own_labels(guide: nn.Module, given: Any) -> list[int]:
-    names, labels = class_names_of(guide), list[int]()
-    for one in flat_labels(given, f"{len(names)} classes of the guide from 0 on"):
-        found = classes_named([one], names, "the guide")[0] if isinstance(one, str) else [one]
-        if len(found) != 1 or found[0] not in names:
-            raise ValueError(f"class label {one!r} is no single class of the guide, which has {len(names)} from 0 on")
-        labels += found
-    return labels
 
 
 def _in_every_guide(guides: Sequence[nn.Module], labels: Sequence[int]) -> list[list[int]]:

@@ -434,6 +434,34 @@ def test_pool_that_an_earlier_version_began_goes_on_in_its_folders(tmp_path, pip
     assert pixels[0] == pixels[1]
 
 
+@pytest.mark.parametrize(
+    "labels", [["Bag", "T-shirt"], "Bag", 2, torch.tensor([2, 0]), np.array([2]), [2, "T-shirt"], {2}, range(2, 3)]
+)
+def test_classes_are_asked_for_by_name_or_number(tmp_path, pipeline, labels):
+    config = PoolConfig(images_per_class=1, num_inference_steps=2, labels=labels)
+    pool = fill_pool(pipeline, tmp_path / "pool", config)
+    assert set(pool.class_names.values()) in ({"Bag"}, {"Bag", "T-shirt"})
+    assert pool.provenance["settings"]["labels"] in ([2], [2, 0])
+    assert len(fill_pool(pipeline, tmp_path / "pool", config, resume=True)) == len(pool)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": [7]}, "7 is no single class of the pipeline, which has 3"),
+        ({"labels": ["cat"]}, "cat"),
+        ({"labels": 1.5}, "neither a name nor a whole number"),
+        ({"images_per_class": 2.0}, "images_per_class is 2.0; give a whole number"),
+        ({"modes": "modes.safetensors"}, "read a file of them by Modes.load"),
+        ({"seed": 0.5}, "seed is 0.5; give a whole number"),
+    ],
+)
+def test_what_names_no_class_or_number_is_refused_in_a_line(tmp_path, pipeline, options, message):
+    with pytest.raises(ValueError, match=message):
+        fill_pool(pipeline, tmp_path / "pool", PoolConfig(**options))
+    assert not (tmp_path / "pool").exists()
+
+
 @pytest.mark.parametrize("labels", [None, (0, 2), (2,), (2, 0)])
 def test_second_class_of_a_name_follows_its_own_reference_not_the_firsts(tmp_path, labels):
     rows = [

@@ -199,7 +199,7 @@ def test_model_that_is_no_probe_is_refused(tmp_path):
 
 def test_probe_of_some_classes_is_refused_for_others():
     pipeline = tiny_pipeline()
-    probe, _ = train_probe(pipeline, [pipeline.classifier], SMALL, labels=[0, 1], batch_size=20)
+    probe, _ = train_probe(pipeline, [pipeline.classifier], SMALL, labels=["T-shirt", 1], batch_size=20)
     known = tiny_pipeline(probe=probe)
     draw(known)
     with pytest.raises(ValueError, match=r"not for \[2\]"):

@@ -541,7 +541,7 @@ def test_pipeline_of_ones_own_fills_a_pool_by_labels(id2label, guide, tmp_path):
         (stable_diffusion, {"diversity": DiversityGuidance(scale=0.1)}, "one by one"),
         (stable_diffusion, {"target": 0.5}, "needs a guide"),
         (stable_diffusion, {"precision": "bfloat16"}, "dtype='bfloat16'"),
-        (stable_diffusion, {"labels": [5]}, "no label"),
+        (stable_diffusion, {"labels": [5]}, "no single class"),
         (flux, {}, "true_cfg_scale"),
     ],
 )

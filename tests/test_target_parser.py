@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny import tiny_classifier, tiny_pipeline, write_images
 
 from dag_diffusion import PoolConfig, TargetDistribution, embedded, fill_pool, read_pool, subsample
@@ -165,6 +166,11 @@ def test_bad_file_of_targets_is_refused(tmp_path, content, message):
     (tmp_path / "targets.json").write_text(content)
     with pytest.raises(ValueError, match=message):
         as_target(str(tmp_path / "targets.json"), NAMES)
+
+
+@pytest.mark.parametrize("form", [np.float32, np.array, torch.tensor])
+def test_number_may_be_of_numpy_or_torch(form):
+    assert as_target(form(0.25)).values("Bag", SCALE).tolist() == values_of("0.25").tolist()
 
 
 def test_file_of_targets_says_difficulties_as_numbers_too_and_may_be_of_windows(tmp_path):

@@ -114,7 +114,7 @@ def fill_pool(
     with fail_together():
         if batch_size < 1:
             raise ValueError(f"the batch size is {batch_size}; draw at least 1 image at a time, such as {BATCH_SIZE}")
-        config = replace(config, precision=precision).with_target(names)
+        config = replace(config, precision=precision).for_classes(names)
         jobs = plan(config, names, folders_begun(folder, names) if resume else None)
         if drawer.always_repaired:  # so that every row says how often
             jobs = [replace(job, redrawn=0) for job in jobs]

@@ -5,7 +5,7 @@
 So it does not matter which process draws an image, in which batch, or after how many kills.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set, Sized
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.sampling.target_parser import as_target
 from dag_diffusion.sampling.targets import Target, TargetDistribution
+from dag_diffusion.seeding import as_seed
 
 from .drawing.prompts import Prompts
 from .modes import Modes, allot, match_modes
@@ -38,7 +39,7 @@ class PoolConfig:
 
     Attributes:
         images_per_class: images to generate for each class; the paper advises 5 x IPC.
-        labels: the pipeline's labels to draw; None for all.
+        labels: classes to draw, by name or by the pipeline's labels, one or a list of them; None for all.
         target: difficulties to steer toward, whatever ``as_target`` reads, such as 0.5, ``hill`` or ``reference``; None
             for no difficulty guidance.
         seed: random seed of the pool.
@@ -64,7 +65,7 @@ class PoolConfig:
     """
 
     images_per_class: int = 50
-    labels: Sequence[int] | None = None
+    labels: Sequence[int | str] | int | str | None = None
     target: Target | None = None
     seed: int = 0
     num_inference_steps: int | None = None
@@ -81,9 +82,14 @@ class PoolConfig:
     diversity: DiversityGuidance = field(default_factory=DiversityGuidance)
 
     def __post_init__(self) -> None:
-        if self.labels is not None and not len(self.labels):
+        if isinstance(self.labels, Sized) and not isinstance(self.labels, str) and not len(self.labels):
             raise ValueError("the list of labels is empty; name at least one class, or leave it out for all of them")
-        if self.seed < 0:
+        for name in ("images_per_class", "num_inference_steps", "group_size", "noise_candidates"):
+            if (value := getattr(self, name)) is not None and not hasattr(value, "__index__"):
+                raise ValueError(f"{name} is {value!r}; give a whole number, such as 50")
+        if not isinstance(self.modes, Modes | None):
+            raise ValueError(f"modes are a {type(self.modes).__name__}; read a file of them by Modes.load(FILE)")
+        if as_seed(self.seed) < 0:
             raise ValueError(f"seed is {self.seed}, but that of a pool must not be negative; give 0 or a larger number")
         if self.images_per_class < 1:
             raise ValueError(f"images_per_class is {self.images_per_class}, and a pool has at least 1; ask for more")
@@ -111,15 +117,26 @@ class PoolConfig:
         """Whether images are made in groups; else each is made by itself."""
         return self.noise_candidates > 1 or self.diversity.scale > 0
 
-    def with_target(self, class_names: Mapping[int, str]) -> "PoolConfig":
-        """The configuration with its target as a ``TargetDistribution`` for the classes that are drawn."""
-        names = {label: name for label, name in class_names.items() if self.labels is None or label in self.labels}
-        return self if self.target is None else replace(self, target=as_target(self.target, names))
+    def labels_of(self, class_names: Mapping[int, str]) -> list[int]:
+        """The labels to draw as numbers, each once, of a pipeline with these classes; ValueError for one it lacks."""
+        if self.labels is None:
+            return list(class_names)
+        from dag_diffusion.pipelines.call_inputs import labels_named  # diffusers takes a second
+
+        given = list(self.labels) if isinstance(self.labels, Set | Mapping) else self.labels
+        return list(dict.fromkeys(labels_named(given, class_names, "the pipeline")))
+
+    def for_classes(self, class_names: Mapping[int, str]) -> "PoolConfig":
+        """The configuration with labels as numbers, and its target as a ``TargetDistribution`` for their classes."""
+        labels = self.labels_of(class_names)
+        names = {label: name for label, name in class_names.items() if self.labels is None or label in labels}
+        target = None if self.target is None else as_target(self.target, names)
+        return replace(self, labels=None if self.labels is None else labels, target=target)
 
     def settings(self) -> dict[str, Any]:
         """What must agree when a pool is resumed; JSON values only."""
         values = asdict(replace(self, target=None, modes=None, prompts=None))
-        values["labels"] = None if self.labels is None else list(self.labels)
+        values["labels"] = self.labels if isinstance(self.labels, str | int | None) else list(self.labels)
         values["modes"] = None if self.modes is None else self.modes.summary()
         values["target"] = None if self.target is None else as_target(self.target).summary()
         if self.difficulty_guidance.among == "all":
@@ -205,11 +222,9 @@ def plan(
     Raises:
         ValueError: a label that the pipeline lacks, or a target or prompts without one of the classes.
     """
-    labels = list(class_names) if config.labels is None else list(dict.fromkeys(config.labels))
-    if unknown := [label for label in labels if label not in class_names]:
-        raise ValueError(f"the pipeline has no label {unknown}; it has 0..{max(class_names)}")
+    config = config.for_classes(class_names)  # read once, not for every class
+    labels = config.labels_of(class_names)
     folders = folders or class_folders(class_names)
-    config = config.with_target(class_names)  # read once, not for every class
     drawn = {label: class_names[label] for label in labels}
     apart, prompts = distinct_names(drawn), {} if config.prompts is None else config.prompts.of_classes(drawn)
     jobs, size = [], config.group_size if config.is_grouped else 1

@@ -99,6 +99,8 @@ def as_target(
 def _read(target: Target, images: _Images) -> TargetDistribution:
     if isinstance(target, TargetDistribution):
         return target
+    if getattr(target, "shape", None) == () and hasattr(target, "item"):  # a number in a tensor or array
+        target = target.item()
     if isinstance(target, str):
         return _from_text(target, images)
     if isinstance(target, os.PathLike):

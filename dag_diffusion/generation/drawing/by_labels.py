@@ -109,5 +109,5 @@ class LabelDrawer:
             "diversity": config.diversity,
             "guidance_interval": config.guidance_interval,
             "autoguidance_scale": config.autoguidance_scale,
-            "set_classes": list(self.pipeline.class_names) if config.labels is None else list(config.labels),
+            "set_classes": config.labels_of(self.pipeline.class_names),
         }

@@ -253,7 +253,7 @@ class SteerablePipeline:
         """The guide's labels of the pool's classes, where difficulty is measured among these alone."""
         if config.difficulty_guidance.among == "all" or self.guide is None:
             return None
-        return self.guide_labels(list(self.class_names) if config.labels is None else list(config.labels))
+        return self.guide_labels(config.labels_of(self.class_names))
 
     @cached_property
     def _decoder(self) -> Any:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from dag_diffusion.difficulty import Among, as_among, classes_among, margin
 from dag_diffusion.guidance.probes import REST, describe, with_signal_rate
+from dag_diffusion.pipelines.call_inputs import labels_named
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.processor import usual_torch
 from dag_diffusion.progress import Progress
@@ -155,7 +156,7 @@ def train_probe(
     guides: Sequence[nn.Module],
     config: ProbeConfig | None = None,
     *,
-    labels: Sequence[int] | None = None,
+    labels: Sequence[int | str] | int | str | None = None,
     batch_size: int = 50,
     kept: KeptParts | None = None,
     progress: Progress | None = None,
@@ -169,7 +170,7 @@ def train_probe(
         pipeline: whose latents it reads.
         guides: the first is the pipeline's guide; more of them make the gradient point at what classifiers share.
         config: how many runs, of what kind, and how the probe learns.
-        labels: classes to train for; all by default.
+        labels: classes to train for, by name or by the pipeline's labels; all by default.
         batch_size: images at a time while sampling.
         kept: from ``kept_parts``, where runs are kept batch by batch, so that the same call goes on after a kill.
         progress: called with stage, done and total.
@@ -189,10 +190,11 @@ def train_probe(
             raise ValueError(
                 "a probe needs at least one classifier to learn from, such as pipeline.classifier; got none"
             )
-    found = collect(pipeline, guides, config, labels=labels, batch_size=batch_size, kept=kept, progress=progress)
+        asked = None if labels is None else labels_named(labels, pipeline.class_names, "the pipeline")
+    found = collect(pipeline, guides, config, labels=asked, batch_size=batch_size, kept=kept, progress=progress)
     probe, measured = build_probe(pipeline, config).to(pipeline.device), None
-    drawn = list(pipeline.class_names) if labels is None else labels
-    probe.config.probe = describe(pipeline, guides, labels, classes_among(config.among, drawn))
+    drawn = list(pipeline.class_names) if asked is None else asked
+    probe.config.probe = describe(pipeline, guides, asked, classes_among(config.among, drawn))
     with fail_together():
         if is_main_process():
             measured = _fit_and_measure(probe, found, config, progress)
