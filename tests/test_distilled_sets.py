@@ -9,7 +9,9 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Image as ImageFeature
 from hypothesis import given
@@ -269,6 +271,14 @@ def test_wrong_indices_are_refused_before_anything_is_written(tmp_path, pool, in
     with pytest.raises(ValueError, match=message):
         write(pool, indices, tmp_path / "set", overwrite=True)
     assert names(read_pool(tmp_path / "set")) == ["Ankle boot/00000.png"]
+
+
+@pytest.mark.parametrize("form", [list, np.array, torch.tensor])
+def test_columns_may_be_arrays_and_are_written_as_numbers(tmp_path, pool, form, caplog):
+    chosen = write(pool, [0, 1], tmp_path / "set", columns={"score": form([1.5, 2.5]), "bin": form([1, 2])})
+    assert [(row["score"], row["bin"]) for row in chosen.rows] == [(1.5, 1), (2.5, 2)]
+    assert (tmp_path / "set" / "README.md").exists()
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Datasets in memory, on disk and in parquet files are pools: lazily read, whatever their columns are called."""
 
+import copy
 import io
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from tiny import write_images
 
-from dag_diffusion import read_pool, write_distilled_set
+from dag_diffusion import embedded, read_pool, write_distilled_set
 from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import Pool
 
@@ -49,6 +51,12 @@ def values(pool: Pool) -> list[int]:
 
 
 every_form = pytest.mark.parametrize("read", [as_object, as_parquet, as_folder])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda pool: pickle.loads(pickle.dumps(pool))])  # noqa: S301
+def test_pool_of_a_parquet_file_goes_to_other_processes(copied):
+    pool = read_pool(embedded.TEST).select([3, 7])
+    assert [copied(pool).file_bytes(row) for row in range(2)] == [pool.file_bytes(row) for row in range(2)]
 
 
 @every_form

@@ -316,6 +316,18 @@ def test_what_is_no_seed_is_refused(seed):
         subsample([0.1, 0.2], 1, target="hill", seed=seed)
 
 
+def test_names_are_told_from_labels():
+    with pytest.raises(ValueError, match="labels are names such as 'cat'"):
+        subsample([0.1, 0.2], 1, target="hill", labels=["cat", "dog"])
+
+
+def test_selections_can_be_compared():
+    first, second = (subsample([0.1, 0.2, 0.3], 2, target="hill") for _ in range(2))
+    assert first == first
+    assert first != second
+    assert first.classes[0] != second.classes[0]
+
+
 def test_saved_sets_say_how_they_were_chosen_and_from_where(tmp_path):
     pool = scored_pool(tmp_path / "pool")
     chosen = subsample(pool, [2, 4], target="ground")

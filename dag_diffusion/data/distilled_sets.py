@@ -19,10 +19,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from .dataset_cards import card_in, describe
-from .files import LOCK, held, json_line, require_writable, write_atomically
+from .files import LOCK, held, json_line, recorded, require_writable, write_atomically
 from .images import UnreadableImageError, suffix_of
 from .layouts import placements, with_suffix
-from .pools import PROVENANCE, Pool, read_pool, require_writable_target, write_provenance
+from .pools import PROVENANCE, Pool, PoolSource, as_pool, read_pool, require_writable_target, write_provenance
 from .rows import METADATA, SELECTED, Row, rows_meant, with_columns
 
 Files = Literal["copy", "link", "list"]
@@ -41,7 +41,7 @@ OWN = ("file_name", "label", "class_name", "source")  # columns that say which i
 
 
 def write_distilled_set(
-    pool: Pool,
+    pool: PoolSource,
     indices: Sequence[int] | np.ndarray,
     folder: str | Path,
     *,
@@ -53,6 +53,7 @@ def write_distilled_set(
     """Write the chosen images of ``pool`` into a new folder of the same form.
 
     Args:
+        pool: from ``read_pool``, or what that reads.
         indices: rows of ``pool`` to keep, each once, or a mask with true or false for each image.
         columns: further metadata, one value per chosen image, such as the bin that it was drawn for.
         provenance: how they were chosen; the pool's own provenance is kept under ``pool``, with its absolute path.
@@ -71,12 +72,13 @@ def write_distilled_set(
         FileExistsError: ``folder`` is the pool, holds it or lies in it; another run writes there; it is the current
             folder and holds something; and, as PermissionError, see ``require_writable_target``.
     """
+    pool = as_pool(pool)
     folder = Path(folder).resolve()  # behind a link, the folder itself is replaced and the link stays
     require_apart(pool.path, folder)
     require_writable(folder.parent)
     require_free(folder, overwrite)
     indices = _checked(pool, indices, files)
-    added = _by_image(columns or {}, len(indices))
+    added = _by_image(recorded({**(columns or {})}), len(indices))
     record = {**(provenance or {}), "pool": pool.provenance | {"path": _path_of(pool)}}
     with _replaced(folder, overwrite) as partial:
         placed = _all_placed(pool, sorted(indices), partial, files)  # in the order in which a dataset is read

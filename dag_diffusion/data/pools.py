@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+PoolSource: TypeAlias = "Pool | str | Path | Dataset"
 PROVENANCE = "pool.json"
 EARLIER = ".earlier"  # the pool that is being overwritten, until the new one is finished
 COLUMNS = ("file_name", "label", "class_name", "target_difficulty", "difficulty", "seed")
@@ -201,6 +202,11 @@ def read_pool(
     if not pool.provenance:
         require_one_split(pool.rows, pool.path)
     return pool if scores is None else replace(pool, rows=with_scores(pool.rows, Path(scores), pool.path))
+
+
+def as_pool(source: PoolSource) -> Pool:
+    """A pool as it is, and anything else as ``read_pool`` reads it."""
+    return source if isinstance(source, Pool) else read_pool(source)
 
 
 def _read(source: "str | Path | Dataset") -> Pool:

@@ -96,7 +96,7 @@ def _of_parquet(paths: Sequence[Path], source: Path) -> tuple[list[Row], Sequenc
             raise ValueError(f"{path} has other columns or classes than {paths[0]}; give files of one data set")
         known = found
         tables.append(table)
-        files.append(_ParquetImages(file, image))
+        files.append(_ParquetImages(path, image))
     assert known is not None  # shards_of gives at least one file
     rows = _rows_of(pa.concat_tables(tables, promote_options="default"), known[2], known[1], str(source))
     return rows, files[0] if len(files) == 1 else _Joined(files)
@@ -263,11 +263,16 @@ class _ParquetImages(Sequence[bytes]):
     Two, since threads that read in order are on both sides of a boundary for a while.
     """
 
-    def __init__(self, file: ParquetFile, column: str) -> None:
-        self._file, self._column, self._lock = file, column, Lock()
+    def __init__(self, path: Path, column: str) -> None:
+        self._path, self._column, self._lock = path, column, Lock()
+        self._file = file = ParquetFile(path, memory_map=True)
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         self._starts = list(accumulate(sizes, initial=0))
         self._held: dict[int, pa.ChunkedArray] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied as the file's name: an open file cannot be, and each process needs its own."""
+        return type(self), (self._path, self._column)
 
     def __len__(self) -> int:
         return self._starts[-1]

@@ -20,7 +20,7 @@ from torch import Tensor
 from dag_diffusion.classifiers.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from dag_diffusion.data.class_names import listed, matching_classes, own_part
 from dag_diffusion.data.images import THREADS, as_plain, wait_if_large
-from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.pools import Pool, PoolSource, as_pool
 from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.sampling.scoring import in_threads
 
@@ -92,9 +92,9 @@ class LabelledImages:
 
 
 def load_labelled_images(
-    pool: Pool,
+    pool: PoolSource,
     *,
-    size: tuple[int, int],
+    size: int | tuple[int, int],
     channels: int,
     class_names: Mapping[int, str] | None = None,
     class_map: Mapping[str, str | int] | None = None,
@@ -104,7 +104,9 @@ def load_labelled_images(
     """Decode a pool or distilled set into memory, at one size.
 
     Args:
-        size: (height, width).  Other images are scaled until they cover it and cropped in the middle.
+        pool: from ``read_pool``, or what that reads.
+        size: (height, width), or the side of squares.  Other images are scaled until they cover it and cropped in the
+            middle.
         channels: 1 (grey) or 3.
         class_names: those of the test set, whose labels the images then get by name; None keeps the pool's.
         class_map: the pool's class names to those, where no rule finds them; other names in it are passed by.
@@ -115,6 +117,9 @@ def load_labelled_images(
         ValueError: an image is unreadable, the classes are not those of ``class_names``, or soft labels do not fit.
         FileNotFoundError: there are no soft labels.
     """
+    pool, size = as_pool(pool), (size, size) if isinstance(size, int) else size
+    if channels not in (1, 3):
+        raise ValueError(f"channels is {channels}; give 1 for grey images or 3 for coloured ones")
     if class_names is not None:
         labels_in_test(pool.class_names, class_names, str(pool.path), class_map)
     pixels, read = np.empty((len(pool), *size, channels), np.uint8), Stage("images read", len(pool), progress)

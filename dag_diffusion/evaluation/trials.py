@@ -90,6 +90,16 @@ def evaluate(
         FloatingPointError: a training diverged.
         FailedElsewhereError: another process failed, which raises why.
     """
+    if not isinstance(sets, Mapping):
+        raise ValueError(
+            f"sets are a {type(sets).__name__}; give {{name: images}}, with those of load_labelled_images or a function"
+        )
+    for given in (test, *sets.values()):
+        if not isinstance(given, LabelledImages) and (given is test or not callable(given)):
+            raise ValueError(
+                f"evaluate trains and tests on images in memory, and not on a {type(given).__name__} as it is; give "
+                "load_labelled_images(pool, size=28, channels=1) as test and by name in sets"
+            )
     networks = [network] if isinstance(network, str) else list(network)
     if not isinstance(seeds, Iterable):
         raise ValueError(f"seeds is {seeds!r}; give one for each training in a list, such as [0], or range(5)")

@@ -109,8 +109,8 @@ def write_report(
 
 
 def report_folders(
-    paths: Sequence[Path],
-    output: Path,
+    paths: Sequence[str | Path],
+    output: str | Path,
     *,
     title: str = "Difficulty report",
     reference: Path | None = None,
@@ -140,9 +140,10 @@ def report_folders(
         FileExistsError: ``output`` is another file than an earlier report, which is replaced.
         ValueError: one holds something else, is not scored yet, or the target or baseline names nothing.
     """
+    places = [Path(path) for path in paths]
     require_file_place(output := Path(output), "report.html")  # before all images are looked at
     require_own_file(output, MARK, "report")
-    found = [ReportedSet(name, read_pool(path)) for name, path in _named(paths).items()]
+    found = [ReportedSet(name, read_pool(path)) for name, path in _named(places).items()]
     pools, selected = [one for one in found if not one.record], [one for one in found if one.record]
     first = (selected or pools)[0]
     by = measured_by(first.pool)
@@ -160,7 +161,7 @@ def report_folders(
         drawings=[*shown.drawings, *drawings],
         provenance={one.name: one.pool.provenance for one in found},
         commands=commands_for(
-            [(path, one.pool) for path, one in zip(paths, found, strict=True)], [*shown.commands, this_command()]
+            [(path, one.pool) for path, one in zip(places, found, strict=True)], [*shown.commands, this_command()]
         ),
     )
 

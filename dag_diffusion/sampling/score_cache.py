@@ -25,7 +25,7 @@ from torch import nn
 from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.dataset_cards import renew_card
 from dag_diffusion.data.files import held, json_line, json_lines, remove_partials, require_file_place, write_atomically
-from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.pools import Pool, PoolSource, as_pool
 from dag_diffusion.data.provenance import measure_text
 from dag_diffusion.data.rows import METADATA, SELECTED, Row, require_inside, with_columns
 from dag_diffusion.data.sources.records import rows_in
@@ -63,9 +63,9 @@ class Recorded:
 
 
 def score_and_record(
-    pool: Pool,
+    pool: PoolSource,
     classifiers: Mapping[str, nn.Module],
-    destination: Path | None = None,
+    destination: str | Path | None = None,
     *,
     measure: MeasureName = "error_probability",
     among: Among = "all",
@@ -82,6 +82,7 @@ def score_and_record(
     has to call it; they share the images, the first writes the rows, and each returns the same.
 
     Args:
+        pool: from ``read_pool``, or what that reads.
         classifiers: what to call each in ``difficulty_by``, and the classifier.
         destination: JSON-lines file, whose earlier scores count too, for ``read_pool(..., scores=...)``; None: the
             pool's own metadata.
@@ -101,6 +102,12 @@ def score_and_record(
         >>> guides = {"my guide": load_classifier("guide")}  # doctest: +SKIP
         >>> score_and_record(read_pool("my_images"), guides)  # doctest: +SKIP
     """
+    if not isinstance(classifiers, Mapping):
+        raise ValueError(
+            f"classifiers are a {type(classifiers).__name__}, which says no names to record; give "
+            "{name: classifier}, such as {'my guide': load_classifier('guide')}"
+        )
+    pool = as_pool(pool)
     state, by = this_process(), f"{measure_text(measure, among)} by {', '.join(classifiers)}"
     with fail_together():
         path = _destination_of(pool, destination)
@@ -223,7 +230,7 @@ def _merged(
     return [scored(row) for row in rows]
 
 
-def _destination_of(pool: Pool, given: Path | None) -> Path:
+def _destination_of(pool: Pool, given: str | Path | None) -> Path:
     if given is not None:
         return Path(given)
     listed = pool.listing is not None and pool.listing.is_file()

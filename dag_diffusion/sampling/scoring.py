@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dag_diffusion.classifiers.frozen_networks import AskedNetwork, asked, frozen
 from dag_diffusion.classifiers.model_transforms import AnyPreprocessing
 from dag_diffusion.data.images import THREADS, UnreadableImageError, fitted_pixels, wait_if_large
-from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.pools import Pool, PoolSource, as_pool
 from dag_diffusion.difficulty import LABEL_FREE, Among, MeasureName, as_among, as_measure, is_correct, measure_named
 from dag_diffusion.difficulty import among as logits_among
 from dag_diffusion.processes import gather, this_process
@@ -39,7 +39,7 @@ Item = TypeVar("Item")
 Given = TypeVar("Given")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scores:
     """Difficulties of a pool, in the order of its rows.
 
@@ -57,7 +57,7 @@ class Scores:
     correct: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScoredBatch:
     """Rows that were ``seen``, those of them that could be ``read``, and of these values, ``correct`` and features."""
 
@@ -69,7 +69,7 @@ class ScoredBatch:
 
 
 def score_pool(
-    pool: Pool,
+    pool: PoolSource,
     classifier: nn.Module | Sequence[nn.Module],
     *,
     measure: MeasureName = "error_probability",
@@ -84,7 +84,7 @@ def score_pool(
     """Difficulty of every image of a pool or of any folder of class folders.
 
     Args:
-        pool: from ``pools.read_pool``; its classes are matched with the classifier's by name.
+        pool: from ``read_pool``, or what that reads; its classes are matched with the classifier's by name.
         classifier: the guide, an evaluator, or several classifiers, whose measures are averaged.
         measure: a name in ``difficulty.MEASURES``.
         among: ``all`` classes of the classifier, as the paper has it, or those of the ``set``, the pool's, alone.
@@ -110,6 +110,9 @@ def score_pool(
         >>> score_pool(images, load_classifier("timm/resnet50.tv_in1k")).difficulties  # doctest: +SKIP
     """
     require_options(measure, on_error, among)
+    pool = as_pool(pool)
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; give at least 1, or leave it out for what is fast")
     scorers = scorers_of(pool, classifier, class_map, dtype, measure, among)
     size = batch_size or batch_size_for(scorers)
     difficulties, correct, kept = np.full(len(pool), np.nan), np.zeros(len(pool), bool), None

@@ -123,7 +123,7 @@ class SelectionRule:
         return CorrectOnly(rule) if self.correct_only else rule
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Selection:
     """What was chosen in one class, and how far it met the target.
 

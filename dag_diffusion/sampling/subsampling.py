@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 TELLING = {"error_probability", "rival_margin"}  # measures that are below 1/2 only where the classifier is right
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PoolSelection:
     """A whole pool subsampled.
 
@@ -359,6 +359,9 @@ def _all_scored(pool: Pool) -> np.ndarray:
 
 def _of_numbers(values: np.ndarray, labels: Any, class_names: Mapping[int, str] | None) -> _Images:
     labels = np.zeros(len(values), np.int64) if labels is None else np.asarray(labels)
+    if labels.size and labels.dtype.kind in "OSU":
+        found = str(labels.flat[0])
+        raise ValueError(f"labels are names such as {found!r}; give numbers, and class_names such as {{0: {found!r}}}")
     if labels.shape != values.shape or not np.issubdtype(labels.dtype, np.integer) or (labels < 0).any():
         raise ValueError(
             f"there are difficulties {values.shape} but labels {labels.shape}; give one whole number from 0 on an image"

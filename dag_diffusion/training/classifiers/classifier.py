@@ -37,7 +37,7 @@ from dag_diffusion.data.files import (
     write_atomically,
     write_json,
 )
-from dag_diffusion.data.pools import Pool, digest_of_images
+from dag_diffusion.data.pools import Pool, PoolSource, as_pool, digest_of_images
 from dag_diffusion.generation.provenance import versions
 from dag_diffusion.processes import fail_together, gather, is_main_process, resolve_device
 from dag_diffusion.processor import usual_torch
@@ -69,12 +69,12 @@ class TrainedClassifier:
 
 @usual_torch()
 def train_classifier(
-    images: Pool,
+    images: PoolSource,
     output: str | Path,
     config: ClassifierConfig | None = None,
     *,
-    holdout: Pool | None = None,
-    test: Pool | None = None,
+    holdout: "PoolSource | None" = None,
+    test: "PoolSource | None" = None,
     device: str | None = None,
     overwrite: bool = False,
     about: Mapping[str, Any] | None = None,
@@ -87,7 +87,8 @@ def train_classifier(
     ``accelerate launch`` every process has to call it.
 
     Args:
-        images: to train on, from ``read_pool``.  Class i of the classifier is the i-th by label.
+        images: to train on, from ``read_pool``, or what that reads, as are the other two.  Class i of the classifier is
+            the i-th by label.
         output: folder of the classifier, for ``load_classifier``.  One that an earlier call with the same images and
             settings has finished is loaded.
         config: how to train.
@@ -114,6 +115,7 @@ def train_classifier(
     work = work_folder(output)
     with fail_together():
         device = resolve_device(device)
+        images = as_pool(images)
         names = class_names_for(images)
         holdout, test = of_classes(names, holdout, "holdout"), of_classes(names, test, "test")
         asked, finished = dict[str, Any](), False

@@ -21,7 +21,7 @@ from dag_diffusion.classifiers.image_classifiers import logits_of, prepared_logi
 from dag_diffusion.data.class_folders import instead_of_one_class, limited_to
 from dag_diffusion.data.class_names import distinct_names, match_classes
 from dag_diffusion.data.common_kind import common_kind
-from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.pools import Pool, PoolSource, as_pool
 from dag_diffusion.data.rows import Row, with_columns
 from dag_diffusion.difficulty import difficulty
 from dag_diffusion.evaluation.augmentations import Normalisation
@@ -309,15 +309,15 @@ def class_names_for(pool: Pool) -> dict[int, str]:
     return names
 
 
-def of_classes(names: Mapping[int, str], pool: Pool | None, argument: str) -> Pool | None:
+def of_classes(names: Mapping[int, str], given: "PoolSource | None", argument: str) -> Pool | None:
     """The images to hold out or to test with of the classes that are trained; None for None.
 
     Raises:
         ValueError: they are of other classes.
     """
-    if pool is None:
+    if given is None:
         return None
-    pool = limited_to(pool, [names], "the training images")
+    pool = limited_to(as_pool(given), [names], "the training images")
     match_classes(pool.class_names, names, f"the folder of training images ({argument}= has other classes)")
     return pool
 

@@ -32,7 +32,7 @@ from dag_diffusion.data.files import (
     require_replaceable,
     write_json,
 )
-from dag_diffusion.data.pools import Pool, digest_of_images
+from dag_diffusion.data.pools import Pool, PoolSource, as_pool, digest_of_images
 from dag_diffusion.evaluation.labelled_images import load_labelled_images
 from dag_diffusion.generation.provenance import versions
 from dag_diffusion.generation.tracking import logged, require_trackers
@@ -72,7 +72,7 @@ STEPS_OF_BASE = 20  # of one that names none; twelve are enough for our own sche
 
 @usual_torch()
 def train_generator(
-    images: Pool,
+    images: PoolSource,
     output: str | Path,
     config: GeneratorConfig | None = None,
     *,
@@ -88,7 +88,7 @@ def train_generator(
     Under ``accelerate launch`` every process has to call it; each returns the same pipeline.
 
     Args:
-        images: of two or more classes, from ``read_pool``.
+        images: of two or more classes, from ``read_pool``, or what that reads.
         output: folder of the pipeline, which ``DifficultyGuidedPipeline.from_pretrained`` loads.  One that an earlier
             call with the same images and settings has finished is loaded.
         config: how to train.
@@ -115,7 +115,7 @@ def train_generator(
     hide_loading_bars()
     with fail_together():
         require_trackers(trackers)
-        run = _Run(images, output, config, objective, fine_tuning, resolve_device(device))
+        run = _Run(as_pool(images), output, config, objective, fine_tuning, resolve_device(device))
         if run.is_finished(overwrite):
             return run.finished()
     with locked(run.work) if is_main_process() else nullcontext():
