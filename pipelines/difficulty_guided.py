@@ -352,7 +352,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         set_classes: int | str | Sequence[Any] | Tensor | None = None,
         autoguidance_scale: float | None = None,
         return_dict: bool = True,
-    ) -> DifficultyGuidedPipelineOutput | tuple:
+    ) -> DifficultyGuidedPipelineOutput:
         r"""Generate images of the given classes, each as hard as asked.
 
         Args:
@@ -442,7 +442,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         images, difficulties = finished_images(self, z, call.own, output_type, network_dtype)
         self.maybe_free_model_hooks()
         if not return_dict:
-            return images, difficulties
+            return images, difficulties  # not in the type, or every other call would need a cast
         return DifficultyGuidedPipelineOutput(images=images, difficulties=difficulties)
 
     def guide(

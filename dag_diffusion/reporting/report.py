@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from dag_diffusion.data.files import require_file_place, require_own_file, write_atomically
 from dag_diffusion.data.pools import read_pool
 from dag_diffusion.data.provenance import generation_of
-from dag_diffusion.evaluation.tables import Table
+from dag_diffusion.evaluation.tables import Table as Table  # a name of this room, too
 from dag_diffusion.sampling.references import measured_by, reference_named
 from dag_diffusion.sampling.scales import RawScale
 from dag_diffusion.sampling.target_parser import as_target
