@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from dag_diffusion.pipelines.pipeline_output import OUTPUT_TYPES
 from diffusers import DDIMScheduler
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from dag_diffusion.data.class_names import classes_named
 from dag_diffusion.guidance.difficulty_guidance import target_values, targets_for
 from dag_diffusion.guidance.guided_step import Generators
 from dag_diffusion.guidance.schedulers import require_supported, require_trained_timesteps
+from dag_diffusion.pipelines.pipeline_output import OUTPUT_TYPES
 
 if TYPE_CHECKING:
     from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline

@@ -10,10 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dag_diffusion.pipelines.call_inputs import PARTS
-from dag_diffusion.pipelines.latents import pixels_of_a_latent
-from dag_diffusion.pipelines.pipeline_output import DifficultyGuidedPipelineOutput, finished_images
-from dag_diffusion.pipelines.prepared_calls import prepare_call
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
@@ -43,6 +39,10 @@ from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
 from dag_diffusion.guidance.guided_step import Generators
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
+from dag_diffusion.pipelines.call_inputs import PARTS
+from dag_diffusion.pipelines.latents import pixels_of_a_latent
+from dag_diffusion.pipelines.pipeline_output import DifficultyGuidedPipelineOutput, finished_images
+from dag_diffusion.pipelines.prepared_calls import prepare_call
 
 DEFAULT_GUIDANCE_SCALE, DEFAULT_STEPS = 4.0, 50  # those of `DiTPipeline`, for a pipeline that carries none of its own
 
@@ -442,7 +442,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         images, difficulties = finished_images(self, z, call.own, output_type, network_dtype)
         self.maybe_free_model_hooks()
         if not return_dict:
-            return images, difficulties  # not in the type, or every other call would need a cast
+            return images, difficulties  # type: ignore[return-value] # else every other call would need a cast
         return DifficultyGuidedPipelineOutput(images=images, difficulties=difficulties)
 
     def guide(

@@ -18,9 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dag_diffusion.pipelines.denoiser_answers import DenoiserAnswers
-from dag_diffusion.pipelines.latents import unpacking
-from dag_diffusion.pipelines.steering import Steered
 from diffusers import AutoencoderKL, AutoencoderKLQwenImage, FluxPipeline, QwenImagePipeline
 from diffusers.modular_pipelines import ModularPipelineBlocks
 from diffusers.modular_pipelines.modular_pipeline_utils import ComponentSpec, InputParam, OutputParam
@@ -28,6 +25,9 @@ from transformers import AutoModelForImageClassification
 
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.rates import require_family
+from dag_diffusion.pipelines.denoiser_answers import DenoiserAnswers
+from dag_diffusion.pipelines.latents import unpacking
+from dag_diffusion.pipelines.steering import Steered
 
 NAME, HEARING, AFTER = "difficulty_guidance", "denoiser_answers", "after_denoiser"
 MEASURING, IMAGES, DIFFICULTIES = "measure", "images", "difficulties"

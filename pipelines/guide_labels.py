@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from dag_diffusion.pipelines.call_inputs import labels_named
 from torch import Tensor, nn
 
 from dag_diffusion.classifiers.guide_checks import require_classifier, require_evaluation_mode
 from dag_diffusion.classifiers.image_classifiers import class_names_of
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import classes_among
+from dag_diffusion.pipelines.call_inputs import labels_named
 
 Labels = int | str | Sequence[int | str]
 

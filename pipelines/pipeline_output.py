@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 import torch
-from dag_diffusion.pipelines.measured_images import difficulties_of
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from dag_diffusion.classifiers.image_classifiers import Guide
+from dag_diffusion.pipelines.measured_images import difficulties_of
 
 if TYPE_CHECKING:
     from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline

@@ -9,15 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from dag_diffusion.pipelines.call_inputs import (
-    as_targets,
-    check_inputs,
-    interval_steps,
-    label_ids,
-    require_config,
-    require_number,
-)
-from dag_diffusion.pipelines.guide_labels import as_guides
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -30,6 +21,15 @@ from dag_diffusion.guidance.diversity_guidance import DiversityGuidance, Diversi
 from dag_diffusion.guidance.guided_step import Generators, GuidedStep, ModePull, Steering, guided_step
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.guidance.probes import probe_margin, require_probe_of
+from dag_diffusion.pipelines.call_inputs import (
+    as_targets,
+    check_inputs,
+    interval_steps,
+    label_ids,
+    require_config,
+    require_number,
+)
+from dag_diffusion.pipelines.guide_labels import as_guides
 
 if TYPE_CHECKING:
     from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline

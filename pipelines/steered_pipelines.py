@@ -10,11 +10,11 @@ from functools import wraps
 from threading import Lock
 from typing import Any
 
-from dag_diffusion.pipelines.latents import Unpack, unpacking
 from torch import Tensor
 
 from dag_diffusion.guidance.rates import require_family
 from dag_diffusion.guidance.schedulers import require_trained_timesteps
+from dag_diffusion.pipelines.latents import Unpack, unpacking
 
 Guided = Callable[[Any, Tensor, Any, Tensor, int], tuple[Tensor, Tensor]]
 _TAKING = Lock()  # a scheduler is steered once, whichever threads ask

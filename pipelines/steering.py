@@ -15,12 +15,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from dag_diffusion.pipelines.call_inputs import require_config
-from dag_diffusion.pipelines.denoiser_answers import DenoiserAnswers, class_direction
-from dag_diffusion.pipelines.guide_labels import Labels, as_guides, classes_among_guides, labels_of_guides
-from dag_diffusion.pipelines.latents import decoded, decoder_of
-from dag_diffusion.pipelines.measured_images import as_images, difficulties_of
-from dag_diffusion.pipelines.steered_pipelines import guided_calls, require_steerable, seen_size
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
@@ -38,6 +32,12 @@ from dag_diffusion.guidance.guided_step import Generators, ModePull, Steering
 from dag_diffusion.guidance.mode_guidance import ModeGuidance, mode_delta
 from dag_diffusion.guidance.probes import classes_of, probe_margin, require_probe_for
 from dag_diffusion.guidance.rates import Rates, begin_anew, begins_step, count_steps, signal_share
+from dag_diffusion.pipelines.call_inputs import require_config
+from dag_diffusion.pipelines.denoiser_answers import DenoiserAnswers, class_direction
+from dag_diffusion.pipelines.guide_labels import Labels, as_guides, classes_among_guides, labels_of_guides
+from dag_diffusion.pipelines.latents import decoded, decoder_of
+from dag_diffusion.pipelines.measured_images import as_images, difficulties_of
+from dag_diffusion.pipelines.steered_pipelines import guided_calls, require_steerable, seen_size
 
 logger = logging.getLogger(__name__)
 Targets = float | Sequence[float] | Tensor | None

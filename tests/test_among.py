@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dag_diffusion.pipelines.steering import steer
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import NAMES, tiny_classifier, tiny_pipeline, write_images
@@ -15,6 +14,7 @@ from dag_diffusion import GuidanceConfig, PoolConfig, fill_pool, read_pool, scor
 from dag_diffusion.difficulty import MEASURES, among, measure_named
 from dag_diffusion.distillation.config import DistillationInputs
 from dag_diffusion.generation.preparing.probe_training import ProbeConfig, train_probe
+from dag_diffusion.pipelines.steering import steer
 from dag_diffusion.reporting.reproduction import commands_for
 from dag_diffusion.sampling.references import measured_by
 

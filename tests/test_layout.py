@@ -41,7 +41,14 @@ def test_wheel_holds_every_file_of_every_room(wheel):
 
 
 def rooms() -> list[Path]:
-    return [PACKAGE, *(path.parent for path in sorted(PACKAGE.glob("*/__init__.py")))]
+    found = [path.parent for path in sorted(PACKAGE.glob("*/__init__.py"))]
+    return [PACKAGE, *(room for room in found if not room.is_symlink())]
+
+
+def test_pipelines_lie_at_the_top_and_are_found_in_the_package():
+    link = PACKAGE / "pipelines"
+    assert link.readlink() == Path("../pipelines")
+    assert link.resolve() == ROOT / "pipelines"
 
 
 def test_there_are_twelve_rooms():

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from dag_diffusion.pipelines.latents import unscaled
 from diffusers import DDPMScheduler
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -27,6 +26,7 @@ from dag_diffusion.generation.preparing.mode_search import (
 )
 from dag_diffusion.guidance.mode_guidance import WINDOWS, ModeGuidance, mode_shift
 from dag_diffusion.latent_spaces import LatentSpace
+from dag_diffusion.pipelines.latents import unscaled
 from dag_diffusion.sampling.scales import BINS
 from dag_diffusion.sampling.targets import PRESETS, TargetDistribution
 from dag_diffusion.sampling.threshold_search import searched_scale

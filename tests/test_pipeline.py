@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from dag_diffusion.pipelines.call_inputs import check_inputs
 from diffusers import (
     AutoencoderTiny,
     DDIMScheduler,
@@ -24,6 +23,7 @@ from dag_diffusion import DifficultyGuidedPipeline, GuidanceConfig
 from dag_diffusion.guidance import rates
 from dag_diffusion.guidance.guided_step import guided_step
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
+from dag_diffusion.pipelines.call_inputs import check_inputs
 
 STEPS = 4
 

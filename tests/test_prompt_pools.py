@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from accelerate import cpu_offload
-from dag_diffusion.pipelines.latents import scaled, unscaled
 from diffusers import (
     DDPMScheduler,
     DiffusionPipeline,
@@ -49,6 +48,7 @@ from dag_diffusion.generation.repairing.first_images import FIRST, with_colours
 from dag_diffusion.generation.repairing.repair import Repair
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
 from dag_diffusion.loading import speed_up
+from dag_diffusion.pipelines.latents import scaled, unscaled
 from dag_diffusion.reporting.reproduction import commands_of
 
 SMALL = {"height": 16, "width": 16}

@@ -9,7 +9,6 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from dag_diffusion.pipelines.denoiser_answers import class_direction
 from diffusers import (
     AutoencoderKLWan,
     DDIMScheduler,
@@ -52,6 +51,7 @@ from tiny import NAMES, PREPROCESSING, tiny_classifier, tiny_transformer
 
 from dag_diffusion import GuidanceConfig, Steered, read_pool, score_pool, steer
 from dag_diffusion.loading import load_embedded_pipeline
+from dag_diffusion.pipelines.denoiser_answers import class_direction
 
 PROMPTS = "a bag", "a coat"  # some pipelines write into the list that they are given
 LABELS = [0, 1]  # the guide of random weights finds nothing that is its third class

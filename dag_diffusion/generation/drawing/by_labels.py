@@ -67,9 +67,13 @@ class LabelDrawer:
             modes=None if config.modes is None else config.modes.centres[:1].expand(len(labels), -1, -1, -1),
             **self._options(config),
         )
-        scales = {"guidance_scale": call.guidance_scale, "autoguidance_scale": call.autoguidance_scale}
-        pull = replace(config.mode_guidance, scale=config.mode_guidance.scale_at(call.num_steps))
-        return replace(config, num_inference_steps=call.num_steps, mode_guidance=pull, **scales)
+        return replace(
+            config,
+            num_inference_steps=call.num_steps,
+            guidance_scale=call.guidance_scale,
+            autoguidance_scale=call.autoguidance_scale,
+            mode_guidance=replace(config.mode_guidance, scale=config.mode_guidance.scale_at(call.num_steps)),
+        )
 
     def guide_labels(self, labels: Sequence[int]) -> list[int]:
         """See ``Drawer``; empty without a guide."""
@@ -87,9 +91,10 @@ class LabelDrawer:
 
     def draw(self, config: PoolConfig, jobs: Sequence[ImageJob]) -> Drawn:
         """See ``Drawer``."""
+        targets: Any = None if config.target is None else [job.target_difficulty for job in jobs]
         output = self.pipeline(
             [job.label for job in jobs],
-            target_difficulty=None if config.target is None else [job.target_difficulty for job in jobs],
+            target_difficulty=targets,
             generator=[torch.Generator().manual_seed(job.seed) for job in jobs],
             modes=None if config.modes is None else config.modes.centres[[job.mode for job in jobs]],
             groups=[0 if job.group is None else job.group for job in jobs],
