@@ -61,12 +61,18 @@ def usual_torch() -> Iterator[None]:
     """
     import torch
 
-    before = torch.get_default_dtype()
     with ExitStack() as leaving:
-        leaving.callback(torch.set_default_dtype, before)
+        leaving.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
         leaving.enter_context(torch.inference_mode(False))
         leaving.enter_context(torch.enable_grad())
+        # not by torch.autocast: weights that are cast to bfloat16 within one are kept until the outermost ends, however
+        # they change by training; within the caller's none may be kept
         for kind in ("cpu", "cuda", "mps", "xpu"):
-            leaving.enter_context(torch.autocast(kind, enabled=False))
+            leaving.callback(torch.set_autocast_enabled, kind, torch.is_autocast_enabled(kind))
+            torch.set_autocast_enabled(kind, False)
+        nested = torch.autocast_increment_nesting() > 1
+        torch.autocast_decrement_nesting()
+        leaving.callback(torch.set_autocast_cache_enabled, torch.is_autocast_cache_enabled())
+        torch.set_autocast_cache_enabled(torch.is_autocast_cache_enabled() and not nested)
         yield

@@ -14,7 +14,7 @@ import torch
 from tiny import tiny_classifier, tiny_pipeline, write_images
 from tiny_classifiers import CONFIG as CLASSIFIER
 from tiny_training import CONFIG as LOOP
-from tiny_training import INPUTS, loss, network
+from tiny_training import INPUTS, StoppedHereError, loss, network, trained
 
 from dag_diffusion import (
     GeneratorConfig,
@@ -50,9 +50,13 @@ def own_images(folder: Path) -> Pool:
 # Each makes what a caller has already, and returns the call that is asked about.
 
 
-def weights_of_fit(folder: Path) -> Call:
-    model = network()
-    return lambda: fit(model, loss, len(INPUTS), folder / "run", replace(LOOP, precision="float32")).state_dict()
+def weights_of_fit(folder: Path, precision: str = "float32") -> Call:
+    model, config = network(), replace(LOOP, precision=precision)
+    return lambda: fit(model, loss, len(INPUTS), folder / "run", config).state_dict()
+
+
+def weights_of_fit_in_bfloat16(folder: Path) -> Call:
+    return weights_of_fit(folder, "bfloat16")
 
 
 def weights_of_a_classifier(folder: Path) -> Call:
@@ -114,6 +118,7 @@ def chosen(folder: Path) -> Call:
 
 CALLS = [
     weights_of_fit,
+    weights_of_fit_in_bfloat16,
     weights_of_a_classifier,
     weights_of_a_generator,
     weights_of_a_probe,
@@ -152,6 +157,7 @@ def float64() -> Iterator[None]:
 
 SURROUNDINGS = {
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "no autocast": lambda: torch.autocast("cpu", enabled=False),
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
     "float64": float64,
@@ -172,7 +178,18 @@ def test_results_do_not_depend_on_what_the_caller_set_in_torch(call, surrounding
     prepared = call(tmp_path)
     with SURROUNDINGS[surroundings]():
         found = prepared()
+        assert torch.is_autocast_enabled("cpu") == (surroundings == "autocast")
+        assert torch.is_autocast_cache_enabled()
     assert digest(found) == usual[call]
+
+
+def test_weights_in_bfloat16_are_cast_anew_at_each_step(tmp_path):
+    config = replace(LOOP, precision="bfloat16")
+    for step in range(1, LOOP.steps):  # each a run of its own, in which nothing can be left of the one before
+        with pytest.raises(StoppedHereError):
+            trained(tmp_path / "parts", config, stop_after=step)
+    parts, whole = trained(tmp_path / "parts", config), trained(tmp_path / "whole", config)
+    assert digest(parts.state_dict()) == digest(whole.state_dict())
 
 
 @pytest.mark.parametrize("call", CALLS)
