@@ -236,6 +236,21 @@ def test_stopped_at_any_stage_the_same_call_comes_to_the_same_set(whole, folder,
     assert [r.accuracy for r in again.distillation.results] == [r.accuracy for r in first.distillation.results]
 
 
+def test_guide_and_its_folds_are_trained_for_the_steps_of_one_training_each(folder, tmp_path):
+    config, plans = replace(TINY, folds=2, seed=5), []
+
+    def stop(stage, *_):
+        if stage.startswith("evaluator: "):
+            raise StoppedHereError
+
+    planned = {row[0]: row[1] for row in plan_folder(folder, tmp_path / "set", config).tables[1].rows}
+    with pytest.raises(StoppedHereError):
+        distill_folder(folder, tmp_path / "set", config, on_plan=plans.append, progress=stop)
+    assert plans[0].rows[0][:2] == ["guide", "2 steps, 3 classifiers"] == ["guide", planned["guide"]]
+    made = json.loads((work_folder(tmp_path / "set") / "guide" / "training.json").read_text())
+    assert (made["training"]["steps"], made["folds"]["classifiers"]) == (2, 2)
+
+
 @pytest.fixture(scope="module")
 def known_models(tmp_path_factory):
     """Models that know the classes of the folder, the guide one more, each in a folder of its own."""

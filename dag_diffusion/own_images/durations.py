@@ -27,8 +27,8 @@ class Expected:
     Attributes:
         work: how much there is to do, in words.
         seconds: that do not depend on training steps.
-        steps: of training; 0 where nothing is trained.
-        seconds_each: of a step.
+        steps: of each training; 0 where nothing is trained.
+        seconds_each: of a step, of all trainings of the stage together.
     """
 
     work: str
@@ -131,7 +131,8 @@ def duration_table(expected: Mapping[str, Expected], needed: Mapping[str, float]
     rows = []
     for name in dict.fromkeys([*expected, *needed]):
         stage = expected.get(name)
-        work = "" if stage is None else f"{stage.steps:,} steps" if stage.steps else stage.work
+        told = [] if stage is None else [f"{stage.steps:,} steps" if stage.steps else "", stage.work]
+        work = ", ".join(filter(None, told))
         rows.append([name, work, _minutes(None if stage is None else stage.total), _minutes(needed.get(name))])
     rows.append(["in all", "", _minutes(sum(one.total for one in expected.values())), _minutes(sum(needed.values()))])
     return Table("Minutes", ["stage", "work", "expected", "needed"], rows, note=note)

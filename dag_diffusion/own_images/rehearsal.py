@@ -118,7 +118,8 @@ class _Rehearsal:
         usual = classifier_config(role, self.config, self.config.classifier_steps)
         steps = usual.loop(len(self.images.train), "small").steps
         trainings, more = 1 + usual.folds, len(self.images.train) / len(self.few)
-        return Expected("", more * pace.beside("training"), trainings * steps, pace.seconds_each("training"))
+        work = f"{trainings} classifiers" if usual.folds else ""
+        return Expected(work, more * pace.beside("training"), steps, trainings * pace.seconds_each("training"))
 
     def generator(self) -> Expected:
         """Its denoiser, and its autoencoder, whose steps are a share of the denoiser's."""

@@ -63,7 +63,8 @@ def stages_of(
             loop = classifier_config(role, config, config.classifier_steps).loop(images, "small")
             trainings = 1 + (config.folds if role == GUIDE else 0)
             rate = rates.learning(role, trainings * _seen(loop), size)
-            found[role] = Stage(f"{trainings * loop.steps:,} steps", rate, UNMEASURED)
+            work = f"{loop.steps:,} steps" + (f", {trainings} classifiers" if trainings > 1 else "")
+            found[role] = Stage(work, rate, UNMEASURED)
     if config.pipeline is None:
         usual = GeneratorConfig(steps=config.generator_steps)
         rate = UNMEASURED
