@@ -405,7 +405,7 @@ def mistakes(place: Path, folder: Path) -> dict[str, tuple[list, str]]:
         "too few for ipc": (
             [few, "--ipc", 5],
             f"{few} has fewer than 5 images to train on, which --ipc 5 needs, of bee (2); lower it to 2, add images, "
-            "or leave such classes out by --least 7",
+            "or leave such classes out by --least 6",
         ),
         "too few of all": ([few, "--ipc", 50], "bee (2), wasp (6); lower it to 2 or add images"),
         "lone image": ([lone, "--ipc", 1], "'bee' of"),
@@ -483,6 +483,33 @@ def test_images_that_were_copied_anew_and_elsewhere_are_the_same(folder, tmp_pat
         os.utime(image, (1, 1))
     distill_folder(staged, tmp_path / "set", replace(TINY, test=str(moved)), only_estimate=True)
     assert content(work_folder(tmp_path / "set") / "images") == before
+
+
+@pytest.mark.parametrize(
+    ("images", "changes"),
+    [(6, {"ipc": 5}), (12, {"ipc": 10}), (14, {"most": 8}), (9, {"held_out": 0.5}), (2, {"ipc": 2, "test": "tests"})],
+)
+def test_plan_counts_the_images_that_are_trained_on(tmp_path, monkeypatch, images, changes):
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("drawings", 1), ("tests", 2)):
+        write_drawings(tmp_path / name, {"ant": images, "bee": images}, seed)
+    config = replace(TINY, classifier_steps=None, **changes)
+    rows = {row[0]: row[1] for table in plan_folder("drawings", "set", config).tables for row in table.rows}
+    trained = len(plain_images(Path("drawings"), tmp_path / "images", config, 16).train)
+    assert ("trained on" in rows["training images"]) == (trained < 2 * images)
+    assert rows["training images"].endswith(f"; {trained} are trained on" if trained < 2 * images else "a class")
+    assert rows["modes"] == f"{trained} real images scored and encoded"
+    assert rows["guide"] == f"{classifier_config('guide', config, None).loop(trained, 'small').steps:,} steps"
+
+
+def test_plan_and_work_refuse_the_same_ipc_by_the_same_advice(tmp_path):
+    drawings, config = write_drawings(tmp_path / "drawings", {"ant": 6, "bee": 9}), replace(TINY, ipc=6)
+    for refused in (
+        lambda: plan_folder(drawings, tmp_path / "set", config),
+        lambda: distill_folder(drawings, tmp_path / "set", config),
+    ):
+        with pytest.raises(ValueError, match=r"of ant \(\d\); lower it to 5 or add images"):
+            refused()
 
 
 def test_links_that_lead_nowhere_are_skipped_where_unreadable_images_are(folder, tmp_path):

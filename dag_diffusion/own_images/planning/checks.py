@@ -21,6 +21,7 @@ from dag_diffusion.own_images.requirements import (
     bytes_needed,
     images_for_ipc,
     least_images,
+    left_to_train_on,
     require_disk,
     require_ipc,
     require_names_apart,
@@ -200,11 +201,19 @@ def check_disk(config: FolderConfig, found: Found, size: int, work: Path, *, tra
     require_disk(Path(HF_HUB_CACHE), fetched, "weights from the Hub")
 
 
+def number_of_images(config: FolderConfig, found: Found) -> tuple[int, int]:
+    """How many images are trained on and how many test, in all classes, as far as a plan can tell."""
+    counts = Counter([] if found.train is None else found.train.labels.tolist()).values()
+    taken = [min(count, config.most or count) for count in counts]
+    trained = sum(left_to_train_on(count, config) for count in taken)
+    return trained, sum(taken) - trained if found.test is None else len(found.test)
+
+
 def bytes_in_memory(config: FolderConfig, found: Found, size: int, channels: int, *, trains: bool) -> int:
     """What all images take that are decoded at a time, and the weights."""
     side, kinds = config.size or size, config.channels or channels
-    tested = len(found.test) if found.test is not None else math.ceil(config.held_out * len(found.train or ()))
-    learnt = len(found.train or ()) * size**2 if trains and None in (config.pipeline, config.classifier) else 0
+    trained, tested = number_of_images(config, found)
+    learnt = trained * size**2 if trains and None in (config.pipeline, config.classifier) else 0
     weights = sum(files.weights(part) for files in found.models.values() for part in ("", *PARTS))
     return (tested * side**2 + learnt) * kinds + weights
 

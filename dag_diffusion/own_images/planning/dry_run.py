@@ -30,6 +30,7 @@ from .checks import (
     check_memory,
     check_sizes,
     look_at_test_images,
+    number_of_images,
     read_models,
 )
 from .commands import commands_for
@@ -104,7 +105,7 @@ def dry_run(
     assert found.train is not None
     stages = stages_of(
         config,
-        images=len(found.train),
+        images=number_of_images(config, found)[0],
         classes=len(found.names),
         size=size,
         batch_size=batch_size,
@@ -166,10 +167,12 @@ def _images(config: FolderConfig, found: Found, size: int) -> list[list[str]]:
     train, test, names = found.train, found.test, list(found.names.values())
     assert train is not None
     counts = Counter(train.labels.tolist()).values()
+    trained, _ = number_of_images(config, found)
+    told = f"; {trained:,} are trained on" if trained < len(train) else ""
     drawn = config.ipc * config.pool_factor * len(names)
     return [
         ["classes", f"{len(names):,}: {', '.join(names[:3])}" + (f" and {len(names) - 3:,} more" * (len(names) > 3))],
-        ["training images", f"{len(train):,} in {train.path}, {min(counts):,} to {max(counts):,} a class"],
+        ["training images", f"{len(train):,} in {train.path}, {min(counts):,} to {max(counts):,} a class{told}"],
         ["test images", f"{config.held_out:.0%} of each class" if test is None else f"{len(test):,} in {config.test}"],
         ["generated images", f"2 x {drawn:,} of {size} px, of which {config.ipc * len(names):,} are kept"],
     ]
