@@ -122,7 +122,7 @@ class _Rehearsal:
         return Expected(work, more * pace.beside("training"), steps, trainings * pace.seconds_each("training"))
 
     def generator(self) -> Expected:
-        """Its denoiser, and its autoencoder, whose steps are a share of the denoiser's."""
+        """Its denoiser, and its autoencoder, whose steps follow from the denoiser's."""
         pace, usual = Pace(), generator_config(self.images, self.config, self.config.generator_steps)
         short = replace(usual, steps=STEPS, vae_steps=STEPS, sample_grids=0)
         train_generator(
@@ -134,9 +134,8 @@ class _Rehearsal:
             progress=pace,
         )
         denoiser, autoencoder = (pace.seconds_each(stage) for stage in ("denoiser", "autoencoder"))
-        each = denoiser + autoencoder * usual.vae_loop.steps / usual.loop.steps
         more = len(self.images.train) / len(self.few)
-        return Expected("", more * pace.beside("denoiser", "autoencoder"), usual.loop.steps, each)
+        return Expected("", more * pace.beside("denoiser", "autoencoder"), usual.loop.steps, denoiser, autoencoder)
 
     def weak(self) -> Expected:
         """The weak denoiser, on the latents of that generator."""
