@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -501,6 +502,36 @@ def test_plan_counts_the_images_that_are_trained_on(tmp_path, monkeypatch, image
     assert rows["training images"].endswith(f"; {trained} are trained on" if trained < 2 * images else "a class")
     assert rows["modes"] == f"{trained} real images scored and encoded"
     assert rows["guide"] == f"{classifier_config('guide', config, None).loop(trained, 'small').steps:,} steps"
+
+
+@pytest.mark.parametrize(
+    ("copied", "told"),
+    [
+        (["ant/?.png", "bee/?.png"], "has no images left to train on of 'ant', 'bee', since all of them are among the"),
+        (["ant/?.png", "bee/[1-6].png"], "has no images left to train on of 'ant', since all of them are among the"),
+        (["bee/[1-5].png"], r"has fewer than 3 images.* ipc=3 needs, of bee \(2\)"),
+    ],
+)
+def test_training_images_that_test_are_missed_by_plan_and_work(tmp_path, copied, told):
+    drawings = write_drawings(tmp_path / "drawings", {"ant": 7, "bee": 7})
+    tests = write_drawings(tmp_path / "tests", {"ant": 2, "bee": 2}, seed=1)
+    for place in (place for pattern in copied for place in drawings.glob(pattern)):
+        shutil.copy(place, tests / place.parent.name / f"copy of {place.name}")
+    config = replace(TINY, ipc=3, test=str(tests))
+    for refused in (
+        lambda: plan_folder(drawings, tmp_path / "set", config),
+        lambda: distill_folder(drawings, tmp_path / "set", config),
+    ):
+        with pytest.raises(ValueError, match=f"{re.escape(str(drawings))} {told}"):
+            refused()
+
+
+def test_plan_tells_the_training_images_that_are_left_out_since_they_test(folder, tmp_path):
+    tests = write_drawings(tmp_path / "tests", dict.fromkeys(COLOURS, 3), seed=1)
+    shutil.copy(folder / "ant" / "0.png", tests / "ant" / "copy.png")
+    plan = plan_folder(folder, tmp_path / "set", replace(TINY, test=str(tests)))
+    assert plan.warnings == ["1 of 42 training images are test images too, and are left out"]
+    assert {row[0]: row[1] for row in plan.tables[1].rows}["modes"].startswith("41 real images")
 
 
 def test_plan_and_work_refuse_the_same_ipc_by_the_same_advice(tmp_path):

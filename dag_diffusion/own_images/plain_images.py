@@ -27,7 +27,6 @@ from dag_diffusion.data.layouts import class_folders
 from dag_diffusion.data.pools import Pool, read_pool, write_provenance
 from dag_diffusion.data.preparing.leaving_out import sentences
 from dag_diffusion.data.preparing.prepared import prepare
-from dag_diffusion.data.preparing.shared_images import shared_rows
 from dag_diffusion.data.rows import METADATA
 from dag_diffusion.evaluation.labelled_images import REPORTED, read_pixels
 from dag_diffusion.evaluation.tables import Table
@@ -37,7 +36,14 @@ from dag_diffusion.sampling.scoring import in_threads
 
 from .config import FolderConfig
 from .durations import BAR
-from .requirements import require_ipc, require_names_apart, require_several, require_several_images, several_images
+from .requirements import (
+    require_ipc,
+    require_names_apart,
+    require_several,
+    require_several_images,
+    rows_apart,
+    several_images,
+)
 
 RECORD, TRAIN, TEST = "images.json", "train", "test"
 CANVAS = ("background", "fit", "trim")
@@ -156,7 +162,7 @@ def plain_images(
                 record["channels"] = config.channels or max(channels_of(train), channels_of(test))
                 for pool, part in ((train, TRAIN), (test, TEST)):
                     _write(pool, work / part, record, progress)
-                record["twins_of_test_images"] = _leave_out_twins(work)
+                record["twins_of_test_images"] = _leave_out_twins(work, folder)
                 write_json(work / RECORD, record)
     record = read_json_object(work / RECORD)
     # which they lie on already; who is trained on them records it
@@ -293,12 +299,11 @@ def _write(pool: Pool, folder: Path, record: Mapping[str, Any], progress: Progre
     write_atomically(folder / METADATA, map(json_line, rows))
 
 
-def _leave_out_twins(work: Path) -> int:
+def _leave_out_twins(work: Path, folder: Path) -> int:
     """Leave out the training images that are, pixel for pixel, a test image; how many there were."""
     train, test = (read_pool(work / part) for part in (TRAIN, TEST))
-    twins = set(shared_rows(train, test))  # equal pixels are equal files, since one encoder has written them
-    kept = [row for index, row in enumerate(train.rows) if index not in twins]
-    write_atomically(work / TRAIN / METADATA, map(json_line, kept))
-    for index in twins:
-        (work / TRAIN / train.rows[index]["file_name"]).unlink()
-    return len(twins)
+    apart = rows_apart(train, test, folder)  # equal pixels are equal files, since one encoder has written them
+    write_atomically(work / TRAIN / METADATA, (json_line(train.rows[row]) for row in apart))
+    for row in set(range(len(train))).difference(apart):
+        (work / TRAIN / train.rows[row]["file_name"]).unlink()
+    return len(train) - len(apart)

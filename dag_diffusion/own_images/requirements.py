@@ -17,6 +17,7 @@ from dag_diffusion.data.class_folders import instead_of_one_class, require_enoug
 from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.files import nearest_existing
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.preparing.shared_images import shared_rows
 from dag_diffusion.data.preparing.splitting import LoneImageError, number_held_out
 from dag_diffusion.data.sources.shards import is_there
 from dag_diffusion.evaluation.networks import build_network
@@ -89,6 +90,26 @@ def require_ipc(images: Pool, config: FolderConfig, *, divided: bool = False) ->
         ways.append(f"leave such classes out by least={images_for_ipc(config)}")
     way = " or ".join(ways) if len(ways) < 3 else f"{ways[0]}, {ways[1]}, or {ways[2]}"
     require_enough(images, needed, f"ipc={config.ipc}", way, "to train on" if divided else "")
+
+
+def rows_apart(train: Pool, test: Pool, folder: Path) -> list[int]:
+    """Rows of the training images that are no test images too, file by file.
+
+    Args:
+        folder: that the training images are from, for the error.
+
+    Raises:
+        ValueError: a class has none.
+    """
+    shared = set(shared_rows(train, test))
+    apart = [row for row in range(len(train)) if row not in shared]
+    left = set(train.labels[apart].tolist())
+    if gone := [repr(name) for label, name in train.class_names.items() if label not in left]:
+        raise ValueError(
+            f"{folder} has no images left to train on of {listed(gone)}, since all of them are among the test images; "
+            "give test images that nothing is trained on, or leave such classes out"
+        )
+    return apart
 
 
 def require_several_images(images: Pool, each: int, config: FolderConfig) -> None:

@@ -31,6 +31,7 @@ from dag_diffusion.own_images.requirements import (
     require_size,
     require_target,
     require_there,
+    rows_apart,
 )
 from dag_diffusion.training.generators.sizes import require_same_latents, require_suitable
 
@@ -139,6 +140,9 @@ def check_images(folder: Path, config: FolderConfig, problems: Problems, found: 
         require_names_apart(folder, found.names, config)
     if test is not None:
         found.test = images_of(test, found.names, problems, skip_unreadable=config.skip_unreadable)
+    if trains:
+        with problems.gathered():
+            _leave_out_test_images(folder, found)
     with problems.gathered():
         if found.train is not None:
             needed = images_for_ipc(config)
@@ -150,6 +154,20 @@ def check_images(folder: Path, config: FolderConfig, problems: Problems, found: 
                     f"most={config.most} images of a class are fewer than the {needed} that ipc={config.ipc} needs "
                     "with those that are tested on; raise it, or lower ipc"
                 )
+
+
+def _leave_out_test_images(folder: Path, found: Found) -> None:
+    """Leave them out of the training images, as ``distill`` does, which finds those that only look alike besides."""
+    if found.train is None or found.test is None or _too_many(found.train, found.test):
+        return
+    apart = rows_apart(found.train, found.test, folder)
+    if shared := len(found.train) - len(apart):
+        found.warnings.append(f"{shared} of {len(found.train)} training images are test images too, and are left out")
+        found.train = found.train.select(apart)
+
+
+def _too_many(train: Pool, test: Pool) -> bool:
+    return len(train) + len(test) > MOST_COMPARED
 
 
 def check_guide(config: FolderConfig, problems: Problems, found: Found) -> None:
@@ -227,14 +245,14 @@ def check_memory(config: FolderConfig, found: Found, size: int, channels: int, *
         )
 
 
-def look_at_test_images(config: FolderConfig, found: Found) -> None:
+def look_at_test_images(config: FolderConfig, found: Found, *, trains: bool) -> None:
     if found.test is None or found.train is None:
         return
     if warning := split_warning(Counter(row["class_name"] for row in found.test.rows), config.split):
         found.warnings.append(warning)
-    if len(found.test) + len(found.train) > MOST_COMPARED:
+    if _too_many(found.train, found.test):
         found.warnings.append("too many images to look for test images among the training images; run and distill do")
-    elif shared := shared_images(found.test, found.train):
+    elif not trains and (shared := shared_images(found.test, found.train)):
         found.warnings.append(
             f"{shared} of {len(found.test)} test images are training images too, so that accuracies say too much"
         )

@@ -100,7 +100,7 @@ def dry_run(
         check_disk(config, found, size, work, trains=trains)
     with problems.gathered():
         check_memory(config, found, size, channels, trains=trains)
-    look_at_test_images(config, found)
+    look_at_test_images(config, found, trains=trains)
     problems.refuse()
     assert found.train is not None
     stages = stages_of(
