@@ -149,9 +149,17 @@ def test_only_a_set_of_its_own_is_replaced(whole, folder, tmp_path):
     shutil.copytree(whole[0], other)
     before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
     shutil.copytree(work_folder(whole[0]), work)
-    with pytest.raises(FileExistsError, match="other set"):
+    told = f"{other} holds a set that was not made with the work folder {work}; give the one that it was"
+    with pytest.raises(FileExistsError, match=re.escape(told)):
         distill_folder(folder, other, TINY, work=work)  # which has made another output
     assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
+
+
+def test_command_names_a_work_folder_of_its_own_and_another_batch_size(folder, tmp_path):
+    output, work = tmp_path / "set", tmp_path / "work"
+    usual = plan_folder(folder, output, TINY, work=work_folder(output)).commands[1]
+    asked = plan_folder(folder, output, TINY, work=work, batch_size=3).commands[1]
+    assert asked == f"{usual} --work {work} --batch-size 3"
 
 
 def test_what_a_killed_rehearsal_left_is_removed(folder, tmp_path):
@@ -209,7 +217,9 @@ def test_distillation_from_before_there_were_weak_denoisers_goes_on_without(whol
     plan = json.loads((work / "plan.json").read_text())
     del plan["weak"]
     (work / "plan.json").write_text(json.dumps(plan))
-    distill_folder(folder, tmp_path / "set", TINY, work=work)
+    report = distill_folder(folder, tmp_path / "set", TINY, work=work).distillation.report.read_text()
+    assert f"--output {tmp_path / 'set'} " in report
+    assert f" --work {work}" in report  # so that the command goes on with it
     assert not (work / "weak").exists()
     assert read_pool(work / "run" / "pool-guided").provenance["settings"]["autoguidance_scale"] == 1.0
 

@@ -17,7 +17,7 @@ from typing import Any
 from dag_diffusion.data.distilled_sets import OWN, require_apart, write_distilled_set
 from dag_diffusion.data.files import differences, locked, read_json_object, require_writable, write_json
 from dag_diffusion.data.imagenet import split_of, split_warning
-from dag_diffusion.data.pools import Pool, read_pool, require_writable_target
+from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool, require_writable_target
 from dag_diffusion.distillation.compared_sets import FOLDERS, GUIDED_DGS, SELECTIONS
 from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs, whole_places
 from dag_diffusion.distillation.run import DistillationResult, Origin, distill
@@ -88,6 +88,15 @@ class _Task:
     def settings(self) -> dict[str, Any]:
         """What must agree when a distillation goes on."""
         return {"folder": str(self.folder.resolve()), **whole_places(self.config.settings())}
+
+    def command(self) -> str:
+        """What does all of it again."""
+        given = self.config.given()
+        if self.work != work_folder(self.output):
+            given["work"] = str(self.work)
+        if self.batch_size != BATCH_SIZE:
+            given["batch_size"] = self.batch_size
+        return command_of_folder(self.folder, self.output, given)
 
     def written_before(self) -> bool:
         """Whether an output that is there already is what an earlier call with this work folder has written."""
@@ -188,7 +197,7 @@ def plan_folder(
     return dry_run(
         folder,
         task.config,
-        command=command or command_of_folder(task.folder, task.output, task.config.given()),
+        command=command or task.command(),
         check_places=lambda: _check_output(task),
         work=work,
         batch_size=batch_size,
@@ -213,7 +222,13 @@ def _check_output(task: _Task) -> None:
         )
     if not begun and work.is_dir() and any(work.iterdir()):
         raise FileExistsError(f"{work}, where models and pools go, holds something else; choose another output or work")
-    require_writable_target(output, overwrite=task.written_before())
+    own = task.written_before()
+    if (output / PROVENANCE).exists() and not own:
+        raise FileExistsError(
+            f"{output} holds a set that was not made with the work folder {work}; give the one that it was made with, or "
+            "another output"
+        )
+    require_writable_target(output, overwrite=own)
     require_writable(work)
 
 
@@ -313,7 +328,7 @@ def _compared(
     settings = DistillationConfig(**shared, herding=True, inputs=inputs)
     origin = Origin(
         title=f"{folder.resolve().name} ({len(images.class_names)} classes)",
-        command=command_of_folder(folder, task.output, config.given()),
+        command=task.command(),
         record={"images": images.record, "split": _split(images, config), "models": models.records},
         tables=lambda: [
             *models_table(models),
