@@ -304,6 +304,22 @@ def test_generator_may_be_tuned_from_another_and_images_steered_to_a_target(
     }
 
 
+@pytest.mark.parametrize("role", ["pipeline", "base", "vae"])
+def test_plan_and_work_warn_of_generated_images_that_are_grey_beside_coloured_ones(
+    folder, known_models, tmp_path, monkeypatch, caplog, role
+):
+    monkeypatch.setattr("dag_diffusion.own_images.distilling.rehearse", lambda *_: {})
+    config = replace(TINY, **{role: str(known_models / "pipeline")})
+    told = f"{known_models / 'pipeline'} draws grey images, and yours have colours"
+    assert [told in one for one in plan_folder(folder, tmp_path / "set", config).warnings] == [True]
+    distill_folder(folder, tmp_path / "set", config, only_estimate=True)
+    assert caplog.text.count(told) == 1
+    grey = replace(config, channels=1)  # as the warning advises
+    assert plan_folder(folder, tmp_path / "other", grey).warnings == []
+    distill_folder(folder, tmp_path / "other", grey, only_estimate=True)
+    assert caplog.text.count(told) == 1
+
+
 def test_images_are_fitted_as_those_of_a_given_model_were(folder, known_models, tmp_path):
     model = shutil.copytree(known_models / "guide", tmp_path / "guide")
     (model / "training.json").write_text(json.dumps({"canvas": {"background": "white", "fit": "stretch"}}))

@@ -33,6 +33,7 @@ from .durations import BAR, Clock, Expected, duration_table, within_minutes
 from .models import Models, models_table, require_classes, trained_models
 from .plain_images import RECORD, PlainImages, plain_images
 from .planning.dry_run import Plan, dry_run
+from .planning.models import files_of, grey_warning
 from .rehearsal import rehearse
 from .requirements import (
     USUAL_SIZE,
@@ -225,8 +226,8 @@ def _check_output(task: _Task) -> None:
     own = task.written_before()
     if (output / PROVENANCE).exists() and not own:
         raise FileExistsError(
-            f"{output} holds a set that was not made with the work folder {work}; give the one that it was made with, or "
-            "another output"
+            f"{output} holds a set that was not made with the work folder {work}; give the one that it was made with, "
+            "or another output"
         )
     require_writable_target(output, overwrite=own)
     require_writable(work)
@@ -277,6 +278,9 @@ def _check_before_hours(task: _Task, images: PlainImages) -> None:
     require_target(task.config, images.class_names)
     if is_main_process() and (warning := split_warning(images.test_counts, task.config.split)):
         logger.warning(warning)
+    drawn_by = task.config.pipeline or task.config.vae or task.config.base
+    if is_main_process() and drawn_by and (grey := grey_warning(files_of(drawn_by), images.channels)):
+        logger.warning(grey)
     needed = bytes_needed(task.config, classes=len(images.class_names), size=images.size[0])
     require_disk(task.work, needed, "models and pools")
 

@@ -5,12 +5,17 @@ images, models -> classes matched by name -> sizes -> disk, memory
 
 import math
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from dag_diffusion.data.canvas import canvas_for
 from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.common_kind import channels_of
 from dag_diffusion.data.imagenet import split_warning
+from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.shared_images import shared_images
 from dag_diffusion.distillation.pools import require_weak
@@ -35,8 +40,17 @@ from dag_diffusion.own_images.requirements import (
 )
 from dag_diffusion.training.generators.sizes import require_same_latents, require_suitable
 
-from .folders import classes_in, images_of
-from .models import PARTS, ModelFiles, PipelineFacts, classifier_names, files_of, latents_of, pipeline_facts
+from .folders import OPENED, classes_in, images_of
+from .models import (
+    PARTS,
+    ModelFiles,
+    PipelineFacts,
+    classifier_names,
+    files_of,
+    grey_warning,
+    latents_of,
+    pipeline_facts,
+)
 from .problems import Problems
 
 SHARE_OF_MEMORY = 0.7  # that decoded images may take
@@ -243,6 +257,17 @@ def check_memory(config: FolderConfig, found: Found, size: int, channels: int, *
             f"images and weights take {needed / 2**30:.1f} GiB of the {there / 2**30:.1f} that may be used here; "
             "choose a smaller size, fewer test images, or a machine with more memory"
         )
+
+
+def look_at_colours(config: FolderConfig, found: Found) -> None:
+    """Warn of generated images that will be grey among coloured ones, as one of each class tells."""
+    files = found.models.get("vae") or found.models.get("pipeline")
+    if files is None or found.train is None:
+        return
+    few = found.train.select(np.unique(found.train.labels, return_index=True)[1].tolist()[:OPENED])
+    with suppress(UnreadableImageError):
+        if warning := grey_warning(files, config.channels or channels_of(few)):
+            found.warnings.append(warning)
 
 
 def look_at_test_images(config: FolderConfig, found: Found, *, trains: bool) -> None:

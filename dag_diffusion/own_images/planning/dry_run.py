@@ -29,6 +29,7 @@ from .checks import (
     check_images,
     check_memory,
     check_sizes,
+    look_at_colours,
     look_at_test_images,
     number_of_images,
     read_models,
@@ -101,6 +102,8 @@ def dry_run(
     with problems.gathered():
         check_memory(config, found, size, channels, trains=trains)
     look_at_test_images(config, found, trains=trains)
+    if trains:
+        look_at_colours(config, found)
     problems.refuse()
     assert found.train is not None
     stages = stages_of(
