@@ -489,17 +489,18 @@ def test_too_little_disk_is_told_before_the_hours_start(folder, tmp_path, monkey
         distill_folder(folder, tmp_path / "set", TINY)
 
 
-def test_other_settings_or_images_are_refused_by_what_differs(whole, folder, tmp_path):
+@pytest.mark.parametrize("called", [distill_folder, plan_folder])
+def test_other_settings_or_images_are_refused_by_what_differs(whole, folder, tmp_path, called):
     output = whole[0]
     with pytest.raises(ValueError, match="seeds was 1 and is now 2"):
-        distill_folder(folder, output, replace(TINY, seeds=2))
+        called(folder, output, replace(TINY, seeds=2))
     more = shutil.copytree(folder, tmp_path / "drawings")
     shutil.copy(more / "ant" / "0.png", more / "ant" / "1.png")
     with pytest.raises(ValueError, match=r"has other images than when this distillation was begun: digest was"):
-        distill_folder(more, output, TINY)
+        called(more, output, TINY)
     shutil.copy(more / "ant" / "0.png", more / "ant" / "another.png")
     with pytest.raises(ValueError, match=r"this distillation was begun: images was \d+ and is now \d+;"):
-        distill_folder(more, output, TINY)
+        called(more, output, TINY)
 
 
 def test_images_that_were_copied_anew_and_elsewhere_are_the_same(folder, tmp_path):

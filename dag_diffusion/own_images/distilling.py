@@ -31,7 +31,7 @@ from dag_diffusion.reporting.reproduction import command_of_folder
 from .config import OF_A_RUN, FolderConfig
 from .durations import BAR, Clock, Expected, duration_table, within_minutes
 from .models import Models, models_table, require_classes, trained_models
-from .plain_images import RECORD, PlainImages, plain_images
+from .plain_images import RECORD, PlainImages, plain_images, require_same_images
 from .planning.dry_run import Plan, dry_run
 from .planning.models import files_of, grey_warning
 from .rehearsal import rehearse
@@ -199,7 +199,7 @@ def plan_folder(
         folder,
         task.config,
         command=command or task.command(),
-        check_places=lambda: _check_output(task),
+        check_places=lambda: _check_as_begun(task),
         work=work,
         batch_size=batch_size,
     )
@@ -209,6 +209,13 @@ def _check_places(task: _Task) -> None:
     """Refuse, before anything is written, what cannot become the set or its work folder."""
     require_there(task.folder)
     _check_output(task)
+
+
+def _check_as_begun(task: _Task) -> None:
+    """Refuse what cannot go on: other settings, or other images."""
+    _check_output(task)
+    if (task.work / IMAGES / RECORD).exists() and not _other_settings(task):
+        require_same_images(task.folder, task.work / IMAGES, task.config)
 
 
 def _check_output(task: _Task) -> None:

@@ -146,12 +146,11 @@ def plain_images(
             test images that the folder lacks, or other images than an earlier run had.
     """
     with fail_together():
-        places = {"folder": folder} | ({"test": config.test} if config.test else {})
         begun = gather((work / RECORD).exists())[0]
         if begun and is_main_process():
-            _require_same(places, read_json_object(work / RECORD)["files"])
+            require_same_images(folder, work, config)
         of_first = is_main_process() and not begun
-        pools = {role: read_pool(place) for role, place in places.items()} if of_first else {}
+        pools = {role: read_pool(place) for role, place in _places(folder, config).items()} if of_first else {}
         files = {role: _identity(pool) | _content(pool) for role, pool in pools.items()}
     if not begun:
         with fail_together():  # all come to the same, and one tells it
@@ -260,9 +259,15 @@ def _bytes(pool: Pool, index: int) -> bytes:
         return b"missing"
 
 
-def _require_same(places: Mapping[str, str | Path], before: Mapping[str, Any]) -> None:
+def _places(folder: Path, config: FolderConfig) -> dict[str, str | Path]:
+    return {"folder": folder} | ({"test": config.test} if config.test else {})
+
+
+def require_same_images(folder: Path, work: Path, config: FolderConfig) -> None:
+    """Check that the folders hold what an earlier run has written into ``work``; ValueError if not."""
+    before = read_json_object(work / RECORD)["files"]
     before = dict(zip(("folder", "test"), before.values(), strict=False))  # keyed by paths in earlier versions
-    for role, place in places.items():
+    for role, place in _places(folder, config).items():
         pool, old = read_pool(place), before.get(role) or {}
         now = _identity(pool)
         if any(old.get(name) != now[name] for name in ("images", "digest")):
