@@ -296,6 +296,8 @@ def test_generator_may_be_tuned_from_another_and_images_steered_to_a_target(
     assert {row["target_difficulty"] for row in result.chosen.rows} == {0.5}
     assert result.chosen.provenance["selection"]["method"] == "matching"
     assert len(result.chosen) == 6
+    stages = [row[0] for row in result.minutes.rows]
+    assert [name for name in stages if name in ("reference", "real images scored")] == ["reference"]
     assert "Difficulty is measured among the set's classes alone." in (tmp_path / "set" / "README.md").read_text()
     assert "among the set&#39;s classes" in result.distillation.report.read_text()
     scored = (work_folder(tmp_path / "set") / "run" / "reference.jsonl").read_text().splitlines()
@@ -559,6 +561,14 @@ def test_plan_tells_the_training_images_that_are_left_out_since_they_test(folder
     plan = plan_folder(folder, tmp_path / "set", replace(TINY, test=str(tests)))
     assert plan.warnings == ["1 of 42 training images are test images too, and are left out"]
     assert {row[0]: row[1] for row in plan.tables[1].rows}["modes"].startswith("41 real images")
+
+
+def test_times_that_were_never_measured_are_told_as_such(folder, known_models, tmp_path):
+    given = {role: str(known_models / role) for role in ("pipeline", "evaluator")}
+    config = replace(TINY, **given, classifier=str(known_models / "guide"), balance=0.0)
+    times = plan_folder(folder, tmp_path / "set", config).tables[1]
+    assert times.columns == ["stage", "work", "2 cores"]
+    assert {row[2] for row in times.rows} == {"?"}
 
 
 def test_plan_and_work_refuse_the_same_ipc_by_the_same_advice(tmp_path):

@@ -50,6 +50,7 @@ SETTINGS, PLAN, TIMES = "distill.json", "plan.json", "times.json"  # in the work
 IMAGES, RUN = "images", "run"
 OUTPUT = "output"  # in the settings, of which it is none
 STAGES = {  # of the distillation, to the rows of the table of minutes
+    "real images scored": "reference",
     "models and real images": "modes",
     "real images encoded": "modes",
     "pool, unguided": "pools",
