@@ -545,3 +545,15 @@ def test_only_the_process_that_hears_of_every_stage_writes_how_long_they_took(tm
         clock.keep()
     assert set(json.loads((tmp_path / "times.json").read_text())) == {"generator", "modes"}
     assert sorted(tmp_path.iterdir()) == [tmp_path / "times.json"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"held_out": 0.4}, {"most": 7}, {"test": "drawings"}])
+def test_plan_tells_the_images_and_steps_that_the_work_has(folder, tmp_path, changes):
+    if "test" in changes:
+        changes = {"test": str(write_drawings(tmp_path / "test", dict.fromkeys(COLOURS, 3), seed=1))}
+    config = replace(TINY, classifier_steps=None, **changes)
+    [_, times] = plan_folder(folder, tmp_path / "set", config).tables
+    work = {row[0]: row[1] for row in times.rows}
+    images = len(plain_images(folder, tmp_path / "work", config, 16).train)
+    assert work["modes"] == f"{images} real images scored and encoded"
+    assert work["guide"] == f"{classifier_config('guide', config, None).loop(images, 'small').steps:,} steps"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from dag_diffusion import embedded
 from dag_diffusion.data.files import read_json_object
+from dag_diffusion.data.pools import Pool
+from dag_diffusion.data.preparing.splitting import capped, split_pool
 from dag_diffusion.data.provenance import AMONG_SET
 from dag_diffusion.distillation.config import DistillationConfig
 from dag_diffusion.distillation.run import check_output
@@ -104,7 +106,7 @@ def dry_run(
     assert found.train is not None
     stages = stages_of(
         config,
-        images=len(found.train),
+        images=len(_trained_on(found.train, config)),
         classes=len(found.names),
         size=size,
         batch_size=batch_size,
@@ -119,6 +121,15 @@ def dry_run(
     times = time_table(stages, _measured_here(work), minutes=config.minutes)
     tables = [Table("Plan", ["what", "how much"], rows), times]
     return Plan(tables, commands_for(command), found.warnings)
+
+
+def _trained_on(images: Pool, config: FolderConfig) -> Pool:
+    """What ``distill`` trains on of these images; twins, which it leaves out, are not looked for."""
+    if config.most is not None:
+        images = images.select(capped(images, config.most, config.seed))
+    if config.test is not None:
+        return images
+    return split_pool(images, config.held_out, seed=config.seed, twins=()).train
 
 
 def plan_run(output: Path, config: DistillationConfig, *, batch_size: int, command: str | None = None) -> Plan:
