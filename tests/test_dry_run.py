@@ -297,7 +297,7 @@ def test_time_of_pools_is_that_of_the_measured_rate_and_falls_with_the_gpus(draw
     assert "2 cores" not in table.columns  # which nothing was measured on
     assert "pools: dit-xl.json: 4.8 images/s, batches of 8" in table.note
     trainings = stages["comparison"]
-    assert trainings["work"].startswith("12 trainings of 60,000")
+    assert trainings["work"].startswith("12 trainings of 30 images, 2,000 epochs each")
     assert "RTX 3090" in table.note
     # of more GPUs than trainings, twelve work: 360 * (60,000 / 200,000) * (224 / 256) ** 2
     assert trainings["64 GPUs"] == "83 s"

@@ -103,14 +103,15 @@ def _pools(config: FolderConfig, images: int, size: int, batch_size: int, is_dit
 
 def _comparison(config: FolderConfig, classes: int, size: int, sets: int) -> Stage:
     trainings, side = sets * config.seeds, config.size or size
-    passes = as_protocol(config.protocol).epochs_for(config.ipc) * config.ipc * classes
+    epochs, images = as_protocol(config.protocol).epochs_for(config.ipc), config.ipc * classes
     cpu, gpu = (
         Rate(None if one.seconds is None else trainings * one.seconds, one.source)
         for one in (
-            rates.training_on_set(config.network, config.protocol, passes, side, gpu=gpu) for gpu in (False, True)
+            rates.training_on_set(config.network, config.protocol, epochs * images, side, gpu=gpu)
+            for gpu in (False, True)
         )
     )
-    return Stage(f"{trainings} trainings of {passes:,} images", cpu, gpu, parts=trainings)
+    return Stage(f"{trainings} trainings of {images:,} images, {epochs:,} epochs each", cpu, gpu, parts=trainings)
 
 
 def time_table(stages: Mapping[str, Stage], here: Mapping[str, Expected], *, minutes: float | None = None) -> Table:
