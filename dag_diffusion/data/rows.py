@@ -24,6 +24,7 @@ METADATA = "metadata.jsonl"
 RECORDS = (METADATA, "metadata.csv", "metadata.parquet", "dataset.json")  # of other programs, too
 SELECTED = "selected.jsonl"  # instead of METADATA in a set that only lists images of its pool
 SCORE_COLUMNS = ("difficulty", "difficulty_by", "score_key", "correct")
+TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}  # as tables write them, too
 
 
 class Row(TypedDict, total=False):
@@ -246,6 +247,26 @@ def difficulties_of(rows: Sequence[Row], pool: Path) -> np.ndarray:
                     "score it again or mend its row"
                 )
     return np.array(found, np.float64) if values is None else values
+
+
+def correct_in(row: Row, pool: Path) -> bool | None:
+    """Whether the classifiers get an image right, as its row says it: true and false, in words too, or 1 and 0.
+
+    Returns:
+        None where the row does not say it.
+
+    Raises:
+        ValueError: it says something else; file and value are named.
+    """
+    value: Any = row.get("correct")
+    if value is None or value == "" or value != value:
+        return None
+    if (found := TRUTHS.get(str(value).strip().casefold())) is None:
+        raise ValueError(
+            f"{pool / row['file_name']} has {value!r:.40} in its column correct; it must be true or false, so score it "
+            "again or mend its row"
+        )
+    return found
 
 
 def _is_difficulty(value: Any) -> bool:

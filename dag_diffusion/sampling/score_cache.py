@@ -27,7 +27,7 @@ from dag_diffusion.data.dataset_cards import renew_card
 from dag_diffusion.data.files import held, json_line, json_lines, remove_partials, require_file_place, write_atomically
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.provenance import measure_text
-from dag_diffusion.data.rows import METADATA, SELECTED, Row, require_inside, with_columns
+from dag_diffusion.data.rows import METADATA, SELECTED, TRUTHS, Row, require_inside, with_columns
 from dag_diffusion.data.sources.records import rows_in
 from dag_diffusion.difficulty import LABEL_FREE, Among, MeasureName
 from dag_diffusion.processes import StoppedError, fail_together, gather, stop_signal, this_process
@@ -328,7 +328,7 @@ def _scores_in(rows: Iterable[Any]) -> Known:
             values: tuple[Any, ...] = tuple(row.get(name) for name in ("score_key", "difficulty", "correct"))
             key, value, correct = values
             if isinstance(key, str) and type(value) in (float, int) and 0 <= value <= 1:
-                found[key] = Score(value, correct if isinstance(correct, bool) else None)
+                found[key] = Score(value, TRUTHS.get(str(correct).casefold()))
     return found
 
 
