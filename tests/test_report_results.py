@@ -245,8 +245,9 @@ def test_same_set_in_two_files_is_one_row_of_all_its_seeds(written):
         ("hard", {"precision": "bfloat16"}, {}, ["protocol quick in float32", "protocol quick in bfloat16"]),
         ("hard", {}, {"protocol": {"name": "quick", "epochs": 9}}, ["protocol quick (a)", "protocol quick (b)"]),
         ("soft", {}, {"teacher": "2"}, ["soft labels by tiny 1", "soft labels by tiny 2"]),
+        ("soft", {}, {"teacher": ""}, ["soft labels by tiny 1", "soft labels by tiny;"]),
     ],
-    ids=["test images", "precision", "protocol", "teacher"],
+    ids=["test images", "precision", "protocol", "teacher", "teacher of a name alone"],
 )
 def test_what_does_not_compare_stands_in_tables_of_its_own(written, labels, changes, said, notes, name):
     own = {"protocol": {"name": "quick", "epochs": 3}}

@@ -240,9 +240,8 @@ class _Read(NamedTuple):
 
     @property
     def teacher(self) -> str | None:
-        """Name and digest of the teacher, None where there is none or it is not known."""
-        teacher = self.taught.teacher if self.taught else None
-        return f"{teacher.name} {teacher.digest[:8]}" if teacher and teacher.digest else None
+        """Name and digest of the teacher, as far as they are known; None where there is none."""
+        return (self.taught.teacher.label or None) if self.taught else None
 
     @property
     def protocol(self) -> str | None:
