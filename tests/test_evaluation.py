@@ -303,6 +303,22 @@ class TestCommand:
         assert rows["good"]["image_sets"] == "1"
         assert rows["random:pool, IPC 2"]["image_sets"] == "2"
 
+    def test_summary_has_the_sets_of_earlier_evaluations_compared_by_seeds_that_are_there(self, folders):
+        command(folders, "random:@pool", "@good", options=[*into(folders), "--seeds", 3])
+        assert command(folders, "@wrong", options=into(folders)).exit_code == 0
+        with (folders / "out" / "results-summary.csv").open() as file:
+            rows = {row["set"]: row for row in csv.DictReader(file)}
+        seeds = {"random:pool, IPC 2": "3", "good": "3", "wrong": "2"}
+        assert {name: row["seeds"] for name, row in rows.items()} == seeds
+        accuracies = {}
+        for one in results_in(folders)["results"]:
+            accuracies.setdefault(one["set"], {})[one["seed"]] = one["accuracy"]
+        random = accuracies["random:pool, IPC 2"]
+        for name in ("good", "wrong"):
+            expected = np.mean([own - random[seed] for seed, own in accuracies[name].items()])
+            assert float(rows[name]["difference"]) == pytest.approx(expected)
+            assert rows[name]["baseline"] == "random:pool, IPC 2"
+
     def test_several_networks_give_a_table_of_all_and_one_for_each(self, folders):
         result = command(folders, "@good", "@wrong", options=["--network", "convnet-2-w4"])
         assert result.exit_code == 0, result.output

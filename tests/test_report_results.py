@@ -5,10 +5,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from dag_diffusion.evaluation.comparisons import summarise
+from dag_diffusion.evaluation.comparisons import default_baselines, summarise
 from dag_diffusion.evaluation.results import Result
 from dag_diffusion.reporting.accuracy_figures import families
-from dag_diffusion.reporting.results import default_baselines, how, read_results, shown_results
+from dag_diffusion.reporting.results import how, read_results, shown_results
 
 ONE = Result(
     set="distilled",

@@ -23,7 +23,7 @@ from dag_diffusion.data.sources.splits import only_split
 from dag_diffusion.processes import fail_together, gather, is_main_process, rank
 from dag_diffusion.progress import Progress, Stage, renamed
 
-from .comparisons import by_setting, setting_of, summarise
+from .comparisons import Row, by_setting, default_baselines, setting_of, summarise
 from .dd_ranking import scores, without_augmentation
 from .labelled_images import (
     LabelledImages,
@@ -238,10 +238,21 @@ def run_evaluation(
         tables.append(labels_table([(name, source) for (name, _), source in teachers.items()]))
     if sets.has_random and (full or config.without_augmentation):
         tables.append(ranking_table(scores(shown, sets.baselines, full=next(iter(full), None))))
-    if output is not None and is_main_process():
-        groups = by_setting(shown).values()  # as the tables have them, so that Holm's correction counts the same
-        write_summary(output, [row for own in groups for row in summarise(own, sets.baselines)])
+    if output is not None and record is not None:
+        write_summary(output, _summary(record.results, sets, full))
     return shown, tables
+
+
+def _summary(results: Sequence[Result], sets: ComparedSets, full: Collection[str]) -> list[Row]:
+    """Rows of all sets of a record, these compared as in the tables, those of earlier evaluations by default."""
+    rows: list[Row] = []
+    drawn = any(result.draw is not None for result in results)
+    named = {**dict.fromkeys(full, ""), **(sets.baselines if len(sets.sources) > 1 else {})}
+    for own in by_setting(results).values():  # as tables are made, so that Holm's correction counts the same
+        usual = default_baselines(own, drawn=drawn)
+        usual = {result.set: usual for result in own} if isinstance(usual, str) else usual
+        rows += summarise(own, {**usual, **named}, shared_seeds=True)
+    return rows
 
 
 def _settings(

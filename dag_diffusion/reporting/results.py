@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dag_diffusion.data.files import read_json_object
-from dag_diffusion.evaluation.comparisons import Row, by_setting, summarise
+from dag_diffusion.evaluation.comparisons import Baselines, Row, by_setting, default_baselines, summarise
 from dag_diffusion.evaluation.records import PER_VIEW, protocol_in, teachers_in
 from dag_diffusion.evaluation.results import Result, results_of
 from dag_diffusion.evaluation.soft_labels.teachers import LabelSource
@@ -23,8 +23,6 @@ from dag_diffusion.evaluation.tables import Table, accuracy_table, labels_table,
 
 from .accuracy_figures import DOTTED, LINES, curves, dots, families, is_solid
 from .figures import Drawing, set_color, svg
-
-Baselines = str | dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,25 +89,6 @@ def shown_results(results: Sequence[Result], baseline: Baselines | None = None) 
             tables.append(_table(kept, against, f"Test accuracy, {setting[0]}", note))
             drawings += accuracy_drawings(kept, against)
     return tables, drawings
-
-
-def default_baselines(results: Sequence[Result], *, drawn: bool = False) -> Baselines:
-    """Each set's baseline: the first one drawn anew for each seed at its IPC, or the first set where none was drawn.
-
-    Sets of an IPC that nothing was drawn at have none.
-
-    Args:
-        drawn: something was drawn among other results, so that the first set of these is no baseline.
-    """
-    draws: dict[float, str] = {}
-    for result in results:
-        if result.draw is not None:
-            draws.setdefault(result.images_per_class, result.set)
-    if not draws and not drawn:
-        return results[0].set
-    if len({*draws, *(result.images_per_class for result in results)}) == len(draws) == 1:
-        return next(iter(draws.values()))
-    return {r.set: draws[r.images_per_class] for r in results if r.images_per_class in draws}
 
 
 def accuracy_drawings(results: Sequence[Result], baseline: Baselines) -> list[Drawing]:
