@@ -347,6 +347,12 @@ class TestCommand:
         assert result.exit_code == 0, result.output
         assert [row["set"] for row in results_in(folders)["results"]] == ["good", "good", "wrong", "wrong"]
 
+    def test_all_commands_that_made_the_results_are_kept_each_once(self, folders, monkeypatch):
+        for name in ("good", "wrong", "good"):
+            monkeypatch.setattr("sys.argv", ["dag-diffusion", "evaluate", name])
+            command(folders, f"@{name}", options=into(folders))
+        assert results_in(folders)["commands"] == ["dag-diffusion evaluate good", "dag-diffusion evaluate wrong"]
+
     def test_changed_images_protocol_or_test_set_are_refused_by_name(self, folders):
         command(folders, "@good", options=into(folders))
         before = results_in(folders)

@@ -163,6 +163,7 @@ def of_seeds(name, seeds, **changes):
         (range(5), range(1, 6), range(2, 7), {"random": "3 x 1", "ours": "1 x 3", "theirs": "1 x 3"}, "those 3 with"),
         (range(3), range(3, 6), range(3, 6), {"ours": "1 x 3", "theirs": "1 x 3"}, "of the others: random"),
         (range(3), range(3, 6), (), {"random": "3 x 1"}, "of the others: ours"),
+        (range(3), range(3), range(2), {"random": "2 x 1", "ours": "1 x 2", "theirs": "1 x 2"}, "only those 2 with"),
         (range(3), range(2, 6), range(3, 6), {"random": "1 x 1", "ours": "1 x 1"}, "of the others: theirs"),
     ],
 )
@@ -267,7 +268,11 @@ def test_labels_of_two_kinds_of_one_set_are_two_rows_of_the_teachers_table(writt
 
 
 def test_results_keep_the_command_that_made_them(written):
-    assert read_results([written(OURS, command="dag-diffusion evaluate a")]).commands == ["dag-diffusion evaluate a"]
+    paths = [
+        written(OURS, "a.json", command="evaluate a"),
+        written(OURS, "b.json", commands=["evaluate b", "evaluate c"]),
+    ]
+    assert read_results(paths).commands == ["evaluate a", "evaluate b", "evaluate c"]
 
 
 def test_how_names_all_that_an_accuracy_depends_on():

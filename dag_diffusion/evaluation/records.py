@@ -51,10 +51,14 @@ class EvaluationRecord:
 
     Attributes:
         results: all trainings so far, in the order in which they were done.
+        commands: all that worked on it, each once.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], results: Sequence[Result]) -> None:
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], results: Sequence[Result], commands: Sequence[str] = ()
+    ) -> None:
         self.path, self.settings, self.results = path, dict(settings), list(results)
+        self.commands = list(dict.fromkeys([*commands, shlex.join(sys.argv)]))
 
     def add(self, *results: Result) -> None:
         """Keep more trainings, on disk before this returns; one takes the place of one with the same set and seed."""
@@ -66,7 +70,7 @@ class EvaluationRecord:
         """Write the JSON file and its CSV, each whole or not at all."""
         value = {
             "format": FORMAT,
-            "command": shlex.join(sys.argv),
+            "commands": self.commands,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
             "settings": self.settings,
             "seeds": sorted({result.seed for result in self.results}),
@@ -173,6 +177,12 @@ def teachers_in(settings: Any) -> dict[tuple[str, str], LabelSource]:
     }
 
 
+def commands_in(record: Mapping[str, Any]) -> list[str]:
+    """The commands that made a record; those of earlier versions name the last one alone."""
+    found = record.get("commands", [record.get("command")])
+    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+
+
 def protocol_in(settings: Any) -> dict[str, Any] | None:
     """The protocol of a record, with what its fields were before they had a name; None where it does not say."""
     found = settings.get("protocol") if isinstance(settings, Mapping) else None
@@ -209,9 +219,9 @@ def evaluation_record(path: Path, settings: Mapping[str, Any]) -> Iterator[Evalu
             path.parent.rmdir()
 
 
-def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[Result]]:
+def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[Result], list[str]]:
     if not path.exists():
-        return settings, []
+        return settings, [], []
     earlier = read_json_object(path)
     whole = isinstance(earlier.get("settings"), dict) and isinstance(earlier.get("results"), list)
     if earlier.get("format") != FORMAT or not whole:
@@ -233,7 +243,7 @@ def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[R
     taught = teachers_in(merged)
     for kind in {kind for _, kind in taught}:
         require_one_teacher((name, source) for (name, own), source in taught.items() if own == kind)
-    return merged, results_of(earlier["results"])
+    return merged, results_of(earlier["results"]), commands_in(earlier)
 
 
 def write_summary(path: Path, rows: Sequence[Row]) -> Path:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from dag_diffusion.data.files import read_json_object
 from dag_diffusion.evaluation.comparisons import Baselines, Row, by_setting, default_baselines, summarise
-from dag_diffusion.evaluation.records import PER_VIEW, protocol_in, teachers_in
+from dag_diffusion.evaluation.records import PER_VIEW, commands_in, protocol_in, teachers_in
 from dag_diffusion.evaluation.results import Result, results_of
 from dag_diffusion.evaluation.soft_labels.teachers import LabelSource
 from dag_diffusion.evaluation.tables import Table, accuracy_table, labels_table, named_labels, networks_table
@@ -63,7 +63,7 @@ def read_results(paths: Sequence[Path], baseline: str | None = None) -> ShownRes
     teachers = {(one.result.set, one.result.labels): one.taught for one in read if one.taught is not None}
     if teachers:
         tables.append(labels_table([(name, source) for (name, _), source in teachers.items()]))
-    commands = [str(record["command"]) for _, record in records if isinstance(record.get("command"), str)]
+    commands = [command for _, record in records for command in commands_in(record)]
     return ShownResults(tables=tables, drawings=drawings, commands=commands)
 
 
@@ -149,7 +149,8 @@ def _left_out(count: int, limit: int, what: str) -> str:
 def _comparable(results: Sequence[Result], baseline: Baselines) -> tuple[list[Result], str]:
     """Trainings of seeds that all kept sets have, and a note on what that leaves out.
 
-    As many as possible with the baseline and something to compare with it, or without it if nothing shares its seeds.
+    As many as possible, and of equally many those of most sets; with the baseline and something to compare with it, or
+    without it if nothing shares its seeds.
     """
     seeds: dict[str, set[int]] = {}
     for result in results:
@@ -160,9 +161,9 @@ def _comparable(results: Sequence[Result], baseline: Baselines) -> tuple[list[Re
     several = dict.fromkeys(frozenset.intersection(*map(frozenset, group)) for group in groups if group)
     candidates = filter(None, dict.fromkeys(one & other for one in several for other in several))
 
-    def value(common: frozenset[int]) -> tuple[bool, int, bool]:
+    def value(common: frozenset[int]) -> tuple[bool, int, int, bool]:
         kept = {name for name, own in seeds.items() if common <= own}
-        return needed < kept, len(common) * len(kept), needed <= kept
+        return needed < kept, len(common) * len(kept), len(kept), needed <= kept
 
     common = max(candidates, key=value)
     short = [name for name, own in seeds.items() if not common <= own]
