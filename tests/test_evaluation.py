@@ -347,6 +347,19 @@ class TestCommand:
         assert result.exit_code == 0, result.output
         assert [row["set"] for row in results_in(folders)["results"]] == ["good", "good", "wrong", "wrong"]
 
+    def test_record_tells_how_pixels_were_normalised_and_what_each_set_was_laid_on(self, folders):
+        command(folders, "@good", options=into(folders))
+        old = results_in(folders)
+        told = {name: old["settings"].pop(name) for name in ("normalisation", "canvas")}  # as of an earlier version
+        (folders / "out" / "results.json").write_text(json.dumps(old))
+        grey = {"background": "white", "fit": "crop"}
+        assert told == {"normalisation": {"mean": 0.5, "std": 0.5}, "canvas": {"good": grey}}
+        for name in ("wrong", "good"):  # nothing is transparent, so that all images are as they were
+            result = command(folders, f"@{name}", options=[*into(folders), "--background", "black"])
+            assert result.exit_code == 0, result.output
+        black = {**grey, "background": "black"}
+        assert results_in(folders)["settings"]["canvas"] == {"good": black, "wrong": black}
+
     def test_all_commands_that_made_the_results_are_kept_each_once(self, folders, monkeypatch):
         for name in ("good", "wrong", "good"):
             monkeypatch.setattr("sys.argv", ["dag-diffusion", "evaluate", name])

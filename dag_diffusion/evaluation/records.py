@@ -43,7 +43,8 @@ logger = logging.getLogger(__name__)
 FORMAT = "dag-diffusion evaluation 1"
 LIBRARIES = ("dag-diffusion", "numpy", "pillow", "scipy", "timm", "torch")
 PER_VIEW = ", per view"  # after the names of sets with labels per view, which may have labels per image too
-MERGED = ("sets", "soft_labels", "teachers")  # a later evaluation may name further ones, but not change one
+MERGED = ("sets", "soft_labels", "teachers", "canvas")  # a later evaluation may name further ones, but not change one
+TOLD = ("normalisation", "canvas")  # not compared: what they change is in the digests, and older records lack them
 
 
 class EvaluationRecord:
@@ -197,7 +198,7 @@ def evaluation_record(path: Path, settings: Mapping[str, Any]) -> Iterator[Evalu
     Args:
         path: a ``.json`` file.
         settings: test set, sets, protocol: JSON values that must be those of the earlier evaluation.  Of ``sets``,
-            ``soft_labels`` and ``teachers`` only those must agree that both name.
+            ``soft_labels`` and ``teachers`` only those must agree that both name; what is ``TOLD`` need not.
 
     Raises:
         FileExistsError: another evaluation works on it.
@@ -234,6 +235,8 @@ def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[R
             old = {**value, **{name: known for name, known in (old or {}).items() if name in value}}
         if key == "protocol":
             old = protocol_in(earlier["settings"])
+        if key in TOLD:
+            old = value
         before[key], now[key] = old, value
     if before != now:
         found = list(differences(before, now))
