@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import re
-import tempfile
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -405,12 +405,16 @@ def _is_probe(folder: Path) -> bool:
 def save_probe(probe: Any, folder: str | Path) -> None:
     """Write a probe: each file whole beside its place, then moved there."""
     folder = Path(folder).resolve()  # behind a link, on whose disk alone a file can be moved there
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    partial.mkdir(parents=True)
+    try:
         probe.save_pretrained(partial)
         folder.mkdir(exist_ok=True)
         for name in ("model.safetensors", "config.json"):
-            os.replace(Path(partial) / name, folder / name)
+            os.replace(partial / name, folder / name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_probe(folder: str | Path) -> nn.Module:

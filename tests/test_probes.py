@@ -284,6 +284,14 @@ def test_other_files_are_never_replaced(trained, tmp_path):
     require_place_for_probe(tmp_path / "probe", overwrite=True)
 
 
+def test_what_a_killed_save_has_left_goes_with_the_next(trained, tmp_path):
+    (tmp_path / ".probe.partial").mkdir()
+    (tmp_path / ".probe.partial" / "model.safetensors").write_bytes(b"half")
+    save_probe(trained[0].probe, tmp_path / "probe")
+    assert [path.name for path in tmp_path.iterdir()] == ["probe"]
+    load_probe(tmp_path / "probe")
+
+
 def test_no_guide_and_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="at least one classifier"):
         train_probe(tiny_pipeline(), [], SMALL)

@@ -27,6 +27,7 @@ from dag_diffusion.data.files import (
     json_line,
     locked,
     read_json_object,
+    remove_partials,
     write_json,
     write_safetensors,
 )
@@ -63,6 +64,7 @@ def kept_parts(output: str | Path, *, overwrite: bool = False) -> Iterator["Kept
         with fail_together():
             if is_main_process():
                 leaving.enter_context(locked(folder))
+                remove_partials(output.parent, output.name)
                 leaving.callback(_remove_record_without_parts, folder)
         yield KeptParts(folder, overwrite=overwrite)
 
