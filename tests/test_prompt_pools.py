@@ -38,6 +38,7 @@ from dag_diffusion import (
     score_pool,
     steer,
 )
+from dag_diffusion.acceleration import speed_up
 from dag_diffusion.cli import commands as cli
 from dag_diffusion.data.images import is_of_one_colour
 from dag_diffusion.generation.drawing.prompts import as_prompts
@@ -48,7 +49,6 @@ from dag_diffusion.generation.preparing.mode_search import encode
 from dag_diffusion.generation.repairing.first_images import FIRST, with_colours
 from dag_diffusion.generation.repairing.repair import Repair
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
-from dag_diffusion.loading import speed_up
 from dag_diffusion.reporting.reproduction import commands_of
 
 SMALL = {"height": 16, "width": 16}
