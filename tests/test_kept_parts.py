@@ -148,10 +148,10 @@ def test_second_run_at_once_is_refused(pool, output):
         encoded(pool, output)
 
 
-def runs(output, progress=None, config=SMALL):
+def runs(output, progress=None):
     pipeline = tiny_pipeline()
     with kept_parts(output) as kept:
-        return collect(pipeline, [pipeline.classifier], config, batch_size=10, kept=kept, progress=progress)
+        return collect(pipeline, [pipeline.classifier], SMALL, batch_size=10, kept=kept, progress=progress)
 
 
 def test_runs_that_were_drawn_before_a_kill_are_not_drawn_again(tmp_path):
