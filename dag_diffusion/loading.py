@@ -5,10 +5,7 @@
 Precision is chosen at loading, since it is recorded with a pool; ``acceleration`` has what else makes them faster.
 """
 
-import json
-import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -33,7 +30,6 @@ from .classifiers.weights import (
     variant_of_parts,
 )
 from .data.class_names import labels_typed
-from .data.files import require_no_mount, require_replaceable
 from .guidance.probes import description_of
 from .identity import digest_of, is_same_model, sketch_of
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
@@ -304,39 +300,6 @@ def labels_of(pipeline: DifficultyGuidedPipeline, classes: str | None) -> list[i
         words = [part.strip() for part in re.split("[;,]", classes) if part.strip()]
         return [int(part) if part.isdecimal() else pipeline.get_label_ids(part)[0] for part in words]
     return labels_typed(classes, pipeline.class_names, "the pipeline")
-
-
-def require_place_for_probe(folder: Path, *, overwrite: bool) -> None:
-    """Check that a folder may become that of a probe: absent or empty, or an earlier probe's to be replaced.
-
-    Raises:
-        FileExistsError: it holds something that would be lost.
-        PermissionError: it, or the folder above it, cannot be written.
-    """
-    require_replaceable(folder, "probe", _is_probe, overwrite=overwrite)
-    require_no_mount(folder)
-
-
-def _is_probe(folder: Path) -> bool:
-    try:
-        return description_of(json.loads((folder / "config.json").read_text("utf-8"))) is not None
-    except (OSError, ValueError):
-        return False
-
-
-def save_probe(probe: Any, folder: str | Path) -> None:
-    """Write a probe: each file whole beside its place, then moved there."""
-    folder = Path(folder).resolve()  # behind a link, on whose disk alone a file can be moved there
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    partial.mkdir(parents=True)
-    try:
-        probe.save_pretrained(partial)
-        folder.mkdir(exist_ok=True)
-        for name in ("model.safetensors", "config.json"):
-            os.replace(partial / name, folder / name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_probe(folder: str | Path) -> nn.Module:

@@ -10,7 +10,8 @@ from tiny import tiny_pipeline, tiny_vae, write_images
 
 from dag_diffusion.data.pools import read_pool
 from dag_diffusion.generation.preparing.kept_parts import kept_parts
-from dag_diffusion.generation.preparing.mode_search import encode_pool
+from dag_diffusion.generation.preparing.mode_search import encode_pool, find_pool_modes
+from dag_diffusion.generation.preparing.outputs import modes_at
 from dag_diffusion.generation.preparing.trajectories import collect
 from dag_diffusion.processes import StoppedError
 
@@ -130,6 +131,14 @@ def test_folder_goes_when_the_result_is_saved_and_when_nothing_came_of_it(pool, 
     assert not work_of(output).exists()
     with pytest.raises(KeyboardInterrupt):
         encoded(pool, output, killed_after(0))
+    assert not work_of(output).exists()
+
+
+@pytest.mark.usefixtures("half")
+def test_parts_that_a_kill_left_beside_finished_modes_go_when_they_are_found(pool, output):
+    pipeline = tiny_pipeline()
+    find_pool_modes(pipeline, pool, 2).save(output)
+    assert len(modes_at(output, pipeline, pool, 2).labels) == 4
     assert not work_of(output).exists()
 
 

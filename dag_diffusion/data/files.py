@@ -320,6 +320,24 @@ def _owner(lock: Path) -> str:
     return ""
 
 
+def is_made_so(before: Mapping[str, Any], asked: Mapping[str, Any], told: str, *, overwrite: bool) -> bool:
+    """Whether what is there was made as is asked for now, by the record of how it was made.
+
+    Args:
+        before: that record; empty where none was kept.
+        told: what is there if not, such as ``guide holds a classifier of another training``.
+        overwrite: whether it may be replaced then.
+
+    Raises:
+        ValueError: it was not, and is to be kept; up to five settings that differ are named.
+    """
+    found = list(differences({name: before.get(name) for name in asked}, asked))
+    if found and not overwrite:
+        why = "; ".join(found[:5]) if before else "it does not say of which"
+        raise ValueError(f"{told}: {why}; give overwrite=True to replace it, or choose another output")
+    return not found
+
+
 def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
     """In which settings two records differ, as sentences such as ``settings.seed was 0 and is now 1``."""
     texts = [value.get("text") if isinstance(value, dict) else None for value in (old, new)]

@@ -132,8 +132,11 @@ class KeptParts:
         return [next(part for part in gather(held.get(first)) if part is not None) for first in firsts]
 
     def remove(self) -> None:
-        """Remove the folder, since the result is where it belongs; every process, on whatever disk it wrote."""
-        if self.folder is not None:
+        """Remove the folder, since the result is where it belongs; every process, on whatever disk it wrote.
+
+        One that holds something of others stays.
+        """
+        if self.folder is not None and self.folder.exists() and not _strange_in(self.folder):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _parts_in(self, folder: Path, record: dict[str, Any]) -> Parts:
