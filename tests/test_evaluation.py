@@ -640,7 +640,7 @@ def test_results_beside_an_earlier_table_are_refused_for_their_suffix(folders, t
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file systems hold text alone")
-def test_folder_whose_name_is_no_text_is_refused_before_any_training_where_a_record_would_name_it(folders, caplog):
+def test_folder_whose_name_is_no_text_is_refused_before_any_training_where_a_record_would_name_it(folders):
     named = os.fsdecode(os.fsencode(folders) + b"/caf\xe9")
     (folders / "good").rename(named)
     result = command(folders, named, options=into(folders))

@@ -28,6 +28,7 @@ from dag_diffusion.data.files import (
     json_lines,
     read_json_object,
     recorded,
+    remove_partials,
     require_file_place,
     require_writable,
     write_atomically,
@@ -209,6 +210,8 @@ def evaluation_record(path: Path, settings: Mapping[str, Any]) -> Iterator[Evalu
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with held(path.with_name(f".{path.name}.lock"), path):
+            for table in (path.with_suffix(".csv"), _summary_of(path)):
+                remove_partials(table.parent, table.name)
             record = EvaluationRecord(path, *_begun(path, json.loads(json.dumps(recorded(settings)))))
             if left := results_in(parts_of(path)):
                 record.add(*left)
@@ -256,9 +259,13 @@ def write_summary(path: Path, rows: Sequence[Row]) -> Path:
         low, high = row.interval or (None, None)
         line = {name: value for name, value in asdict(row).items() if name != "interval"}
         lines.append({**line, "low": low, "high": high})
-    target = path.with_name(f"{path.stem}-summary.csv")
+    target = _summary_of(path)
     write_atomically(target, csv_of(list(lines[0]) if lines else [], lines))
     return target
+
+
+def _summary_of(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-summary.csv")
 
 
 def csv_of(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:

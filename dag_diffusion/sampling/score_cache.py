@@ -24,7 +24,7 @@ from torch import nn
 
 from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.dataset_cards import renew_card
-from dag_diffusion.data.files import held, json_line, json_lines, remove_partials, require_file_place, write_atomically
+from dag_diffusion.data.files import held, json_line, json_lines, require_file_place, write_atomically
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.provenance import measure_text
 from dag_diffusion.data.rows import METADATA, SELECTED, TRUTHS, Row, require_inside, with_columns
@@ -262,7 +262,6 @@ def _alone(path: Path) -> Iterator[None]:
     require_file_place(path, "scores.jsonl", way)
     path.parent.mkdir(parents=True, exist_ok=True)
     with held(path.with_name(f".{path.name}.lock"), path):
-        remove_partials(path)
         yield
 
 
