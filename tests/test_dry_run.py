@@ -373,6 +373,9 @@ def test_times_of_an_estimate_on_this_machine_are_shown(tmp_path):
     assert table.columns[2] == "here"
     assert {row[0]: row[2] for row in table.rows}["pools"] == "4 min"
     assert [row[0] for row in table.rows[:3]] == ["guide", "evaluator", "generator"]
+    assert "minutes" not in table.note
+    table = plan_folder(train, tmp_path / "other", FolderConfig(ipc=2, minutes=90)).tables[1]
+    assert "for 90 minutes training gets 0.1 to 5 times as many, by the speed that is measured" in table.note
 
 
 def test_of_a_model_on_the_hub_only_configurations_are_fetched(tmp_path, monkeypatch, models):

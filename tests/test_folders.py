@@ -400,7 +400,7 @@ def test_list_above_a_split_is_of_that_split_alone(tmp_path, folder, name):
 def test_list_above_that_may_be_of_another_folder_is_named(tmp_path):
     files(tmp_path, "train/0.png", "test/1.png")
     (tmp_path / "labels.csv").write_text("id,breed\n0,pug\n")
-    with pytest.raises(ValueError, match=f"copy {tmp_path}/labels.csv into it if that lists them"):
+    with pytest.raises(ValueError, match=f"give {tmp_path}/labels.csv instead if that lists them"):
         read_pool(tmp_path / "train")
     (tmp_path / "labels.csv").rename(tmp_path / "train" / "labels.csv")
     assert classes(tmp_path / "train") == {"0.png": "pug"}
@@ -758,10 +758,9 @@ def test_lists_of_two_splits_of_one_folder_are_refused_with_a_way_that_leads_on(
     files(tmp_path, "images/0.png", "images/1.png", "images/2.png")
     (tmp_path / "train.csv").write_text("image,label\nimages/0.png,cat\nimages/1.png,dog\n")
     (tmp_path / "test.csv").write_text("image,label\nimages/2.png,dog\n")
-    with pytest.raises(
-        ValueError, match=r"name different images .* write one of them as .*metadata\.csv with file_name"
-    ):
+    with pytest.raises(ValueError, match=r"name different images .* give one of them, such as .*/test\.csv, instead"):
         read_pool(tmp_path)
+    assert classes(tmp_path / "train.csv") == {"images/0.png": "cat", "images/1.png": "dog"}
     (tmp_path / "test.csv").unlink()
     with pytest.raises(
         ValueError, match=r"no class of images/2\.png .* leave them out by a .*metadata\.csv with file_n"

@@ -27,7 +27,6 @@ from .images import decoded, readable
 from .provenance import generation_of
 from .rows import (
     METADATA,
-    RECORDS,
     SELECTED,
     Row,
     difficulties_of,
@@ -37,8 +36,9 @@ from .rows import (
     with_scores,
 )
 from .sources.folders import rows_of_folder
+from .sources.given_lists import is_list, rows_of_list
 from .sources.masks import masks_among
-from .sources.records import is_of_another_program, records_file, require_agreeing, rows_of_records
+from .sources.records import records_file, require_agreeing, rows_in
 from .sources.shards import shards_of
 from .sources.splits import require_one_split
 from .sources.unread_files import refuse_arrays
@@ -63,7 +63,7 @@ class Pool:
         rows: one dictionary an image, sorted by label and file name, or in the order of a dataset; not to be changed.
         provenance: what ``pool.json`` says; empty for a folder that another program made.
         encoded: the bytes of each image, read when asked for, when they come from a dataset instead of a folder.
-        listing: the folder of a set that only lists images, which are in ``path``.
+        listing: what only lists images, which are in ``path``: the folder of a set, or the file of another program.
         canvas: what the images are laid on, see ``canvas.Canvas``.
     """
 
@@ -180,7 +180,8 @@ def read_pool(
     is on this machine.
 
     Args:
-        source: a folder, a ``.parquet`` file, a folder of ``Dataset.save_to_disk``, or a ``datasets.Dataset``.
+        source: a folder, a list of images such as ``train.csv``, a ``.parquet`` file, a folder of
+            ``Dataset.save_to_disk``, or a ``datasets.Dataset``.
         scores: JSON lines, as ``score_and_record`` writes them, that difficulties are taken from instead of ``source``.
         canvas: colour behind transparent images, and whether they are made squares; None: white, and as they are.
 
@@ -235,9 +236,15 @@ def _is_listed(path: Path) -> bool:
 
 
 def _read_folder(path: Path) -> Pool:
+    if is_list(path):
+        root, rows = rows_of_list(path)
+        return Pool(root, sorted(rows, key=_by_label), listing=path)
     if not path.is_dir():
         refuse_arrays(path)
-        raise ValueError(f"{path} is neither a folder of class folders nor a .parquet image dataset; give one of them")
+        raise ValueError(
+            f"{path} is neither a folder of class folders, nor a list of images, nor a .parquet image dataset; give "
+            "one of them"
+        )
     provenance = read_json_object(path / PROVENANCE) if (path / PROVENANCE).exists() else {}
     listed = (path / METADATA).exists()
     if not listed and (path / SELECTED).exists():
@@ -262,22 +269,6 @@ def _read_folder(path: Path) -> Pool:
         text = "%d images in %s have no row in %s and are left out; add rows, or remove that file to read all anew"
         logger.warning(text, extra, path, source.name)
     return Pool(path, sorted(rows, key=_by_label), provenance)
-
-
-def rows_in(file: Path) -> list[Row]:
-    """Rows as ours are, or those of another program, none of which has a label and a class_name.
-
-    Raises:
-        ValueError: a line is no row; its number is named.
-    """
-    if file.name in RECORDS and file.name != METADATA:
-        return rows_of_records(file)
-    try:
-        return read_rows(file)
-    except ValueError:
-        if not is_of_another_program(file):
-            raise
-        return rows_of_records(file)
 
 
 def _by_label(row: Row) -> tuple[int, str]:

@@ -220,8 +220,9 @@ def _relabelled(pool: Pool, like: Pool) -> Pool:
 
 
 def _identity(pool: Pool) -> dict[str, Any]:
-    """How many images there are, and a hash of their names, lengths and times."""
-    return {"images": len(pool), "digest": _digest(pool, _size_and_time)}
+    """How many images there are, and hashes of their names, lengths and times, and of their classes."""
+    classes = _digest(pool, lambda pool, index: pool.rows[index]["class_name"].encode())
+    return {"images": len(pool), "classes": classes, "digest": _digest(pool, _size_and_time)}
 
 
 def _content(pool: Pool) -> dict[str, Any]:
@@ -258,13 +259,18 @@ def _require_same(places: Mapping[str, str | Path], before: Mapping[str, Any]) -
     for role, place in places.items():
         pool, old = read_pool(place), before.get(role) or {}
         now = _identity(pool)
-        if any(old.get(name) != value for name, value in now.items()):
+        if any(old.get(name) != now[name] for name in ("images", "digest")):
             now |= _content(pool) if "content" in old else {}
             if "content" not in old or now["content"] != old["content"]:
                 raise ValueError(
                     f"{place} has other images than when this distillation was begun: "
                     f"{list(differences(old, now))[-1]}; restore them, or choose another output"
                 )
+        if old.get("classes", now["classes"]) != now["classes"]:  # which a list may give anew; none in earlier versions
+            raise ValueError(
+                f"{place} has other classes of its images than when this distillation was begun; restore them, or "
+                "choose another output"
+            )
 
 
 def _write(pool: Pool, folder: Path, record: Mapping[str, Any], progress: Progress | None) -> None:

@@ -15,7 +15,10 @@ ToPrepare = Annotated[
     Values,
     Fields("own_images.config:FolderConfig", ["background", "trim", "most", "links", "skip_unreadable"], IMAGES),
 ]
-PoolPath = Annotated[Path, Argument(help="folder of class folders, or of Dataset.save_to_disk, or a .parquet file")]
+PoolPath = Annotated[
+    Path,
+    Argument(help="folder of class folders, list such as train.csv, .parquet file, or folder of Dataset.save_to_disk"),
+]
 FitAsTrained = Annotated[
     str | None,
     Option(

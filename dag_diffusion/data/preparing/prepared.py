@@ -122,7 +122,13 @@ def prepare(
     if most is not None:
         left.above(most, seed)
     settings = {"most": most, "least": least, "twins": twins, "linked": of_links, "seed": seed}
-    record = {"source": str(read.path), "fit_because": why, **pool.canvas.as_fields(), **settings, **left.record(found)}
+    record = {
+        "source": str(read.listing or read.path),
+        "fit_because": why,
+        **pool.canvas.as_fields(),
+        **settings,
+        **left.record(found),
+    }
     if is_main_process():
         for sentence in sentences(record):
             logger.warning("%s", sentence)

@@ -15,9 +15,7 @@ submission in their names, such as sample_submission.csv, whose classes are made
 """
 
 import logging
-import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -25,8 +23,8 @@ from typing import Any
 
 from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.imagenet import IMAGENET_CLASSES, imagenet_synsets, is_synset
-from dag_diffusion.data.rows import folded_name
 
+from .naming import CLASS_COLUMNS, Named, by_tails, require_images, rows_in, words_of
 from .one_hot import one_hot_classes
 from .separated import fields_of, other_encoding, separators_in, text_of
 from .splits import require_one_split_in
@@ -37,12 +35,8 @@ LISTS = (".csv", ".tsv", ".txt")
 OF_ILSVRC = "ILSVRC2012_"  # what its own images are called
 MOST_ABOVE = 4  # folders above the images that are looked into, as far as Kaggle's list lies from them
 SPLIT_NAMES = ({"val", "valid", "validation"}, {"test", "testing"}, {"train", "training"})
-CLASS_COLUMNS = ("class_name", "class", "label", "labels", "category", "synset", "wnid", "species", "breed")
 NO_CLASSES = ("caption", "captions", "text", "prompt", "description", "url")
-INDICES = ("", "index", "unnamed: 0")  # numbers of rows, as pandas writes them first, which may be names of images
 MOST_OF_HEADER = 2**16  # bytes of a list that are read to see what its columns are
-MOST_COLUMNS = 32  # that are looked at for the names of images
-MOST_WITH_STEMS = 8  # for names without a suffix, such as numbers, which may be other things
 
 
 def listed_classes(path: Path, images: Sequence[str]) -> list[tuple[str, str]] | None:
@@ -62,7 +56,7 @@ def listed_classes(path: Path, images: Sequence[str]) -> list[tuple[str, str]] |
     telling_none: list[NoClassesError] = []
     for file in filter(Path.is_file, _lists_for(path)):
         try:
-            if classes := _read(file, images):
+            if classes := classes_by_list(file, images):
                 found[file] = classes
         except NoClassesError as error:
             telling_none.append(error)
@@ -82,7 +76,7 @@ def listed_classes(path: Path, images: Sequence[str]) -> list[tuple[str, str]] |
             "the classes in %s are those of %s, and not of %s, which names its images too but does not say which of "
             "its columns has classes", path, file, telling_none[0].file,
         )  # fmt: skip
-    told = _synsets(images, classes)
+    told = with_synsets(images, [classes[name] for name in images])
     _warn_of_joined(told, file)
     return [*zip(told, images, strict=True)]
 
@@ -93,8 +87,8 @@ def _require_agreeing(path: Path, found: Mapping[Path, Mapping[str, str]]) -> No
     for other, told in others:
         if told.keys() != classes.keys():
             raise ValueError(
-                f"{first} and {other} name different images in {path}; if they are of splits, write one of them as "
-                f"{path / 'metadata.csv'} with file_name and label, else keep the one that tells all classes"
+                f"{first} and {other} name different images in {path}; if they are of splits, give one of them, such "
+                f"as {first}, instead of the folder, else keep the one that tells all classes"
             )
         if told != classes:
             raise ValueError(
@@ -112,12 +106,11 @@ def _warn_of_joined(told: Sequence[str], file: Path) -> None:
         )  # fmt: skip
 
 
-def _synsets(images: Sequence[str], classes: Mapping[str, str]) -> list[str]:
+def with_synsets(images: Sequence[str], told: Sequence[str]) -> list[str]:
     """The class of each image; numbers of ILSVRC's own images become synsets, since a folder has no usual order."""
-    told = [classes[name] for name in images]
     ours = all(PurePosixPath(name).name.startswith(OF_ILSVRC) for name in images)
     if not ours or not all(one.isdecimal() and int(one) < IMAGENET_CLASSES for one in told):
-        return told
+        return [*told]
     synsets = imagenet_synsets()
     return [synsets[int(one)] for one in told]
 
@@ -139,7 +132,7 @@ def require_agreeing_lists(path: Path, folders: Mapping[str, str], images: Seque
         found: list[list[tuple[str, str]]] = []
         for column in columns:
             with suppress(OSError, ValueError):  # a list of other things
-                told = _read(file, [*of_image], [column])
+                told = classes_by_list(file, [*of_image], [column])
                 found.append([(of_image[image], name) for image, name in told.items()])
         found = [pairs for pairs in found if 2 * len(pairs) > len(of_image)]
         if any(map(are_one_to_one, found)):
@@ -163,7 +156,7 @@ def _lists_of_classes(path: Path) -> Iterator[tuple[Path, list[str]]]:
             with suppress(OSError, ValueError):  # it may be of other things, in any encoding
                 separators, text = separators_in(text_of(file, MOST_OF_HEADER))
                 header = text.partition("\n")[0]
-                names = {name for separator in separators for name in _names(fields_of(header, separator))}
+                names = {name for separator in separators for name in words_of(fields_of(header, separator))}
                 if columns := [name for name in CLASS_COLUMNS if name in names]:
                     yield file, columns
 
@@ -185,7 +178,7 @@ def unread_list(path: Path, images: Sequence[str]) -> Path | None:
     with suppress(OSError):  # which we may not look into
         for file in sorted(path.absolute().parent.iterdir()):
             with suppress(ValueError):
-                if _may_list(file) and file.is_file() and len(_read(file, images)) == len(images) > 0:
+                if _may_list(file) and file.is_file() and len(classes_by_list(file, images)) == len(images) > 0:
                     return file
     return None
 
@@ -211,8 +204,18 @@ def _may_list(file: Path) -> bool:
     return file.suffix.lower() in LISTS and "submission" not in file.stem.casefold()
 
 
-def _read(file: Path, images: Sequence[str], columns: Sequence[str] = CLASS_COLUMNS) -> dict[str, str]:
-    """File name to class, by the first of ``columns``, of the images that a list names; empty if it is no such list."""
+def classes_by_list(
+    file: Path, images: Sequence[str], columns: Sequence[str] = CLASS_COLUMNS, named: Sequence[Named] = ()
+) -> dict[str, str]:
+    """File name to class, by the first of ``columns``, of the images that a list names; empty if it is no such list.
+
+    Args:
+        named: how rows name images, the first that names any; then each row but the header has to name one, and its
+            class.  By default by whole names, or without a suffix.
+
+    Raises:
+        ValueError: an image has two classes, the rows are of several splits, or no column, or several, tell classes.
+    """
     try:
         text = text_of(file)
     except UnicodeDecodeError:
@@ -224,15 +227,22 @@ def _read(file: Path, images: Sequence[str], columns: Sequence[str] = CLASS_COLU
     if len(lines) == len(images) and all(map(is_synset, lines)):
         return {name: line.strip() for name, line in zip(images, lines, strict=True)}
     separators = separators if file.suffix.lower() == ".csv" else [*separators, ""]
-    rows, separator, place, named = _rows_in(lines, separators, file, images)
+    rows, separator, place, naming_by = rows_in(lines, separators, file, named or by_tails(images))
     if not rows:
         return {}
     if text is None:  # now that it is known to be a list of these images
         raise other_encoding(file)
-    header = rows[0] if named.image_in(rows[0], place) is None else []
-    naming = [(row, image) for row in rows if (image := named.image_in(row, place)) is not None]
+    names = [row[place] if len(row) > place else "" for row in rows]
+    images_of = [*map(naming_by.image_in, names)]
+    header = rows[0] if images_of[0] is None else []
+    naming = [(row, image) for row, image in zip(rows, images_of, strict=True) if image is not None]
+    if named:
+        require_images(names, images_of, file)
     found: dict[str, str] = {}
     told_classes = _classes_in([row for row, _ in naming], place, header, file, columns, separator)
+    if named and any(told_classes) and not all(told_classes):
+        image = next(image for (_, image), told in zip(naming, told_classes, strict=True) if not told)
+        raise ValueError(f"{file} names no class of {image}; give every row one, or remove the row")
     for (row, image), class_name in zip(naming, told_classes, strict=True):
         if class_name and found.setdefault(image, class_name) != class_name:
             raise ValueError(
@@ -240,84 +250,6 @@ def _read(file: Path, images: Sequence[str], columns: Sequence[str] = CLASS_COLU
                 "image"
             )
     return found
-
-
-def _rows_in(
-    lines: Sequence[str], separators: Sequence[str], file: Path, images: Sequence[str]
-) -> tuple[list[list[str]], str, int, "_Named"]:
-    """Fields of each line by the separator by which most images are named, with more than their name; none by none.
-
-    Args:
-        separators: "" for spaces after the first field, which count less than any other.
-
-    Returns:
-        The rows, their separator, and the column and the images of ``_place_of_images``.
-
-    Raises:
-        ValueError: the images are named by several separators alike.
-    """
-    found = []
-    for separator in separators if lines else ():
-        rows = [fields_of(line, separator) if separator else line.split(maxsplit=1) for line in lines]
-        place, named = _place_of_images(rows, images)
-        count = sum(len(row) > 1 and named.image_in(row, place) is not None for row in rows)
-        if count:
-            even = separator != "" and len({len(row) for row in rows}) == 1
-            found.append(((count, separator != "", even), separator, (rows, separator or " ", place, named)))
-    if not found:
-        return [], " ", 0, _Named(images)
-    best = max(rank for rank, _, _ in found)
-    (first, told), *others = [(separator, told) for rank, separator, told in found if rank == best]
-    if others:
-        raise ValueError(
-            f"{file} names images by the separators {first!r} and {others[0][0]!r} alike; put fields that hold one of "
-            f"them in quotes, or write sep={first} above all lines"
-        )
-    return told
-
-
-def _place_of_images(rows: Sequence[Sequence[str]], images: Sequence[str]) -> tuple[int, "_Named"]:
-    """The column that names the images, and how it does: by whole names, or without a suffix."""
-    whole, stems = _Named(images), _Named(images, stems=True)
-    header, width = _names(rows[0]), max(map(len, rows))
-    counts = [_count(rows, place, whole) for place in range(min(width, MOST_COLUMNS))]
-    if any(counts):
-        return counts.index(max(counts)), whole
-    told = [
-        place for place, name in enumerate(header[:MOST_WITH_STEMS]) if name not in CLASS_COLUMNS and width > 2
-    ] or [0]
-    places = [place for place in told if header[place] not in INDICES] or told
-    return max(places, key=lambda place: _count(rows, place, stems)), stems
-
-
-def _count(rows: Sequence[Sequence[str]], place: int, named: "_Named") -> int:
-    return sum(named.image_in(row, place) is not None for row in rows)
-
-
-class _Named:
-    """Images by the names that a list gives them, in any folder, case or Unicode form, if these tell no two apart.
-
-    IMG_1.JPG is img_1.jpg; of images in folders that share names, cat/0.png is not dog/0.png.
-    """
-
-    def __init__(self, images: Sequence[str], *, stems: bool = False) -> None:
-        depths = range(1, 2 + max((name.count("/") for name in images), default=0))
-        self._depth = next((one for one in depths if len({_tail(name, one) for name in images}) == len(images)), 1)
-        named = {_tail(name, self._depth): name for name in images}
-        self._exact = {os.path.splitext(name)[0]: image for name, image in named.items()} | named if stems else named
-        folded = {name: folded_name(name) for name in self._exact}
-        counts = Counter(folded.values())
-        self._folded = {folded[name]: image for name, image in self._exact.items() if counts[folded[name]] == 1}
-
-    def image_in(self, row: Sequence[str], place: int) -> str | None:
-        """The image that a row names in a column; None if it names none."""
-        name = _tail(row[place].strip(), self._depth) if len(row) > place else ""
-        return self._exact.get(name) or self._folded.get(folded_name(name))
-
-
-def _tail(name: str, depth: int) -> str:
-    """The last parts of a name, which Windows separates by backslashes."""
-    return "/".join(name.replace("\\", "/").split("/")[-depth:])
 
 
 def _classes_in(
@@ -335,9 +267,9 @@ def _classes_in(
     """
     for column, name in enumerate(header):
         require_one_split_in(name, (row[column] for row in told if len(row) > column), file)
-    if not any(name in columns for name in _names(header)):
+    if not any(name in columns for name in words_of(header)):
         header, told = numbers_apart(header, told)
-    names = _names(header)
+    names = words_of(header)
     others = [column for column in range(max(map(len, told), default=0)) if column != place]
     called = [names.index(name) for name in columns if name in names and names.index(name) != place]
     if not called and len(others) > 1 and header:
@@ -364,10 +296,6 @@ def _classes_in(
     if all(not one or re.fullmatch(r"[0-9]+\.0+", one) for one in classes):  # as pandas writes whole numbers
         return [one and one.partition(".")[0] for one in classes]
     return classes
-
-
-def _names(header: Sequence[str]) -> list[str]:
-    return [name.strip().casefold() for name in header]
 
 
 def _words(name: str) -> set[str]:

@@ -19,10 +19,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from dag_diffusion.data.files import recorded
-from dag_diffusion.data.rows import DECODER, METADATA, RECORDS, Row, finite
+from dag_diffusion.data.rows import DECODER, METADATA, RECORDS, Row, finite, read_rows
 
 from .folders import CONTAINERS, labels_by_name
-from .image_lists import CLASS_COLUMNS, MOST_OF_HEADER, are_one_to_one, varies_within
+from .image_lists import MOST_OF_HEADER, are_one_to_one, varies_within
+from .naming import CLASS_COLUMNS
 from .separated import NUMBER, fields_of, numbers_with_commas, other_encoding, separators_in, text_of
 from .splits import require_one_split_in
 
@@ -46,7 +47,7 @@ def _tells_classes(file: Path) -> bool:
     A metadata.csv whose first line has no file_name may be a list of images.
     """
     if file.suffix == ".csv":
-        return _may_have_file_names(file)
+        return may_have_file_names(file)
     if file.name != LABELS:
         return True
     try:
@@ -56,7 +57,8 @@ def _tells_classes(file: Path) -> bool:
     return isinstance(found, dict) and isinstance(found.get("labels", 0), list | None)
 
 
-def _may_have_file_names(file: Path) -> bool:
+def may_have_file_names(file: Path) -> bool:
+    """Whether the first line of a table has a column called file_name."""
     try:
         separators, text = separators_in(text_of(file, MOST_OF_HEADER))
     except UnicodeDecodeError:
@@ -85,6 +87,22 @@ def is_of_another_program(file: Path) -> bool:
     return all(named) == any(named or [True]) and all(
         "class_name" not in row or isinstance(row.get("label"), str | None) for row in rows
     )
+
+
+def rows_in(file: Path) -> list[Row]:
+    """Rows as ours are, or those of another program, none of which has a label and a class_name.
+
+    Raises:
+        ValueError: a line is no row; its number is named.
+    """
+    if file.name in RECORDS and file.name != METADATA:
+        return rows_of_records(file)
+    try:
+        return read_rows(file)
+    except ValueError:
+        if not is_of_another_program(file):
+            raise
+        return rows_of_records(file)
 
 
 def rows_of_records(file: Path) -> list[Row]:

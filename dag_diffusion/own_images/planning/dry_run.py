@@ -116,7 +116,8 @@ def dry_run(
     rows = [*_images(config, found, size), *_models(config, found, trains=trains), *_room(disk, memory, work)]
     if found.pipeline is not None and found.pipeline.is_dit_xl:
         rows.append(["GPU memory", _gpu_memory(batch_size, steered=config.target is not None)])
-    tables = [Table("Plan", ["what", "how much"], rows), time_table(stages, _measured_here(work))]
+    times = time_table(stages, _measured_here(work), minutes=config.minutes)
+    tables = [Table("Plan", ["what", "how much"], rows), times]
     return Plan(tables, commands_for(command), found.warnings)
 
 

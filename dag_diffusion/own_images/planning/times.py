@@ -11,7 +11,7 @@ from dag_diffusion import embedded
 from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.own_images.config import FolderConfig
-from dag_diffusion.own_images.durations import Expected
+from dag_diffusion.own_images.durations import FEWEST_STEPS, MOST_STEPS, Expected
 from dag_diffusion.own_images.models import EVALUATOR, GENERATOR, GUIDE, WEAK, classifier_config
 from dag_diffusion.own_images.rehearsal import SETS
 from dag_diffusion.training.generators.settings import GeneratorConfig
@@ -112,11 +112,12 @@ def _comparison(config: FolderConfig, classes: int, size: int, sets: int) -> Sta
     return Stage(f"{trainings} trainings of {passes:,} images", cpu, gpu, parts=trainings)
 
 
-def time_table(stages: Mapping[str, Stage], here: Mapping[str, Expected]) -> Table:
+def time_table(stages: Mapping[str, Stage], here: Mapping[str, Expected], *, minutes: float | None = None) -> Table:
     """Stages and what they take where any of it is known; which figure that is from stands below.
 
     Args:
         here: what an earlier ``--estimate`` has measured on this machine, by stage.
+        minutes: what all of it is to take, for which steps of training are fitted when it begins.
     """
     gpus = {f"{n} GPU{'s' * (n > 1)}": n for n in GPUS}
     times: dict[str, list[float | None]] = {
@@ -131,7 +132,13 @@ def time_table(stages: Mapping[str, Stage], here: Mapping[str, Expected]) -> Tab
     ]
     sums = (sum(seconds for seconds in found if seconds is not None) for found in known.values())
     rows.append(["what is known of", "", *map(_told, sums)])
-    return Table("Time", ["stage", "work", *known], rows, note=_origins(stages, gpus=bool(known.keys() & gpus.keys())))
+    note = _origins(stages, gpus=bool(known.keys() & gpus.keys()))
+    if minutes is not None:
+        note += (
+            f" Shown is the usual number of steps; for {minutes:g} minutes training gets {FEWEST_STEPS:g} to "
+            f"{MOST_STEPS:g} times as many, by the speed that is measured when it begins."
+        )
+    return Table("Time", ["stage", "work", *known], rows, note=note)
 
 
 def _origins(stages: Mapping[str, Stage], *, gpus: bool) -> str:
