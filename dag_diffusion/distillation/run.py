@@ -20,7 +20,6 @@ from dag_diffusion.data.files import (
     differences,
     locked,
     read_json_object,
-    remove_partials,
     require_replaceable,
     write_json,
 )
@@ -112,7 +111,6 @@ def distill(
             if is_main_process():
                 check_output(output, config)
                 leaving.enter_context(locked(output))
-                remove_partials(output / RESULTS)
             loaded = Stage("models and real images", 1, progress)
             setup = load_setup(config.inputs, device)
             loaded()
