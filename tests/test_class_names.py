@@ -118,7 +118,7 @@ def test_first_synonyms_stand_for_synsets_both_ways(synsets, imagenet):
     assert match_classes(synsets, firsts) == match_classes(firsts, synsets) == same(1000)
 
 
-def test_few_synset_folders_match_descriptions_by_name_not_by_position(synsets, imagenet):
+def test_few_synset_folders_match_descriptions_by_name_not_by_position(imagenet):
     folders = {0: "n01440764", 1: "n03126707", 2: "n02012849"}  # tench, the crane that lifts, the crane that flies
     assert match_classes(folders, imagenet) == {0: 0, 1: 517, 2: 134}
     few = {0: "tench", 1: "goldfish"}

@@ -84,7 +84,7 @@ def test_report_says_how_each_pool_and_set_was_made_and_what_difficulty_is(setup
     chosen = f"Chosen from pool-guided: the easiest images, equally many of each mode. The pool: {drawn}"
     assert f'<p class="note">D{drawn[1:]} Difficulties by the guide.</p>' in text
     assert f'<p class="note">{chosen} Difficulties by the guide.</p>' in text
-    assert f"{GUIDED_DGS}: {chosen}</p>" in text  # below the accuracies, where the name is read first
+    assert f"DGS: difficulty-guided sampling. {GUIDED_DGS}: {chosen}</p>" in text  # below the accuracies
     assert "Drawn to no modes, not steered to a difficulty; " in text
     assert "Chosen from pool-unguided: by the paper" in text
     assert text.index("Difficulty d = 1 - p(class | image)") < text.index("Test accuracy")

@@ -20,7 +20,6 @@ from dag_diffusion.data.files import (
     differences,
     locked,
     read_json_object,
-    remove_partials,
     require_replaceable,
     write_json,
 )
@@ -112,7 +111,6 @@ def distill(
             if is_main_process():
                 check_output(output, config)
                 leaving.enter_context(locked(output))
-                remove_partials(output / RESULTS)
             loaded = Stage("models and real images", 1, progress)
             setup = load_setup(config.inputs, device)
             loaded()
@@ -222,7 +220,8 @@ def _report(
     measured: str,
 ) -> None:
     ipc, of_pools = found.config.ipc, {f"pool, {name}": pool.provenance for name, pool in pools.items()}
-    recipe = recipe_of(sets[GUIDED_DGS])  # in the table too: the name alone reads as if difficulty guidance had won
+    # the name alone reads as if difficulty guidance had won
+    note = f"{found.note}. DGS: difficulty-guided sampling. {GUIDED_DGS}: {recipe_of(sets[GUIDED_DGS])}"
     write_report(
         found.report,
         title=f"Distilled {origin.title}, {ipc} {'image' if ipc == 1 else 'images'} per class",
@@ -230,7 +229,7 @@ def _report(
         pools=[ReportedSet(f"pool, {name}", pool, measured) for name, pool in pools.items()],
         selected=[ReportedSet(name, pool, measured) for name, pool in sets.items()],
         tables=[
-            accuracy_table(found.results, baseline=UNGUIDED, note=f"{found.note}. {GUIDED_DGS}: {recipe}"),
+            accuracy_table(found.results, baseline=UNGUIDED, note=note),
             *([control_table(found.control)] if found.control else []),
             *origin.tables(),
         ],

@@ -19,7 +19,7 @@ from dag_diffusion.data.files import differences, locked, read_json_object, requ
 from dag_diffusion.data.imagenet import split_of, split_warning
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool, require_writable_target
 from dag_diffusion.distillation.compared_sets import FOLDERS, GUIDED_DGS, SELECTIONS
-from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs, whole_places
+from dag_diffusion.distillation.config import whole_places
 from dag_diffusion.distillation.run import DistillationResult, Origin, distill
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.filling import BATCH_SIZE
@@ -28,9 +28,9 @@ from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.reporting.reproduction import command_of_folder
 
-from .config import OF_A_RUN, FolderConfig
+from .config import FolderConfig
 from .durations import BAR, Clock, Expected, duration_table, within_minutes
-from .models import Models, models_table, require_classes, trained_models
+from .models import Models, models_table, require_classes, run_config, trained_models
 from .plain_images import RECORD, PlainImages, plain_images, require_same_images
 from .planning.dry_run import Plan, dry_run
 from .planning.models import files_of, grey_warning
@@ -320,24 +320,6 @@ def _compared(
     task: _Task, images: PlainImages, models: Models, expected: Mapping[str, Expected], clock: Clock
 ) -> DistillationResult:
     config, folder = task.config, task.folder
-    inputs = DistillationInputs(
-        pipeline=models.pipeline,
-        classifier=models.classifier,
-        evaluator=models.evaluator,
-        weak=models.weak,
-        reference=models.reference,
-        train=str(images.train.path),
-        test=str(images.test.path),
-        channels=images.channels,
-        size=config.size if config.pipeline or config.base else None,
-        fit=config.fit,
-        target=config.target,
-        among=config.among,
-        precision=config.precision,
-        trust_bin=config.trust_bin,
-    )
-    shared = {name: getattr(config, name) for name in OF_A_RUN}
-    settings = DistillationConfig(**shared, herding=True, inputs=inputs)
     origin = Origin(
         title=f"{folder.resolve().name} ({len(images.class_names)} classes)",
         command=task.command(),
@@ -350,7 +332,7 @@ def _compared(
     )
     return distill(
         task.work / RUN,
-        settings,
+        run_config(images, config, models),
         device=task.device,
         batch_size=task.batch_size,
         origin=origin,
