@@ -25,11 +25,11 @@ from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from dag_diffusion import DifficultyGuidedPipeline, GuidanceConfig, PoolConfig, fill_pool, read_pool, score_pool
+from dag_diffusion.acceleration import speed_up
 from dag_diffusion.classifiers import Preprocessing
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.generation.preparing.probe_training import ProbeConfig, build_probe
 from dag_diffusion.guidance.probes import describe
-from dag_diffusion.loading import speed_up
 
 STEPS = 50
 DIT_XL = {  # the published shapes, in diffusers' words

@@ -31,11 +31,12 @@ from diffusers import DiTPipeline
 from embedded import record
 
 from dag_diffusion import PoolConfig, TargetDistribution, fill_pool, read_pool
+from dag_diffusion.acceleration import speed_up
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.generation.plan import ImageJob, plan
 from dag_diffusion.generation.work_queue import damaged_images
-from dag_diffusion.loading import in_precision, load_embedded_pipeline, speed_up
+from dag_diffusion.loading import in_precision, load_embedded_pipeline
 from dag_diffusion.memory import keep_freed_memory
 
 GENERATE = [sys.executable, "-m", "dag_diffusion", "generate"]

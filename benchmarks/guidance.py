@@ -258,7 +258,7 @@ def fast_methods(bench: Bench, others: dict) -> dict[str, Method]:
     }
 
 
-def drawn(bench: Bench, method: Method, seed: int) -> tuple[Tensor, float]:
+def drawn(method: Method, seed: int) -> tuple[Tensor, float]:
     started = time.perf_counter()
     images = method(seed)
     return images, time.perf_counter() - started
@@ -282,18 +282,18 @@ def run(name: str, per_target: int, seeds: int, work: Path, make: Callable, only
 
     keep("real, chosen by the guide", -1, bench.measure(bench.real[bench.matched], 0.0, 1.0))
     for seed in range(seeds):
-        unguided, plain = drawn(bench, lambda s: bench.draw(s, guided=False), seed)
+        unguided, plain = drawn(lambda s: bench.draw(s, guided=False), seed)
         keep("unguided", seed, bench.measure(unguided, plain, plain))
         if name == "main":
             own = bench.difficulties(bench.guide, unguided, bench.labels)
             nearest = bench.nearest(bench.labels, own)
             keep("nearest of a 5x pool", seed, bench.measure(unguided[nearest], 5 * plain, plain))
-            attacked, seconds = drawn(bench, lambda s, found=unguided: post_hoc(bench, found), seed)
+            attacked, seconds = drawn(lambda s, found=unguided: post_hoc(bench, found), seed)
             keep("post-hoc attack", seed, bench.measure(attacked, plain + seconds, plain))
         for method, draw in methods.items():
             if only not in method:
                 continue
-            images, seconds = drawn(bench, draw, seed)
+            images, seconds = drawn(draw, seed)
             keep(method, seed, bench.measure(images, seconds, plain))
 
 

@@ -30,7 +30,7 @@ from dag_diffusion.evaluation.labelled_images import load_labelled_images
 from dag_diffusion.generation.modes import Modes
 from dag_diffusion.generation.noise_sets import best_candidate, irregularities
 from dag_diffusion.generation.plan import image_seed, seed_after
-from dag_diffusion.generation.preparing.mode_search import merge_modes
+from dag_diffusion.generation.preparing.mode_merging import merge_modes
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
 from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import load_embedded_pipeline

@@ -1,19 +1,14 @@
-"""Pipelines, classifiers and probes by folder or Hub id, on a device, in a precision; and what makes them faster.
+"""Pipelines, classifiers and probes by folder or Hub id, on a device, in a precision.
 
     name -> files (safetensors only) -> parts in evaluation mode -> precision -> device
 
-``speed_up`` changes images by rounding only.  Precision is chosen at loading, since it is recorded with a pool.
+Precision is chosen at loading, since it is recorded with a pool; ``acceleration`` has what else makes them faster.
 """
 
-import json
-import logging
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from pickle import UnpicklingError
@@ -35,10 +30,8 @@ from .classifiers.weights import (
     variant_of_parts,
 )
 from .data.class_names import labels_typed
-from .data.files import require_no_mount, require_replaceable
 from .guidance.probes import description_of
 from .identity import digest_of, is_same_model, sketch_of
-from .pipelines.denoiser_answers import denoiser_of
 from .pipelines.difficulty_guided import DifficultyGuidedPipeline
 from .processes import resolve_device
 
@@ -46,7 +39,6 @@ EMBEDDED = "embedded"  # the name of the embedded guide where one is asked for
 LORA = "pytorch_lora_weights.safetensors"  # as diffusers' save_lora_weights calls it
 T5_OF_SD3 = ("text_encoder_3", "tokenizer_3")  # which its pipeline draws without, but does not call optional
 PRECISIONS = ("float32", "float16", "bfloat16")
-logger = logging.getLogger(__name__)
 
 
 def load_pipeline(
@@ -308,109 +300,6 @@ def labels_of(pipeline: DifficultyGuidedPipeline, classes: str | None) -> list[i
         words = [part.strip() for part in re.split("[;,]", classes) if part.strip()]
         return [int(part) if part.isdecimal() else pipeline.get_label_ids(part)[0] for part in words]
     return labels_typed(classes, pipeline.class_names, "the pipeline")
-
-
-def speed_up(
-    pipeline: Any,
-    *,
-    compiled: bool = False,
-    channels_last: bool = False,
-    vae_slicing: bool = False,
-    xformers: bool = False,
-) -> None:
-    """Change how a pipeline computes, in place.
-
-    Args:
-        compiled: torch.compile of transformer and decoder; the first batch takes minutes, for thousands of images.  So
-            does the last if it is smaller.  Needs a C++ compiler on CPUs.
-        channels_last: memory layout of VAE and classifier for GPUs with tensor cores, in half precision.
-        vae_slicing: decode finished images one at a time: larger batches in the same memory.
-        xformers: attention by xformers; torch's own needs as little memory, so this rarely gains.  See
-            ``use_xformers``.
-
-    Raises:
-        ValueError: xformers is asked for and does not work here, see ``use_xformers``; or a part that is to be changed
-            is none of the pipeline's.
-    """
-    denoiser: Any = denoiser_of(pipeline)
-    vae: Any = getattr(pipeline, "vae", None)
-    if (compiled and (denoiser is None or vae is None)) or (vae_slicing and vae is None):
-        raise ValueError(
-            f"{type(pipeline).__name__} has no vae, or no denoiser that is known here, to be compiled or sliced; leave "
-            "the option out"
-        )
-    if xformers:
-        use_xformers(pipeline)
-    if channels_last:
-        for name in ("vae", "classifier", "guidance_vae"):
-            for module in () if (part := getattr(pipeline, name, None)) is None else part.modules():
-                if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):  # those of videos, in 3D, cannot
-                    module.to(memory_format=torch.channels_last)
-    if vae_slicing:
-        vae.enable_slicing()
-    if compiled:
-        # in place, so that the pipeline still saves, and is recorded, as the model that it is
-        denoiser.compile()
-        if getattr(pipeline, "weak_transformer", None) is not None:
-            pipeline.weak_transformer.compile()
-        vae.decoder.compile()
-
-
-def use_xformers(pipeline: Any) -> None:
-    """Attention by xformers.  torch's own has been as frugal since 2.0, so this rarely gains anything.
-
-    Raises:
-        ValueError: xformers is not installed, or there is no CUDA GPU, without which it does nothing.
-    """
-    if find_spec("xformers") is None:
-        raise ValueError(
-            "xformers is not installed; install the extra dag-diffusion[xformers], or leave the option out: torch has "
-            "memory-efficient attention too"
-        )
-    if not torch.cuda.is_available():
-        raise ValueError("xformers computes on CUDA GPUs alone and torch finds none here; leave the option out")
-    before = _attention_of(pipeline)
-    try:
-        pipeline.enable_xformers_memory_efficient_attention()
-    except Exception as error:  # whatever a library that does not fit this torch or GPU raises
-        raise ValueError(f"xformers does not work here ({error}); leave the option out") from error
-    if _attention_of(pipeline) == before:
-        logger.warning("xformers changes nothing: this transformer has no attention that it could replace")
-
-
-def _attention_of(pipeline: Any) -> list[str]:
-    denoiser = denoiser_of(pipeline)
-    parts = [] if denoiser is None else denoiser.modules()
-    return [type(part.processor).__name__ for part in parts if hasattr(part, "processor")]
-
-
-def require_place_for_probe(folder: Path, *, overwrite: bool) -> None:
-    """Check that a folder may become that of a probe: absent or empty, or an earlier probe's to be replaced.
-
-    Raises:
-        FileExistsError: it holds something that would be lost.
-        PermissionError: it, or the folder above it, cannot be written.
-    """
-    require_replaceable(folder, "probe", _is_probe, overwrite=overwrite)
-    require_no_mount(folder)
-
-
-def _is_probe(folder: Path) -> bool:
-    try:
-        return description_of(json.loads((folder / "config.json").read_text("utf-8"))) is not None
-    except (OSError, ValueError):
-        return False
-
-
-def save_probe(probe: Any, folder: str | Path) -> None:
-    """Write a probe: each file whole beside its place, then moved there."""
-    folder = Path(folder).resolve()  # behind a link, on whose disk alone a file can be moved there
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
-        probe.save_pretrained(partial)
-        folder.mkdir(exist_ok=True)
-        for name in ("model.safetensors", "config.json"):
-            os.replace(Path(partial) / name, folder / name)
 
 
 def load_probe(folder: str | Path) -> nn.Module:

@@ -71,6 +71,8 @@ class Turns:
             except Exception:
                 self.stop()
                 raise
+        if not self._alone:
+            self.report(0)  # what others have done since this process had its last
 
     def _add(self, what: str, more: int) -> int:
         if self._alone:

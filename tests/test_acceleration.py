@@ -10,9 +10,10 @@ from text_pipelines import made, qwen_image
 from tiny import tiny_pipeline
 
 from dag_diffusion import PoolConfig, TargetDistribution, fill_pool, score_pool
+from dag_diffusion.acceleration import speed_up
 from dag_diffusion.generation.precision import agreed_precision
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
-from dag_diffusion.loading import in_precision, speed_up
+from dag_diffusion.loading import in_precision
 
 CONFIG = PoolConfig(
     images_per_class=3,
@@ -52,27 +53,27 @@ def test_compiled_parts_are_those_that_take_the_time(pipeline):
 
 
 def test_xformers_that_is_absent_is_named(pipeline, monkeypatch):
-    monkeypatch.setattr("dag_diffusion.loading.find_spec", lambda name: None)
+    monkeypatch.setattr("dag_diffusion.acceleration.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"not installed.*dag-diffusion\[xformers\]"):
         speed_up(pipeline, xformers=True)
 
 
 def test_xformers_without_a_gpu_is_refused(pipeline, monkeypatch):
-    monkeypatch.setattr("dag_diffusion.loading.find_spec", lambda name: object())
+    monkeypatch.setattr("dag_diffusion.acceleration.find_spec", lambda name: object())
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ValueError, match="CUDA"):
         speed_up(pipeline, xformers=True)
 
 
 def test_xformers_that_does_not_fit_this_torch_is_a_plain_error(pipeline, monkeypatch):
-    monkeypatch.setattr("dag_diffusion.loading.find_spec", lambda name: object())
+    monkeypatch.setattr("dag_diffusion.acceleration.find_spec", lambda name: object())
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     with pytest.raises(ValueError, match="does not work here"):  # as diffusers finds out
         speed_up(pipeline, xformers=True)
 
 
 def test_xformers_that_changes_nothing_says_so(pipeline, monkeypatch, caplog):
-    monkeypatch.setattr("dag_diffusion.loading.find_spec", lambda name: object())
+    monkeypatch.setattr("dag_diffusion.acceleration.find_spec", lambda name: object())
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(type(pipeline), "enable_xformers_memory_efficient_attention", lambda self: None)
     speed_up(pipeline, xformers=True)

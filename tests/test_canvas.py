@@ -209,7 +209,7 @@ def test_transparent_margins_make_no_difference_once_they_are_trimmed(thing, mar
 
 
 @pytest.mark.parametrize("mode", ["LA", "P"])
-def test_margins_are_found_in_every_mode_and_in_parts_of_an_image(mode, thing, monkeypatch):
+def test_margins_are_found_in_every_mode_and_in_parts_of_an_image(mode, monkeypatch):
     monkeypatch.setattr("dag_diffusion.data.images.LAID_AT_ONCE", 40)
     opaque_thing = Image.new(mode[0], (10, 6), 1)
     file, image = io.BytesIO(), Image.new(mode, (30, 20), 0)

@@ -118,7 +118,7 @@ def test_first_synonyms_stand_for_synsets_both_ways(synsets, imagenet):
     assert match_classes(synsets, firsts) == match_classes(firsts, synsets) == same(1000)
 
 
-def test_few_synset_folders_match_descriptions_by_name_not_by_position(synsets, imagenet):
+def test_few_synset_folders_match_descriptions_by_name_not_by_position(imagenet):
     folders = {0: "n01440764", 1: "n03126707", 2: "n02012849"}  # tench, the crane that lifts, the crane that flies
     assert match_classes(folders, imagenet) == {0: 0, 1: 517, 2: 134}
     few = {0: "tench", 1: "goldfish"}
@@ -154,8 +154,10 @@ def test_names_that_say_numbers_mean_those_of_a_classifier_without_names(spellin
     wanted = dict(enumerate(spelling.format(number) for number in (11, 3, 7)))
     for unnamed in ({i: f"LABEL_{i}" for i in range(12)}, {i: str(i) for i in range(12)}):
         assert match_classes(wanted, unnamed, places=True) == {0: 11, 1: 3, 2: 7}
-    with pytest.raises(ValueError, match=r"12 classes without names, 0 to 11, and none is '12'"):
+    with pytest.raises(ValueError, match=r"12 classes without names, 0 to 11, and none is '12'; use a classifier of"):
         match_classes({0: "12"}, {i: f"LABEL_{i}" for i in range(12)})
+    with pytest.raises(ValueError, match=r"2 classes without names, 1 to 2, and none is '3'; add images of these"):
+        match_classes({0: "1", 1: "2", 2: "3"}, {1: "1", 2: "2"}, "the folder tests", places=True)
 
 
 def test_words_of_imagenet_mean_its_numbers_where_a_thousand_classes_have_no_names():

@@ -194,13 +194,13 @@ def test_two_processes_train_the_classifier_that_one_trains(tmp_path, images, tr
     assert found == pytest.approx(expected, abs=2e-3)
 
 
-def unfinished(images, output, config=CONFIG):
+def unfinished(images, output):
     def stop(stage, done, total):
         if stage == "training" and done == 1:
             raise StoppedHereError
 
     with pytest.raises(StoppedHereError):
-        train_classifier(images, output, config, progress=stop)
+        train_classifier(images, output, CONFIG, progress=stop)
 
 
 def test_other_settings_or_images_are_refused_and_begun_anew_when_asked(tmp_path, images):

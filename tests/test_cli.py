@@ -74,8 +74,10 @@ def test_trained_probe_steers_a_pool(tmp_path, saved_pipeline):
     assert generate(saved_pipeline, tmp_path / "pool", *with_probe).exit_code == 0
     assert json.loads((tmp_path / "pool" / "pool.json").read_text())["weights"]["probe"] is not None
     again = call("train-probe", tmp_path / "my probe", "--pipeline", saved_pipeline, *small)
-    assert (again.exit_code, again.stderr.count("\n")) == (2, 1)
-    assert "--overwrite" in again.stderr
+    assert (again.exit_code, again.stdout) == (0, made.stdout)
+    other = call("train-probe", tmp_path / "my probe", "--pipeline", saved_pipeline, *small, "--seed", 1)
+    assert (other.exit_code, other.stderr.count("\n")) == (2, 1)
+    assert "a probe of another training: settings.seed was 0 and is now 1; give --overwrite" in other.stderr
 
 
 def test_options_of_the_guidance_reach_the_pool(tmp_path, saved_pipeline):
@@ -95,9 +97,11 @@ def test_wrong_option_of_the_guidance_is_one_line(tmp_path, saved_pipeline, wron
 def test_found_modes_draw_a_pool(tmp_path, saved_pipeline):
     write_images(tmp_path / "real", {"T-shirt": 6, "Ankle boot": 6, "Bag": 6}, metadata=False)
     find = ["find-modes", tmp_path / "real", tmp_path / "modes.safetensors", "--pipeline", saved_pipeline, "--quiet"]
-    found = call(*find, "--by-difficulty", "cliff", "--per-class", 3)
+    by_cliff = [*find, "--by-difficulty", "cliff", "--per-class", 3]
+    found, again = call(*by_cliff), call(*by_cliff)
     assert found.exit_code == 0, found.output
     assert "9 modes of 3 classes" in found.stdout
+    assert (again.exit_code, again.stdout) == (0, found.stdout)
     made = generate(saved_pipeline, tmp_path / "pool", "--modes", tmp_path / "modes.safetensors")
     assert made.exit_code == 0, made.output
     published = ["--modes", tmp_path / "modes.safetensors", "--mode-window", "lgd", "--modes-by-size"]
@@ -108,6 +112,9 @@ def test_found_modes_draw_a_pool(tmp_path, saved_pipeline):
     wrong = generate(saved_pipeline, tmp_path / "none", *published[:2], "--mode-window", "dgs")
     assert (wrong.exit_code, wrong.stderr.count("\n")) == (2, 1)
     call("score", tmp_path / "real", "--classifier", saved_pipeline / "classifier", "--quiet")
+    scored = call(*by_cliff)
+    assert (scored.exit_code, scored.stderr.count("\n")) == (2, 1)
+    assert "modes of other images or settings: difficulties was" in scored.stderr
     again = call(*find, "--by-difficulty", tmp_path / "real", "--per-class", 2, "--overwrite")
     assert again.exit_code == 0, again.output
     rows = read_pool(tmp_path / "pool").rows

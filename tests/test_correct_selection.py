@@ -115,6 +115,25 @@ def test_rows_tell_what_difficulty_cannot(tmp_path, caplog):
     assert "2 of 2 classes have too few images that the classifier gets right, such as 'Bag'" in caplog.text
 
 
+@pytest.mark.parametrize(("yes", "no"), [("True", "False"), ("true", "FALSE"), (1, 0), (1.0, 0.0), ("1", "0")])
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
+def test_rows_tell_it_in_every_way_that_tables_write_it(tmp_path, name, yes, no):
+    rows = write_images(tmp_path, {"Bag": 4, "Coat": 4}, difficulty=lambda name, index: index / 10)
+    told = [row | {"correct": yes if row["difficulty"] >= 0.2 else no} for row in rows]
+    (tmp_path / "metadata.jsonl").unlink()
+    lines = [",".join(told[0]), *(",".join(map(str, row.values())) for row in told)]
+    (tmp_path / name).write_bytes("\n".join(lines).encode() if name.endswith("csv") else json_lines(told))
+    found = subsample(tmp_path, 2, method="cao2")
+    assert found.pool.known_difficulties[found.indices].tolist() == [0.2, 0.3] * 2
+
+
+def test_what_is_neither_right_nor_wrong_is_refused(tmp_path):
+    rows = write_images(tmp_path, {"Bag": 2}, difficulty=lambda name, index: index / 10)
+    (tmp_path / "metadata.jsonl").write_bytes(json_lines([rows[0], rows[1] | {"correct": "perhaps"}]))
+    with pytest.raises(ValueError, match=r"Bag/00001\.png has 'perhaps' in its column correct; it must be true or"):
+        subsample(tmp_path, 1, method="cao2")
+
+
 def test_measure_that_does_not_tell_is_refused_until_rows_do(tmp_path):
     write_images(tmp_path, {"Bag": 3, "T-shirt": 3})
     guide = {"guide": tiny_classifier()}

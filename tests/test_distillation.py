@@ -77,6 +77,19 @@ def test_distillation_leaves_pools_sets_results_and_a_report(setup):
     }
 
 
+def test_report_says_how_each_pool_and_set_was_made_and_what_difficulty_is(setup):
+    text = setup[1].report.read_text()
+    scales = "classifier-free guidance 1.5, autoguidance 1.5"
+    drawn = f"drawn to 10 modes of real images, not steered to a difficulty; {scales}."
+    chosen = f"Chosen from pool-guided: the easiest images, equally many of each mode. The pool: {drawn}"
+    assert f'<p class="note">D{drawn[1:]} Difficulties by the guide.</p>' in text
+    assert f'<p class="note">{chosen} Difficulties by the guide.</p>' in text
+    assert f"DGS: difficulty-guided sampling. {GUIDED_DGS}: {chosen}</p>" in text  # below the accuracies
+    assert "Drawn to no modes, not steered to a difficulty; " in text
+    assert "Chosen from pool-unguided: by the paper" in text
+    assert text.index("Difficulty d = 1 - p(class | image)") < text.index("Test accuracy")
+
+
 def test_every_stage_reports_progress_to_its_end(setup):
     ends = {stage: (done, total) for stage, done, total in setup[2]}
     around = {"models and real images": (1, 1), "pools and sets looked through": (5, 5)}

@@ -297,7 +297,7 @@ def test_time_of_pools_is_that_of_the_measured_rate_and_falls_with_the_gpus(draw
     assert "2 cores" not in table.columns  # which nothing was measured on
     assert "pools: dit-xl.json: 4.8 images/s, batches of 8" in table.note
     trainings = stages["comparison"]
-    assert trainings["work"].startswith("12 trainings of 60,000")
+    assert trainings["work"].startswith("12 trainings of 30 images, 2,000 epochs each")
     assert "RTX 3090" in table.note
     # of more GPUs than trainings, twelve work: 360 * (60,000 / 200,000) * (224 / 256) ** 2
     assert trainings["64 GPUs"] == "83 s"
@@ -373,6 +373,9 @@ def test_times_of_an_estimate_on_this_machine_are_shown(tmp_path):
     assert table.columns[2] == "here"
     assert {row[0]: row[2] for row in table.rows}["pools"] == "4 min"
     assert [row[0] for row in table.rows[:3]] == ["guide", "evaluator", "generator"]
+    assert "minutes" not in table.note
+    table = plan_folder(train, tmp_path / "other", FolderConfig(ipc=2, minutes=90)).tables[1]
+    assert "for 90 minutes training gets 0.1 to 5 times as many, by the speed that is measured" in table.note
 
 
 def test_of_a_model_on_the_hub_only_configurations_are_fetched(tmp_path, monkeypatch, models):

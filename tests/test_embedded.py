@@ -10,7 +10,7 @@ from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import difficulty
 from dag_diffusion.evaluation.labelled_images import load_labelled_images, normalise
 from dag_diffusion.generation.modes import Modes, space_of
-from dag_diffusion.generation.preparing.mode_search import merge_modes
+from dag_diffusion.generation.preparing.mode_merging import merge_modes
 from dag_diffusion.loading import load_embedded_pipeline
 
 NAMES = dict(enumerate(embedded.CLASS_NAMES))

@@ -313,6 +313,22 @@ class TestCommand:
         assert rows["good"]["image_sets"] == "1"
         assert rows["random:pool, IPC 2"]["image_sets"] == "2"
 
+    def test_summary_has_the_sets_of_earlier_evaluations_compared_by_seeds_that_are_there(self, folders):
+        command(folders, "random:@pool", "@good", options=[*into(folders), "--seeds", 3])
+        assert command(folders, "@wrong", options=into(folders)).exit_code == 0
+        with (folders / "out" / "results-summary.csv").open() as file:
+            rows = {row["set"]: row for row in csv.DictReader(file)}
+        seeds = {"random:pool, IPC 2": "3", "good": "3", "wrong": "2"}
+        assert {name: row["seeds"] for name, row in rows.items()} == seeds
+        accuracies = {}
+        for one in results_in(folders)["results"]:
+            accuracies.setdefault(one["set"], {})[one["seed"]] = one["accuracy"]
+        random = accuracies["random:pool, IPC 2"]
+        for name in ("good", "wrong"):
+            expected = np.mean([own - random[seed] for seed, own in accuracies[name].items()])
+            assert float(rows[name]["difference"]) == pytest.approx(expected)
+            assert rows[name]["baseline"] == "random:pool, IPC 2"
+
     def test_several_networks_give_a_table_of_all_and_one_for_each(self, folders):
         result = command(folders, "@good", "@wrong", options=["--network", "convnet-2-w4"])
         assert result.exit_code == 0, result.output
@@ -340,6 +356,25 @@ class TestCommand:
         result = command(folders, "@good", "@wrong", options=into(folders))
         assert result.exit_code == 0, result.output
         assert [row["set"] for row in results_in(folders)["results"]] == ["good", "good", "wrong", "wrong"]
+
+    def test_record_tells_how_pixels_were_normalised_and_what_each_set_was_laid_on(self, folders):
+        command(folders, "@good", options=into(folders))
+        old = results_in(folders)
+        told = {name: old["settings"].pop(name) for name in ("normalisation", "canvas")}  # as of an earlier version
+        (folders / "out" / "results.json").write_text(json.dumps(old))
+        grey = {"background": "white", "fit": "crop"}
+        assert told == {"normalisation": {"mean": 0.5, "std": 0.5}, "canvas": {"good": grey}}
+        for name in ("wrong", "good"):  # nothing is transparent, so that all images are as they were
+            result = command(folders, f"@{name}", options=[*into(folders), "--background", "black"])
+            assert result.exit_code == 0, result.output
+        black = {**grey, "background": "black"}
+        assert results_in(folders)["settings"]["canvas"] == {"good": black, "wrong": black}
+
+    def test_all_commands_that_made_the_results_are_kept_each_once(self, folders, monkeypatch):
+        for name in ("good", "wrong", "good"):
+            monkeypatch.setattr("sys.argv", ["dag-diffusion", "evaluate", name])
+            command(folders, f"@{name}", options=into(folders))
+        assert results_in(folders)["commands"] == ["dag-diffusion evaluate good", "dag-diffusion evaluate wrong"]
 
     def test_changed_images_protocol_or_test_set_are_refused_by_name(self, folders):
         command(folders, "@good", options=into(folders))
@@ -615,7 +650,7 @@ def test_results_beside_an_earlier_table_are_refused_for_their_suffix(folders, t
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file systems hold text alone")
-def test_folder_whose_name_is_no_text_is_refused_before_any_training_where_a_record_would_name_it(folders, caplog):
+def test_folder_whose_name_is_no_text_is_refused_before_any_training_where_a_record_would_name_it(folders):
     named = os.fsdecode(os.fsencode(folders) + b"/caf\xe9")
     (folders / "good").rename(named)
     result = command(folders, named, options=into(folders))

@@ -16,12 +16,12 @@ from PIL import Image
 
 from dag_diffusion.data.files import (
     differences,
+    held,
     json_line,
     json_lines,
     locked,
     read_json_object,
     recorded,
-    remove_partials,
     require_writable,
     write_atomically,
     write_config,
@@ -180,8 +180,20 @@ def test_targets_of_one_text_differ_in_what_they_were_measured_by():
     assert list(differences(old, new, "target")) == ["target.reference.Coat was [6000, 0.2] and is now [6000, 0.3]"]
 
 
-def test_only_what_writers_of_the_same_file_have_left_is_removed(tmp_path):
-    for name in (".a[1].json.12.partial", ".a1.json.12.partial", "a[1].json"):
+LEFT = (".a[1].12.partial", ".a[1].json.12.partial", ".a1.12.partial", ".mine.partial", "a[1]")
+
+
+@pytest.mark.parametrize(
+    ("alone", "stays"),
+    [
+        (lambda folder: held(folder / ".a[1].lock", folder / "a[1]"), LEFT[1:]),
+        (locked, LEFT[3:]),
+    ],
+    ids=["a file", "a folder"],
+)
+def test_what_killed_writers_left_goes_once_no_other_run_is_at_work(tmp_path, alone, stays):
+    for name in LEFT:
         (tmp_path / name).write_bytes(b"half")
-    remove_partials(tmp_path / "a[1].json")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".a1.json.12.partial", "a[1].json"]
+    with alone(tmp_path):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == set(stays)

@@ -22,12 +22,12 @@ def predictions(transformer, labels):
         return transformer(latents, timestep=TIMESTEPS, class_labels=torch.tensor(labels)).sample
 
 
-def learn(adaptation, step=0.1):
+def learn(adaptation):
     """Change all that is trained, as training would."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for _, parameter in adaptation.trained():
-            parameter.add_(step * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
 @pytest.fixture(params=TUNINGS)

@@ -56,6 +56,31 @@ def test_commands_name_the_places_and_what_differs_from_the_defaults(pool, disti
     assert options_of(choose)["--seed"] == "5"
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "Drawn to no modes, steered to the target d*, hill."),
+        ({"target": None, "guidance_scale": 4.0}, "not steered to a difficulty; classifier-free guidance 4."),
+        ({"target": {"name": "r", "text": "x", "reference": {}}}, "target d*, the difficulties of real images."),
+        ({"modes": {"modes": 8, "classes": ["A", "B"]}}, "Drawn to 8 modes of real images, steered to"),
+        ({"noise_candidates": 4, "group_size": 2}, "made in groups of 2, noise chosen among 4 candidates."),
+    ],
+)
+def test_report_says_how_a_pool_was_drawn(pool, tmp_path, changed, said):
+    (pool / "pool.json").write_text(json.dumps({**RECORD, "settings": SETTINGS | changed}))
+    assert said in report_folders([pool], tmp_path / "report.html", reference=pool).read_text()
+
+
+def test_report_says_how_a_set_was_chosen_and_by_which_measure(pool, distilled, tmp_path):
+    page = report_folders([distilled], tmp_path / "report.html", reference=pool).read_text()
+    assert "as many at random from each of ten bins of difficulty as the target asks, target: cliff." in page
+    assert "Difficulty d = 1 - p(class | image) by the classifier" in page
+    rows = [row | {"difficulty_by": "rival_margin by timm/resnet50"} for row in read_pool(pool).rows]
+    (pool / "metadata.jsonl").write_bytes(json_lines(rows))
+    page = report_folders([pool], tmp_path / "report.html", reference=pool).read_text()
+    assert "Difficulty d = rival_margin by the classifier" in page
+
+
 def test_target_that_no_text_names_is_told_in_a_comment(pool):
     target = TargetDistribution.from_reference({"": [0.5]}, name="my\nphotographs")
     settings = PoolConfig(target=target).settings()

@@ -416,6 +416,10 @@ def test_list_above_that_may_be_of_another_folder_is_named(tmp_path):
         ("filename,cat,dog,old\n0.png,1,0,1\n1.png,0,1,0\n", "gives 0.png 2 classes among cat, dog, old"),
         ("filename,cat,dog\n0.png,1,-1\n1.png,0,1\n", "none of its columns"),
         ("filename,width,height\n0.png,32,32\n1.png,32,32\n", "none of its columns"),
+        (
+            "file,patient,age,diagnosis\n0.png,ann,30,nevus\n1.png,bob,40,melanoma\n",
+            "none of its columns file, patient, age, diagnosis is",
+        ),
         ("image,caption\n0.png,a cat\n1.png,a dog\n", "no class folders"),
         ("0.png,cat;0.png\n1.png,dog;1.png\n", "by the separators ',' and ';' alike; put.*or write sep=,"),
         ("0.png -1  1 -1\n1.png  1 -1  1\n", "no class folders"),

@@ -354,7 +354,7 @@ def test_rows_that_never_come_are_told_with_the_way_out(tmp_path, pipeline):
         finish(tmp_path / "pool", plan(SMALL, pipeline.class_names))
 
 
-def interrupted(pipeline, folder, config=SMALL):
+def interrupted(pipeline, folder):
     """Fill a pool but for its last images."""
 
     class StoppedHere(BaseException):
@@ -365,7 +365,7 @@ def interrupted(pipeline, folder, config=SMALL):
             raise StoppedHere
 
     with pytest.raises(StoppedHere):
-        fill_pool(pipeline, folder, config, batch_size=2, progress=stop)
+        fill_pool(pipeline, folder, SMALL, batch_size=2, progress=stop)
 
 
 def test_process_left_over_from_an_earlier_run_can_no_longer_write(tmp_path, pipeline):

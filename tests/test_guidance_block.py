@@ -44,7 +44,7 @@ def drawn(pipeline, family, steps=20, output="images", **options):
 
 
 @EVERY_FAMILY
-def test_without_a_target_no_bit_changes(family, guide):
+def test_without_a_target_no_bit_changes(family):
     plain, guided = pipeline_of(family, blocks_of(family)), pipeline_of(family, with_guidance(blocks_of(family)))
     assert torch.equal(drawn(guided, family, steps=3), drawn(plain, family, steps=3))
 

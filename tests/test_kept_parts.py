@@ -10,7 +10,8 @@ from tiny import tiny_pipeline, tiny_vae, write_images
 
 from dag_diffusion.data.pools import read_pool
 from dag_diffusion.generation.preparing.kept_parts import kept_parts
-from dag_diffusion.generation.preparing.mode_search import encode_pool
+from dag_diffusion.generation.preparing.mode_search import encode_pool, find_pool_modes
+from dag_diffusion.generation.preparing.outputs import modes_at
 from dag_diffusion.generation.preparing.trajectories import collect
 from dag_diffusion.processes import StoppedError
 
@@ -133,6 +134,14 @@ def test_folder_goes_when_the_result_is_saved_and_when_nothing_came_of_it(pool, 
     assert not work_of(output).exists()
 
 
+@pytest.mark.usefixtures("half")
+def test_parts_that_a_kill_left_beside_finished_modes_go_when_they_are_found(pool, output):
+    pipeline = tiny_pipeline()
+    find_pool_modes(pipeline, pool, 2).save(output)
+    assert len(modes_at(output, pipeline, pool, 2).labels) == 4
+    assert not work_of(output).exists()
+
+
 def test_folder_of_somebody_else_is_left_alone(pool, output):
     notes = work_of(output) / "notes.txt"
     notes.parent.mkdir()
@@ -148,10 +157,10 @@ def test_second_run_at_once_is_refused(pool, output):
         encoded(pool, output)
 
 
-def runs(output, progress=None, config=SMALL):
+def runs(output, progress=None):
     pipeline = tiny_pipeline()
     with kept_parts(output) as kept:
-        return collect(pipeline, [pipeline.classifier], config, batch_size=10, kept=kept, progress=progress)
+        return collect(pipeline, [pipeline.classifier], SMALL, batch_size=10, kept=kept, progress=progress)
 
 
 def test_runs_that_were_drawn_before_a_kill_are_not_drawn_again(tmp_path):

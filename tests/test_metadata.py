@@ -95,6 +95,16 @@ def test_scores_of_a_file_replace_those_of_the_pool(tmp_path):
     ]
 
 
+def test_scores_of_ones_own_need_file_names_and_difficulties_alone(tmp_path):
+    pool, scores = scored(tmp_path)
+    own = [{"file_name": row["file_name"], "difficulty": i / 10} for i, row in enumerate(read_pool(pool).rows)]
+    scores.write_bytes(json_lines(own))
+    assert read_pool(pool, scores=scores).difficulties.tolist() == [0, 0.1, 0.2]
+    scores.write_bytes(json_lines([*own, {"name": "Bag/00000.png"}]))
+    with pytest.raises(ValueError, match=r"line 4 of .*scores\.jsonl has no file_name \('file_name'\)"):
+        read_pool(pool, scores=scores)
+
+
 def test_nothing_of_the_earlier_scores_stays(tmp_path):
     pool, scores = scored(tmp_path)
     lines = [json.loads(line) for line in (pool / "metadata.jsonl").read_text().splitlines()]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dag_diffusion.generation.modes import Modes
-from dag_diffusion.generation.preparing.mode_search import merge_modes
+from dag_diffusion.generation.preparing.mode_merging import merge_modes
 
 NAMES = {0: "Bag", 7: "Coat"}
 

@@ -48,6 +48,13 @@ def pictures(notebook) -> list[str]:
     return [output.data["image/png"] for output in outputs if "image/png" in output.get("data", {})]
 
 
+def keys(notebook) -> list[str]:
+    """Of the rows and records that are shown, in their order."""
+    outputs = [output for cell in code_of(notebook) for output in cell.outputs]
+    shown = [output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs]
+    return re.findall(r"'(\w+)': ", "\n".join(shown))
+
+
 def printed(notebook) -> str:
     outputs = [output for cell in code_of(notebook) for output in cell.outputs]
     return "\n".join(output.get("text", "") for output in outputs)
@@ -83,6 +90,7 @@ def test_notebook_runs_from_an_empty_folder_and_leaves_nothing_elsewhere(path, t
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(place)}}).execute()
     assert tree() == before
     assert len(pictures(notebook)) == len(pictures(read(path)))
+    assert keys(notebook) == keys(read(path))
     assert {entry.name for entry in place.iterdir()} <= {"runs"}
 
 

@@ -8,7 +8,9 @@ from tiny import NAMES, tiny_classifier, tiny_pipeline, tiny_vae
 
 from dag_diffusion import DifficultyGuidedPipeline, GuidanceConfig
 from dag_diffusion.difficulty import margin
+from dag_diffusion.generation.preparing.outputs import require_place_for_probe, save_probe
 from dag_diffusion.generation.preparing.probe_training import (
+    Fidelity,
     ProbeConfig,
     build_probe,
     distillation_loss,
@@ -19,7 +21,7 @@ from dag_diffusion.generation.preparing.probe_training import (
 from dag_diffusion.generation.preparing.trajectories import Trajectories, collect
 from dag_diffusion.guidance.difficulty_guidance import margin_and_gradient
 from dag_diffusion.guidance.probes import probe_margin
-from dag_diffusion.loading import load_probe, require_place_for_probe, save_probe
+from dag_diffusion.loading import load_probe
 
 SMALL = ProbeConfig(
     trajectories=40,
@@ -207,14 +209,14 @@ def test_probe_of_some_classes_is_refused_for_others():
 
 
 def test_runs_that_measure_are_not_those_that_train(monkeypatch):
-    seen = {}
+    seen, perfect = {}, Fidelity(difficulty_error=0, correlation=1)
     monkeypatch.setattr(
         "dag_diffusion.generation.preparing.probe_training.fit",
         lambda probe, found, *rest: seen.update(fit=set(found.run.tolist())),
     )
     monkeypatch.setattr(
         "dag_diffusion.generation.preparing.probe_training.fidelity",
-        lambda probe, found: seen.update(measured=set(found.run.tolist())),
+        lambda probe, found: seen.update(measured=set(found.run.tolist())) or perfect,
     )
     pipeline = tiny_pipeline()
     train_probe(pipeline, [pipeline.classifier], SMALL, batch_size=17)
@@ -271,17 +273,23 @@ def test_few_runs_for_many_classes_are_told(caplog):
 def test_classifier_is_no_probe_to_be_replaced(tmp_path):
     tiny_classifier().save_pretrained(tmp_path)
     with pytest.raises(FileExistsError, match="no probe"):
-        require_place_for_probe(tmp_path, overwrite=True)
+        require_place_for_probe(tmp_path)
 
 
 def test_other_files_are_never_replaced(trained, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="no probe"):
-        require_place_for_probe(tmp_path, overwrite=True)
+        require_place_for_probe(tmp_path)
     save_probe(trained[0].probe, tmp_path / "probe")
-    with pytest.raises(FileExistsError, match="overwrite=True"):
-        require_place_for_probe(tmp_path / "probe", overwrite=False)
-    require_place_for_probe(tmp_path / "probe", overwrite=True)
+    require_place_for_probe(tmp_path / "probe")
+
+
+def test_what_a_killed_save_has_left_goes_with_the_next(trained, tmp_path):
+    (tmp_path / ".probe.partial").mkdir()
+    (tmp_path / ".probe.partial" / "model.safetensors").write_bytes(b"half")
+    save_probe(trained[0].probe, tmp_path / "probe")
+    assert [path.name for path in tmp_path.iterdir()] == ["probe"]
+    load_probe(tmp_path / "probe")
 
 
 def test_no_guide_and_impossible_settings_are_refused():

@@ -15,12 +15,21 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
 )
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pools_on_disk import content
-from text_pipelines import flux, kl, made, qwen_image, sana, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
+from text_pipelines import (
+    FlowTransformerPipeline,
+    flux,
+    kl,
+    made,
+    qwen_image,
+    sana,
+    stable_diffusion,
+    stable_diffusion_3,
+    stable_diffusion_xl,
+)
 from tiny import NAMES, tiny_classifier, tiny_transformer
 from typer.testing import CliRunner
 
@@ -37,6 +46,7 @@ from dag_diffusion import (
     score_pool,
     steer,
 )
+from dag_diffusion.acceleration import speed_up
 from dag_diffusion.cli import commands as cli
 from dag_diffusion.data.images import is_of_one_colour
 from dag_diffusion.generation.drawing.prompts import as_prompts
@@ -47,7 +57,6 @@ from dag_diffusion.generation.preparing.mode_search import encode
 from dag_diffusion.generation.repairing.first_images import FIRST, with_colours
 from dag_diffusion.generation.repairing.repair import Repair
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
-from dag_diffusion.loading import speed_up
 from dag_diffusion.pipelines.latents import scaled, unscaled
 from dag_diffusion.reporting.reproduction import commands_of
 
@@ -492,26 +501,6 @@ def test_pipeline_whose_denoiser_is_called_otherwise_fills_a_pool_and_is_not_com
     for option in ("compiled", "vae_slicing"):
         with pytest.raises(ValueError, match="DecoderPipeline has no vae"):
             speed_up(pipeline, **{option: True})
-
-
-class FlowTransformerPipeline(DiffusionPipeline):
-    """A class-conditional transformer that predicts velocities, as those of SiT do."""
-
-    def __init__(self, transformer, vae, scheduler, id2label=None):
-        super().__init__()
-        self.register_modules(transformer=transformer, vae=vae, scheduler=scheduler)
-        self.register_to_config(id2label=id2label)
-
-    @torch.no_grad()
-    def __call__(self, class_labels, num_inference_steps=20, generator=None):
-        latents = randn_tensor((len(class_labels), 4, 8, 8), generator=generator)
-        self.scheduler.set_timesteps(num_inference_steps)
-        for t in self.scheduler.timesteps:
-            times = t.expand(len(latents))
-            velocity = self.transformer(latents, timestep=times, class_labels=torch.tensor(class_labels)).sample
-            latents = self.scheduler.step(velocity, t, latents).prev_sample
-        images = self.vae.decode(latents / self.vae.config.scaling_factor).sample
-        return BaseOutput(images=(images / 2 + 0.5).clamp(0, 1))
 
 
 @pytest.mark.parametrize("id2label", [NAMES, None], ids=["named", "guide"])

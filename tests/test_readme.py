@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 from text_pipelines import made, save_lora, stable_diffusion_xl
 from tiny import tiny_classifier, tiny_pipeline, tiny_transformer, write_images
 from tiny_backbones import clip_with_texts
+from typer.testing import CliRunner
+
+from dag_diffusion.cli.commands import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -36,6 +40,13 @@ SMALLER = {
     "torch.bfloat16": "torch.float32",
     '"cuda"': '"cpu"',
 }
+SMALLER_COMMANDS = {  # options that are added
+    "train-classifier": "--steps 2 --batch-size 4",
+    "train": "--steps 2 --vae-steps 2 --width 64 --depth 1 --batch-size 4 --sample-grids 0",
+    "generate": "--images-per-class 3 --num-inference-steps 2",
+    "subsample": "--ipc 1",
+    "evaluate": "--network convnet-2-w4 --seeds 1 --num-processes 1",
+}
 
 
 def run(text: str) -> dict:
@@ -55,6 +66,20 @@ def test_code_of_the_readme_runs_from_a_pipeline_to_a_distilled_set(tmp_path, mo
     run(README)
     assert len((tmp_path / "distilled" / "metadata.jsonl").read_text().splitlines()) == 10
     assert (tmp_path / "dit-with-guide" / "classifier").is_dir()
+
+
+@pytest.mark.slow
+def test_commands_of_the_readme_lead_from_a_folder_of_any_classes_to_a_report(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, count in (("my_images", 12), ("my_test_images", 4)):
+        write_images(tmp_path / name, {"ant": count, "bee": count}, metadata=False)
+    commands = next(b for b in re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL) if "my_generator" in b)
+    for line in commands.replace("--ipc 10 ", "").splitlines():
+        name, *words = shlex.split(line, comments=True)[1:]
+        done = CliRunner().invoke(app, [name, *words, *SMALLER_COMMANDS.get(name, "").split()])
+        assert done.exit_code == 0, f"{line}\n{done.output}"
+    assert "my_test_images" in (tmp_path / "results.json").read_text()
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
 def test_code_of_the_page_on_choosing_runs_from_numbers_to_a_dataset(tmp_path, monkeypatch, datasets_cache):

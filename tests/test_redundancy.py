@@ -26,9 +26,9 @@ CLASSES = {name: 6 for name in NAMES.values()}
 QUICK = RedundancyConfig(parts=3, network="convnet-1-w8", neighbours=2)
 
 
-def points(least=4, most=12):
+def points(least=4):
     numbers = st.integers(-50, 50).map(float)  # whole, so that no rounding decides whether a point lies in a ball
-    return st.integers(least, most).flatmap(lambda n: arrays(float, (n, 2), elements=numbers))
+    return st.integers(least, 12).flatmap(lambda n: arrays(float, (n, 2), elements=numbers))
 
 
 # -- coverage

@@ -8,10 +8,11 @@ from browser import CHROMIUM, Browser
 from PIL import Image
 
 from dag_diffusion.data.pools import Pool
+from dag_diffusion.evaluation.comparisons import default_baselines
 from dag_diffusion.evaluation.results import Result
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.reporting.report import write_report
-from dag_diffusion.reporting.results import default_baselines, shown_results
+from dag_diffusion.reporting.results import shown_results
 from dag_diffusion.reporting.sets import ReportedSet
 
 pytestmark = pytest.mark.skipif(

@@ -5,10 +5,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from dag_diffusion.evaluation.comparisons import summarise
+from dag_diffusion.evaluation.comparisons import default_baselines, summarise
 from dag_diffusion.evaluation.results import Result
 from dag_diffusion.reporting.accuracy_figures import families
-from dag_diffusion.reporting.results import default_baselines, how, read_results, shown_results
+from dag_diffusion.reporting.results import how, read_results, shown_results
 
 ONE = Result(
     set="distilled",
@@ -163,6 +163,7 @@ def of_seeds(name, seeds, **changes):
         (range(5), range(1, 6), range(2, 7), {"random": "3 x 1", "ours": "1 x 3", "theirs": "1 x 3"}, "those 3 with"),
         (range(3), range(3, 6), range(3, 6), {"ours": "1 x 3", "theirs": "1 x 3"}, "of the others: random"),
         (range(3), range(3, 6), (), {"random": "3 x 1"}, "of the others: ours"),
+        (range(3), range(3), range(2), {"random": "2 x 1", "ours": "1 x 2", "theirs": "1 x 2"}, "only those 2 with"),
         (range(3), range(2, 6), range(3, 6), {"random": "1 x 1", "ours": "1 x 1"}, "of the others: theirs"),
     ],
 )
@@ -245,8 +246,9 @@ def test_same_set_in_two_files_is_one_row_of_all_its_seeds(written):
         ("hard", {"precision": "bfloat16"}, {}, ["protocol quick in float32", "protocol quick in bfloat16"]),
         ("hard", {}, {"protocol": {"name": "quick", "epochs": 9}}, ["protocol quick (a)", "protocol quick (b)"]),
         ("soft", {}, {"teacher": "2"}, ["soft labels by tiny 1", "soft labels by tiny 2"]),
+        ("soft", {}, {"teacher": ""}, ["soft labels by tiny 1", "soft labels by tiny;"]),
     ],
-    ids=["test images", "precision", "protocol", "teacher"],
+    ids=["test images", "precision", "protocol", "teacher", "teacher of a name alone"],
 )
 def test_what_does_not_compare_stands_in_tables_of_its_own(written, labels, changes, said, notes, name):
     own = {"protocol": {"name": "quick", "epochs": 3}}
@@ -266,7 +268,11 @@ def test_labels_of_two_kinds_of_one_set_are_two_rows_of_the_teachers_table(writt
 
 
 def test_results_keep_the_command_that_made_them(written):
-    assert read_results([written(OURS, command="dag-diffusion evaluate a")]).commands == ["dag-diffusion evaluate a"]
+    paths = [
+        written(OURS, "a.json", command="evaluate a"),
+        written(OURS, "b.json", commands=["evaluate b", "evaluate c"]),
+    ]
+    assert read_results(paths).commands == ["evaluate a", "evaluate b", "evaluate c"]
 
 
 def test_how_names_all_that_an_accuracy_depends_on():

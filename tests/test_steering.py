@@ -28,12 +28,12 @@ from diffusers import (
     UNet2DModel,
     UniPCMultistepScheduler,
 )
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from text_pipelines import (
+    FlowTransformerPipeline,
     flux,
     kl,
     made,
@@ -166,25 +166,6 @@ def test_images_made_from_images_become_as_hard_as_asked(build, kind, scheduler,
         return pipeline(list(PROMPTS), image=images, **options).images
 
     assert (difficulties(pipeline, guide, targets, draw) - targets).abs().max() < 0.15
-
-
-class FlowTransformerPipeline(DiffusionPipeline):
-    """A class-conditional transformer that predicts velocities, as those of SiT do."""
-
-    def __init__(self, transformer, vae, scheduler):
-        super().__init__()
-        self.register_modules(transformer=transformer, vae=vae, scheduler=scheduler)
-
-    @torch.no_grad()
-    def __call__(self, class_labels, num_inference_steps=20, generator=None):
-        latents = torch.randn(len(class_labels), 4, 8, 8, generator=generator)
-        self.scheduler.set_timesteps(num_inference_steps)
-        for t in self.scheduler.timesteps:
-            times = t.expand(len(latents))
-            velocity = self.transformer(latents, timestep=times, class_labels=torch.tensor(class_labels)).sample
-            latents = self.scheduler.step(velocity, t, latents).prev_sample
-        images = self.vae.decode(latents / self.vae.config.scaling_factor).sample
-        return BaseOutput(images=(images / 2 + 0.5).clamp(0, 1))
 
 
 def test_pipeline_that_a_user_has_built_of_a_flow_matching_transformer_is_steered(guide):

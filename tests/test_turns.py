@@ -1,5 +1,8 @@
 """Work in turns: every item once, in stretches, until a process stops."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -7,6 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dag_diffusion.turns import Turns
+
+TWO = """
+from dag_diffusion.processes import is_main_process
+from dag_diffusion.turns import Turns
+
+turns = Turns("images", 10, print)
+with turns.together():
+    for item in [] if is_main_process() else turns.take(range(10), 5):
+        turns.report(1)
+"""
 
 
 @given(count=st.integers(0, 40), size=st.integers(1, 9))
@@ -37,3 +50,13 @@ def test_failure_lets_nobody_go_on():
     with pytest.raises(KeyError), turns.together():
         raise KeyError("lost")
     assert list(turns.take(range(9), 2)) == []
+
+
+@pytest.mark.slow
+def test_what_other_processes_do_last_is_told_too():
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    run = subprocess.run(
+        [*start, sys.executable, "-c", TWO], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "images 10 10"  # by the first process, which has done none of them

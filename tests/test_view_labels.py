@@ -374,13 +374,15 @@ def test_random_draws_have_no_labels_per_view(pool, tmp_path):
         load_compared_sets([f"random:{pool.path}"], test, labels="views", ipc=[1])
 
 
-def test_labels_of_different_teachers_do_not_compare(pool, tmp_path):
+@pytest.mark.parametrize("one", [TEACHER, Teacher("labels of DATM")])
+@pytest.mark.parametrize("other", [Teacher("better", "4567"), Teacher("labels of SRe2L")])
+def test_labels_of_different_teachers_do_not_compare(pool, tmp_path, one, other):
     write_images(tmp_path / "second", {"Bag": 4, "T-shirt": 3})
     second = read_pool(tmp_path / "second")
-    write(pool)
-    write(second, teacher=Teacher("better", "4567"))
+    write(pool, teacher=one)
+    write(second, teacher=other)
     test = load_labelled_images(pool, size=(16, 16), channels=1)
-    told = r"different teachers \(set by tiny 0123, second by better 4567\)"
+    told = rf"different teachers \(set by {one.name} ?{one.digest}, second by {other.name} ?{other.digest}\)"
     with pytest.raises(ValueError, match=told):
         load_compared_sets([str(pool.path), str(second.path)], test, labels="views")
     config = EvaluationConfig(SMALL, networks=("convnet-1-w4",), seeds=(0,), labels="views")

@@ -1,4 +1,4 @@
-"""Tiny pipelines of the kinds that draw from prompts, of real classes, random weights and small vocabularies."""
+"""Tiny pipelines of real classes and random weights: the kinds that draw from prompts, and one that draws by labels."""
 
 import torch
 from diffusers import (
@@ -7,6 +7,7 @@ from diffusers import (
     AutoencoderKLQwenImage,
     AutoencoderTiny,
     DDIMScheduler,
+    DiffusionPipeline,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -28,6 +29,8 @@ from diffusers import (
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from transformers import (
@@ -313,6 +316,26 @@ def qwen_image():
         tokenizer=tokenizer,
         transformer=transformer.eval(),
     )
+
+
+class FlowTransformerPipeline(DiffusionPipeline):
+    """A class-conditional transformer that predicts velocities, as those of SiT do."""
+
+    def __init__(self, transformer, vae, scheduler, id2label=None):
+        super().__init__()
+        self.register_modules(transformer=transformer, vae=vae, scheduler=scheduler)
+        self.register_to_config(id2label=id2label)
+
+    @torch.no_grad()
+    def __call__(self, class_labels, num_inference_steps=20, generator=None):
+        latents = randn_tensor((len(class_labels), 4, 8, 8), generator=generator)
+        self.scheduler.set_timesteps(num_inference_steps)
+        for t in self.scheduler.timesteps:
+            times = t.expand(len(latents))
+            velocity = self.transformer(latents, timestep=times, class_labels=torch.tensor(class_labels)).sample
+            latents = self.scheduler.step(velocity, t, latents).prev_sample
+        images = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        return BaseOutput(images=(images / 2 + 0.5).clamp(0, 1))
 
 
 def made(build, *arguments):

@@ -52,7 +52,7 @@ SYSTEM = {  # what the system says of a file
     errno.EMFILE: "too many files are open; raise the limit by `ulimit -n 4096`, and give the command again",
     errno.EIO: "{path} cannot be read from its disk, or written to it; check the disk, or choose another place",
 }
-PARTIAL = re.compile(r"\.(?P<name>.+?)(\.\d+)?\.partial")  # what a file is called until it is whole
+PARTIAL = re.compile(r"\.(?P<name>.+?)(\.\d+)?\.partial")  # what a file or folder is called until it is whole
 
 
 def line_of(error: Exception, options: Collection[str] = ()) -> str:

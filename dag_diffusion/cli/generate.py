@@ -134,7 +134,7 @@ def generate(
     precision: PipelinePrecision = None,
     device: Device = None,
     num_processes: NumProcesses = 1,
-    faster: Annotated[Values, Fields("loading:speed_up", SPEED_UPS, SPEED)],
+    faster: Annotated[Values, Fields("acceleration:speed_up", SPEED_UPS, SPEED)],
     resume: Annotated[
         bool, Option("--resume", help="check what is there and go on with an interrupted pool", rich_help_panel=FILES)
     ] = False,
@@ -167,6 +167,7 @@ def generate(
     from dataclasses import replace
 
     with loading("libraries", quiet):
+        from dag_diffusion.acceleration import speed_up
         from dag_diffusion.generation.drawing.prompts import as_prompts
         from dag_diffusion.generation.drawing.steerable import SteerablePipeline
         from dag_diffusion.generation.filling import fill_pool
@@ -176,7 +177,7 @@ def generate(
         from dag_diffusion.generation.tracking import require_trackers, tracked
         from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
         from dag_diffusion.guidance.mode_guidance import ModeGuidance
-        from dag_diffusion.loading import labels_of, load_guide, load_pipeline, load_text_pipeline, speed_up
+        from dag_diffusion.loading import labels_of, load_guide, load_pipeline, load_text_pipeline
 
     curves = Path(f"{output.resolve()}-curves")
     with fail_together():

@@ -74,28 +74,30 @@ def train_probe(
 
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.generation.preparing import probe_training as probes
-        from dag_diffusion.generation.preparing.kept_parts import kept_parts
-        from dag_diffusion.loading import labels_of, load_guide, load_pipeline, require_place_for_probe, save_probe
+        from dag_diffusion.generation.preparing.outputs import probe_at, require_place_for_probe
+        from dag_diffusion.generation.preparing.probe_training import ProbeConfig
+        from dag_diffusion.loading import labels_of, load_guide, load_pipeline
 
     with fail_together():
         if is_main_process():
-            require_place_for_probe(output, overwrite=overwrite)
-        settings = probes.ProbeConfig(**config)
+            require_place_for_probe(output)
+        settings = ProbeConfig(**config)
         loaded = load_pipeline(pipeline, device=device, trust_bin=trust_bin)
         guides = [load_guide(name, device=device) for name in classifier or []]
         if not guides and loaded.classifier is not None:
             guides = [loaded.classifier]
         labels = labels_of(loaded, classes)
-    with kept_parts(output, overwrite=overwrite) as kept:
-        with stages(quiet) as progress:
-            probe, fidelity = probes.train_probe(
-                loaded, guides, settings, labels=labels, batch_size=batch_size, kept=kept, progress=progress
-            )
-        with fail_together():
-            if is_main_process():
-                save_probe(probe, output)
-        kept.remove()
+    with stages(quiet) as progress:
+        fidelity = probe_at(
+            output,
+            loaded,
+            guides,
+            settings,
+            labels=labels,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            progress=progress,
+        )
     if is_main_process():
         print(
             f"probe in {output}; on runs that it has not seen, mean |d - d of the guides| = "
@@ -145,15 +147,12 @@ def find_modes(
 
     if is_main_process():
         require_file_place(output, "modes.safetensors")
-        if output.exists() and not overwrite:
-            raise FileExistsError(f"{output} exists; give --overwrite to replace it")
     quiet = launch_several(num_processes, quiet)
     with loading("libraries", quiet):
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.generation.modes import require_replaceable_modes
-        from dag_diffusion.generation.preparing.kept_parts import kept_parts
-        from dag_diffusion.generation.preparing.mode_search import find_pool_modes
+        from dag_diffusion.generation.preparing.outputs import modes_at
         from dag_diffusion.latent_spaces import load_latent_space
         from dag_diffusion.sampling.target_parser import as_target
 
@@ -163,23 +162,19 @@ def find_modes(
         real = read_pool(images, canvas=canvas_for(fit, [pipeline], **canvas))
         loaded = load_latent_space(pipeline, size=size, classifier=classifier, device=device, trust_bin=trust_bin)
         target = None if by_difficulty is None else as_target(by_difficulty, real.class_names)
-    with kept_parts(output, overwrite=overwrite) as kept:
-        with stages(quiet) as progress:
-            modes = find_pool_modes(
-                loaded,
-                real,
-                per_class,
-                target=target,
-                average=average,
-                seed=seed,
-                batch_size=batch_size,
-                kept=kept,
-                progress=progress,
-            )
-        with fail_together():
-            if is_main_process():
-                modes.save(output)
-        kept.remove()
+    with stages(quiet) as progress:
+        modes = modes_at(
+            output,
+            loaded,
+            real,
+            per_class,
+            target=target,
+            average=average,
+            seed=seed,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            progress=progress,
+        )
     if is_main_process():
         print(f"{len(modes.labels)} modes of {len(modes.class_names)} classes in {output}")
 

@@ -249,7 +249,7 @@ def _match(
     if not places and all(name == f"LABEL_{label}" for label, name in rest.items()):
         return found | _match_as_a_whole(rest, known, owner)
     if known and all(number_in(name) == label for label, name in known.items()):
-        return found | _match_without_names(rest, known, owner, foreign)
+        return found | _match_without_names(rest, known, owner, places, foreign)
     if synsets:
         rest, known = described(rest), described(known)
     return found | _match_by_name(rest, known, owner, foreign)
@@ -281,15 +281,16 @@ def _match_as_a_whole(wanted: Mapping[int, str], known: Mapping[int, str], owner
 
 
 def _match_without_names(
-    wanted: Mapping[int, str], known: Mapping[int, str], owner: str, foreign: str
+    wanted: Mapping[int, str], known: Mapping[int, str], owner: str, places: bool, foreign: str
 ) -> dict[int, int]:
     said = {label: number_in(name) for label, name in wanted.items()}
     numbers = {label: number for label, number in said.items() if number is not None}
     strange = [wanted[label] for label, number in said.items() if number is None]
     if not strange and (beyond := [wanted[label] for label, number in numbers.items() if number not in known]):
+        way = "add images of these classes, or leave them out" if places else "use a classifier of these classes"
         raise ValueError(
             f"{owner} has {len(known)} classes without names, {min(known)} to {max(known)}, and none is "
-            f"{listed(map(repr, beyond), SHOWN)}; use a classifier of these classes"
+            f"{listed(map(repr, beyond), SHOWN)}; {way}"
         )
     if not strange:
         if 1 < len(numbers) < len(known) and set(numbers.values()) == set(range(len(numbers))):

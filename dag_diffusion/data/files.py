@@ -3,11 +3,11 @@
     data -> .NAME.PID.partial -> rename -> NAME
 
 A rename within a folder happens at once or not, so that a kill or a full disk leaves the old file, never half of a new.
+What a kill leaves of a new one goes when the next run holds the lock.
 """
 
 import errno
 import fcntl
-import glob
 import io
 import json
 import math
@@ -30,6 +30,7 @@ STRICT = {"Infinity": "1e999", "-Infinity": "-1e999", "NaN": "null"}
 ELSEWHERE = "choose an output folder of your own or change its permissions"
 HEAD = 65536  # bytes in which a file tells what it is
 LOCK = ".lock"  # in a folder while a run works on it
+PARTIAL = re.compile(r"\.(?P<name>.+)\.\d+\.partial")  # what a file is called until it is whole
 NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # Lustre without flock, NFS without lockd, some of FUSE
 LONGEST = 60  # letters of a setting that are told
 
@@ -51,10 +52,12 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def remove_partials(path: Path) -> None:
-    """Remove what writers of this file left that were killed; only while no other may be at work."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        partial.unlink(missing_ok=True)
+def remove_partials(folder: Path, name: str | None = None) -> None:
+    """Remove what writers of a file, or of any in the folder, left that were killed; only while no other is at work."""
+    for path in folder.glob(".*.partial"):
+        partial = PARTIAL.fullmatch(path.name)
+        if partial and name in (None, partial["name"]):
+            path.unlink(missing_ok=True)
 
 
 def write_image(path: Path, image: "Image.Image") -> None:
@@ -255,12 +258,15 @@ def require_no_mount(folder: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Keep other runs out of a folder, which is made if need be and removed again if nothing came into it.
 
+    What writers of files in it left that were killed goes.
+
     Raises:
         FileExistsError: another run works on it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with held(folder / LOCK, folder):
+            remove_partials(folder)
             yield
     finally:
         with suppress(OSError):  # it holds something, as it should
@@ -270,6 +276,8 @@ def locked(folder: Path) -> Iterator[None]:
 @contextmanager
 def held(lock: Path, guarded: Path) -> Iterator[None]:
     """Hold a lock file, in a folder that exists, while working on what it guards, and remove it then.
+
+    What writers of a guarded file left that were killed goes.
 
     Raises:
         FileExistsError: another run holds it.
@@ -285,6 +293,7 @@ def held(lock: Path, guarded: Path) -> Iterator[None]:
         way_out = "choose another output" if has_flock else f"remove {lock}{_owner(lock)} if that has ended"
         raise FileExistsError(f"another run works on {guarded}; wait for it, or {way_out}") from error
     try:
+        remove_partials(guarded.parent, guarded.name)
         yield
     finally:
         if has_flock:  # else it goes with its release
@@ -309,6 +318,24 @@ def _owner(lock: Path) -> str:
         number, machine = lock.read_text().split()[:2]
         return f" of process {number} on {machine}"
     return ""
+
+
+def is_made_so(before: Mapping[str, Any], asked: Mapping[str, Any], told: str, *, overwrite: bool) -> bool:
+    """Whether what is there was made as is asked for now, by the record of how it was made.
+
+    Args:
+        before: that record; empty where none was kept.
+        told: what is there if not, such as ``guide holds a classifier of another training``.
+        overwrite: whether it may be replaced then.
+
+    Raises:
+        ValueError: it was not, and is to be kept; up to five settings that differ are named.
+    """
+    found = list(differences({name: before.get(name) for name in asked}, asked))
+    if found and not overwrite:
+        why = "; ".join(found[:5]) if before else "it does not say of which"
+        raise ValueError(f"{told}: {why}; give overwrite=True to replace it, or choose another output")
+    return not found
 
 
 def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:

@@ -34,6 +34,7 @@ class SelectionRecord(TypedDict, total=False):
     method: str
     scale: str
     evenly: str
+    diversity: str | None
     ipc: int
     seed: int
     target: dict[str, Any] | None

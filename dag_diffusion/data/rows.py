@@ -12,7 +12,7 @@ import os
 import sys
 import unicodedata
 from codecs import BOM_UTF8
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path, PurePath, PureWindowsPath
 from types import NoneType
@@ -24,6 +24,7 @@ METADATA = "metadata.jsonl"
 RECORDS = (METADATA, "metadata.csv", "metadata.parquet", "dataset.json")  # of other programs, too
 SELECTED = "selected.jsonl"  # instead of METADATA in a set that only lists images of its pool
 SCORE_COLUMNS = ("difficulty", "difficulty_by", "score_key", "correct")
+TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}  # as tables write them, too
 
 
 class Row(TypedDict, total=False):
@@ -79,16 +80,18 @@ def read_rows(path: Path, *, growing: bool = False) -> list[Row]:
     Raises:
         ValueError: a line is no row; its number is named.
     """
+    return _rows_of(path, _row, "file_name, label and class_name", growing=growing)
+
+
+def _rows_of(path: Path, checked: Callable[[Row], Row], needed: str, *, growing: bool = False) -> list[Row]:
     rows = []
     with path.open("rb") as lines:  # as bytes, since a kill may cut within a letter
         for number, line in enumerate(lines, 1):
             try:
                 if line.strip() and (line.endswith(b"\n") or not growing):
-                    rows.append(_row(DECODER.decode(line.removeprefix(BOM_UTF8).rstrip(b"\n").decode())))
+                    rows.append(checked(DECODER.decode(line.removeprefix(BOM_UTF8).rstrip(b"\n").decode())))
             except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise ValueError(
-                    f"line {number} of {path} has no file_name, label and class_name ({error}); mend or remove it"
-                ) from error
+                raise ValueError(f"line {number} of {path} has no {needed} ({error}); mend or remove it") from error
     return rows
 
 
@@ -121,6 +124,12 @@ def rows_meant(indices: Any, count: int) -> list[int]:
             f"of {count} times true or false"
         )
     return found.astype(int).tolist()
+
+
+def _score(row: Row) -> Row:
+    if not isinstance(row["file_name"], str):
+        raise TypeError("file_name must be text")
+    return row
 
 
 def with_columns(row: Row, columns: Mapping[str, Any]) -> Row:
@@ -222,6 +231,8 @@ def _is_below(root: str, path: str) -> bool:
 def with_scores(rows: Sequence[Row], scores: Path, pool: Path) -> list[Row]:
     """Rows of a pool with the score columns of another file, joined by file name; those they had are left out.
 
+    Scores of another program need a file name and a difficulty alone.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it lacks one of the images or calls its class otherwise, so that it belongs to another pool.
@@ -230,13 +241,13 @@ def with_scores(rows: Sequence[Row], scores: Path, pool: Path) -> list[Row]:
         raise FileNotFoundError(
             f"there is no file of scores at {scores}; write it by score_and_record() with destination={str(scores)!r}"
         )
-    found = {row["file_name"]: row for row in read_rows(scores)}
+    found = {row["file_name"]: row for row in _rows_of(scores, _score, "file_name")}
     joined = []
     for row in rows:
         name, scored = row["file_name"], found.get(row["file_name"])
         if scored is None:
             raise ValueError(f"{scores} lacks {name} of {pool}; score the pool again, or give the scores of this pool")
-        if scored["class_name"] != row["class_name"]:
+        if scored.get("class_name") not in (None, row["class_name"]):
             raise ValueError(
                 f"{scores} belongs to another pool: {name} is of the class {scored['class_name']} there and of "
                 f"{row['class_name']} in {pool}; give the scores of this pool"
@@ -263,6 +274,26 @@ def difficulties_of(rows: Sequence[Row], pool: Path) -> np.ndarray:
                     "score it again or mend its row"
                 )
     return np.array(found, np.float64) if values is None else values
+
+
+def correct_in(row: Row, pool: Path) -> bool | None:
+    """Whether the classifiers get an image right, as its row says it: true and false, in words too, or 1 and 0.
+
+    Returns:
+        None where the row does not say it.
+
+    Raises:
+        ValueError: it says something else; file and value are named.
+    """
+    value: Any = row.get("correct")
+    if value is None or value == "" or value != value:
+        return None
+    if (found := TRUTHS.get(str(value).strip().casefold())) is None:
+        raise ValueError(
+            f"{pool / row['file_name']} has {value!r:.40} in its column correct; it must be true or false, so score it "
+            "again or mend its row"
+        )
+    return found
 
 
 def _is_difficulty(value: Any) -> bool:

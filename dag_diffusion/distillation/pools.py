@@ -37,16 +37,7 @@ def fill_pools(
         progress: called with stage, done and total.
     """
     everything = setup.class_names == setup.pipeline.class_names
-    plain = PoolConfig(
-        images_per_class=config.ipc * config.pool_factor,
-        labels=None if everything else list(setup.class_names),
-        seed=config.seed,
-        num_inference_steps=config.num_inference_steps,
-        guidance_scale=config.guidance_scale,
-        autoguidance_scale=autoguidance_of(setup.pipeline, config.autoguidance_scale),
-        precision=networks_precision(setup.inputs.precision),
-        difficulty_guidance=GuidanceConfig(among=setup.inputs.among),
-    )
+    plain = unguided_pool(setup.pipeline, config, None if everything else list(setup.class_names))
     guided = replace(plain, target=target, modes=modes, mode_guidance=ModeGuidance(scale=config.mode_scale))
     return {
         name: fill_pool(
@@ -60,6 +51,26 @@ def fill_pools(
         )
         for name, pool in (("unguided", plain), ("guided", guided))
     }
+
+
+def unguided_pool(
+    pipeline: DifficultyGuidedPipeline, config: DistillationConfig, labels: list[int] | None
+) -> PoolConfig:
+    """How the unguided pool is drawn, and the guided one but for its guidance.
+
+    Args:
+        labels: of the classes; None: all of the pipeline's.
+    """
+    return PoolConfig(
+        images_per_class=config.ipc * config.pool_factor,
+        labels=labels,
+        seed=config.seed,
+        num_inference_steps=config.num_inference_steps,
+        guidance_scale=config.guidance_scale,
+        autoguidance_scale=autoguidance_of(pipeline, config.autoguidance_scale),
+        precision=networks_precision(config.inputs.precision),
+        difficulty_guidance=GuidanceConfig(among=config.inputs.among),
+    )
 
 
 def pool_folder(output: Path, name: str) -> Path:

@@ -20,7 +20,6 @@ from dag_diffusion.data.files import (
     differences,
     locked,
     read_json_object,
-    remove_partials,
     require_replaceable,
     write_json,
 )
@@ -34,13 +33,14 @@ from dag_diffusion.generation.pool_state import looked_through
 from dag_diffusion.processes import fail_together, is_main_process
 from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.reporting.control import Control, control_table, measure_control
+from dag_diffusion.reporting.recipes import recipe_of
 from dag_diffusion.reporting.report import write_report
 from dag_diffusion.reporting.reproduction import command_of_run
 from dag_diffusion.reporting.results import accuracy_drawings
 from dag_diffusion.reporting.sets import ReportedSet
 from dag_diffusion.sampling.scoring import score_pool
 
-from .compared_sets import FOLDERS, UNGUIDED, Choice, write_sets
+from .compared_sets import FOLDERS, GUIDED_DGS, UNGUIDED, Choice, write_sets
 from .config import DistillationConfig, whole_places
 from .pools import autoguidance_of, fill_pools, pool_folder
 from .setup import DistillationSetup, load_setup
@@ -111,7 +111,6 @@ def distill(
             if is_main_process():
                 check_output(output, config)
                 leaving.enter_context(locked(output))
-                remove_partials(output / RESULTS)
             loaded = Stage("models and real images", 1, progress)
             setup = load_setup(config.inputs, device)
             loaded()
@@ -221,6 +220,8 @@ def _report(
     measured: str,
 ) -> None:
     ipc, of_pools = found.config.ipc, {f"pool, {name}": pool.provenance for name, pool in pools.items()}
+    # the name alone reads as if difficulty guidance had won
+    note = f"{found.note}. DGS: difficulty-guided sampling. {GUIDED_DGS}: {recipe_of(sets[GUIDED_DGS])}"
     write_report(
         found.report,
         title=f"Distilled {origin.title}, {ipc} {'image' if ipc == 1 else 'images'} per class",
@@ -228,7 +229,7 @@ def _report(
         pools=[ReportedSet(f"pool, {name}", pool, measured) for name, pool in pools.items()],
         selected=[ReportedSet(name, pool, measured) for name, pool in sets.items()],
         tables=[
-            accuracy_table(found.results, baseline=UNGUIDED, note=found.note),
+            accuracy_table(found.results, baseline=UNGUIDED, note=note),
             *([control_table(found.control)] if found.control else []),
             *origin.tables(),
         ],

@@ -10,7 +10,8 @@ from dag_diffusion import embedded
 from dag_diffusion.data.pools import PROVENANCE, Pool, digest_of_images
 from dag_diffusion.generation.modes import Modes
 from dag_diffusion.generation.preparing.kept_parts import kept_parts
-from dag_diffusion.generation.preparing.mode_search import find_pool_modes, merge_modes
+from dag_diffusion.generation.preparing.mode_merging import merge_modes
+from dag_diffusion.generation.preparing.mode_search import find_pool_modes
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.sampling.auto_target import of_size

@@ -14,6 +14,7 @@ import numpy as np
 from .results import Result
 
 SAME = 1e-9  # differences nearer than that are the same number but for rounding
+Baselines = str | dict[str, str]
 Setting = tuple[str, str, str, str]  # network, protocol, labels, test set: accuracies compare only within one
 
 
@@ -110,12 +111,14 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     return corrected
 
 
-def summarise(results: Iterable[Result], baseline: str | Mapping[str, str]) -> list[Row]:
+def summarise(results: Iterable[Result], baseline: str | Mapping[str, str], *, shared_seeds: bool = False) -> list[Row]:
     """One row a set and setting, in order of appearance, each compared in pairs with its baseline.
 
     Args:
         baseline: name of the set that all others are compared with, or the name of each set's own; a set that such a
             mapping does not name, or whose baseline has no results in its setting, is compared with none.
+        shared_seeds: sum up of each set the trainings of the seeds that its baseline has too, instead of refusing other
+            seeds; a set that shares none is compared with none.
 
     Raises:
         ValueError: there are no results of the baseline, or a set has not exactly the baseline's seeds, once each.
@@ -127,7 +130,11 @@ def summarise(results: Iterable[Result], baseline: str | Mapping[str, str]) -> l
     for (name, setting), ours in trials.items():
         against = baseline if isinstance(baseline, str) else baseline.get(name, "")
         theirs = trials.get((against, setting), [])
-        if not theirs and not isinstance(baseline, str):
+        if shared_seeds:
+            common = {one.seed for one in ours} & {one.seed for one in theirs}
+            theirs = [one for one in theirs if one.seed in common]
+            ours = [one for one in ours if one.seed in common] or ours
+        if not theirs and (shared_seeds or not isinstance(baseline, str)):
             against, theirs = "", ours
         rows.append(_row(ours, theirs, against))
     return _corrected(rows)
@@ -145,6 +152,25 @@ def by_setting(results: Iterable[Result]) -> dict[Setting, list[Result]]:
         groups.setdefault(setting_of(result), []).append(result)
     first = list(dict.fromkeys(setting[1:] for setting in groups))
     return dict(sorted(groups.items(), key=lambda group: first.index(group[0][1:])))
+
+
+def default_baselines(results: Sequence[Result], *, drawn: bool = False) -> Baselines:
+    """Each set's baseline: the first one drawn anew for each seed at its IPC, or the first set where none was drawn.
+
+    Sets of an IPC that nothing was drawn at have none.
+
+    Args:
+        drawn: something was drawn among other results, so that the first set of these is no baseline.
+    """
+    draws: dict[float, str] = {}
+    for result in results:
+        if result.draw is not None:
+            draws.setdefault(result.images_per_class, result.set)
+    if not draws and not drawn:
+        return results[0].set
+    if len({*draws, *(result.images_per_class for result in results)}) == len(draws) == 1:
+        return next(iter(draws.values()))
+    return {r.set: draws[r.images_per_class] for r in results if r.images_per_class in draws}
 
 
 def _row(ours: list[Result], theirs: list[Result], against: str) -> Row:

@@ -44,7 +44,7 @@ def build_network(name: str, *, channels: int, size: tuple[int, int], num_classe
         name: ``convnet-DEPTH`` (1 to 6) or ``convnet-DEPTH-wWIDTH``, 128 wide unless said; ``resnet-DEPTH`` (10, 18,
             34, 50); ``resnet-ap-DEPTH`` (10, 18; also written ``resnetap-DEPTH``); or ``timm/NAME``, such as
             ``timm/vit_tiny_patch16_224``.
-        size: (height, width).  Images of 28 pixels are padded to 32 beforehand, as the field does.
+        size: (height, width).
 
     Raises:
         ValueError: there is no network of that name, or it cannot see images of that size.

@@ -28,6 +28,7 @@ from dag_diffusion.data.files import (
     json_lines,
     read_json_object,
     recorded,
+    remove_partials,
     require_file_place,
     require_writable,
     write_atomically,
@@ -43,7 +44,8 @@ logger = logging.getLogger(__name__)
 FORMAT = "dag-diffusion evaluation 1"
 LIBRARIES = ("dag-diffusion", "numpy", "pillow", "scipy", "timm", "torch")
 PER_VIEW = ", per view"  # after the names of sets with labels per view, which may have labels per image too
-MERGED = ("sets", "soft_labels", "teachers")  # a later evaluation may name further ones, but not change one
+MERGED = ("sets", "soft_labels", "teachers", "canvas")  # a later evaluation may name further ones, but not change one
+TOLD = ("normalisation", "canvas")  # not compared: what they change is in the digests, and older records lack them
 
 
 class EvaluationRecord:
@@ -51,10 +53,14 @@ class EvaluationRecord:
 
     Attributes:
         results: all trainings so far, in the order in which they were done.
+        commands: all that worked on it, each once.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], results: Sequence[Result]) -> None:
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], results: Sequence[Result], commands: Sequence[str] = ()
+    ) -> None:
         self.path, self.settings, self.results = path, dict(settings), list(results)
+        self.commands = list(dict.fromkeys([*commands, shlex.join(sys.argv)]))
 
     def add(self, *results: Result) -> None:
         """Keep more trainings, on disk before this returns; one takes the place of one with the same set and seed."""
@@ -66,7 +72,7 @@ class EvaluationRecord:
         """Write the JSON file and its CSV, each whole or not at all."""
         value = {
             "format": FORMAT,
-            "command": shlex.join(sys.argv),
+            "commands": self.commands,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
             "settings": self.settings,
             "seeds": sorted({result.seed for result in self.results}),
@@ -173,6 +179,12 @@ def teachers_in(settings: Any) -> dict[tuple[str, str], LabelSource]:
     }
 
 
+def commands_in(record: Mapping[str, Any]) -> list[str]:
+    """The commands that made a record; those of earlier versions name the last one alone."""
+    found = record.get("commands", [record.get("command")])
+    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+
+
 def protocol_in(settings: Any) -> dict[str, Any] | None:
     """The protocol of a record, with what its fields were before they had a name; None where it does not say."""
     found = settings.get("protocol") if isinstance(settings, Mapping) else None
@@ -187,7 +199,7 @@ def evaluation_record(path: Path, settings: Mapping[str, Any]) -> Iterator[Evalu
     Args:
         path: a ``.json`` file.
         settings: test set, sets, protocol: JSON values that must be those of the earlier evaluation.  Of ``sets``,
-            ``soft_labels`` and ``teachers`` only those must agree that both name.
+            ``soft_labels`` and ``teachers`` only those must agree that both name; what is ``TOLD`` need not.
 
     Raises:
         FileExistsError: another evaluation works on it.
@@ -198,6 +210,8 @@ def evaluation_record(path: Path, settings: Mapping[str, Any]) -> Iterator[Evalu
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with held(path.with_name(f".{path.name}.lock"), path):
+            for table in (path.with_suffix(".csv"), _summary_of(path)):
+                remove_partials(table.parent, table.name)
             record = EvaluationRecord(path, *_begun(path, json.loads(json.dumps(recorded(settings)))))
             if left := results_in(parts_of(path)):
                 record.add(*left)
@@ -209,9 +223,9 @@ def evaluation_record(path: Path, settings: Mapping[str, Any]) -> Iterator[Evalu
             path.parent.rmdir()
 
 
-def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[Result]]:
+def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[Result], list[str]]:
     if not path.exists():
-        return settings, []
+        return settings, [], []
     earlier = read_json_object(path)
     whole = isinstance(earlier.get("settings"), dict) and isinstance(earlier.get("results"), list)
     if earlier.get("format") != FORMAT or not whole:
@@ -224,6 +238,8 @@ def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[R
             old = {**value, **{name: known for name, known in (old or {}).items() if name in value}}
         if key == "protocol":
             old = protocol_in(earlier["settings"])
+        if key in TOLD:
+            old = value
         before[key], now[key] = old, value
     if before != now:
         found = list(differences(before, now))
@@ -233,7 +249,7 @@ def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[R
     taught = teachers_in(merged)
     for kind in {kind for _, kind in taught}:
         require_one_teacher((name, source) for (name, own), source in taught.items() if own == kind)
-    return merged, results_of(earlier["results"])
+    return merged, results_of(earlier["results"]), commands_in(earlier)
 
 
 def write_summary(path: Path, rows: Sequence[Row]) -> Path:
@@ -243,9 +259,13 @@ def write_summary(path: Path, rows: Sequence[Row]) -> Path:
         low, high = row.interval or (None, None)
         line = {name: value for name, value in asdict(row).items() if name != "interval"}
         lines.append({**line, "low": low, "high": high})
-    target = path.with_name(f"{path.stem}-summary.csv")
+    target = _summary_of(path)
     write_atomically(target, csv_of(list(lines[0]) if lines else [], lines))
     return target
+
+
+def _summary_of(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-summary.csv")
 
 
 def csv_of(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:

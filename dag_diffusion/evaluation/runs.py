@@ -23,7 +23,7 @@ from dag_diffusion.data.sources.splits import only_split
 from dag_diffusion.processes import fail_together, gather, is_main_process, rank
 from dag_diffusion.progress import Progress, Stage, renamed
 
-from .comparisons import by_setting, setting_of, summarise
+from .comparisons import Row, by_setting, default_baselines, setting_of, summarise
 from .dd_ranking import scores, without_augmentation
 from .labelled_images import (
     LabelledImages,
@@ -174,7 +174,16 @@ def evaluate_folders(
     name = f"{len(real):,} of {test.name if test else 'Fashion-MNIST'}"
     if len(real.class_names) < all_classes:
         name += f", {len(real.class_names)} of {all_classes} classes"
-    return run_evaluation(compared, real, config, test_name=name, full=everything, output=output, progress=progress)
+    return run_evaluation(
+        compared,
+        real,
+        config,
+        test_name=name,
+        full=everything,
+        canvas=canvas or Canvas(),
+        output=output,
+        progress=progress,
+    )
 
 
 def _real_test_images(tests: Pool, size: int | None, progress: Progress | None) -> LabelledImages:
@@ -197,6 +206,7 @@ def run_evaluation(
     *,
     test_name: str = "",
     full: Mapping[str, LabelledImages] = {},
+    canvas: Canvas | None = None,
     output: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Result], list[Table]]:
@@ -208,6 +218,7 @@ def run_evaluation(
         config: how every set is evaluated.
         test_name: what results and tables call the test images.
         full: at most one name, and all real images, for hard-label recovery.
+        canvas: what the images were laid on, for the record; None: it is not known.
         output: JSON file that receives every result at once, with CSV beside it; a second run goes on.
         progress: called in the first process with stage, trainings that all have finished, and their total.
 
@@ -225,6 +236,8 @@ def run_evaluation(
         with fail_together():
             if output is not None and is_main_process():
                 settings = _settings(sets, test, config, test_name, full)
+                if canvas is not None:
+                    settings["canvas"] = dict.fromkeys(settings["sets"], canvas.as_fields())
                 record = leaving.enter_context(evaluation_record(output, settings))
         finished = Stage("trainings", config.trainings(len(sets.sources), full=bool(full)), progress)
         jobs, keep = _jobs(sets, config, full), _Keeper(output, record)
@@ -238,10 +251,21 @@ def run_evaluation(
         tables.append(labels_table([(name, source) for (name, _), source in teachers.items()]))
     if sets.has_random and (full or config.without_augmentation):
         tables.append(ranking_table(scores(shown, sets.baselines, full=next(iter(full), None))))
-    if output is not None and is_main_process():
-        groups = by_setting(shown).values()  # as the tables have them, so that Holm's correction counts the same
-        write_summary(output, [row for own in groups for row in summarise(own, sets.baselines)])
+    if output is not None and record is not None:
+        write_summary(output, _summary(record.results, sets, full))
     return shown, tables
+
+
+def _summary(results: Sequence[Result], sets: ComparedSets, full: Collection[str]) -> list[Row]:
+    """Rows of all sets of a record, these compared as in the tables, those of earlier evaluations by default."""
+    rows: list[Row] = []
+    drawn = any(result.draw is not None for result in results)
+    named = {**dict.fromkeys(full, ""), **(sets.baselines if len(sets.sources) > 1 else {})}
+    for own in by_setting(results).values():  # as tables are made, so that Holm's correction counts the same
+        usual = default_baselines(own, drawn=drawn)
+        usual = {result.set: usual for result in own} if isinstance(usual, str) else usual
+        rows += summarise(own, {**usual, **named}, shared_seeds=True)
+    return rows
 
 
 def _settings(
@@ -250,6 +274,7 @@ def _settings(
     return {
         "test": {"name": test_name, "size": list(test.images.shape), "digest": digest(test)},
         "protocol": asdict(config.protocols[0]),
+        "normalisation": asdict(usual_normalisation(test.images.shape[-1])),
         "sets": {**sets.digests, **{name: digest(images) for name, images in full.items()}},
         "soft_labels": {_of_kind(name, config): own for name, own in sets.soft_digests.items()},
         "teachers": _teachers(sets, config),

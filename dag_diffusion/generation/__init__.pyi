@@ -6,11 +6,13 @@ from .plan import PoolConfig as PoolConfig
 from .pool_state import pool_status as pool_status
 from .pool_state import record_faults as record_faults
 from .preparing.kept_parts import kept_parts as kept_parts
+from .preparing.mode_merging import merge_modes as merge_modes
 from .preparing.mode_search import encode_pool as encode_pool
 from .preparing.mode_search import find_difficulty_modes as find_difficulty_modes
 from .preparing.mode_search import find_modes as find_modes
 from .preparing.mode_search import find_pool_modes as find_pool_modes
-from .preparing.mode_search import merge_modes as merge_modes
+from .preparing.outputs import modes_at as modes_at
+from .preparing.outputs import probe_at as probe_at
 from .preparing.probe_training import ProbeConfig as ProbeConfig
 from .preparing.probe_training import train_probe as train_probe
 from .repairing.faults import Faults as Faults

@@ -26,6 +26,7 @@ from dag_diffusion.sampling.targets import largest_remainder
 logger = logging.getLogger(__name__)
 SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 FORMAT = "dag-diffusion modes 1"
+OF_SEARCH = ("space", "settings")  # records in a file
 ALLOTMENT = 0x6D6F6465  # a random stream of its own, since a pool shuffles its targets by (seed, label) too
 
 
@@ -41,6 +42,7 @@ class Modes:
         vae: the VAE of these latents, in words; set it with ``dataclasses.replace``.
         space: what it is known again by, as of ``space_of``; empty where that was not recorded.
         images: digest of the real images, as of ``digest_of_images``; empty where that was not recorded.
+        settings: what they follow from, as of ``settings_of_modes``; empty where that was not recorded.
     """
 
     centres: Tensor
@@ -52,6 +54,7 @@ class Modes:
     vae: str = ""
     space: Mapping[str, Any] = field(default_factory=dict)
     images: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         per_mode = [self.labels, self.sizes, *([] if self.difficulties is None else [self.difficulties])]
@@ -98,8 +101,7 @@ class Modes:
             "vae": self.vae,
             "images": self.images,
         }
-        if self.space:
-            metadata["space"] = json.dumps(self.space)
+        metadata |= {name: json.dumps(value) for name in OF_SEARCH if (value := vars(self)[name])}
         write_safetensors(Path(path), tensors, metadata)
 
     @classmethod
@@ -116,17 +118,17 @@ class Modes:
                 raise ValueError(f"its format is {metadata.get('format')}")
             names = {int(label): name for label, name in json.loads(metadata["class_names"]).items()}
             tensors["centres"] = tensors["centres"].float()  # a file may hold them in half precision
-            space, images = json.loads(metadata.get("space", "{}")), metadata.get("images", "")
-            return cls(**tensors, class_names=names, vae=metadata["vae"], space=space, images=images)
+            records = {name: json.loads(metadata.get(name, "{}")) for name in OF_SEARCH}
+            images = metadata.get("images", "")
+            return cls(**tensors, class_names=names, vae=metadata["vae"], images=images, **records)
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no intact file of modes ({error}); make one by find_modes()") from error
 
 
-def require_replaceable_modes(path: Path) -> None:
-    """Check that what is at ``path``, if anything, is an earlier file of modes; FileExistsError if not."""
+def require_replaceable_modes(path: Path) -> Modes | None:
+    """The modes that are at ``path``, None where nothing is; FileExistsError if it is something else."""
     try:
-        if path.exists():
-            Modes.load(path)
+        return Modes.load(path) if path.exists() else None
     except ValueError as error:
         raise FileExistsError(f"{path} holds something that is no file of modes; choose another output") from error
 

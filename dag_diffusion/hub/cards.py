@@ -23,6 +23,7 @@ from dag_diffusion.data.provenance import (
 )
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, VIEW_LABELS, LabelSource
 from dag_diffusion.generation.repairing.faults import recorded_faults
+from dag_diffusion.reporting.recipes import groups_text
 from dag_diffusion.reporting.reproduction import commands_of
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -133,7 +134,7 @@ def _made(generation: GenerationRecord, selection: SelectionRecord) -> dict[str,
             rows["drawn to"] = f"{modes.get('modes')} modes of real images" + (f", scale {scale:.2g}" if scale else "")
         if (away := settings.get("autoguidance_scale") or 1) > 1:
             rows["drawn away from"] = f"{generation.get('weak') or 'its weak denoiser'}, scale {away}"
-        rows["made in groups"] = _groups(settings)
+        rows["made in groups"] = groups_text(settings)
         rows |= {name.replace("_", " "): settings.get(name) for name in SETTINGS}
         rows["versions"] = ", ".join(f"{name} {number}" for name, number in (generation.get("versions") or {}).items())
     if "method" in selection:
@@ -143,15 +144,6 @@ def _made(generation: GenerationRecord, selection: SelectionRecord) -> dict[str,
         evenly = f", evenly over {selection['evenly']}s" if selection.get("evenly") else ""
         rows["selection"] = f"{selection['method']}{evenly}{follows}, {drawn}"
     return {name: value for name, value in rows.items() if value not in (None, "")}
-
-
-def _groups(settings: Mapping[str, Any]) -> str:
-    """How the images of a class were made as a set; empty if each was made by itself."""
-    candidates, diversity = settings.get("noise_candidates", 1), settings.get("diversity")
-    parts = [] if candidates == 1 else [f"noise chosen among {candidates} candidates"]
-    if isinstance(diversity, Mapping) and diversity.get("scale"):
-        parts.append(f"pushed apart at scale {diversity['scale']}")
-    return f"of {settings['group_size']}, {', '.join(parts)}" if parts and "group_size" in settings else ""
 
 
 def _measured(pool: Pool) -> dict[str, str]:

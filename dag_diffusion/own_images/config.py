@@ -73,7 +73,8 @@ class FolderConfig:
         mode_scale: strength of mode guidance; default: as strong as 0.2 at 20 steps.
         folds: classifiers that measure the difficulties of the training images, each those that it has not seen.
             Default: the guide measures images that are held out from it.
-        minutes: how long all of it may take, by more or fewer training steps; default: the usual number of steps.
+        minutes: how long all of it may take, by more or fewer training steps, also of those that are given; default:
+            the usual number of steps.
         generator_steps: training steps of the generator; default: by the number of images.
         classifier_steps: training steps of guide and evaluator each; default: by the number of images.
         never_mirror: no model sees a mirrored image, as for digits, letters and signs.

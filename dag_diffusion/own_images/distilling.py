@@ -17,9 +17,9 @@ from typing import Any
 from dag_diffusion.data.distilled_sets import OWN, require_apart, write_distilled_set
 from dag_diffusion.data.files import differences, locked, read_json_object, require_writable, write_json
 from dag_diffusion.data.imagenet import split_of, split_warning
-from dag_diffusion.data.pools import Pool, read_pool, require_writable_target
+from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool, require_writable_target
 from dag_diffusion.distillation.compared_sets import FOLDERS, GUIDED_DGS, SELECTIONS
-from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs, whole_places
+from dag_diffusion.distillation.config import whole_places
 from dag_diffusion.distillation.run import DistillationResult, Origin, distill
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.filling import BATCH_SIZE
@@ -28,11 +28,12 @@ from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress
 from dag_diffusion.reporting.reproduction import command_of_folder
 
-from .config import OF_A_RUN, FolderConfig
+from .config import FolderConfig
 from .durations import BAR, Clock, Expected, duration_table, within_minutes
-from .models import Models, models_table, require_classes, trained_models
-from .plain_images import RECORD, PlainImages, plain_images
+from .models import Models, models_table, require_classes, run_config, trained_models
+from .plain_images import RECORD, PlainImages, plain_images, require_same_images
 from .planning.dry_run import Plan, dry_run
+from .planning.models import files_of, grey_warning
 from .rehearsal import rehearse
 from .requirements import (
     USUAL_SIZE,
@@ -49,6 +50,7 @@ SETTINGS, PLAN, TIMES = "distill.json", "plan.json", "times.json"  # in the work
 IMAGES, RUN = "images", "run"
 OUTPUT = "output"  # in the settings, of which it is none
 STAGES = {  # of the distillation, to the rows of the table of minutes
+    "real images scored": "reference",
     "models and real images": "modes",
     "real images encoded": "modes",
     "pool, unguided": "pools",
@@ -88,6 +90,15 @@ class _Task:
     def settings(self) -> dict[str, Any]:
         """What must agree when a distillation goes on."""
         return {"folder": str(self.folder.resolve()), **whole_places(self.config.settings())}
+
+    def command(self) -> str:
+        """What does all of it again."""
+        given = self.config.given()
+        if self.work != work_folder(self.output):
+            given["work"] = str(self.work)
+        if self.batch_size != BATCH_SIZE:
+            given["batch_size"] = self.batch_size
+        return command_of_folder(self.folder, self.output, given)
 
     def written_before(self) -> bool:
         """Whether an output that is there already is what an earlier call with this work folder has written."""
@@ -188,8 +199,8 @@ def plan_folder(
     return dry_run(
         folder,
         task.config,
-        command=command or command_of_folder(task.folder, task.output, task.config.given()),
-        check_places=lambda: _check_output(task),
+        command=command or task.command(),
+        check_places=lambda: _check_as_begun(task),
         work=work,
         batch_size=batch_size,
     )
@@ -199,6 +210,13 @@ def _check_places(task: _Task) -> None:
     """Refuse, before anything is written, what cannot become the set or its work folder."""
     require_there(task.folder)
     _check_output(task)
+
+
+def _check_as_begun(task: _Task) -> None:
+    """Refuse what cannot go on: other settings, or other images."""
+    _check_output(task)
+    if (task.work / IMAGES / RECORD).exists() and not _other_settings(task):
+        require_same_images(task.folder, task.work / IMAGES, task.config)
 
 
 def _check_output(task: _Task) -> None:
@@ -213,7 +231,13 @@ def _check_output(task: _Task) -> None:
         )
     if not begun and work.is_dir() and any(work.iterdir()):
         raise FileExistsError(f"{work}, where models and pools go, holds something else; choose another output or work")
-    require_writable_target(output, overwrite=task.written_before())
+    own = task.written_before()
+    if (output / PROVENANCE).exists() and not own:
+        raise FileExistsError(
+            f"{output} holds a set that was not made with the work folder {work}; give the one that it was made with, "
+            "or another output"
+        )
+    require_writable_target(output, overwrite=own)
     require_writable(work)
 
 
@@ -262,6 +286,9 @@ def _check_before_hours(task: _Task, images: PlainImages) -> None:
     require_target(task.config, images.class_names)
     if is_main_process() and (warning := split_warning(images.test_counts, task.config.split)):
         logger.warning(warning)
+    drawn_by = task.config.pipeline or task.config.vae or task.config.base
+    if is_main_process() and drawn_by and (grey := grey_warning(files_of(drawn_by), images.channels)):
+        logger.warning(grey)
     needed = bytes_needed(task.config, classes=len(images.class_names), size=images.size[0])
     require_disk(task.work, needed, "models and pools")
 
@@ -293,27 +320,9 @@ def _compared(
     task: _Task, images: PlainImages, models: Models, expected: Mapping[str, Expected], clock: Clock
 ) -> DistillationResult:
     config, folder = task.config, task.folder
-    inputs = DistillationInputs(
-        pipeline=models.pipeline,
-        classifier=models.classifier,
-        evaluator=models.evaluator,
-        weak=models.weak,
-        reference=models.reference,
-        train=str(images.train.path),
-        test=str(images.test.path),
-        channels=images.channels,
-        size=config.size if config.pipeline or config.base else None,
-        fit=config.fit,
-        target=config.target,
-        among=config.among,
-        precision=config.precision,
-        trust_bin=config.trust_bin,
-    )
-    shared = {name: getattr(config, name) for name in OF_A_RUN}
-    settings = DistillationConfig(**shared, herding=True, inputs=inputs)
     origin = Origin(
         title=f"{folder.resolve().name} ({len(images.class_names)} classes)",
-        command=command_of_folder(folder, task.output, config.given()),
+        command=task.command(),
         record={"images": images.record, "split": _split(images, config), "models": models.records},
         tables=lambda: [
             *models_table(models),
@@ -323,7 +332,7 @@ def _compared(
     )
     return distill(
         task.work / RUN,
-        settings,
+        run_config(images, config, models),
         device=task.device,
         batch_size=task.batch_size,
         origin=origin,

@@ -7,13 +7,17 @@ The clock goes on where an interrupted run has stopped it.
 
 import math
 import time
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from dag_diffusion.data.files import read_json_object, write_json
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.progress import Progress
+from dag_diffusion.training.generators.settings import vae_steps_beside
 
 KEPT_EVERY = 10.0  # seconds between two looks of the clock that are written down
 FEWEST_STEPS, MOST_STEPS = 0.1, 5.0  # times the usual number, to keep to a number of minutes
@@ -27,19 +31,26 @@ class Expected:
     Attributes:
         work: how much there is to do, in words.
         seconds: that do not depend on training steps.
-        steps: of training; 0 where nothing is trained.
-        seconds_each: of a step.
+        steps: of each training; 0 where nothing is trained.
+        seconds_each: of a step, of all trainings of the stage together.
+        vae_seconds_each: of a step of the VAE that is trained before, for steps that follow from these; 0 without one.
     """
 
     work: str
     seconds: float
     steps: int = 0
     seconds_each: float = 0.0
+    vae_seconds_each: float = 0.0
 
     @property
     def total(self) -> float:
         """Seconds in all, also of what an earlier run has done."""
-        return self.seconds + self.steps * self.seconds_each
+        vae = vae_steps_beside(self.steps) * self.vae_seconds_each
+        return self.seconds + self.steps * self.seconds_each + vae
+
+    def times(self, share: float) -> "Expected":
+        """The same with so many times the steps."""
+        return replace(self, steps=max(round(share * self.steps), 1)) if self.steps else self
 
 
 class Clock:
@@ -107,23 +118,26 @@ class Pace:
 def within_minutes(expected: Mapping[str, Expected], minutes: float | None) -> dict[str, Expected]:
     """The same stages with so many training steps that all of it takes the minutes; None leaves them as they are.
 
+    All of them get more or fewer in the same proportion, but for the VAE.
+
     Raises:
         ValueError: what is no training takes longer than that, or nearly.
     """
-    if minutes is None:
+    if minutes is None or not any(one.steps for one in expected.values()):
         return dict(expected)
-    fixed = sum(one.seconds for one in expected.values())
-    training = sum(one.steps * one.seconds_each for one in expected.values())
-    share = min((60 * minutes - fixed) / training, MOST_STEPS) if training else 1.0
-    if share < FEWEST_STEPS:
-        enough = math.ceil((fixed + FEWEST_STEPS * training) / 60)
+
+    def total(share: float) -> float:
+        return sum(one.times(share).total for one in expected.values())
+
+    shares = np.geomspace(FEWEST_STEPS, MOST_STEPS, 4000).tolist()  # a thousandth apart
+    fitting = bisect_right(shares, 60 * minutes, key=total)
+    if not fitting:
+        enough = math.ceil(total(FEWEST_STEPS) / 60)
         raise ValueError(
             f"minutes is {minutes:g}, but pools, comparison and the least training take about {enough}; give more "
             "minutes, or fewer seeds, a lower ipc or pool_factor"
         )
-    return {
-        name: replace(one, steps=max(round(share * one.steps), 1) if one.steps else 0) for name, one in expected.items()
-    }
+    return {name: one.times(shares[fitting - 1]) for name, one in expected.items()}
 
 
 def duration_table(expected: Mapping[str, Expected], needed: Mapping[str, float], *, note: str = "") -> Table:
@@ -131,7 +145,8 @@ def duration_table(expected: Mapping[str, Expected], needed: Mapping[str, float]
     rows = []
     for name in dict.fromkeys([*expected, *needed]):
         stage = expected.get(name)
-        work = "" if stage is None else f"{stage.steps:,} steps" if stage.steps else stage.work
+        told = [] if stage is None else [f"{stage.steps:,} steps" if stage.steps else "", stage.work]
+        work = ", ".join(filter(None, told))
         rows.append([name, work, _minutes(None if stage is None else stage.total), _minutes(needed.get(name))])
     rows.append(["in all", "", _minutes(sum(one.total for one in expected.values())), _minutes(sum(needed.values()))])
     return Table("Minutes", ["stage", "work", "expected", "needed"], rows, note=note)

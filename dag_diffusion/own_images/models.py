@@ -6,7 +6,7 @@ training images -> all but a tenth -> guide, of one family         the tenth -> 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.files import read_json_object
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.splitting import split_pool
+from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs
 from dag_diffusion.distillation.pools import autoguidance_of
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.loading import load_guide, load_pipeline
@@ -24,7 +25,7 @@ from dag_diffusion.training.classifiers import ClassifierConfig, train_classifie
 from dag_diffusion.training.classifiers.classifier import DIFFICULTIES, RECORD
 from dag_diffusion.training.generators import GeneratorConfig, train_generator
 
-from .config import FolderConfig
+from .config import OF_A_RUN, FolderConfig
 from .durations import Clock
 from .plain_images import PlainImages
 from .requirements import several_images
@@ -49,8 +50,8 @@ class Models:
     classifier: str
     evaluator: str
     weak: str | None
-    reference: str | None
-    records: Mapping[str, Any]
+    reference: str | None = None
+    records: Mapping[str, Any] = field(default_factory=dict)
 
 
 def require_classes(config: FolderConfig, images: PlainImages) -> None:
@@ -150,16 +151,41 @@ def trained_models(
     records = {
         role: read_json_object(places[role] / RECORD) for role in (GUIDE, EVALUATOR) if (places[role] / RECORD).exists()
     }
+    models = replace(models_in(work, config, with_weak=with_weak), records=records)
+    if config.classifier is not None:
+        return models
+    return replace(models, reference=_reference(places[GUIDE], unseen, work, config, device, clock))
+
+
+def models_in(work: Path, config: FolderConfig, *, with_weak: bool) -> Models:
+    """The models that are given, and those that are trained into ``work``."""
     return Models(
-        pipeline=config.pipeline or str(places[GENERATOR]),
-        classifier=config.classifier or str(places[GUIDE]),
-        evaluator=config.evaluator or str(places[EVALUATOR]),
-        weak=str(places[WEAK]) if with_weak else config.weak,
-        reference=None
-        if config.classifier is not None
-        else _reference(places[GUIDE], unseen, work, config, device, clock),
-        records=records,
+        pipeline=config.pipeline or str(work / GENERATOR),
+        classifier=config.classifier or str(work / GUIDE),
+        evaluator=config.evaluator or str(work / EVALUATOR),
+        weak=str(work / WEAK) if with_weak else config.weak,
     )
+
+
+def run_config(images: PlainImages, config: FolderConfig, models: Models) -> DistillationConfig:
+    """The distillation of run that is made of the images with these models."""
+    inputs = DistillationInputs(
+        pipeline=models.pipeline,
+        classifier=models.classifier,
+        evaluator=models.evaluator,
+        weak=models.weak,
+        reference=models.reference,
+        train=str(images.train.path),
+        test=str(images.test.path),
+        channels=images.channels,
+        size=config.size if config.pipeline or config.base else None,
+        fit=config.fit,
+        target=config.target,
+        among=config.among,
+        precision=config.precision,
+        trust_bin=config.trust_bin,
+    )
+    return DistillationConfig(**{name: getattr(config, name) for name in OF_A_RUN}, herding=True, inputs=inputs)
 
 
 def _is_finished(place: Path) -> bool:

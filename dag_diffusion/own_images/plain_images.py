@@ -27,7 +27,6 @@ from dag_diffusion.data.layouts import class_folders
 from dag_diffusion.data.pools import Pool, read_pool, write_provenance
 from dag_diffusion.data.preparing.leaving_out import sentences
 from dag_diffusion.data.preparing.prepared import prepare
-from dag_diffusion.data.preparing.shared_images import shared_rows
 from dag_diffusion.data.rows import METADATA
 from dag_diffusion.evaluation.labelled_images import REPORTED, read_pixels
 from dag_diffusion.evaluation.tables import Table
@@ -37,7 +36,14 @@ from dag_diffusion.sampling.scoring import in_threads
 
 from .config import FolderConfig
 from .durations import BAR
-from .requirements import require_ipc, require_names_apart, require_several, require_several_images, several_images
+from .requirements import (
+    require_ipc,
+    require_names_apart,
+    require_several,
+    require_several_images,
+    rows_apart,
+    several_images,
+)
 
 RECORD, TRAIN, TEST = "images.json", "train", "test"
 CANVAS = ("background", "fit", "trim")
@@ -140,12 +146,11 @@ def plain_images(
             test images that the folder lacks, or other images than an earlier run had.
     """
     with fail_together():
-        places = {"folder": folder} | ({"test": config.test} if config.test else {})
         begun = gather((work / RECORD).exists())[0]
         if begun and is_main_process():
-            _require_same(places, read_json_object(work / RECORD)["files"])
+            require_same_images(folder, work, config)
         of_first = is_main_process() and not begun
-        pools = {role: read_pool(place) for role, place in places.items()} if of_first else {}
+        pools = {role: read_pool(place) for role, place in _places(folder, config).items()} if of_first else {}
         files = {role: _identity(pool) | _content(pool) for role, pool in pools.items()}
     if not begun:
         with fail_together():  # all come to the same, and one tells it
@@ -156,7 +161,7 @@ def plain_images(
                 record["channels"] = config.channels or max(channels_of(train), channels_of(test))
                 for pool, part in ((train, TRAIN), (test, TEST)):
                     _write(pool, work / part, record, progress)
-                record["twins_of_test_images"] = _leave_out_twins(work)
+                record["twins_of_test_images"] = _leave_out_twins(work, folder)
                 write_json(work / RECORD, record)
     record = read_json_object(work / RECORD)
     # which they lie on already; who is trained on them records it
@@ -254,9 +259,15 @@ def _bytes(pool: Pool, index: int) -> bytes:
         return b"missing"
 
 
-def _require_same(places: Mapping[str, str | Path], before: Mapping[str, Any]) -> None:
+def _places(folder: Path, config: FolderConfig) -> dict[str, str | Path]:
+    return {"folder": folder} | ({"test": config.test} if config.test else {})
+
+
+def require_same_images(folder: Path, work: Path, config: FolderConfig) -> None:
+    """Check that the folders hold what an earlier run has written into ``work``; ValueError if not."""
+    before = read_json_object(work / RECORD)["files"]
     before = dict(zip(("folder", "test"), before.values(), strict=False))  # keyed by paths in earlier versions
-    for role, place in places.items():
+    for role, place in _places(folder, config).items():
         pool, old = read_pool(place), before.get(role) or {}
         now = _identity(pool)
         if any(old.get(name) != now[name] for name in ("images", "digest")):
@@ -293,12 +304,11 @@ def _write(pool: Pool, folder: Path, record: Mapping[str, Any], progress: Progre
     write_atomically(folder / METADATA, map(json_line, rows))
 
 
-def _leave_out_twins(work: Path) -> int:
+def _leave_out_twins(work: Path, folder: Path) -> int:
     """Leave out the training images that are, pixel for pixel, a test image; how many there were."""
     train, test = (read_pool(work / part) for part in (TRAIN, TEST))
-    twins = set(shared_rows(train, test))  # equal pixels are equal files, since one encoder has written them
-    kept = [row for index, row in enumerate(train.rows) if index not in twins]
-    write_atomically(work / TRAIN / METADATA, map(json_line, kept))
-    for index in twins:
-        (work / TRAIN / train.rows[index]["file_name"]).unlink()
-    return len(twins)
+    apart = rows_apart(train, test, folder)  # equal pixels are equal files, since one encoder has written them
+    write_atomically(work / TRAIN / METADATA, (json_line(train.rows[row]) for row in apart))
+    for row in set(range(len(train))).difference(apart):
+        (work / TRAIN / train.rows[row]["file_name"]).unlink()
+    return len(train) - len(apart)

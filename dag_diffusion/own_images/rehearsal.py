@@ -21,14 +21,12 @@ from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import classes_among
 from dag_diffusion.distillation.compared_sets import SELECTIONS
-from dag_diffusion.distillation.pools import autoguidance_of
+from dag_diffusion.distillation.pools import unguided_pool
 from dag_diffusion.distillation.setup import leave_out_other_probe
 from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_rows, usual_normalisation
 from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.trials import evaluate
 from dag_diffusion.generation.filling import fill_pool
-from dag_diffusion.generation.plan import PoolConfig, networks_precision
-from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.loading import load_pipeline
 from dag_diffusion.processes import gather, is_main_process, this_process
 from dag_diffusion.progress import Progress, Stage
@@ -37,7 +35,17 @@ from dag_diffusion.training.generators import train_generator
 
 from .config import FolderConfig
 from .durations import Expected, Pace
-from .models import EVALUATOR, GENERATOR, GUIDE, WEAK, classifier_config, generator_config, weak_config
+from .models import (
+    EVALUATOR,
+    GENERATOR,
+    GUIDE,
+    WEAK,
+    classifier_config,
+    generator_config,
+    models_in,
+    run_config,
+    weak_config,
+)
 from .plain_images import PlainImages
 
 PREFIX = ".rehearsal."  # of the folder that it works in
@@ -118,10 +126,11 @@ class _Rehearsal:
         usual = classifier_config(role, self.config, self.config.classifier_steps)
         steps = usual.loop(len(self.images.train), "small").steps
         trainings, more = 1 + usual.folds, len(self.images.train) / len(self.few)
-        return Expected("", more * pace.beside("training"), trainings * steps, pace.seconds_each("training"))
+        work = f"{trainings} classifiers" if usual.folds else ""
+        return Expected(work, more * pace.beside("training"), steps, trainings * pace.seconds_each("training"))
 
     def generator(self) -> Expected:
-        """Its denoiser, and its autoencoder, whose steps are a share of the denoiser's."""
+        """Its denoiser, and its autoencoder, whose steps follow from the denoiser's."""
         pace, usual = Pace(), generator_config(self.images, self.config, self.config.generator_steps)
         short = replace(usual, steps=STEPS, vae_steps=STEPS, sample_grids=0)
         train_generator(
@@ -133,9 +142,8 @@ class _Rehearsal:
             progress=pace,
         )
         denoiser, autoencoder = (pace.seconds_each(stage) for stage in ("denoiser", "autoencoder"))
-        each = denoiser + autoencoder * usual.vae_loop.steps / usual.loop.steps
         more = len(self.images.train) / len(self.few)
-        return Expected("", more * pace.beside("denoiser", "autoencoder"), usual.loop.steps, each)
+        return Expected("", more * pace.beside("denoiser", "autoencoder"), usual.loop.steps, denoiser, autoencoder)
 
     def weak(self) -> Expected:
         """The weak denoiser, on the latents of that generator."""
@@ -149,10 +157,11 @@ class _Rehearsal:
     def pools(self) -> Expected:
         """Two pools, of which one batch a process is drawn."""
         config, classes = self.config, len(self.images.class_names)
+        models = models_in(self.folder, config, with_weak=config.trains_weak)
         pipeline = load_pipeline(
-            config.pipeline or self.folder / GENERATOR,
-            classifier=config.classifier or self.folder / GUIDE,
-            weak=self.folder / WEAK if config.trains_weak else config.weak,
+            models.pipeline,
+            classifier=models.classifier,
+            weak=models.weak,
             device=self.device,
             dtype=config.precision,
             trust_bin=config.trust_bin,
@@ -160,16 +169,8 @@ class _Rehearsal:
         labels = sorted(match_classes(self.images.class_names, pipeline.class_names, "the pipeline").values())
         leave_out_other_probe(pipeline, classes_among(config.among, labels))
         each = max(1, math.ceil(self.batch_size * this_process().num_processes / classes))
-        usual = PoolConfig(
-            images_per_class=min(each, config.ipc * config.pool_factor),
-            labels=labels,
-            seed=config.seed,
-            num_inference_steps=config.num_inference_steps,
-            guidance_scale=config.guidance_scale,
-            autoguidance_scale=autoguidance_of(pipeline, config.autoguidance_scale),
-            precision=networks_precision(config.precision),
-            difficulty_guidance=GuidanceConfig(among=config.among),
-        )
+        whole = unguided_pool(pipeline, run_config(self.images, config, models), labels)
+        usual = replace(whole, images_per_class=min(each, whole.images_per_class))
         begun, kinds = time.monotonic(), [usual, *([replace(usual, target=0.5)] if config.target else [])]
         for kind in kinds:  # the second pool is steered, if there is a target
             fill_pool(pipeline, self.folder / f"pool-{kind.target}", kind, batch_size=self.batch_size)

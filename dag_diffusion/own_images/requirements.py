@@ -3,6 +3,7 @@
 folder -> classes -> sizes, network, target -> disk
 """
 
+import itertools
 import math
 import shutil
 from collections import Counter
@@ -16,7 +17,8 @@ from dag_diffusion.data.class_folders import instead_of_one_class, require_enoug
 from dag_diffusion.data.class_names import listed
 from dag_diffusion.data.files import nearest_existing
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.data.preparing.splitting import LoneImageError
+from dag_diffusion.data.preparing.shared_images import shared_rows
+from dag_diffusion.data.preparing.splitting import LoneImageError, number_held_out
 from dag_diffusion.data.sources.shards import is_there
 from dag_diffusion.evaluation.networks import build_network
 from dag_diffusion.sampling.target_parser import as_target
@@ -57,10 +59,17 @@ def require_names_apart(folder: Path, class_names: Mapping[int, str], config: Fo
         require_different(class_names, folder)
 
 
-def images_for_ipc(config: FolderConfig, ipc: int | None = None) -> int:
+def left_to_train_on(images: int, config: FolderConfig) -> int:
+    """Of so many images of a class that has no twins, those that do not test."""
+    return images if config.test is not None else max(images - number_held_out(images, config.held_out), 0)
+
+
+def images_for_ipc(config: FolderConfig) -> int:
     """Images that a class has to have in the folder, so that IPC are left to train on."""
-    ipc = config.ipc if ipc is None else ipc
-    return ipc if config.test is not None else math.ceil(ipc / (1 - config.held_out))
+    if config.test is not None:
+        return config.ipc
+    fewest = int((config.ipc - 0.5) / (1 - config.held_out))  # what tests is rounded by a half at most
+    return next(images for images in itertools.count(fewest) if left_to_train_on(images, config) >= config.ipc)
 
 
 def require_ipc(images: Pool, config: FolderConfig, *, divided: bool = False) -> None:
@@ -72,18 +81,35 @@ def require_ipc(images: Pool, config: FolderConfig, *, divided: bool = False) ->
     Raises:
         ValueError: one has fewer.  A lower IPC is advised that all have, and to leave out such classes, if two have it.
     """
-
-    def needed(ipc: int) -> int:
-        return ipc if divided else images_for_ipc(config, ipc)
-
+    needed = config.ipc if divided else images_for_ipc(config)
     counts = sorted(Counter(images.labels.tolist()).values())
-    lower = next(ipc for ipc in range(config.ipc, -1, -1) if needed(ipc) <= counts[0])
+    lower = counts[0] if divided else left_to_train_on(counts[0], config)
     ways = [f"lower it to {lower}"] if lower else []
     ways.append("add images")
-    if len([count for count in counts if count >= needed(config.ipc)]) > 1:
+    if sum(count >= needed for count in counts) > 1:
         ways.append(f"leave such classes out by least={images_for_ipc(config)}")
     way = " or ".join(ways) if len(ways) < 3 else f"{ways[0]}, {ways[1]}, or {ways[2]}"
-    require_enough(images, needed(config.ipc), f"ipc={config.ipc}", way, "to train on" if divided else "")
+    require_enough(images, needed, f"ipc={config.ipc}", way, "to train on" if divided else "")
+
+
+def rows_apart(train: Pool, test: Pool, folder: Path) -> list[int]:
+    """Rows of the training images that are no test images too, file by file.
+
+    Args:
+        folder: that the training images are from, for the error.
+
+    Raises:
+        ValueError: a class has none.
+    """
+    shared = set(shared_rows(train, test))
+    apart = [row for row in range(len(train)) if row not in shared]
+    left = set(train.labels[apart].tolist())
+    if gone := [repr(name) for label, name in train.class_names.items() if label not in left]:
+        raise ValueError(
+            f"{folder} has no images left to train on of {listed(gone)}, since all of them are among the test images; "
+            "give test images that nothing is trained on, or leave such classes out"
+        )
+    return apart
 
 
 def require_several_images(images: Pool, each: int, config: FolderConfig) -> None:

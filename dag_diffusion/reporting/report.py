@@ -24,6 +24,7 @@ from dag_diffusion.sampling.target_parser import as_target
 
 from .difficulty_figures import class_axis, class_panel
 from .figures import HIGHEST, LOWEST, PALETTE, Drawing, Series, compared_series, plain, ridges, set_color, svg, themed
+from .recipes import definition_of, recipe_of
 from .redundancy import fault_table, shown_redundancy
 from .reproduction import commands_for, this_command
 from .results import ShownResults, read_results
@@ -88,6 +89,7 @@ def write_report(
     page = _template().render(
         title=title,
         facts=_facts(len(classes), pools, selected),
+        definition=definition_of(one.pool for one in (*pools, *selected)),
         shown=sum(len(row["images"]) for one in sets for row in one["rows"]),
         reference_given=bool(reference),
         classes={name: number for number, name in enumerate(classes)},
@@ -181,7 +183,7 @@ def _histograms(series: Sequence[Series], classes: Sequence[str]) -> dict[str, A
 def _shown_set(one: ReportedSet, number: int, per_class: int) -> dict[str, Any]:
     return {
         "name": one.name,
-        "note": one.note,
+        "note": " ".join(part for part in (recipe_of(one.pool), one.note) if part),
         "color": set_color(number),
         "rows": grid_rows(one, per_class),
         "has_targets": bool(one.targets),

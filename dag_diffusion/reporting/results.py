@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dag_diffusion.data.files import read_json_object
-from dag_diffusion.evaluation.comparisons import Row, by_setting, summarise
-from dag_diffusion.evaluation.records import PER_VIEW, protocol_in, teachers_in
+from dag_diffusion.evaluation.comparisons import Baselines, Row, by_setting, default_baselines, summarise
+from dag_diffusion.evaluation.records import PER_VIEW, commands_in, protocol_in, teachers_in
 from dag_diffusion.evaluation.results import Result, results_of
 from dag_diffusion.evaluation.soft_labels.teachers import LabelSource
 from dag_diffusion.evaluation.tables import Table, accuracy_table, labels_table, named_labels, networks_table
 
 from .accuracy_figures import DOTTED, LINES, curves, dots, families, is_solid
 from .figures import Drawing, set_color, svg
-
-Baselines = str | dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +63,7 @@ def read_results(paths: Sequence[Path], baseline: str | None = None) -> ShownRes
     teachers = {(one.result.set, one.result.labels): one.taught for one in read if one.taught is not None}
     if teachers:
         tables.append(labels_table([(name, source) for (name, _), source in teachers.items()]))
-    commands = [str(record["command"]) for _, record in records if isinstance(record.get("command"), str)]
+    commands = [command for _, record in records for command in commands_in(record)]
     return ShownResults(tables=tables, drawings=drawings, commands=commands)
 
 
@@ -91,25 +89,6 @@ def shown_results(results: Sequence[Result], baseline: Baselines | None = None) 
             tables.append(_table(kept, against, f"Test accuracy, {setting[0]}", note))
             drawings += accuracy_drawings(kept, against)
     return tables, drawings
-
-
-def default_baselines(results: Sequence[Result], *, drawn: bool = False) -> Baselines:
-    """Each set's baseline: the first one drawn anew for each seed at its IPC, or the first set where none was drawn.
-
-    Sets of an IPC that nothing was drawn at have none.
-
-    Args:
-        drawn: something was drawn among other results, so that the first set of these is no baseline.
-    """
-    draws: dict[float, str] = {}
-    for result in results:
-        if result.draw is not None:
-            draws.setdefault(result.images_per_class, result.set)
-    if not draws and not drawn:
-        return results[0].set
-    if len({*draws, *(result.images_per_class for result in results)}) == len(draws) == 1:
-        return next(iter(draws.values()))
-    return {r.set: draws[r.images_per_class] for r in results if r.images_per_class in draws}
 
 
 def accuracy_drawings(results: Sequence[Result], baseline: Baselines) -> list[Drawing]:
@@ -170,7 +149,8 @@ def _left_out(count: int, limit: int, what: str) -> str:
 def _comparable(results: Sequence[Result], baseline: Baselines) -> tuple[list[Result], str]:
     """Trainings of seeds that all kept sets have, and a note on what that leaves out.
 
-    As many as possible with the baseline and something to compare with it, or without it if nothing shares its seeds.
+    As many as possible, and of equally many those of most sets; with the baseline and something to compare with it, or
+    without it if nothing shares its seeds.
     """
     seeds: dict[str, set[int]] = {}
     for result in results:
@@ -181,9 +161,9 @@ def _comparable(results: Sequence[Result], baseline: Baselines) -> tuple[list[Re
     several = dict.fromkeys(frozenset.intersection(*map(frozenset, group)) for group in groups if group)
     candidates = filter(None, dict.fromkeys(one & other for one in several for other in several))
 
-    def value(common: frozenset[int]) -> tuple[bool, int, bool]:
+    def value(common: frozenset[int]) -> tuple[bool, int, int, bool]:
         kept = {name for name, own in seeds.items() if common <= own}
-        return needed < kept, len(common) * len(kept), needed <= kept
+        return needed < kept, len(common) * len(kept), len(kept), needed <= kept
 
     common = max(candidates, key=value)
     short = [name for name, own in seeds.items() if not common <= own]
@@ -240,9 +220,8 @@ class _Read(NamedTuple):
 
     @property
     def teacher(self) -> str | None:
-        """Name and digest of the teacher, None where there is none or it is not known."""
-        teacher = self.taught.teacher if self.taught else None
-        return f"{teacher.name} {teacher.digest[:8]}" if teacher and teacher.digest else None
+        """Name and digest of the teacher, as far as they are known; None where there is none."""
+        return (self.taught.teacher.label or None) if self.taught else None
 
     @property
     def protocol(self) -> str | None:

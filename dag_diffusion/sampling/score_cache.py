@@ -24,10 +24,10 @@ from torch import nn
 
 from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.dataset_cards import renew_card
-from dag_diffusion.data.files import held, json_line, json_lines, remove_partials, require_file_place, write_atomically
+from dag_diffusion.data.files import held, json_line, json_lines, require_file_place, write_atomically
 from dag_diffusion.data.pools import Pool, PoolSource, as_pool
 from dag_diffusion.data.provenance import measure_text
-from dag_diffusion.data.rows import METADATA, SELECTED, Row, require_inside, with_columns
+from dag_diffusion.data.rows import METADATA, SELECTED, TRUTHS, Row, require_inside, with_columns
 from dag_diffusion.data.sources.records import rows_in
 from dag_diffusion.difficulty import LABEL_FREE, Among, MeasureName
 from dag_diffusion.processes import StoppedError, fail_together, gather, stop_signal, this_process
@@ -269,7 +269,6 @@ def _alone(path: Path) -> Iterator[None]:
     require_file_place(path, "scores.jsonl", way)
     path.parent.mkdir(parents=True, exist_ok=True)
     with held(path.with_name(f".{path.name}.lock"), path):
-        remove_partials(path)
         yield
 
 
@@ -335,7 +334,7 @@ def _scores_in(rows: Iterable[Any]) -> Known:
             values: tuple[Any, ...] = tuple(row.get(name) for name in ("score_key", "difficulty", "correct"))
             key, value, correct = values
             if isinstance(key, str) and type(value) in (float, int) and 0 <= value <= 1:
-                found[key] = Score(value, correct if isinstance(correct, bool) else None)
+                found[key] = Score(value, TRUTHS.get(str(correct).casefold()))
     return found
 
 

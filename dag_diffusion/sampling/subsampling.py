@@ -18,6 +18,7 @@ from dag_diffusion.data.distilled_sets import Files, write_distilled_set
 from dag_diffusion.data.files import recorded
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.data.provenance import AMONG_SET
+from dag_diffusion.data.rows import correct_in
 from dag_diffusion.seeding import as_seed
 
 from .references import measured_by, warn_of_several_scales
@@ -266,10 +267,10 @@ def _correct_of(pool: Pool, difficulties: np.ndarray) -> np.ndarray:
     """Which images the classifier gets right, ``(n,)`` bool: as rows say it, else where the difficulty leaves no doubt.
 
     Raises:
-        ValueError: some rows do not say it, and their measure does not tell.
+        ValueError: some rows do not say it, and their measure does not tell; or one says something else.
     """
-    told = [row.get("correct") for row in pool.rows]
-    silent = [row for row, right in zip(pool.rows, told, strict=True) if not isinstance(right, bool)]
+    told = [correct_in(row, pool.path) for row in pool.rows]
+    silent = [row for row, right in zip(pool.rows, told, strict=True) if right is None]
     measures = {str(row["difficulty_by"]).partition(" by ")[0] for row in silent if row.get("difficulty_by")}
     if others := {measure.removesuffix(AMONG_SET) for measure in measures} - TELLING:
         raise ValueError(
@@ -277,7 +278,7 @@ def _correct_of(pool: Pool, difficulties: np.ndarray) -> np.ndarray:
             "run score_and_record() with error_probability or rival_margin first"
         )
     sure = surely_correct(difficulties).tolist()
-    return np.array([one if isinstance(one, bool) else own for one, own in zip(told, sure, strict=True)], bool)
+    return np.array([own if one is None else one for one, own in zip(told, sure, strict=True)], bool)
 
 
 def _tell_of_wrong(parts: Sequence[tuple[int, np.ndarray, Selection]], class_names: Mapping[int, str]) -> None:

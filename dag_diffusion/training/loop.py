@@ -29,7 +29,6 @@ from dag_diffusion.data.files import (
     json_lines,
     locked,
     recorded,
-    remove_partials,
     write_atomically,
 )
 from dag_diffusion.processes import StoppedError, fail_together, gather, others_there, stop_signal, this_process
@@ -217,7 +216,6 @@ class _Training:
         begun = saved = time.monotonic()
         told = progress if self.process.is_main_process else None
         if self.process.is_main_process:
-            remove_partials(self.folder / CHECKPOINT)
             _keep_rows(self.folder / LOSSES, self.done)
         if told is not None:
             told("training", self.done, steps)

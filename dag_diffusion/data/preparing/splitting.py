@@ -68,12 +68,17 @@ def split_pool(
         if len(present) < 2 or not own:
             lonely.append(name)
             continue
-        wanted = max(round(held_out * int((pool.labels == label).sum())), 1)
+        wanted = number_held_out(int((pool.labels == label).sum()), held_out)
         chosen.update(_first(pool, own, wanted, seed, all_of_them=len(own) < len(present)))
     if lonely and lone == "refuse":
         _refuse_lonely(pool, lonely)
     rows = range(len(pool))
     return Split(pool.select([row for row in rows if row not in chosen]), pool.select(sorted(chosen)))
+
+
+def number_held_out(images: int, share: float) -> int:
+    """Of so many images of a class that has no twins."""
+    return max(round(share * images), 1)
 
 
 def _joined(rows: int, groups: Iterable[Sequence[int]]) -> np.ndarray:

@@ -36,6 +36,7 @@ OF_ILSVRC = "ILSVRC2012_"  # what its own images are called
 MOST_ABOVE = 4  # folders above the images that are looked into, as far as Kaggle's list lies from them
 SPLIT_NAMES = ({"val", "valid", "validation"}, {"test", "testing"}, {"train", "training"})
 NO_CLASSES = ("caption", "captions", "text", "prompt", "description", "url")
+MOST_NAMED = 12  # columns in an error, among which a person finds the one that was meant
 MOST_OF_HEADER = 2**16  # bytes of a list that are read to see what its columns are
 
 
@@ -282,7 +283,7 @@ def _classes_in(
         if found is None:
             raise NoClassesError(
                 file,
-                f"{file} names images, but none of its columns {listed(header)} is called "
+                f"{file} names images, but none of its columns {listed(header, MOST_NAMED)} is called "
                 f"{', '.join(CLASS_COLUMNS)}; call the column of classes label",
             )
         return [*found]

@@ -219,7 +219,7 @@ def label_views(
     """
     plan = plan or ViewPlan()
     folder, settings = place_of(pool), _settings(pool, pixels, teacher, plan, class_map)
-    names = _names(folder, settings, plan.shards(len(pool)))
+    names = _names(settings, plan.shards(len(pool)))
     teach = _Teaching(classifier, pool, class_map, plan)
     with fail_together():
         require_writable(folder)
@@ -301,7 +301,7 @@ def _top_k(plan: ViewPlan, classes: int) -> int:
     return top_k
 
 
-def _names(folder: Path, settings: Mapping[str, Any], shards: list[range]) -> dict[str, range]:
+def _names(settings: Mapping[str, Any], shards: list[range]) -> dict[str, range]:
     key = key_of(settings)
     return {shard_name(key, number, len(shards)): views for number, views in enumerate(shards)}
 

@@ -38,6 +38,16 @@ class Teacher:
     key: str = ""
 
     @property
+    def identity(self) -> str:
+        """What tells it from others: its digest, or its name where that is not known."""
+        return self.digest or self.name
+
+    @property
+    def label(self) -> str:
+        """Name and digest, as far as they are known."""
+        return f"{self.name} {self.digest[:8]}".strip()
+
+    @property
     def told(self) -> str:
         """The teacher in a phrase."""
         return f"{self.name}, {self.skill}" if self.skill else self.name
@@ -94,8 +104,8 @@ def require_one_teacher(sources: Iterable[tuple[str, LabelSource]]) -> None:
         sources: names of sets with whose labels they have.
     """
     teachers = {name: source.teacher for name, source in sources}
-    if len({teacher.digest for teacher in teachers.values() if teacher.digest}) > 1:
-        said = ", ".join(f"{name} by {teacher.name} {teacher.digest[:8]}" for name, teacher in teachers.items())
+    if len({teacher.identity for teacher in teachers.values()} - {""}) > 1:
+        said = ", ".join(f"{name} by {teacher.label}" for name, teacher in teachers.items())
         raise ValueError(
             f"soft labels are of different teachers ({said[:90]}), so sets do not compare; label all by one"
         )

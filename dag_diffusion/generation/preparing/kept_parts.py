@@ -27,6 +27,7 @@ from dag_diffusion.data.files import (
     json_line,
     locked,
     read_json_object,
+    remove_partials,
     write_json,
     write_safetensors,
 )
@@ -63,6 +64,7 @@ def kept_parts(output: str | Path, *, overwrite: bool = False) -> Iterator["Kept
         with fail_together():
             if is_main_process():
                 leaving.enter_context(locked(folder))
+                remove_partials(output.parent, output.name)
                 leaving.callback(_remove_record_without_parts, folder)
         yield KeptParts(folder, overwrite=overwrite)
 
@@ -130,8 +132,11 @@ class KeptParts:
         return [next(part for part in gather(held.get(first)) if part is not None) for first in firsts]
 
     def remove(self) -> None:
-        """Remove the folder, since the result is where it belongs; every process, on whatever disk it wrote."""
-        if self.folder is not None:
+        """Remove the folder, since the result is where it belongs; every process, on whatever disk it wrote.
+
+        One that holds something of others stays.
+        """
+        if self.folder is not None and self.folder.exists() and not _strange_in(self.folder):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _parts_in(self, folder: Path, record: dict[str, Any]) -> Parts:

@@ -1,11 +1,9 @@
 """Find modes: k-means on the VAE latents of the real images of each class.
 
     mode = mean of the latents of one cluster
-    merged mode = sum_i n_i mode_i / sum_i n_i,   over the modes i of its cluster
 
 The difficulty-aware form looks for modes inside strata of difficulty and shares them out as a target asks; it is our
-reading of DAG (arXiv 2601.10090), whose own formula we have not seen.  Merging makes fewer modes from many without
-the images, so that a file of 50 modes per class also serves 10 images per class.
+reading of DAG (arXiv 2601.10090), whose own formula we have not seen.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,14 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, from_numpy
 from torch.nn import functional as F
 
 from dag_diffusion.classifiers.preprocessing import Preprocessing
 from dag_diffusion.data.class_names import distinct_names
+from dag_diffusion.data.files import recorded
 from dag_diffusion.data.pools import Pool, digest_of_images
 from dag_diffusion.generation.modes import Modes, space_of
-from dag_diffusion.identity import digest_of
+from dag_diffusion.identity import digest_of, digest_of_values
 from dag_diffusion.pipelines.latents import encoded
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.processor import usual_torch
@@ -219,9 +218,11 @@ def find_pool_modes(
             )
         size, names = _side(pipeline, size), real.class_names
         _rows_by_class(real.labels, len(real), per_class, names)  # refused before anything is encoded
-        if images is None and is_main_process():  # before the work of hours, in which images may be exchanged
-            images = digest_of_images(real)
-    plain = getattr(pipeline, "latents_scaled_only", False)
+        plain, settings = getattr(pipeline, "latents_scaled_only", False), dict[str, Any]()
+        if is_main_process():  # before the work of hours, in which images may be exchanged
+            how: dict[str, Any] = {"size": size, "target": target, "average": average, "seed": seed}
+            settings = settings_of_modes(pipeline, real, per_class, **how, images=images)
+            images = settings["images"]
     told: dict[str, Any] = {"batch_size": batch_size, "kept": kept, "progress": progress, "images": images}
     latents = encode_pool(pipeline.vae, real, size=size, scaled_only=plain, **told)
     values = None
@@ -235,10 +236,33 @@ def find_pool_modes(
                 modes = find_modes(latents, real.labels, per_class, **options)
             else:
                 modes = find_difficulty_modes(latents, real.labels, values, per_class, target, **options)
-            modes = replace(modes, images=images or "")
+            modes = replace(modes, images=images or "", settings=settings)
     found: Modes = gather(modes)[0]
     vae = str(pipeline.config.get("_name_or_path") or "embedded default")
     return replace(found, vae=vae, space=space_of(pipeline))
+
+
+def settings_of_modes(
+    pipeline: Any,
+    real: Pool,
+    per_class: int,
+    *,
+    size: int | None = None,
+    target: TargetDistribution | None = None,
+    average: int = 1,
+    seed: int = 0,
+    images: str | None = None,
+) -> dict[str, Any]:
+    """What modes follow from, of which ``Modes`` keep a record; JSON values.  Arguments are those of the search."""
+    plain = getattr(pipeline, "latents_scaled_only", False)
+    settings: dict[str, Any] = {"per_class": per_class, "average": average, "seed": seed}
+    settings |= _record_of(pipeline.vae, real, _side(pipeline, size), plain, images)
+    if target is not None:
+        known, guide = real.known_difficulties, getattr(pipeline, "classifier", None)
+        by = digest_of(guide) if np.isnan(known).any() and guide is not None else None
+        scored = digest_of_values([("difficulties", from_numpy(known))])
+        settings |= {"target": target.summary(), "difficulties": scored, "guide": by}
+    return recorded(settings)
 
 
 def _side(pipeline: Any, size: int | None) -> int:
@@ -251,43 +275,6 @@ def _side(pipeline: Any, size: int | None) -> int:
             "you will draw"
         )
     return own[0]
-
-
-def merge_modes(modes: Modes, per_class: int, *, seed: int = 0) -> Modes:
-    """``per_class`` modes of each class, or all of a class that has no more than that.
-
-    Args:
-        modes: from ``find_modes``; difficulties, if it has any, are averaged too.
-        per_class: at least 1; best the number of images to generate, or a divisor of it.
-        seed: each class clusters by its own stream, so that one class does not change another.
-
-    Raises:
-        ValueError: ``per_class`` is below 1.
-    """
-    if per_class < 1:
-        raise ValueError(f"cannot merge modes to {per_class} a class; ask for at least 1")
-    clusters = [
-        cluster
-        for label in modes.class_names
-        for cluster in _clusters(modes, modes.of_class(label), per_class, (seed, label))
-    ]
-    weights = modes.sizes.double()
-
-    def means(values: Tensor) -> Tensor:
-        shares = [weights[members] / weights[members].sum() for members in clusters]
-        pairs = zip(shares, clusters, strict=True)
-        return torch.stack([torch.tensordot(share, values[members].double(), 1).float() for share, members in pairs])
-
-    return Modes(
-        centres=means(modes.centres),
-        labels=torch.tensor([int(modes.labels[members[0]]) for members in clusters]),
-        sizes=torch.tensor([int(modes.sizes[members].sum()) for members in clusters]),
-        class_names=modes.class_names,
-        difficulties=None if modes.difficulties is None else means(modes.difficulties),
-        vae=modes.vae,
-        space=modes.space,
-        images=modes.images,
-    )
 
 
 def _features(latents: Tensor, average: int) -> np.ndarray:
@@ -369,11 +356,3 @@ def _modes_of(
         class_names={label: class_names[label] for label in labels},
         difficulties=None if difficulties is None else torch.tensor(difficulties, dtype=torch.float32),
     )
-
-
-def _clusters(modes: Modes, positions: np.ndarray, count: int, seed: Sequence[int]) -> list[np.ndarray]:
-    if len(positions) <= count:
-        return [positions[[index]] for index in range(len(positions))]
-    features, weights = modes.centres[positions].flatten(1).numpy(), modes.sizes[positions].numpy()
-    found = cluster_numbers(features, count, seed, starts=10, weights=weights)  # few modes, so that starts cost nothing
-    return [positions[found == cluster] for cluster in np.unique(found)]

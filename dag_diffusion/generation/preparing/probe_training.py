@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dag_diffusion.data.files import recorded
 from dag_diffusion.difficulty import Among, as_among, classes_among, margin
 from dag_diffusion.guidance.probes import REST, describe, with_signal_rate
 from dag_diffusion.pipelines.call_inputs import labels_named
@@ -23,10 +24,12 @@ from dag_diffusion.progress import Progress
 from dag_diffusion.seeding import as_seed, seeded
 
 from .kept_parts import KeptParts
-from .trajectories import Trajectories, collect
+from .trajectories import Trajectories, collect, record_of_runs
 
 if TYPE_CHECKING:
     from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
+
+TRAINING, FIDELITY = "training", "fidelity"  # in the description of a probe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,9 +201,24 @@ def train_probe(
     with fail_together():
         if is_main_process():
             measured = _fit_and_measure(probe, found, config, progress)
-    state, measured = gather((probe.cpu().state_dict(), measured) if is_main_process() else None)[0]
+            record = record_of_probe(pipeline, guides, config, labels=asked, batch_size=batch_size)
+            probe.config.probe |= {TRAINING: record, FIDELITY: asdict(measured)}
+    trained = (probe.cpu().state_dict(), probe.config.probe, measured) if is_main_process() else None
+    state, probe.config.probe, measured = gather(trained)[0]
     probe.load_state_dict(state)
     return probe.to(pipeline.device).eval().requires_grad_(False), measured
+
+
+def record_of_probe(
+    pipeline: "DifficultyGuidedPipeline",
+    guides: Sequence[nn.Module],
+    config: ProbeConfig,
+    *,
+    labels: Sequence[int] | None,
+    batch_size: int,
+) -> dict[str, Any]:
+    """What a probe follows from, of which its configuration keeps a record; JSON values.  Arguments as of training."""
+    return recorded(record_of_runs(pipeline, guides, config, labels, batch_size) | {"settings": asdict(config)})
 
 
 def _fit_and_measure(probe: nn.Module, found: Trajectories, config: ProbeConfig, progress: Progress | None) -> Fidelity:

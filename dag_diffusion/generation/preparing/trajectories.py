@@ -89,7 +89,7 @@ def collect(
         kept: from ``kept_parts``, where runs are kept batch by batch, so that the same call goes on after a kill.
     """
     kept = kept or KeptParts()
-    allowed = torch.tensor(list(pipeline.class_names) if labels is None else list(labels))
+    allowed = _allowed(pipeline, labels)
     if not len(allowed):
         raise ValueError("the list of classes is empty; name at least one class, or leave it out for all of them")
     if config.trajectories < ENOUGH_RUNS * len(allowed):
@@ -100,12 +100,7 @@ def collect(
             ENOUGH_RUNS,
         )
     classes_among(config.among, allowed.tolist())  # refuses a set of one class
-    components = pipeline.components | {"classifier": guides[0], "probe": None}
-    own = {name: pipeline.config.get(name) for name in OF_THE_PIPELINE}
-    steering = type(pipeline)(**components, **own)
-    steering.set_progress_bar_config(disable=True)
-    columns = [_columns(pipeline, guide, allowed.tolist()) for guide in guides]
-    runs = _Runs(steering, guides, columns, config, allowed, batch_size)
+    runs = _runs(pipeline, guides, config, allowed, batch_size)
     with kept.turns("trajectories", config.trajectories, batch_size, runs.record, progress) as mine:
         for batch in batches_of(mine, batch_size):
             kept.add(batch, vars(Trajectories.concatenate(runs.draw(batch[0]))))
@@ -113,6 +108,36 @@ def collect(
     return Trajectories(
         **{field.name: torch.cat([part[field.name] for part in parts]) for field in fields(Trajectories)}
     )
+
+
+def record_of_runs(
+    pipeline: "DifficultyGuidedPipeline",
+    guides: Sequence[nn.Module],
+    config: "ProbeConfig",
+    labels: Sequence[int] | None,
+    batch_size: int,
+) -> dict[str, Any]:
+    """What trajectories follow from; arguments as of ``collect``."""
+    return _runs(pipeline, guides, config, _allowed(pipeline, labels), batch_size).record()
+
+
+def _allowed(pipeline: "DifficultyGuidedPipeline", labels: Sequence[int] | None) -> Tensor:
+    return torch.tensor(list(pipeline.class_names) if labels is None else list(labels))
+
+
+def _runs(
+    pipeline: "DifficultyGuidedPipeline",
+    guides: Sequence[nn.Module],
+    config: "ProbeConfig",
+    allowed: Tensor,
+    batch_size: int,
+) -> "_Runs":
+    components = pipeline.components | {"classifier": guides[0], "probe": None}
+    own = {name: pipeline.config.get(name) for name in OF_THE_PIPELINE}
+    steering = type(pipeline)(**components, **own)
+    steering.set_progress_bar_config(disable=True)
+    columns = [_columns(pipeline, guide, allowed.tolist()) for guide in guides]
+    return _Runs(steering, guides, columns, config, allowed, batch_size)
 
 
 def _columns(pipeline: "DifficultyGuidedPipeline", guide: nn.Module, labels: Sequence[int]) -> dict[int, int]:

@@ -5,12 +5,17 @@ images, models -> classes matched by name -> sizes -> disk, memory
 
 import math
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from dag_diffusion.data.canvas import canvas_for
 from dag_diffusion.data.class_names import match_classes
+from dag_diffusion.data.common_kind import channels_of
 from dag_diffusion.data.imagenet import split_warning
+from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.shared_images import shared_images
 from dag_diffusion.distillation.pools import require_weak
@@ -21,6 +26,7 @@ from dag_diffusion.own_images.requirements import (
     bytes_needed,
     images_for_ipc,
     least_images,
+    left_to_train_on,
     require_disk,
     require_ipc,
     require_names_apart,
@@ -30,11 +36,21 @@ from dag_diffusion.own_images.requirements import (
     require_size,
     require_target,
     require_there,
+    rows_apart,
 )
 from dag_diffusion.training.generators.sizes import require_same_latents, require_suitable
 
-from .folders import classes_in, images_of
-from .models import PARTS, ModelFiles, PipelineFacts, classifier_names, files_of, latents_of, pipeline_facts
+from .folders import OPENED, classes_in, images_of
+from .models import (
+    PARTS,
+    ModelFiles,
+    PipelineFacts,
+    classifier_names,
+    files_of,
+    grey_warning,
+    latents_of,
+    pipeline_facts,
+)
 from .problems import Problems
 
 SHARE_OF_MEMORY = 0.7  # that decoded images may take
@@ -138,6 +154,9 @@ def check_images(folder: Path, config: FolderConfig, problems: Problems, found: 
         require_names_apart(folder, found.names, config)
     if test is not None:
         found.test = images_of(test, found.names, problems, skip_unreadable=config.skip_unreadable)
+    if trains:
+        with problems.gathered():
+            _leave_out_test_images(folder, found)
     with problems.gathered():
         if found.train is not None:
             needed = images_for_ipc(config)
@@ -149,6 +168,20 @@ def check_images(folder: Path, config: FolderConfig, problems: Problems, found: 
                     f"most={config.most} images of a class are fewer than the {needed} that ipc={config.ipc} needs "
                     "with those that are tested on; raise it, or lower ipc"
                 )
+
+
+def _leave_out_test_images(folder: Path, found: Found) -> None:
+    """Leave them out of the training images, as ``distill`` does, which finds those that only look alike besides."""
+    if found.train is None or found.test is None or _too_many(found.train, found.test):
+        return
+    apart = rows_apart(found.train, found.test, folder)
+    if shared := len(found.train) - len(apart):
+        found.warnings.append(f"{shared} of {len(found.train)} training images are test images too, and are left out")
+        found.train = found.train.select(apart)
+
+
+def _too_many(train: Pool, test: Pool) -> bool:
+    return len(train) + len(test) > MOST_COMPARED
 
 
 def check_guide(config: FolderConfig, problems: Problems, found: Found) -> None:
@@ -200,11 +233,19 @@ def check_disk(config: FolderConfig, found: Found, size: int, work: Path, *, tra
     require_disk(Path(HF_HUB_CACHE), fetched, "weights from the Hub")
 
 
+def number_of_images(config: FolderConfig, found: Found) -> tuple[int, int]:
+    """How many images are trained on and how many test, in all classes, as far as a plan can tell."""
+    counts = Counter([] if found.train is None else found.train.labels.tolist()).values()
+    taken = [min(count, config.most or count) for count in counts]
+    trained = sum(left_to_train_on(count, config) for count in taken)
+    return trained, sum(taken) - trained if found.test is None else len(found.test)
+
+
 def bytes_in_memory(config: FolderConfig, found: Found, size: int, channels: int, *, trains: bool) -> int:
     """What all images take that are decoded at a time, and the weights."""
     side, kinds = config.size or size, config.channels or channels
-    tested = len(found.test) if found.test is not None else math.ceil(config.held_out * len(found.train or ()))
-    learnt = len(found.train or ()) * size**2 if trains and None in (config.pipeline, config.classifier) else 0
+    trained, tested = number_of_images(config, found)
+    learnt = trained * size**2 if trains and None in (config.pipeline, config.classifier) else 0
     weights = sum(files.weights(part) for files in found.models.values() for part in ("", *PARTS))
     return (tested * side**2 + learnt) * kinds + weights
 
@@ -218,14 +259,25 @@ def check_memory(config: FolderConfig, found: Found, size: int, channels: int, *
         )
 
 
-def look_at_test_images(config: FolderConfig, found: Found) -> None:
+def look_at_colours(config: FolderConfig, found: Found) -> None:
+    """Warn of generated images that will be grey among coloured ones, as one of each class tells."""
+    files = found.models.get("vae") or found.models.get("pipeline")
+    if files is None or found.train is None:
+        return
+    few = found.train.select(np.unique(found.train.labels, return_index=True)[1].tolist()[:OPENED])
+    with suppress(UnreadableImageError):
+        if warning := grey_warning(files, config.channels or channels_of(few)):
+            found.warnings.append(warning)
+
+
+def look_at_test_images(config: FolderConfig, found: Found, *, trains: bool) -> None:
     if found.test is None or found.train is None:
         return
     if warning := split_warning(Counter(row["class_name"] for row in found.test.rows), config.split):
         found.warnings.append(warning)
-    if len(found.test) + len(found.train) > MOST_COMPARED:
+    if _too_many(found.train, found.test):
         found.warnings.append("too many images to look for test images among the training images; run and distill do")
-    elif shared := shared_images(found.test, found.train):
+    elif not trains and (shared := shared_images(found.test, found.train)):
         found.warnings.append(
             f"{shared} of {len(found.test)} test images are training images too, so that accuracies say too much"
         )

@@ -29,7 +29,9 @@ from .checks import (
     check_images,
     check_memory,
     check_sizes,
+    look_at_colours,
     look_at_test_images,
+    number_of_images,
     read_models,
 )
 from .commands import commands_for
@@ -99,12 +101,14 @@ def dry_run(
         check_disk(config, found, size, work, trains=trains)
     with problems.gathered():
         check_memory(config, found, size, channels, trains=trains)
-    look_at_test_images(config, found)
+    look_at_test_images(config, found, trains=trains)
+    if trains:
+        look_at_colours(config, found)
     problems.refuse()
     assert found.train is not None
     stages = stages_of(
         config,
-        images=len(found.train),
+        images=number_of_images(config, found)[0],
         classes=len(found.names),
         size=size,
         batch_size=batch_size,
@@ -116,7 +120,8 @@ def dry_run(
     rows = [*_images(config, found, size), *_models(config, found, trains=trains), *_room(disk, memory, work)]
     if found.pipeline is not None and found.pipeline.is_dit_xl:
         rows.append(["GPU memory", _gpu_memory(batch_size, steered=config.target is not None)])
-    tables = [Table("Plan", ["what", "how much"], rows), time_table(stages, _measured_here(work))]
+    times = time_table(stages, _measured_here(work), minutes=config.minutes)
+    tables = [Table("Plan", ["what", "how much"], rows), times]
     return Plan(tables, commands_for(command), found.warnings)
 
 
@@ -165,10 +170,12 @@ def _images(config: FolderConfig, found: Found, size: int) -> list[list[str]]:
     train, test, names = found.train, found.test, list(found.names.values())
     assert train is not None
     counts = Counter(train.labels.tolist()).values()
+    trained, _ = number_of_images(config, found)
+    told = f"; {trained:,} are trained on" if trained < len(train) else ""
     drawn = config.ipc * config.pool_factor * len(names)
     return [
         ["classes", f"{len(names):,}: {', '.join(names[:3])}" + (f" and {len(names) - 3:,} more" * (len(names) > 3))],
-        ["training images", f"{len(train):,} in {train.path}, {min(counts):,} to {max(counts):,} a class"],
+        ["training images", f"{len(train):,} in {train.path}, {min(counts):,} to {max(counts):,} a class{told}"],
         ["test images", f"{config.held_out:.0%} of each class" if test is None else f"{len(test):,} in {config.test}"],
         ["generated images", f"2 x {drawn:,} of {size} px, of which {config.ipc * len(names):,} are kept"],
     ]

@@ -179,12 +179,27 @@ def latents_of(files: ModelFiles) -> tuple[int, int]:
     Raises:
         ValueError: it is none, or has no weights.
     """
-    part = "vae" if "vae/config.json" in files.sizes else ""
-    config = files.json("vae/config.json" if part else "config.json")
+    part, config = _vae_of(files)
     if config.get("_class_name") != "AutoencoderKL":
         raise ValueError(f"{files.name} is no AutoencoderKL and no pipeline that has one; give its folder or Hub id")
     files.require_weights(part)
     return _latents(config)
+
+
+def grey_warning(files: ModelFiles, channels: int) -> str | None:
+    """A sentence on an autoencoder, or a pipeline, of grey images beside images of one's own of so many channels."""
+    if channels == 1 or _vae_of(files)[1].get("in_channels") != 1:
+        return None
+    return (
+        f"{files.name} draws grey images, and yours have colours, so that real and generated images differ by these; "
+        "channels=1 compares all in grey"
+    )
+
+
+def _vae_of(files: ModelFiles) -> tuple[str, dict[str, Any]]:
+    """The part that is the autoencoder, empty if it is the whole, and its configuration."""
+    part = "vae" if "vae/config.json" in files.sizes else ""
+    return part, files.json("vae/config.json" if part else "config.json")
 
 
 def _latents(config: Mapping[str, Any]) -> tuple[int, int]:

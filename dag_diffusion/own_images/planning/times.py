@@ -11,7 +11,7 @@ from dag_diffusion import embedded
 from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.own_images.config import FolderConfig
-from dag_diffusion.own_images.durations import Expected
+from dag_diffusion.own_images.durations import FEWEST_STEPS, MOST_STEPS, Expected
 from dag_diffusion.own_images.models import EVALUATOR, GENERATOR, GUIDE, WEAK, classifier_config
 from dag_diffusion.own_images.rehearsal import SETS
 from dag_diffusion.training.generators.settings import GeneratorConfig
@@ -63,7 +63,8 @@ def stages_of(
             loop = classifier_config(role, config, config.classifier_steps).loop(images, "small")
             trainings = 1 + (config.folds if role == GUIDE else 0)
             rate = rates.learning(role, trainings * _seen(loop), size)
-            found[role] = Stage(f"{trainings * loop.steps:,} steps", rate, UNMEASURED)
+            work = f"{loop.steps:,} steps" + (f", {trainings} classifiers" if trainings > 1 else "")
+            found[role] = Stage(work, rate, UNMEASURED)
     if config.pipeline is None:
         usual = GeneratorConfig(steps=config.generator_steps)
         rate = UNMEASURED
@@ -102,21 +103,23 @@ def _pools(config: FolderConfig, images: int, size: int, batch_size: int, is_dit
 
 def _comparison(config: FolderConfig, classes: int, size: int, sets: int) -> Stage:
     trainings, side = sets * config.seeds, config.size or size
-    passes = as_protocol(config.protocol).epochs_for(config.ipc) * config.ipc * classes
+    epochs, images = as_protocol(config.protocol).epochs_for(config.ipc), config.ipc * classes
     cpu, gpu = (
         Rate(None if one.seconds is None else trainings * one.seconds, one.source)
         for one in (
-            rates.training_on_set(config.network, config.protocol, passes, side, gpu=gpu) for gpu in (False, True)
+            rates.training_on_set(config.network, config.protocol, epochs * images, side, gpu=gpu)
+            for gpu in (False, True)
         )
     )
-    return Stage(f"{trainings} trainings of {passes:,} images", cpu, gpu, parts=trainings)
+    return Stage(f"{trainings} trainings of {images:,} images, {epochs:,} epochs each", cpu, gpu, parts=trainings)
 
 
-def time_table(stages: Mapping[str, Stage], here: Mapping[str, Expected]) -> Table:
+def time_table(stages: Mapping[str, Stage], here: Mapping[str, Expected], *, minutes: float | None = None) -> Table:
     """Stages and what they take where any of it is known; which figure that is from stands below.
 
     Args:
         here: what an earlier ``--estimate`` has measured on this machine, by stage.
+        minutes: what all of it is to take, for which steps of training are fitted when it begins.
     """
     gpus = {f"{n} GPU{'s' * (n > 1)}": n for n in GPUS}
     times: dict[str, list[float | None]] = {
@@ -125,13 +128,20 @@ def time_table(stages: Mapping[str, Stage], here: Mapping[str, Expected]) -> Tab
         **{column: [stage.on_gpus(n) for stage in stages.values()] for column, n in gpus.items()},
     }
     known = {column: found for column, found in times.items() if any(seconds is not None for seconds in found)}
+    known = known or {"2 cores": times["2 cores"]}
     rows = [
         [name, stage.work, *(_told(found[row]) for found in known.values())]
         for row, (name, stage) in enumerate(stages.items())
     ]
-    sums = (sum(seconds for seconds in found if seconds is not None) for found in known.values())
-    rows.append(["what is known of", "", *map(_told, sums)])
-    return Table("Time", ["stage", "work", *known], rows, note=_origins(stages, gpus=bool(known.keys() & gpus.keys())))
+    measured = ([seconds for seconds in found if seconds is not None] for found in known.values())
+    rows.append(["what is known of", "", *(_told(sum(found) if found else None) for found in measured)])
+    note = _origins(stages, gpus=bool(known.keys() & gpus.keys()))
+    if minutes is not None:
+        note += (
+            f" Shown is the usual number of steps; for {minutes:g} minutes training gets {FEWEST_STEPS:g} to "
+            f"{MOST_STEPS:g} times as many, by the speed that is measured when it begins."
+        )
+    return Table("Time", ["stage", "work", *known], rows, note=note)
 
 
 def _origins(stages: Mapping[str, Stage], *, gpus: bool) -> str:

@@ -28,6 +28,7 @@ from dag_diffusion.data.distilled_sets import require_apart
 from dag_diffusion.data.files import (
     LOCK,
     differences,
+    is_made_so,
     json_line,
     locked,
     read_json_object,
@@ -184,14 +185,8 @@ def _is_finished(output: Path, asked: Mapping[str, Any], *, overwrite: bool) -> 
     """Whether the classifier is there; ValueError if one of other settings or images is, which is to be kept."""
     if not _is_classifier(output):
         return False
-    before = read_json_object(output / RECORD)
-    found = list(differences({name: before.get(name) for name in asked}, asked))
-    if found and not overwrite:
-        raise ValueError(
-            f"{output} holds a classifier of another training: {'; '.join(found[:5])}; give overwrite=True to replace "
-            "it, or choose another output"
-        )
-    return not found
+    told = f"{output} holds a classifier of another training"
+    return is_made_so(read_json_object(output / RECORD), asked, told, overwrite=overwrite)
 
 
 def _finished(output: Path, work: Path, device: str) -> TrainedClassifier:

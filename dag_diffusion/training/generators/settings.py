@@ -15,6 +15,11 @@ SIZE, LARGEST = 32, 64  # sides that are chosen unasked
 PLAIN = {field.name for field in fields(LoopConfig)}
 
 
+def vae_steps_beside(steps: int) -> int:
+    """Training steps of a VAE whose denoiser has so many."""
+    return max(steps, min(4 * steps, VAE_STEPS))
+
+
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
     """How a generator is trained.
@@ -135,9 +140,8 @@ class GeneratorConfig:
     @property
     def vae_loop(self) -> LoopConfig:
         """How the VAE is trained."""
-        usual = max(self.loop.steps, min(4 * self.loop.steps, VAE_STEPS))
         return LoopConfig(
-            steps=usual if self.vae_steps is None else self.vae_steps,
+            steps=vae_steps_beside(self.loop.steps) if self.vae_steps is None else self.vae_steps,
             batch_size=VAE_BATCH,
             learning_rate=2e-3,
             weight_decay=0.0,

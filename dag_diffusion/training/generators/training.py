@@ -25,6 +25,7 @@ from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.distilled_sets import require_apart
 from dag_diffusion.data.files import (
     differences,
+    is_made_so,
     locked,
     read_json_object,
     recorded,
@@ -193,15 +194,8 @@ class _Run:
         require_apart(self.images.path, self.output)
         if not _is_generator(self.output):
             return False
-        before = read_json_object(self.output / RECORD)
-        if found := list(differences({name: before.get(name) for name in self.record}, self.record)):
-            if overwrite:
-                return False
-            raise ValueError(
-                f"{self.output} holds a generator of another training: {'; '.join(found)}; give overwrite=True to "
-                "replace it, or choose another output"
-            )
-        return True
+        told = f"{self.output} holds a generator of another training"
+        return is_made_so(read_json_object(self.output / RECORD), self.record, told, overwrite=overwrite)
 
     def finished(self) -> DifficultyGuidedPipeline:
         """The pipeline that an earlier call has made, which may have been killed before it had tidied up."""
