@@ -400,7 +400,7 @@ def test_list_above_a_split_is_of_that_split_alone(tmp_path, folder, name):
 def test_list_above_that_may_be_of_another_folder_is_named(tmp_path):
     files(tmp_path, "train/0.png", "test/1.png")
     (tmp_path / "labels.csv").write_text("id,breed\n0,pug\n")
-    with pytest.raises(ValueError, match=f"give {tmp_path}/labels.csv instead if that lists them"):
+    with pytest.raises(ValueError, match=f"copy {tmp_path}/labels.csv into it if that lists them"):
         read_pool(tmp_path / "train")
     (tmp_path / "labels.csv").rename(tmp_path / "train" / "labels.csv")
     assert classes(tmp_path / "train") == {"0.png": "pug"}

@@ -120,6 +120,34 @@ ANIMALS = "cat/0.png cat/1.png cat/2.png dog/0.png dog/3.png dog/4.png"
             {"cat/0.png": (1, "tabby"), "dog/3.png": (0, "pug")},
             id="JSON lines",
         ),
+        pytest.param(
+            "images/0.png images/1.png val/0.png val/1.png",
+            "val.csv",
+            "file,label\n0.png,cat\n1.png,dog\n",
+            {"val/0.png": (0, "cat"), "val/1.png": (1, "dog")},
+            id="the folder that the list is called after, not images",
+        ),
+        pytest.param(
+            "images/0.png images/1.png more/2.png",
+            "all.csv",
+            "file,label\n0.png,cat\n1.png,dog\n2.png,dog\n",
+            {"images/0.png": (0, "cat"), "images/1.png": (1, "dog"), "more/2.png": (1, "dog")},
+            id="anywhere, where no folder has all",
+        ),
+        pytest.param(
+            ANIMALS,
+            "train.csv",
+            "path,split\ncat/0.png,train\ndog/3.png,train\n",
+            {"cat/0.png": (0, "cat"), "dog/3.png": (1, "dog")},
+            id="a split is no class",
+        ),
+        pytest.param(
+            ANIMALS,
+            "meta/train.jsonl",
+            '{"file_name": "cat/0.png", "label": "a"}\n{"file_name": "dog/3.png", "label": "b"}\n',
+            {"cat/0.png": (0, "a"), "dog/3.png": (1, "b")},
+            id="JSON lines beside the folder of images",
+        ),
         pytest.param("cat/0.png", "one.csv", "file,label\ncat/0.png,cat\n", {"cat/0.png": (0, "cat")}, id="one image"),
     ],
 )
@@ -133,11 +161,17 @@ def test_lists_are_read_with_the_images_that_they_name(tmp_path, images, name, t
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,label\ncat/0.png,a\ncat/9.png,a\ndog/0.png,b\n", "names 1 images such as 'cat/9.png', of which none"),
-        ("cat/9.png,a\ncat/0.png,a\ndog/0.png,b\n", "names 1 images such as 'cat/9.png', of which none is there"),
-        ("file,label\n0,a\n1,a\n3,b\n", "names 1 images such as '0', of which none is there, or several"),
-        ("path,label\n/x/cat/0.png,a\n/x/bird/4.png,b\n", "such as '/x/bird/4.png', of which none is there"),
-        ("file,label\n../other/0.png,a\ncat/1.png,a\ndog/0.png,b\n", r"such as '\.\./other/0\.png'"),
+        (
+            "file,label\ncat/0.png,a\ncat/9.png,a\ndog/0.png,b\n",
+            "names 1 images such as 'cat/9.png', of which there is none",
+        ),
+        ("cat/9.png,a\ncat/0.png,a\ndog/0.png,b\n", "names 1 images such as 'cat/9.png', of which there is none"),
+        ("file,label\n0,a\n1,a\n3,b\n", "names 1 images such as '0', of which there is none, or several"),
+        ("path,label\n/x/cat/0.png,a\n/x/bird/4.png,b\n", "such as '/x/bird/4.png', of which there is none"),
+        (
+            "file,label\n../other/0.png,a\ncat/1.png,a\ndog/0.png,b\n",
+            "other/0.png, which lies outside .*; put the list into a folder above",
+        ),
         ("path,label\nbird/3.png,a\nbird/4.png,b\n", "names no images below"),
         ("file,label\ncat/0.png,a\ncat/0.png,b\n", "calls cat/0.png both 'a' and 'b'"),
         ("file,label\ncat/0.png,a\ndog/0.png,\n", "names no class of dog/0.png; give every row one, or remove"),
@@ -156,6 +190,27 @@ def test_a_list_that_fits_no_images_is_refused(tmp_path, text, message):
     with pytest.raises(ValueError, match=re.escape(str(file))) as told:
         read_pool(file)
     assert re.search(message, str(told.value))
+
+
+def test_names_alone_have_spaces_where_the_folders_have(tmp_path):
+    for name in ("sea lion/0.png", "lion/0.png", "polar bear/1.png", "bear/1.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    file = written(tmp_path, "", "train.txt", "sea lion/0.png\npolar bear/1.png\n")
+    assert [row["file_name"] for row in read_pool(file).rows] == ["polar bear/1.png", "sea lion/0.png"]
+    assert read_pool(file).class_names == {0: "polar bear", 1: "sea lion"}
+
+
+NAMES = ["train/cat/0.png train/dog/1.png", "cat/0.png dog/1.png", "/x/train/cat/0.png /x/train/dog/1.png"]
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_images_of_another_split_stand_in_for_none(tmp_path, names):
+    file = written(tmp_path, "val/cat/0.png val/dog/1.png", "train.txt", "".join(f"{one}\n" for one in names.split()))
+    with pytest.raises(ValueError, match=r"names no images below|or one of another split alone"):
+        read_pool(file)
+    (tmp_path / "val").rename(tmp_path / "train")
+    assert len(read_pool(file)) == 2
 
 
 def test_names_alone_of_images_without_class_folders_are_refused(tmp_path):

@@ -195,7 +195,7 @@ def _refuse_without_folders(path: Path) -> None:
     if flat := sorted(filter(is_image_name, files_in(path))):
         found = unread_list(path, flat)
         told = ", which now gives them none" if (path / "labels.csv").is_file() else ""
-        way = f"give {found} instead if that lists them" if found else f"list their classes in labels.csv{told}"
+        way = f"copy {found} into it if that lists them" if found else f"list their classes in labels.csv{told}"
         raise ValueError(
             f"{path} holds {len(flat)} images but no class folders; sort its images into folders such as "
             f"{path / 'n01440764'}, or {way}"

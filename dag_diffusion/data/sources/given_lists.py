@@ -1,37 +1,39 @@
 """A list that is given itself instead of a folder, as those of splits are, whose images lie in one folder.
 
-    data/train.csv            file,label               images are looked for below data
-    food-101/meta/train.txt   apple_pie/1005649        below food-101, in its folder images if that has them
+    data/train.csv            file,label               images in data, in its folder train or images, or anywhere below
+    food-101/meta/train.txt   apple_pie/1005649        below food-101, in its folder images
     clipart_train.txt         clipart/tiger/0.jpg 7    the class of number 7 is called tiger, as its folder is
     data/train.jsonl          {"file_name": "0.png", "label": "cat"}
 
-A name may have folders above those that are there, /home/me/data/cat/0.png, if all have the same; what differs from
-name to name always counts.  A list without classes has those of the images' folders.
+The first of these places counts in which each name is that of one image.  A name may have folders above those that are
+there, /home/me/data/cat/0.png, if all have the same; what differs from name to name always counts, and no image of
+another split stands in.  A list without classes has those of the images' folders.
 """
 
 import os
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path, PurePosixPath
 
 from dag_diffusion.data.rows import Row, folded_name, require_inside
 
 from .folders import CONTAINERS, labelled_rows
-from .image_lists import LISTS, are_one_to_one, classes_by_list, with_synsets
-from .naming import require_images
+from .image_lists import LISTS, are_one_to_one, classes_by_list, is_called_after, with_synsets
+from .naming import MOST_COLUMNS, MissingImagesError, require_images
 from .records import may_have_file_names, rows_in, rows_of_records
 from .separated import SEPARATORS, fields_of, other_encoding, text_of
+from .splits import split_within
 from .walking import files_in, images_in, is_image_name, visible_folders
 
 ABOUT_IMAGES = re.compile(
     r"(annotations?|meta(data)?|lists?|splits?|labels?|csvs?|image[-_ ]?sets?|(data|file|image)[-_ ]?lists?)", re.I
 )  # what a folder of lists is called, beside which the images lie
 JSON_LINES = ".jsonl"
+SOME = 100  # lines of which one has to name an image, before all are looked at
 
 
 def is_list(file: Path) -> bool:
@@ -43,29 +45,34 @@ def rows_of_list(file: Path) -> tuple[Path, list[Row]]:
     """The folder below which the images of a list lie, and a row for each.
 
     Raises:
-        ValueError: it names no images, one that is not there or not the only one called so, one twice, images of
-            several splits, or nothing tells the classes.
+        ValueError: it names no images, one that is not there, not the only one called so or in two classes, images of
+            several splits or outside that folder, or nothing tells the classes.
     """
     place = file.absolute().parent
+    root = place.parent if ABOUT_IMAGES.fullmatch(place.name) else place
     if file.suffix.lower() == JSON_LINES or _names_files_beside(file):
         rows = rows_in(file) if file.suffix.lower() == JSON_LINES else rows_of_records(file)
         if not rows:
             raise ValueError(f"{file} lists no images; write one row for each image")
-        require_inside(place, rows, file)
-        return place, rows
-    root = place.parent if ABOUT_IMAGES.fullmatch(place.name) else place
+        base = place if (place / rows[0]["file_name"]).is_file() else root
+        require_inside(base, rows, file)
+        return base, rows
     try:
         lines = [line for line in text_of(file).splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise other_encoding(file) from error
-    names = {_plain(field) for field in _fields(lines) if is_image_name(os.path.basename(field))}
-    below = {inside for name in names for start in {root, place} if (inside := _inside(name, start, root))}
-    for images in _candidates(root, [name for name in below if os.path.isfile(root / name)]):
-        shared = _folders_shared_by(names)
-        named = _Below(root, place, images, shared), _Below(root, place, images, shared, stems=True)
-        if found := classes_by_list(file, images, named=named) or _without_classes(lines, named, file):
-            return root, _rows(found, file)
-    raise ValueError(
+    names = _Names(file, root, {field for field in _fields(lines) if is_image_name(_parts(field)[-1])})
+    nearest: MissingImagesError | None = None
+    some = _fields(lines[:SOME])
+    for by in _candidates(names):
+        if not any(one.image_in(field) for one in by for field in some):
+            continue
+        try:
+            if found := _read(lines, by, file):
+                return root, _rows(found, file)
+        except MissingImagesError as error:
+            nearest = min(nearest or error, error, key=lambda one: one.count)
+    raise nearest or ValueError(
         f"{file} names no images below {root}; put it into the folder of the images, with their paths from there on"
     )
 
@@ -86,82 +93,121 @@ def _fields(lines: Iterable[str]) -> set[str]:
     return found
 
 
-def _plain(field: str) -> str:
-    return field.strip().replace("\\", "/")
+def _parts(field: str) -> list[str]:
+    return field.strip().replace("\\", "/").split("/")
 
 
-def _inside(name: str, start: Path, root: Path) -> str:
-    """A name, which counts from the folder ``start`` on, as it is below ``root``; empty if it leads elsewhere."""
-    found, above = posixpath.normpath(f"{start}/{name}" if name[:1] != "/" else name), f"{root}/"
-    return found.removeprefix(above) if found.startswith(above) else ""
+class _Names:
+    """Names as a list writes them, to the parts of their paths from ``root`` on.
 
+    Attributes:
+        written: fields of the list that are called as images are.
+        shared: folders that all of them are in.
 
-def _candidates(root: Path, below: Sequence[str]) -> Iterator[list[str]]:
-    """Images among which those of a list may be: where it says, else in the folder of all images, else anywhere."""
-    if below:
-        yield sorted(below)
-        return
-    found = {folder: sorted(images_in(root, folder)) for folder in visible_folders(root)}
-    yield from (found[folder] for folder in found if folder.casefold() in CONTAINERS)
-    yield [*filter(is_image_name, files_in(root)), *chain.from_iterable(found.values())]
-
-
-class _Below:
-    """Images by the end of their path, if no other ends so; by the whole path first.
-
-    Args:
-        shared: folders that all names of a list have in common, of which those above the images need not be there.
+    Raises:
+        ValueError: one is that of a file outside ``root``.
     """
 
-    def __init__(
-        self, root: Path, place: Path, images: Sequence[str], shared: Sequence[str], *, stems: bool = False
-    ) -> None:
-        self._root, self._starts, self._shared, self._stems = root, {root, place}, shared, stems
-        self._images, self._known = {*images}, dict[str, str | None]()
+    def __init__(self, file: Path, root: Path, written: Collection[str]) -> None:
+        self.file, self.root, self.written = file, root, written
+        folders = {posixpath.dirname(folded_name(self.plain(one).strip("/"))) for one in self.written}
+        self.shared = posixpath.commonpath(folders).split("/") if folders and all(folders) else []
+        plain = (self.plain(name) for name in self.written)
+        if outside := next((name for name in plain if name.startswith("/") and os.path.isfile(name)), None):
+            raise ValueError(
+                f"{file} names {outside}, which lies outside {root}; put the list into a folder above all its images"
+            )
 
-    @cached_property
-    def _ends(self) -> dict[str, set[str]]:
-        """The images whose paths, or those without a suffix, end alike."""
-        found = defaultdict[str, set[str]](set)
-        for image in self._images:
-            parts = folded_name(os.path.splitext(image)[0] if self._stems else image).split("/")
-            for start in range(len(parts)):
-                found["/".join(parts[start:])].add(image)
-        return found
+    def plain(self, field: str) -> str:
+        """A name with slashes, from ``root`` on if it leads there; else as it is, or from the top of the disk on."""
+        name = posixpath.normpath("/".join(_parts(field)))
+        if name.startswith(".."):
+            name = posixpath.normpath(f"{self.file.absolute().parent}/{name}")
+        return name.removeprefix(f"{self.root}/")
+
+
+class _Images:
+    """Images by the names that a list has for them.
+
+    Args:
+        called: what an image is called there, and the image; several of a name are told by none.
+    """
+
+    def __init__(self, names: _Names, called: Iterable[tuple[str, str]], *, stems: bool = False) -> None:
+        self._names, self._found, self._known = names, defaultdict[str, set[str]](set), dict[str, str | None]()
+        for name, image in called:
+            self._found[folded_name(os.path.splitext(name)[0] if stems else name)].add(image)
+        self._splits = _splits_of([names.file.stem])
 
     def image_in(self, field: str) -> str | None:
         if field not in self._known:  # since each column is tried by several separators
-            self._known[field] = self._found(posixpath.normpath(_plain(field)))
+            self._known[field] = self._image(folded_name(self._names.plain(field)).strip("/").split("/"))
         return self._known[field]
 
-    def _found(self, name: str) -> str | None:
-        if name in self._images:
-            return name
-        for start in self._starts:
-            if (found := _inside(name, start, self._root)) in self._images:
-                return found
-        parts = folded_name(name.strip("/")).split("/")
-        droppable = len(self._shared) if parts[: len(self._shared)] == self._shared else 0
+    def _image(self, parts: Sequence[str]) -> str | None:
+        shared = self._names.shared
+        droppable = len(shared) if [*parts[: len(shared)]] == shared else 0
         for dropped in range(droppable + 1):
-            if images := self._ends.get("/".join(parts[dropped:])):
+            if images := self._found.get("/".join(parts[dropped:])):
                 image = next(iter(images))
-                elsewhere = dropped and dropped == len(parts) - 1 and "/" in image  # no val/0.png for train/0.png
-                return image if len(images) == 1 and not elsewhere else None
+                unsaid = PurePosixPath(image).parts[: -len(parts[dropped:])]  # folders that the list does not name
+                told, found = _splits_of(parts[:dropped]) or self._splits, _splits_of(unsaid)
+                nameless = dropped and dropped == len(parts) - 1  # nothing is left but the name of the file
+                strange = nameless and any(folder.casefold() not in CONTAINERS for folder in unsaid)
+                return None if len(images) > 1 or strange or (told and found - told) else image
         return None
 
 
-def _folders_shared_by(names: Iterable[str]) -> list[str]:
-    folders = {posixpath.dirname(folded_name(name.strip("/"))) for name in names}
-    return posixpath.commonpath(folders).split("/") if folders and all(folders) else []
+def _splits_of(names: Iterable[str]) -> set[str]:
+    return {found[0] for name in names if (found := split_within(name))}
 
 
-def _without_classes(lines: Sequence[str], named: Sequence[_Below], file: Path) -> dict[str, str]:
-    """Image to the class that its folder tells, of a list of names alone; empty if it is none."""
-    for by in named:
-        found = [*map(by.image_in, lines)]
-        if any(found):
-            require_images(lines, found, file)
+def _candidates(names: _Names) -> Iterator[tuple[_Images, _Images]]:
+    """The images among which those of a list may be, by whole names and without a suffix, place by place."""
+    root, file = names.root, names.file
+    there = [name for name in {names.plain(one) for one in names.written} if os.path.isfile(root / name)]
+    if there:
+        direct = _Images(names, zip(there, there, strict=True))
+        yield direct, direct
+    below = {folder: sorted(images_in(root, folder)) for folder in visible_folders(root)}
+    images = [*filter(is_image_name, files_in(root)), *chain.from_iterable(below.values())]
+    called = [folder for folder in below if is_called_after(folder, file)]
+    holders = [folder for folder in below if folder.casefold() in CONTAINERS]
+    inside = [file.absolute().parent.relative_to(root).as_posix()]
+    for base in dict.fromkeys([*inside, ".", *called, *holders]):
+        start = "" if base == "." else f"{base}/"
+        pairs = [(image.removeprefix(start), image) for image in images if image.startswith(start)]
+        yield _Images(names, pairs), _Images(names, pairs, stems=True)
+    ends = [
+        ("/".join(parts[start:]), image)
+        for image in images
+        for parts in [image.split("/")]
+        for start in range(len(parts))
+    ]
+    yield _Images(names, ends), _Images(names, ends, stems=True)
+
+
+def _read(lines: Sequence[str], by: tuple[_Images, _Images], file: Path) -> dict[str, str]:
+    """Image to class, which is empty where the list tells none; nothing if it names no images."""
+    for one in by:
+        found = [*map(one.image_in, lines)]
+        if all(found[1:]) and (found[0] or not is_image_name(lines[0])) and any(found):
             return dict.fromkeys(filter(None, found), "")
+    return classes_by_list(file, (), named=by) or _without_classes(lines, by, file)
+
+
+def _without_classes(lines: Sequence[str], by: tuple[_Images, _Images], file: Path) -> dict[str, str]:
+    """The images in the column that names most, whatever else the list tells."""
+    for one, separator in product(by, SEPARATORS):
+        rows = [fields_of(line, separator) for line in lines]
+        columns = [
+            [row[place] if len(row) > place else "" for row in rows] for place in range(min(len(rows[0]), MOST_COLUMNS))
+        ]
+        found = [[*map(one.image_in, column)] for column in columns]
+        place = max(range(len(columns)), key=lambda place: sum(image is not None for image in found[place]))
+        if any(found[place]):
+            require_images(columns[place], found[place], file)
+            return dict.fromkeys(filter(None, found[place]), "")
     return {}
 
 

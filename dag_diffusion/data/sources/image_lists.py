@@ -27,7 +27,7 @@ from dag_diffusion.data.imagenet import IMAGENET_CLASSES, imagenet_synsets, is_s
 from .naming import CLASS_COLUMNS, Named, by_tails, require_images, rows_in, words_of
 from .one_hot import one_hot_classes
 from .separated import fields_of, other_encoding, separators_in, text_of
-from .splits import require_one_split_in
+from .splits import require_one_split_in, split_of
 from .unnamed_columns import NoClassesError, column_of_classes, numbers_apart
 
 logger = logging.getLogger(__name__)
@@ -189,16 +189,21 @@ def _lists_for(path: Path) -> Iterator[Path]:
     places = [path, path.parent] if path.name.casefold() == "images" else [path]
     for place in places:
         yield from (file for file in sorted(place.iterdir()) if _may_list(file))
-    name, said = path.absolute().name, _words(path.absolute().name)
-    called = {one for names in SPLIT_NAMES if names & said for one in names} or {name.casefold()}
     for above in list(path.absolute().parents)[len(places) - 1 : MOST_ABOVE]:
         try:
             files = sorted(above.iterdir())
         except OSError:  # which we may not look into
             return
         for file in files:
-            if _may_list(file) and called & {*_words(file.stem), file.stem.casefold()}:
+            if _may_list(file) and is_called_after(path.absolute().name, file):
                 yield file
+
+
+def is_called_after(folder: str, file: Path) -> bool:
+    """Whether a list says that it is of a folder: ``val.txt`` of ``val``, ``trainLabels.csv`` of ``train_images``."""
+    said = _words(folder)
+    called = {one for names in SPLIT_NAMES if names & said for one in names} or {folder.casefold()}
+    return bool(called & {*_words(file.stem), file.stem.casefold()})
 
 
 def _may_list(file: Path) -> bool:
@@ -287,6 +292,11 @@ def _classes_in(
                 f"{', '.join(CLASS_COLUMNS)}; call the column of classes label",
             )
         return [*found]
+    if not called and len(others) == 1:
+        told_there = [row[others[0]] for row in told if len(row) > others[0]]
+        if all(map(split_of, told_there)):  # which tells no class
+            require_one_split_in("split", told_there, file)
+            return [None] * len(told)
     column = (called or others or [1])[0]
     if not called and len(others) > 1:
         values = {one: [row[one] if len(row) > one else "" for row in told] for one in others}

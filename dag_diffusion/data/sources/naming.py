@@ -32,14 +32,26 @@ def words_of(header: Sequence[str]) -> list[str]:
     return [name.strip().casefold() for name in header]
 
 
+class MissingImagesError(ValueError):
+    """A list names images that are not there, or not told apart.
+
+    Attributes:
+        count: how many.
+    """
+
+    def __init__(self, file: Path, lacking: Sequence[str]) -> None:
+        super().__init__(
+            f"{file} names {len(lacking)} images such as {lacking[0]!r:.80}, of which there is none, or several, or "
+            "one of another split alone; write their paths from the folder of the list on, or remove the rows"
+        )
+        self.count = len(lacking)
+
+
 def require_images(names: Sequence[str], images: Sequence[str | None], file: Path) -> None:
-    """Refuse names of a list, but for those of its header, whose image is not there or not the only one called so."""
+    """Refuse names of a list, but for those of its header, that are of no image."""
     skipped = 1 if images[0] is None and not is_image_name(names[0]) else 0
     if lacking := [name for name, image in zip(names[skipped:], images[skipped:], strict=True) if image is None]:
-        raise ValueError(
-            f"{file} names {len(lacking)} images such as {lacking[0]!r:.80}, of which none is there, or several; write "
-            "their paths from the folder of the list on, or remove the rows"
-        )
+        raise MissingImagesError(file, lacking)
 
 
 def rows_in(
