@@ -329,6 +329,20 @@ class TestCommand:
             assert float(rows[name]["difference"]) == pytest.approx(expected)
             assert rows[name]["baseline"] == "random:pool, IPC 2"
 
+    def test_summary_of_the_sets_in_the_table_is_that_of_the_table_whatever_was_evaluated_before(self, folders):
+        shutil.copytree(folders / "good", folders / "third")
+        command(folders, "random:@pool", "@good", "@wrong", options=[*into(folders), "--seeds", 3])
+        assert command(folders, "@third", "@good", options=into(folders)).exit_code == 0
+        assert command(folders, "@third", "@good", options=["--output", folders / "alone.json"]).exit_code == 0
+        with (folders / "out" / "results-summary.csv").open() as both, (folders / "alone-summary.csv").open() as alone:
+            rows, expected = list(csv.DictReader(both)), list(csv.DictReader(alone))
+        assert rows[:2] == expected
+        assert [(row["set"], row["seeds"], row["baseline"]) for row in rows[2:]] == [
+            ("random:pool, IPC 2", "3", ""),
+            ("wrong", "3", "random:pool, IPC 2"),
+        ]
+        assert rows[3]["corrected"] == rows[3]["p_value"]
+
     def test_several_networks_give_a_table_of_all_and_one_for_each(self, folders):
         result = command(folders, "@good", "@wrong", options=["--network", "convnet-2-w4"])
         assert result.exit_code == 0, result.output

@@ -8,7 +8,8 @@ import torch
 from test_probes import SMALL
 from tiny import tiny_pipeline, tiny_vae, write_images
 
-from dag_diffusion.data.pools import read_pool
+from dag_diffusion.data.pools import digest_of_images, read_pool
+from dag_diffusion.generation.preparing import mode_search
 from dag_diffusion.generation.preparing.kept_parts import kept_parts
 from dag_diffusion.generation.preparing.mode_search import encode_pool, find_pool_modes
 from dag_diffusion.generation.preparing.outputs import modes_at
@@ -140,6 +141,15 @@ def test_parts_that_a_kill_left_beside_finished_modes_go_when_they_are_found(poo
     find_pool_modes(pipeline, pool, 2).save(output)
     assert len(modes_at(output, pipeline, pool, 2).labels) == 4
     assert not work_of(output).exists()
+
+
+def test_modes_that_replace_others_read_the_files_for_their_digest_once(pool, output, monkeypatch):
+    pipeline, read = tiny_pipeline(), []
+    find_pool_modes(pipeline, pool, 2).save(output)
+    monkeypatch.setattr(mode_search, "digest_of_images", lambda pool: read.append(pool) or digest_of_images(pool))
+    modes = modes_at(output, pipeline, pool, 1, overwrite=True)
+    assert read == [pool]
+    assert (len(modes.labels), modes.images) == (2, digest_of_images(pool))
 
 
 def test_folder_of_somebody_else_is_left_alone(pool, output):

@@ -392,6 +392,19 @@ def test_labels_of_different_teachers_do_not_compare(pool, tmp_path, one, other)
         run_evaluation(sets[1], test, config, output=tmp_path / "results.json")
 
 
+def test_labels_of_one_teacher_compare_where_only_some_tell_its_digest(pool, tmp_path):
+    write_images(tmp_path / "second", {"Bag": 4, "T-shirt": 3})
+    second = read_pool(tmp_path / "second")
+    write(pool, teacher=TEACHER)
+    write(second, teacher=Teacher(TEACHER.name))
+    test = load_labelled_images(pool, size=(16, 16), channels=1)
+    config = EvaluationConfig(SMALL, networks=("convnet-1-w4",), seeds=(0,), labels="views")
+    for folders in ([pool.path], [pool.path, second.path]):
+        sets = load_compared_sets([str(folder) for folder in folders], test, labels="views")
+        results, _ = run_evaluation(sets, test, config, output=tmp_path / "results.json")
+    assert [result.set for result in results] == ["set", "second"]
+
+
 # -- command line
 
 

@@ -252,19 +252,24 @@ def run_evaluation(
     if sets.has_random and (full or config.without_augmentation):
         tables.append(ranking_table(scores(shown, sets.baselines, full=next(iter(full), None))))
     if output is not None and record is not None:
-        write_summary(output, _summary(record.results, sets, full))
+        write_summary(output, _summary(record.results, shown, sets, full))
     return shown, tables
 
 
-def _summary(results: Sequence[Result], sets: ComparedSets, full: Collection[str]) -> list[Row]:
-    """Rows of all sets of a record, these compared as in the tables, those of earlier evaluations by default."""
+def _summary(
+    results: Sequence[Result], shown: Sequence[Result], sets: ComparedSets, full: Collection[str]
+) -> list[Row]:
+    """Rows of the results that the tables show, as there, then of a record's others, each with its default baseline."""
     rows: list[Row] = []
     drawn = any(result.draw is not None for result in results)
-    named = {**dict.fromkeys(full, ""), **(sets.baselines if len(sets.sources) > 1 else {})}
-    for own in by_setting(results).values():  # as tables are made, so that Holm's correction counts the same
+    in_tables = by_setting(shown) if len(sets.sources) > 1 else {}  # a set alone is compared with earlier ones
+    for setting, own in by_setting(results).items():  # as tables are made, so that Holm's correction counts the same
+        printed = summarise(in_tables.get(setting, []), sets.baselines)
         usual = default_baselines(own, drawn=drawn)
         usual = {result.set: usual for result in own} if isinstance(usual, str) else usual
-        rows += summarise(own, {**usual, **named}, shared_seeds=True)
+        others = {result.set for result in own} - {row.set for row in printed}
+        compared = {name: against for name, against in usual.items() if name in others and name not in full}
+        rows += printed + [row for row in summarise(own, compared, shared_seeds=True) if row.set in others]
     return rows
 
 

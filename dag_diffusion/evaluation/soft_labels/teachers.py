@@ -104,7 +104,8 @@ def require_one_teacher(sources: Iterable[tuple[str, LabelSource]]) -> None:
         sources: names of sets with whose labels they have.
     """
     teachers = {name: source.teacher for name, source in sources}
-    if len({teacher.identity for teacher in teachers.values()} - {""}) > 1:
+    known = {teacher.name for teacher in teachers.values() if teacher.digest}  # others of these names may be the same
+    if len({teacher.identity for teacher in teachers.values()} - known - {""}) > 1:
         said = ", ".join(f"{name} by {teacher.label}" for name, teacher in teachers.items())
         raise ValueError(
             f"soft labels are of different teachers ({said[:90]}), so sets do not compare; label all by one"

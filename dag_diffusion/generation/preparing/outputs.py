@@ -62,6 +62,7 @@ def modes_at(
             if is_main_process() and (earlier := require_replaceable_modes(output)) is not None:
                 asked = settings_of_modes(pipeline, real, per_class, **how)
                 told = f"{output} holds modes of other images or settings"
+                how["images"] = asked["images"]  # not hashed again by the search
                 modes = earlier if is_made_so(earlier.settings, asked, told, overwrite=overwrite) else None
         if (modes := gather(modes)[0]) is None:
             how |= {"batch_size": batch_size, "kept": kept, "progress": progress}
