@@ -79,6 +79,10 @@ def test_report_says_how_a_set_was_chosen_and_by_which_measure(pool, distilled, 
     (pool / "metadata.jsonl").write_bytes(json_lines(rows))
     page = report_folders([pool], tmp_path / "report.html", reference=pool).read_text()
     assert "Difficulty d = rival_margin by the classifier" in page
+    rows = [row | {"difficulty_by": "three of us"} for row in read_pool(pool).rows]
+    (pool / "metadata.jsonl").write_bytes(json_lines(rows))
+    page = report_folders([pool], tmp_path / "report.html", reference=pool).read_text()
+    assert "Difficulty d, as it is recorded, from 0 (easy) to 1 (hard)." in page
 
 
 def test_target_that_no_text_names_is_told_in_a_comment(pool):

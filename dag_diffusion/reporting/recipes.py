@@ -13,6 +13,7 @@ from typing import Any
 
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.provenance import SelectionRecord, generation_of, origin_of, selection_of
+from dag_diffusion.difficulty import MEASURES
 from dag_diffusion.sampling.references import measured_by
 
 METHODS = {
@@ -37,12 +38,15 @@ def recipe_of(pool: Pool) -> str:
 
 
 def definition_of(pools: Iterable[Pool]) -> str:
-    """What the difficulties of pools and sets are, and their targets."""
-    measures = {str(by).partition(" ")[0] for by in map(measured_by, pools) if by} or {"error_probability"}
+    """What the difficulties of pools and sets are, and their targets; by other code they may be anything."""
+    guided = ((pool, generation_of(pool.provenance).get("guide")) for pool in pools)
+    told = [measured_by(pool) or ("error_probability" if guide else "") for pool, guide in guided]
+    measures = {str(by).partition(" ")[0] for by in told}
     said = "1 - p(class | image)" if measures == {"error_probability"} else " or ".join(sorted(measures))
+    by = f" = {said} by the classifier that scored the images" if measures <= MEASURES.keys() else ", as it is recorded"
     return (
-        f"Difficulty d = {said} by the classifier that scored the images, from 0 (easy) to 1 (hard). "
-        "Target d*: the difficulty that an image was steered to, where it was."
+        f"Difficulty d{by}, from 0 (easy) to 1 (hard). Target d*: the difficulty that an image was steered to, where it "
+        "was."
     )
 
 
