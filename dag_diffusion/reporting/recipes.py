@@ -45,8 +45,8 @@ def definition_of(pools: Iterable[Pool]) -> str:
     said = "1 - p(class | image)" if measures == {"error_probability"} else " or ".join(sorted(measures))
     by = f" = {said} by the classifier that scored the images" if measures <= MEASURES.keys() else ", as it is recorded"
     return (
-        f"Difficulty d{by}, from 0 (easy) to 1 (hard). Target d*: the difficulty that an image was steered to, where it "
-        "was."
+        f"Difficulty d{by}, from 0 (easy) to 1 (hard). "
+        "Target d*: the difficulty that an image was steered to, where it was."
     )
 
 
