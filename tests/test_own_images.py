@@ -322,6 +322,14 @@ def test_plan_and_work_warn_of_generated_images_that_are_grey_beside_coloured_on
     assert caplog.text.count(told) == 1
 
 
+def test_distillation_goes_on_without_the_vae_that_only_its_start_needs(folder, known_models, tmp_path, monkeypatch):
+    monkeypatch.setattr("dag_diffusion.own_images.distilling.rehearse", lambda *_: {})
+    vae = shutil.copytree(known_models / "pipeline", tmp_path / "vae")
+    distill_folder(folder, tmp_path / "set", config := replace(TINY, vae=str(vae)), only_estimate=True)
+    vae.rename(tmp_path / "elsewhere")
+    distill_folder(folder, tmp_path / "set", config, only_estimate=True)
+
+
 def test_images_are_fitted_as_those_of_a_given_model_were(folder, known_models, tmp_path):
     model = shutil.copytree(known_models / "guide", tmp_path / "guide")
     (model / "training.json").write_text(json.dumps({"canvas": {"background": "white", "fit": "stretch"}}))
