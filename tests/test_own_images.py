@@ -149,7 +149,7 @@ def test_only_a_set_of_its_own_is_replaced(whole, folder, tmp_path):
     shutil.copytree(whole[0], other)
     before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
     shutil.copytree(work_folder(whole[0]), work)
-    told = f"{other} holds a set that was not made with the work folder {work}; give the one that it was"
+    told = f"{other} holds a pool or a set that {work} does not know as its output; choose another output"
     with pytest.raises(FileExistsError, match=re.escape(told)):
         distill_folder(folder, other, TINY, work=work)  # which has made another output
     assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before

@@ -234,8 +234,7 @@ def _check_output(task: _Task) -> None:
     own = task.written_before()
     if (output / PROVENANCE).exists() and not own:
         raise FileExistsError(
-            f"{output} holds a set that was not made with the work folder {work}; give the one that it was made with, "
-            "or another output"
+            f"{output} holds a pool or a set that {work} does not know as its output; choose another output"
         )
     require_writable_target(output, overwrite=own)
     require_writable(work)
