@@ -237,6 +237,15 @@ def test_vae_that_does_not_suit_is_a_problem(tmp_path, vae, size, words):
     plan_folder(train, tmp_path / "set", FolderConfig(ipc=2, size=16, vae=str(tmp_path / "vae")))
 
 
+def test_vae_whose_configuration_is_cut_off_hides_no_other_problem(tmp_path):
+    train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
+    tiny_vae().save_pretrained(tmp_path / "vae")
+    (tmp_path / "vae" / "config.json").write_text("{")
+    with pytest.raises(ProblemsError, match=r"config\.json") as refused:
+        plan_folder(train, tmp_path / "set", FolderConfig(ipc=2, vae=str(tmp_path / "vae"), evaluator="nowhere/at/all"))
+    assert len(refused.value.problems) == 2
+
+
 def test_vae_of_other_latents_than_the_denoiser_takes_is_a_problem(tmp_path):
     train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
     tiny_pipeline().save_pretrained(tmp_path / "base")

@@ -101,10 +101,10 @@ def dry_run(
         check_disk(config, found, size, work, trains=trains)
     with problems.gathered():
         check_memory(config, found, size, channels, trains=trains)
+    problems.refuse()
     look_at_test_images(config, found, trains=trains)
     if trains:
         look_at_colours(config, found)
-    problems.refuse()
     assert found.train is not None
     stages = stages_of(
         config,
