@@ -29,6 +29,7 @@ from dag_diffusion.own_images.durations import Clock, Expected, within_minutes
 from dag_diffusion.own_images.models import classifier_config, generator_config, weak_config
 from dag_diffusion.own_images.plain_images import plain_images
 from dag_diffusion.own_images.planning import rates
+from dag_diffusion.own_images.planning.problems import ProblemsError
 from dag_diffusion.training.generators import GeneratorConfig
 
 COLOURS = {"ant": (200, 30, 30), "bee": (30, 160, 60), "café au lait": (40, 60, 200)}
@@ -511,6 +512,20 @@ def test_other_settings_or_images_are_refused_by_what_differs(whole, folder, tmp
     shutil.copy(more / "ant" / "0.png", more / "ant" / "another.png")
     with pytest.raises(ValueError, match=r"this distillation was begun: images was \d+ and is now \d+;"):
         called(more, output, TINY)
+
+
+def test_folder_that_is_gone_since_is_told_once_by_the_plan(folder, tmp_path):
+    config = replace(TINY, test=str(tmp_path / "tests"))
+    write_drawings(tmp_path / "tests", {"ant": 6, "bee": 6, "café au lait": 6}, seed=4)
+    images = shutil.copytree(folder, tmp_path / "drawings")
+    distill_folder(images, tmp_path / "set", config, only_estimate=True)
+    for gone in (images, tmp_path / "tests"):
+        gone.rename(f"{gone}-moved")
+        with pytest.raises(ProblemsError) as refused:
+            plan_folder(images, tmp_path / "set", config)
+        told = f"there is no folder {gone}; give one with a folder of images for each class"
+        assert refused.value.problems == [told]
+        Path(f"{gone}-moved").rename(gone)
 
 
 def test_images_that_were_copied_anew_and_elsewhere_are_the_same(folder, tmp_path):
