@@ -237,6 +237,15 @@ def test_vae_that_does_not_suit_is_a_problem(tmp_path, vae, size, words):
     plan_folder(train, tmp_path / "set", FolderConfig(ipc=2, size=16, vae=str(tmp_path / "vae")))
 
 
+def test_vae_whose_configuration_is_cut_off_hides_no_other_problem(tmp_path):
+    train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
+    tiny_vae().save_pretrained(tmp_path / "vae")
+    (tmp_path / "vae" / "config.json").write_text("{")
+    with pytest.raises(ProblemsError, match=r"config\.json") as refused:
+        plan_folder(train, tmp_path / "set", FolderConfig(ipc=2, vae=str(tmp_path / "vae"), evaluator="nowhere/at/all"))
+    assert len(refused.value.problems) == 2
+
+
 def test_vae_of_other_latents_than_the_denoiser_takes_is_a_problem(tmp_path):
     train = layouts.write_train(tmp_path / "train", layouts.WOOF[:2], 8)
     tiny_pipeline().save_pretrained(tmp_path / "base")
@@ -366,16 +375,20 @@ def test_times_of_an_estimate_on_this_machine_are_shown(tmp_path):
     work = work_folder(tmp_path / "set")
     assert "here" not in plan_folder(train, tmp_path / "set", FolderConfig(ipc=2)).tables[1].columns
     work.mkdir()
-    config = FolderConfig(ipc=2)
+    config = FolderConfig(ipc=2, minutes=90, folds=2)
     (work / "distill.json").write_text(json.dumps({"folder": str(train.resolve()), **config.settings()}))
-    (work / "plan.json").write_text(json.dumps({"pools": {"work": "40 images", "seconds": 240.0}}))
+    steps = {"guide": 17, "generator": 18, "weak": 19}
+    trained = {name: {"work": "", "seconds": 1, "steps": each} for name, each in steps.items()}
+    (work / "plan.json").write_text(json.dumps({"pools": {"work": "40 images", "seconds": 240.0}} | trained))
     table = plan_folder(train, tmp_path / "set", config).tables[1]
     assert table.columns[2] == "here"
     assert {row[0]: row[2] for row in table.rows}["pools"] == "4 min"
     assert [row[0] for row in table.rows[:3]] == ["guide", "evaluator", "generator"]
+    works = {row[0]: row[1] for row in table.rows}
+    assert (works["guide"], works["generator"], works["weak"]) == ("17 steps, 3 classifiers", "18 steps", "19 steps")
     assert "minutes" not in table.note
     table = plan_folder(train, tmp_path / "other", FolderConfig(ipc=2, minutes=90)).tables[1]
-    assert "for 90 minutes training gets 0.1 to 5 times as many, by the speed that is measured" in table.note
+    assert "for minutes=90 training gets 0.1 to 5 times as many, by the speed that is measured" in table.note
 
 
 def test_of_a_model_on_the_hub_only_configurations_are_fetched(tmp_path, monkeypatch, models):

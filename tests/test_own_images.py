@@ -29,6 +29,7 @@ from dag_diffusion.own_images.durations import Clock, Expected, within_minutes
 from dag_diffusion.own_images.models import classifier_config, generator_config, weak_config
 from dag_diffusion.own_images.plain_images import plain_images
 from dag_diffusion.own_images.planning import rates
+from dag_diffusion.own_images.planning.problems import ProblemsError
 from dag_diffusion.training.generators import GeneratorConfig
 
 COLOURS = {"ant": (200, 30, 30), "bee": (30, 160, 60), "café au lait": (40, 60, 200)}
@@ -149,7 +150,7 @@ def test_only_a_set_of_its_own_is_replaced(whole, folder, tmp_path):
     shutil.copytree(whole[0], other)
     before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
     shutil.copytree(work_folder(whole[0]), work)
-    told = f"{other} holds a set that was not made with the work folder {work}; give the one that it was"
+    told = f"{other} holds a pool or a set that {work} does not know as its output; choose another output"
     with pytest.raises(FileExistsError, match=re.escape(told)):
         distill_folder(folder, other, TINY, work=work)  # which has made another output
     assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
@@ -320,6 +321,14 @@ def test_plan_and_work_warn_of_generated_images_that_are_grey_beside_coloured_on
     assert plan_folder(folder, tmp_path / "other", grey).warnings == []
     distill_folder(folder, tmp_path / "other", grey, only_estimate=True)
     assert caplog.text.count(told) == 1
+
+
+def test_distillation_goes_on_without_the_vae_that_only_its_start_needs(folder, known_models, tmp_path, monkeypatch):
+    monkeypatch.setattr("dag_diffusion.own_images.distilling.rehearse", lambda *_: {})
+    vae = shutil.copytree(known_models / "pipeline", tmp_path / "vae")
+    distill_folder(folder, tmp_path / "set", config := replace(TINY, vae=str(vae)), only_estimate=True)
+    vae.rename(tmp_path / "elsewhere")
+    distill_folder(folder, tmp_path / "set", config, only_estimate=True)
 
 
 def test_images_are_fitted_as_those_of_a_given_model_were(folder, known_models, tmp_path):
@@ -503,6 +512,20 @@ def test_other_settings_or_images_are_refused_by_what_differs(whole, folder, tmp
     shutil.copy(more / "ant" / "0.png", more / "ant" / "another.png")
     with pytest.raises(ValueError, match=r"this distillation was begun: images was \d+ and is now \d+;"):
         called(more, output, TINY)
+
+
+def test_folder_that_is_gone_since_is_told_once_by_the_plan(folder, tmp_path):
+    config = replace(TINY, test=str(tmp_path / "tests"))
+    write_drawings(tmp_path / "tests", {"ant": 6, "bee": 6, "café au lait": 6}, seed=4)
+    images = shutil.copytree(folder, tmp_path / "drawings")
+    distill_folder(images, tmp_path / "set", config, only_estimate=True)
+    for gone in (images, tmp_path / "tests"):
+        gone.rename(f"{gone}-moved")
+        with pytest.raises(ProblemsError) as refused:
+            plan_folder(images, tmp_path / "set", config)
+        told = f"there is no folder {gone}; give one with a folder of images for each class"
+        assert refused.value.problems == [told]
+        Path(f"{gone}-moved").rename(gone)
 
 
 def test_images_that_were_copied_anew_and_elsewhere_are_the_same(folder, tmp_path):

@@ -234,8 +234,7 @@ def _check_output(task: _Task) -> None:
     own = task.written_before()
     if (output / PROVENANCE).exists() and not own:
         raise FileExistsError(
-            f"{output} holds a set that was not made with the work folder {work}; give the one that it was made with, "
-            "or another output"
+            f"{output} holds a pool or a set that {work} does not know as its output; choose another output"
         )
     require_writable_target(output, overwrite=own)
     require_writable(work)
@@ -286,9 +285,6 @@ def _check_before_hours(task: _Task, images: PlainImages) -> None:
     require_target(task.config, images.class_names)
     if is_main_process() and (warning := split_warning(images.test_counts, task.config.split)):
         logger.warning(warning)
-    drawn_by = task.config.pipeline or task.config.vae or task.config.base
-    if is_main_process() and drawn_by and (grey := grey_warning(files_of(drawn_by), images.channels)):
-        logger.warning(grey)
     needed = bytes_needed(task.config, classes=len(images.class_names), size=images.size[0])
     require_disk(task.work, needed, "models and pools")
 
@@ -308,6 +304,10 @@ def _planned(task: _Task, images: PlainImages, clock: Clock) -> Mapping[str, Exp
     plan = task.work / PLAN
     if gather(plan.exists())[0]:
         return {name: Expected(**one) for name, one in read_json_object(plan).items()}
+    drawn_by = task.config.pipeline or task.config.vae or task.config.base
+    with fail_together():
+        if is_main_process() and drawn_by and (grey := grey_warning(files_of(drawn_by), images.channels)):
+            logger.warning(grey)
     measured = rehearse(images, task.work, task.config, task.device, task.batch_size, clock.within("rehearsal"))
     expected = within_minutes(measured, task.config.minutes)
     with fail_together():

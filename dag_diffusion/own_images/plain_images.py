@@ -41,6 +41,7 @@ from .requirements import (
     require_names_apart,
     require_several,
     require_several_images,
+    require_there,
     rows_apart,
     several_images,
 )
@@ -264,10 +265,11 @@ def _places(folder: Path, config: FolderConfig) -> dict[str, str | Path]:
 
 
 def require_same_images(folder: Path, work: Path, config: FolderConfig) -> None:
-    """Check that the folders hold what an earlier run has written into ``work``; ValueError if not."""
+    """Check that folders hold what an earlier run has written into ``work``; ValueError or FileNotFoundError if not."""
     before = read_json_object(work / RECORD)["files"]
     before = dict(zip(("folder", "test"), before.values(), strict=False))  # keyed by paths in earlier versions
     for role, place in _places(folder, config).items():
+        require_there(Path(place))
         pool, old = read_pool(place), before.get(role) or {}
         now = _identity(pool)
         if any(old.get(name) != now[name] for name in ("images", "digest")):

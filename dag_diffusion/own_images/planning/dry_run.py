@@ -101,11 +101,12 @@ def dry_run(
         check_disk(config, found, size, work, trains=trains)
     with problems.gathered():
         check_memory(config, found, size, channels, trains=trains)
+    problems.refuse()
     look_at_test_images(config, found, trains=trains)
     if trains:
         look_at_colours(config, found)
-    problems.refuse()
     assert found.train is not None
+    here = _measured_here(work)
     stages = stages_of(
         config,
         images=number_of_images(config, found)[0],
@@ -114,13 +115,14 @@ def dry_run(
         batch_size=batch_size,
         is_dit_xl=found.pipeline is not None and found.pipeline.is_dit_xl,
         trains=trains,
+        here=here,
     )
     disk = bytes_of_work(config, found, size, trains=trains)
     memory = bytes_in_memory(config, found, size, channels, trains=trains)
     rows = [*_images(config, found, size), *_models(config, found, trains=trains), *_room(disk, memory, work)]
     if found.pipeline is not None and found.pipeline.is_dit_xl:
         rows.append(["GPU memory", _gpu_memory(batch_size, steered=config.target is not None)])
-    times = time_table(stages, _measured_here(work), minutes=config.minutes)
+    times = time_table(stages, here, minutes=config.minutes)
     tables = [Table("Plan", ["what", "how much"], rows), times]
     return Plan(tables, commands_for(command), found.warnings)
 

@@ -5,7 +5,7 @@ seconds on n GPUs = seconds / n for images, seconds of one * ceil(trainings / n)
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dag_diffusion import embedded
 from dag_diffusion.evaluation.protocols import as_protocol
@@ -47,7 +47,15 @@ class Stage:
 
 
 def stages_of(
-    config: FolderConfig, *, images: int, classes: int, size: int, batch_size: int, is_dit_xl: bool, trains: bool
+    config: FolderConfig,
+    *,
+    images: int,
+    classes: int,
+    size: int,
+    batch_size: int,
+    is_dit_xl: bool,
+    trains: bool,
+    here: Mapping[str, Expected],
 ) -> dict[str, Stage]:
     """All that takes long, by its name in the table of minutes.
 
@@ -56,24 +64,27 @@ def stages_of(
         size: pixels per side of the generated images.
         is_dit_xl: the pipeline is of the network that was measured.
         trains: guide and evaluator that are not given are trained, and herding of real images is compared too.
+        here: what was measured on this machine, by stage; its training steps are those that will be taken.
     """
+    steps = {name: one.steps for name, one in here.items() if one.steps}
     found: dict[str, Stage] = {}
     for role, given in ((GUIDE, config.classifier), (EVALUATOR, config.evaluator)):
         if given is None and trains:
-            loop = classifier_config(role, config, config.classifier_steps).loop(images, "small")
+            loop = classifier_config(role, config, steps.get(role, config.classifier_steps)).loop(images, "small")
             trainings = 1 + (config.folds if role == GUIDE else 0)
             rate = rates.learning(role, trainings * _seen(loop), size)
             work = f"{loop.steps:,} steps" + (f", {trainings} classifiers" if trainings > 1 else "")
             found[role] = Stage(work, rate, UNMEASURED)
     if config.pipeline is None:
-        usual = GeneratorConfig(steps=config.generator_steps)
+        usual = GeneratorConfig(steps=steps.get(GENERATOR, config.generator_steps))
         rate = UNMEASURED
         if config.base is None:
             vae_images = 0 if config.vae else _seen(usual.vae_loop)
             rate = rates.learning_of_generator(_seen(usual.loop), vae_images, size)
         found[GENERATOR] = Stage(f"{usual.loop.steps:,} steps", rate, UNMEASURED)
         if config.trains_weak:
-            loop = usual.weaker("").loop
+            weaker = usual.weaker("")
+            loop = replace(weaker, steps=steps.get(WEAK, weaker.steps)).loop
             found[WEAK] = Stage(f"{loop.steps:,} steps", rates.learning(WEAK, _seen(loop), size), UNMEASURED)
     found["modes"] = Stage(f"{images:,} real images scored and encoded", UNMEASURED, UNMEASURED)
     found["pools"] = _pools(config, 2 * config.ipc * config.pool_factor * classes, size, batch_size, is_dit_xl)
@@ -119,7 +130,7 @@ def time_table(stages: Mapping[str, Stage], here: Mapping[str, Expected], *, min
 
     Args:
         here: what an earlier ``--estimate`` has measured on this machine, by stage.
-        minutes: what all of it is to take, for which steps of training are fitted when it begins.
+        minutes: what all of it is to take, for which steps of training are fitted when it is first measured.
     """
     gpus = {f"{n} GPU{'s' * (n > 1)}": n for n in GPUS}
     times: dict[str, list[float | None]] = {
@@ -136,9 +147,9 @@ def time_table(stages: Mapping[str, Stage], here: Mapping[str, Expected], *, min
     measured = ([seconds for seconds in found if seconds is not None] for found in known.values())
     rows.append(["what is known of", "", *(_told(sum(found) if found else None) for found in measured)])
     note = _origins(stages, gpus=bool(known.keys() & gpus.keys()))
-    if minutes is not None:
+    if minutes is not None and not here:
         note += (
-            f" Shown is the usual number of steps; for {minutes:g} minutes training gets {FEWEST_STEPS:g} to "
+            f" Shown is the usual number of steps; for minutes={minutes:g} training gets {FEWEST_STEPS:g} to "
             f"{MOST_STEPS:g} times as many, by the speed that is measured when it begins."
         )
     return Table("Time", ["stage", "work", *known], rows, note=note)
