@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 PoolSource: TypeAlias = "Pool | str | Path | Dataset"
 PROVENANCE = "pool.json"
+BLOCK = 2**18  # bytes of a file that are hashed at a time
 EARLIER = ".earlier"  # the pool that is being overwritten, until the new one is finished
 COLUMNS = ("file_name", "label", "class_name", "target_difficulty", "difficulty", "seed")
 
@@ -157,8 +158,11 @@ class Pool:
         """A hash of ``file_bytes``, of which not all are held at once; OSError if they cannot be read."""
         if self.encoded is not None:
             return hashlib.blake2b(self.encoded[index]).hexdigest()
-        with (self.path / self.rows[index]["file_name"]).open("rb") as file:
-            return hashlib.file_digest(file, "blake2b").hexdigest()
+        found = hashlib.blake2b()
+        with (self.path / self.rows[index]["file_name"]).open("rb") as file:  # hashlib.file_digest is of Python 3.11
+            while part := file.read(BLOCK):
+                found.update(part)
+        return found.hexdigest()
 
 
 def digest_of_images(pool: Pool) -> str:
