@@ -14,7 +14,7 @@ import os
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, product
 from pathlib import Path, PurePosixPath
@@ -50,10 +50,7 @@ def rows_of_list(file: Path) -> tuple[Path, list[Row]]:
     """
     place = file.absolute().parent
     root = place.parent if ABOUT_IMAGES.fullmatch(place.name) else place
-    if file.suffix.lower() == JSON_LINES or _names_files_beside(file):
-        rows = rows_in(file) if file.suffix.lower() == JSON_LINES else rows_of_records(file)
-        if not rows:
-            raise ValueError(f"{file} lists no images; write one row for each image")
+    if (rows := _records(file)) is not None:
         base = place if (place / rows[0]["file_name"]).is_file() else root
         require_inside(base, rows, file)
         return base, rows
@@ -61,7 +58,7 @@ def rows_of_list(file: Path) -> tuple[Path, list[Row]]:
         lines = [line for line in text_of(file).splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise other_encoding(file) from error
-    names = _Names(file, root, {field for field in _fields(lines) if is_image_name(_parts(field)[-1])})
+    names = _Names(file, root, _fields(lines))
     nearest: MissingImagesError | None = None
     some = _fields(lines[:SOME])
     for by in _candidates(names):
@@ -77,12 +74,21 @@ def rows_of_list(file: Path) -> tuple[Path, list[Row]]:
     )
 
 
-def _names_files_beside(file: Path) -> bool:
-    """Whether a table has the column file_name of ``metadata.csv``, and its images lie where that says."""
-    rows: list[Row] = []
-    with suppress(ValueError):  # which is told where it is read as a list
-        rows = rows_of_records(file) if file.suffix.lower() == ".csv" and may_have_file_names(file) else []
-    return bool(rows) and (file.parent / rows[0]["file_name"]).is_file()
+def _records(file: Path) -> list[Row] | None:
+    """Rows of JSON lines, or of a table with the column file_name of ``metadata.csv`` whose images lie where that says.
+
+    Raises:
+        ValueError: JSON lines are broken, or none; a table is told where it is read as a list.
+    """
+    if file.suffix.lower() == JSON_LINES:
+        if not (rows := rows_in(file)):
+            raise ValueError(f"{file} lists no images; write one row for each image")
+        return rows
+    if file.suffix.lower() == ".csv" and may_have_file_names(file):
+        with suppress(ValueError):
+            rows = rows_of_records(file)
+            return rows if rows and (file.parent / rows[0]["file_name"]).is_file() else None
+    return None
 
 
 def _fields(lines: Iterable[str]) -> set[str]:
@@ -101,19 +107,19 @@ class _Names:
     """Names as a list writes them, to the parts of their paths from ``root`` on.
 
     Attributes:
-        written: fields of the list that are called as images are.
-        shared: folders that all of them are in.
+        written: those that are called as images are, as ``plain`` tells them.
+        shared: folders that all of these are in.
 
     Raises:
         ValueError: one is that of a file outside ``root``.
     """
 
-    def __init__(self, file: Path, root: Path, written: Collection[str]) -> None:
-        self.file, self.root, self.written = file, root, written
-        folders = {posixpath.dirname(folded_name(self.plain(one).strip("/"))) for one in self.written}
+    def __init__(self, file: Path, root: Path, fields: Iterable[str]) -> None:
+        self.file, self.root = file, root
+        self.written = {self.plain(field) for field in fields if is_image_name(_parts(field)[-1])}
+        folders = {posixpath.dirname(folded_name(name.strip("/"))) for name in self.written}
         self.shared = posixpath.commonpath(folders).split("/") if folders and all(folders) else []
-        plain = (self.plain(name) for name in self.written)
-        if outside := next((name for name in plain if name.startswith("/") and os.path.isfile(name)), None):
+        if outside := next((name for name in self.written if name.startswith("/") and os.path.isfile(name)), None):
             raise ValueError(
                 f"{file} names {outside}, which lies outside {root}; put the list into a folder above all its images"
             )
@@ -165,7 +171,7 @@ def _splits_of(names: Iterable[str]) -> set[str]:
 def _candidates(names: _Names) -> Iterator[tuple[_Images, _Images]]:
     """The images among which those of a list may be, by whole names and without a suffix, place by place."""
     root, file = names.root, names.file
-    there = [name for name in {names.plain(one) for one in names.written} if os.path.isfile(root / name)]
+    there = [name for name in names.written if os.path.isfile(root / name)]
     if there:
         direct = _Images(names, zip(there, there, strict=True))
         yield direct, direct
@@ -173,8 +179,8 @@ def _candidates(names: _Names) -> Iterator[tuple[_Images, _Images]]:
     images = [*filter(is_image_name, files_in(root)), *chain.from_iterable(below.values())]
     called = [folder for folder in below if is_called_after(folder, file)]
     holders = [folder for folder in below if folder.casefold() in CONTAINERS]
-    inside = [file.absolute().parent.relative_to(root).as_posix()]
-    for base in dict.fromkeys([*inside, ".", *called, *holders]):
+    beside = file.absolute().parent.relative_to(root).as_posix()
+    for base in dict.fromkeys([beside, ".", *called, *holders]):
         start = "" if base == "." else f"{base}/"
         pairs = [(image.removeprefix(start), image) for image in images if image.startswith(start)]
         yield _Images(names, pairs), _Images(names, pairs, stems=True)
