@@ -339,10 +339,19 @@ def _await_server() -> None:
     first.join()
 
 
+def _stop_with_launcher() -> None:
+    """Stop as by a SIGTERM once the launcher is gone: killed by -9 it passes none on, and nobody waits for more."""
+    launcher = multiprocessing.parent_process()
+    assert launcher is not None
+    launcher.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _run_command(*arguments: str) -> None:
     """What a worker does: ``python -m dag_diffusion ARGUMENTS``."""
     os.setsid()  # so that Ctrl+C comes once, from the launcher, and not from the terminal too
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    threading.Thread(target=_stop_with_launcher, daemon=True).start()
     sys.argv[1:] = arguments
     try:
         runpy.run_module("dag_diffusion", run_name="__main__", alter_sys=True)

@@ -6,13 +6,16 @@ import subprocess
 import sys
 import threading
 
+import psutil
 import pytest
 from accelerate import PartialState
 from pools_on_disk import content
-from warm import Command, Module, interpreter
+from warm import Command, Module, interpreter, process_of_rank
 
 from dag_diffusion import processes
 from dag_diffusion.cli.console import report_user_errors
+from dag_diffusion.cli.launching import SMALL as SMALL_WEIGHTS
+from dag_diffusion.cli.launching import processes_to_draw
 from dag_diffusion.processes import (
     MEETING,
     fail_together,
@@ -87,6 +90,37 @@ def test_mistake_is_told_once_however_many_processes_make_it(tmp_path, saved_pip
     assert len(lines) == 1, told
     assert lines[0].startswith("error: ")
     assert not (tmp_path / "pool").exists()
+
+
+@pytest.mark.slow
+def test_workers_finish_their_batch_and_stop_when_their_launcher_is_killed(tmp_path, saved_pipeline):
+    pool, many = tmp_path / "pool", ["--images-per-class", "1000", *SMALL[2:], "--num-processes", "2"]
+    run = Command("generate", pool, "--pipeline", saved_pipeline, *many)
+    while run.poll(timeout=0.01) is None and not list(pool.rglob("*.png")):
+        pass
+    workers = [process_of_rank(run, rank) for rank in range(2)]
+    run.send_signal(signal.SIGKILL)
+    assert not psutil.wait_procs(workers, timeout=60)[1]
+    assert 0 < len(list(pool.rglob("*.png"))) < 3000
+    assert "stopped as asked" in (pool / "generation.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("images", "model", "expected"),
+    [(1000, None, 2), (200, None, 2), (199, None, 1), (1000, "small", 2), (1000, "large", 1), (1000, "some/hub", 1)],
+)
+def test_pool_is_drawn_by_a_process_a_core_unasked_if_it_is_long_and_its_models_small(
+    tmp_path, monkeypatch, images, model, expected
+):
+    monkeypatch.setattr("dag_diffusion.processor.cores", lambda: 2)
+    monkeypatch.chdir(tmp_path)
+    for name, size in {"small": SMALL_WEIGHTS, "large": SMALL_WEIGHTS + 1}.items():
+        (tmp_path / name / "unet").mkdir(parents=True)
+        with (tmp_path / name / "unet" / "model.safetensors").open("wb") as file:
+            file.truncate(size)
+    assert processes_to_draw(images, 50, [model, "none", None], None, "cpu", True) == expected
+    assert processes_to_draw(images, 50, [model], 1, "cpu", True) == 1
+    assert processes_to_draw(images, 50, [model], None, "cuda", True) == 1
 
 
 LABELS_OF_IMAGES = "--top-k 2 is of labels per view, since those of images are kept whole; add --views N"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from .console import counted, loading, stages, status_lines
-from .launching import launch_several
+from .launching import launch_several, processes_to_draw
 from .options import (
     FILES,
     MODELS,
@@ -19,10 +19,10 @@ from .options import (
     Classifier,
     Device,
     LogWith,
-    NumProcesses,
     Overwrite,
     Pipeline,
     PipelinePrecision,
+    ProcessesUnasked,
     Quiet,
     Target,
     TrustBin,
@@ -133,7 +133,7 @@ def generate(
     batch_size: BatchSize = 50,
     precision: PipelinePrecision = None,
     device: Device = None,
-    num_processes: NumProcesses = 1,
+    num_processes: ProcessesUnasked = None,
     faster: Annotated[Values, Fields("acceleration:speed_up", SPEED_UPS, SPEED)],
     resume: Annotated[
         bool, Option("--resume", help="check what is there and go on with an interrupted pool", rich_help_panel=FILES)
@@ -162,7 +162,9 @@ def generate(
         raise ValueError(f"{output} already holds a pool; give --resume to repair it, or choose another folder")
     if not resume and is_main_process():
         require_place_for_pool(output, overwrite=overwrite)  # before the model is loaded, which may take minutes
-    quiet = launch_several(num_processes, quiet)
+    images = config["images_per_class"] * len(classes_listed(classes) or range(10))  # as many as the default knows
+    models = [pipeline, classifier, weak, probe, *(extra_guide or [])]
+    quiet = launch_several(processes_to_draw(images, batch_size, models, num_processes, device, quiet), quiet)
 
     from dataclasses import replace
 

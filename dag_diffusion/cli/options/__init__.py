@@ -138,8 +138,8 @@ ProcessesUnasked = Annotated[
         "--num-processes",
         min=1,
         envvar="DAG_DIFFUSION_NUM_PROCESSES",
-        help="processes on this machine; default: on a CPU one per core, up to 4, and else 1; for several machines see "
-        "docs/how-to/cluster.md",
+        help="processes on this machine; default: on a CPU one per core, up to 4, if the work is long enough, "
+        "else 1; for several machines see docs/how-to/cluster.md",
         rich_help_panel=SPEED,
     ),
 ]
