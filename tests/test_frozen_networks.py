@@ -1,10 +1,13 @@
 """Networks frozen for many batches: the same answers, and those that cannot be frozen as they were."""
 
+import logging
+
 import pytest
 import torch
 from tiny import NAMES, PREPROCESSING, tiny_classifier, write_images
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils.logging import warning_once
 
 from dag_diffusion import read_pool, score_pool
 from dag_diffusion.classifiers.frozen_networks import asked, frozen
@@ -51,6 +54,17 @@ class OwnClassifier(PreTrainedModel):
 
     def forward(self, images):
         return self.network(images)
+
+
+def test_nothing_is_said_of_the_loss_of_a_model_that_is_frozen(images, monkeypatch):
+    warning_once.cache_clear()  # it speaks once in a process
+    said, logger = [], logging.getLogger("transformers.modeling_utils")
+    monkeypatch.setattr(logger, "handle", said.append)
+    network = OwnClassifier(nn.Sequential(nn.Flatten(), nn.Linear(256, 3))).eval()
+    with asked(network) as as_asked, torch.inference_mode():
+        assert frozen(as_asked, SHAPE) is not as_asked
+    assert not said
+    assert not logger.disabled
 
 
 def test_exported_program_is_scored(tmp_path):

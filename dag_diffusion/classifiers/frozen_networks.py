@@ -80,8 +80,7 @@ def frozen(network: nn.Module, shape: tuple[int, int, int, int]) -> Any:
     examples = noise, noise.sigmoid(), 255 * noise.sigmoid()
     expected = [network(example) for example in examples]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch would have it compiled, and models warn of what a trace may miss
+        with _without_warnings():
             traced = torch.jit.trace(network, noise, check_trace=False)
             quick = torch.jit.optimize_for_inference(torch.jit.freeze(traced))
         found = [quick(example) for example in examples]
@@ -92,6 +91,22 @@ def frozen(network: nn.Module, shape: tuple[int, int, int, int]) -> Any:
         logger.debug("runs as it is, since its trace finds something else")
         return network
     return quick
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Torch would have it compiled, models warn of what a trace may miss, and transformers of a loss.
+
+    A trace reads every property of a model, and so ``loss_function`` (transformers 5.24), which nobody has asked for.
+    """
+    models = logging.getLogger("transformers.modeling_utils")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        models.disabled, before = True, models.disabled
+        try:
+            yield
+        finally:
+            models.disabled = before
 
 
 def _alike(expected: Tensor, found: Tensor) -> bool:
