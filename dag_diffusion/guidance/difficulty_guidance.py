@@ -6,7 +6,8 @@
 The squared error on d itself vanishes wherever the classifier is sure, that is nearly everywhere; the margin does not.
 The shift lands on x0 while the predicted noise is kept (after MPGD, arXiv 2311.16424), so that no graph goes through
 the denoiser.  The metric P lengthens the step along the denoiser's own class direction, where steps stay near real
-images.  ``guided_step`` places the shift.  This module knows tensors only: no pipeline, no scheduler, no files.
+images.  ``guided_step`` places the shift, before the step where a solver remembers.  This module knows tensors only: no
+pipeline, no scheduler, no files.
 """
 
 import logging
