@@ -45,7 +45,7 @@ class GuidanceConfig:
             probe leads there cheaply, and these few land on the target exactly.
         samples, smoothing: Monte-Carlo smoothing, the margin's mean over so many draws of x0 plus noise, whose
             deviation is ``smoothing * sqrt(1 - a_t)`` (after LGD, Song et al. 2023).
-        among: classes that difficulty is measured among: all of the guide's, as in the paper, or those of the set
+        among: all: difficulty among all classes of the guide, as in the paper; set: among the classes of the set
             alone.  A probe steers only by what it was trained for.
     """
 
