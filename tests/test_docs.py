@@ -210,6 +210,11 @@ def test_page_on_difficulty_names_every_measure():
     assert rows == list(MEASURES)
 
 
+def test_page_on_steering_has_every_option_of_guidance_with_its_default():
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(\S+)` \|", PAGES["docs/how-to/steer.md"], flags=re.MULTILINE))
+    assert rows == {field.name: str(field.default) for field in dataclasses.fields(dag_diffusion.GuidanceConfig)}
+
+
 # -- what the records say
 
 
