@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from .processor import cores
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import PartialState
     from torch.distributed import TCPStore
 
@@ -75,7 +76,7 @@ def this_process() -> "PartialState":
         return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(hours=12))
 
 
-def resolve_device(device: str | None = None) -> str:
+def resolve_device(device: "str | torch.device | None" = None) -> str:
     """The device, or the one that accelerate finds, tried out with one number.
 
     Raises:
@@ -83,7 +84,7 @@ def resolve_device(device: str | None = None) -> str:
     """
     import torch
 
-    found = str(this_process().device) if device is None else device
+    found = str(this_process().device if device is None else device)
     try:
         torch.zeros(1, device=found)
     except (RuntimeError, AssertionError) as error:

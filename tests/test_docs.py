@@ -1,6 +1,7 @@
 """The site builds without the internet, says all once, and names nothing that is not there."""
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import os
@@ -67,6 +68,16 @@ def home_of(room: str, name: str) -> str:
 def test_every_public_name_is_in_the_reference_once(site, room):
     found, names = Counter(documented(site)), importlib.import_module(f"dag_diffusion.{room}".rstrip(".")).__all__
     assert {name: found[home_of(room, name)] for name in names} == dict.fromkeys(names, 1)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_device_is_what_accelerate_finds_unless_one_is_given(room):
+    package = importlib.import_module(f"dag_diffusion.{room}".rstrip("."))
+    public = [getattr(package, name) for name in package.__all__]
+    configs = [one for one in public if inspect.isclass(one) and dataclasses.is_dataclass(one)]
+    taking = [*filter(inspect.isfunction, public), *configs]
+    devices = {one.__name__: inspect.signature(one).parameters.get("device") for one in taking}
+    assert {name: one.default for name, one in devices.items() if one and one.default not in (None, one.empty)} == {}
 
 
 def test_reference_has_a_page_for_every_room():
@@ -197,6 +208,11 @@ def test_page_on_clusters_names_the_commands_that_share_work():
 def test_page_on_difficulty_names_every_measure():
     rows = re.findall(r"^\| `(\w+)` \|", PAGES["docs/concepts/difficulty.md"], flags=re.MULTILINE)
     assert rows == list(MEASURES)
+
+
+def test_page_on_steering_has_every_option_of_guidance_with_its_default():
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(\S+)` \|", PAGES["docs/how-to/steer.md"], flags=re.MULTILINE))
+    assert rows == {field.name: str(field.default) for field in dataclasses.fields(dag_diffusion.GuidanceConfig)}
 
 
 # -- what the records say

@@ -228,7 +228,7 @@ def test_class_of_one_image_is_told_and_learnt(tmp_path, caplog):
     write_images(tmp_path / "images", {"Bag": 1, "Boot": 30})
     with caplog.at_level(logging.WARNING):
         train_generator(read_pool(tmp_path / "images"), tmp_path / "g", replace(CONFIG, steps=1, vae_steps=1))
-    assert "less than 20 images are mostly learnt by heart: Bag (1)" in caplog.text
+    assert "fewer than 20 images are mostly learnt by heart: Bag (1)" in caplog.text
 
 
 def test_labels_that_do_not_begin_at_0_are_numbered_anew_and_told(tmp_path, caplog):

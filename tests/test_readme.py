@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 DOCS = {str(page.relative_to(ROOT)): page.read_text("utf-8") for page in sorted((ROOT / "docs").rglob("*.md"))}
 OWN_TEST = (  # of the last two in test_hub.py and in test_other_generators.py
-    "docs/how-to/choose.md", "docs/how-to/steer.md", "docs/how-to/share.md", "docs/how-to/other-generators.md",
+    "docs/how-to/choose.md", "docs/how-to/load.md", "docs/how-to/steer.md", "docs/how-to/share.md",
+    "docs/how-to/other-generators.md",
 )  # fmt: skip
 PAGES = {"README.md": README, **DOCS}
 ALL = "\n".join(PAGES.values())
@@ -82,10 +83,14 @@ def test_commands_of_the_readme_lead_from_a_folder_of_any_classes_to_a_report(tm
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
-def test_code_of_the_page_on_choosing_runs_from_numbers_to_a_dataset(tmp_path, monkeypatch, datasets_cache):
+def test_code_of_the_page_on_choosing_runs_on_numbers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = run(DOCS["docs/how-to/choose.md"])
-    assert set(names["nested"]) == {10, 50}
+    assert set(run(DOCS["docs/how-to/choose.md"])["nested"]) == {10, 50}
+
+
+def test_code_of_the_page_on_loading_makes_a_dataset_of_the_classes(tmp_path, monkeypatch, datasets_cache):
+    monkeypatch.chdir(tmp_path)
+    names = run(DOCS["docs/how-to/load.md"])
     assert len(names["data"]) == 20
     assert names["data"].features["label"].names[5] == "Sandal"
 

@@ -41,8 +41,8 @@ def evaluate(
     sets: Annotated[
         list[str],
         Argument(
-            help="distilled sets, pools or real images; random:FOLDER draws from one anew for each seed, and is what "
-            "sets of its IPC are compared with; without it the first set is"
+            help="distilled sets, pools or real images; random:FOLDER draws anew for each seed, and sets of the same "
+            "IPC are compared with it, or else with the first set"
         ),
     ],
     *,
@@ -122,7 +122,8 @@ def label(
         int | None,
         Option(
             min=1,
-            help="label so many changed views of the set, such as 400 for --protocol unified; default: each image once",
+            help="number of augmented views of the set to label, such as 400 for --protocol unified; default: each "
+            "image once, unchanged",
             rich_help_panel="Views",
         ),
     ] = None,

@@ -112,13 +112,16 @@ def find_modes(
     per_class: Annotated[int, Option(min=1, help="modes of each class, best the number of images to generate")] = 10,
     by_difficulty: Annotated[
         str | None,
-        Option(help="a target as for generate: cluster within strata of difficulty, with as many modes as it asks for"),
+        Option(
+            help="a target as for generate: find clusters within strata of difficulty, as many in each as the target "
+            "asks for"
+        ),
     ] = None,
     canvas: OnCanvas,
     fit: FitAsTrained = None,
     size: Annotated[
         int | None,
-        Option(min=1, help="side in pixels that a text-to-image pipeline will draw; default: what it draws untold"),
+        Option(min=1, help="side in pixels that a text-to-image pipeline will draw; default: the pipeline's own size"),
     ] = None,
     average: Annotated[int, Option(min=1, help="average-pool the latents by this factor before comparing them")] = 1,
     seed: Seed = 0,

@@ -100,7 +100,9 @@ def distill(
     ] = None,
     *,
     output: Annotated[Path, Option(help="new folder for the distilled set")],
-    train: Annotated[Path | None, Option(help="FOLDER, as files of options for run call it")] = None,
+    train: Annotated[
+        Path | None, Option(help="the same as FOLDER, so that --config takes a file written for run")
+    ] = None,
     sizes: Annotated[Values, Fields(FOLDER_CONFIG, FOLDER_SIZES, "Size and time")],
     images: Annotated[Values, Fields(FOLDER_CONFIG, FOLDER_IMAGES, "Images")],
     models: Annotated[Values, Fields(FOLDER_CONFIG, FOLDER_MODELS, MODELS)],
@@ -125,9 +127,9 @@ def distill(
 ) -> None:
     """Distil a folder of your own images.
 
-    Trains a guide, an evaluator, a generator and a weak one that images are drawn away from, unless they are given,
-    draws pools, chooses the best images, trains networks on them and on real images, and reports. Tells first how long
-    it will take here. The same command goes on where it was stopped.
+    Trains what is not given: a guide, an evaluator, a generator, and a weak generator for autoguidance. Then draws
+    pools, chooses the set, trains networks on it and on real images, and writes a report. First tells how long it will
+    take here. The same command continues where it stopped.
 
     Example:  dag-diffusion distill my_images --ipc 10 --output my_set
     """

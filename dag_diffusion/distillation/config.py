@@ -44,7 +44,7 @@ class DistillationInputs:
             here, else crop.
         trim: cut off transparent margins of real images first, as where models were trained so here.
         trust_bin: read .bin weights of a pipeline that has no safetensors.
-        among: classes that difficulty is measured among: all of the classifier's, as in the paper, or those of the set
+        among: all: difficulty among all classes of the classifier, as in the paper; set: among the classes of the set
             alone.  For a set, real images are scored anew, and a probe for all classes is left out.
     """
 

@@ -30,7 +30,7 @@ from dag_diffusion.evaluation.results import Result
 from dag_diffusion.evaluation.tables import Table, accuracy_table
 from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.generation.pool_state import looked_through
-from dag_diffusion.processes import fail_together, is_main_process
+from dag_diffusion.processes import fail_together, is_main_process, resolve_device
 from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.reporting.control import Control, control_table, measure_control
 from dag_diffusion.reporting.recipes import recipe_of
@@ -86,7 +86,7 @@ def distill(
     output: str | Path,
     config: DistillationConfig | None = None,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     batch_size: int = BATCH_SIZE,
     origin: Origin | None = None,
     progress: Progress | None = None,
@@ -96,7 +96,7 @@ def distill(
     Args:
         output: new or empty folder, or that of an interrupted run with the same settings.
         config: sizes, seeds, models and images.
-        device: of generation, scoring and training.
+        device: of generation, scoring and training; default: what accelerate finds.
         batch_size: images drawn at a time, halved where memory does not suffice.
         origin: where models and images come from; default: the inputs themselves.
         progress: called with stage, done and total.
@@ -111,6 +111,7 @@ def distill(
             if is_main_process():
                 check_output(output, config)
                 leaving.enter_context(locked(output))
+            device = resolve_device(device)
             loaded = Stage("models and real images", 1, progress)
             setup = load_setup(config.inputs, device)
             loaded()

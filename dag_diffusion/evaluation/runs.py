@@ -20,7 +20,7 @@ from dag_diffusion.data.class_names import require_mapped
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.data.sources.splits import only_split
-from dag_diffusion.processes import fail_together, gather, is_main_process, rank
+from dag_diffusion.processes import fail_together, gather, is_main_process, rank, resolve_device
 from dag_diffusion.progress import Progress, Stage, renamed
 
 from .comparisons import Row, by_setting, default_baselines, setting_of, summarise
@@ -70,7 +70,7 @@ class EvaluationConfig:
         without_augmentation: train a second time without augmentation, for the augmentation-robust score.
         precision: auto, float32 or bfloat16; default: the protocol's own.  ``auto`` is bfloat16 on CPUs with
             instructions for it, and what an evaluation was begun in where it goes on.
-        device: of the trainings.
+        device: of the trainings; default: what accelerate finds.
         at_once: trainings of equally many images done as one stacked network; default: on a GPU 20, or as many as its
             memory takes, and 1 elsewhere.
     """
@@ -83,7 +83,7 @@ class EvaluationConfig:
     track_best: bool = False
     without_augmentation: bool = False
     precision: str | None = None
-    device: str = "cpu"
+    device: str | None = None
     at_once: int | None = None
 
     def __post_init__(self) -> None:
@@ -99,9 +99,11 @@ class EvaluationConfig:
         _ = self.protocols  # refuses a protocol or precision that there is not
 
     def settled(self, begun: Collection[str]) -> "EvaluationConfig":
-        """The same in one precision: that in which an evaluation was ``begun``, or what suits the device."""
-        protocol = settled(self.protocols[0], begun, self.device)
-        return replace(self, precision=protocol.precision)
+        """The same on this device, in the precision in which an evaluation was ``begun`` or that suits the device."""
+        with fail_together():
+            device = resolve_device(self.device)
+        protocol = settled(self.protocols[0], begun, device)
+        return replace(self, device=device, precision=protocol.precision)
 
     @property
     def protocols(self) -> list[Protocol]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dag_diffusion.processes import fail_together, gather, is_main_process
+from dag_diffusion.processes import fail_together, gather, is_main_process, resolve_device
 from dag_diffusion.processor import usual_torch
 from dag_diffusion.progress import Progress
 from dag_diffusion.seeding import as_seed
@@ -48,7 +48,7 @@ def evaluate(
     track_best: bool = False,
     num_classes: int | None = None,
     normalisation: Normalisation | None = None,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     at_once: int | None = None,
     test_name: str = "",
     known: Iterable[Result] = (),
@@ -72,6 +72,7 @@ def evaluate(
             images that takes longer than the training itself.
         num_classes: logits of the network; by default one a class of ``test``, in the order of its labels.
         normalisation: the same for every set and the test images; by default to [-1, 1].
+        device: default: what accelerate finds.
         at_once: trainings of sets with equally many images that are done as one stacked network; None: on a CUDA device
             20, or as many as its memory takes, and 1 elsewhere.  Fewer at a time where memory runs out.
         test_name: what the results call the test images.
@@ -86,7 +87,7 @@ def evaluate(
 
     Raises:
         ValueError: a set has other classes or another image size than ``test``, or no soft labels where they are
-            asked for, or there is no such network or protocol, or ``at_once`` is below 1.
+            asked for, or there is no such network, protocol or device, or ``at_once`` is below 1.
         FloatingPointError: a training diverged.
         FailedElsewhereError: another process failed, which raises why.
     """
@@ -106,6 +107,8 @@ def evaluate(
     seeds = [as_seed(seed) for seed in seeds]
     known, normalisation = list(known), normalisation or Normalisation()
     require_at_once(at_once)
+    with fail_together():
+        device = resolve_device(device)
     protocol = as_protocol(protocol)
     protocol = settled(protocol, {result.precision for result in known if result.protocol == protocol.name}, device)
     conditions = _Conditions(

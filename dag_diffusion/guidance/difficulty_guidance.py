@@ -6,7 +6,8 @@
 The squared error on d itself vanishes wherever the classifier is sure, that is nearly everywhere; the margin does not.
 The shift lands on x0 while the predicted noise is kept (after MPGD, arXiv 2311.16424), so that no graph goes through
 the denoiser.  The metric P lengthens the step along the denoiser's own class direction, where steps stay near real
-images.  ``guided_step`` places the shift.  This module knows tensors only: no pipeline, no scheduler, no files.
+images.  ``guided_step`` places the shift, before the step where a solver remembers.  This module knows tensors only: no
+pipeline, no scheduler, no files.
 """
 
 import logging
@@ -44,7 +45,7 @@ class GuidanceConfig:
             probe leads there cheaply, and these few land on the target exactly.
         samples, smoothing: Monte-Carlo smoothing, the margin's mean over so many draws of x0 plus noise, whose
             deviation is ``smoothing * sqrt(1 - a_t)`` (after LGD, Song et al. 2023).
-        among: classes that difficulty is measured among: all of the guide's, as in the paper, or those of the set
+        among: all: difficulty among all classes of the guide, as in the paper; set: among the classes of the set
             alone.  A probe steers only by what it was trained for.
     """
 

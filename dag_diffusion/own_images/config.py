@@ -60,7 +60,7 @@ class FolderConfig:
             trained, or that of the base.
         target: difficulties that DGS follows and images are steered to, see ``DistillationInputs``; default: no image
             is steered, and the set is the easiest image of each mode.
-        among: classes that difficulty is measured among: all of the classifier's, as in the paper, or those of the set
+        among: all: difficulty among all classes of the classifier, as in the paper; set: among the classes of the set
             alone.  A guide that is trained here knows no others.
         precision: float32, bfloat16 or float16, of pipeline and guide; default: as saved.
         trust_bin: read .bin weights of a pipeline that has no safetensors.

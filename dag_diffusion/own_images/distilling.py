@@ -24,7 +24,7 @@ from dag_diffusion.distillation.run import DistillationResult, Origin, distill
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.loading import load_pipeline
-from dag_diffusion.processes import fail_together, gather, is_main_process
+from dag_diffusion.processes import fail_together, gather, is_main_process, resolve_device
 from dag_diffusion.progress import Progress
 from dag_diffusion.reporting.reproduction import command_of_folder
 
@@ -120,7 +120,7 @@ def distill_folder(
     config: FolderConfig | None = None,
     *,
     work: str | Path | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     batch_size: int = BATCH_SIZE,
     only_estimate: bool = False,
     on_plan: Callable[[Table], None] | None = None,
@@ -135,7 +135,7 @@ def distill_folder(
         output: of the distilled set: new or empty.
         config: how large, how long and with what.
         work: models, pools, splits and report; default: ``OUTPUT-work`` beside the output.
-        device: of all that is trained and drawn.
+        device: of all that is trained and drawn; default: what accelerate finds.
         batch_size: images drawn at a time, halved where memory does not suffice.
         only_estimate: prepare the images, tell how long the rest will take, and return None.
         on_plan: called with a table of stages and minutes before the work starts.
@@ -148,6 +148,8 @@ def distill_folder(
             that lacks a class, or too little disk.
     """
     work = work_folder(output) if work is None else Path(work).resolve()
+    with fail_together():
+        device = resolve_device(device)
     task = _Task(Path(folder), Path(output), work, config or FolderConfig(), device, batch_size)
     with ExitStack() as leaving:
         with fail_together():

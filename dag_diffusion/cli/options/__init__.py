@@ -88,7 +88,8 @@ OfClasses = Annotated[
     str,
     Option(
         "--among",
-        help="classes that difficulty is measured among: all of the classifier's, as in the paper, or those of the set",
+        help="all: difficulty among all classes of the classifier, as in the paper; set: among the classes of the set "
+        "alone",
     ),
 ]
 ClassMap = Annotated[

@@ -63,7 +63,7 @@ class RedundancyConfig:
         neighbours: the ball around an image reaches to its nearest neighbour of this number.
         nearness: distance at which two images of a class are near copies, as a share of the usual one.
         precision: auto, float32 or bfloat16; default: the protocol's own.
-        device: of the trainings.
+        device: of the trainings; default: what accelerate finds.
     """
 
     parts: int = 5
@@ -74,7 +74,7 @@ class RedundancyConfig:
     neighbours: int = 5
     nearness: float = Repair.nearness
     precision: str | None = None
-    device: str = "cpu"
+    device: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in {"parts": 2, "seeds": 1, "seed": 0, "neighbours": 1}.items():

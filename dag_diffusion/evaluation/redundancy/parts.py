@@ -62,7 +62,7 @@ def cross_trainings(
     protocol: Protocol,
     seeds: Sequence[int],
     seed: int,
-    device: str,
+    device: str | None,
     known: Iterable[Result],
     on_result: Callable[[Result], None],
     progress: Stage,

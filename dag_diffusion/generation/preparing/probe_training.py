@@ -45,7 +45,7 @@ class ProbeConfig:
         hidden_sizes, depths: of the ConvNeXt; its patches are at least 2 wide and leave at most about
             8 x 8 positions, since it should cost little beside the denoiser.
         seed: random seed of the runs, the weights and the batches.
-        among: classes that difficulty is measured among: all of the guides', or those that are drawn alone (set).
+        among: all: difficulty among all classes of the guides; set: among those that are drawn alone.
     """
 
     trajectories: int = 3000

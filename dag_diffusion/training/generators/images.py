@@ -33,7 +33,7 @@ def images_to_learn(pool: Pool) -> Pool:
     counts = Counter(pool.labels.tolist())
     if few := [f"{names[label]} ({count})" for label, count in sorted(counts.items()) if count < FEW]:
         shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
-        warn_once(logger, "classes of less than %d images are mostly learnt by heart: %s; add images", FEW, shown)
+        warn_once(logger, "classes of fewer than %d images are mostly learnt by heart: %s; add images", FEW, shown)
     places = {label: place for place, label in enumerate(sorted(names))}
     if all(label == place for label, place in places.items()):
         return pool
