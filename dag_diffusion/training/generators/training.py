@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -119,9 +119,10 @@ def train_generator(
         run = _Run(as_pool(images), output, config, objective, fine_tuning, resolve_device(device))
         if run.is_finished(overwrite):
             return run.finished()
-    with locked(run.work) if is_main_process() else nullcontext():
+    with ExitStack() as leaving:
         with fail_together():
             if is_main_process():
+                leaving.enter_context(locked(run.work))
                 run.begin(overwrite)
         with logged(trackers, run.work, {"output": str(output)}) as log:
             vae = run.vae(log, progress)
