@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,16 @@ def test_finished_generator_is_not_trained_again(trained, images):
     train_generator(images, trained[0], CONFIG, progress=stop_at("denoiser", 1))
 
 
+def test_finished_generator_leaves_the_progress_of_another_training_alone(tmp_path, images, trained):
+    output, other = shutil.copytree(trained[0], tmp_path / "generator"), replace(CONFIG, steps=5)
+    with pytest.raises(StoppedHereError):
+        train_generator(images, output, other, overwrite=True, progress=stop_at("denoiser", 2))
+    begun = content(work_folder(output))
+    assert len(weights(work_folder(output))) == 3  # of autoencoder and denoiser, and latents
+    train_generator(images, output, CONFIG)
+    assert content(work_folder(output)) == begun
+
+
 @pytest.mark.parametrize("change", [{"steps": 5}, {"learning_rate": 0.1}, {"flip": True}, {"size": 32}])
 def test_other_settings_are_refused_with_what_differs(trained, images, change):
     name = next(iter(change))
@@ -248,7 +259,17 @@ def test_classes_of_one_name_are_refused(tmp_path):
 
 def test_images_that_do_not_fit_into_memory_are_refused_beforehand():
     with pytest.raises(ValueError, match=r"images of 64 pixels take 11444\.1 GiB of the .* that may be used here"):
-        require_memory(10**9, 64, 3)
+        require_memory(10**9, 64, 64**2 * 3)
+
+
+def test_images_whose_autoencoder_is_given_have_to_fit_as_latents_alone(tmp_path, images, monkeypatch):
+    monkeypatch.setattr("dag_diffusion.training.generators.images.memory", lambda: 4000)  # bytes; the images take 3072
+    tiny_vae(latent_channels=1).save_pretrained(tmp_path / "vae")
+    config = replace(CONFIG, vae=str(tmp_path / "vae"))  # whose latents take 128 each
+    with pytest.raises(StoppedHereError):
+        train_generator(images, tmp_path / "g", config, progress=stop_at("latents", 12))
+    with pytest.raises(ValueError, match=r"12 images of 16 pixels take .*choose a smaller size, or fewer images"):
+        train_generator(images, tmp_path / "mirrored", replace(config, flip=True))
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,11 @@ class _Run:
         if self.given_vae is not None:
             self.channels = _channels_of(self.given_vae, config.channels)
         _require_shares(config, self.given_vae is None)
-        require_memory(len(self.images), self.size, self.channels)
+        each = self.size**2 * self.channels
+        if self.given_vae is not None:  # images are read a few at a time, and their latents kept, in half precision
+            side, views = self.size // pixels_of_a_latent(self.given_vae), 1 + config.flip
+            each = 2 * views * self.given_vae.config.latent_channels * side**2
+        require_memory(len(self.images), self.size, each)
         self.digest = digest_of_images(self.images)
 
     @property
@@ -200,8 +204,11 @@ class _Run:
 
     def finished(self) -> DifficultyGuidedPipeline:
         """The pipeline that an earlier call has made, which may have been killed before it had tidied up."""
-        if is_main_process():
-            self._tidy()
+        place = self.work / RECORD
+        begun = read_json_object(place) if place.exists() else {}
+        if is_main_process() and not list(differences(begun, self.record)):  # else of another training, which goes on
+            with suppress(FileExistsError), locked(self.work):  # or another run works there
+                self._tidy()
         pipeline = DifficultyGuidedPipeline.from_pretrained(self.output).to(self.device)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
@@ -337,7 +344,7 @@ class _Run:
     def _tidy(self) -> None:
         for folder in ("latents", BEFORE):
             shutil.rmtree(self.work / folder, ignore_errors=True)
-        for path in self.work.glob("*/checkpoint.safetensors"):
+        for path in self.work.glob(f"*/{CHECKPOINT}"):
             path.unlink()
 
     def _some_pixels(self) -> Tensor:
