@@ -18,7 +18,7 @@ from PIL import Image
 from pools_on_disk import content
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import tiny_classifier, tiny_vae, write_images
+from tiny import tiny_classifier, tiny_pipeline, tiny_vae, write_images
 from tiny_training import StoppedHereError
 from typer.testing import CliRunner
 from warm import Command
@@ -33,10 +33,10 @@ from dag_diffusion.training.generators import GeneratorConfig, train_generator
 from dag_diffusion.training.generators.images import require_memory
 from dag_diffusion.training.generators.latents import Latents, encode_images
 from dag_diffusion.training.generators.networks import build_transformer, label_embedders, set_own_dropping
-from dag_diffusion.training.generators.samples import grid
+from dag_diffusion.training.generators.samples import grid, sampler
 from dag_diffusion.training.generators.sizes import is_suitable, require_suitable
 from dag_diffusion.training.generators.training import RECORD, labelled_loss
-from dag_diffusion.training.generators.vae import as_input, train_vae
+from dag_diffusion.training.generators.vae import as_input, at_once, reconstruction_error, train_vae
 from dag_diffusion.training.objectives import Objective
 
 CONFIG = GeneratorConfig(
@@ -395,6 +395,23 @@ def test_latents_are_those_of_the_images_and_their_mirrors(tmp_path, images):
     torch.testing.assert_close(rows, expected, atol=2e-3, rtol=2e-3)
     with pytest.raises(ValueError, match="latents of other images or another VAE: size was 16 and is now 32"):
         encode_images(vae, images, tmp_path, size=32, flip=True, images=digest_of_images(images))
+
+
+def test_no_more_large_images_than_fit_into_memory_are_given_to_an_autoencoder(tmp_path, images, monkeypatch):
+    monkeypatch.setattr("dag_diffusion.training.generators.vae.PIXELS", 5 * 16**2)  # as if 16 pixels were many
+    pipeline, seen = tiny_pipeline(classifier=None, default_num_inference_steps=2), list[int]()
+    for network in (pipeline.vae.encoder, pipeline.vae.decoder):
+        network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    encode_images(pipeline.vae, images, tmp_path, size=16, flip=True, images="")
+    reconstruction_error(pipeline.vae, torch.zeros(12, 16, 16, 1, dtype=torch.uint8), torch.device("cpu"))
+    sampler(pipeline, tmp_path, 0)(1, pipeline.transformer)
+    assert set(seen) == {5, 2, 4}
+    assert Image.open(tmp_path / "0000001.png").size == (8 * 18 - 2, 3 * 18 - 2)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(28, 128), (128, 128), (256, 32), (512, 8), (4096, 1)])
+def test_images_of_an_autoencoder_are_fewer_the_larger_they_are(side, expected):
+    assert at_once(side) == expected
 
 
 def test_grid_has_a_row_a_class():

@@ -42,7 +42,7 @@ from dag_diffusion.loading import hide_loading_bars
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.pipelines.latents import pixels_of_a_latent
 from dag_diffusion.processes import fail_together, is_main_process, resolve_device, this_process
-from dag_diffusion.processor import computing_in, usual_torch
+from dag_diffusion.processor import usual_torch
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch, shares
 from dag_diffusion.training.checkpoints import require_own_work, work_folder
@@ -263,9 +263,8 @@ class _Run:
         self, vae: AutoencoderKL, latents: Latents, log: Any, progress: Progress | None
     ) -> DifficultyGuidedPipeline:
         """Train the denoiser, and put the pipeline together."""
-        config, loop, folder = self.config, self.config.loop, self.work / "denoiser"
-        if self.base is not None:  # weights that rest may be kept in it
-            loop = replace(loop, precision=resolved(config.precision, self.device, folder / CHECKPOINT))
+        config, folder = self.config, self.work / "denoiser"
+        loop = replace(config.loop, precision=resolved(config.precision, self.device, folder / CHECKPOINT))
         if self.base is not None and self.base.config.tune == "all" and config.learning_rate is None:
             loop = replace(loop, learning_rate=FINE_RATE)
         transformer, finish = self._denoiser(latents, loop.precision)
@@ -276,16 +275,11 @@ class _Run:
         asked = DenoisingLoss(self.objective, pipeline.scheduler)
         # behind those of the autoencoder, since some trackers drop what comes at an earlier step than the last
         before = config.vae_loop.steps if self.given_vae is None else 0
-        draw = sampler(pipeline, self.work / "samples", config.seed)
-
-        def look(step: int, model: Any) -> None:
-            with computing_in(loop.precision, self.device):
-                draw(step, model)
-
+        draw = sampler(pipeline, self.work / "samples", config.seed, network_dtype=getattr(torch, loop.precision))
         identity: dict[str, Any] = {"digest": self.digest, "vae": digest_of(vae), "objective": asdict(self.objective)}
         if self.objective.kind == "minimax":  # which compares each part of a batch with those before
             identity["accumulation"] = config.accumulation
-        with suited_attention(transformer, resolved(loop.precision, self.device), self.device):
+        with suited_attention(transformer, loop.precision, self.device):
             fit(
                 transformer,
                 labelled_loss(asked, latents, self.images.labels, config),
@@ -294,7 +288,7 @@ class _Run:
                 loop,
                 identity=identity,
                 state=asked,
-                look=look,
+                look=draw,
                 looks=config.sample_grids,
                 log=lambda values, step: log({f"denoiser/{name}": v for name, v in values.items()}, before + step),
                 progress=renamed(progress, "denoiser"),
