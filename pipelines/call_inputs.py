@@ -14,7 +14,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from dag_diffusion.data.class_names import classes_named
-from dag_diffusion.guidance.difficulty_guidance import target_values, targets_for
+from dag_diffusion.guidance.difficulty_guidance import target_values, targets_for, window
 from dag_diffusion.guidance.guided_step import Generators
 from dag_diffusion.guidance.schedulers import require_supported, require_trained_timesteps
 from dag_diffusion.pipelines.pipeline_output import OUTPUT_TYPES
@@ -196,7 +196,7 @@ def interval_steps(interval: tuple[float, float], num_steps: int) -> range:
     """Steps of classifier-free guidance, ``[start, stop)`` in fractions of all."""
     try:
         start, stop = interval
-        steps = range(int(start * num_steps), int(stop * num_steps)) if 0 <= start < stop <= 1 else range(0)
+        steps = window(start, stop, num_steps) if 0 <= start < stop <= 1 else range(0)
     except (TypeError, ValueError):
         steps = range(0)
     if not steps:

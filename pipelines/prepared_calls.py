@@ -160,7 +160,7 @@ def _margins(
 ) -> tuple[MarginOf, Callable[[Tensor], MarginOf] | None]:
     """The guides' mean margin of clean latents by the decoder; and by the probe, if there is one, at a signal rate."""
     for guide in guides:
-        require_same_measure(guide.classifier, pipeline.image_size[0])
+        require_same_measure(guide.classifier, pipeline.image_size[0], guide.preprocessing)
     among = None if classes is None else torch.tensor(classes, device=labels.device)
 
     def decoded(clean: Tensor) -> Tensor:
@@ -252,7 +252,7 @@ def _push(
     config: DiversityGuidance, labels: Sequence[int], groups: Sequence[int] | Tensor | None, num_steps: int
 ) -> DiversityPush | None:
     """What pushes the images of each class and group apart; None at strength 0."""
-    numbers = [0] * len(labels) if groups is None else torch.as_tensor(groups).tolist()
+    numbers = [0] * len(labels) if groups is None else torch.as_tensor(groups).reshape(-1).tolist()
     if len(numbers) != len(labels):
         raise ValueError(f"got {len(numbers)} numbers of groups for {len(labels)} images; give one for each image")
     places = groups_of(list(zip(labels, numbers, strict=True)))

@@ -248,7 +248,7 @@ class Steered:
         def margin(clean: Tensor) -> Tensor:
             images = self.decode(clean)
             for guide in guides:
-                require_same_measure(guide.classifier, min(images.shape[2:]))
+                require_same_measure(guide.classifier, min(images.shape[2:]), guide.preprocessing)
             return mean_margin(guides, images)
 
         with torch.inference_mode(False):

@@ -163,8 +163,9 @@ def test_twins_of_one_seed_and_class_come_out_different(drawing):
     assert not torch.allclose(pushed[0], pushed[1], atol=1e-3)
 
 
-def test_images_differ_from_those_of_their_own_group_alone(drawing):
-    pushed = draw(drawing, [0, 0, 0, 0], diversity=DiversityGuidance(scale=0.3), groups=[0, 0, 1, 1])
+@pytest.mark.parametrize("groups", [[0, 0, 1, 1], [[0], [0], [1], [1]]], ids=["row", "column"])
+def test_images_differ_from_those_of_their_own_group_alone(drawing, groups):
+    pushed = draw(drawing, [0, 0, 0, 0], diversity=DiversityGuidance(scale=0.3), groups=groups)
     first = draw(drawing, [0, 0], diversity=DiversityGuidance(scale=0.3))
     assert torch.allclose(pushed[:2], first, atol=1e-5)
 
@@ -177,6 +178,7 @@ def test_push_composes_with_difficulty_and_modes(drawing):
     assert not torch.equal(plain, pushed)
 
 
-def test_groups_of_another_number_of_images_are_refused(drawing):
-    with pytest.raises(ValueError, match="3 numbers of groups for 2 images"):
-        draw(drawing, [0, 0], groups=[0, 0, 1])
+@pytest.mark.parametrize(("groups", "count"), [([0, 0, 1], 3), (0, 1)])
+def test_groups_of_another_number_of_images_are_refused(drawing, groups, count):
+    with pytest.raises(ValueError, match=f"{count} numbers of groups for 2 images"):
+        draw(drawing, [0, 0], groups=groups)

@@ -18,8 +18,10 @@ from dag_diffusion.training import GeneratorConfig, Objective, train_generator
 from dag_diffusion.training.checkpoints import work_folder
 from dag_diffusion.training.fine_tuning import TUNINGS, FineTuningConfig
 from dag_diffusion.training.generators.attention import SinglePrecision, suited_attention
+from dag_diffusion.training.generators.bases import resolved
 from dag_diffusion.training.generators.training import RECORD
 from dag_diffusion.training.label_tables import label_embedders
+from dag_diffusion.training.loop import CHECKPOINT
 
 CONFIG = GeneratorConfig(steps=3, batch_size=6, sample_grids=1, checkpoint_seconds=0, precision="float32")
 
@@ -104,19 +106,33 @@ def test_bfloat16_leaves_weights_that_were_not_trained_as_they_were(tmp_path, im
     assert list(work_folder(tmp_path / "g").glob("samples/*.png"))
 
 
-def test_fine_tuning_goes_on_in_its_precision_on_a_processor_that_has_another(
-    tmp_path, images, saved_pipeline, monkeypatch
+@pytest.mark.parametrize("tuned", [True, False])
+def test_training_goes_on_in_its_precision_on_a_processor_that_has_another(
+    tmp_path, images, saved_pipeline, monkeypatch, tuned
 ):
     config = replace(CONFIG, precision="auto")
     settings = FineTuningConfig(base=str(saved_pipeline), tune="lora", rank=2)
-    fast = "dag_diffusion.training.generators.bases.fast_precision"
-    monkeypatch.setattr(fast, lambda device: "bfloat16")
+    if not tuned:
+        config, settings = replace(config, vae=str(saved_pipeline), width=64, depth=1), None
+
+    def compute_fast(precision):
+        for module in ("generators.bases", "loop"):
+            monkeypatch.setattr(f"dag_diffusion.training.{module}.fast_precision", lambda device: precision)
+
+    compute_fast("bfloat16")
     with pytest.raises(StoppedHereError):
         train_generator(images, tmp_path / "g", config, fine_tuning=settings, progress=stop_at(2))
-    monkeypatch.setattr(fast, lambda device: "float32")
+    compute_fast("float32")
     train_generator(images, tmp_path / "g", config, fine_tuning=settings)
     train_generator(images, tmp_path / "whole", replace(config, precision="bfloat16"), fine_tuning=settings)
     assert weights(tmp_path / "g") == weights(tmp_path / "whole")
+
+
+def test_several_processes_train_in_the_precision_of_the_first(tmp_path, monkeypatch):
+    bases = "dag_diffusion.training.generators.bases"
+    monkeypatch.setattr(f"{bases}.fast_precision", lambda device: "float32")
+    monkeypatch.setattr(f"{bases}.gather", lambda own: ["bfloat16", own])  # as in the second of two
+    assert resolved("auto", torch.device("cpu"), tmp_path / CHECKPOINT) == "bfloat16"
 
 
 def test_part_of_nothing_cannot_be_tuned(tmp_path, images):

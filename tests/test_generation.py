@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from tiny import NAMES, tiny_classifier, tiny_pipeline, write_images
 from dag_diffusion import PoolConfig, TargetDistribution, fill_pool, score_and_record, score_pool
 from dag_diffusion.data.class_names import folder_names
 from dag_diffusion.data.pools import COLUMNS
+from dag_diffusion.generation.batches import drawn_pieces
 from dag_diffusion.generation.modes import Modes
 from dag_diffusion.generation.plan import image_seed, plan
 from dag_diffusion.generation.work_queue import ROWS, append_rows, claim, finish, require_current, runs_of, take_stock
@@ -377,6 +379,15 @@ def test_process_left_over_from_an_earlier_run_can_no_longer_write(tmp_path, pip
     for attempt in (lambda: claim(old, 3), lambda: append_rows(old, 1, []), lambda: require_current(old)):
         with pytest.raises(FileNotFoundError):
             attempt()
+
+
+def test_process_left_over_from_an_earlier_run_is_told_what_became_of_it(tmp_path, pipeline):
+    interrupted(pipeline, tmp_path / "pool")
+    (old,) = runs_of(tmp_path / "pool")
+    jobs = plan(SMALL, pipeline.class_names)
+    take_stock(tmp_path / "pool", jobs, pipeline.image_size)
+    with pytest.raises(FileNotFoundError, match=r"a later run has taken over .*; this one ends"):
+        next(drawn_pieces(pytest.fail, old, jobs, set(), 2, threading.Event()))
 
 
 def test_row_of_another_plan_never_gets_into_a_pool(tmp_path, pipeline):

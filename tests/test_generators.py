@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 from pools_on_disk import content
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny import tiny_classifier, tiny_vae, write_images
+from tiny import tiny_classifier, tiny_pipeline, tiny_vae, write_images
 from tiny_training import StoppedHereError
 from typer.testing import CliRunner
 from warm import Command
@@ -32,10 +33,10 @@ from dag_diffusion.training.generators import GeneratorConfig, train_generator
 from dag_diffusion.training.generators.images import require_memory
 from dag_diffusion.training.generators.latents import Latents, encode_images
 from dag_diffusion.training.generators.networks import build_transformer, label_embedders, set_own_dropping
-from dag_diffusion.training.generators.samples import grid
+from dag_diffusion.training.generators.samples import grid, sampler
 from dag_diffusion.training.generators.sizes import is_suitable, require_suitable
 from dag_diffusion.training.generators.training import RECORD, labelled_loss
-from dag_diffusion.training.generators.vae import as_input, train_vae
+from dag_diffusion.training.generators.vae import as_input, at_once, reconstruction_error, train_vae
 from dag_diffusion.training.objectives import Objective
 
 CONFIG = GeneratorConfig(
@@ -165,6 +166,16 @@ def test_finished_generator_is_not_trained_again(trained, images):
     train_generator(images, trained[0], CONFIG, progress=stop_at("denoiser", 1))
 
 
+def test_finished_generator_leaves_the_progress_of_another_training_alone(tmp_path, images, trained):
+    output, other = shutil.copytree(trained[0], tmp_path / "generator"), replace(CONFIG, steps=5)
+    with pytest.raises(StoppedHereError):
+        train_generator(images, output, other, overwrite=True, progress=stop_at("denoiser", 2))
+    begun = content(work_folder(output))
+    assert len(weights(work_folder(output))) == 3  # of autoencoder and denoiser, and latents
+    train_generator(images, output, CONFIG)
+    assert content(work_folder(output)) == begun
+
+
 @pytest.mark.parametrize("change", [{"steps": 5}, {"learning_rate": 0.1}, {"flip": True}, {"size": 32}])
 def test_other_settings_are_refused_with_what_differs(trained, images, change):
     name = next(iter(change))
@@ -248,7 +259,17 @@ def test_classes_of_one_name_are_refused(tmp_path):
 
 def test_images_that_do_not_fit_into_memory_are_refused_beforehand():
     with pytest.raises(ValueError, match=r"images of 64 pixels take 11444\.1 GiB of the .* that may be used here"):
-        require_memory(10**9, 64, 3)
+        require_memory(10**9, 64, 64**2 * 3)
+
+
+def test_images_whose_autoencoder_is_given_have_to_fit_as_latents_alone(tmp_path, images, monkeypatch):
+    monkeypatch.setattr("dag_diffusion.training.generators.images.memory", lambda: 4000)  # bytes; the images take 3072
+    tiny_vae(latent_channels=1).save_pretrained(tmp_path / "vae")
+    config = replace(CONFIG, vae=str(tmp_path / "vae"))  # whose latents take 128 each
+    with pytest.raises(StoppedHereError):
+        train_generator(images, tmp_path / "g", config, progress=stop_at("latents", 12))
+    with pytest.raises(ValueError, match=r"12 images of 16 pixels take .*choose a smaller size, or fewer images"):
+        train_generator(images, tmp_path / "mirrored", replace(config, flip=True))
 
 
 @pytest.mark.parametrize(
@@ -374,6 +395,23 @@ def test_latents_are_those_of_the_images_and_their_mirrors(tmp_path, images):
     torch.testing.assert_close(rows, expected, atol=2e-3, rtol=2e-3)
     with pytest.raises(ValueError, match="latents of other images or another VAE: size was 16 and is now 32"):
         encode_images(vae, images, tmp_path, size=32, flip=True, images=digest_of_images(images))
+
+
+def test_no_more_large_images_than_fit_into_memory_are_given_to_an_autoencoder(tmp_path, images, monkeypatch):
+    monkeypatch.setattr("dag_diffusion.training.generators.vae.PIXELS", 5 * 16**2)  # as if 16 pixels were many
+    pipeline, seen = tiny_pipeline(classifier=None, default_num_inference_steps=2), list[int]()
+    for network in (pipeline.vae.encoder, pipeline.vae.decoder):
+        network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    encode_images(pipeline.vae, images, tmp_path, size=16, flip=True, images="")
+    reconstruction_error(pipeline.vae, torch.zeros(12, 16, 16, 1, dtype=torch.uint8), torch.device("cpu"))
+    sampler(pipeline, tmp_path, 0)(1, pipeline.transformer)
+    assert set(seen) == {5, 2, 4}
+    assert Image.open(tmp_path / "0000001.png").size == (8 * 18 - 2, 3 * 18 - 2)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(28, 128), (128, 128), (256, 32), (512, 8), (4096, 1)])
+def test_images_of_an_autoencoder_are_fewer_the_larger_they_are(side, expected):
+    assert at_once(side) == expected
 
 
 def test_grid_has_a_row_a_class():

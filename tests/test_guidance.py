@@ -17,6 +17,7 @@ from dag_diffusion.guidance.difficulty_guidance import (
     within_trust_region,
 )
 from dag_diffusion.guidance.guided_step import Steering
+from dag_diffusion.pipelines.call_inputs import interval_steps
 
 difficulties = st.floats(0.001, 0.999)
 FREE = GuidanceConfig(max_norm=1e6)  # a trust region that never binds
@@ -116,6 +117,11 @@ def test_every_step_is_steered_by_default(num_steps):
 def test_window_is_half_open_and_interval_counts_from_its_start():
     config = GuidanceConfig(start=0.2, stop=0.8, every=2)
     assert list(config.steps(10)) == [2, 4, 6]
+
+
+def test_fractions_that_stand_for_whole_steps_are_these_steps():
+    assert GuidanceConfig(start=0.29, stop=0.57).steps(100) == range(29, 57)
+    assert interval_steps((0.0, 0.58), 50) == range(29)
 
 
 def test_window_without_a_step_is_refused_rather_than_ignored():

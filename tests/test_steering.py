@@ -3,6 +3,7 @@
 import inspect
 import logging
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
@@ -48,6 +49,7 @@ from text_pipelines import (
     z_image,
 )
 from tiny import NAMES, PREPROCESSING, tiny_classifier, tiny_transformer
+from transformers import ResNetForImageClassification, ViTImageProcessor
 
 from dag_diffusion import GuidanceConfig, Steered, read_pool, score_pool, steer
 from dag_diffusion.loading import load_embedded_pipeline
@@ -297,6 +299,26 @@ def test_several_guides_steer_and_the_first_measures(guide):
     with steer(pipeline, guide, LABELS, 0.7, config=WIDE) as steered:
         assert torch.equal(steered.measure(both), measured)
         assert not torch.equal(drawn(pipeline, stable_diffusion, steps=6), both)
+
+
+def test_guide_whose_image_processor_has_gone_steers_to_the_end_of_the_run(tmp_path):
+    saved = tiny_classifier(num_channels=3, preprocessing=None)
+    with torch.no_grad():
+        saved.classifier[-1].weight.div_(10)  # in doubt, as a trained guide is
+    saved.save_pretrained(tmp_path / "guide")
+    ViTImageProcessor(size={"height": 24, "width": 24}, resample=3).save_pretrained(tmp_path / "guide")
+    guide = ResNetForImageClassification.from_pretrained(tmp_path / "guide").eval()  # looks for it in the folder
+    seen = []
+
+    def lose(pipeline, step, t, given):
+        shutil.rmtree(tmp_path / "guide", ignore_errors=True)
+        seen.append(step)
+        return given
+
+    pipeline = made(stable_diffusion)
+    with steer(pipeline, guide, LABELS, 0.7, config=WIDE) as steered:
+        drawn(pipeline, stable_diffusion, steps=3, callback_on_step_end=lose)
+    assert steered.guided_steps == len(seen) == 3
 
 
 def test_gradients_may_come_from_a_tiny_decoder(guide):

@@ -11,24 +11,29 @@ from disks import unprivileged_mounts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from tiny import write_images
 from tiny_training import (
     CONFIG,
     INPUTS,
+    TRAININGS,
     StoppedHereError,
     loss,
     network,
     plainly_trained,
     train_on_full_disk,
     train_until_killed,
+    train_where_another_run_works,
     train_with_others,
     trained,
 )
 from torch import nn
 from warm import context
 
+from dag_diffusion.data.files import locked
 from dag_diffusion.processes import FailedElsewhereError, StoppedError
 from dag_diffusion.training.averages import WIDEST, Average, exponent_of
 from dag_diffusion.training.batches import Batch, Order, shares
+from dag_diffusion.training.checkpoints import work_folder
 from dag_diffusion.training.loop import CHECKPOINT, LOSSES, LoopConfig, fit
 from dag_diffusion.training.schedules import rate_factor
 from dag_diffusion.training.shared_norms import shared_norms
@@ -40,6 +45,18 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 def same_values(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def run_together(program, folder, *more) -> None:
+    """Run a program in two processes that find each other."""
+    with socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    started = [context().Process(target=program, args=(folder, rank, 2, port, *more)) for rank in range(2)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
 
 
 def rows(folder) -> list[dict]:
@@ -115,19 +132,22 @@ def test_full_disk_loses_nothing(tmp_path, whole):
 
 @pytest.mark.slow
 def test_two_processes_come_to_the_weights_of_one(tmp_path):
-    with socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    started = [context().Process(target=train_with_others, args=(tmp_path, rank, 2, port)) for rank in range(2)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
+    run_together(train_with_others, tmp_path)
     alone = plainly_trained(tmp_path / "alone").state_dict()
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
     assert same_values(first, second)
     for name, value in alone.items():
         torch.testing.assert_close(first[name], value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training", TRAININGS)
+def test_folder_in_which_another_run_works_is_refused_in_every_process_at_once(tmp_path, training):
+    write_images(tmp_path / "images", {"Bag": 2, "Boot": 2})
+    with locked(tmp_path / "run"), locked(work_folder(tmp_path / "run")):
+        run_together(train_where_another_run_works, tmp_path, training)
+    told = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
+    assert told == ["FileExistsError, then [0, 1]", "FailedElsewhereError, then [0, 1]"]
 
 
 @pytest.mark.parametrize("done", [0, 3], ids=["forward", "backward"])
@@ -183,12 +203,14 @@ def test_damaged_checkpoint_is_named(tmp_path):
         trained(tmp_path)
 
 
-def test_loss_that_is_not_finite_stops_and_the_last_checkpoint_is_kept(tmp_path):
+def test_loss_that_is_not_finite_stops_and_the_last_checkpoint_is_kept(tmp_path, monkeypatch):
     def broken(model: nn.Module, batch: Batch) -> torch.Tensor:
         return loss(model, batch) * (float("nan") if batch.step == 8 else 1)
 
+    monkeypatch.setattr("dag_diffusion.training.loop.read_tensors", pytest.fail)  # of all weights, for one number
     with pytest.raises(FloatingPointError, match=r"nan .* at step 9, the checkpoint of step 8 is kept; begin anew"):
         fit(network(), broken, len(INPUTS), tmp_path, CONFIG)
+    monkeypatch.undo()
     reached = []
     fit(network(), loss, len(INPUTS), tmp_path, CONFIG, progress=lambda _, done, total: reached.append(done))
     assert reached[0] == 8

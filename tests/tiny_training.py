@@ -14,7 +14,10 @@ from killed import count_events
 from safetensors.torch import save_file
 from torch import nn
 
+from dag_diffusion.processes import FailedElsewhereError, gather
 from dag_diffusion.training.batches import Batch
+from dag_diffusion.training.classifiers import train_classifier
+from dag_diffusion.training.generators import train_generator
 from dag_diffusion.training.loop import LoopConfig, fit
 
 CONFIG = LoopConfig(steps=12, batch_size=5, learning_rate=0.05, checkpoint_seconds=0, average_width=0.2)
@@ -70,10 +73,14 @@ def train_on_full_disk(folder: Path, result: Path) -> None:
     save_file(trained(disk / "run").state_dict(), result / "weights.safetensors")
 
 
-def train_with_others(folder: Path, rank: int, processes: int, port: int) -> None:
-    """A layer without statistics or dropout, whose weights do not depend on how many processes there are."""
+def join_others(rank: int, processes: int, port: int) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+
+
+def train_with_others(folder: Path, rank: int, processes: int, port: int) -> None:
+    """A layer without statistics or dropout, whose weights do not depend on how many processes there are."""
+    join_others(rank, processes, port)
     model = plainly_trained(folder / "run", seed=rank)
     save_file(model.state_dict(), folder / f"{rank}.safetensors")
 
@@ -81,3 +88,19 @@ def train_with_others(folder: Path, rank: int, processes: int, port: int) -> Non
 def plainly_trained(folder: Path, *, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return fit(nn.Linear(3, 3), loss, len(INPUTS), folder, replace(CONFIG, precision="float32"))
+
+
+TRAININGS = {
+    "loop": lambda folder: plainly_trained(folder / "run"),
+    "generator": lambda folder: train_generator(folder / "images", folder / "run"),
+    "classifier": lambda folder: train_classifier(folder / "images", folder / "run"),
+}
+
+
+def train_where_another_run_works(folder: Path, rank: int, processes: int, port: int, training: str) -> None:
+    """Be refused, say how, and go on with what every process does next."""
+    join_others(rank, processes, port)
+    try:
+        TRAININGS[training](folder)
+    except (FileExistsError, FailedElsewhereError) as error:
+        (folder / f"{rank}.txt").write_text(f"{type(error).__name__}, then {gather(rank)}")

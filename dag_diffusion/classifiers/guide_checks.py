@@ -26,18 +26,19 @@ DOUBT = 2.0  # log-odds of the first class against the second, at which a diffic
 _CHECKED: WeakKeyDictionary[nn.Module, set[tuple[AnyPreprocessing, int]]] = WeakKeyDictionary()
 
 
-def require_same_measure(classifier: nn.Module, size: int) -> None:
+def require_same_measure(classifier: nn.Module, size: int, preprocessing: AnyPreprocessing | None = None) -> None:
     """Check that a guide's difficulty of a square image is the one that its file has; once for each guide and size.
 
     Args:
         classifier: the guide, in evaluation mode.
         size: side of the pipeline's images, in pixels.
+        preprocessing: the guide's, looked up if not given.
 
     Raises:
         ValueError: the two differ by more than ``TOLERANCE``, which is told, no gradient reaches the pixels, or it
             gives probabilities.
     """
-    preprocessing = preprocessing_of(classifier)
+    preprocessing = preprocessing or preprocessing_of(classifier)
     checked = _CHECKED.setdefault(classifier, set())
     if (preprocessing, size) in checked:
         return

@@ -29,6 +29,7 @@ def drawn_pieces(
     size = batch_size
     for number, batch in enumerate(batches(jobs, batch_size)):
         at = 0
+        require_current(run)  # else its missing folder would be told by the name of a file in it
         if asked.is_set():
             ask_to_stop(run)
         if is_asked_to_stop(run):

@@ -54,7 +54,7 @@ class DiversityGuidance:
             )
 
     def steps(self, num_steps: int) -> range:
-        """Which of ``num_steps`` steps (0 is the noisiest) push; none at strength 0, ValueError if the window has none.
+        """Which of ``num_steps`` steps (0 is the noisiest) push; none at strength 0.
 
         Raises:
             ValueError: the window holds no step.

@@ -141,15 +141,15 @@ class Steering:
 
     def shift(self, clean: Tensor, alpha: Tensor, step: int, by_class: Tensor | None) -> Tensor:
         """``delta`` for the clean samples that a step predicted, and note what was wrong with the guide."""
-        probed = self.probed is not None and step not in self.decoded_steps
-        margin_of = self.probed(alpha) if self.probed is not None and probed else self.decoded
+        by_probe = None if step in self.decoded_steps else self.probed
+        margin_of = self.decoded if by_probe is None else by_probe(alpha)
         if self.config.smoothing or self.config.samples > 1:
             deviation = self.config.smoothing * (1 - alpha).sqrt()
             margin_of = smoothed(margin_of, deviation, self.config.samples, self.draw)
         with _deterministic_convolutions():
             found = difficulty_shift(clean, margin_of, self.targets, self.config, class_direction=by_class)
         self._broken.append(found.broken)
-        if not probed:
+        if by_probe is None:
             self._flat.append(found.flat)
         return found.delta
 

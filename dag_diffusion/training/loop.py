@@ -15,7 +15,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,7 +37,7 @@ from dag_diffusion.progress import Progress
 
 from .averages import WIDEST, Average, changing
 from .batches import Batch, Order, shares
-from .checkpoints import read_tensors, restore, tensors_of, write_tensors
+from .checkpoints import read_record, read_tensors, restore, tensors_of, write_tensors
 from .schedules import rate_factor
 
 logger = logging.getLogger(__name__)
@@ -150,8 +150,10 @@ def fit(
         OSError: the disk is full; the last checkpoint is kept.
     """
     config, folder = config or LoopConfig(), Path(folder)
-    process = this_process()
-    with locked(folder) if process.is_main_process else nullcontext():
+    with ExitStack() as leaving:
+        with fail_together():
+            if this_process().is_main_process:
+                leaving.enter_context(locked(folder))
         with fail_together():
             training = _Training(model, loss, count, folder, config, identity or {}, state)
         training.run(look, looks, log, progress)
@@ -286,9 +288,7 @@ class _Training:
 
     def _refuse(self, step: int, loss: float, norm: float) -> None:
         path = self.folder / CHECKPOINT
-        kept = (
-            f"the checkpoint of step {read_tensors(path).record['step']} is kept" if path.exists() else "none is kept"
-        )
+        kept = f"the checkpoint of step {read_record(path)['step']} is kept" if path.exists() else "none is kept"
         raise FloatingPointError(
             f"the loss is {loss:g} and its gradient {norm:g} long at step {step}, {kept}; begin anew with a lower "
             f"learning_rate than {self.config.learning_rate:g}"

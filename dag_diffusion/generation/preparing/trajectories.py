@@ -221,7 +221,7 @@ class _Runs:
         """Mean margins and mean log-probabilities of the guides, on the CPU; see ``Trajectories``."""
         images, margins, found = self.pipeline.decode_for_guidance(clean), [], []
         for guide, own in zip(self.guides, self.columns, strict=True):
-            logits = image_logits(guide, images, preprocessing_of(guide))
+            logits = image_logits(guide, images)
             if self.config.among == "set":  # as if there were no other classes
                 others = torch.tensor(sorted(set(range(logits.shape[1])) - set(own.values())), device=logits.device)
                 logits = logits.index_fill(1, others.long(), float("-inf"))

@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -127,10 +127,13 @@ def train_classifier(
             finished = _is_finished(output, asked, overwrite=overwrite)
     if gather(finished)[0]:
         return _finished(output, work, device)
-    with locked(work) if is_main_process() else nullcontext():
+    with ExitStack() as leaving:
         told = progress if is_main_process() else None
-        if is_main_process() and not (work / SETTINGS).exists():
-            write_json(work / SETTINGS, {"classes": names})  # which says whose folder it is
+        with fail_together():
+            if is_main_process():
+                leaving.enter_context(locked(work))
+                if not (work / SETTINGS).exists():
+                    write_json(work / SETTINGS, {"classes": names})  # which says whose folder it is
         try:
             training = ClassifierTraining(images, holdout, names, config, work, device, told)
         except ValueError:

@@ -17,7 +17,7 @@ from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import load_pipeline
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.pipelines.latents import pixels_of_a_latent
-from dag_diffusion.processes import is_main_process
+from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.processor import fast_precision
 from dag_diffusion.training.checkpoints import read_record
 from dag_diffusion.training.fine_tuning import Adaptation, FineTuningConfig, adapt
@@ -154,8 +154,13 @@ class Base:
         return transformer
 
 
-def resolved(precision: str, device: torch.device, checkpoint: Path | None = None) -> str:
-    """What to compute in on a device, for ``auto`` too: that of a checkpoint which is there, else what is fast."""
-    if precision == "auto" and checkpoint is not None and checkpoint.exists():
-        return str(read_record(checkpoint)["settings"]["precision"])
-    return fast_precision(device) if precision == "auto" else precision
+def resolved(precision: str, device: torch.device, checkpoint: Path) -> str:
+    """What to compute in: for ``auto`` that of a checkpoint which is there, else what a device does fast.
+
+    Every process has to call it; ``auto`` is what the first finds.
+    """
+    if precision != "auto":
+        return precision
+    with fail_together():
+        begun = read_record(checkpoint)["settings"]["precision"] if checkpoint.exists() else fast_precision(device)
+    return str(gather(begun)[0])  # another process may have another processor

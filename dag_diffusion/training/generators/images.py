@@ -68,13 +68,16 @@ def _listed(labels: dict[int, int]) -> str:
     return ", ".join(shown[:5]) + (" ..." if len(shown) > 5 else "")
 
 
-def require_memory(images: int, size: int, channels: int) -> None:
-    """Check that all images fit into the memory that this process may use.
+def require_memory(images: int, size: int, each: int) -> None:
+    """Check that what is kept of all images fits into the memory that this process may use.
+
+    Args:
+        each: bytes that one takes.
 
     Raises:
-        ValueError: they do not.
+        ValueError: it does not.
     """
-    needed, there = images * size**2 * channels, memory()
+    needed, there = images * each, memory()
     if needed > SHARE * there:
         raise ValueError(
             f"{images} images of {size} pixels take {needed / 2**30:.1f} GiB of the {there / 2**30:.1f} that may be "

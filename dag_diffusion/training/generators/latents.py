@@ -17,14 +17,15 @@ from dag_diffusion.data.files import differences, recorded
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.labelled_images import load_labelled_images
 from dag_diffusion.identity import digest_of
+from dag_diffusion.pipelines.latents import encoded
 from dag_diffusion.processes import gather
 from dag_diffusion.progress import Progress
-from dag_diffusion.training.checkpoints import read_tensors, write_tensors
+from dag_diffusion.training.checkpoints import read_record, read_tensors, write_tensors
 from dag_diffusion.turns import Turns
 
-from .vae import as_input
+from .vae import as_input, at_once
 
-SHARD, BATCH = 4096, 128  # images in a file, and encoded at a time
+SHARD = 4096  # images in a file
 
 
 class Latents:
@@ -98,14 +99,13 @@ def encode_images(
 @torch.no_grad()
 def _encoded(vae: AutoencoderKL, pool: Pool, size: int, flip: bool) -> Iterator[Tensor]:
     """``(n, views, channels, height, width)`` float16, a batch at a time."""
-    device = next(vae.parameters()).device
-    for first in range(0, len(pool), BATCH):
-        part = pool.select(range(first, min(first + BATCH, len(pool))))
+    device, batch = next(vae.parameters()).device, at_once(size)
+    for first in range(0, len(pool), batch):
+        part = pool.select(range(first, min(first + batch, len(pool))))
         loaded = load_labelled_images(part, size=(size, size), channels=vae.config.in_channels)
         inputs = as_input(torch.as_tensor(loaded.images), device)
         views = [inputs, inputs.flip(3)] if flip else [inputs]
-        means = [vae.encode(view).latent_dist.mean.float() * vae.config.scaling_factor for view in views]
-        found = torch.stack(means, 1).half().cpu()
+        found = torch.stack([encoded(vae, view, scaled_only=True) for view in views], 1).half().cpu()
         if not found.isfinite().all():
             raise ValueError(
                 f"the VAE makes latents of {part.rows[0]['file_name']} or images near it that are no numbers; give "
@@ -115,7 +115,7 @@ def _encoded(vae: AutoencoderKL, pool: Pool, size: int, flip: bool) -> Iterator[
 
 
 def _require_same(path: Path, record: dict[str, Any]) -> None:
-    if found := list(differences(read_tensors(path).record, record)):
+    if found := list(differences(read_record(path), record)):
         raise ValueError(
             f"{path.parent} holds latents of other images or another VAE: {'; '.join(found)}; remove that folder"
         )

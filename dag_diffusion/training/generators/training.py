@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from dag_diffusion.loading import hide_loading_bars
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.pipelines.latents import pixels_of_a_latent
 from dag_diffusion.processes import fail_together, is_main_process, resolve_device, this_process
-from dag_diffusion.processor import computing_in, usual_torch
+from dag_diffusion.processor import usual_torch
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch, shares
 from dag_diffusion.training.checkpoints import require_own_work, work_folder
@@ -119,9 +119,10 @@ def train_generator(
         run = _Run(as_pool(images), output, config, objective, fine_tuning, resolve_device(device))
         if run.is_finished(overwrite):
             return run.finished()
-    with locked(run.work) if is_main_process() else nullcontext():
+    with ExitStack() as leaving:
         with fail_together():
             if is_main_process():
+                leaving.enter_context(locked(run.work))
                 run.begin(overwrite)
         with logged(trackers, run.work, {"output": str(output)}) as log:
             vae = run.vae(log, progress)
@@ -166,7 +167,11 @@ class _Run:
         if self.given_vae is not None:
             self.channels = _channels_of(self.given_vae, config.channels)
         _require_shares(config, self.given_vae is None)
-        require_memory(len(self.images), self.size, self.channels)
+        each = self.size**2 * self.channels
+        if self.given_vae is not None:  # images are read a few at a time, and their latents kept, in half precision
+            side, views = self.size // pixels_of_a_latent(self.given_vae), 1 + config.flip
+            each = 2 * views * self.given_vae.config.latent_channels * side**2
+        require_memory(len(self.images), self.size, each)
         self.digest = digest_of_images(self.images)
 
     @property
@@ -199,8 +204,11 @@ class _Run:
 
     def finished(self) -> DifficultyGuidedPipeline:
         """The pipeline that an earlier call has made, which may have been killed before it had tidied up."""
-        if is_main_process():
-            self._tidy()
+        place = self.work / RECORD
+        begun = read_json_object(place) if place.exists() else {}
+        if is_main_process() and not list(differences(begun, self.record)):  # else of another training, which goes on
+            with suppress(FileExistsError), locked(self.work):  # or another run works there
+                self._tidy()
         pipeline = DifficultyGuidedPipeline.from_pretrained(self.output).to(self.device)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
@@ -255,9 +263,8 @@ class _Run:
         self, vae: AutoencoderKL, latents: Latents, log: Any, progress: Progress | None
     ) -> DifficultyGuidedPipeline:
         """Train the denoiser, and put the pipeline together."""
-        config, loop, folder = self.config, self.config.loop, self.work / "denoiser"
-        if self.base is not None:  # weights that rest may be kept in it
-            loop = replace(loop, precision=resolved(config.precision, self.device, folder / CHECKPOINT))
+        config, folder = self.config, self.work / "denoiser"
+        loop = replace(config.loop, precision=resolved(config.precision, self.device, folder / CHECKPOINT))
         if self.base is not None and self.base.config.tune == "all" and config.learning_rate is None:
             loop = replace(loop, learning_rate=FINE_RATE)
         transformer, finish = self._denoiser(latents, loop.precision)
@@ -268,16 +275,11 @@ class _Run:
         asked = DenoisingLoss(self.objective, pipeline.scheduler)
         # behind those of the autoencoder, since some trackers drop what comes at an earlier step than the last
         before = config.vae_loop.steps if self.given_vae is None else 0
-        draw = sampler(pipeline, self.work / "samples", config.seed)
-
-        def look(step: int, model: Any) -> None:
-            with computing_in(loop.precision, self.device):
-                draw(step, model)
-
+        draw = sampler(pipeline, self.work / "samples", config.seed, network_dtype=getattr(torch, loop.precision))
         identity: dict[str, Any] = {"digest": self.digest, "vae": digest_of(vae), "objective": asdict(self.objective)}
         if self.objective.kind == "minimax":  # which compares each part of a batch with those before
             identity["accumulation"] = config.accumulation
-        with suited_attention(transformer, resolved(loop.precision, self.device), self.device):
+        with suited_attention(transformer, loop.precision, self.device):
             fit(
                 transformer,
                 labelled_loss(asked, latents, self.images.labels, config),
@@ -286,7 +288,7 @@ class _Run:
                 loop,
                 identity=identity,
                 state=asked,
-                look=look,
+                look=draw,
                 looks=config.sample_grids,
                 log=lambda values, step: log({f"denoiser/{name}": v for name, v in values.items()}, before + step),
                 progress=renamed(progress, "denoiser"),
@@ -336,7 +338,7 @@ class _Run:
     def _tidy(self) -> None:
         for folder in ("latents", BEFORE):
             shutil.rmtree(self.work / folder, ignore_errors=True)
-        for path in self.work.glob("*/checkpoint.safetensors"):
+        for path in self.work.glob(f"*/{CHECKPOINT}"):
             path.unlink()
 
     def _some_pixels(self) -> Tensor:

@@ -24,6 +24,7 @@ from .networks import build_vae
 
 ABSOLUTE, KL = 0.1, 1e-6  # weights of the loss
 MEASURED = 5000  # images at most that the scaling factor is measured on
+PIXELS = 128 * 128**2  # that are encoded or decoded at a time without gradients
 
 
 def load_vae(name: str | Path) -> AutoencoderKL:
@@ -109,11 +110,16 @@ def reconstruction_error(vae: AutoencoderKL, pixels: Tensor, device: torch.devic
         pixels: ``(n, height, width, channels)`` uint8.
     """
     total = 0.0
-    for part in pixels.split(100):
+    for part in pixels.split(min(100, at_once(pixels.shape[1]))):
         images = as_input(part, device)
         decoded = vae.decode(vae.encode(images).latent_dist.mean).sample.clamp(-1, 1)
         total += float((decoded - images).abs().flatten(1).mean(1).sum())
     return 127.5 * total / len(pixels)
+
+
+def at_once(side: int) -> int:
+    """How many images of a side an autoencoder is given at a time: 128, and fewer of more than 128 pixels."""
+    return max(1, min(128, PIXELS // side**2))
 
 
 def as_input(pixels: Tensor, device: torch.device) -> Tensor:
