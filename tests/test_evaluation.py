@@ -621,9 +621,10 @@ def test_file_of_results_that_is_not_whole_is_refused_by_name(tmp_path, text):
         pass
 
 
-def test_only_line_that_a_kill_tore_does_not_spoil_those_after_it(tmp_path):
-    kept, result = tmp_path / "trainings.jsonl", run({"good": draw(0)}, seeds=[0])[0]
-    kept.write_text('{"set": "go')
+@pytest.mark.parametrize("torn", [b'{"set": "go', '{"set": "ä'.encode()[:-1]])
+def test_only_line_that_a_kill_tore_does_not_spoil_those_after_it(tmp_path, torn):
+    kept, result = tmp_path / "trainings.jsonl", run({"a\u2028b": draw(0)}, seeds=[0])[0]  # a line to Python alone
+    kept.write_bytes(torn)
     assert finished_trainings(kept) == []
     append_result(kept, result)
     append_result(kept, result)
