@@ -425,6 +425,12 @@ class TestCommand:
         line = next(line for line in result.stdout.split("DD-Ranking")[1].splitlines() if " good " in line)
         assert f"{100 * lost + 0.0:+.1f}" in line
 
+    def test_random_draw_alone_has_no_scores_of_dd_ranking(self, folders):
+        result = command(folders, "random:@pool", options=["--ipc", 2, "--full", folders / "pool"])
+        assert result.exit_code == 0, result.output
+        assert "all of pool" in result.stdout
+        assert "DD-Ranking" not in result.stdout
+
     def test_augmentation_may_be_left_out_a_second_time(self, folders):
         plain = ["--without-augmentation"]
         result = command(folders, "@good", options=plain, protocol="classic")
@@ -602,6 +608,8 @@ class TestRuns:
     [
         ({"labels": "views", "without_augmentation": True}, "labels per view are of augmented images, and without_aug"),
         ({"seeds": (0, 1, 0)}, r"seeds are \[0, 1, 0\], of which one is there twice"),
+        ({"networks": ["convnet-3", "convnet-3"]}, r"networks are .*of which one is there twice"),
+        ({"networks": "convnet-3"}, r"give a list, such as \['convnet-3'\]"),
     ],
 )
 def test_options_that_cannot_be_evaluated_are_refused_before_any_training(options, words):

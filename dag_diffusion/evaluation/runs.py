@@ -94,8 +94,11 @@ class EvaluationConfig:
                 "labels per view are of augmented images, and without_augmentation trains on others; leave it out, or "
                 "evaluate with labels soft or hard"
             )
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds are {list(self.seeds)}, of which one is there twice; give each once")
+        if isinstance(self.networks, str):
+            raise ValueError(f"networks is {self.networks!r}; give a list, such as [{self.networks!r}]")
+        for name, given in (("seeds", self.seeds), ("networks", self.networks)):
+            if len(set(given)) < len(given):
+                raise ValueError(f"{name} are {list(given)}, of which one is there twice; give each once")
         _ = self.protocols  # refuses a protocol or precision that there is not
 
     def settled(self, begun: Collection[str]) -> "EvaluationConfig":
@@ -250,7 +253,8 @@ def run_evaluation(
     if teachers := teachers_in(settings):
         tables.append(labels_table([(name, source) for (name, _), source in teachers.items()]))
     if sets.has_random and (full or config.without_augmentation):
-        tables.append(ranking_table(scores(shown, sets.baselines, full=next(iter(full), None))))
+        ranked = scores(shown, sets.baselines, full=next(iter(full), None))
+        tables += [ranking_table(ranked)] if ranked else []  # a random draw alone has none
     if output is not None and record is not None:
         write_summary(output, _summary(record.results, shown, sets, full))
     return shown, tables
