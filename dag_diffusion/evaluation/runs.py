@@ -20,7 +20,7 @@ from dag_diffusion.data.class_names import require_mapped
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.data.sources.splits import only_split
-from dag_diffusion.processes import fail_together, gather, is_main_process, rank
+from dag_diffusion.processes import fail_together, gather, is_main_process, rank, warn_once
 from dag_diffusion.progress import Progress, Stage, renamed
 
 from .comparisons import Row, by_setting, default_baselines, setting_of, summarise
@@ -192,11 +192,11 @@ def evaluate_folders(
 def _real_test_images(tests: Pool, size: int | None, progress: Progress | None) -> LabelledImages:
     Stage("test images read", len(tests), progress)  # their headers first
     kind = common_kind(tests)
-    if only_split(tests.rows) == "train" and is_main_process():
-        logger.warning("test images: %s has no other split than train, whose images are not to test on", tests.path)
+    if only_split(tests.rows) == "train":
+        warn_once(logger, "test images: %s has no other split than train, whose images are not to test on", tests.path)
     for mixture in (kind.mixed_colours, kind.mixed_sizes if size is None else ""):
-        if mixture and is_main_process():
-            logger.warning("test images: %s", mixture)
+        if mixture:
+            warn_once(logger, "test images: %s", mixture)
     height_and_width = kind.size if size is None else (size, size)
     told = renamed(progress, "test images read")
     return load_labelled_images(tests, size=height_and_width, channels=kind.channels, progress=told)
