@@ -117,9 +117,13 @@ def test_errors_are_shown_in_words(gradio, pipeline):
         list(answer(1, 1.5, 1.5, 2, 0))
 
 
-def test_memory_that_does_not_suffice_is_told_and_other_faults_are_not_hidden(gradio):
+@pytest.mark.parametrize(
+    "lacking",
+    [RuntimeError("CUDA out of memory"), RuntimeError("Cannot allocate memory"), MemoryError(), OSError(12, "")],
+)
+def test_memory_that_does_not_suffice_is_told_and_other_faults_are_not_hidden(gradio, lacking):
     with pytest.raises(gradio.Error, match="fewer images"), app.in_words():
-        raise RuntimeError("CUDA out of memory")
+        raise lacking
     with pytest.raises(RuntimeError, match="a fault of ours"), app.in_words():
         raise RuntimeError("a fault of ours")
 

@@ -503,6 +503,13 @@ def test_table_of_a_long_name_shows_all_of_it(capsys, monkeypatch):
     assert capsys.readouterr().out.count("a") > 60
 
 
+def test_cells_without_a_value_are_a_dash(capsys):
+    show_table(Table("Test accuracy", ["trained on", "IPC", "accuracy"], [["distilled", None, float("nan")]]))
+    shown = capsys.readouterr().out
+    assert shown.count("\N{EN DASH}") == 2
+    assert not {"None", "nan"} & set(shown.split())
+
+
 def test_mounted_folder_is_filled_with_a_pool_and_else_refused_before_any_work(tmp_path, saved_pipeline, monkeypatch):
     images, out = tmp_path / "images", tmp_path / "out"
     write_images(images, {"cat": 8, "dog": 8})

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from dag_diffusion import read_pool
 from dag_diffusion.cli import commands as cli
 from dag_diffusion.cli.console import at_home
+from dag_diffusion.cli.options import Base
 from dag_diffusion.cli.options.config_files import add_config_options
 
 
@@ -83,7 +84,7 @@ MISTAKES = {
     "list for one value": ("method: [random, hardest]", "is a list"),
     "mapping for a value": ("ipc: {from: 1}", "is a mapping"),
     "said twice alike": ("ipc: 2\nseed: 1\nipc: 3", "it says 'ipc' twice"),
-    "said twice": ("skip-unscored: true\nskip_unscored: false", "twice"),
+    "said twice": ("skip-unscored: true\nskip_unscored: false", "twice, under two of its names"),
     "a list": ("- ipc\n- 3", "holds a list"),
     "one word": ("ipc", "holds a str"),
     "no YAML": ("ipc: [1, 2", "is no YAML"),
@@ -176,6 +177,43 @@ def test_plain_words_and_numbers_are_taken_as_they_are_written(tmp_path):
     result = CliRunner().invoke(app, ["--config", str(tmp_path / "c.yaml")])
     assert result.exit_code == 0, result.output
     assert seen == [(["no", "yes", "010", "1e3", "2024-01-01"], "off", "kept", True, False)]
+
+
+def test_option_of_two_names_is_saved_under_one_of_them(tmp_path):
+    seen, app = [], typer.Typer()
+
+    @app.command()
+    def command(base: Base = None) -> None:
+        seen.append(base)
+
+    add_config_options(app)
+    saved = tmp_path / "c.yaml"
+    for arguments in (["--from", "dit", "--save-config", str(saved)], ["--config", str(saved)]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+    assert seen == ["dit", "dit"]
+
+
+@pytest.mark.parametrize("flag", ["--dry-run", "--estimate"])
+def test_saved_dry_run_starts_the_work(tmp_path, flag):
+    seen, app = [], typer.Typer()
+
+    @app.command()
+    def command(dry_run: bool = False, estimate: bool = False, ipc: int = 10) -> None:
+        seen.append((dry_run or estimate, ipc))
+
+    add_config_options(app)
+    saved = str(tmp_path / "c.yaml")
+    for arguments in ([flag, "--ipc", "3", "--save-config", saved], ["--config", saved]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+    assert seen == [(True, 3), (False, 3)]
+
+
+def test_folder_that_push_stages_into_is_saved_so_that_its_file_never_uploads(tmp_path, call):
+    staged, saved = tmp_path / "staged", tmp_path / "c.yaml"
+    call("push", tmp_path / "missing", "me/set", "--dry-run", staged, "--save-config", saved)
+    assert yaml.safe_load(saved.read_text())["dry-run"] == str(staged)
 
 
 def test_home_is_found_in_a_file_and_behind_an_equals_sign(tmp_path, pool, call, monkeypatch):

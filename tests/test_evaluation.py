@@ -425,6 +425,12 @@ class TestCommand:
         line = next(line for line in result.stdout.split("DD-Ranking")[1].splitlines() if " good " in line)
         assert f"{100 * lost + 0.0:+.1f}" in line
 
+    def test_random_draw_alone_has_no_scores_of_dd_ranking(self, folders):
+        result = command(folders, "random:@pool", options=["--ipc", 2, "--full", folders / "pool"])
+        assert result.exit_code == 0, result.output
+        assert "all of pool" in result.stdout
+        assert "DD-Ranking" not in result.stdout
+
     def test_augmentation_may_be_left_out_a_second_time(self, folders):
         plain = ["--without-augmentation"]
         result = command(folders, "@good", options=plain, protocol="classic")
@@ -602,6 +608,8 @@ class TestRuns:
     [
         ({"labels": "views", "without_augmentation": True}, "labels per view are of augmented images, and without_aug"),
         ({"seeds": (0, 1, 0)}, r"seeds are \[0, 1, 0\], of which one is there twice"),
+        ({"networks": ["convnet-3", "convnet-3"]}, r"networks are .*of which one is there twice"),
+        ({"networks": "convnet-3"}, r"give a list, such as \['convnet-3'\]"),
     ],
 )
 def test_options_that_cannot_be_evaluated_are_refused_before_any_training(options, words):
@@ -621,9 +629,10 @@ def test_file_of_results_that_is_not_whole_is_refused_by_name(tmp_path, text):
         pass
 
 
-def test_only_line_that_a_kill_tore_does_not_spoil_those_after_it(tmp_path):
-    kept, result = tmp_path / "trainings.jsonl", run({"good": draw(0)}, seeds=[0])[0]
-    kept.write_text('{"set": "go')
+@pytest.mark.parametrize("torn", [b'{"set": "go', '{"set": "ä'.encode()[:-1]])
+def test_only_line_that_a_kill_tore_does_not_spoil_those_after_it(tmp_path, torn):
+    kept, result = tmp_path / "trainings.jsonl", run({"a\u2028b": draw(0)}, seeds=[0])[0]  # a line to Python alone
+    kept.write_bytes(torn)
     assert finished_trainings(kept) == []
     append_result(kept, result)
     append_result(kept, result)

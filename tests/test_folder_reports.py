@@ -116,6 +116,9 @@ def test_record_that_somebody_else_wrote_breaks_no_report(pool, record, tmp_path
     [
         ("/venv/bin/dag-diffusion evaluate a", "dag-diffusion evaluate a"),
         ("/src/dag_diffusion/__main__.py report", "dag-diffusion report"),
+        ("'/My Projects/bin/dag-diffusion' score 'my pool'", "dag-diffusion score 'my pool'"),
+        ("'/My Projects/study.py' a", "'/My Projects/study.py' a"),
+        ("a 'torn command", "a 'torn command"),
         ("dag-diffusion evaluate a", "dag-diffusion evaluate a"),
         ("benchmarks/downstream.py study", "benchmarks/downstream.py study"),
     ],

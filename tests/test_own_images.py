@@ -163,6 +163,15 @@ def test_command_names_a_work_folder_of_its_own_and_another_batch_size(folder, t
     assert asked == f"{usual} --work {work} --batch-size 3"
 
 
+def test_estimate_times_trainings_in_the_precision_that_they_will_have(folder, tmp_path, monkeypatch):
+    timed = []
+    monkeypatch.setattr(
+        "dag_diffusion.own_images.rehearsal.evaluate", lambda *_, **given: timed.append(given["protocol"].precision)
+    )
+    distill_folder(folder, tmp_path / "set", replace(TINY, precision="float32"), only_estimate=True)
+    assert timed == ["float32"]
+
+
 def test_what_a_killed_rehearsal_left_is_removed(folder, tmp_path):
     left = work_folder(tmp_path / "set") / ".rehearsal.killed"
     distill_folder(folder, tmp_path / "set", TINY, only_estimate=True)

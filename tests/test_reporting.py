@@ -456,6 +456,13 @@ def test_selection_that_somebody_else_recorded_breaks_nothing(report, tmp_path, 
     assert "Selection" not in [one["text"] for one in page.all("h2")]
 
 
+def test_class_whose_record_has_other_bins_is_left_out_of_the_quotas(report, tmp_path):
+    pool, record = make_pool(tmp_path / "pool"), selection(["coat", "bag"])
+    record["classes"][1] |= {"quotas": [1] * 5, "found": [0] * 5, "deficits": [1] * 5}
+    page = report(pools=[], selected=[ReportedSet("DGS", Pool(pool.path, pool.rows, {"selection": record}))])
+    assert "; 1 lacking, drawn at random instead" in page.text
+
+
 def test_target_of_a_set_is_drawn_as_its_record_says(report, tmp_path):
     pool = make_pool(tmp_path / "pool")
     record = selection(["coat", "bag"], target={"name": "hardest bin", "shares": [0] * 9 + [1]})

@@ -10,7 +10,14 @@ from tiny import NAMES, tiny_classifier, write_images
 
 from dag_diffusion.data.distilled_sets import write_distilled_set
 from dag_diffusion.data.pools import read_pool
-from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, read_soft_labels, teacher_logits, write_soft_labels
+from dag_diffusion.evaluation.soft_labels import (
+    SOFT_LABELS,
+    Teacher,
+    read_soft_labels,
+    teacher_logits,
+    write_soft_labels,
+)
+from dag_diffusion.evaluation.soft_labels.per_image import image_source
 
 
 @pytest.fixture
@@ -103,6 +110,13 @@ def test_the_file_says_who_taught_and_which_classes_and_files(pool):
     assert header["teacher"] == "tiny"
     assert header["class_names"] == '["Bag", "T-shirt"]'
     assert header["file_names"].startswith('["Bag/00000.png", ')
+
+
+@pytest.mark.parametrize("accuracy", [0.0, None])
+def test_teacher_that_is_never_right_is_told_from_one_that_was_not_measured(pool, accuracy):
+    teacher = Teacher("tiny", "0123", accuracy)
+    write_soft_labels(pool.path, teacher_logits(tiny_classifier(), pool), files_of(pool), teacher)
+    assert image_source(pool).teacher == teacher
 
 
 def test_a_set_that_only_lists_images_keeps_its_labels_in_its_own_folder(pool, tmp_path):

@@ -230,6 +230,18 @@ def test_the_same_labels_again_are_no_work_and_others_are_not_replaced_unasked(p
     assert read_view_labels(pool).views == 2
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_damaged_shard_is_made_anew_and_never_declared_good(pool, monkeypatch, overwrite):
+    monkeypatch.setattr("dag_diffusion.evaluation.soft_labels.labelling.LABELS_A_SHARD", 7)  # a shard a view
+    write(pool)
+    before = files_of(pool.path)
+    shard = next(path for path in pool.path.iterdir() if is_shard(path.name))
+    shard.write_bytes(shard.read_bytes()[:-1] + bytes([shard.read_bytes()[-1] ^ 1]))
+    unmeasured = dataclasses.replace(TEACHER, accuracy=None, test="")  # whose accuracy the index keeps
+    write(pool, teacher=TEACHER if overwrite else unmeasured, overwrite=overwrite)
+    assert files_of(pool.path) == before
+
+
 # -- what does not fit
 
 
@@ -345,6 +357,19 @@ def test_an_evaluation_tells_the_teacher_and_what_its_labels_weigh(pool, tmp_pat
     record = json.loads((tmp_path / "results.json").read_text())
     assert record["settings"]["teachers"]["set, per view"]["teacher"] == dataclasses.asdict(TEACHER)
     assert read_results([tmp_path / "results.json"]).tables[-1].rows == tables[-1].rows
+
+
+def test_an_evaluation_goes_on_where_its_teacher_was_measured_since(pool, tmp_path):
+    test = load_labelled_images(pool, size=(16, 16), channels=1)
+    short = dataclasses.replace(SMALL, epochs=1)
+    config = EvaluationConfig(short, networks=("convnet-1-w4",), seeds=(0,), labels="views")
+    for teacher in (dataclasses.replace(TEACHER, accuracy=None, test=""), TEACHER):
+        write(pool, teacher=teacher)
+        sets = load_compared_sets([str(pool.path)], test, labels="views")
+        run_evaluation(sets, test, config, output=tmp_path / "results.json")
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert len(record["results"]) == 1
+    assert record["settings"]["teachers"]["set, per view"]["teacher"] == dataclasses.asdict(TEACHER)
 
 
 def test_labels_of_all_kinds_of_one_set_go_into_one_record(pool, tmp_path):

@@ -26,6 +26,8 @@ from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.reporting.figures import PALETTE
 from dag_diffusion.reporting.thumbnails import data_uri
 
+from .errors import WRITTEN_FOR_PEOPLE, is_out_of_memory
+
 WAITING = 20  # requests in the queue; later ones are refused at once
 INTRODUCTION = """
 ## How hard should it be?
@@ -42,12 +44,12 @@ def in_words() -> Iterator[None]:
     gradio = require_gradio()
     try:
         yield
-    except (ValueError, FloatingPointError, OSError) as error:
-        raise gradio.Error(str(error), print_exception=False) from error
-    except RuntimeError as error:
-        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
-            raise
-        raise gradio.Error("The device ran out of memory; ask for fewer images.", print_exception=False) from error
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise gradio.Error("The device ran out of memory; ask for fewer images.", print_exception=False) from error
+        if isinstance(error, WRITTEN_FOR_PEOPLE):
+            raise gradio.Error(str(error), print_exception=False) from error
+        raise
 
 
 def require_gradio() -> Any:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 HOME = re.compile(r"(random:|)(~[^/]*(?:/.*)?)", re.DOTALL)
 SEEN_SECONDS = 1.0  # until a launcher, which looks ten times a second, has seen which process ended first
 QUIET_SECONDS = 600.0  # a batch of large images may take minutes; after ten, a run has most likely ended
+NOTHING = "\N{EN DASH}"  # in a cell of a table
 
 
 def report_user_errors(
@@ -189,7 +190,8 @@ def show_table(shown: "Table") -> None:
     from rich.table import Table as TextTable
     from rich.text import Text
 
-    console, cells = Console(), [list(map(str, row)) for row in shown.rows]
+    console = Console()
+    cells = [[NOTHING if cell is None or cell != cell else str(cell) for cell in row] for row in shown.rows]
     columns = list(zip(shown.columns, *cells, strict=True))
     widths = _widths(columns, console.width - 3 * len(columns) - 1)  # beside lines and spaces
     table = TextTable(title=Text(shown.title), title_justify="left", caption=Text(shown.note), caption_justify="left")

@@ -74,6 +74,7 @@ def unguided_pool(
 
 
 def pool_folder(output: Path, name: str) -> Path:
+    """Where a distillation has one of its pools, ``unguided`` or ``guided``."""
     return output / f"pool-{name}"
 
 

@@ -127,7 +127,7 @@ def _untold(stage: str, done: int, total: int) -> None:
 
 
 def _origin(setup: DistillationSetup, output: Path, config: DistillationConfig) -> Origin:
-    record = {"images": setup.record()} if setup.record() else {}
+    record = {"images": images} if (images := setup.record()) else {}
     return Origin(title=setup.title, command=command_of_run(output, config.given()), record=record)
 
 

@@ -32,6 +32,7 @@ from dag_diffusion.evaluation.labelled_images import LabelledImages, load_labell
 from dag_diffusion.guidance.probes import classes_measured
 from dag_diffusion.loading import labels_of, load_guide, load_pipeline
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
+from dag_diffusion.processes import warn_once
 
 from .config import DistillationInputs
 
@@ -95,7 +96,7 @@ class DistillationSetup:
         """What the difficulties of pools and sets are."""
         return f"Difficulties by the guide{AMONG_SET if self.inputs.among == 'set' else ''}."
 
-    @property
+    @cached_property
     def test_counts(self) -> dict[str, int]:
         """Class folder of the test images to their number; where they lie flat, that of the training images."""
         folders: dict[int, str] = {}
@@ -191,16 +192,17 @@ def load_setup(inputs: DistillationInputs, device: str) -> DistillationSetup:
 def leave_out_other_probe(pipeline: DifficultyGuidedPipeline, among: Sequence[int] | None) -> None:
     """A probe predicts difficulty among the classes that it was trained for, and guidance decodes without one."""
     if among is not None and pipeline.probe is not None and classes_measured(pipeline.probe) != list(among):
-        logger.warning("the pipeline's probe is not for difficulty among the set's classes and is left out: slower")
+        warn_once(logger, "the pipeline's probe is not for difficulty among the set's classes and is left out: slower")
         pipeline.register_modules(probe=None)
 
 
 def _warn(setup: DistillationSetup) -> None:
     """Say what makes figures of these real images other than they seem."""
     if warning := split_warning(setup.test_counts, setup.inputs.split):
-        logger.warning(warning)
+        warn_once(logger, "%s", warning)
     if shared := shared_images(setup.test, setup.train):
-        logger.warning(
+        warn_once(
+            logger,
             "%d of %d test images are training images too, so that accuracies say too much; give other test images",
             shared,
             len(setup.test),

@@ -14,7 +14,7 @@ import numpy as np
 from .results import Result
 
 SAME = 1e-9  # differences nearer than that are the same number but for rounding
-Baselines = str | dict[str, str]
+Baselines = str | Mapping[str, str]  # that of all sets, or each set's own by its name
 Setting = tuple[str, str, str, str]  # network, protocol, labels, test set: accuracies compare only within one
 
 
@@ -111,7 +111,7 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     return corrected
 
 
-def summarise(results: Iterable[Result], baseline: str | Mapping[str, str], *, shared_seeds: bool = False) -> list[Row]:
+def summarise(results: Iterable[Result], baseline: Baselines, *, shared_seeds: bool = False) -> list[Row]:
     """One row a set and setting, in order of appearance, each compared in pairs with its baseline.
 
     Args:

@@ -35,7 +35,8 @@ class Score:
         recovery: HLR in [-1, 1], the smaller the better.
         improvement: IOR in [-1, 1].
         label_robust, augmentation_robust: LRS and ARS in [0, 1]; a set as good as random that loses nothing has 0.269.
-        label_interval, augmentation_interval: 95 % over seeds, paired; None for one seed.
+        label_interval, augmentation_interval: 95 % over seeds, paired; None for one seed and where all seeds
+            give the same exponent, see ``Paired``.
         seeds: number of pairs.
     """
 
@@ -76,7 +77,6 @@ def scores(
         results: of the sets, of their random draws, of ``full``, hard and soft, augmented and plain, as far as they go.
         baselines: name of a set to that of its random draw of equal IPC.
         full: name of the set of all real images.
-
         weight: w and g in [0, 1]; the paper's leaderboard has 0.5.
 
     Raises:

@@ -45,7 +45,7 @@ FORMAT = "dag-diffusion evaluation 1"
 LIBRARIES = ("dag-diffusion", "numpy", "pillow", "scipy", "timm", "torch")
 PER_VIEW = ", per view"  # after the names of sets with labels per view, which may have labels per image too
 MERGED = ("sets", "soft_labels", "teachers", "canvas")  # a later evaluation may name further ones, but not change one
-TOLD = ("normalisation", "canvas")  # not compared: what they change is in the digests, and older records lack them
+TOLD = ("normalisation", "canvas", "teachers")  # not compared: the digests tell what they change, older records less
 
 
 class EvaluationRecord:
@@ -96,8 +96,8 @@ def append_result(path: Path, result: Result) -> None:
 
 def results_in(paths: Iterable[Path]) -> list[Result]:
     """Results in files of JSON lines."""
-    lines = [line for path in paths for line in path.read_text("utf-8").splitlines(keepends=True)]
-    return results_of(json.loads(line) for line in lines if line.endswith("\n"))  # a kill may have torn the last one
+    lines = [line for path in paths for line in path.read_bytes().splitlines(keepends=True)]  # a kill may cut a letter
+    return results_of(json.loads(line) for line in lines if line.endswith(b"\n"))
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -198,8 +198,8 @@ def evaluation_record(path: Path, settings: Mapping[str, Any]) -> Iterator[Evalu
 
     Args:
         path: a ``.json`` file.
-        settings: test set, sets, protocol: JSON values that must be those of the earlier evaluation.  Of ``sets``,
-            ``soft_labels`` and ``teachers`` only those must agree that both name; what is ``TOLD`` need not.
+        settings: test set, sets, protocol: JSON values that must be those of the earlier evaluation.  Of ``sets``
+            and ``soft_labels`` only those must agree that both name; what is ``TOLD`` need not.
 
     Raises:
         FileExistsError: another evaluation works on it.

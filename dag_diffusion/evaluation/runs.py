@@ -20,7 +20,7 @@ from dag_diffusion.data.class_names import require_mapped
 from dag_diffusion.data.common_kind import common_kind
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.data.sources.splits import only_split
-from dag_diffusion.processes import fail_together, gather, is_main_process, rank, resolve_device
+from dag_diffusion.processes import fail_together, gather, is_main_process, rank, resolve_device, warn_once
 from dag_diffusion.progress import Progress, Stage, renamed
 
 from .comparisons import Row, by_setting, default_baselines, setting_of, summarise
@@ -94,8 +94,11 @@ class EvaluationConfig:
                 "labels per view are of augmented images, and without_augmentation trains on others; leave it out, or "
                 "evaluate with labels soft or hard"
             )
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds are {list(self.seeds)}, of which one is there twice; give each once")
+        if isinstance(self.networks, str):
+            raise ValueError(f"networks is {self.networks!r}; give a list, such as [{self.networks!r}]")
+        for name, given in (("seeds", self.seeds), ("networks", self.networks)):
+            if len(set(given)) < len(given):
+                raise ValueError(f"{name} are {list(given)}, of which one is there twice; give each once")
         _ = self.protocols  # refuses a protocol or precision that there is not
 
     def settled(self, begun: Collection[str]) -> "EvaluationConfig":
@@ -191,11 +194,11 @@ def evaluate_folders(
 def _real_test_images(tests: Pool, size: int | None, progress: Progress | None) -> LabelledImages:
     Stage("test images read", len(tests), progress)  # their headers first
     kind = common_kind(tests)
-    if only_split(tests.rows) == "train" and is_main_process():
-        logger.warning("test images: %s has no other split than train, whose images are not to test on", tests.path)
+    if only_split(tests.rows) == "train":
+        warn_once(logger, "test images: %s has no other split than train, whose images are not to test on", tests.path)
     for mixture in (kind.mixed_colours, kind.mixed_sizes if size is None else ""):
-        if mixture and is_main_process():
-            logger.warning("test images: %s", mixture)
+        if mixture:
+            warn_once(logger, "test images: %s", mixture)
     height_and_width = kind.size if size is None else (size, size)
     told = renamed(progress, "test images read")
     return load_labelled_images(tests, size=height_and_width, channels=kind.channels, progress=told)
@@ -252,7 +255,8 @@ def run_evaluation(
     if teachers := teachers_in(settings):
         tables.append(labels_table([(name, source) for (name, _), source in teachers.items()]))
     if sets.has_random and (full or config.without_augmentation):
-        tables.append(ranking_table(scores(shown, sets.baselines, full=next(iter(full), None))))
+        ranked = scores(shown, sets.baselines, full=next(iter(full), None))
+        tables += [ranking_table(ranked)] if ranked else []  # a random draw alone has none
     if output is not None and record is not None:
         write_summary(output, _summary(record.results, shown, sets, full))
     return shown, tables

@@ -16,6 +16,7 @@ import numpy as np
 from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.data.class_folders import limited_to
 from dag_diffusion.data.pools import Pool, read_pool
+from dag_diffusion.processes import warn_once
 
 from .labelled_images import LabelledImages, Labels, RandomDraw, digest, fingerprints, load_labelled_images
 from .soft_labels.teachers import LabelSource, require_one_teacher
@@ -206,7 +207,7 @@ def _warn_of_test_images(loaded: Mapping[str, LabelledImages], test: LabelledIma
     known = fingerprints(test)
     for name, images in loaded.items():
         if shared := len(fingerprints(images) & known):
-            logger.warning("%d images of %s are test images too, so that its accuracy says too much", shared, name)
+            warn_once(logger, "%d images of %s are test images too, so that its accuracy says too much", shared, name)
 
 
 def _even_size(name: str, images: LabelledImages) -> int:

@@ -6,17 +6,16 @@ A table holds results of one protocol, one kind of labels and one test set, and 
 random images too, so that a cell that hides them compares with nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import groupby
 from typing import Any
 
-from .comparisons import Row, by_setting, summarise
+from .comparisons import Baselines, Row, by_setting, summarise
 from .dd_ranking import Score
 from .results import Result
 from .soft_labels.teachers import LabelSource
 
-Baseline = str | Mapping[str, str]
 TRAININGS = "sets x runs"
 LABELS = {"views": "soft labels per view", "soft": "soft labels", "hard": "hard labels"}
 
@@ -56,7 +55,7 @@ class Table:
 
 
 def accuracy_table(
-    results: Sequence[Result], *, baseline: Baseline, note: str = "", title: str = "Test accuracy"
+    results: Sequence[Result], *, baseline: Baselines, note: str = "", title: str = "Test accuracy"
 ) -> Table:
     """Test accuracy of each set in percent, with the paired difference to its baseline.
 
@@ -69,7 +68,7 @@ def accuracy_table(
         ValueError: the results mix protocols, hard with soft labels, or test sets.
     """
     rows = _of_one_setting(summarise(results, baseline))
-    several, looked = len({row.network for row in rows}) > 1, any(row.best is not None for row in rows)
+    several, looked = len({row.network for row in rows}) > 1, _looked(rows)
     difference = f"against {baseline}" if isinstance(baseline, str) else "difference"  # the note says to which
     columns = ["trained on", *(["network"] if several else []), "IPC", "accuracy, %"]
     columns += [*(["best look, %"] if looked else []), TRAININGS, difference, "95 % interval", "p, Holm"]
@@ -114,7 +113,7 @@ def networks_table(results: Sequence[Result]) -> Table:
     return Table("Test accuracy by network, %", columns, table, note=setting_note(rows))
 
 
-def evaluation_tables(results: Iterable[Result], baseline: Baseline) -> list[Table]:
+def evaluation_tables(results: Iterable[Result], baseline: Baselines) -> list[Table]:
     """All tables of an evaluation: for each protocol and kind of labels, the networks, then each one's comparisons."""
     tables, groups = [], by_setting(results)
     for _, settings in groupby(groups, lambda setting: setting[1:]):

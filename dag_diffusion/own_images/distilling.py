@@ -20,16 +20,17 @@ from dag_diffusion.data.imagenet import split_of, split_warning
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool, require_writable_target
 from dag_diffusion.distillation.compared_sets import FOLDERS, GUIDED_DGS, SELECTIONS
 from dag_diffusion.distillation.config import whole_places
+from dag_diffusion.distillation.pools import pool_folder
 from dag_diffusion.distillation.run import DistillationResult, Origin, distill
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.loading import load_pipeline
-from dag_diffusion.processes import fail_together, gather, is_main_process, resolve_device
+from dag_diffusion.processes import fail_together, gather, is_main_process, resolve_device, warn_once
 from dag_diffusion.progress import Progress
 from dag_diffusion.reporting.reproduction import command_of_folder
 
 from .config import FolderConfig
-from .durations import BAR, Clock, Expected, duration_table, within_minutes
+from .durations import BAR, PLAN, Clock, Expected, duration_table, read_plan, within_minutes
 from .models import Models, models_table, require_classes, run_config, trained_models
 from .plain_images import RECORD, PlainImages, plain_images, require_same_images
 from .planning.dry_run import Plan, dry_run
@@ -46,7 +47,7 @@ from .requirements import (
 )
 
 logger = logging.getLogger(__name__)
-SETTINGS, PLAN, TIMES = "distill.json", "plan.json", "times.json"  # in the work folder
+SETTINGS, TIMES = "distill.json", "times.json"  # in the work folder
 IMAGES, RUN = "images", "run"
 OUTPUT = "output"  # in the settings, of which it is none
 STAGES = {  # of the distillation, to the rows of the table of minutes
@@ -154,7 +155,8 @@ def distill_folder(
     with ExitStack() as leaving:
         with fail_together():
             if is_main_process():
-                _check_places(task)
+                require_there(task.folder)
+                _check_output(task)
                 leaving.enter_context(locked(work))
                 leaving.enter_context(_removed_if_refused(work))
                 _begin(task)
@@ -206,12 +208,6 @@ def plan_folder(
         work=work,
         batch_size=batch_size,
     )
-
-
-def _check_places(task: _Task) -> None:
-    """Refuse, before anything is written, what cannot become the set or its work folder."""
-    require_there(task.folder)
-    _check_output(task)
 
 
 def _check_as_begun(task: _Task) -> None:
@@ -285,8 +281,8 @@ def _check_before_hours(task: _Task, images: PlainImages) -> None:
     require_classes(task.config, images)
     require_network(task.config, images.class_names, images.networks_size(task.config), images.channels)
     require_target(task.config, images.class_names)
-    if is_main_process() and (warning := split_warning(images.test_counts, task.config.split)):
-        logger.warning(warning)
+    if warning := split_warning(images.test_counts, task.config.split):
+        warn_once(logger, "%s", warning)
     needed = bytes_needed(task.config, classes=len(images.class_names), size=images.size[0])
     require_disk(task.work, needed, "models and pools")
 
@@ -305,7 +301,7 @@ def _planned(task: _Task, images: PlainImages, clock: Clock) -> Mapping[str, Exp
     """What was expected when the distillation was begun, since the number of training steps follows from it."""
     plan = task.work / PLAN
     if gather(plan.exists())[0]:
-        return {name: Expected(**one) for name, one in read_json_object(plan).items()}
+        return read_plan(task.work)
     drawn_by = task.config.pipeline or task.config.vae or task.config.base
     with fail_together():
         if is_main_process() and drawn_by and (grey := grey_warning(files_of(drawn_by), images.channels)):
@@ -322,10 +318,11 @@ def _compared(
     task: _Task, images: PlainImages, models: Models, expected: Mapping[str, Expected], clock: Clock
 ) -> DistillationResult:
     config, folder = task.config, task.folder
+    split = {"stated": config.split, "found": split_of(images.test_counts)}
     origin = Origin(
         title=f"{folder.resolve().name} ({len(images.class_names)} classes)",
         command=task.command(),
-        record={"images": images.record, "split": _split(images, config), "models": models.records},
+        record={"images": images.record, "split": split, "models": models.records},
         tables=lambda: [
             *models_table(models),
             *images.tables(),
@@ -342,15 +339,10 @@ def _compared(
     )
 
 
-def _split(images: PlainImages, config: FolderConfig) -> dict[str, str | None]:
-    """Which split of an ImageNet subset the test images are said to be, and are."""
-    return {"stated": config.split, "found": split_of(images.test_counts)}
-
-
 def _write_set(task: _Task, images: PlainImages) -> None:
     """Keep what the rule chose that was best in all that was measured before, whatever these test images say."""
     run, balance = task.work / RUN, task.config.balance
-    pool, chosen = read_pool(run / f"pool-{SELECTIONS[GUIDED_DGS][0]}"), read_pool(run / FOLDERS[GUIDED_DGS])
+    pool, chosen = read_pool(pool_folder(run, SELECTIONS[GUIDED_DGS][0])), read_pool(run / FOLDERS[GUIDED_DGS])
     places = {row["file_name"]: place for place, row in enumerate(pool.rows)}
     added = dict.fromkeys(name for row in chosen.rows for name in row if name not in (*pool.rows[0], *OWN))
     write_distilled_set(

@@ -21,6 +21,7 @@ from dag_diffusion.training.generators.settings import vae_steps_beside
 
 KEPT_EVERY = 10.0  # seconds between two looks of the clock that are written down
 FEWEST_STEPS, MOST_STEPS = 0.1, 5.0  # times the usual number, to keep to a number of minutes
+PLAN = "plan.json"  # in the work folder
 BAR = ": "  # between a stage and the part of it that a bar shows
 
 
@@ -113,6 +114,12 @@ class Pace:
         """Seconds since the beginning that were spent on anything else than units of these stages."""
         spent = sum(self._last[stage][0] - self._first[stage][0] for stage in stages if stage in self._last)
         return time.monotonic() - self.begun - spent
+
+
+def read_plan(work: Path) -> dict[str, Expected]:
+    """What was expected when the distillation in a work folder was begun; nothing where none was."""
+    plan = work / PLAN
+    return {name: Expected(**one) for name, one in read_json_object(plan).items()} if plan.exists() else {}
 
 
 def within_minutes(expected: Mapping[str, Expected], minutes: float | None) -> dict[str, Expected]:

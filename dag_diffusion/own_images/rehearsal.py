@@ -27,6 +27,7 @@ from dag_diffusion.evaluation.labelled_images import load_labelled_images, rando
 from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.trials import evaluate
 from dag_diffusion.generation.filling import fill_pool
+from dag_diffusion.generation.plan import networks_precision
 from dag_diffusion.loading import load_pipeline
 from dag_diffusion.processes import gather, is_main_process, this_process
 from dag_diffusion.progress import Progress, Stage
@@ -195,7 +196,7 @@ class _Rehearsal:
             {"random real": real},
             test,
             network=config.network,
-            protocol=replace(protocol, epochs=short),
+            protocol=replace(protocol, epochs=short, precision=networks_precision(config.precision)),
             seeds=range(processes),
             normalisation=usual_normalisation(channels),
             device=self.device,

@@ -11,7 +11,7 @@ import numpy as np
 
 from dag_diffusion.evaluation.comparisons import Row
 
-from .figures import GREY, INK, PALETTE, blank_figure, panel, set_color, shortened
+from .figures import GREY, INK, PALETTE, PHONE, blank_figure, name_row, panel, set_color
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 LINES = 2 * len(PALETTE)  # that colours, solid and dashed, can tell apart
 DOTTED = 40  # sets of one figure of dots
-LETTERS = 52  # of a set's name above its dots
-WIDTH = 380  # pixels: text stays legible on a screen of 360
 
 
 def families(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -39,7 +37,7 @@ def families(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def curves(lines: Mapping[str, Sequence[Row]]) -> "Figure":
     """Accuracy over images per class, a line with a band for each family, a mark with a bar for one at a single IPC."""
-    figure = blank_figure(WIDTH, 300)
+    figure = blank_figure(PHONE, 300)
     axes = panel(figure, left=52, bottom=44, right=16, top=12)
     for i, rows in enumerate(list(lines.values())[:LINES]):
         _draw_line(axes, rows, i)
@@ -79,7 +77,7 @@ def dots(rows: Sequence[Row], accuracies: Mapping[str, Sequence[float]], baselin
         baseline: name of one of the rows.
     """
     shown, pitch = list(rows)[:DOTTED], 32
-    figure = blank_figure(WIDTH, pitch * len(shown) + 54)
+    figure = blank_figure(PHONE, pitch * len(shown) + 54)
     axes = panel(figure, left=8, bottom=44, right=8, top=10)
     axes.margins(x=0.04)
     for i, row in enumerate(shown):
@@ -90,8 +88,7 @@ def dots(rows: Sequence[Row], accuracies: Mapping[str, Sequence[float]], baselin
             axes.plot([100 * row.mean] * 2, [i - 0.2, i + 0.2], color=INK, linewidth=2)
         if row.set == baseline:
             axes.axvline(100 * row.mean, color=INK, linewidth=1, alpha=0.5, linestyle=(0, (4, 3)))
-        name, whole_width = shortened(row.set, LETTERS), axes.get_yaxis_transform()
-        axes.text(0, i - 0.28, name, transform=whole_width, fontsize=11, color=INK, parse_math=False)
+        name_row(axes, row.set, i)
     axes.set(ylim=(len(shown) - 0.6, -0.9), yticks=[])
     axes.set_xlabel("test accuracy, %", fontsize=11, color=INK)
     return figure

@@ -29,10 +29,10 @@ class Control:
 def measure_control(pools: Mapping[str, Pool], evaluator: nn.Module, *, among: Among = "all") -> list[Control]:
     """Difficulties of the pools ``unguided`` and ``guided`` against the targets of ``guided``; nothing if it has none.
 
+    The i-th images of both pools share their seed, so the unguided pool shows how near to the targets chance comes.
+
     Args:
         among: classes that difficulty is measured among, as the guide did; see ``score_pool``.
-
-    The i-th images of both pools share their seed, so the unguided pool shows how near to the targets chance comes.
     """
     if any(row["target_difficulty"] is None for row in pools["guided"].rows):
         return []

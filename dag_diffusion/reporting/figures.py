@@ -34,6 +34,8 @@ PALETTE = (
 TICKS = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99)
 LOWEST, HIGHEST = 1e-5, 0.999  # the outermost bins and points also stand for what lies beyond
 POINTS = 800
+PHONE = 380  # pixels of a figure whose text stays legible on a screen of 360
+LETTERS = 52  # of a name above a row of such a figure
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,12 @@ def panel(figure: "Figure", *, left: float, bottom: float, right: float, top: fl
     axes.grid(color=INK, alpha=0.13, linewidth=0.8)
     axes.set_axisbelow(True)
     return axes
+
+
+def name_row(axes: "Axes", name: str, row: int) -> None:
+    """Write a name above its row, over the whole width of a figure of ``PHONE`` pixels."""
+    across = axes.get_yaxis_transform()
+    axes.text(0, row - 0.28, shortened(name, LETTERS), transform=across, fontsize=11, color=INK, parse_math=False)
 
 
 def difficulty_ticks(axis: Any, *, short: bool = False) -> None:

@@ -19,16 +19,14 @@ from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.repairing.faults import Faults, faults_in_pixels, recorded_faults
 from dag_diffusion.generation.work_queue import times_redrawn
 
-from .figures import INK, PALETTE, Drawing, blank_figure, panel, set_color, shortened, svg
+from .figures import INK, PALETTE, PHONE, Drawing, blank_figure, name_row, panel, set_color, svg
 from .sets import ReportedSet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-WIDTH = 380  # pixels: text stays legible on a screen of 360
 PITCH = 30  # pixels of a row
-LETTERS = 52
 MOST_LOOKED_AT = 50_000  # images of one set whose pixels a report looks at; that takes a minute or two
 
 
@@ -63,7 +61,7 @@ def redundancy_drawing(found: Sequence[Redundancy], settings: Any) -> Drawing:
 def redundancy_figure(found: Sequence[Redundancy]) -> "Figure":
     """Cross accuracy of each set above, the four measures below, a colour for each set."""
     above, below = PITCH * len(found) + 14, PITCH * len(MEASURES) + 8
-    figure = blank_figure(WIDTH, above + below + 100)
+    figure = blank_figure(PHONE, above + below + 100)
     axes = panel(figure, left=8, bottom=below + 96, right=8, top=4)
     axes.margins(x=0.04)
     for i, one in enumerate(found):
@@ -71,7 +69,7 @@ def redundancy_figure(found: Sequence[Redundancy]) -> "Figure":
         axes.axhline(i, color=INK, linewidth=0.8, alpha=0.13)
         axes.plot(accuracies, np.full(len(accuracies), i), "o", color=set_color(i), alpha=0.6, ms=7, mew=0)
         axes.plot([accuracies.mean()] * 2, [i - 0.2, i + 0.2], color=INK, linewidth=2)
-        _name(axes, shortened(one.set, LETTERS), i)
+        name_row(axes, one.set, i)
     axes.set(ylim=(len(found) - 0.5, -0.9), yticks=[])
     axes.set_xlabel("cross accuracy of the parts, %", fontsize=11, color=INK)
     axes = panel(figure, left=8, bottom=44, right=8, top=above + 56)
@@ -81,16 +79,11 @@ def redundancy_figure(found: Sequence[Redundancy]) -> "Figure":
         for j, value in enumerate(own):
             if value is not None:
                 axes.plot(value, i, "o", color=set_color(j), alpha=0.85, ms=8, mew=0)
-        _name(axes, name, i)
+        name_row(axes, name, i)
     highest = max((value for own in values for value in own if value is not None), default=1.0)
     axes.set(ylim=(len(MEASURES) - 0.5, -0.9), yticks=[], xlim=(-0.03, 1.05 * max(1.0, highest)))
     axes.set_xlabel("share of images; density is a number of balls", fontsize=11, color=INK)
     return figure
-
-
-def _name(axes: Any, text: str, row: int) -> None:
-    across = axes.get_yaxis_transform()
-    axes.text(0, row - 0.28, text, transform=across, fontsize=11, color=INK, parse_math=False)
 
 
 def fault_table(sets: Sequence[ReportedSet]) -> list[Table]:

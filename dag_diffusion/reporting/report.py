@@ -23,7 +23,20 @@ from dag_diffusion.sampling.scales import RawScale
 from dag_diffusion.sampling.target_parser import as_target
 
 from .difficulty_figures import class_axis, class_panel
-from .figures import HIGHEST, LOWEST, PALETTE, Drawing, Series, compared_series, plain, ridges, set_color, svg, themed
+from .figures import (
+    HIGHEST,
+    LOWEST,
+    PALETTE,
+    PHONE,
+    Drawing,
+    Series,
+    compared_series,
+    plain,
+    ridges,
+    set_color,
+    svg,
+    themed,
+)
 from .recipes import definition_of, recipe_of
 from .redundancy import fault_table, shown_redundancy
 from .reproduction import commands_for, this_command
@@ -44,7 +57,6 @@ from .thumbnails import grid_rows, images_per_class
 logger = logging.getLogger(__name__)
 TEMPLATE = "report.html.jinja"
 MARK = b'<meta name="generator" content="dag-diffusion">'  # of a page of ours, which the next may replace
-PHONE = 380  # pixels of a figure whose text stays legible on a screen of 360
 
 
 def write_report(

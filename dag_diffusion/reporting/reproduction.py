@@ -172,8 +172,12 @@ def this_command(*, without: str | None = None) -> str:
 
 def program_of(command: str) -> str:
     """A recorded command whose first word is the program's name instead of the place of its file."""
-    first, _, rest = command.partition(" ")
-    return f"{PROGRAM} {rest}".strip() if first.endswith((f"/{PROGRAM}", "dag_diffusion/__main__.py")) else command
+    try:
+        first, *others = shlex.split(command)  # its place may have blanks
+    except ValueError:  # nothing, or no command of a shell
+        return command
+    is_ours = first.endswith((f"/{PROGRAM}", "dag_diffusion/__main__.py"))
+    return shlex.join([PROGRAM, *others]) if is_ours else command
 
 
 def _of_one(path: Path, pool: Pool) -> list[str]:

@@ -47,12 +47,10 @@ def quota_tables(selected: Sequence[ReportedSet]) -> list[Table]:
     """Images that each bin of each class wanted and found, for each set that records them."""
     tables = []
     for one in selected:
-        classes = [row for row in one.selection if _are_bins(row["quotas"]) and _are_bins(row["found"])]
-        if classes:
+        if classes := _binned(one):
             rows = [_quota_row(row["class"], row["quotas"], row["found"]) for row in classes]
             if len(rows) > 1:
-                wanted, found = (np.sum([row[key] for row in classes], axis=0) for key in ("quotas", "found"))
-                lacking = sum(_lacking(row["quotas"], row["found"]) for row in classes)
+                wanted, found, lacking = _totals(classes)
                 rows.insert(0, [*_quota_row("all classes", wanted, found)[:-1], _marked(str(lacking), lacking > 0)])
             columns = ["class", "0, easy", *map(str, range(1, BINS - 1)), f"{BINS - 1}, hard", "lacking"]
             tables.append(
@@ -99,6 +97,18 @@ def _distance(row: ClassSelection | None) -> str | None:
     return None if row is None or row["distance"] is None else f"{row['distance']:.4f} ({row['floor']:.4f})"
 
 
+def _binned(one: ReportedSet) -> list[ClassSelection]:
+    """The classes of a set whose images were counted in the ten bins."""
+    return [row for row in one.selection if _are_bins(row["quotas"]) and _are_bins(row["found"])]
+
+
+def _totals(classes: Sequence[ClassSelection]) -> tuple[list[int], list[int], int]:
+    """Images of each bin that all classes wanted, those that they found, and how many were lacking."""
+    wanted, found = [row["quotas"] for row in classes], [row["found"] for row in classes]
+    lacking = sum(map(_lacking, wanted, found))
+    return np.sum(wanted, axis=0).tolist(), np.sum(found, axis=0).tolist(), lacking
+
+
 def _are_bins(counts: Any) -> bool:
     return isinstance(counts, list) and len(counts) == BINS and all(isinstance(n, int) and n >= 0 for n in counts)
 
@@ -129,9 +139,8 @@ def quota_drawings(selected: Sequence[ReportedSet], first: int) -> list[Drawing]
     """
     drawings = []
     for i, one in enumerate(selected):
-        if quota_tables([one]):
-            wanted, found = (np.sum([row[key] for row in one.selection if row[key]], 0) for key in ("quotas", "found"))
-            lacking = sum(sum(row["deficits"]) for row in one.selection)
+        if classes := _binned(one):
+            wanted, found, lacking = _totals(classes)
             by_bin = one.record.get("method") == "histogram"
             rest = f"; {lacking} lacking, drawn at random instead" if lacking and by_bin else ""
             figure = svg(quota_bars(wanted, found, set_color(first + i)), f"Images wanted and found, {one.name}")

@@ -25,6 +25,7 @@ from .fields import set_signature
 MARK = "# written by dag-diffusion"  # first words of a saved file, so that no other file is overwritten by one
 TAGS = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 OWN = ("config", "save_config", "help")
+ASKED = ("dry_run", "estimate")  # flags that ask what a run would do; they belong to no run
 
 
 def add_config_options(app: typer.Typer) -> None:
@@ -96,7 +97,7 @@ def read_config(path: Path, parameters: Iterable[Any]) -> dict[str, Any]:
         if key not in known:
             raise typer.BadParameter(f"{path} has an unknown key {str(written)!r}{_nearest(key, known)}")
         if known[key].name in values:
-            raise typer.BadParameter(f"{path} says {key!r} twice, once with - and once with _; keep one of them")
+            raise typer.BadParameter(f"{path} says {key!r} twice, under two of its names; keep one of them")
         if value is not None:
             values[known[key].name] = _as_typed(known[key], value, f"{key!r} in {path}")
     return values
@@ -167,7 +168,7 @@ def save_config(path: Path, context: typer.Context) -> None:
     """Write every option and argument of a command, whole or not at all, so that ``--config`` repeats it.
 
     All values, not only those that differ from defaults: a later version may have other defaults.  Those that are
-    neither given nor have a default are left out.
+    neither given nor have a default are left out, and so are ``ASKED`` ones.
 
     Raises:
         typer.BadParameter: the file cannot be written, or holds something else than such a record.
@@ -178,10 +179,14 @@ def save_config(path: Path, context: typer.Context) -> None:
 
     try:
         _require_ours(path)
+        keys: dict[str, str] = {}
+        for key, parameter in _by_key(context.command.params).items():
+            keys.setdefault(parameter.name, key)  # an option of several names is saved under its first
+        given = {name: context.params.get(name) for name in keys}
         values = {
-            key: _plain(context.params[parameter.name])
-            for key, parameter in _by_key(context.command.params).items()
-            if context.params.get(parameter.name) is not None
+            keys[name]: _plain(value)
+            for name, value in given.items()
+            if value is not None and not (name in ASKED and isinstance(value, bool))
         }
         head = f"{MARK} {__version__}: dag-diffusion {context.info_name} --config {path.name}\n"
         text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)

@@ -53,19 +53,15 @@ def coverage_of(real: np.ndarray, images: np.ndarray, neighbours: int = 5) -> Co
             f"features have shapes {real.shape} and {images.shape}; give (images, dim) of both by the same network"
         )
     apart = cdist(real, images)  # (real, images)
-    within, around = (np.full(len(one), np.nan) for one in (real, images))
+    found: dict[str, float] = {}
     if len(real) > neighbours:
-        within = _radii(cdist(real, real), neighbours)
-    if len(images) > neighbours:
-        around = _radii(cdist(images, images), neighbours)
-    held = apart <= within[:, None]
-    enough, enough_images = len(real) > neighbours, len(images) > neighbours
-    return Coverage(
-        precision=float(held.any(0).mean()) if enough else None,
-        recall=float((apart <= around[None, :]).any(1).mean()) if enough_images and len(real) else None,
-        density=float(held.sum(0).mean() / neighbours) if enough else None,
-        coverage=float(held.any(1).mean()) if enough else None,
-    )
+        held = apart <= _radii(cdist(real, real), neighbours)[:, None]
+        found["precision"] = float(held.any(0).mean())
+        found["density"] = float(held.sum(0).mean() / neighbours)
+        found["coverage"] = float(held.any(1).mean())
+    if len(images) > neighbours and len(real):
+        found["recall"] = float((apart <= _radii(cdist(images, images), neighbours)).any(1).mean())
+    return Coverage(**{name: found.get(name) for name in MEASURES})
 
 
 def _radii(distances: np.ndarray, neighbours: int) -> np.ndarray:

@@ -34,7 +34,7 @@ from dag_diffusion.evaluation.networks import build_network
 from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.records import append_result, finished_trainings, part_of
 from dag_diffusion.evaluation.results import Result
-from dag_diffusion.evaluation.sets import RANDOM, drawn_from, named_sets
+from dag_diffusion.evaluation.sets import RANDOM, drawn_from, named_sets, require_drawable
 from dag_diffusion.evaluation.training import derived_seeds
 from dag_diffusion.generation.repairing.faults import Faults, find_faults
 from dag_diffusion.generation.repairing.repair import FAULTS, Repair
@@ -156,6 +156,7 @@ def measure_redundancy(
     settings = {**config.settings(), **settings, "classifier": classifier_name}
     with ExitStack() as leaving:
         with fail_together():
+            require_drawable(sets, () if ipc is None else (ipc,), "hard")
             if output is not None and is_main_process():
                 leaving.enter_context(_record_alone(output))
             yardstick, whole = read_pool(real or embedded.TEST, canvas=canvas), _whole_pools(sets, canvas)
@@ -254,19 +255,10 @@ def _kind_for(network: str, pool: Pool) -> CommonKind:
 
 
 def _pools(whole: Mapping[str, Pool], ipc: int | None, config: RedundancyConfig) -> dict[str, Pool]:
-    pools = dict(whole)
-    drawn = [name for name in pools if _is_drawn(name)]
-    fixed = [pool for name, pool in pools.items() if name not in drawn]
-    if ipc is not None and not drawn:
-        raise ValueError(
-            f"ipc={ipc} is for random sets, but there are none; name one as random:FOLDER, or leave it out"
-        )
-    if drawn and ipc is None and not fixed:
-        raise ValueError("only random draws are given, so that their IPC is open; add ipc=50, or a distilled set")
-    size = ipc if ipc is not None or not fixed else len(fixed[0]) // len(fixed[0].class_names)
-    for name in drawn:
-        assert size is not None  # since there is something fixed
-        pool = pools[name]
+    pools, fixed = dict(whole), [pool for name, pool in whole.items() if not _is_drawn(name)]
+    for name in filter(_is_drawn, whole):
+        size = len(fixed[0]) // len(fixed[0].class_names) if ipc is None else ipc  # one is fixed where ipc is open
+        pool = whole[name]
         pools[name] = pool.select(np.sort(random_rows(pool.labels, size, config.seed, pool.class_names)))
     return pools
 

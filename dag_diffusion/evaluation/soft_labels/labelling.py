@@ -42,6 +42,7 @@ from .view_files import (
     read_index,
     shard_name,
     view_source,
+    whole_shards,
     write_index,
     write_shard,
 )
@@ -203,6 +204,8 @@ def label_views(
 ) -> LabelSource:
     """Write the labels of every view; a run that was stopped goes on with the shards that it lacks.
 
+    So it does with those that were damaged since.
+
     Args:
         pool: the set.
         pixels: ``(images, height, width, channels)`` uint8, its images in its order at the size of the trainings.
@@ -227,7 +230,9 @@ def label_views(
         if index:
             _require_equal(folder / VIEW_LABELS, {name: index.get(name) for name in settings}, settings)
     with _alone(folder / VIEW_LABELS):
-        missing = gather([name for name in names if not (folder / name).exists()])[0]
+        with fail_together():
+            whole = whole_shards(folder, names) if is_main_process() else set[str]()
+        missing = gather([name for name in names if name not in whole])[0]
         turns = Turns("views labelled", plan.views, progress)
         turns.report(sum(len(names[name]) for name in names if name not in missing) if is_main_process() else 0)
         images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
@@ -241,6 +246,9 @@ def label_views(
         with fail_together():
             untold = teacher.accuracy is not None and index.get("teacher") != asdict(teacher)
             if is_main_process() and (missing or not index or untold):
+                if index and teacher.accuracy is None:  # as of one that was not tested again
+                    earlier = Teacher(**index["teacher"])
+                    teacher = replace(teacher, accuracy=earlier.accuracy, test=earlier.test)
                 write_index(folder, settings, teacher, list(names))
     return view_source(pool)
 

@@ -129,7 +129,11 @@ def write_soft_labels(
     require_rows(path, pool, names)
     classes = [pool.class_names[label] for label in sorted(pool.class_names)]
     taught_by = Teacher(teacher) if isinstance(teacher, str) else teacher
-    known = {f"teacher_{name}": str(value) for name, value in asdict(taught_by).items() if value and name != "name"}
+    known = {
+        f"teacher_{name}": str(value)
+        for name, value in asdict(taught_by).items()
+        if value not in ("", None) and name != "name"
+    }
     digests = dict(zip((row["file_name"] for row in pool.rows), _digests(pool), strict=True))
     of_rows = [digests.get(name, "") for name in names]
     lists = {"class_names": _text(classes), "file_names": _text(names), DIGESTS: _text(of_rows)}

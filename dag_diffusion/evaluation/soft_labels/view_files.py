@@ -11,7 +11,7 @@ folders would take for a class.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,16 @@ def read_index(folder: Path) -> dict[str, Any]:
             f"{path} holds no labels per view, or of another version; write them again with overwrite=True"
         )
     return index
+
+
+def whole_shards(folder: Path, names: Iterable[str]) -> set[str]:
+    """Those of the shards that are there, and as the index in force says where it names them."""
+    try:
+        told = {shard["file"]: shard["digest"] for shard in read_index(folder)["shards"]}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none is in force
+        told = {}
+    there = [name for name in names if (folder / name).is_file()]
+    return {name for name in there if name not in told or told[name] == _digest((folder / name).read_bytes())}
 
 
 def read_view_labels(pool: Pool, pixels: np.ndarray | None = None) -> ViewLabels:
@@ -194,7 +204,7 @@ def _shard(folder: Path, name: str, digest: str, classes: int) -> CompressedLogi
         stored: dict[str, Tensor] = load(data)
         return CompressedLogits(stored["codes"], stored["step"], classes, stored.get("columns"), stored.get("rest"))
     except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} holds no labels ({error}); label the set again with overwrite=True") from error
+        raise ValueError(f"{path} holds no labels ({error}); remove it, and label the set again") from error
 
 
 def _digest(data: bytes) -> str:

@@ -4,18 +4,17 @@ places, images, models, sizes, disk, memory -> problems, all of them -> or table
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dag_diffusion import embedded
-from dag_diffusion.data.files import read_json_object
 from dag_diffusion.data.provenance import AMONG_SET
 from dag_diffusion.distillation.config import DistillationConfig
 from dag_diffusion.distillation.run import check_output
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.own_images.config import OF_A_RUN, FolderConfig
-from dag_diffusion.own_images.durations import Expected
+from dag_diffusion.own_images.durations import read_plan
 from dag_diffusion.own_images.requirements import USUAL_SIZE, free_at
 from dag_diffusion.reporting.reproduction import command_of_run
 
@@ -106,7 +105,7 @@ def dry_run(
     if trains:
         look_at_colours(config, found)
     assert found.train is not None
-    here = _measured_here(work)
+    here = read_plan(work)
     stages = stages_of(
         config,
         images=number_of_images(config, found)[0],
@@ -161,11 +160,6 @@ def _check_run(output: Path, config: DistillationConfig) -> None:
         raise FileNotFoundError(
             f"there is no file {config.inputs.reference} of difficulties; give what score has written"
         )
-
-
-def _measured_here(work: Path) -> Mapping[str, Expected]:
-    plan = work / "plan.json"
-    return {name: Expected(**one) for name, one in read_json_object(plan).items()} if plan.exists() else {}
 
 
 def _images(config: FolderConfig, found: Found, size: int) -> list[list[str]]:

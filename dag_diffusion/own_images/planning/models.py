@@ -133,7 +133,6 @@ class PipelineFacts:
         own_classifier: label to name of the classifier that it carries; None without one.
         has_weak: whether it carries a weak denoiser, for autoguidance.
         is_dit_xl: whether it is the network whose rates were measured.
-        bytes: of all weights.
         latents: channels of its autoencoder's latents, and how many times wider images are.
     """
 
@@ -142,7 +141,6 @@ class PipelineFacts:
     own_classifier: dict[int, str] | None
     has_weak: bool
     is_dit_xl: bool
-    bytes: int
     latents: tuple[int, int]
 
 
@@ -168,7 +166,6 @@ def pipeline_facts(files: ModelFiles, *, trust_bin: bool = False) -> PipelineFac
         own_classifier=_class_names(carried) if carried else None,
         has_weak=bool(index.get("weak_transformer", [None])[0]),
         is_dit_xl=all(transformer.get(name) == value for name, value in DIT_XL.items()),
-        bytes=sum(files.weights(part) for part in (*PARTS, "classifier", "probe")),
         latents=_latents(vae),
     )
 
