@@ -17,7 +17,7 @@ from dag_diffusion.data.files import write_json
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.processes import is_main_process
 
-from .duplicates import TwinRule, as_link_rule, as_twin_rule, find_twins, rows_shared
+from .duplicates import TwinRule, as_link_rule, as_twin_rule, find_twins, rows_of_equal_pixels
 from .inspection import Look, looks_of
 from .leaving_out import LeftOut, sentences
 from .splitting import Split, split_pool
@@ -144,7 +144,7 @@ def _tested_on(
     for number, test in enumerate(tests):
         test = replace(test, canvas=pool.canvas)
         kept = None if cache is None else Path(cache) / TESTS.format(f"-{number + 1}" if number else "")
-        found.update(rows_shared(pool, looks, test, looks_of(test, kept, progress)))
+        found.update(rows_of_equal_pixels(pool, looks, test, looks_of(test, kept, progress)))
     return sorted(found)
 
 
