@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tiny import NAMES
 
 from dag_diffusion.data.class_names import folder_names, labels_typed, match_classes, names_typed, read_class_map
+from dag_diffusion.data.layouts import numbered_folders
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +181,11 @@ def test_one_name_written_in_several_ways_is_one_class():
 def test_numbered_folder_of_a_set_is_its_class():
     folders = {0: "2_Bag", 1: "0_T-shirt", 2: "1_Ankle-boot"}
     assert match_classes(folders, NAMES) == {0: 2, 1: 0, 2: 1}
+
+
+def test_numbered_folders_of_a_set_are_its_classes_whatever_these_are_called():
+    names = dict(enumerate(["tench, Tinca tinca", "Weißkohl", "Übung 1/100", "test tube", "bullet train", "a" * 200]))
+    assert match_classes(numbered_folders(names), names) == same(6)
 
 
 def test_two_names_of_one_class_are_refused_by_both_names():
