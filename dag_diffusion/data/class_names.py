@@ -91,9 +91,10 @@ def matching_classes(
         return match_classes(wanted, known, owner, mapping, places=places)
     except ValueError:
         mapped = _mapped(wanted, known, owner, mapping or {})
-        rest, theirs = described(wanted), described(known)
-        found = {label: among for label, among in _found_by_name(rest, _Known(theirs)).items() if among is not None}
-        found |= mapped
+        found = _match_synsets(wanted, known)
+        rest = described({label: name for label, name in wanted.items() if label not in found})
+        named = _found_by_name(rest, _Known(described(known)))
+        found |= {label: among for label, among in named.items() if among is not None} | mapped
         _require_different(wanted, found, known, owner)
         return found
 
@@ -234,24 +235,21 @@ def _match(
     wanted: Mapping[int, str], known: Mapping[int, str], owner: str, places: bool, foreign: str = RENAME
 ) -> dict[int, int]:
     """``foreign`` is what to do where ``known`` lacks all of ``wanted``."""
-    found: dict[int, int] = {}
-    rest = dict(wanted)
-    synsets = any(map(synset_in, (*wanted.values(), *known.values())))
-    if synsets:
-        found = _match_synsets(wanted, known)
-        rest = {label: name for label, name in wanted.items() if label not in found}
+    found = _match_synsets(wanted, known)
+    rest = {label: name for label, name in wanted.items() if label not in found}
     if not rest:
         return found
     if not places and all(name == f"LABEL_{label}" for label, name in rest.items()):
         return found | _match_as_a_whole(rest, known, owner)
     if known and all(number_in(name) == label for label, name in known.items()):
         return found | _match_without_names(rest, known, owner, places, foreign)
-    if synsets:
-        rest, known = described(rest), described(known)
+    rest, known = described(rest), described(known)
     return found | _match_by_name(rest, known, owner, foreign)
 
 
 def _match_synsets(wanted: Mapping[int, str], known: Mapping[int, str]) -> dict[int, int]:
+    if not any(map(synset_in, (*wanted.values(), *known.values()))):
+        return {}
     usual = (_plain, _synonyms)
     ours, theirs = synsets_of(wanted, *usual), synsets_of(known, *usual)
     label_of: dict[str, int] = {}
