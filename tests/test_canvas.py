@@ -280,5 +280,7 @@ def test_trimming_of_opaque_images_is_told_to_change_nothing(tmp_path, caplog):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         Image.effect_noise((8, 4), 80).save(tmp_path / name / "0.png")
-    assert prepare(tmp_path, trim=True).pool.canvas == Canvas(fit="pad", trim=True)
+    prepared = prepare(tmp_path, trim=True)
+    assert prepared.pool.canvas == Canvas(fit="pad", trim=True)
+    assert prepared.record["fit_because"] == "what is trimmed is padded"
     assert "has anything transparent, so that trim=True changes none" in caplog.text

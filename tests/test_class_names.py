@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import NAMES
 
-from dag_diffusion.data.class_names import folder_names, labels_typed, match_classes, names_typed, read_class_map
+from dag_diffusion.data.class_names import (
+    folder_names,
+    labels_typed,
+    match_classes,
+    matching_classes,
+    names_typed,
+    read_class_map,
+)
+from dag_diffusion.data.layouts import numbered_folders
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +190,11 @@ def test_numbered_folder_of_a_set_is_its_class():
     assert match_classes(folders, NAMES) == {0: 2, 1: 0, 2: 1}
 
 
+def test_numbered_folders_of_a_set_are_its_classes_whatever_these_are_called():
+    names = dict(enumerate(["tench, Tinca tinca", "Weißkohl", "Übung 1/100", "test tube", "bullet train", "a" * 200]))
+    assert match_classes(numbered_folders(names), names) == same(6)
+
+
 def test_two_names_of_one_class_are_refused_by_both_names():
     with pytest.raises(ValueError, match=r"'boot' \(0\) and 'Ankle boot' \(1\) are both 'Ankle boot, boot' \(1\)"):
         match_classes({0: "boot", 1: "Ankle boot"}, NAMES)
@@ -317,6 +330,11 @@ def test_folder_names_that_look_like_each_other_stay_apart():
 def test_synset_beside_a_number_or_word_is_that_class(name, imagenet):
     assert match_classes({0: name}, imagenet) == {0: 151}
     assert match_classes({0: name}, {0: "n01440764", 7: "n02085620"}) == {0: 7}
+
+
+def test_synsets_of_one_description_stay_known_beside_a_class_that_is_not(imagenet):
+    folders = {0: "n02012849", 1: "n03126707", 2: "our own dog"}  # both of the first are called crane
+    assert matching_classes(folders, imagenet, "the pipeline") == {0: 134, 1: 517}
 
 
 def test_two_folders_of_one_synset_are_refused_as_cao2_leaves_them(imagenet):

@@ -197,3 +197,15 @@ def test_what_killed_writers_left_goes_once_no_other_run_is_at_work(tmp_path, al
     with alone(tmp_path):
         pass
     assert {path.name for path in tmp_path.iterdir()} == set(stays)
+
+
+@pytest.mark.parametrize(
+    "alone",
+    [lambda folder: held(folder / ".v1.lock", folder / "v1"), locked],
+    ids=["a file", "a folder"],
+)
+def test_folder_of_a_dotted_name_that_a_kill_left_stops_no_other_run(tmp_path, alone):
+    (tmp_path / ".v1.2.partial").mkdir()  # as of a set v1.2
+    with alone(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [".v1.2.partial"]

@@ -495,12 +495,19 @@ def test_names_of_images_without_a_folder_tell_no_split(tmp_path, name):
     [
         (["train/cat/0.png", "train/dog/0.png"], "train"),
         (["val2017/cat/0.png", "val2017/dog/0.png"], "validation"),
+        (["train/train/cat/0.png", "train/train/dog/0.png"], "train"),
         (["train/0.png", "dog/0.png"], None),
         (["cat/0.png", "dog/train/0.png"], None),
     ],
 )
 def test_only_split_of_a_folder_is_known_by_its_rows(tmp_path, names, split):
     assert only_split(read_pool(files(tmp_path, *names)).rows) == split
+
+
+def test_classes_of_a_split_in_a_folder_of_its_name_are_found_where_they_lie(tmp_path):
+    files(tmp_path, "train/train/cat/0.png", "train/train/dog/0.png")
+    found = real_images(tmp_path, {0: "cat"}, {0: "cat"})
+    assert [row["file_name"] for row in found.rows] == ["train/train/cat/0.png"]
 
 
 def test_images_without_a_row_are_told_where_all_lie_at_the_top(tmp_path, caplog):

@@ -151,6 +151,12 @@ def test_torn_row_and_image_without_row_are_drawn_again(tmp_path, pipeline):
     assert (folder / "metadata.jsonl").read_bytes() == rows
 
 
+def test_set_half_saved_in_a_pool_does_not_stop_its_resume(tmp_path, pipeline):
+    fill_pool(pipeline, tmp_path / "pool", SMALL)
+    (tmp_path / "pool" / ".set.partial").mkdir()
+    assert len(fill_pool(pipeline, tmp_path / "pool", SMALL, resume=True)) == 9
+
+
 def test_missing_image_is_drawn_again_on_resume(tmp_path, pipeline):
     pool = fill_pool(pipeline, tmp_path / "pool", SMALL)
     lost = tmp_path / "pool" / pool.rows[0]["file_name"]

@@ -190,6 +190,12 @@ def test_numbers_of_no_certain_range_are_refused_with_the_way_out(tmp_path, kind
         read_pool(tmp_path).open(0)
 
 
+def test_header_that_breaks_off_is_told_as_such():
+    message = r"0\.ppm is not a readable image \(Reached EOF while reading header\)"
+    with pytest.raises(UnreadableImageError, match=message), readable("0.ppm"):
+        decoded(b"P6 1")
+
+
 @pytest.mark.parametrize("error", [struct.error("x"), zlib.error("x"), KeyError(3), RecursionError(), SyntaxError("x")])
 def test_whatever_a_plug_in_raises_names_the_file(error):
     with pytest.raises(UnreadableImageError, match=r"cat/1\.png is not a readable image"), readable("cat/1.png"):

@@ -109,6 +109,14 @@ def test_evaluate_tells_how_images_are_loaded(tmp_path, place):
     ("call", "message"),
     [
         (lambda pool: score_pool(pool, tiny_classifier(), batch_size=-1), "batch_size is -1; give at least 1"),
+        (
+            lambda pool: score_and_record(pool, {"tiny": tiny_classifier()}, batch_size=-1),
+            "batch_size is -1; give at least 1",
+        ),
+        (
+            lambda pool: score_and_record(pool, {"tiny": tiny_classifier()}, batch_size=0),
+            "batch_size is 0; give at least 1",
+        ),
         (lambda pool: load_labelled_images(pool, size=8, channels=2), "channels is 2; give 1"),
     ],
 )

@@ -97,6 +97,8 @@ def test_picture_that_is_linked_to_from_another_class_may_stay_where_its_file_li
     assert "links='real' keeps those" in caplog.text  # the second call, which asked for nothing, says how
     with pytest.raises(ValueError, match="links is 'file'; use 'real'"):
         prepare(messy, links="file")
+    with pytest.raises(ValueError, match=r"no class of .* 1 are links into other classes"):
+        prepare(messy, links="real", least=9, skip_unreadable=True)
 
 
 def test_links_of_which_the_files_are_of_two_classes_stay_left_out(tmp_path):
@@ -139,8 +141,12 @@ def test_most_takes_images_of_each_class_at_random_by_their_names(messy):
     three = [names(prepare(messy, most=3, seed=seed, skip_unreadable=True).pool) for seed in (0, 0, 1)]
     assert three[0] == three[1] != three[2]
     assert prepare(messy, most=3, skip_unreadable=True).record["left_out"]["above_most"] == {"café": 2, "tool box": 1}
-    with pytest.raises(ValueError, match="most is 0"):
-        prepare(messy, most=0, skip_unreadable=True)
+
+
+@pytest.mark.parametrize("name", ["most", "least"])
+def test_impossible_numbers_are_refused_before_an_image_is_looked_at(messy, name):
+    with pytest.raises(ValueError, match=f"{name} is 0"):
+        prepare(messy, **{name: 0})  # of which two cannot be read
 
 
 def test_nothing_is_decoded_twice_and_what_changed_is(messy, tmp_path, monkeypatch):

@@ -291,6 +291,13 @@ def test_reference_of_another_measure_is_warned_of(tmp_path, caplog):
     assert "other scales" in caplog.text
 
 
+def test_images_that_were_not_scored_hide_no_other_measure(tmp_path, caplog):
+    pool = scored_pool(tmp_path)
+    scored = [row | {"difficulty_by": "entropy by A"} for row in pool.rows[1:]]
+    subsample(replace(pool, rows=[pool.rows[0], *scored]), 5, target="reference")
+    assert "other scales" in caplog.text
+
+
 def test_one_class_follows_the_reference_of_its_name():
     values = np.random.default_rng(0).random(50)
     reference = embedded.training_difficulties({0: "Coat"})

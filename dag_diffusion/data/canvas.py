@@ -13,12 +13,12 @@ from typing import Any, Literal, cast, get_args
 from PIL import Image, ImageColor
 
 from .files import read_json_object
-from .images import GREY, as_plain, opaque, trimmed
+from .images import as_plain, opaque, trimmed
 from .provenance import generation_of
 
 Fit = Literal["crop", "pad", "stretch"]
 TRAINING, POOL = "training.json", "pool.json"  # in the folder of what was trained, and of what was drawn, here
-MOST_PADDED = 1024  # pixels of a square's side, so that a strip of 30,000 does not become 900 million of them
+MOST_PADDED = 1024  # pixels of the side of a square that is made: a strip of 30,000 would become 900 million of them
 
 
 def as_fit(name: str) -> Fit:
@@ -39,8 +39,8 @@ class Canvas:
     Attributes:
         background: colour behind what is transparent, such as ``white``, ``#e0e0e0`` or ``hsl(200, 50%, 80%)``.
         fit: ``pad`` makes images squares by bars of the background, ``stretch`` by another width or height, and
-            ``crop`` takes the middle.  The squares of the first two have sides of at most ``MOST_PADDED``; for the last
-            an image keeps its shape and is cropped when it is read.
+            ``crop`` takes the middle.  Squares that are made have sides of at most ``MOST_PADDED``; what is cropped
+            keeps its shape until it is read.
         trim: cut off transparent margins before images are fitted, so that a small thing on an empty canvas fills it.
             Images in which nothing is transparent stay as they are.  For ``pad`` and ``stretch`` alone.
 
@@ -83,7 +83,7 @@ class Canvas:
         if shape == (image.height, image.width):
             return image
         colour = ImageColor.getrgb(self.background)
-        grey = (image.mode in GREY or image.mode.startswith("I")) and len(set(colour)) == 1
+        grey = image.mode in ("1", "L") and len(set(colour)) == 1
         image = as_plain(image, 1 if grey else 3)
         if self.fit == "stretch":
             return image.resize((side, side), Image.Resampling.LANCZOS, reducing_gap=3)
@@ -144,7 +144,7 @@ def fit_for(asked: str | None, models: Iterable[str | Path | None]) -> Fit | Non
     Raises:
         ValueError: another is asked for, or two models were trained differently and nobody says which counts.
     """
-    known = {str(model): fit for model in models if model is not None and (fit := trained_fit(model)) is not None}
+    known = {str(model): fit for model in models if (fit := trained_fit(model))}
     if asked is not None:
         if known and as_fit(asked) not in known.values():
             model, fit = next(iter(known.items()))

@@ -27,7 +27,6 @@ from .sources.walking import images_in, visible_folders
 
 logger = logging.getLogger(__name__)
 NO_BARE_FOLDER = (*RECORDS, SELECTED, PROVENANCE, "state.json", "dataset_dict.json")
-SHOWN = 3
 
 
 def _is_bare(path: Path) -> bool:
@@ -102,7 +101,7 @@ def limited_to(
         return pool
     warn_once(
         logger, "%d of the %d classes in %s are used, those of %s; left out: %s",
-        len(kept), len(pool.class_names), pool.path, whose, listed(out, SHOWN),
+        len(kept), len(pool.class_names), pool.path, whose, listed(out),
     )  # fmt: skip
     return pool.select([row for row, label in enumerate(pool.labels.tolist()) if label in kept])
 
@@ -121,12 +120,10 @@ def require_enough(
         ValueError: one has fewer; three are named.
     """
     counts = Counter(pool.labels.tolist())
-    few = [f"{name} ({counts[label]})" for label, name in pool.class_names.items() if counts[label] < least]
-    if few:
-        more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""
+    if few := [f"{name} ({counts[label]})" for label, name in pool.class_names.items() if counts[label] < least]:
         raise ValueError(
-            f"{pool.path} has fewer than {least} images{kind and f' {kind}'}, which {what} needs, of "
-            f"{', '.join(few[:SHOWN])}{more}; {way}"
+            f"{pool.path} has fewer than {least} images{kind and f' {kind}'}, which {what} needs, of {listed(few)}; "
+            f"{way}"
         )
 
 

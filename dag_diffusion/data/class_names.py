@@ -24,9 +24,10 @@ logger = logging.getLogger(__name__)
 RENAME = "rename them or map them to its classes"
 FOREIGN = "it is of other images: train one of these classes by train_classifier(), or rename or map them"
 SHOWN = 5  # names in an error; the others are counted
+LONGEST = 60  # letters of a class in a numbered folder's name
 UNSAFE = re.compile(r'[\x00-\x1f/\\:*?"<>|]')  # in a file name, on one system or another
 NUMBER = re.compile(r"(?:(?:label|class|new)[ _-]?)?([0-9]{1,9})")
-NUMBERED = re.compile(r"([0-9]{1,9})_(.+)")
+NUMBERED = re.compile(r"([0-9]{1,9})[_~](.+)")  # as layouts.numbered_folders writes them
 TOLD_APART = re.compile(r"(.+)_([0-9]{1,9})")
 
 
@@ -90,9 +91,10 @@ def matching_classes(
         return match_classes(wanted, known, owner, mapping, places=places)
     except ValueError:
         mapped = _mapped(wanted, known, owner, mapping or {})
-        rest, theirs = described(wanted), described(known)
-        found = {label: among for label, among in _found_by_name(rest, _Known(theirs)).items() if among is not None}
-        found |= mapped
+        found = _match_synsets(wanted, known)
+        rest = described({label: name for label, name in wanted.items() if label not in found})
+        named = _found_by_name(rest, _Known(described(known)))
+        found |= {label: among for label, among in named.items() if among is not None} | mapped
         _require_different(wanted, found, known, owner)
         return found
 
@@ -215,12 +217,7 @@ def _told_apart(names: Mapping[int, str], key: Callable[[str], str]) -> dict[int
 def _mapped(
     wanted: Mapping[int, str], known: Mapping[int, str], owner: str, mapping: Mapping[str, str | int]
 ) -> dict[int, int]:
-    ours = set(wanted.values())
-    if foreign := [repr(name) for name in mapping if name not in ours]:
-        raise ValueError(
-            f"the class map speaks of {listed(foreign, SHOWN)}, but the classes are {listed(wanted.values(), SHOWN)}; "
-            "give it their names as they stand there"
-        )
+    require_mapped(mapping, [wanted])
     labels: dict[str, int] = {name: target for name, target in mapping.items() if not isinstance(target, str)}
     if missing := [str(target) for target in labels.values() if target not in known]:
         raise ValueError(
@@ -238,24 +235,21 @@ def _match(
     wanted: Mapping[int, str], known: Mapping[int, str], owner: str, places: bool, foreign: str = RENAME
 ) -> dict[int, int]:
     """``foreign`` is what to do where ``known`` lacks all of ``wanted``."""
-    found: dict[int, int] = {}
-    rest = dict(wanted)
-    synsets = any(map(synset_in, (*wanted.values(), *known.values())))
-    if synsets:
-        found = _match_synsets(wanted, known)
-        rest = {label: name for label, name in wanted.items() if label not in found}
+    found = _match_synsets(wanted, known)
+    rest = {label: name for label, name in wanted.items() if label not in found}
     if not rest:
         return found
     if not places and all(name == f"LABEL_{label}" for label, name in rest.items()):
         return found | _match_as_a_whole(rest, known, owner)
     if known and all(number_in(name) == label for label, name in known.items()):
         return found | _match_without_names(rest, known, owner, places, foreign)
-    if synsets:
-        rest, known = described(rest), described(known)
+    rest, known = described(rest), described(known)
     return found | _match_by_name(rest, known, owner, foreign)
 
 
 def _match_synsets(wanted: Mapping[int, str], known: Mapping[int, str]) -> dict[int, int]:
+    if not any(map(synset_in, (*wanted.values(), *known.values()))):
+        return {}
     usual = (_plain, _synonyms)
     ours, theirs = synsets_of(wanted, *usual), synsets_of(known, *usual)
     label_of: dict[str, int] = {}
@@ -418,9 +412,15 @@ def _plain(name: str) -> str:
     return str(int(plain)) if plain.isdecimal() else plain
 
 
+def ascii_name(name: str) -> str:
+    """What a numbered folder keeps of a name: letters and digits that no file system changes, words joined by ``-``."""
+    bare = normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9]+", "-", bare)[:LONGEST].strip("-")
+
+
 def _letters(name: str) -> str:
-    """What a numbered folder keeps of a name, which is enough beside the number."""
-    return re.sub("[^a-z0-9]", "", normalize("NFKD", name).casefold())
+    """What a name and that of its numbered folder share, which is enough beside the number."""
+    return ascii_name(name).replace("-", "").lower()
 
 
 def _synonyms(name: str) -> set[str]:

@@ -56,7 +56,7 @@ def remove_partials(folder: Path, name: str | None = None) -> None:
     """Remove what writers of a file, or of any in the folder, left that were killed; only while no other is at work."""
     for path in folder.glob(".*.partial"):
         partial = PARTIAL.fullmatch(path.name)
-        if partial and name in (None, partial["name"]):
+        if partial and name in (None, partial["name"]) and not path.is_dir():  # as .v1.2.partial of a set v1.2 is
             path.unlink(missing_ok=True)
 
 

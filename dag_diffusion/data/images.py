@@ -146,8 +146,8 @@ def opened(source: Path | bytes) -> ImageFile.ImageFile:
     """An image of which only the header is read; by its bytes, not its name."""
     try:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=image_formats())
-    except ValueError:
-        return Image.open(io.BytesIO(_without_words(source)), formats=image_formats())
+    except ValueError as error:
+        return Image.open(io.BytesIO(_without_words(source, error)), formats=image_formats())
     except UnidentifiedImageError as error:
         if tags := _tags_of_tiff(source):
             raise ValueError(
@@ -207,7 +207,7 @@ def decoded(source: Path | bytes, before_decoding: Callable[[Image.Image], Any] 
         if "PngImagePlugin" not in str(error) and "text chunks" not in str(error):
             raise
         before_decoding = None  # it has seen this header
-        image = load(_without_words(source))
+        image = load(_without_words(source, error))
     made = _convertible(upright(image))
     # a TIFF whose 0 is white, which Pillow turns for 8 bits alone
     if image.mode[0] not in "IF" or dict(getattr(image, "tag_v2", {})).get(PHOTOMETRIC) != 0:
@@ -224,15 +224,15 @@ def _scale_transparency(image: Image.Image, stored: Any) -> None:
         image.info["transparency"] = tuple(value >> 8 for value in level)
 
 
-def _without_words(source: Path | bytes) -> bytes:
+def _without_words(source: Path | bytes, refused: ValueError) -> bytes:
     """A PNG without comments and colour profile, of which Pillow allows one megabyte each: the picture is whole.
 
     Raises:
-        ValueError: it is no PNG, or cut off.
+        ValueError: it is no PNG, and was ``refused`` for something else.
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
     if not data.startswith(PNG_START):
-        raise UnidentifiedImageError("not an image")
+        raise refused
     chunks = [data[start:end] for kind, start, end in _chunks(io.BytesIO(data)) if kind in SEEN]
     return PNG_START + b"".join(chunk for chunk in chunks if len(chunk) >= 12)  # less is cut off
 

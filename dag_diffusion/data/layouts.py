@@ -10,14 +10,13 @@ systems fold case and accents, and refuse some names.  The true names of the cla
 
 import os
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from .class_names import folder_names
+from .class_names import ascii_name, folder_names
 from .images import image_suffixes, suffix_of
 from .rows import Row
 
@@ -29,7 +28,6 @@ SPLITS = re.compile(
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._~'()+-]*(?<![ .])")  # the same on every disk, in every pattern and address
 SHARD = re.compile(r"-\d{5}-of-\d{5}")  # in a folder ``data`` the part of a split of that name
 RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # devices of Windows
-LONGEST = 60  # letters of a class in a numbered folder's name
 MOST_LETTERS = 120  # of a name that is kept; file systems take 255 bytes, and paths on Windows 260 letters
 READ_BY_ALL = (".png", ".jpg", ".jpeg")  # timm reads no others
 SAMPLE = 50  # class folders that are looked into
@@ -46,15 +44,9 @@ def numbered_folders(class_names: Mapping[int, str]) -> dict[int, str]:
     width = max((len(str(label)) for label in class_names), default=1)
     folders = {}
     for label, name in class_names.items():
-        number, word = f"{label:0{width}d}", _ascii(name.split(",")[0])
+        number, word = f"{label:0{width}d}", ascii_name(name.split(",")[0])
         folders[label] = number if word in ("", str(label)) else f"{number}_{word}"
     return {label: re.sub("[_-]~", "~", SPLITS.sub(r"~\1", folder)) for label, folder in folders.items()}
-
-
-def _ascii(name: str) -> str:
-    """Letters and digits that no file system changes, words joined by ``-``."""
-    bare = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9]+", "-", bare)[:LONGEST].strip("-")
 
 
 def are_read_alike(folders: Mapping[int, str]) -> bool:

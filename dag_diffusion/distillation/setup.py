@@ -24,7 +24,7 @@ from dag_diffusion.data.class_names import match_classes, names_typed
 from dag_diffusion.data.common_kind import channels_of
 from dag_diffusion.data.imagenet import split_of, split_warning, subset_of
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.data.preparing.shared_images import shared_images
+from dag_diffusion.data.preparing.shared_images import shared_rows
 from dag_diffusion.data.provenance import AMONG_SET
 from dag_diffusion.data.sources.shards import is_there
 from dag_diffusion.difficulty import classes_among
@@ -200,7 +200,7 @@ def _warn(setup: DistillationSetup) -> None:
     """Say what makes figures of these real images other than they seem."""
     if warning := split_warning(setup.test_counts, setup.inputs.split):
         warn_once(logger, "%s", warning)
-    if shared := shared_images(setup.test, setup.train):
+    if shared := len(shared_rows(setup.test, setup.train)):
         warn_once(
             logger,
             "%d of %d test images are training images too, so that accuracies say too much; give other test images",

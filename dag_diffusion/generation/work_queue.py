@@ -59,7 +59,8 @@ def begin(folder: Path, provenance: Mapping[str, Any], *, resume: bool, overwrit
             _put_aside(folder)
             write_provenance(folder, provenance)
     for torn in folder.rglob(".*.partial"):
-        torn.unlink(missing_ok=True)
+        if not torn.is_dir():  # as of a set that was saved within the pool
+            torn.unlink(missing_ok=True)
     return anew
 
 

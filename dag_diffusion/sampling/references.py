@@ -75,7 +75,7 @@ def known_by_class(pool: Pool, labels: Mapping[str, int]) -> dict[str, np.ndarra
 
 def measured_by(pool: Pool) -> str | None:
     """What the difficulties of a pool are, as ``difficulty_by`` says it; None if neither rows nor record tell."""
-    if by := next((row.get("difficulty_by") for row in pool.rows), None):
+    if by := next(filter(None, (row.get("difficulty_by") for row in pool.rows)), None):
         return by
     if not measured_among(pool.provenance):
         return None

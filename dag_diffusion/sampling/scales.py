@@ -14,23 +14,16 @@ import numpy as np
 
 BINS = 10
 TINY = 1e-300  # stands for 0, whose logarithm does not exist, below every difficulty that a classifier gives
-FLOOR = 1e-4  # the paper's stand-in for a difficulty of exactly 0, whose logarithm does not exist
+FLOOR = 1e-4  # the paper's stand-in for a difficulty of exactly 0
 INNER_EDGES = np.arange(1, BINS) / BINS
 
 
 @dataclass(frozen=True)
 class LogScale:
-    """Difficulty to the paper's logarithmic scale and back: ``low`` to 0, ``high`` to 1, clipped outside."""
+    """The paper's logarithmic scale: ``low`` is 0, ``high`` is 1, and what lies outside is clipped."""
 
     low: float
     high: float
-
-    def __call__(self, difficulties: np.ndarray) -> np.ndarray:
-        """``(n,)`` in [0, 1] to ``(n,)`` in [0, 1]; all 1 where low = high, since then nothing tells images apart."""
-        if self.high <= self.low:
-            return np.ones(len(difficulties))
-        clipped = np.clip(np.asarray(difficulties, np.float64), self.low, self.high)
-        return (np.log(clipped) - np.log(self.low)) / (np.log(self.high) - np.log(self.low))
 
     def inverse(self, transformed: np.ndarray) -> np.ndarray:
         """``(n,)`` in [0, 1] back to difficulties in [low, high]."""
@@ -38,7 +31,7 @@ class LogScale:
         return np.clip(np.exp(low + (high - low) * np.asarray(transformed, np.float64)), self.low, self.high)
 
     def bins(self, difficulties: np.ndarray) -> np.ndarray:
-        """Bin of each image, ``(n,)`` integers 0 (easiest) to 9; every value falls into exactly one."""
+        """Bin of each image, ``(n,)`` integers 0 (easiest) to 9; all 9 where ``low`` is ``high``."""
         if self.high <= self.low:
             return np.full(len(difficulties), BINS - 1)
         logs = np.log(np.clip(np.asarray(difficulties, np.float64), self.low, self.high))
@@ -50,11 +43,9 @@ class LogScale:
 class RawScale:
     """The difficulty itself, in ten equal bins of [0, 1]."""
 
-    def __call__(self, difficulties: np.ndarray) -> np.ndarray:
+    def inverse(self, transformed: np.ndarray) -> np.ndarray:
         """Unchanged, ``(n,)`` in [0, 1]."""
-        return np.asarray(difficulties, np.float64)
-
-    inverse = __call__
+        return np.asarray(transformed, np.float64)
 
     def bins(self, difficulties: np.ndarray) -> np.ndarray:
         """Bin of each image, ``(n,)`` integers 0 (easiest) to 9."""
@@ -75,5 +66,5 @@ def log_scale(difficulties: Sequence[float] | np.ndarray, bottom: int = 0, top: 
         raise ValueError(
             f"cannot clip {bottom} easiest and {top} hardest of {len(ordered)} images; lower bottom or top"
         )
-    low, high = max(ordered[bottom], FLOOR if ordered[bottom] == 0 else 0.0), ordered[len(ordered) - 1 - top]
+    low, high = ordered[bottom] or FLOOR, ordered[len(ordered) - 1 - top]
     return LogScale(float(low), float(max(low, high)))

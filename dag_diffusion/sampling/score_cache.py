@@ -113,7 +113,7 @@ def score_and_record(
         path = _destination_of(pool, destination)
         require_options(measure, on_error, among)  # before the files are read, which may take minutes
         scorers = scorers_of(pool, list(classifiers.values()), class_map, dtype, measure, among)
-        size = batch_size or batch_size_for(scorers)
+        size = batch_size_for(scorers, batch_size)
         identities = [classifier_key(one.classifier, one.precision) for one in scorers]
     _require_alike([len(pool), by, identities, size])  # asks all, which they can only where none has failed
     cache = _Cache(path, state.process_index)

@@ -111,10 +111,8 @@ def score_pool(
     """
     require_options(measure, on_error, among)
     pool = as_pool(pool)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; give at least 1, or leave it out for what is fast")
     scorers = scorers_of(pool, classifier, class_map, dtype, measure, among)
-    size = batch_size or batch_size_for(scorers)
+    size = batch_size_for(scorers, batch_size)
     difficulties, correct, kept = np.full(len(pool), np.nan), np.zeros(len(pool), bool), None
     turns = Turns("images", len(pool), progress)
     with turns.together():
@@ -152,7 +150,7 @@ def _of_all(
     return Scores(difficulties, skipped, kept, correct if told else None)
 
 
-def require_options(measure: str, on_error: str, among: str = "all") -> None:
+def require_options(measure: str, on_error: str, among: str) -> None:
     """Refuse what would only be found wrong when the first image is scored."""
     as_measure(measure)
     as_on_error(on_error)
@@ -171,11 +169,11 @@ def scored_batches(
     indices: Iterable[int],
     scorers: Sequence[Scorer],
     *,
-    measure: MeasureName = "error_probability",
-    batch_size: int | None = None,
-    on_error: OnError = "raise",
+    measure: MeasureName,
+    batch_size: int,
+    on_error: OnError,
+    expected: int,
     features: bool = False,
-    expected: int = 0,
 ) -> Iterator[ScoredBatch]:
     """Score some rows of a pool, a batch at a time and in order; arguments as of ``score_pool``.
 
@@ -187,7 +185,6 @@ def scored_batches(
         expected: about how many they are; many are worth a network that is frozen for them.
     """
     measured, wanted = measure_named(measure), {scorer.preprocessing for scorer in scorers}
-    size = batch_size or batch_size_for(scorers)
 
     def fitted(index: int) -> dict[AnyPreprocessing, Tensor] | None:
         try:
@@ -200,7 +197,7 @@ def scored_batches(
 
     with ExitStack() as asking:
         networks = [
-            _network_for(asking.enter_context(asked(scorer.classifier, features)), scorer, size, expected)
+            _network_for(asking.enter_context(asked(scorer.classifier, features)), scorer, batch_size, expected)
             for scorer in scorers
         ]
 
@@ -220,15 +217,17 @@ def scored_batches(
 
         if _on_cpu(scorers):
             each = lambda batch: scored([(index, fitted(index)) for index in batch])  # noqa: E731
-            yield from in_threads(each, batches_of(indices, size), torch.get_num_threads())
+            yield from in_threads(each, batches_of(indices, batch_size), torch.get_num_threads())
         else:
-            yield from map(scored, read_ahead(fitted, indices, size))
+            yield from map(scored, read_ahead(fitted, indices, batch_size))
 
 
-def batch_size_for(scorers: Sequence[Scorer]) -> int:
-    """Few images on a CPU, where 2 of 224 pixels in each thread leave their activations in its cache."""
+def batch_size_for(scorers: Sequence[Scorer], batch_size: int | None) -> int:
+    """As asked; else few images on a CPU, where 2 of 224 pixels in each thread leave their activations in its cache."""
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; give at least 1, or leave it out for what is fast")
     pixels = max(scorer.preprocessing.height * scorer.preprocessing.width for scorer in scorers)
-    return min(max((2 if _on_cpu(scorers) else 256) * 224**2 // pixels, 1), 512)
+    return batch_size or min(max((2 if _on_cpu(scorers) else 256) * 224**2 // pixels, 1), 512)
 
 
 def _on_cpu(scorers: Sequence[Scorer]) -> bool:

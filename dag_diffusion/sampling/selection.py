@@ -90,7 +90,6 @@ class SelectionRule:
             )
         if not 0 <= self.tolerance <= 1:
             raise ValueError(f"tolerance is {self.tolerance}, but a difference of difficulties lies in [0, 1]")
-
         if self.hard_from < 1:
             raise ValueError(f"hard_from is {self.hard_from}, but is a number of images per class; give at least 1")
         if self.hard_from != SelectionRule.hard_from and self.method != "cao2":

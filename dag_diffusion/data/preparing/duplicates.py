@@ -9,10 +9,14 @@ for no fault of theirs.
 Pixels are compared on the pool's background after decoding, so that a PNG and a palette of the same picture are twins.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast, get_args
 
+from dag_diffusion.data.images import THREADS
 from dag_diffusion.data.pools import Pool
 
 from .inspection import Look, groups_of_equal, looks_of, pixel_digest, real_files
@@ -88,25 +92,28 @@ def _links(pool: Pool) -> tuple[list[int], list[int]]:
     return links, [i for i in links if pool.rows[own[files[i]]]["label"] != pool.rows[i]["label"]]
 
 
-def rows_shared(pool: Pool, looks: Sequence[Look], other: Pool, others: Sequence[Look]) -> list[int]:
+def rows_of_equal_pixels(pool: Pool, looks: Sequence[Look], other: Pool, others: Sequence[Look]) -> list[int]:
     """Rows of ``pool`` whose picture, pixel for pixel on the same background, is in ``other`` too.
 
     Args:
         looks, others: of the images of both, from ``looks_of``.
     """
-    theirs: dict[tuple[int, int, str], list[int]] = {}
-    for row, look in enumerate(others):
-        if not look.problem:
-            theirs.setdefault((look.width, look.height, look.sketch), []).append(row)
-    alike = {(look.width, look.height, look.sketch): list[int]() for look in looks if not look.problem}
+    ours, theirs = _by_sketch(looks), _by_sketch(others)
+    common = ours.keys() & theirs.keys()
+    rows = sorted(row for key in common for row in ours[key])
+    with ThreadPoolExecutor(THREADS) as threads:
+        known = set(threads.map(partial(pixel_digest, other), [row for key in common for row in theirs[key]]))
+        digests = threads.map(partial(pixel_digest, pool), rows)
+        return [row for row, digest in zip(rows, digests, strict=True) if digest in known]
+
+
+def _by_sketch(looks: Sequence[Look]) -> dict[tuple[int, int, str], list[int]]:
+    """Rows of readable images by what those of equal pixels have in common."""
+    found: dict[tuple[int, int, str], list[int]] = defaultdict(list)
     for row, look in enumerate(looks):
         if not look.problem:
-            alike[look.width, look.height, look.sketch].append(row)
-    shared: list[int] = []
-    for key in alike.keys() & theirs.keys():
-        known = {pixel_digest(other, row) for row in theirs[key]}
-        shared += [row for row in alike[key] if pixel_digest(pool, row) in known]
-    return sorted(shared)
+            found[look.width, look.height, look.sketch].append(row)
+    return found
 
 
 def require_no_twins_across(pool: Pool, twins: Twins) -> None:

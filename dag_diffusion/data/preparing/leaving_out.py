@@ -98,8 +98,6 @@ class LeftOut:
 
     def small_classes(self, least: int, *, chosen: bool) -> None:
         """Leave out classes with fewer than ``least`` images, or refuse them where the user chose them by name."""
-        if least < 1:
-            raise ValueError(f"least is {least}, the images that a class needs to be kept; use 1 or more")
         counts = Counter(self.pool.labels[self.kept].tolist())
         small = [label for label in sorted(self.pool.class_names) if counts[label] < least]
         names = {self.pool.class_names[label]: counts[label] for label in small}
@@ -124,6 +122,7 @@ class LeftOut:
             "cannot be seen on their background": len(self.out["vanished"]),
             "are tested on": len(self.out["also_tested_on"]),
             "are pictures that are in several classes": sum(map(len, self.out["twins_across_classes"])),
+            "are links into other classes": len(self.out["links_into_other_classes"]),
             "are copies": sum(len(group) - 1 for group in self.out["copies"]),
         }
         return ", ".join(f"{count} {why}" for why, count in rows.items() if count) or "none is left out"

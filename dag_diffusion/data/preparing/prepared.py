@@ -16,16 +16,15 @@ from dag_diffusion.data.class_names import classes_named, labels_typed, listed
 from dag_diffusion.data.files import write_json
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.processes import is_main_process
+from dag_diffusion.progress import Progress
 
-from .duplicates import TwinRule, as_link_rule, as_twin_rule, find_twins, rows_shared
+from .duplicates import TwinRule, as_link_rule, as_twin_rule, find_twins, rows_of_equal_pixels
 from .inspection import Look, looks_of
 from .leaving_out import LeftOut, sentences
 from .splitting import Split, split_pool
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-    from dag_diffusion.progress import Progress
 
 
 logger = logging.getLogger(__name__)
@@ -73,7 +72,7 @@ def prepare(
     apart_from: Pool | Sequence[Pool] = (),
     seed: int = 0,
     cache: str | Path | None = None,
-    progress: "Progress | None" = None,
+    progress: Progress | None = None,
 ) -> Prepared:
     """Read images of one's own, look at each of them once, and leave out what no model should be trained on.
 
@@ -103,13 +102,19 @@ def prepare(
     """
     as_twin_rule(twins)
     of_links = as_link_rule(links)
+    if least < 1:
+        raise ValueError(f"least is {least}, the images that a class needs to be kept; use 1 or more")
+    if most is not None and most < 1:
+        raise ValueError(f"most is {most}, the images of each class to be kept; use 1 or more, or leave it out for all")
     canvas = Canvas(background, fit_or_usual(fit, trim=trim), trim)
     read = source if isinstance(source, Pool) else read_pool(source)
     pool = replace(_of_classes(read, classes), canvas=canvas)
     looks = looks_of(pool, None if cache is None else Path(cache) / CACHE, progress)
     if trim and is_main_process() and not any(look.transparent for look in looks):
         logger.warning("no image of %s has anything transparent, so that trim=True changes none", read.path)
-    fitted, why = _usual_fit(looks) if fit is None and not trim else (canvas.fit, "as asked")
+    fitted, why = canvas.fit, "as asked" if fit else "what is trimmed is padded"
+    if fit is None and not trim:
+        fitted, why = _usual_fit(looks)
     pool = replace(pool, canvas=replace(canvas, fit=fitted))
     left = LeftOut(pool, looks)
     left.unreadable(skip=skip_unreadable)
@@ -138,13 +143,13 @@ def prepare(
 
 
 def _tested_on(
-    pool: Pool, looks: Sequence[Look], tests: Sequence[Pool], cache: str | Path | None, progress: "Progress | None"
+    pool: Pool, looks: Sequence[Look], tests: Sequence[Pool], cache: str | Path | None, progress: Progress | None
 ) -> list[int]:
     found = set[int]()
     for number, test in enumerate(tests):
         test = replace(test, canvas=pool.canvas)
         kept = None if cache is None else Path(cache) / TESTS.format(f"-{number + 1}" if number else "")
-        found.update(rows_shared(pool, looks, test, looks_of(test, kept, progress)))
+        found.update(rows_of_equal_pixels(pool, looks, test, looks_of(test, kept, progress)))
     return sorted(found)
 
 

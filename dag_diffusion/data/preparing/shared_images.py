@@ -8,11 +8,6 @@ from collections import defaultdict
 from dag_diffusion.data.pools import Pool
 
 
-def shared_images(pool: Pool, other: Pool) -> int:
-    """How many images of ``pool`` are in ``other`` too, see ``shared_rows``."""
-    return len(shared_rows(pool, other))
-
-
 def shared_rows(pool: Pool, other: Pool) -> list[int]:
     """Rows of ``pool`` whose image is in ``other`` too, under whatever name.
 

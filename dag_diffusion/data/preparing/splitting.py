@@ -115,13 +115,7 @@ def order_of(row: Row, seed: int) -> bytes:
 
 
 def capped(pool: Pool, most: int, seed: int = 0) -> list[int]:
-    """Rows of at most ``most`` images of each class, drawn by ``order_of``, in the order of the pool.
-
-    Raises:
-        ValueError: ``most`` is less than one.
-    """
-    if most < 1:
-        raise ValueError(f"most is {most}, the images of each class to be kept; use 1 or more, or leave it out for all")
+    """Rows of at most ``most`` images of each class, drawn by ``order_of``, in the order of the pool."""
     kept: list[int] = []
     for label in pool.class_names:
         rows = np.flatnonzero(pool.labels == label).tolist()

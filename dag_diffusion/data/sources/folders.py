@@ -53,7 +53,7 @@ def class_folders_in(path: Path) -> dict[str, str]:
         split = filled[0].name
         if found := _records_file(path / split):
             raise ValueError(f"{path / split} has a list of its own, {found.name}, which counts; give {path / split}")
-        return {name: f"{split}/{name}" for name in class_folders_in(path / split)}
+        return {name: f"{split}/{folder}" for name, folder in class_folders_in(path / split).items()}
     _refuse_nested(path, filled)
     if empty := [top.name for top in tops if not top.holds_images]:
         told = f"{path} has class folders without images: {', '.join(empty)}"

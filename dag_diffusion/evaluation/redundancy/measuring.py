@@ -28,7 +28,7 @@ from dag_diffusion.data.images import offering
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.data.preparing.inspection import looks_of
 from dag_diffusion.data.preparing.leaving_out import LeftOut
-from dag_diffusion.data.preparing.shared_images import shared_images
+from dag_diffusion.data.preparing.shared_images import shared_rows
 from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_rows
 from dag_diffusion.evaluation.networks import build_network
 from dag_diffusion.evaluation.protocols import as_protocol
@@ -282,7 +282,7 @@ def _warn_of_few_or_shared(pools: Mapping[str, Pool], real: Pool, neighbours: in
                 pool.class_names[label], name, least, neighbours, lost, way,
             )  # fmt: skip
     for name, pool in pools.items():
-        if shared := shared_images(pool, real):
+        if shared := len(shared_rows(pool, real)):
             logger.warning(
                 "%d of the %d images of %s are among the real images that it is compared with, which makes precision "
                 "and coverage high whatever the set; give real images that no set was made from",

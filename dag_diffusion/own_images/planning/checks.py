@@ -17,7 +17,7 @@ from dag_diffusion.data.common_kind import channels_of
 from dag_diffusion.data.imagenet import split_warning
 from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.data.preparing.shared_images import shared_images
+from dag_diffusion.data.preparing.shared_images import shared_rows
 from dag_diffusion.distillation.pools import require_weak
 from dag_diffusion.loading import as_dtype
 from dag_diffusion.memory import memory
@@ -277,7 +277,7 @@ def look_at_test_images(config: FolderConfig, found: Found, *, trains: bool) -> 
         found.warnings.append(warning)
     if _too_many(found.train, found.test):
         found.warnings.append("too many images to look for test images among the training images; run and distill do")
-    elif not trains and (shared := shared_images(found.test, found.train)):
+    elif not trains and (shared := len(shared_rows(found.test, found.train))):
         found.warnings.append(
             f"{shared} of {len(found.test)} test images are training images too, so that accuracies say too much"
         )

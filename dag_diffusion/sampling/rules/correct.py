@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .rule import FILLED, Choice, ClassImages, GoalOf, Rule, in_turns
+from .rule import Choice, ClassImages, GoalOf, Rule, in_turns
 
 SURE = 0.5  # a class of more than half of the probability has no rival; the difficulty alone tells
 
@@ -43,7 +43,7 @@ class CaO2(Rule):
             if images.groups is not None:
                 right, wrong = (in_turns(rows, images.groups) for rows in (right, wrong))
             among = np.concatenate([right, wrong])[:size]
-            yield Choice(among, np.full(size, FILLED), np.zeros(0, np.int64))
+            yield Choice.without_bins(among)
 
 
 class CorrectOnly(Rule):
@@ -71,7 +71,7 @@ class CorrectOnly(Rule):
     def _filled(self, images: ClassImages, chosen: np.ndarray, goal_of: GoalOf) -> Choice:
         goal = goal_of(len(chosen)) if self.rule.by_target else None
         if goal is None:
-            return Choice(chosen, np.full(len(chosen), FILLED), np.zeros(0, np.int64))
+            return Choice.without_bins(chosen)
         return Choice(chosen, goal.scale.bins(images.difficulties[chosen]), goal.quotas())
 
 

@@ -71,9 +71,8 @@ def _told_apart(costs: np.ndarray, members: list[np.ndarray], counts: np.ndarray
     for group, own in enumerate(members):
         number[own] = group
     considered = np.zeros(costs.shape, bool)
-    considered[slots, np.concatenate([own[:count] for own, count in zip(members, counts, strict=True)])] = (
-        True  # allowed
-    )
+    allowed = np.concatenate([own[:count] for own, count in zip(members, counts, strict=True)])
+    considered[slots, allowed] = True
     rows, least = slots[:, None], _least_of_groups(costs, members)
     better = np.ones(least.shape, bool)
     while better.any():

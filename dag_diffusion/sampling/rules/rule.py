@@ -88,6 +88,11 @@ class Choice(NamedTuple):
     bins: np.ndarray
     quotas: np.ndarray
 
+    @classmethod
+    def without_bins(cls, chosen: np.ndarray) -> "Choice":
+        """What a rule chose that knows no bins."""
+        return cls(chosen, np.full(len(chosen), FILLED), np.zeros(0, np.int64))
+
 
 GoalOf = Callable[[int], Goal | None]  # of a set of so many images
 
@@ -144,7 +149,7 @@ class OrderRule(Rule):
         if groups is not None:
             order = in_turns(order, groups)
         for size in sizes:
-            yield Choice(order[:size], np.full(size, FILLED), np.zeros(0, np.int64))
+            yield Choice.without_bins(order[:size])
 
 
 def in_turns(order: np.ndarray, groups: np.ndarray) -> np.ndarray:
