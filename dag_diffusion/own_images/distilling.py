@@ -301,7 +301,9 @@ def _planned(task: _Task, images: PlainImages, clock: Clock) -> Mapping[str, Exp
     """What was expected when the distillation was begun, since the number of training steps follows from it."""
     plan = task.work / PLAN
     if gather(plan.exists())[0]:
-        return read_plan(task.work)
+        with fail_together():  # a disk that they share may not show it to the others yet
+            known = read_plan(task.work) if is_main_process() else {}
+        return gather(known)[0]
     drawn_by = task.config.pipeline or task.config.vae or task.config.base
     with fail_together():
         if is_main_process() and drawn_by and (grey := grey_warning(files_of(drawn_by), images.channels)):
