@@ -31,7 +31,7 @@ SHORT = Protocol("short", epochs=8, batch_size=6, learning_rate=0.05, precision=
 
 
 def run(sets, **options):
-    defaults = {"network": "convnet-1-w4", "protocol": SHORT, "seeds": (0, 1)}
+    defaults = {"network": "convnet-1-w4", "protocol": SHORT, "seeds": (0, 1), "device": "cpu"}  # exact, one by one
     return evaluate(sets, draw(99), **{**defaults, **options})
 
 
@@ -553,7 +553,8 @@ class TestRuns:
     def run(self, folders, output=None, **options):
         test = load_labelled_images(read_pool(folders / "test"), size=(8, 8), channels=1)
         sets = load_compared_sets([f"random:{folders}/pool", f"{folders}/good"], test)
-        config = EvaluationConfig(self.AUGMENTING, networks=["convnet-1-w4"], seeds=[0, 1], **options)
+        options = {"seeds": [0, 1], "device": "cpu"} | options  # where trainings are one by one
+        config = EvaluationConfig(self.AUGMENTING, networks=["convnet-1-w4"], **options)
         return run_evaluation(sets, test, config, output=output)
 
     def test_training_without_augmentation_gives_the_augmentation_robust_score(self, folders):

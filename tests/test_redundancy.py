@@ -23,7 +23,7 @@ from dag_diffusion.reporting import ReportedSet, report_folders
 from dag_diffusion.reporting.redundancy import fault_table
 
 CLASSES = {name: 6 for name in NAMES.values()}
-QUICK = RedundancyConfig(parts=3, network="convnet-1-w8", neighbours=2)
+QUICK = RedundancyConfig(parts=3, network="convnet-1-w8", neighbours=2, device="cpu")  # where none is stacked
 
 
 def points(least=4):

@@ -160,7 +160,7 @@ class TestEvaluate:
     """Of sets, from their pixels to results."""
 
     def run(self, sets=None, **options):
-        given = {"network": "convnet-1-w4", "protocol": SHORT, "seeds": (0, 1, 2), "at_once": 4}
+        given = {"network": "convnet-1-w4", "protocol": SHORT, "seeds": (0, 1, 2), "at_once": 4, "device": "cpu"}
         return evaluate(sets or {"a": draw(0), "b": draw(1)}, draw(99), **{**given, **options})
 
     def found(self, results):
