@@ -188,6 +188,7 @@ def test_one_name_written_in_several_ways_is_one_class():
 def test_numbered_folder_of_a_set_is_its_class():
     folders = {0: "2_Bag", 1: "0_T-shirt", 2: "1_Ankle-boot"}
     assert match_classes(folders, NAMES) == {0: 2, 1: 0, 2: 1}
+    assert match_classes({0: "0_Strasse", 1: "1_猫"}, {0: "Straße", 1: "猫"}) == same(2)  # as others write them
 
 
 def test_numbered_folders_of_a_set_are_its_classes_whatever_these_are_called():

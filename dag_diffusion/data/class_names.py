@@ -379,7 +379,7 @@ class _Known:
         """The class of ``crane_517`` or ``517_crane``, as pools call folders of classes."""
         numbered = NUMBERED.fullmatch(_whole(name))
         first = self._names.get(int(numbered[1]), "").split(",")[0] if numbered else ""
-        if numbered and _letters(first) == _letters(numbered[2]) != "":
+        if numbered and any(key(first) == key(numbered[2]) != "" for key in (_letters, _plain)):
             return {int(numbered[1])}
         found = TOLD_APART.fullmatch(_whole(name))
         if found is None or (label := int(found[2])) not in self._names:
