@@ -9,6 +9,7 @@ is downstream-candidates-IPC.
 """
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,10 +22,10 @@ OFFERED = (1, 5, 10, 25)  # images of each mode
 
 
 class DrawnToModes:
-    """Images drawn to modes in turn, with the guide's difficulties."""
+    """Images drawn to modes in turn, with the guide's difficulties; ``form`` as in names of pools."""
 
-    def __init__(self, study: Study) -> None:
-        pool, self.images, _ = study.pool(f"drawn to modes, {study.ipc}")
+    def __init__(self, study: Study, form: str = "") -> None:
+        pool, self.images, _ = study.pool(f"drawn to modes, {study.ipc}{form}")
         self.modes = np.array([int(row["mode"]) for row in pool.rows])  # numbered through all classes
         self.by_guide, self.turns = pool.difficulties, rounds(pool, study.ipc)
 
@@ -40,23 +41,31 @@ class DrawnToModes:
         return subset(self.images, np.sort(self.least(self.by_guide, own)))
 
 
-def held_out_study(description: str | None) -> tuple[argparse.Namespace, Study]:
-    """What was asked for, and the sets of one IPC, tested on held-out training images."""
+def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of the pools")
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)
-    options = parser.parse_args()
+    return parser
+
+
+def study_for(options: argparse.Namespace, *, on_test_images: bool = False) -> Study:
+    """The sets of one IPC, tested on held-out training images unless told otherwise."""
     options.protocol, options.networks, options.device = "quick", ["convnet-3"], "cpu"
-    test = held_out(options.folder, test_images(10).class_names)
-    return options, Study(options.folder, options.ipc, test)
+    test = test_images(10_000) if on_test_images else held_out(options.folder, test_images(10).class_names)
+    return Study(options.folder, options.ipc, test)
+
+
+def random_unguided(study: Study) -> Callable[[int], LabelledImages]:
+    return partial(study.chosen, "unguided", "random", None, 5 * study.ipc)
 
 
 def main() -> None:
-    options, study = held_out_study(__doc__)
+    options = parser_of(__doc__).parse_args()
+    study = study_for(options)
     drawn = DrawnToModes(study)
     sets = {f"easiest of {offered}": partial(drawn.easiest, offered) for offered in OFFERED}
-    sets[BASELINE] = partial(study.chosen, "unguided", "random", None, 5 * options.ipc)
+    sets[BASELINE] = random_unguided(study)
     run(f"candidates-{options.ipc}", sets, study.test, options, baseline="easiest of 5")
 
 

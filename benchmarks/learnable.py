@@ -3,10 +3,15 @@
     python benchmarks/downstream.py pools FOLDER --seeds 5 --only "drawn to modes, 10"
     python benchmarks/learnable.py FOLDER
 
+    python benchmarks/downstream.py pools FOLDER --seeds 10 --only unguided "drawn to modes, 10, CFG 1.5, auto 1.5"
+    python benchmarks/learnable.py FOLDER --form ", CFG 1.5, auto 1.5" --seeds 10 --record learnable-autoguidance \
+        --sets easiest "learnable, after half" "learnable, in 5 rounds"
+
 Students are ConvNets trained on one image of each mode; an image is measured by those that have not learnt it.  It is
 learnable where they find it harder than the guide does, after Learnability-Guided Diffusion; "after half" takes the
-easiest image of half of the modes, and of the others what is learnable to students of these.  Networks are tested on
-held-out training images, by which such a choice has to be made.  The record is downstream-learnable-IPC.
+easiest image of half of the modes, and of the others what is learnable to students of these; "in 5 rounds" so part by
+part.  Networks are tested on held-out training images, by which such a choice has to be made, or with --test-images on
+those.  The record is downstream-RECORD-IPC.
 """
 
 from collections.abc import Callable
@@ -14,8 +19,8 @@ from functools import cache, partial
 
 import numpy as np
 import torch
-from candidates import DrawnToModes, held_out_study
-from downstream import PER_MODE, Study, run
+from candidates import DrawnToModes, parser_of, random_unguided, study_for
+from downstream import BASELINE, PER_MODE, Study, run
 
 from dag_diffusion.evaluation.labelled_images import LabelledImages, normalise, subset
 from dag_diffusion.evaluation.networks import seeded_network
@@ -28,8 +33,8 @@ EASIEST = "easiest"
 class Learnable(DrawnToModes):
     """Difficulties of images drawn to modes, by the guide and by students, and the sets that follow from them."""
 
-    def __init__(self, study: Study) -> None:
-        super().__init__(study)
+    def __init__(self, study: Study, form: str) -> None:
+        super().__init__(study, form)
         self.labels = np.asarray(self.images.labels)
         self.by_students = cache(self._by_students)
 
@@ -58,13 +63,16 @@ class Learnable(DrawnToModes):
             found[own[~learnt]] += self.difficulties(student, own[~learnt]) / (PER_MODE - 1)
         return found
 
-    def after_half(self, seed: int) -> np.ndarray:
-        own, score = self.of_seed(seed), self.by_guide.copy()
-        half = self.modes[own] % 2 == 0
-        first, rest = self.least(score, own[half]), own[~half]
-        for number in range(2):
-            score[rest] -= self.difficulties(self.student(first, 2000 + 2 * seed + number), rest) / 2
-        return np.concatenate([first, self.least(score, rest)])
+    def in_rounds(self, seed: int, count: int) -> np.ndarray:
+        """The easiest images of a part of the modes; then, part by part, what two students of those before lack."""
+        own, chosen = self.of_seed(seed), np.zeros(0, np.int64)
+        for part in range(count):
+            rows, score = own[self.modes[own] % count == part], self.by_guide.copy()
+            for number in range(2) if part else ():
+                student = self.student(chosen, 2000 * part + 2 * seed + number)
+                score[rows] -= self.difficulties(student, rows) / 2
+            chosen = np.concatenate([chosen, self.least(score, rows)])
+        return chosen
 
     def sets(self) -> dict[str, Callable[[int], np.ndarray]]:
         guide, students = self.by_guide, self.by_students
@@ -78,20 +86,30 @@ class Learnable(DrawnToModes):
             "easiest for students": by(students),
             "hardest for students, right by the guide": by(lambda seed: np.where(guide > 0.5, 1.0, -students(seed))),
             "learnable": by(lambda seed: guide - students(seed)),
-            "learnable, after half": self.after_half,
+            "learnable, after half": partial(self.in_rounds, count=2),
+            "learnable, in 5 rounds": partial(self.in_rounds, count=5),
         }
 
 
 def main() -> None:
-    options, study = held_out_study(__doc__)
-    learnable = Learnable(study)
+    parser = parser_of(__doc__)
+    parser.add_argument("--form", default="", help='of the pool drawn to modes, such as ", CFG 1.5, auto 1.5"')
+    parser.add_argument("--sets", nargs="+", help="some of them")
+    parser.add_argument("--record", default="learnable")
+    parser.add_argument("--test-images", action="store_true", help="instead of held-out ones; beside random images")
+    options = parser.parse_args()
+    study = study_for(options, on_test_images=options.test_images)
+    learnable = Learnable(study, options.form)
 
     @cache
     def drawn(choose: Callable[[int], np.ndarray], seed: int) -> LabelledImages:
         return subset(learnable.images, np.sort(choose(seed)))
 
     sets = {name: partial(drawn, choose) for name, choose in learnable.sets().items()}
-    run(f"learnable-{options.ipc}", sets, study.test, options, baseline=EASIEST)
+    sets = {name: sets[name] for name in options.sets or sets}
+    if options.test_images:
+        sets[BASELINE] = random_unguided(study)
+    run(f"{options.record}-{options.ipc}", sets, study.test, options, baseline=EASIEST)
 
 
 if __name__ == "__main__":
