@@ -22,6 +22,7 @@ import torch
 from candidates import DrawnToModes, parser_of, random_unguided, study_for
 from downstream import BASELINE, PER_MODE, Study, run
 
+from dag_diffusion.distillation.learnable import learnable_rows
 from dag_diffusion.evaluation.labelled_images import LabelledImages, normalise, subset
 from dag_diffusion.evaluation.networks import seeded_network
 from dag_diffusion.evaluation.protocols import PROTOCOLS
@@ -64,15 +65,11 @@ class Learnable(DrawnToModes):
         return found
 
     def in_rounds(self, seed: int, count: int) -> np.ndarray:
-        """The easiest images of a part of the modes; then, part by part, what two students of those before lack."""
-        own, chosen = self.of_seed(seed), np.zeros(0, np.int64)
-        for part in range(count):
-            rows, score = own[self.modes[own] % count == part], self.by_guide.copy()
-            for number in range(2) if part else ():
-                student = self.student(chosen, 2000 * part + 2 * seed + number)
-                score[rows] -= self.difficulties(student, rows) / 2
-            chosen = np.concatenate([chosen, self.least(score, rows)])
-        return chosen
+        own = self.of_seed(seed)
+        chosen = learnable_rows(
+            subset(self.images, own), self.by_guide[own], self.modes[own], rounds=count, seed=seed, device="cpu"
+        )
+        return own[chosen]
 
     def sets(self) -> dict[str, Callable[[int], np.ndarray]]:
         guide, students = self.by_guide, self.by_students

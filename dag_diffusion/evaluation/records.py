@@ -237,7 +237,7 @@ def _begun(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], list[R
             merged[key] = {**(old or {}), **value}
             old = {**value, **{name: known for name, known in (old or {}).items() if name in value}}
         if key == "protocol":
-            old = protocol_in(earlier["settings"])
+            old = protocol_in(earlier["settings"]) or old  # which may be a name alone
         if key in TOLD:
             old = value
         before[key], now[key] = old, value

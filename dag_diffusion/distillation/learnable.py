@@ -1,0 +1,119 @@
+"""Of each mode the image that a set has yet to teach: chosen in rounds, by networks that learn what was chosen before.
+
+    first part of the modes    the easiest image of each, by the guide
+    each further part          of each mode the image with the lowest d(guide) - d(students): clear to the guide, and
+                               new to students of the parts before
+
+So selection asks what a set lacks, as Learnability-Guided Diffusion asks while it draws; docs/results/training.md has
+what it gains.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from dag_diffusion.evaluation.labelled_images import LabelledImages, normalise, subset, usual_normalisation
+from dag_diffusion.evaluation.networks import seeded_network
+from dag_diffusion.evaluation.protocols import Protocol, as_protocol
+from dag_diffusion.evaluation.training import train
+from dag_diffusion.processes import resolve_device
+from dag_diffusion.progress import Progress, Stage
+
+BATCH = 50  # images that a student is asked about at a time
+
+
+def learnable_rows(
+    images: LabelledImages,
+    difficulties: np.ndarray,
+    modes: np.ndarray,
+    *,
+    rounds: int = 5,
+    students: int = 2,
+    network: str = "convnet-3",
+    protocol: str | Protocol = "quick",
+    seed: int = 0,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Choose one image of each mode, in rounds.
+
+    Args:
+        images: of a pool that was drawn to modes, from ``load_labelled_images``.
+        difficulties: ``(n,)`` in [0, 1], by the guide, which are ``Pool.difficulties``.
+        modes: ``(n,)`` integers, the column ``mode`` of the pool; equal numbers in two classes are two modes.
+        rounds: parts that the modes of each class are divided into; with fewer modes there are fewer parts.
+        students: networks that are trained in each round after the first; their difficulties are averaged.
+        network, protocol: what students are and how they learn, as of ``evaluate``.
+        seed: of the students.
+        device: default: what accelerate finds.
+        progress: called with stage, done and total.
+
+    Returns:
+        ``(modes of all classes,)`` rows, ascending.
+
+    Raises:
+        ValueError: shapes differ, ``rounds`` or ``students`` is below 1, or the network does not suit the images.
+    """
+    difficulties, modes = np.asarray(difficulties, np.float64), np.asarray(modes)
+    if not difficulties.shape == modes.shape == (len(images),):
+        raise ValueError(
+            f"there are {len(images)} images, but difficulties {difficulties.shape} and modes {modes.shape}; give one "
+            "of each for every image"
+        )
+    if not np.isfinite(difficulties).all():
+        raise ValueError("some images have no difficulty; score the pool first, or leave them out")
+    if min(rounds, students) < 1:
+        raise ValueError(f"rounds is {rounds} and students {students}; give at least 1 of each")
+    mode_of, part_of = _places(np.asarray(images.labels), modes, rounds)
+    parts = [np.flatnonzero(part_of == part) for part in range(int(part_of.max()) + 1)]
+    learning = _Students(images, network, as_protocol(protocol), resolve_device(device))
+    stage = Stage("students", students * (len(parts) - 1), progress)
+    chosen = np.zeros(0, np.int64)
+    for part, rows in enumerate(parts):
+        score = difficulties[rows].copy()
+        for number in range(students if part else 0):
+            score -= learning.difficulties(chosen, 2000 * part + students * seed + number, rows) / students
+            stage()
+        chosen = np.concatenate([chosen, rows[_lowest_of_each(score, mode_of[rows])]])
+    return np.sort(chosen)
+
+
+def _places(labels: np.ndarray, modes: np.ndarray, rounds: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mode of each image, numbered through all classes, and which part it belongs to; the first has one of each."""
+    found, mode_of = np.unique(np.stack([labels, modes]), axis=1, return_inverse=True)
+    first = np.searchsorted(found[0], found[0])  # number of the first mode of the same class
+    return mode_of.ravel(), ((np.arange(found.shape[1]) - first) % rounds)[mode_of.ravel()]
+
+
+def _lowest_of_each(score: np.ndarray, mode_of: np.ndarray) -> np.ndarray:
+    """Places of the lowest score of each mode, in the order of the modes; of equal ones the first."""
+    order = np.lexsort((score, mode_of))
+    return order[np.unique(mode_of[order], return_index=True)[1]]
+
+
+class _Students:
+    """Networks that learn some of the images, and are asked about others."""
+
+    def __init__(self, images: LabelledImages, network: str, protocol: Protocol, device: str) -> None:
+        self.network, self.protocol, self.device = network, protocol, device
+        self.images, (height, width, channels) = images, images.images.shape[1:]
+        self.place = {label: place for place, label in enumerate(sorted(images.class_names))}
+        self.shape: dict[str, Any] = {"size": (height, width), "channels": channels, "num_classes": len(self.place)}
+        self.normalisation = usual_normalisation(channels)
+
+    def difficulties(self, learnt: np.ndarray, seed: int, asked: np.ndarray) -> np.ndarray:
+        """``(asked,)`` in [0, 1], by a student of the ``learnt`` rows."""
+        student = seeded_network(self.network, seed=seed, **self.shape)
+        inputs, targets = self._given(learnt)
+        train(student, inputs, targets, self.protocol, seed=seed, normalisation=self.normalisation)
+        inputs, targets = self._given(asked)
+        with torch.inference_mode():
+            shares = torch.cat([student(part).float() for part in inputs.split(BATCH)]).softmax(1)
+        return (1 - shares[torch.arange(len(targets)), targets]).double().cpu().numpy()
+
+    def _given(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        part = subset(self.images, rows)
+        places = [self.place[label] for label in np.asarray(part.labels).tolist()]
+        inputs = normalise(part.images, self.normalisation).to(self.device)
+        return inputs, torch.tensor(places, device=self.device)
