@@ -8,16 +8,18 @@ import hashlib
 import logging
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
+import multiprocessing.util
 import os
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from .processor import cores
@@ -33,6 +35,8 @@ MEETING_SECONDS = 20.0  # after which a process says for whom it waits
 STORE_SECONDS = 5.0  # that a process gives its launcher to answer
 SHUTDOWN_SECONDS = 600  # a batch may take so long after a SIGTERM to the launcher; torchrun's own 30 s are too short
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGHUP}
+BLOCKED = {*STOP_SIGNALS, signal.SIGINT}  # in the server that workers are forked from
+LONGEST_PLACE = 70  # bytes of the folder of a socket, whose whole name may have 104
 # what a launcher hands on, else workers outlive a closed terminal; under nohup nobody minds SIGHUP
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _STOPS: list[int] = []  # those that this process was sent while it put them off
@@ -273,7 +277,7 @@ def launch(num_processes: int, arguments: Sequence[str], warming: AbstractContex
         start_server(num_processes)
         os.environ.setdefault("OMP_NUM_THREADS", threads_of_each(num_processes))
         import torch
-        from torch.distributed.elastic.multiprocessing.api import SignalException
+        from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
         from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -281,7 +285,8 @@ def launch(num_processes: int, arguments: Sequence[str], warming: AbstractContex
         if 0 < gpus < num_processes:
             raise ValueError(f"{num_processes} processes need a GPU each, and this machine has {gpus}; ask for {gpus}")
         _await_server()
-    config = LaunchConfig(
+    config = partial(
+        LaunchConfig,
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=num_processes,
@@ -297,7 +302,8 @@ def launch(num_processes: int, arguments: Sequence[str], warming: AbstractContex
         if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        elastic_launch(config, _run_command)(*arguments)
+        with tempfile.TemporaryDirectory() as logs:  # torch would leave a folder of its own
+            elastic_launch(config(logs_specs=DefaultLogsSpecs(log_dir=logs)), _run_command)(*arguments)
     except ChildFailedError as error:
         rank, first = error.get_first_failure()
         if first.exitcode > 0:
@@ -319,18 +325,50 @@ def start_server(num_processes: int) -> None:
     """Start the server that ``launch`` forks workers from, while this process goes on with its own imports.
 
     Signals to stop are blocked in it: it ends with the launcher, and a signal to the whole group of processes, as Slurm
-    sends it, must not take it from under workers that finish a batch.
+    and Ctrl+C send it, must not take it from under workers that finish a batch.
     """
     multiprocessing.forkserver.set_forkserver_preload(PRELOADED)
-    multiprocessing.resource_tracker.ensure_running()  # which unblocks SIGTERM when it starts
-    before, own = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS), "OMP_NUM_THREADS" in os.environ
-    os.environ.setdefault("OMP_NUM_THREADS", threads_of_each(num_processes))  # which torch reads when it is imported
+    variables = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads_of_each(num_processes))}  # read by torch
+    if os.getcwd() not in map(os.path.abspath, sys.path):
+        variables["PYTHONSAFEPATH"] = "1"  # else a user's random.py would be taken for Python's, from 3.11 on
+    # what a process that was killed has left is removed without a word
+    said = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"]))
+    with _with(variables), _place_for_sockets():
+        with _with({"PYTHONWARNINGS": said}):
+            multiprocessing.resource_tracker.ensure_running()  # which unblocks SIGTERM when it starts
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+        try:
+            multiprocessing.forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _with(variables: Mapping[str, str]) -> Iterator[None]:
+    """Have variables in the environment for a moment, in which a process is started."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
-        multiprocessing.forkserver.ensure_running()
+        yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        if not own:
-            del os.environ["OMP_NUM_THREADS"]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _place_for_sockets() -> Iterator[None]:
+    """A folder for temporary files whose name leaves room for that of a socket, which has some hundred letters."""
+    before = tempfile.gettempdir()
+    if len(os.fsencode(before)) > LONGEST_PLACE:
+        tempfile.tempdir = "/tmp"  # noqa: S108 - multiprocessing makes a folder of its own in it
+    try:
+        multiprocessing.util.get_temp_dir()  # which is kept
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _await_server() -> None:
@@ -351,7 +389,7 @@ def _stop_with_launcher() -> None:
 def _run_command(*arguments: str) -> None:
     """What a worker does: ``python -m dag_diffusion ARGUMENTS``."""
     os.setsid()  # so that Ctrl+C comes once, from the launcher, and not from the terminal too
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
     threading.Thread(target=_stop_with_launcher, daemon=True).start()
     sys.argv[1:] = arguments
     try:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
@@ -90,6 +91,21 @@ def test_mistake_is_told_once_however_many_processes_make_it(tmp_path, saved_pip
     assert len(lines) == 1, told
     assert lines[0].startswith("error: ")
     assert not (tmp_path / "pool").exists()
+
+
+@pytest.mark.slow
+def test_several_processes_read_no_module_beside_them_and_leave_nothing_behind(tmp_path, saved_pipeline):
+    here, temporary = tmp_path / "here", tmp_path / ("a place whose name leaves no room for a socket " * 2).strip()
+    for folder in (here, temporary):
+        folder.mkdir()
+    (here / "random.py").write_text("raise SystemExit('of the user')")
+    words = [Path(sys.executable).with_name("dag-diffusion"), "generate", "pool", "--pipeline", saved_pipeline, *SMALL]
+    environment = os.environ | {"TMPDIR": str(temporary), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
+    done = subprocess.run([*words, "--num-processes", "2"], cwd=here, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 process(es)" in (here / "pool" / "generation.log").read_text()
+    assert not done.stderr
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.slow
