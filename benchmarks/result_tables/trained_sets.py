@@ -29,6 +29,9 @@ SIZES_TODAY = (
 )  # as ``run`` draws
 
 
+ROUNDS = tuple(f"learnable-rounds-{size}" for size in (10, 20, 50))  # held out
+
+
 NETWORKS = {
     "ResNetAP-10, 10 a class": ("10-quick-resnet-ap-10", "resnet-ap-10"),
     "ResNet-18, 10 a class": ("10-quick-resnet-18", "resnet-18"),
@@ -40,6 +43,7 @@ BEST, MODES, STEERED = "easiest of 5 | drawn to modes", "drawn to modes", "match
 
 
 PAIRS = [  # differences that the text names and that are not to the baseline: record, network, first set, second set
+    ("learnable-test-10", "convnet-3", "learnable, in 5 rounds", "easiest"),
     ("10-quick", "convnet-3", BEST, MODES),
     ("10-quick-resnet-18", "resnet-18", BEST, MODES),
     ("10-quick-resnet-ap-10", "resnet-ap-10", BEST, MODES),
@@ -173,16 +177,17 @@ def _p(value: float) -> str:
     )
 
 
-def by_size(records: Sequence[str] = SIZES) -> str:
-    """Sets that every size has, against the random draw, in the order of the second size."""
-    known = {name: accuracies(name) for name in records}
-    shared = [name for name in known[records[1]] if name != BASELINE and all(name in one for one in known.values())]
+def by_size(records: Sequence[str] = SIZES, baseline: str = BASELINE) -> str:
+    """Sets that every size has, against the random draw or another set, in the order of the second size."""
+    known, other = {name: accuracies(name) for name in records}, baseline != BASELINE
+    shared = [name for name in known[records[1]] if name != baseline and all(name in one for one in known.values())]
     shared.sort(key=lambda name: -known[records[1]][name].mean())
-    rows = [[words(name), *(change(one[name], one[BASELINE]) for one in known.values())] for name in shared]
-    rows.append(["accuracy of random, unguided, %", *(spread(one[BASELINE]) for one in known.values())])
-    rows.append(["seeds", *(str(len(one[BASELINE])) for one in known.values())])
+    rows = [[words(name), *(change(one[name], one[baseline]) for one in known.values())] for name in shared]
+    of = words(baseline) if other else "random, unguided"
+    rows.append([f"accuracy of {of}, %", *(spread(one[baseline]) for one in known.values())])
+    rows.append(["seeds", *(str(len(one[baseline])) for one in known.values())])
     sizes = (f"{name.removesuffix('-quick').rpartition('-')[2]} a class" for name in records)
-    heads = ["against random images of an unguided pool", *sizes]
+    heads = [f"against {words(baseline)}" if other else "against random images of an unguided pool", *sizes]
     return table(heads, rows, *(f"downstream-{name}" for name in records))
 
 

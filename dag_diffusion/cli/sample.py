@@ -30,6 +30,7 @@ from .options.fields import Fields, Values
 
 if TYPE_CHECKING:
     from dag_diffusion.data.pools import Pool
+    from dag_diffusion.sampling.selection import SelectionRule
     from dag_diffusion.sampling.subsampling import PoolSelection
     from dag_diffusion.sampling.targets import TargetDistribution
 
@@ -124,6 +125,15 @@ def subsample(
     method: Annotated[Values, Fields(RULE, ["method"])],
     seed: Seed = 0,
     rule: Annotated[Values, Fields(RULE, RULE_OPTIONS, "Selection rule")],
+    rounds: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="with --method easiest --evenly mode, of a pool drawn to --ipc modes: choose in so many rounds, such "
+            "as 5; of the modes of later rounds what networks trained on earlier ones have yet to learn",
+            rich_help_panel="Selection rule",
+        ),
+    ] = None,
     classifier: Annotated[
         str | None,
         Option(help="whose features k-center and the like use; default: the embedded guide", rich_help_panel=MODELS),
@@ -154,18 +164,24 @@ def subsample(
     from dag_diffusion.sampling.subsampling import subsample as choose
 
     selection = SelectionRule(**method, **rule)
+    if rounds is not None:
+        _require_rule_of_rounds(selection, ipc)
     folders = _folders_of_sets(pool, output, ipc, overwrite=overwrite)
     images = read_pool(pool, scores=scores, canvas=canvas_for(fit, [classifier], **canvas))
     names = None if class_map is None else read_class_map(class_map)
-    chosen = choose(
-        images,
-        list(folders),
-        target=_target_of(target, images, names, needed=selection.needs_target),
-        method=selection,
-        features=_features(images, classifier, device, skip_unscored, quiet) if selection.needs_features else None,
-        skip_unscored=skip_unscored,
-        seed=seed,
-    )
+    wanted = _target_of(target, images, names, needed=selection.needs_target)
+    if rounds is not None:
+        chosen = {ipc[0]: _in_rounds(images, ipc[0], rounds, wanted, selection, seed, device, quiet)}
+    else:
+        chosen = choose(
+            images,
+            list(folders),
+            target=wanted,
+            method=selection,
+            features=_features(images, classifier, device, skip_unscored, quiet) if selection.needs_features else None,
+            skip_unscored=skip_unscored,
+            seed=seed,
+        )
     for size, one in chosen.items():
         written = one.save(folders[size], files=as_files(files), overwrite=overwrite)
         print(f"{counted(len(written), 'image')} in {folders[size]}{_distance_text(one)}")
@@ -226,6 +242,33 @@ def _target_of(text: str | None, images: "Pool", class_map: Any, *, needed: bool
         if needed or text is not None:
             raise
         return None
+
+
+def _require_rule_of_rounds(rule: "SelectionRule", ipc: list[int]) -> None:
+    if rule.method != "easiest" or rule.evenly is None or rule.correct_only:
+        raise ValueError("--rounds goes with --method easiest --evenly mode alone; give both, or leave --rounds out")
+    if len(set(ipc)) > 1:
+        raise ValueError("--rounds chooses one set, whose pool has as many modes; give one --ipc")
+
+
+def _in_rounds(
+    images: "Pool",
+    ipc: int,
+    rounds: int,
+    target: "TargetDistribution | None",
+    rule: "SelectionRule",
+    seed: int,
+    device: str | None,
+    quiet: bool,
+) -> "PoolSelection":
+    with loading("libraries", quiet):
+        from dag_diffusion.distillation.learnable import subsample_in_rounds
+
+    assert rule.evenly is not None
+    with stages(quiet) as progress:
+        return subsample_in_rounds(
+            images, ipc, rounds=rounds, evenly=rule.evenly, target=target, seed=seed, device=device, progress=progress
+        )
 
 
 def _features(images: "Pool", classifier: str | None, device: str | None, skip: bool, quiet: bool) -> Any:

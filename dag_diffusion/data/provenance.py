@@ -29,12 +29,13 @@ class GenerationRecord(TypedDict, total=False):
 
 
 class SelectionRecord(TypedDict, total=False):
-    """What ``subsample`` records: the fields of its ``SelectionRule`` and these."""
+    """What ``subsample`` records: the fields of its ``SelectionRule`` and these; ``rounds`` where there were some."""
 
     method: str
     scale: str
     evenly: str
     diversity: str | None
+    rounds: int
     ipc: int
     seed: int
     target: dict[str, Any] | None

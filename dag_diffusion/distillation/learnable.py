@@ -8,19 +8,77 @@ So selection asks what a set lacks, as Learnability-Guided Diffusion asks while 
 what it gains.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from dag_diffusion.evaluation.labelled_images import LabelledImages, normalise, subset, usual_normalisation
+from dag_diffusion.data.common_kind import common_kind
+from dag_diffusion.data.pools import PoolSource, as_pool
+from dag_diffusion.evaluation.labelled_images import (
+    LabelledImages,
+    load_labelled_images,
+    normalise,
+    subset,
+    usual_normalisation,
+)
 from dag_diffusion.evaluation.networks import seeded_network
 from dag_diffusion.evaluation.protocols import Protocol, as_protocol
 from dag_diffusion.evaluation.training import train
 from dag_diffusion.processes import resolve_device
 from dag_diffusion.progress import Progress, Stage
+from dag_diffusion.sampling.selection import SelectionRule
+from dag_diffusion.sampling.subsampling import PoolSelection, subsample
+from dag_diffusion.sampling.targets import Target
 
 BATCH = 50  # images that a student is asked about at a time
+
+
+def subsample_in_rounds(
+    pool: PoolSource,
+    ipc: int,
+    *,
+    rounds: int = 5,
+    students: int = 2,
+    network: str = "convnet-3",
+    protocol: str = "quick",
+    evenly: str = "mode",
+    size: int | tuple[int, int] | None = None,
+    target: Target | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> PoolSelection:
+    """``learnable_rows`` of a pool whose classes have ``ipc`` modes each; write them with ``save``.
+
+    Args:
+        pool: scored, from ``read_pool`` or what that reads.
+        ipc: images per class.
+        evenly: column of the metadata that says the mode of an image.
+        size: side, or (height, width), of the images that students see; default: that of most images.
+        target: only tells how near the images come to it.
+
+    Raises:
+        ValueError: a class has another number of modes, some images have none or no difficulty, and as
+            ``learnable_rows``.
+    """
+    pool = as_pool(pool)
+    rule = SelectionRule("easiest", evenly=evenly)
+    settings = subsample(pool, ipc, method=rule, target=target, seed=seed).settings  # which checks rows and numbers
+    modes = np.unique([str(dict(row)[evenly]) for row in pool.rows], return_inverse=True)[1]
+    for label, name in pool.class_names.items():
+        if (count := len(np.unique(modes[pool.labels == label]))) != ipc:
+            raise ValueError(
+                f"the images of {name!r} are of {count} values of {evenly!r}, but one image of each is chosen, {ipc} "
+                "in all; draw to as many modes as images per class, or choose without rounds"
+            )
+    kind = common_kind(pool)
+    images = load_labelled_images(pool, size=size or kind.size, channels=kind.channels, progress=progress)
+    how: dict[str, Any] = {"rounds": rounds, "students": students, "network": network, "protocol": protocol}
+    rows = learnable_rows(images, pool.difficulties, modes, **how, seed=seed, device=device, progress=progress)
+    chosen = subsample(pool.select(rows.tolist()), ipc, method="easiest", target=target, seed=seed)
+    return replace(chosen, indices=rows[chosen.indices], pool=pool, settings={**settings, **how})
 
 
 def learnable_rows(

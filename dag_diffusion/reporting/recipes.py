@@ -76,6 +76,8 @@ def _chosen(selection: SelectionRecord) -> Iterator[str]:
     yield METHODS.get(method, f"by {method}")
     if selection.get("evenly"):
         yield f"equally many of each {selection['evenly']}"
+    if "rounds" in selection:
+        yield f"in {selection['rounds']} rounds: of later modes what networks trained on earlier ones have yet to learn"
     if selection.get("correct_only"):
         yield "of those that the classifier gets right"
     if selection.get("diversity"):

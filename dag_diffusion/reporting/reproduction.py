@@ -146,6 +146,8 @@ def _subsample(selection: SelectionRecord) -> Iterator[Any]:
         if option.name in recorded and recorded[option.name] != option.default:
             flag, value = f"--{option.name.replace('_', '-')}", recorded[option.name]
             yield from (flag,) if value is True else (flag, value)
+    if "rounds" in selection:
+        yield from ("--rounds", selection["rounds"])
     yield from ("--seed", selection.get("seed"))
 
 
