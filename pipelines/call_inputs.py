@@ -47,8 +47,6 @@ def check_inputs(
     trained = pipeline.scheduler.config.num_train_timesteps
     if not 1 <= num_inference_steps <= trained:
         raise ValueError(f"num_inference_steps is {num_inference_steps}; it must lie in 1..{trained}, as trained")
-    if isinstance(pipeline.scheduler, DDIMScheduler) and pipeline.scheduler.config.timestep_spacing == "trailing":
-        _warn_of_steps_left(num_inference_steps, trained)
     if isinstance(generator, list) and len(generator) != len(class_labels):
         raise ValueError(
             f"got {len(generator)} generators for {len(class_labels)} images; give one for each, or one in all"
@@ -79,6 +77,8 @@ def check_inputs(
     scheduler = deepcopy(pipeline.scheduler)
     scheduler.set_timesteps(num_inference_steps)
     require_trained_timesteps(scheduler, num_inference_steps)
+    if isinstance(pipeline.scheduler, DDIMScheduler) and pipeline.scheduler.config.timestep_spacing == "trailing":
+        _warn_of_steps_left(num_inference_steps, trained)
 
 
 @cache  # once, and not with every batch

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from dag_diffusion.guidance.rates import require_family
-from dag_diffusion.guidance.schedulers import require_trained_timesteps
+from dag_diffusion.guidance.schedulers import SCHEDULERS, require_trained_timesteps
 from dag_diffusion.pipelines.latents import Unpack, unpacking
 
 Guided = Callable[[Any, Tensor, Any, Tensor, int], tuple[Tensor, Tensor]]
@@ -30,7 +30,8 @@ def require_steerable(pipeline: Any) -> None:
             )
     if any(kind.__name__ == "DiTPipeline" for kind in type(pipeline).__mro__):
         raise ValueError(
-            f"{name} doubles its latents, which steer would guide twice; use DifficultyGuidedPipeline of the same parts"
+            f"{name} doubles its latents, which steer would guide twice; call DifficultyGuidedPipeline of the same "
+            f"parts with target_difficulty=, under one of {', '.join(SCHEDULERS)}"
         )
     require_family(pipeline.scheduler)
 

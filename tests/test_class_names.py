@@ -94,8 +94,8 @@ def test_many_unmatched_names_are_counted():
     ("wanted", "trainable", "advice"),
     [
         ({0: "cat", 1: "dog"}, True, "it is of other images: train one of these classes by train_classifier"),
-        ({0: "cat", 1: "boot"}, True, "rename them or map them"),
-        ({0: "cat", 1: "dog"}, False, "rename them or map them"),
+        ({0: "cat", 1: "boot"}, True, "rename them$"),
+        ({0: "cat", 1: "dog"}, False, "rename them$"),
     ],
 )
 def test_training_is_advised_where_a_classifier_knows_none_of_the_classes(wanted, trainable, advice):
@@ -200,6 +200,14 @@ def test_two_names_of_one_class_are_refused_by_both_names():
     with pytest.raises(ValueError, match=r"'boot' \(0\) and 'Ankle boot' \(1\) are both 'Ankle boot, boot' \(1\)"):
         match_classes({0: "boot", 1: "Ankle boot"}, NAMES)
     assert match_classes({0: "Sneaker", 1: "boot"}, NAMES, mapping={"Sneaker": "boot"}) == {0: 1, 1: 1}  # on purpose
+
+
+@pytest.mark.parametrize("wanted", [{0: "cat"}, {0: "cat", 1: "boot"}, {0: "00000", 1: "00001"}])
+def test_class_map_is_asked_for_where_one_can_be_given(wanted):
+    with pytest.raises(ValueError, match=r", or give a class map \(class_map=FILE\)$"):
+        match_classes(wanted, NAMES, mapping={})
+    with pytest.raises(ValueError, match=r"(rename them|call them by its names)$"):
+        match_classes(wanted, NAMES)
 
 
 def test_two_classes_of_one_name_go_to_their_own(imagenet):

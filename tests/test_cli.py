@@ -335,7 +335,10 @@ def mistakes(tmp_path, pipeline):
         "no such pipeline": (["generate", tmp_path / "p", "--pipeline", tmp_path / "no"], "cannot be loaded"),
         "score nothing": (["score", tmp_path / "absent", *guide], "no pool at"),
         "score empty": (["score", tmp_path / "empty", *guide], "no images"),
-        "score other classes": (["score", tmp_path / "hats", *guide], "by dag-diffusion train-classifier, or rename"),
+        "score other classes": (
+            ["score", tmp_path / "hats", *guide],
+            "train-classifier, or rename them, or give a class map (--class-map FILE)",
+        ),
         "score with no classifier": (["score", tmp_path / "scored", "--classifier", tmp_path / "empty"], "classifier"),
         "unknown measure": (
             ["score", tmp_path / "scored", *guide, "--measure", "loss"],

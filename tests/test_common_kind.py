@@ -55,6 +55,14 @@ def test_file_that_is_no_image_is_named(tmp_path):
         common_kind(read_pool(tmp_path))
 
 
+def test_size_that_few_images_happen_to_have_is_told_as_the_median(tmp_path):
+    for side in (4, 5, 6):
+        write(tmp_path, {f"a/{side}.png": Image.new("L", (side, side))})
+    assert common_kind(read_pool(tmp_path)).mixed_sizes == (
+        "3 images have 3 sizes and are brought to 5 x 5 pixels, by their median shorter side; size=N chooses another"
+    )
+
+
 def coloured(folder, per_class, seed):
     """Two classes that colour alone tells apart."""
     noise = np.random.default_rng(seed)

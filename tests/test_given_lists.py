@@ -192,6 +192,20 @@ def test_a_list_that_fits_no_images_is_refused(tmp_path, text, message):
     assert re.search(message, str(told.value))
 
 
+def test_list_of_a_split_whose_images_lie_in_another_splits_folder_is_told_how_to_name_them(tmp_path):
+    (tmp_path / "train_images").mkdir()
+    for name in ("0.png", "1.png", "2.png", "3.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "train_images" / name)
+    written(tmp_path, "", "train.csv", "file,label\n0.png,a\n1.png,b\n")
+    file = written(tmp_path, "", "test.csv", "file,label\n2.png,a\n3.png,b\n")
+    with pytest.raises(ValueError, match=r"another split alone, such as train_images/[23]\.png; if .* folder images$"):
+        read_pool(file)
+    with pytest.raises(ValueError, match=r"train\.csv names no class of 2.png and 1 other .*; add them, give the list"):
+        read_pool(tmp_path / "train_images")
+    file.write_text("file,label\ntrain_images/2.png,a\ntrain_images/3.png,b\n")
+    assert len(read_pool(file)) == 2
+
+
 def test_names_alone_have_spaces_where_the_folders_have(tmp_path):
     for name in ("sea lion/0.png", "lion/0.png", "polar bear/1.png", "bear/1.png"):
         (tmp_path / name).parent.mkdir()
@@ -207,7 +221,7 @@ NAMES = ["train/cat/0.png train/dog/1.png", "cat/0.png dog/1.png", "/x/train/cat
 @pytest.mark.parametrize("names", NAMES)
 def test_images_of_another_split_stand_in_for_none(tmp_path, names):
     file = written(tmp_path, "val/cat/0.png val/dog/1.png", "train.txt", "".join(f"{one}\n" for one in names.split()))
-    with pytest.raises(ValueError, match=r"names no images below|or one of another split alone"):
+    with pytest.raises(ValueError, match=r"names no images below|of another split alone"):
         read_pool(file)
     (tmp_path / "val").rename(tmp_path / "train")
     assert len(read_pool(file)) == 2

@@ -503,6 +503,46 @@ def test_pipeline_whose_denoiser_is_called_otherwise_fills_a_pool_and_is_not_com
             speed_up(pipeline, **{option: True})
 
 
+def test_target_for_a_pipeline_without_a_vae_is_told_to_be_left_out(guide, tmp_path):
+    painter = SteerablePipeline(DecoderPipeline(tiny_transformer(), DDPMScheduler()), guide, CLASSES)
+    with pytest.raises(ValueError, match=r"has no vae.*; leave target and modes out to draw without them"):
+        fill_pool(painter, tmp_path / "pool", PoolConfig(images_per_class=1, target=0.5))
+
+
+class OneGenerator(DecoderPipeline):
+    def __call__(self, class_labels, generator=None):
+        return BaseOutput(images=torch.rand(len(class_labels), 3, 8, 8, generator=generator))
+
+
+class BareTuple(DecoderPipeline):
+    def __call__(self, class_labels, generator=None):
+        return (super().__call__(class_labels, generator).images,)
+
+
+class NoGenerator(DecoderPipeline):
+    def __call__(self, class_labels):
+        return super().__call__(class_labels, torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "told"),
+    [
+        (OneGenerator, TypeError, "if it takes one alone, give batch_size=1"),
+        (BareTuple, ValueError, "BareTuple returned a tuple; return an object with .images"),
+        (NoGenerator, ValueError, "the call of NoGenerator takes no generator"),
+    ],
+)
+def test_pipeline_whose_call_is_of_another_form_is_told_what_to_change(kind, error, told, tmp_path):
+    with pytest.raises(error, match=told):
+        fill_pool(SteerablePipeline(kind(tiny_transformer(), DDPMScheduler()), None, CLASSES), tmp_path, PoolConfig())
+
+
+def test_pipeline_that_takes_one_generator_fills_a_pool_in_batches_of_one(tmp_path):
+    painter = SteerablePipeline(OneGenerator(tiny_transformer(), DDPMScheduler()), None, CLASSES)
+    config = PoolConfig(images_per_class=2)
+    assert len(fill_pool(painter, tmp_path / "pool", config, batch_size=1)) == 2 * len(CLASSES)
+
+
 @pytest.mark.parametrize("id2label", [NAMES, None], ids=["named", "guide"])
 def test_pipeline_of_ones_own_fills_a_pool_by_labels(id2label, guide, tmp_path):
     scheduler = FlowMatchEulerDiscreteScheduler()

@@ -83,6 +83,7 @@ def test_distill_in_two_processes_goes_on_after_a_kill_in_its_training_and_leave
     assert "process 1 was killed by SIGKILL" in run.communicate()[1]
     shown = told(Command(*command))
     assert shown.count("report: ") == shown.count("set: ") == 1
+    assert ", in the table 'DGS, guided pool'" in shown
     chosen = read_pool(tmp_path / "set")
     assert sorted(chosen.labels.tolist()) == [*NAMES]
     assert {result["set"] for result in written(work / "run")} == EVERY_SET

@@ -147,7 +147,7 @@ def distill(
         return _show_plan(plan_folder(images_in, output, planned, work=work, batch_size=batch_size, command=command))
     quiet = launch_several(processes_for(6 * comparison["seeds"], num_processes, device, quiet), quiet)
     with loading("libraries", quiet):
-        from dag_diffusion.distillation.compared_sets import UNGUIDED
+        from dag_diffusion.distillation.compared_sets import GUIDED_DGS, UNGUIDED
         from dag_diffusion.evaluation.tables import accuracy_table
         from dag_diffusion.loading import hide_loading_bars
         from dag_diffusion.own_images.config import FolderConfig
@@ -173,7 +173,7 @@ def distill(
     found = result.distillation
     show_table(accuracy_table(found.results, baseline=UNGUIDED, note=found.note))
     show_table(result.minutes)
-    print(f"set: {output.absolute()}")
+    print(f"set: {output.absolute()}, in the table {GUIDED_DGS!r}")
     print(f"report: {found.report.absolute()}")
 
 

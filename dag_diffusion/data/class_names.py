@@ -21,8 +21,9 @@ from .files import read_json_object
 from .imagenet import IMAGENET_CLASSES, described, imagenet_names, synset_in, synsets_of
 
 logger = logging.getLogger(__name__)
-RENAME = "rename them or map them to its classes"
-FOREIGN = "it is of other images: train one of these classes by train_classifier(), or rename or map them"
+RENAME = "rename them"
+FOREIGN = "it is of other images: train one of these classes by train_classifier(), or rename them"
+MAP = ", or give a class map (class_map=FILE)"
 SHOWN = 5  # names in an error; the others are counted
 LONGEST = 60  # letters of a class in a numbered folder's name
 UNSAFE = re.compile(r'[\x00-\x1f/\\:*?"<>|]')  # in a file name, on one system or another
@@ -55,6 +56,7 @@ def match_classes(
         known: the same of the classifier.
         owner: what to call ``known`` in an error.
         mapping: name in ``wanted`` to name or label in ``known``, of those that no rule finds; see ``read_class_map``.
+            None where a user can give no class map, so that no error asks for one.
         places: labels of ``known`` are places in a list, as of sorted folders, so that a pipeline without class names
             cannot have its numbers matched with them.
         shared: several classes of ``wanted`` may be one of ``known``, as one target may be that of several classes.
@@ -68,7 +70,7 @@ def match_classes(
         return {label: label for label in wanted}
     mapped = _mapped(wanted, known, owner, mapping or {})
     rest = {label: name for label, name in wanted.items() if label not in mapped}
-    found = _match(rest, known, owner, places, FOREIGN if trainable else RENAME)
+    found = _match(rest, known, owner, places, FOREIGN if trainable else RENAME, "" if mapping is None else MAP)
     if not shared:  # classes of a class map may be, which says so on purpose
         _require_different(rest, found, known, owner)
     return mapped | found
@@ -232,9 +234,14 @@ def _mapped(
 
 
 def _match(
-    wanted: Mapping[int, str], known: Mapping[int, str], owner: str, places: bool, foreign: str = RENAME
+    wanted: Mapping[int, str],
+    known: Mapping[int, str],
+    owner: str,
+    places: bool,
+    foreign: str = RENAME,
+    by_map: str = "",
 ) -> dict[int, int]:
-    """``foreign`` is what to do where ``known`` lacks all of ``wanted``."""
+    """``foreign`` is what to do where ``known`` lacks all of ``wanted``, and ``by_map`` what else always helps."""
     found = _match_synsets(wanted, known)
     rest = {label: name for label, name in wanted.items() if label not in found}
     if not rest:
@@ -242,9 +249,9 @@ def _match(
     if not places and all(name == f"LABEL_{label}" for label, name in rest.items()):
         return found | _match_as_a_whole(rest, known, owner)
     if known and all(number_in(name) == label for label, name in known.items()):
-        return found | _match_without_names(rest, known, owner, places, foreign)
+        return found | _match_without_names(rest, known, owner, places, foreign, by_map)
     rest, known = described(rest), described(known)
-    return found | _match_by_name(rest, known, owner, foreign)
+    return found | _match_by_name(rest, known, owner, foreign, by_map)
 
 
 def _match_synsets(wanted: Mapping[int, str], known: Mapping[int, str]) -> dict[int, int]:
@@ -275,7 +282,7 @@ def _match_as_a_whole(wanted: Mapping[int, str], known: Mapping[int, str], owner
 
 
 def _match_without_names(
-    wanted: Mapping[int, str], known: Mapping[int, str], owner: str, places: bool, foreign: str
+    wanted: Mapping[int, str], known: Mapping[int, str], owner: str, places: bool, foreign: str, by_map: str
 ) -> dict[int, int]:
     said = {label: number_in(name) for label, name in wanted.items()}
     numbers = {label: number for label, number in said.items() if number is not None}
@@ -296,22 +303,24 @@ def _match_without_names(
         return numbers
     if set(known) == set(range(IMAGENET_CLASSES)):
         among = f"{owner}, whose {IMAGENET_CLASSES} classes are without names and taken for ImageNet's,"
-        return _match_by_name(described(wanted), imagenet_names(), among, foreign)
+        return _match_by_name(described(wanted), imagenet_names(), among, foreign, by_map)
     raise ValueError(
         f"{owner} has {len(known)} classes without names, so that {listed(map(repr, strange), SHOWN)} cannot be found; "
         f'set its config.id2label, or give a class map such as {{"{strange[0]}": 0}}'
     )
 
 
-def _match_by_name(wanted: Mapping[int, str], known: Mapping[int, str], owner: str, foreign: str) -> dict[int, int]:
+def _match_by_name(
+    wanted: Mapping[int, str], known: Mapping[int, str], owner: str, foreign: str, by_map: str
+) -> dict[int, int]:
     table = _Known(known)
     found = _found_by_name(wanted, table)
     if missing := [label for label, among in found.items() if among is None]:
         if min(wanted) >= 0 and len(missing) == len(wanted) and None not in map(number_in, wanted.values()):
-            raise ValueError(_numbers_without_names(wanted, known, owner))
+            raise ValueError(_numbers_without_names(wanted, known, owner) + by_map)
         reasons = [table.reason(wanted[label]) for label in missing[:SHOWN]]
         more = f", and {len(missing) - SHOWN} more such names" if len(missing) > SHOWN else ""
-        way = foreign if len(missing) == len(wanted) else RENAME
+        way = (foreign if len(missing) == len(wanted) else RENAME) + by_map
         way = "check how they are spelled" if max(missing) < 0 else way  # typed, see classes_named
         raise ValueError(f"{owner} has {'; '.join(reasons)}{more}; {way}")
     return {label: among for label, among in found.items() if among is not None}
@@ -321,7 +330,7 @@ def _numbers_without_names(wanted: Mapping[int, str], known: Mapping[int, str], 
     numbers, theirs = list(map(repr, wanted.values())), list(known.values())
     return (
         f"{owner} calls its classes {listed(map(repr, theirs), 2)}, and the numbers {listed(numbers, 2)} name none of "
-        f"them: they may be its labels, or places among fewer classes; call them by its names, or map them"
+        f"them: they may be its labels, or places among fewer classes; call them by its names"
     )
 
 

@@ -45,7 +45,9 @@ class CommonKind:
         height, width = self.size
         if self.of_that_size == self.images:
             return ""
-        share = f"as {self.of_that_size} are" if self.of_that_size else "by their median shorter side"
+        share = (
+            f"as {self.of_that_size} are" if 2 * self.of_that_size >= self.images else "by their median shorter side"
+        )
         return (
             f"{self.images} images have {self.sizes} sizes and are brought to {width} x {height} pixels, {share}; "
             "size=N chooses another"

@@ -74,7 +74,9 @@ def require_trained_timesteps(scheduler: Any, num_steps: int) -> None:
     if scheduler.config.get("timestep_spacing") != "trailing" or int(scheduler.timesteps.min()) >= 0:
         return
     trained = scheduler.config.num_train_timesteps
-    good = (n for n in range(1, trained + 1) if len(np.arange(trained, 0, -trained / n)) == n)
+    good = [n for n in range(1, trained + 1) if len(np.arange(trained, 0, -trained / n)) == n]
+    if kind_among(scheduler, [DDIM]):  # whose own steps stop short of timesteps that are not evenly spaced
+        good = [n for n in good if trained % n == 0]
     raise ValueError(
         f'num_inference_steps is {num_steps}, of which "trailing" spacing makes a step more, at timestep -1, for which '
         f"nothing was trained; use {min(good, key=lambda n: abs(n - num_steps))}, or another timestep_spacing"

@@ -48,7 +48,7 @@ def reference_named(
     else:
         pool = read_pool(path)
     names = pool.class_names if class_names is None else class_names
-    table = match_classes(names, pool.class_names, f"the reference {path}", mapping=class_map, places=True)
+    table = match_classes(names, pool.class_names, f"the reference {path}", mapping=class_map or {}, places=True)
     _warn_of_other_scores(str(path), {str(row.get("difficulty_by") or "") for row in pool.rows}, scored_by)
     return known_by_class(pool, {name: table[label] for label, name in distinct_names(names).items()})
 

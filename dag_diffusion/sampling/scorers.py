@@ -61,7 +61,7 @@ def scorers_of(
     def labels_of(classifier: nn.Module) -> dict[int, int]:
         if measure in LABEL_FREE and among == "all":
             return dict.fromkeys(names, 0)
-        return match_classes(names, class_names_of(classifier), mapping=class_map, trainable=True)
+        return match_classes(names, class_names_of(classifier), mapping=class_map or {}, trainable=True)
 
     def scorer_of(classifier: nn.Module) -> Scorer:
         labels = labels_of(classifier)

@@ -264,7 +264,7 @@ def _from_mapping(targets: Mapping[str, Any], images: _Images) -> TargetDistribu
     wanted = images.class_names or {}
     names, asked = distinct_names(wanted), list(targets)
     if not set(names.values()) <= set(asked):
-        table = match_classes(wanted, dict(enumerate(asked)), "the target", mapping=images.class_map, places=True)
+        table = match_classes(wanted, dict(enumerate(asked)), "the target", mapping=images.class_map or {}, places=True)
         targets = {name: targets[asked[table[label]]] for label, name in names.items()}
     return TargetDistribution.from_reference(targets)
 

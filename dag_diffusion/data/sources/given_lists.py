@@ -60,15 +60,22 @@ def rows_of_list(file: Path) -> tuple[Path, list[Row]]:
         raise other_encoding(file) from error
     names = _Names(file, root, _fields(lines))
     nearest: MissingImagesError | None = None
+    elsewhere = ""
     some = _fields(lines[:SOME])
     for by in _candidates(names):
         if not any(one.image_in(field) for one in by for field in some):
+            elsewhere = elsewhere or by[0].elsewhere or by[1].elsewhere
             continue
         try:
             if found := _read(lines, by, file):
                 return root, _rows(found, file)
         except MissingImagesError as error:
             nearest = min(nearest or error, error, key=lambda one: one.count)
+    if elsewhere and nearest is None:
+        raise ValueError(
+            f"{file} names images below {root} that lie in a folder of another split alone, such as {elsewhere}; if "
+            "these are meant, write their paths like this one, or call that folder images"
+        )
     raise nearest or ValueError(
         f"{file} names no images below {root}; put it into the folder of the images, with their paths from there on"
     )
@@ -137,7 +144,12 @@ class _Images:
 
     Args:
         called: what an image is called there, and the image; several of a name are told by none.
+
+    Attributes:
+        elsewhere: one that is in another split's folder, and not found therefore; empty if there is none.
     """
+
+    elsewhere = ""
 
     def __init__(self, names: _Names, called: Iterable[tuple[str, str]], *, stems: bool = False) -> None:
         self._names, self._found, self._known = names, defaultdict[str, set[str]](set), dict[str, str | None]()
@@ -160,7 +172,12 @@ class _Images:
                 told, found = _splits_of(parts[:dropped]) or self._splits, _splits_of(unsaid)
                 nameless = dropped and dropped == len(parts) - 1  # nothing is left but the name of the file
                 strange = nameless and any(folder.casefold() not in CONTAINERS for folder in unsaid)
-                return None if len(images) > 1 or strange or (told and found - told) else image
+                if len(images) > 1 or strange:
+                    return None
+                if told and found - told:
+                    self.elsewhere = image if told is self._splits else self.elsewhere  # the name says no other place
+                    return None
+                return image
         return None
 
 

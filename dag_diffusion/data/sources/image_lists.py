@@ -69,8 +69,8 @@ def listed_classes(path: Path, images: Sequence[str]) -> list[tuple[str, str]] |
     file, classes = next(iter(found.items()))
     if missing := [name for name in images if name not in classes]:
         raise ValueError(
-            f"{file} names no class of {missing[0]} and {len(missing) - 1} other images in {path}; add them, or leave "
-            f"them out by a {path / 'metadata.csv'} with file_name and label of the rest"
+            f"{file} names no class of {missing[0]} and {len(missing) - 1} other images in {path}; add them, give "
+            f"the list itself, or leave them out by a {path / 'metadata.csv'} with file_name and label of the rest"
         )
     if telling_none:
         logger.warning(

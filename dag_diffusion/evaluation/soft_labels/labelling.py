@@ -116,7 +116,9 @@ def label_folder(
         place_of(pool)
         if plan is not None:
             _top_k(plan, len(pool.class_names))
-        found = match_classes(pool.class_names, class_names_of(classifier), "the teacher", class_map, trainable=True)
+        found = match_classes(
+            pool.class_names, class_names_of(classifier), "the teacher", class_map or {}, trainable=True
+        )
         real = _test_pool(pool, test)
         if real is not None:  # whose classes may be called as the set's are, or as the teacher's
             theirs = {label: class_names_of(classifier)[one] for label, one in found.items()}
@@ -259,7 +261,9 @@ class _Teaching:
     def __init__(
         self, classifier: nn.Module, pool: Pool, class_map: Mapping[str, str | int] | None, plan: ViewPlan
     ) -> None:
-        found = match_classes(pool.class_names, class_names_of(classifier), "the teacher", class_map, trainable=True)
+        found = match_classes(
+            pool.class_names, class_names_of(classifier), "the teacher", class_map or {}, trainable=True
+        )
         self.columns = [found[label] for label in sorted(found)]
         self.top_k = _top_k(plan, len(self.columns))
         self.protocol, self.seed = as_protocol(plan.protocol), plan.seed

@@ -66,7 +66,7 @@ def teacher_logits(
     found = (
         {}
         if names is None
-        else match_classes(names, class_names_of(classifier), "the teacher", class_map, trainable=True)
+        else match_classes(names, class_names_of(classifier), "the teacher", class_map or {}, trainable=True)
     )
     preprocessing = preprocessing_of(classifier)
     with torch.inference_mode():

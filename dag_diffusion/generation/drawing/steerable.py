@@ -73,7 +73,8 @@ class SteerablePipeline:
         extra_guides: more classifiers that steer.
 
     Raises:
-        ValueError: the pipeline takes neither; nobody names the classes; ``call`` sets what a pool sets itself.
+        ValueError: the pipeline takes neither, or no generator; nobody names the classes; ``call`` sets what a pool
+            sets itself.
     """
 
     pipeline: Any
@@ -87,6 +88,11 @@ class SteerablePipeline:
             raise ValueError(
                 f"{type(self.pipeline).__name__} takes neither prompt nor class_labels, so that it draws no classes; "
                 "use a text-to-image or a class-conditional pipeline"
+            )
+        if not self._takes("generator") and not any(one.kind is one.VAR_KEYWORD for one in self._parameters.values()):
+            raise ValueError(
+                f"the call of {type(self.pipeline).__name__} takes no generator, by which a pool makes each image from "
+                "its seed; add one"
             )
         kind = type(self.pipeline).__name__
         free = [name for name in self._parameters if name not in (*RESERVED, *SHAPING)]
@@ -180,7 +186,10 @@ class SteerablePipeline:
             )
         labels = sorted({job.label for job in jobs})
         if config.target is not None or config.modes is not None:
-            require_steerable(self.pipeline)
+            try:
+                require_steerable(self.pipeline)
+            except ValueError as error:
+                raise ValueError(f"{error}; leave target and modes out to draw without them") from error
         if config.modes is not None:
             require_modes_of(config.modes, self.pipeline)
         vae, target = getattr(self.pipeline, "vae", None), None if config.target is None else 0.5
@@ -225,15 +234,34 @@ class SteerablePipeline:
 
         Raises:
             ValueError: the pipeline returns something else than one image for each prompt or label.
+            TypeError: it does not take what it is called with.
         """
         generators: list[torch.Generator] = [torch.Generator().manual_seed(job.seed) for job in jobs]
         generator = generators[0] if len(jobs) == 1 else generators  # some pipelines know single ones alone
         with self._steered(config, jobs, generator) as steered:
             with torch.no_grad():
-                output = self.pipeline(**self._arguments(config, jobs), generator=generator)
+                output = self._output(self._arguments(config, jobs), generator)
             images = _pictures(output.images, len(jobs), type(self.pipeline).__name__)
             measured = steered.measure(images).tolist() if self._guides else [None] * len(jobs)
         return list(zip(jobs, images, measured, strict=True))
+
+    def _output(self, arguments: Mapping[str, Any], generator: Any) -> Any:
+        """What the pipeline returns for it."""
+        name = type(self.pipeline).__name__
+        try:
+            output = self.pipeline(**arguments, generator=generator)
+        except TypeError as error:
+            if not isinstance(generator, list):
+                raise
+            raise TypeError(
+                f"{name}, called with a list of generators: {error}; if it takes one alone, give batch_size=1"
+            ) from error
+        if not hasattr(output, "images"):
+            raise ValueError(
+                f"{name} returned a {type(output).__name__}; return an object with .images, such as "
+                "diffusers.ImagePipelineOutput"
+            )
+        return output
 
     def _steered(self, config: PoolConfig, jobs: Sequence[ImageJob], generator: Any) -> AbstractContextManager[Steered]:
         return steer(
