@@ -29,7 +29,8 @@ def source(*names: str) -> str:
         record = load(name)
         settings, machine = record.get("settings", {}), record.get("machine", {})
         device = record.get("device") or settings.get("device") or machine.get("processor") or "CPU"  # the GPU, if any
-        command = record["command"] if record["command"].startswith("python") else f"python {record['command']}"
+        command = record["command"] if "command" in record else record["commands"][-1]  # of evaluations
+        command = command if command.startswith("python") else f"python {command}"
         if len(names) > 1 or len(command) > LONG:
             command = re.sub(r" --sets .*", " --sets ...", command)  # the record has all of it
         of = f"{device}, torch {record['versions']['torch']}"
