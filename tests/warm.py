@@ -114,7 +114,10 @@ class Command(Module):
 
 def process_of_rank(run: Command, rank: int) -> psutil.Process:
     """One of the two processes that a command has started."""
-    workers = [worker for server in psutil.Process(run.pid).children() for worker in server.children()]
+    workers: list[psutil.Process] = []
+    for server in psutil.Process(run.pid).children():
+        with suppress(psutil.NoSuchProcess):  # a program that it asks for something, and that has ended by now
+            workers += server.children()
     assert len(workers) == 2
     return sorted(workers, key=lambda worker: worker.pid)[rank]  # started in this order
 
