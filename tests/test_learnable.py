@@ -13,6 +13,7 @@ from dag_diffusion.cli.commands import app
 from dag_diffusion.distillation import learnable
 from dag_diffusion.distillation.learnable import learnable_rows, subsample_in_rounds
 from dag_diffusion.evaluation import LabelledImages
+from dag_diffusion.processor import fast_precision
 from dag_diffusion.reporting.recipes import recipe_of
 from dag_diffusion.reporting.reproduction import commands_for
 
@@ -143,6 +144,7 @@ def test_command_chooses_in_rounds_and_its_record_gives_the_command_again(drawn_
     record = chosen.provenance["selection"]
     assert (record["method"], record["evenly"], record["rounds"], record["students"]) == ("easiest", "mode", 2, 2)
     assert (record["network"], record["protocol"], record["ipc"]) == ("convnet-3", "quick", 4)
+    assert record["precision"] == fast_precision("cpu")
     [command] = [line for line in commands_for([(tmp_path / "set", chosen)]) if "subsample" in line]
     assert "--ipc 4 --method easiest --evenly mode --rounds 2 --seed 0" in command
     assert "in 2 rounds: of later modes what networks trained on earlier ones have yet to learn" in recipe_of(chosen)

@@ -75,10 +75,12 @@ def subsample_in_rounds(
             )
     kind = common_kind(pool)
     images = load_labelled_images(pool, size=size or kind.size, channels=kind.channels, progress=progress)
+    device = resolve_device(device)
     how: dict[str, Any] = {"rounds": rounds, "students": students, "network": network, "protocol": protocol}
+    told = how | {"precision": as_protocol(protocol).on(device).precision}  # on which roundings depend
     rows = learnable_rows(images, pool.difficulties, modes, **how, seed=seed, device=device, progress=progress)
     chosen = subsample(pool.select(rows.tolist()), ipc, method="easiest", target=target, seed=seed)
-    return replace(chosen, indices=rows[chosen.indices], pool=pool, settings={**settings, **how})
+    return replace(chosen, indices=rows[chosen.indices], pool=pool, settings={**settings, **told})
 
 
 def learnable_rows(
