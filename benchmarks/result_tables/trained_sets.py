@@ -29,7 +29,7 @@ SIZES_TODAY = (
 )  # as ``run`` draws
 
 
-ROUNDS = tuple(f"learnable-rounds-{size}" for size in (10, 20))  # held out
+ROUNDS = tuple(f"learnable-rounds-{size}" for size in (10, 20, 50))  # held out
 
 
 NETWORKS = {
