@@ -56,6 +56,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "downstream-soft-50": partial(trained_sets.study, "soft-50"),
     "downstream-learnable-10": partial(trained_sets.study, "learnable-10", baseline="easiest"),
     "downstream-learnable-test-10": partial(trained_sets.study, "learnable-test-10"),
+    "downstream-learnable-test-50": partial(trained_sets.study, "learnable-test-50"),
     "training by size, learnable": partial(trained_sets.by_size, trained_sets.ROUNDS, baseline="easiest"),
     "downstream-intervals-10": partial(trained_sets.study, "intervals-10", baseline="embedded, CFG 1.5"),
     "downstream-intervals-50": partial(trained_sets.study, "intervals-50", baseline="embedded, CFG 1.5"),

@@ -44,6 +44,7 @@ BEST, MODES, STEERED = "easiest of 5 | drawn to modes", "drawn to modes", "match
 
 PAIRS = [  # differences that the text names and that are not to the baseline: record, network, first set, second set
     ("learnable-test-10", "convnet-3", "learnable, in 5 rounds", "easiest"),
+    ("learnable-test-50", "convnet-3", "learnable, in 5 rounds", "easiest"),
     ("10-quick", "convnet-3", BEST, MODES),
     ("10-quick-resnet-18", "resnet-18", BEST, MODES),
     ("10-quick-resnet-ap-10", "resnet-ap-10", BEST, MODES),
