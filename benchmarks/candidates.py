@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from downstream import BASELINE, Study, held_out, rounds, run, test_images
 
+from dag_diffusion.distillation.learnable import lowest_of_each
 from dag_diffusion.evaluation.labelled_images import LabelledImages, subset
 
 OFFERED = (1, 5, 10, 25)  # images of each mode
@@ -31,8 +32,7 @@ class DrawnToModes:
 
     def least(self, score: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The row of each mode with the lowest score."""
-        ordered = rows[np.lexsort((score[rows], self.modes[rows]))]
-        return ordered[np.unique(self.modes[ordered], return_index=True)[1]]
+        return rows[lowest_of_each(score[rows], self.modes[rows])]
 
     def easiest(self, offered: int, seed: int) -> LabelledImages:
         """The easiest of the first ``offered`` images of each mode that belong to a seed."""

@@ -18,15 +18,12 @@ from collections.abc import Callable
 from functools import cache, partial
 
 import numpy as np
-import torch
 from candidates import DrawnToModes, parser_of, random_unguided, study_for
 from downstream import BASELINE, PER_MODE, Study, run
 
-from dag_diffusion.distillation.learnable import learnable_rows
-from dag_diffusion.evaluation.labelled_images import LabelledImages, normalise, subset
-from dag_diffusion.evaluation.networks import seeded_network
+from dag_diffusion.distillation.learnable import Students, learnable_rows
+from dag_diffusion.evaluation.labelled_images import LabelledImages, subset
 from dag_diffusion.evaluation.protocols import PROTOCOLS
-from dag_diffusion.evaluation.training import train
 
 EASIEST = "easiest"
 
@@ -36,32 +33,19 @@ class Learnable(DrawnToModes):
 
     def __init__(self, study: Study, form: str) -> None:
         super().__init__(study, form)
-        self.labels = np.asarray(self.images.labels)
+        self.students = Students(self.images, "convnet-3", PROTOCOLS["quick"], "cpu")
         self.by_students = cache(self._by_students)
 
     def of_seed(self, seed: int) -> np.ndarray:
         return np.flatnonzero(self.turns // PER_MODE == seed)
-
-    def student(self, rows: np.ndarray, seed: int) -> torch.nn.Module:
-        size, part = self.images.images.shape[1:3], subset(self.images, rows)
-        network = seeded_network("convnet-3", seed=seed, channels=1, size=size, num_classes=10)
-        return train(
-            network, normalise(part.images), torch.as_tensor(part.labels).long(), PROTOCOLS["quick"], seed=seed
-        )
-
-    def difficulties(self, student: torch.nn.Module, rows: np.ndarray) -> np.ndarray:
-        images = normalise(subset(self.images, rows).images)
-        with torch.inference_mode():
-            shares = torch.cat([student(part) for part in images.split(50)]).softmax(1)
-        return 1 - shares[torch.arange(len(rows)), torch.as_tensor(self.labels[rows]).long()].numpy()
 
     def _by_students(self, seed: int) -> np.ndarray:
         """Of all images, 0 outside the seed's; the mean of the students of other turns."""
         own, found = self.of_seed(seed), np.zeros(len(self.turns))
         for turn in range(PER_MODE):
             learnt = self.turns[own] % PER_MODE == turn
-            student = self.student(own[learnt], 1000 + PER_MODE * seed + turn)
-            found[own[~learnt]] += self.difficulties(student, own[~learnt]) / (PER_MODE - 1)
+            hard = self.students.difficulties(own[learnt], 1000 + PER_MODE * seed + turn, own[~learnt])
+            found[own[~learnt]] += hard / (PER_MODE - 1)
         return found
 
     def in_rounds(self, seed: int, count: int) -> np.ndarray:

@@ -76,7 +76,7 @@ def this_process() -> "PartialState":
 
     # without this word accelerate takes each of several processes on CPUs for the only one; and the usual ten to thirty
     # minutes are too short for others to wait while the first looks through a large pool
-    with _told_if_nobody_comes() if is_started() else _without(LAUNCHED):
+    with _told_if_nobody_comes() if is_started() else _environment(dict.fromkeys(LAUNCHED)):
         return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(hours=12))
 
 
@@ -98,13 +98,22 @@ def resolve_device(device: "str | torch.device | None" = None) -> str:
 
 
 @contextmanager
-def _without(names: Sequence[str]) -> Iterator[None]:
-    """Keep variables out of the environment for a moment, in which accelerate looks at it."""
-    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Have variables in the environment for a moment, or, where they are None, keep them out of it."""
+    before = {name: os.environ.get(name) for name in variables}
+    _set(variables)
     try:
         yield
     finally:
-        os.environ.update(kept)
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @contextmanager
@@ -333,29 +342,14 @@ def start_server(num_processes: int) -> None:
         variables["PYTHONSAFEPATH"] = "1"  # else a user's random.py would be taken for Python's, from 3.11 on
     # what a process that was killed has left is removed without a word
     said = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"]))
-    with _with(variables), _place_for_sockets():
-        with _with({"PYTHONWARNINGS": said}):
+    with _environment(variables), _place_for_sockets():
+        with _environment({"PYTHONWARNINGS": said}):
             multiprocessing.resource_tracker.ensure_running()  # which unblocks SIGTERM when it starts
         before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
         try:
             multiprocessing.forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _with(variables: Mapping[str, str]) -> Iterator[None]:
-    """Have variables in the environment for a moment, in which a process is started."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class AskedStudents:
 def students(monkeypatch):
     def of(hard):
         asked = AskedStudents(hard)
-        monkeypatch.setattr(learnable, "_Students", asked)
+        monkeypatch.setattr(learnable, "Students", asked)
         return asked
 
     return of
@@ -60,7 +60,7 @@ def students(monkeypatch):
 def test_one_image_of_each_mode_is_chosen_and_the_easiest_where_students_know_nothing(modes, each, rounds, seed):
     images, difficulties, mode = pool_of(modes, each, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(learnable, "_Students", AskedStudents(np.full(len(images), 0.5)))
+        patch.setattr(learnable, "Students", AskedStudents(np.full(len(images), 0.5)))
         chosen = learnable_rows(images, difficulties, mode, rounds=rounds, seed=seed)
     expected = {}
     for row in np.argsort(difficulties, kind="stable")[::-1].tolist():
@@ -95,7 +95,7 @@ def test_students_learn_and_the_same_seed_chooses_the_same():
     assert chosen.tolist() == learnable_rows(images, difficulties, mode, **settings).tolist()
     assert told[-1] == (1, 1)
     rows = np.arange(len(images))
-    found = learnable._Students(images, "convnet-3", learnable.as_protocol("quick"), "cpu").difficulties(rows, 0, rows)
+    found = learnable.Students(images, "convnet-3", learnable.as_protocol("quick"), "cpu").difficulties(rows, 0, rows)
     assert found.max() < 0.5  # dark and light are told apart, by labels that are not 0 and 1
 
 

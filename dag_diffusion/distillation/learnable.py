@@ -127,7 +127,7 @@ def learnable_rows(
         raise ValueError(f"rounds is {rounds} and students {students}; give at least 1 of each")
     mode_of, part_of = _places(np.asarray(images.labels), modes, rounds)
     parts = [np.flatnonzero(part_of == part) for part in range(int(part_of.max()) + 1)]
-    learning = _Students(images, network, as_protocol(protocol), resolve_device(device))
+    learning = Students(images, network, as_protocol(protocol), resolve_device(device))
     stage = Stage("students", students * (len(parts) - 1), progress)
     chosen = np.zeros(0, np.int64)
     for part, rows in enumerate(parts):
@@ -135,7 +135,7 @@ def learnable_rows(
         for number in range(students if part else 0):
             score -= learning.difficulties(chosen, 2000 * part + students * seed + number, rows) / students
             stage()
-        chosen = np.concatenate([chosen, rows[_lowest_of_each(score, mode_of[rows])]])
+        chosen = np.concatenate([chosen, rows[lowest_of_each(score, mode_of[rows])]])
     return np.sort(chosen)
 
 
@@ -146,13 +146,13 @@ def _places(labels: np.ndarray, modes: np.ndarray, rounds: int) -> tuple[np.ndar
     return mode_of.ravel(), ((np.arange(found.shape[1]) - first) % rounds)[mode_of.ravel()]
 
 
-def _lowest_of_each(score: np.ndarray, mode_of: np.ndarray) -> np.ndarray:
+def lowest_of_each(score: np.ndarray, mode_of: np.ndarray) -> np.ndarray:
     """Places of the lowest score of each mode, in the order of the modes; of equal ones the first."""
     order = np.lexsort((score, mode_of))
     return order[np.unique(mode_of[order], return_index=True)[1]]
 
 
-class _Students:
+class Students:
     """Networks that learn some of the images, and are asked about others."""
 
     def __init__(self, images: LabelledImages, network: str, protocol: Protocol, device: str) -> None:
