@@ -4,7 +4,9 @@ import errno
 import json
 import shutil
 import signal
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from socket import socket
 
 import numpy as np
@@ -17,10 +19,10 @@ from tiny_classifiers import CONFIG, train_on_full_disk, train_until_killed, tra
 from warm import context
 
 from dag_diffusion import load_classifier, read_pool, score_pool
-from dag_diffusion.classifiers import class_names_of
+from dag_diffusion.classifiers import class_names_of, preprocessing_of
 from dag_diffusion.cli.prepare import _lines
 from dag_diffusion.sampling.references import reference_named
-from dag_diffusion.training.classifiers import train_classifier
+from dag_diffusion.training.classifiers import decoded_images, train_classifier
 from dag_diffusion.training.classifiers.calibration import Calibration
 from dag_diffusion.training.classifiers.plan import batch_size_for, image_weights, unequal_text
 
@@ -192,6 +194,28 @@ def test_two_processes_train_the_classifier_that_one_trains(tmp_path, images, tr
         assert process.exitcode == 0
     found, expected = (score_pool(images, load_classifier(folder)).difficulties for folder in (output, trained.folder))
     assert found == pytest.approx(expected, abs=2e-3)
+
+
+def test_images_are_mapped_before_the_first_of_several_processes_may_remove_them(
+    tmp_path, images, trained, monkeypatch
+):
+    met = []
+
+    @contextmanager
+    def meeting(last=1):
+        yield
+        met.append(meeting)
+        if len(met) == last:  # the first process goes on from here alone, to the end, where it tidies
+            shutil.rmtree(tmp_path / "images")
+
+    def decoded(last):
+        met.clear()
+        monkeypatch.setattr(decoded_images, "fail_together", partial(meeting, last=last))
+        return decoded_images.decode(images, preprocessing_of(trained.model), tmp_path / "images")
+
+    found = decoded(last=None).pixels.copy()
+    assert np.array_equal(decoded(last=len(met)).pixels, found)
+    assert not (tmp_path / "images").exists()
 
 
 def unfinished(images, output):

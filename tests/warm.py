@@ -114,6 +114,7 @@ class Command(Module):
 
 def process_of_rank(run: Command, rank: int) -> psutil.Process:
     """One of the two processes that a command has started."""
+    assert run.poll() is None, run.communicate()  # what it said, where it ended before anybody stopped it
     workers: list[psutil.Process] = []
     for server in psutil.Process(run.pid).children():
         with suppress(psutil.NoSuchProcess):  # a program that it asks for something, and that has ended by now

@@ -21,7 +21,7 @@ from dag_diffusion.classifiers.preprocessing import Preprocessing
 from dag_diffusion.data.files import read_json_object, write_atomically, write_json
 from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import Pool
-from dag_diffusion.processes import fail_together, gather, is_main_process
+from dag_diffusion.processes import fail_together, is_main_process
 from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.sampling.scoring import fitted_image, read_ahead
 
@@ -70,10 +70,10 @@ def decode(
     with fail_together():
         if is_main_process():
             _decode(pool, preprocessing, folder, progress, stage)
-    gather(None)
     shape = (len(pool), preprocessing.channels, preprocessing.height, preprocessing.width)
-    digest = read_json_object(folder / RECORD)["digest"]
-    return DecodedImages(np.memmap(folder / PIXELS, np.uint8, "r", shape=shape), digest)
+    with fail_together():  # the first may come to an end, and remove the folder, before another has looked into it
+        digest = read_json_object(folder / RECORD)["digest"]
+        return DecodedImages(np.memmap(folder / PIXELS, np.uint8, "r", shape=shape), digest)
 
 
 def _decode(pool: Pool, preprocessing: Preprocessing, folder: Path, progress: Progress | None, stage: str) -> None:
