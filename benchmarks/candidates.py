@@ -26,9 +26,9 @@ class DrawnToModes:
     """Images drawn to modes in turn, with the guide's difficulties; ``form`` as in names of pools."""
 
     def __init__(self, study: Study, form: str = "") -> None:
-        pool, self.images, _ = study.pool(f"drawn to modes, {study.ipc}{form}")
-        self.modes = np.array([int(row["mode"]) for row in pool.rows])  # numbered through all classes
-        self.by_guide, self.turns = pool.difficulties, rounds(pool, study.ipc)
+        self.pool, self.images, _ = study.pool(f"drawn to modes, {study.ipc}{form}")
+        self.modes = np.array([int(row["mode"]) for row in self.pool.rows])  # numbered through all classes
+        self.by_guide, self.turns = self.pool.difficulties, rounds(self.pool, study.ipc)
 
     def least(self, score: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The row of each mode with the lowest score."""
@@ -46,12 +46,13 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("folder", type=Path, help="of the pools")
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--networks", nargs="+", default=["convnet-3"])
     return parser
 
 
 def study_for(options: argparse.Namespace, *, on_test_images: bool = False) -> Study:
     """The sets of one IPC, tested on held-out training images unless told otherwise."""
-    options.protocol, options.networks, options.device = "quick", ["convnet-3"], "cpu"
+    options.protocol, options.device = "quick", "cpu"
     test = test_images(10_000) if on_test_images else held_out(options.folder, test_images(10).class_names)
     return Study(options.folder, options.ipc, test)
 

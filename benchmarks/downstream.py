@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ from dag_diffusion import (
 from dag_diffusion.data.files import write_atomically
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.distillation.compared_sets import STEERED_RULE
+from dag_diffusion.distillation.learnable import learnable_rows
 from dag_diffusion.evaluation.comparisons import summarise
 from dag_diffusion.evaluation.labelled_images import LabelledImages, Labels, load_labelled_images, subset
 from dag_diffusion.evaluation.protocols import PROTOCOLS
@@ -201,6 +203,18 @@ def one_each(
     options = {"target": target or reference(), "method": rule, "seed": seed}
     kept = None if features is None else features[own]
     return subset(images, own[subsample(pool.select(own), modes, features=kept, **options).indices])
+
+
+def in_rounds(images: LabelledImages, pool: Pool, modes: int, seed: int, **students: Any) -> LabelledImages:
+    """One of the ``PER_MODE`` images of each mode that belong to a seed: what the set has yet to teach.
+
+    Args:
+        students: of ``learnable_rows``: ``rounds``, and other networks than its own.
+    """
+    own = np.flatnonzero(rounds(pool, modes) // PER_MODE == seed)
+    mode_of = np.array([int(pool.rows[row]["mode"]) for row in own])
+    found = learnable_rows(subset(images, own), pool.difficulties[own], mode_of, seed=seed, device="cpu", **students)
+    return subset(images, own[found])
 
 
 class Study:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from downstream import BASELINE, EASY, PER_MODE, RULES, Draw, Study, one_each, run, setting_of
+from downstream import BASELINE, EASY, PER_MODE, RULES, Draw, Study, in_rounds, one_each, run, setting_of
 from downstream_modes import nearest_images
 
 from dag_diffusion import (
@@ -132,6 +132,12 @@ def chosen(drawn: Study, name: str, rule: SelectionRule, target: TargetDistribut
     return one_each(images, pool, drawn.ipc, rule, seed, target, features)
 
 
+def chosen_in_rounds(drawn: Study, name: str, seed: int) -> LabelledImages:
+    """Of five images of each mode the one that the set has yet to teach, others for every seed."""
+    pool, images, _ = drawn.pool(name)
+    return in_rounds(images, pool, drawn.ipc, seed)
+
+
 def study(subject: Subject, folder: Path, options: argparse.Namespace) -> None:
     test, real, ipc, known = (
         subject.load(read_pool(folder / "test")),
@@ -158,12 +164,14 @@ def study(subject: Subject, folder: Path, options: argparse.Namespace) -> None:
             for method, name in (("random", ""), ("easiest", "easiest of 5 | "), ("matching", "matching of 5 | ")):
                 rule = SelectionRule(method, evenly="mode")
                 sets[f"{name}{pool}"] = partial(chosen, drawn, pool, rule, known)
+            sets[f"in 5 rounds | {pool}"] = partial(chosen_in_rounds, drawn, pool)
         for method in ("random", "easiest"):
             sets[f"{method} | unguided, {AUTO}"] = partial(chosen, drawn, f"unguided, {AUTO}", RULES[method], known)
         steered = partial(chosen, drawn, "drawn to modes and easy", STEERED_RULE, EASY)
         sets["matching of 5 | drawn to modes and easy"] = steered
     wanted = {name: sets[name] for name in (subject.baseline, *options.sets)} if options.sets else sets
-    run(f"{subject.name}-{setting_of(options)}", wanted, test, options, baseline=subject.baseline)
+    name = "-".join([subject.name, *options.record, setting_of(options)])
+    run(name, wanted, test, options, baseline=subject.baseline)
 
 
 def picture(subject: Subject, folder: Path, options: argparse.Namespace) -> None:
@@ -209,6 +217,7 @@ def main(subject: Subject, images: Callable[[Path, argparse.Namespace], None], d
     parser.add_argument("--ipc", type=int, default=MODES)
     parser.add_argument("--only", nargs="+", help="of the pools, such as 'unguided'")
     parser.add_argument("--sets", nargs="+", help="of the study, only these and the baseline")
+    parser.add_argument("--record", nargs="*", default=[], help="what its name has too, beside that of another study")
     parser.add_argument("--protocol", default="quick", choices=sorted(PROTOCOLS))
     parser.add_argument("--networks", nargs="+", default=["convnet-3"])
     parser.add_argument("--seeds", type=int, default=10, help="trainings, and draws that the pools hold images for")

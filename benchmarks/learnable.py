@@ -11,17 +11,17 @@ Students are ConvNets trained on one image of each mode; an image is measured by
 learnable where they find it harder than the guide does, after Learnability-Guided Diffusion; "after half" takes the
 easiest image of half of the modes, and of the others what is learnable to students of these; "in 5 rounds" so part by
 part.  Networks are tested on held-out training images, by which such a choice has to be made, or with --test-images on
-those.  The record is downstream-RECORD-IPC.
+those; other --networks may learn from what ConvNets chose.  The record is downstream-RECORD-IPC.
 """
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 from candidates import DrawnToModes, parser_of, random_unguided, study_for
-from downstream import BASELINE, PER_MODE, Study, run
+from downstream import BASELINE, PER_MODE, Study, in_rounds, run
 
-from dag_diffusion.distillation.learnable import Students, learnable_rows
+from dag_diffusion.distillation.learnable import Students
 from dag_diffusion.evaluation.labelled_images import LabelledImages, subset
 from dag_diffusion.evaluation.protocols import PROTOCOLS
 
@@ -33,6 +33,7 @@ class Learnable(DrawnToModes):
 
     def __init__(self, study: Study, form: str) -> None:
         super().__init__(study, form)
+        self.ipc = study.ipc
         self.students = Students(self.images, "convnet-3", PROTOCOLS["quick"], "cpu")
         self.by_students = cache(self._by_students)
 
@@ -48,18 +49,15 @@ class Learnable(DrawnToModes):
             found[own[~learnt]] += hard / (PER_MODE - 1)
         return found
 
-    def in_rounds(self, seed: int, count: int) -> np.ndarray:
-        own = self.of_seed(seed)
-        chosen = learnable_rows(
-            subset(self.images, own), self.by_guide[own], self.modes[own], rounds=count, seed=seed, device="cpu"
-        )
-        return own[chosen]
-
-    def sets(self) -> dict[str, Callable[[int], np.ndarray]]:
+    def sets(self) -> dict[str, Callable[[int], LabelledImages]]:
         guide, students = self.by_guide, self.by_students
 
-        def by(score: Callable[[int], np.ndarray]) -> Callable[[int], np.ndarray]:
-            return lambda seed: self.least(score(seed), self.of_seed(seed))
+        def by(score: Callable[[int], np.ndarray]) -> Callable[[int], LabelledImages]:
+            return lambda seed: subset(self.images, np.sort(self.least(score(seed), self.of_seed(seed))))
+
+        def after(count: int, network: str) -> Callable[[int], LabelledImages]:
+            options = {"rounds": count, "network": network}
+            return lambda seed: in_rounds(self.images, self.pool, self.ipc, seed, **options)
 
         return {
             EASIEST: by(lambda seed: guide),
@@ -67,8 +65,9 @@ class Learnable(DrawnToModes):
             "easiest for students": by(students),
             "hardest for students, right by the guide": by(lambda seed: np.where(guide > 0.5, 1.0, -students(seed))),
             "learnable": by(lambda seed: guide - students(seed)),
-            "learnable, after half": partial(self.in_rounds, count=2),
-            "learnable, in 5 rounds": partial(self.in_rounds, count=5),
+            "learnable, after half": after(2, "convnet-3"),
+            "learnable, in 5 rounds": after(5, "convnet-3"),
+            "learnable, in 5 rounds, by ResNet-18": after(5, "resnet-18"),
         }
 
 
@@ -82,11 +81,7 @@ def main() -> None:
     study = study_for(options, on_test_images=options.test_images)
     learnable = Learnable(study, options.form)
 
-    @cache
-    def drawn(choose: Callable[[int], np.ndarray], seed: int) -> LabelledImages:
-        return subset(learnable.images, np.sort(choose(seed)))
-
-    sets = {name: partial(drawn, choose) for name, choose in learnable.sets().items()}
+    sets = {name: cache(choose) for name, choose in learnable.sets().items()}
     sets = {name: sets[name] for name in options.sets or sets}
     if options.test_images:
         sets[BASELINE] = random_unguided(study)
