@@ -7,7 +7,6 @@ import signal
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from socket import socket
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from disks import unprivileged_mounts
 from PIL import Image
 from tiny import tiny_classifier, write_images
 from tiny_classifiers import CONFIG, train_on_full_disk, train_until_killed, train_with_others
-from warm import context
+from warm import context, run_together
 
 from dag_diffusion import load_classifier, read_pool, score_pool
 from dag_diffusion.classifiers import class_names_of, preprocessing_of
@@ -180,18 +179,8 @@ def test_full_disk_is_told_and_leaves_nothing_that_looks_finished(tmp_path, imag
 
 @pytest.mark.slow
 def test_two_processes_train_the_classifier_that_one_trains(tmp_path, images, trained):
-    with socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
     output = tmp_path / "guide"
-    started = [
-        context().Process(target=train_with_others, args=(images.path, output, rank, 2, port)) for rank in (0, 1)
-    ]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
-        assert process.exitcode == 0
+    run_together(train_with_others, output, images.path)
     found, expected = (score_pool(images, load_classifier(folder)).difficulties for folder in (output, trained.folder))
     assert found == pytest.approx(expected, abs=2e-3)
 

@@ -24,6 +24,7 @@ from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import read_rows
 from dag_diffusion.distillation.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
 from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs
+from dag_diffusion.distillation.learnable import subsample_in_rounds
 from dag_diffusion.distillation.pools import autoguidance_of
 from dag_diffusion.distillation.run import Origin, distill
 from dag_diffusion.distillation.setup import load_setup
@@ -35,6 +36,7 @@ from dag_diffusion.generation.repairing.faults import find_faults
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.hub.cards import dataset_card
 from dag_diffusion.loading import load_pipeline
+from dag_diffusion.own_images.config import FolderConfig
 from dag_diffusion.reporting.reproduction import commands_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -103,6 +105,40 @@ def test_easiest_image_of_each_mode_is_kept(setup):
     }
     assert {row["label"]: row["difficulty"] for row in chosen.rows} == easiest  # one mode a class, one image kept
     assert {r.draw for r in setup[1].results if r.set == GUIDED_DGS} == {None}  # of which no seed makes another set
+
+
+@pytest.fixture(scope="module")
+def in_rounds(tmp_path_factory):
+    told = set()
+    config = replace(TINY, ipc=2, rounds=2, seeds=1, inputs=DistillationInputs(classes=("Bag", "Coat")))
+    output = tmp_path_factory.mktemp("rounds") / "run"
+    return output, distill(output, config, progress=lambda stage, done, total: told.add((stage, done, total))), told
+
+
+def test_set_of_the_guided_pool_is_chosen_in_rounds_when_asked(in_rounds):
+    output, result, told = in_rounds
+    pool, chosen = (read_pool(output / name) for name in ("pool-guided", "set-guided"))
+    rows = subsample_in_rounds(pool, 2, rounds=2, device="cpu").indices
+    assert {row["source"] for row in chosen.rows} == {pool.rows[row]["file_name"] for row in rows.tolist()}
+    assert chosen.provenance["selection"]["rounds"] == 2
+    assert ("choosing in rounds, students", 2, 2) in told
+    assert {one.draw for one in result.results if one.set == GUIDED_DGS} == {None}
+    assert "in 2 rounds: of later modes what networks" in result.report.read_text()
+    assert result.config.settings()["rounds"] == 2
+
+
+def test_run_with_other_rounds_is_another(in_rounds):
+    output, result, _ = in_rounds
+    with pytest.raises(ValueError, match="other settings: rounds"):
+        distill(output, replace(result.config, rounds=1))
+    assert "rounds" not in TINY.settings()  # so that runs of versions without it go on
+
+
+def test_rounds_beside_a_target_are_refused():
+    with pytest.raises(ValueError, match=r"rounds is 5 and target 'hill', .*; leave one of the two out"):
+        DistillationConfig(rounds=5, inputs=DistillationInputs(target="hill"))
+    with pytest.raises(ValueError, match=r"rounds is 5 and target '0\.5'"):
+        FolderConfig(rounds=5, target="0.5")
 
 
 @pytest.mark.parametrize("folder", ["pool-unguided", "pool-guided", "set-paper", "set-dgs", "set-guided"])

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from tiny_students import choose, choose_with_others
+from warm import run_together
 
 from dag_diffusion import read_pool
 from dag_diffusion.cli.commands import app
@@ -130,6 +132,15 @@ def drawn_to_modes(tmp_path):
     return tmp_path / "pool"
 
 
+@pytest.mark.slow
+def test_two_processes_share_the_students_and_choose_what_one_chooses(drawn_to_modes, tmp_path):
+    run_together(choose_with_others, tmp_path, drawn_to_modes)
+    alone = choose(drawn_to_modes)
+    first, second = (np.load(tmp_path / f"{rank}.npz") for rank in range(2))
+    assert first["rows"].tolist() == second["rows"].tolist() == alone.tolist()
+    assert first["told"] == 6  # three students in each of two rounds, of both processes
+
+
 ROUNDS = ["--method", "easiest", "--evenly", "mode", "--rounds", "2", "--device", "cpu", "--quiet"]
 
 
@@ -148,6 +159,20 @@ def test_command_chooses_in_rounds_and_its_record_gives_the_command_again(drawn_
     [command] = [line for line in commands_for([(tmp_path / "set", chosen)]) if "subsample" in line]
     assert "--ipc 4 --method easiest --evenly mode --rounds 2 --seed 0" in command
     assert "in 2 rounds: of later modes what networks trained on earlier ones have yet to learn" in recipe_of(chosen)
+
+
+def test_images_without_difficulty_are_left_out_when_asked_and_refused_when_not(drawn_to_modes, tmp_path, capsys):
+    lines = (drawn_to_modes / "metadata.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows[0]["difficulty"] = None
+    (drawn_to_modes / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    command = ["subsample", str(drawn_to_modes), str(tmp_path / "set"), "--ipc", "4", *ROUNDS]
+    assert app(command, standalone_mode=False) == 2
+    assert "--skip-unscored" in capsys.readouterr().err
+    app([*command, "--skip-unscored"], standalone_mode=False)
+    chosen = read_pool(tmp_path / "set")
+    assert len(chosen) == 8
+    assert rows[0]["file_name"] not in {row["source"] for row in chosen.rows}
 
 
 @pytest.mark.parametrize(

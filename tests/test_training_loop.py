@@ -2,7 +2,6 @@ import json
 import signal
 from copy import deepcopy
 from dataclasses import replace
-from socket import socket
 from types import SimpleNamespace
 
 import pytest
@@ -27,7 +26,7 @@ from tiny_training import (
     trained,
 )
 from torch import nn
-from warm import context
+from warm import context, run_together
 
 from dag_diffusion.data.files import locked
 from dag_diffusion.processes import FailedElsewhereError, StoppedError
@@ -45,18 +44,6 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 def same_values(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
-
-
-def run_together(program, folder, *more) -> None:
-    """Run a program in two processes that find each other."""
-    with socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    started = [context().Process(target=program, args=(folder, rank, 2, port, *more)) for rank in range(2)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
 
 
 def rows(folder) -> list[dict]:

@@ -1,12 +1,12 @@
 """A training of a classifier, and what may happen to it in a process of its own."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 from disks import may_mount
 from killed import count_events
+from warm import join_others
 
 from dag_diffusion import ClassifierConfig, read_pool, train_classifier
 
@@ -18,9 +18,8 @@ def train_until_killed(images: Path, output: Path, kill_at: int) -> None:
     train_classifier(read_pool(images), output, CONFIG)
 
 
-def train_with_others(images: Path, output: Path, rank: int, processes: int, port: int) -> None:
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+def train_with_others(output: Path, rank: int, processes: int, port: int, images: Path) -> None:
+    join_others(rank, processes, port)
     train_classifier(read_pool(images), output, CONFIG)
 
 

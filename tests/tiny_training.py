@@ -1,6 +1,5 @@
 """A training of a second, and what may happen to it in a process of its own."""
 
-import os
 import subprocess
 from contextlib import suppress
 from dataclasses import replace
@@ -13,6 +12,7 @@ from disks import may_mount
 from killed import count_events
 from safetensors.torch import save_file
 from torch import nn
+from warm import join_others
 
 from dag_diffusion.processes import FailedElsewhereError, gather
 from dag_diffusion.training.batches import Batch
@@ -71,11 +71,6 @@ def train_on_full_disk(folder: Path, result: Path) -> None:
         (result / "told").write_text(str(error))
     subprocess.run(["mount", "-o", "remount,size=9m", disk], check=True)
     save_file(trained(disk / "run").state_dict(), result / "weights.safetensors")
-
-
-def join_others(rank: int, processes: int, port: int) -> None:
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
 
 
 def train_with_others(folder: Path, rank: int, processes: int, port: int) -> None:

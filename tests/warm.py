@@ -12,12 +12,13 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing import util
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
+from socket import socket
 from tempfile import TemporaryDirectory
 
 import disks  # noqa: F401 - what else the tests run in such a process
@@ -110,6 +111,25 @@ class Command(Module):
 
     def __init__(self, *arguments: object, nohup: bool = False) -> None:
         super().__init__("dag_diffusion", *arguments, nohup=nohup)
+
+
+def run_together(program: Callable[..., None], folder: Path, *more: object) -> None:
+    """Run ``program(folder, rank, 2, port, *more)`` in two processes, which find each other by ``join_others``."""
+    with socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    started = [context().Process(target=program, args=(folder, rank, 2, port, *more)) for rank in range(2)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0, 0]
+
+
+def join_others(rank: int, processes: int, port: int) -> None:
+    """Make this process one of several, as accelerate starts them."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
 
 
 def process_of_rank(run: Command, rank: int) -> psutil.Process:

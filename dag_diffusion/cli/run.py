@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 EXPERIMENT = [
     "ipc", "pool_factor", "network", "protocol", "seeds", "num_inference_steps", "guidance_scale",
-    "autoguidance_scale", "mode_scale", "herding", "seed",
+    "autoguidance_scale", "mode_scale", "rounds", "herding", "seed",
 ]  # fmt: skip
 INPUTS = [
     "pipeline", "classifier", "evaluator", "weak", "precision", "trust_bin", "train", "test", "classes", "split", "fit",
@@ -30,7 +30,7 @@ FOLDER_IMAGES = [
 ]  # fmt: skip
 FOLDER_MODELS = ["pipeline", "classifier", "evaluator", "weak", "balance"]
 FOLDER_COMPARISON = ["network", "protocol", "seeds"]
-FOLDER_DRAWING = ["num_inference_steps", "guidance_scale", "autoguidance_scale", "mode_scale"]
+FOLDER_DRAWING = ["num_inference_steps", "guidance_scale", "autoguidance_scale", "mode_scale", "rounds"]
 FOLDER_INPUTS = ["target", "among", "precision", "trust_bin", "channels", "split"]
 CONFIG_OF_RUN, INPUTS_OF_RUN = "distillation.config:DistillationConfig", "distillation.config:DistillationInputs"
 FOLDER_CONFIG = "own_images.config:FolderConfig"

@@ -171,7 +171,7 @@ def subsample(
     names = None if class_map is None else read_class_map(class_map)
     wanted = _target_of(target, images, names, needed=selection.needs_target)
     if rounds is not None:
-        chosen = {ipc[0]: _in_rounds(images, ipc[0], rounds, wanted, selection, seed, device, quiet)}
+        chosen = {ipc[0]: _in_rounds(images, ipc[0], rounds, wanted, selection, skip_unscored, seed, device, quiet)}
     else:
         chosen = choose(
             images,
@@ -257,6 +257,7 @@ def _in_rounds(
     rounds: int,
     target: "TargetDistribution | None",
     rule: "SelectionRule",
+    skip_unscored: bool,
     seed: int,
     device: str | None,
     quiet: bool,
@@ -267,7 +268,15 @@ def _in_rounds(
     assert rule.evenly is not None
     with stages(quiet) as progress:
         return subsample_in_rounds(
-            images, ipc, rounds=rounds, evenly=rule.evenly, target=target, seed=seed, device=device, progress=progress
+            images,
+            ipc,
+            rounds=rounds,
+            evenly=rule.evenly,
+            target=target,
+            skip_unscored=skip_unscored,
+            seed=seed,
+            device=device,
+            progress=progress,
         )
 
 

@@ -1,6 +1,6 @@
 """The sets that a distillation compares: from which pool each is chosen, and by which rule.
 
-    unguided pool -> the paper's rule, matching        guided pool -> the easiest image of each mode
+    unguided pool -> the paper's rule, matching        guided pool -> the easiest image of each mode, or in rounds
 
 The last is the one to keep: it is the best of those measured (docs/results), and no test image has a say in it.
 """
@@ -37,12 +37,14 @@ class Choice:
         targets: of each pool, which its sets follow; None for a pool drawn to modes alone.
         features: of each pool's images, for rules that need them.
         ipc: images per class.
+        in_rounds: the set of the guided pool, where it was chosen in rounds, see ``learnable``.
     """
 
     pools: Mapping[str, Pool]
     targets: Mapping[str, TargetDistribution | None]
     features: Mapping[str, np.ndarray | None]
     ipc: int
+    in_rounds: PoolSelection | None = None
 
     def rule(self, name: str) -> SelectionRule:
         """The rule of a set; that of images drawn to modes depends on whether they were steered."""
@@ -54,6 +56,8 @@ class Choice:
 
     def select(self, name: str, seed: int) -> PoolSelection:
         """Choose the images of a set."""
+        if name == GUIDED_DGS and self.in_rounds is not None:
+            return self.in_rounds
         source = SELECTIONS[name][0]
         return subsample(
             self.pools[source],

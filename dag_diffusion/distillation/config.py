@@ -110,6 +110,8 @@ class DistillationConfig:
         autoguidance_scale: strength of autoguidance of both pools, on above 1, which needs a weak denoiser; default:
             the pipeline's own, or else 1.5 where there is a weak denoiser.
         mode_scale: strength of mode guidance; default: as strong as 0.2 at 20 steps.  See ``ModeGuidance``.
+        rounds: parts in which one image of each mode is chosen, such as 5: in later ones what networks that learn those
+            before have yet to learn, see ``subsample_in_rounds``; 1: the easiest image of each mode.
         herding: also train on real images chosen by herding on the guide's features, the usual coreset.
         inputs: models and real images.
     """
@@ -124,13 +126,15 @@ class DistillationConfig:
     guidance_scale: float | None = None
     autoguidance_scale: float | None = None
     mode_scale: float | None = ModeGuidance.scale
+    rounds: int = 1
     herding: bool = False
     inputs: DistillationInputs = field(default_factory=DistillationInputs)
 
     def __post_init__(self) -> None:
-        for name, least in {"ipc": 1, "pool_factor": 1, "seeds": 1, "seed": 0}.items():
+        for name, least in {"ipc": 1, "pool_factor": 1, "seeds": 1, "seed": 0, "rounds": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        require_rule(self.rounds, self.inputs.target)
         if self.inputs.train is None and self.ipc > EMBEDDED_PER_CLASS:
             raise ValueError(
                 f"ipc is {self.ipc}, but there are only {EMBEDDED_PER_CLASS} real images a class to compare with; "
@@ -145,8 +149,8 @@ class DistillationConfig:
     def settings(self) -> dict[str, Any]:
         """What must agree when a run goes on; of the inputs, those that were given.  JSON values only."""
         own = {name: value for name, value in vars(self).items() if name != "inputs"}
-        for name in ("herding", "autoguidance_scale"):
-            if own[name] in (None, False):
+        for name in ("herding", "autoguidance_scale", "rounds"):
+            if own[name] in (None, False, 1):
                 del own[name]  # so that runs of versions without it go on
         return own | ({"inputs": self.inputs.given()} if self.inputs.given() else {})
 
@@ -165,6 +169,15 @@ def whole_places(settings: Mapping[str, Any]) -> dict[str, Any]:
         elif name in PLACES and isinstance(value, str) and Path(value).exists():
             found[name] = str(Path(value).resolve())
     return found
+
+
+def require_rule(rounds: int, target: str | None) -> None:
+    """Refuse rounds where the set is not the easiest image of each mode; ValueError."""
+    if rounds > 1 and target is not None:
+        raise ValueError(
+            f"rounds is {rounds} and target {target!r}, but images that are steered to a target are chosen by it; "
+            "leave one of the two out"
+        )
 
 
 def require_scales(guidance_scale: float | None, autoguidance_scale: float | None, *, weak: str | None) -> None:

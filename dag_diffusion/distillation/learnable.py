@@ -26,13 +26,16 @@ from dag_diffusion.evaluation.labelled_images import (
 from dag_diffusion.evaluation.networks import seeded_network
 from dag_diffusion.evaluation.protocols import Protocol, as_protocol
 from dag_diffusion.evaluation.training import train
-from dag_diffusion.processes import resolve_device
+from dag_diffusion.processes import gather, resolve_device
 from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.sampling.selection import SelectionRule
 from dag_diffusion.sampling.subsampling import PoolSelection, subsample
 from dag_diffusion.sampling.targets import Target
+from dag_diffusion.turns import Turns
 
 BATCH = 50  # images that a student is asked about at a time
+STUDENTS = 2  # of each round
+NETWORK, PROTOCOL = "convnet-3", "quick"  # what they are and how they learn
 
 
 def subsample_in_rounds(
@@ -40,17 +43,20 @@ def subsample_in_rounds(
     ipc: int,
     *,
     rounds: int = 5,
-    students: int = 2,
-    network: str = "convnet-3",
-    protocol: str = "quick",
+    students: int = STUDENTS,
+    network: str = NETWORK,
+    protocol: str | Protocol = PROTOCOL,
     evenly: str = "mode",
     size: int | tuple[int, int] | None = None,
     target: Target | None = None,
+    skip_unscored: bool = False,
     seed: int = 0,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> PoolSelection:
     """``learnable_rows`` of a pool whose classes have ``ipc`` modes each; write them with ``save``.
+
+    Under ``accelerate launch`` every process has to call it; they share the students, and get the same.
 
     Args:
         pool: scored, from ``read_pool`` or what that reads.
@@ -58,14 +64,20 @@ def subsample_in_rounds(
         evenly: column of the metadata that says the mode of an image.
         size: side, or (height, width), of the images that students see; default: that of most images.
         target: only tells how near the images come to it.
+        skip_unscored: leave out images without difficulty, such as unreadable ones, instead of refusing.
 
     Raises:
         ValueError: a class has another number of modes, some images have none or no difficulty, and as
             ``learnable_rows``.
     """
-    pool = as_pool(pool)
+    pool, protocol = as_pool(pool), as_protocol(protocol)
     rule = SelectionRule("easiest", evenly=evenly)
-    settings = subsample(pool, ipc, method=rule, target=target, seed=seed).settings  # which checks rows and numbers
+    options: dict[str, Any] = {"target": target, "seed": seed}
+    settings = subsample(pool, ipc, method=rule, skip_unscored=skip_unscored, **options).settings  # which checks rows
+    whole, usable = pool, np.arange(len(pool))
+    if skip_unscored:
+        usable = np.flatnonzero(~np.isnan(pool.known_difficulties))
+        pool = pool.select(usable)
     modes = np.unique([str(dict(row)[evenly]) for row in pool.rows], return_inverse=True)[1]
     for label, name in pool.class_names.items():
         if (count := len(np.unique(modes[pool.labels == label]))) != ipc:
@@ -77,10 +89,11 @@ def subsample_in_rounds(
     images = load_labelled_images(pool, size=size or kind.size, channels=kind.channels, progress=progress)
     device = resolve_device(device)
     how: dict[str, Any] = {"rounds": rounds, "students": students, "network": network, "protocol": protocol}
-    told = how | {"precision": as_protocol(protocol).on(device).precision}  # on which roundings depend
     rows = learnable_rows(images, pool.difficulties, modes, **how, seed=seed, device=device, progress=progress)
-    chosen = subsample(pool.select(rows.tolist()), ipc, method="easiest", target=target, seed=seed)
-    return replace(chosen, indices=rows[chosen.indices], pool=pool, settings={**settings, **told})
+    chosen = subsample(pool.select(rows.tolist()), ipc, method="easiest", **options)
+    # roundings depend on the precision
+    told = how | {"protocol": protocol.name, "precision": protocol.on(device).precision}
+    return replace(chosen, indices=usable[rows[chosen.indices]], pool=whole, settings={**settings, **told})
 
 
 def learnable_rows(
@@ -89,14 +102,16 @@ def learnable_rows(
     modes: np.ndarray,
     *,
     rounds: int = 5,
-    students: int = 2,
-    network: str = "convnet-3",
-    protocol: str | Protocol = "quick",
+    students: int = STUDENTS,
+    network: str = NETWORK,
+    protocol: str | Protocol = PROTOCOL,
     seed: int = 0,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
     """Choose one image of each mode, in rounds.
+
+    Under ``accelerate launch`` every process has to call it; they share the students, and get the same.
 
     Args:
         images: of a pool that was drawn to modes, from ``load_labelled_images``.
@@ -131,12 +146,21 @@ def learnable_rows(
     stage = Stage("students", students * (len(parts) - 1), progress)
     chosen = np.zeros(0, np.int64)
     for part, rows in enumerate(parts):
-        score = difficulties[rows].copy()
-        for number in range(students if part else 0):
-            score -= learning.difficulties(chosen, 2000 * part + students * seed + number, rows) / students
-            stage()
+        found = dict[int, np.ndarray]()
+        turns = Turns("students", students, stage.after(stage.done))
+        with turns.together():
+            for number in turns.take(range(students if part else 0), 1):
+                found[number] = learning.difficulties(chosen, 2000 * part + students * seed + number, rows)
+                turns.report(1)
+        known = {number: hard for of_one in gather(found) for number, hard in of_one.items()}
+        score = difficulties[rows] - sum(known[number] / students for number in sorted(known))
         chosen = np.concatenate([chosen, rows[lowest_of_each(score, mode_of[rows])]])
     return np.sort(chosen)
+
+
+def students_of(rounds: int, ipc: int) -> int:
+    """How many students ``rounds`` train in all, of parts of a set that are half of it on average."""
+    return STUDENTS * (min(rounds, ipc) - 1)
 
 
 def _places(labels: np.ndarray, modes: np.ndarray, rounds: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ them, divide images and trainings among them; the first writes sets and report.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.results import Result
 from dag_diffusion.evaluation.tables import Table, accuracy_table
 from dag_diffusion.generation.filling import BATCH_SIZE
+from dag_diffusion.generation.plan import networks_precision
 from dag_diffusion.generation.pool_state import looked_through
 from dag_diffusion.processes import fail_together, is_main_process, resolve_device
 from dag_diffusion.progress import Progress, Stage
@@ -39,15 +40,18 @@ from dag_diffusion.reporting.reproduction import command_of_run
 from dag_diffusion.reporting.results import accuracy_drawings
 from dag_diffusion.reporting.sets import ReportedSet
 from dag_diffusion.sampling.scoring import score_pool
+from dag_diffusion.sampling.subsampling import PoolSelection
 
 from .compared_sets import FOLDERS, GUIDED_DGS, UNGUIDED, Choice, write_sets
 from .config import DistillationConfig, whole_places
+from .learnable import PROTOCOL, subsample_in_rounds
 from .pools import autoguidance_of, fill_pools, pool_folder
 from .setup import DistillationSetup, load_setup
 from .targets_and_modes import modes_for, reference_for, target_for
 from .trainings import TRAININGS, accuracy_note, train_and_test
 
 SETTINGS, RESULTS, REPORT = "run.json", "results.json", "report.html"
+CHOOSING = "choosing in rounds"  # what its stages begin with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +162,7 @@ def _distill(
         targets={"unguided": target, "guided": steer_to},
         features={name: one.features for name, one in scores.items()},
         ipc=config.ipc,
+        in_rounds=_in_rounds(pools["guided"], setup, config, device, progress) if config.rounds > 1 else None,
     )
     with fail_together():
         if is_main_process():
@@ -176,6 +181,22 @@ def _distill(
             images = read_json_object((output / TRAININGS).with_suffix(".json"))
             write_json(output / RESULTS, _record(found, origin, images))
     return found
+
+
+def _in_rounds(
+    pool: Pool, setup: DistillationSetup, config: DistillationConfig, device: str, progress: Progress
+) -> PoolSelection:
+    precision = networks_precision(config.inputs.precision)
+    return subsample_in_rounds(
+        pool,
+        config.ipc,
+        rounds=config.rounds,
+        protocol=replace(as_protocol(PROTOCOL), precision=precision),
+        size=setup.size,
+        seed=config.seed,
+        device=device,
+        progress=lambda stage, done, total: progress(f"{CHOOSING}, {stage}", done, total),
+    )
 
 
 def check_output(output: Path, config: DistillationConfig) -> None:

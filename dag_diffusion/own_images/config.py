@@ -8,7 +8,7 @@ from dag_diffusion.data.canvas import Canvas, fit_or_usual
 from dag_diffusion.data.class_names import names_typed
 from dag_diffusion.data.preparing.duplicates import as_link_rule
 from dag_diffusion.difficulty import Among
-from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs, require_scales
+from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs, require_rule, require_scales
 from dag_diffusion.evaluation.protocols import require_hard_labels
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.training.classifiers.plan import ClassifierConfig
@@ -19,11 +19,12 @@ from dag_diffusion.training.generators.sizes import require_suitable
 MOST_SIZE = 128  # pixels; a generator that is trained from nothing has learned little at more
 OF_A_RUN = (  # settings that a run of the same models has too
     "ipc", "pool_factor", "network", "protocol", "seeds", "seed", "num_inference_steps", "guidance_scale",
-    "autoguidance_scale", "mode_scale",
+    "autoguidance_scale", "mode_scale", "rounds",
 )  # fmt: skip
 LATER = (  # settings that do not count at their defaults, so that distillations that were begun without them go on
     "fit", "links", "base", "tune", "rank", "vae", "target", "precision", "trust_bin", "channels", "split",
     "num_inference_steps", "guidance_scale", "mode_scale", "among", "balance", "trim", "weak", "autoguidance_scale",
+    "rounds",
 )  # fmt: skip
 
 
@@ -60,6 +61,8 @@ class FolderConfig:
             trained, or that of the base.
         target: difficulties that DGS follows and images are steered to, see ``DistillationInputs``; default: no image
             is steered, and the set is the easiest image of each mode.
+        rounds: parts in which that set is chosen, such as 5: in later ones what networks that learn those before have
+            yet to learn, see ``subsample_in_rounds``; 1: the easiest image of each mode.
         among: all: difficulty among all classes of the classifier, as in the paper; set: among the classes of the set
             alone.  A guide that is trained here knows no others.
         precision: float32, bfloat16 or float16, of pipeline and guide; default: as saved.
@@ -107,6 +110,7 @@ class FolderConfig:
     rank: int = FineTuningConfig.rank
     vae: str | None = GeneratorConfig.vae
     target: str | None = DistillationInputs.target
+    rounds: int = DistillationConfig.rounds
     among: Among = DistillationInputs.among
     precision: str | None = DistillationInputs.precision
     trust_bin: bool = DistillationInputs.trust_bin
@@ -128,9 +132,11 @@ class FolderConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in {"ipc": 1, "pool_factor": 1, "seeds": 1, "seed": 0, "folds": 0, "least": 1}.items():
+        least_of = {"ipc": 1, "pool_factor": 1, "seeds": 1, "seed": 0, "folds": 0, "least": 1, "rounds": 1}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        require_rule(self.rounds, self.target)
         for name in ("generator_steps", "classifier_steps", "most", "minutes"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0, or be left out")

@@ -21,7 +21,7 @@ from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool, require_writab
 from dag_diffusion.distillation.compared_sets import FOLDERS, GUIDED_DGS, SELECTIONS
 from dag_diffusion.distillation.config import whole_places
 from dag_diffusion.distillation.pools import pool_folder
-from dag_diffusion.distillation.run import DistillationResult, Origin, distill
+from dag_diffusion.distillation.run import CHOOSING, DistillationResult, Origin, distill
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.loading import load_pipeline
@@ -57,6 +57,8 @@ STAGES = {  # of the distillation, to the rows of the table of minutes
     "pool, unguided": "pools",
     "pool, guided": "pools",
     "pools and sets looked through": "pools",
+    f"{CHOOSING}, images read": "comparison",
+    f"{CHOOSING}, students": "comparison",
     "features of real images": "comparison",
     "training and testing": "comparison",
 }

@@ -21,6 +21,7 @@ from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import classes_among
 from dag_diffusion.distillation.compared_sets import SELECTIONS
+from dag_diffusion.distillation.learnable import NETWORK, PROTOCOL, students_of
 from dag_diffusion.distillation.pools import unguided_pool
 from dag_diffusion.distillation.setup import leave_out_other_probe
 from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_rows, usual_normalisation
@@ -188,18 +189,25 @@ class _Rehearsal:
         test = load_labelled_images(
             self.images.test.select(_some(self.images.test, MOST_IMAGES)), size=size, channels=channels
         )
-        protocol = as_protocol(config.protocol)
-        epochs = protocol.epochs_for(config.ipc)
-        short = min(epochs, max(1, PASSES // len(real)))
-        begun = time.monotonic()
-        evaluate(
-            {"random real": real},
-            test,
-            network=config.network,
-            protocol=replace(protocol, epochs=short, precision=networks_precision(config.precision)),
-            seeds=range(processes),
-            normalisation=usual_normalisation(channels),
-            device=self.device,
-        )
-        each, trainings = (time.monotonic() - begun) * epochs / short, SETS * config.seeds
-        return Expected(f"{trainings} trainings", math.ceil(trainings / processes) * each)
+
+        def seconds_each(network: str, name: str) -> float:
+            protocol = as_protocol(name)
+            epochs = protocol.epochs_for(config.ipc)
+            short = min(epochs, max(1, PASSES // len(real)))
+            begun = time.monotonic()
+            evaluate(
+                {"random real": real},
+                test,
+                network=network,
+                protocol=replace(protocol, epochs=short, precision=networks_precision(config.precision)),
+                seeds=range(processes),
+                normalisation=usual_normalisation(channels),
+                device=self.device,
+            )
+            return (time.monotonic() - begun) * epochs / short
+
+        trainings, students = SETS * config.seeds, students_of(config.rounds, config.ipc)
+        seconds = math.ceil(trainings / processes) * seconds_each(config.network, config.protocol)
+        if students:  # which learn half of a set on average
+            seconds += math.ceil(students / processes) / 2 * seconds_each(NETWORK, PROTOCOL)
+        return Expected(f"{trainings} trainings" + (f", {students} students" if students else ""), seconds)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from dag_diffusion import embedded
+from dag_diffusion.distillation.learnable import NETWORK, PROTOCOL, students_of
 from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.own_images.config import FolderConfig
@@ -115,14 +116,19 @@ def _pools(config: FolderConfig, images: int, size: int, batch_size: int, is_dit
 def _comparison(config: FolderConfig, classes: int, size: int, sets: int) -> Stage:
     trainings, side = sets * config.seeds, config.size or size
     epochs, images = as_protocol(config.protocol).epochs_for(config.ipc), config.ipc * classes
-    cpu, gpu = (
-        Rate(None if one.seconds is None else trainings * one.seconds, one.source)
-        for one in (
-            rates.training_on_set(config.network, config.protocol, epochs * images, side, gpu=gpu)
-            for gpu in (False, True)
-        )
-    )
-    return Stage(f"{trainings} trainings of {images:,} images, {epochs:,} epochs each", cpu, gpu, parts=trainings)
+    students = students_of(config.rounds, config.ipc)
+
+    def taken(*, gpu: bool) -> Rate:
+        one = rates.training_on_set(config.network, config.protocol, epochs * images, side, gpu=gpu)
+        if one.seconds is None:
+            return one
+        learnt = as_protocol(PROTOCOL).epochs_for(config.ipc) * images // 2
+        student = rates.training_on_set(NETWORK, PROTOCOL, learnt, side, gpu=gpu)
+        return Rate(trainings * one.seconds + students * (student.seconds or 0), one.source)
+
+    work = f"{trainings} trainings of {images:,} images, {epochs:,} epochs each"
+    work += f", and {students} students" if students else ""
+    return Stage(work, taken(gpu=False), taken(gpu=True), parts=trainings)
 
 
 def time_table(stages: Mapping[str, Stage], here: Mapping[str, Expected], *, minutes: float | None = None) -> Table:
