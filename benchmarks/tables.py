@@ -57,6 +57,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "downstream-learnable-10": partial(trained_sets.study, "learnable-10", baseline="easiest"),
     "downstream-learnable-test-10": partial(trained_sets.study, "learnable-test-10"),
     "downstream-learnable-test-50": partial(trained_sets.study, "learnable-test-50"),
+    **{
+        f"downstream-learnable-test-{network}-10": partial(
+            trained_sets.study, f"learnable-test-{network}-10", network=network
+        )
+        for network in ("resnet-18", "resnet-ap-10")
+    },
+    "downstream-digits-rounds": partial(trained_sets.study, "digits-rounds-10-quick"),
     "training by size, learnable": partial(trained_sets.by_size, trained_sets.ROUNDS, baseline="easiest"),
     "downstream-intervals-10": partial(trained_sets.study, "intervals-10", baseline="embedded, CFG 1.5"),
     "downstream-intervals-50": partial(trained_sets.study, "intervals-50", baseline="embedded, CFG 1.5"),

@@ -13,6 +13,7 @@ import sys
 
 from .processor import limits_of_job
 
+SHARE = 0.7  # of the memory that images may take
 KEPT = 1 << 30  # bytes that may be free at the end of the heap, and the largest tensor that comes from it
 TOP_PAD = 1 << 26  # bytes by which the heap grows at least
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # names of glibc's mallopt(3)
@@ -22,6 +23,25 @@ def memory() -> int:
     """Bytes of this machine's memory that this process may use, by the limits of its job."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([physical, *(int(limit) for limit in limits_of_job("memory.max") if limit != "max")])
+
+
+def require_memory(images: int, size: int, each: int, way: str = "choose a smaller size, or fewer images") -> None:
+    """Check that what is kept of all images fits into the memory that this process may use.
+
+    Args:
+        size: pixels of their longer side.
+        each: bytes that one takes.
+        way: what to do otherwise.
+
+    Raises:
+        ValueError: it does not.
+    """
+    needed, there = images * each, memory()
+    if needed > SHARE * there:
+        raise ValueError(
+            f"{images} images of {size} pixels take {needed / 2**30:.1f} GiB of the {there / 2**30:.1f} that may be "
+            f"used here; {way}"
+        )
 
 
 def keep_freed_memory() -> bool:

@@ -134,11 +134,41 @@ def test_run_with_other_rounds_is_another(in_rounds):
     assert "rounds" not in TINY.settings()  # so that runs of versions without it go on
 
 
+@pytest.mark.parametrize(
+    ("settings", "side", "rounds"),
+    [
+        ({}, 32, 5),
+        ({}, 64, 5),
+        ({}, 65, 1),  # not measured
+        ({"rounds": 3}, 224, 3),
+        ({"rounds": 1}, 32, 1),
+        ({"ipc": 3}, 32, 3),
+        ({"pool_factor": 1}, 32, 1),  # one image of each mode leaves no choice
+        ({"target": "hill"}, 32, 1),
+        ({"target": "hill", "rounds": 1}, 32, 1),
+    ],
+)
+def test_rounds_unasked(settings, side, rounds):
+    own = {name: value for name, value in settings.items() if name != "target"}
+    inputs = DistillationInputs(target=settings.get("target"))
+    assert DistillationConfig(**own, inputs=inputs).rounds_at(side) == rounds
+    assert FolderConfig(**settings).rounds_at(side) == rounds
+
+
+def test_pool_that_does_not_fit_into_memory_is_refused_before_it_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr("dag_diffusion.memory.memory", lambda: 50_000)  # bytes; 40 images of 32 x 32 take 40,960
+    with pytest.raises(ValueError, match=r"40 images of 32 pixels .* by rounds=1, or draw fewer images"):
+        distill(tmp_path / "run", replace(TINY, ipc=2))
+    assert not (tmp_path / "run" / "pool-guided").exists()
+
+
 def test_rounds_beside_a_target_are_refused():
     with pytest.raises(ValueError, match=r"rounds is 5 and target 'hill', .*; leave one of the two out"):
         DistillationConfig(rounds=5, inputs=DistillationInputs(target="hill"))
     with pytest.raises(ValueError, match=r"rounds is 5 and target '0\.5'"):
         FolderConfig(rounds=5, target="0.5")
+    with pytest.raises(ValueError, match="rounds is 0; it must be at least 1, or be left out"):
+        DistillationConfig(rounds=0)
 
 
 @pytest.mark.parametrize("folder", ["pool-unguided", "pool-guided", "set-paper", "set-dgs", "set-guided"])

@@ -26,11 +26,11 @@ from warm import Command
 from dag_diffusion import DifficultyGuidedPipeline, read_pool
 from dag_diffusion.cli.commands import app
 from dag_diffusion.data.pools import digest_of_images
+from dag_diffusion.memory import require_memory
 from dag_diffusion.training.batches import Batch
 from dag_diffusion.training.checkpoints import work_folder
 from dag_diffusion.training.denoising import DenoisingLoss
 from dag_diffusion.training.generators import GeneratorConfig, train_generator
-from dag_diffusion.training.generators.images import require_memory
 from dag_diffusion.training.generators.latents import Latents, encode_images
 from dag_diffusion.training.generators.networks import build_transformer, label_embedders, set_own_dropping
 from dag_diffusion.training.generators.samples import grid, sampler
@@ -263,7 +263,7 @@ def test_images_that_do_not_fit_into_memory_are_refused_beforehand():
 
 
 def test_images_whose_autoencoder_is_given_have_to_fit_as_latents_alone(tmp_path, images, monkeypatch):
-    monkeypatch.setattr("dag_diffusion.training.generators.images.memory", lambda: 4000)  # bytes; the images take 3072
+    monkeypatch.setattr("dag_diffusion.memory.memory", lambda: 4000)  # bytes; the images take 3072
     tiny_vae(latent_channels=1).save_pretrained(tmp_path / "vae")
     config = replace(CONFIG, vae=str(tmp_path / "vae"))  # whose latents take 128 each
     with pytest.raises(StoppedHereError):

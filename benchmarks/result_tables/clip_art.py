@@ -42,10 +42,14 @@ def more_seeds() -> str:
 def draws() -> str:
     """Sets of pools of their own, against random images, in two distillations and in both together."""
     known = {text: accuracies_of(name) for name, text in DRAWS.items()}
-    names = sorted(next(reversed(known.values())), key=lambda one: -sum(found[one].mean() for found in known.values()))
-    both = {one: np.concatenate([found[one] for found in known.values()]) for one in names}
+    *_, last = known.values()
+    both = {
+        one: np.concatenate([found[one] for found in known.values()])
+        for one in last
+        if all(one in found for found in known.values())
+    }
     rows = []
-    for one in names:
+    for one in sorted(last, key=lambda one: -both.get(one, last[one]).mean()):
         cells = [cell for found in known.values() for cell in _against(found, one, RANDOM)]
         rows.append([words(one), *cells, _against(both, one, RANDOM)[1]])
     heads = [head for text in known for head in (f"accuracy, %, {text}", "against random images")]
@@ -53,6 +57,8 @@ def draws() -> str:
 
 
 def _against(found: dict[str, np.ndarray], one: str, baseline: str) -> tuple[str, str]:
+    if one not in found:  # a set of the second distillation alone
+        return "", ""
     return spread(found[one]), "" if one == baseline else change(found[one], found[baseline])
 
 

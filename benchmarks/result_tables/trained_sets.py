@@ -45,6 +45,10 @@ BEST, MODES, STEERED = "easiest of 5 | drawn to modes", "drawn to modes", "match
 PAIRS = [  # differences that the text names and that are not to the baseline: record, network, first set, second set
     ("learnable-test-10", "convnet-3", "learnable, in 5 rounds", "easiest"),
     ("learnable-test-50", "convnet-3", "learnable, in 5 rounds", "easiest"),
+    ("learnable-test-resnet-18-10", "resnet-18", "learnable, in 5 rounds", "easiest"),
+    ("learnable-test-resnet-ap-10-10", "resnet-ap-10", "learnable, in 5 rounds", "easiest"),
+    ("digits-rounds-10-quick", "convnet-3", "in 5 rounds | drawn to modes, auto 1.5", f"{BEST}, auto 1.5"),
+    ("clipart-draws-10-quick", "convnet-3", "in 5 rounds | drawn to modes, auto 1.5", f"{BEST}, auto 1.5"),
     ("10-quick", "convnet-3", BEST, MODES),
     ("10-quick-resnet-18", "resnet-18", BEST, MODES),
     ("10-quick-resnet-ap-10", "resnet-ap-10", BEST, MODES),
@@ -97,6 +101,7 @@ WORDS = {  # parts of the names of sets in records, in the words of the pages
 OF_FIVE = {
     ("easiest of 5", "drawn to modes"): "easiest of five drawn to each mode",
     ("easiest of 5", "drawn to modes and easy"): "easiest of five drawn to each mode and steered to be easy",
+    ("in 5 rounds", "drawn to modes"): "in five rounds, of five drawn to each mode",
     ("matching of 5", "drawn to modes"): "matching, of five drawn to each mode",
     ("matching, auto of 5", "drawn to modes"): "matching to `auto`, of five drawn to each mode",
     ("cao2 of 5", "drawn to modes"): "`cao2`, of five drawn to each mode",

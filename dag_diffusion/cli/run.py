@@ -59,7 +59,7 @@ def run(
     """Run a distillation experiment.
 
     Two pools, DGS, trainings and a report, on the embedded default or your own models and images. DGS follows the
-    difficulties of the real training images; mode guidance draws images to their modes, of which DGS keeps the easiest.
+    difficulties of the real training images; mode guidance draws images to their modes, of which DGS keeps one each.
     --target sets what DGS follows and difficulty guidance steers to.
 
     Examples:  dag-diffusion run --output runs/first --ipc 10

@@ -14,6 +14,7 @@ from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.pipelines.call_inputs import require_number
 
 PLACES = ("pipeline", "classifier", "evaluator", "weak", "base", "vae", "train", "test", "reference")  # settings
+ROUNDS, MOST_SIDE = 5, 64  # of a choice where nothing is said, for images of so many pixels at most
 EMBEDDED_SIZE, EMBEDDED_PER_CLASS = (32, 32), 100  # pixels of the embedded images; real training images of each class
 
 
@@ -110,8 +111,9 @@ class DistillationConfig:
         autoguidance_scale: strength of autoguidance of both pools, on above 1, which needs a weak denoiser; default:
             the pipeline's own, or else 1.5 where there is a weak denoiser.
         mode_scale: strength of mode guidance; default: as strong as 0.2 at 20 steps.  See ``ModeGuidance``.
-        rounds: parts in which one image of each mode is chosen, such as 5: in later ones what networks that learn those
-            before have yet to learn, see ``subsample_in_rounds``; 1: the easiest image of each mode.
+        rounds: parts in which one image of each mode is chosen, in later ones what networks that learn those before
+            have yet to learn, see ``subsample_in_rounds``; 1: the easiest image of each mode.  Default: 5 up to 64
+            pixels a side, else 1; measured at 32.
         herding: also train on real images chosen by herding on the guide's features, the usual coreset.
         inputs: models and real images.
     """
@@ -126,15 +128,15 @@ class DistillationConfig:
     guidance_scale: float | None = None
     autoguidance_scale: float | None = None
     mode_scale: float | None = ModeGuidance.scale
-    rounds: int = 1
+    rounds: int | None = None
     herding: bool = False
     inputs: DistillationInputs = field(default_factory=DistillationInputs)
 
     def __post_init__(self) -> None:
-        for name, least in {"ipc": 1, "pool_factor": 1, "seeds": 1, "seed": 0, "rounds": 1}.items():
+        for name, least in {"ipc": 1, "pool_factor": 1, "seeds": 1, "seed": 0}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        require_rule(self.rounds, self.inputs.target)
+        require_rounds(self.rounds, self.inputs.target)
         if self.inputs.train is None and self.ipc > EMBEDDED_PER_CLASS:
             raise ValueError(
                 f"ipc is {self.ipc}, but there are only {EMBEDDED_PER_CLASS} real images a class to compare with; "
@@ -146,11 +148,15 @@ class DistillationConfig:
         if not self.inputs.given():  # else it depends on what will be loaded
             build_network(self.network, channels=1, size=EMBEDDED_SIZE, num_classes=len(embedded.CLASS_NAMES))
 
+    def rounds_at(self, side: int) -> int:
+        """Parts in which images are chosen that networks learn at so many pixels, see ``rounds_for``."""
+        return rounds_for(self.rounds, self.inputs.target, ipc=self.ipc, pool_factor=self.pool_factor, side=side)
+
     def settings(self) -> dict[str, Any]:
         """What must agree when a run goes on; of the inputs, those that were given.  JSON values only."""
         own = {name: value for name, value in vars(self).items() if name != "inputs"}
         for name in ("herding", "autoguidance_scale", "rounds"):
-            if own[name] in (None, False, 1):
+            if own[name] in (None, False):
                 del own[name]  # so that runs of versions without it go on
         return own | ({"inputs": self.inputs.given()} if self.inputs.given() else {})
 
@@ -171,9 +177,22 @@ def whole_places(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def require_rule(rounds: int, target: str | None) -> None:
-    """Refuse rounds where the set is not the easiest image of each mode; ValueError."""
-    if rounds > 1 and target is not None:
+def rounds_for(rounds: int | None, target: str | None, *, ipc: int, pool_factor: int, side: int) -> int:
+    """Parts in which one image of each mode is chosen; 1 where there is nothing to choose, or the target decides.
+
+    Args:
+        side: pixels of the longer side of the images that networks learn.
+    """
+    if target is not None or pool_factor == 1:
+        return 1
+    return min(ipc, (ROUNDS if side <= MOST_SIDE else 1) if rounds is None else rounds)
+
+
+def require_rounds(rounds: int | None, target: str | None) -> None:
+    """Refuse rounds that are none, or where the set is not of one image of each mode; ValueError."""
+    if rounds is not None and rounds < 1:
+        raise ValueError(f"rounds is {rounds}; it must be at least 1, or be left out")
+    if rounds is not None and rounds > 1 and target is not None:
         raise ValueError(
             f"rounds is {rounds} and target {target!r}, but images that are steered to a target are chosen by it; "
             "leave one of the two out"

@@ -158,9 +158,9 @@ def learnable_rows(
     return np.sort(chosen)
 
 
-def students_of(rounds: int, ipc: int) -> int:
-    """How many students ``rounds`` train in all, of parts of a set that are half of it on average."""
-    return STUDENTS * (min(rounds, ipc) - 1)
+def students_of(rounds: int) -> int:
+    """How many students learn in all rounds, half of a set on average."""
+    return STUDENTS * (rounds - 1)
 
 
 def _places(labels: np.ndarray, modes: np.ndarray, rounds: int) -> tuple[np.ndarray, np.ndarray]:

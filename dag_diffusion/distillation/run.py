@@ -31,6 +31,7 @@ from dag_diffusion.evaluation.tables import Table, accuracy_table
 from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.generation.plan import networks_precision
 from dag_diffusion.generation.pool_state import looked_through
+from dag_diffusion.memory import require_memory
 from dag_diffusion.processes import fail_together, is_main_process, resolve_device
 from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.reporting.control import Control, control_table, measure_control
@@ -162,7 +163,7 @@ def _distill(
         targets={"unguided": target, "guided": steer_to},
         features={name: one.features for name, one in scores.items()},
         ipc=config.ipc,
-        in_rounds=_in_rounds(pools["guided"], setup, config, device, progress) if config.rounds > 1 else None,
+        in_rounds=_in_rounds(pools["guided"], setup, config, device, progress),
     )
     with fail_together():
         if is_main_process():
@@ -185,12 +186,14 @@ def _distill(
 
 def _in_rounds(
     pool: Pool, setup: DistillationSetup, config: DistillationConfig, device: str, progress: Progress
-) -> PoolSelection:
+) -> PoolSelection | None:
+    if (rounds := config.rounds_at(max(setup.size))) == 1:
+        return None
     precision = networks_precision(config.inputs.precision)
     return subsample_in_rounds(
         pool,
         config.ipc,
-        rounds=config.rounds,
+        rounds=rounds,
         protocol=replace(as_protocol(PROTOCOL), precision=precision),
         size=setup.size,
         seed=config.seed,
@@ -221,6 +224,10 @@ def _check_setup(setup: DistillationSetup, config: DistillationConfig) -> None:
         config.network, numbers, batch_size, channels=setup.channels, size=setup.size, num_classes=classes
     )
     require_enough(setup.train, config.ipc, f"ipc={config.ipc}")  # for random real images to compare with
+    if config.rounds_at(max(setup.size)) > 1:
+        (height, width), pool = setup.size, config.ipc * config.pool_factor * classes
+        way = "leave the choice in rounds out by rounds=1, or draw fewer images"
+        require_memory(pool, max(setup.size), height * width * setup.channels, way)
 
 
 def _record(found: DistillationResult, origin: Origin, images: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,13 @@ from dag_diffusion.data.canvas import Canvas, fit_or_usual
 from dag_diffusion.data.class_names import names_typed
 from dag_diffusion.data.preparing.duplicates import as_link_rule
 from dag_diffusion.difficulty import Among
-from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs, require_rule, require_scales
+from dag_diffusion.distillation.config import (
+    DistillationConfig,
+    DistillationInputs,
+    require_rounds,
+    require_scales,
+    rounds_for,
+)
 from dag_diffusion.evaluation.protocols import require_hard_labels
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.training.classifiers.plan import ClassifierConfig
@@ -60,9 +66,10 @@ class FolderConfig:
         vae: folder or Hub id of an AutoencoderKL for the generator, or of a pipeline that has one; default: one is
             trained, or that of the base.
         target: difficulties that DGS follows and images are steered to, see ``DistillationInputs``; default: no image
-            is steered, and the set is the easiest image of each mode.
-        rounds: parts in which that set is chosen, such as 5: in later ones what networks that learn those before have
-            yet to learn, see ``subsample_in_rounds``; 1: the easiest image of each mode.
+            is steered, and the set is one image of each mode.
+        rounds: parts in which one image of each mode is chosen, in later ones what networks that learn those before
+            have yet to learn, see ``subsample_in_rounds``; 1: the easiest image of each mode.  Default: 5 up to 64
+            pixels a side, else 1; measured at 32.
         among: all: difficulty among all classes of the classifier, as in the paper; set: among the classes of the set
             alone.  A guide that is trained here knows no others.
         precision: float32, bfloat16 or float16, of pipeline and guide; default: as saved.
@@ -110,7 +117,7 @@ class FolderConfig:
     rank: int = FineTuningConfig.rank
     vae: str | None = GeneratorConfig.vae
     target: str | None = DistillationInputs.target
-    rounds: int = DistillationConfig.rounds
+    rounds: int | None = DistillationConfig.rounds
     among: Among = DistillationInputs.among
     precision: str | None = DistillationInputs.precision
     trust_bin: bool = DistillationInputs.trust_bin
@@ -132,11 +139,10 @@ class FolderConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least_of = {"ipc": 1, "pool_factor": 1, "seeds": 1, "seed": 0, "folds": 0, "least": 1, "rounds": 1}
-        for name, least in least_of.items():
+        for name, least in {"ipc": 1, "pool_factor": 1, "seeds": 1, "seed": 0, "folds": 0, "least": 1}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        require_rule(self.rounds, self.target)
+        require_rounds(self.rounds, self.target)
         for name in ("generator_steps", "classifier_steps", "most", "minutes"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0, or be left out")
@@ -194,6 +200,10 @@ class FolderConfig:
                 f"autoguidance_scale is {self.autoguidance_scale:g}, but no weak denoiser is trained beside a "
                 f"generator that is fine-tuned from {self.base}; leave autoguidance_scale out"
             )
+
+    def rounds_at(self, side: int) -> int:
+        """Parts in which images of so many pixels are chosen for the set."""
+        return rounds_for(self.rounds, self.target, ipc=self.ipc, pool_factor=self.pool_factor, side=side)
 
     @property
     def autoguides(self) -> bool:

@@ -206,7 +206,7 @@ class _Rehearsal:
             )
             return (time.monotonic() - begun) * epochs / short
 
-        trainings, students = SETS * config.seeds, students_of(config.rounds, config.ipc)
+        trainings, students = SETS * config.seeds, students_of(config.rounds_at(max(size)))
         seconds = math.ceil(trainings / processes) * seconds_each(config.network, config.protocol)
         if students:  # which learn half of a set on average
             seconds += math.ceil(students / processes) / 2 * seconds_each(NETWORK, PROTOCOL)

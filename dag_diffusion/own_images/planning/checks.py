@@ -20,7 +20,7 @@ from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.shared_images import shared_rows
 from dag_diffusion.distillation.pools import require_weak
 from dag_diffusion.loading import as_dtype
-from dag_diffusion.memory import memory
+from dag_diffusion.memory import SHARE, memory
 from dag_diffusion.own_images.config import FolderConfig
 from dag_diffusion.own_images.requirements import (
     bytes_needed,
@@ -53,7 +53,6 @@ from .models import (
 )
 from .problems import Problems
 
-SHARE_OF_MEMORY = 0.7  # that decoded images may take
 MOST_COMPARED = 200_000  # files whose lengths are looked at to find test images among training images
 
 
@@ -247,12 +246,13 @@ def bytes_in_memory(config: FolderConfig, found: Found, size: int, channels: int
     trained, tested = number_of_images(config, found)
     learnt = trained * size**2 if trains and None in (config.pipeline, config.classifier) else 0
     weights = sum(files.weights(part) for files in found.models.values() for part in ("", *PARTS))
-    return (tested * side**2 + learnt) * kinds + weights
+    asked = config.ipc * config.pool_factor * len(found.names) if config.rounds_at(side) > 1 else 0
+    return ((tested + asked) * side**2 + learnt) * kinds + weights
 
 
 def check_memory(config: FolderConfig, found: Found, size: int, channels: int, *, trains: bool) -> None:
     there = memory()
-    if (needed := bytes_in_memory(config, found, size, channels, trains=trains)) > SHARE_OF_MEMORY * there:
+    if (needed := bytes_in_memory(config, found, size, channels, trains=trains)) > SHARE * there:
         raise ValueError(
             f"images and weights take {needed / 2**30:.1f} GiB of the {there / 2**30:.1f} that may be used here; "
             "choose a smaller size, fewer test images, or a machine with more memory"

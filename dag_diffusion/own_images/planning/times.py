@@ -116,7 +116,7 @@ def _pools(config: FolderConfig, images: int, size: int, batch_size: int, is_dit
 def _comparison(config: FolderConfig, classes: int, size: int, sets: int) -> Stage:
     trainings, side = sets * config.seeds, config.size or size
     epochs, images = as_protocol(config.protocol).epochs_for(config.ipc), config.ipc * classes
-    students = students_of(config.rounds, config.ipc)
+    students = students_of(config.rounds_at(side))
 
     def taken(*, gpu: bool) -> Rate:
         one = rates.training_on_set(config.network, config.protocol, epochs * images, side, gpu=gpu)

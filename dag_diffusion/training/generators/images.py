@@ -9,12 +9,10 @@ from unicodedata import normalize
 
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import with_columns
-from dag_diffusion.memory import memory
 from dag_diffusion.processes import warn_once
 
 logger = logging.getLogger(__name__)
 FEW = 20  # images of a class, below which it is mostly learnt by heart
-SHARE = 0.7  # of the machine's memory that the images may take
 
 
 def images_to_learn(pool: Pool) -> Pool:
@@ -66,20 +64,3 @@ def require_different(class_names: Mapping[int, str], source: Path) -> None:
 def _listed(labels: dict[int, int]) -> str:
     shown = [str(label) for label in labels]
     return ", ".join(shown[:5]) + (" ..." if len(shown) > 5 else "")
-
-
-def require_memory(images: int, size: int, each: int) -> None:
-    """Check that what is kept of all images fits into the memory that this process may use.
-
-    Args:
-        each: bytes that one takes.
-
-    Raises:
-        ValueError: it does not.
-    """
-    needed, there = images * each, memory()
-    if needed > SHARE * there:
-        raise ValueError(
-            f"{images} images of {size} pixels take {needed / 2**30:.1f} GiB of the {there / 2**30:.1f} that may be "
-            "used here; choose a smaller size, or fewer images"
-        )

@@ -39,6 +39,7 @@ from dag_diffusion.generation.provenance import versions
 from dag_diffusion.generation.tracking import logged, require_trackers
 from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import hide_loading_bars
+from dag_diffusion.memory import require_memory
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.pipelines.latents import pixels_of_a_latent
 from dag_diffusion.processes import fail_together, is_main_process, resolve_device, this_process
@@ -53,7 +54,7 @@ from dag_diffusion.training.objectives import Objective
 
 from .attention import suited_attention
 from .bases import FINE_RATE, load_base, resolved
-from .images import images_to_learn, require_memory
+from .images import images_to_learn
 from .latents import Latents, encode_images
 from .networks import NULL_ROW, build_scheduler, build_transformer, set_own_dropping
 from .samples import sampler
