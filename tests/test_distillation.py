@@ -13,6 +13,7 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pools_on_disk import content
 from timm.data import ImageNetInfo
 from tiny import tiny_classifier, tiny_pipeline, tiny_transformer
 from typer.testing import CliRunner
@@ -22,13 +23,14 @@ from dag_diffusion.cli.commands import app
 from dag_diffusion.data.imagenet import FASTAI_TEST_IMAGES, SUBSETS
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.rows import read_rows
+from dag_diffusion.distillation.choosing import with_rounds
 from dag_diffusion.distillation.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
 from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs
 from dag_diffusion.distillation.learnable import subsample_in_rounds
 from dag_diffusion.distillation.pools import autoguidance_of
 from dag_diffusion.distillation.run import Origin, distill
 from dag_diffusion.distillation.setup import load_setup
-from dag_diffusion.distillation.targets_and_modes import modes_for, reference_for, target_for
+from dag_diffusion.distillation.targets_and_modes import modes_for, number_of_modes, reference_for, target_for
 from dag_diffusion.evaluation.labelled_images import random_rows
 from dag_diffusion.evaluation.records import finished_trainings
 from dag_diffusion.evaluation.tables import Table
@@ -127,11 +129,48 @@ def test_set_of_the_guided_pool_is_chosen_in_rounds_when_asked(in_rounds):
     assert result.config.settings()["rounds"] == 2
 
 
-def test_run_with_other_rounds_is_another(in_rounds):
-    output, result, _ = in_rounds
-    with pytest.raises(ValueError, match="other settings: rounds"):
-        distill(output, replace(result.config, rounds=1))
-    assert "rounds" not in TINY.settings()  # so that runs of versions without it go on
+def test_run_that_goes_on_keeps_its_set_and_other_rounds_choose_another_of_the_same_pools(in_rounds, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(in_rounds[0], output)
+    before, drawn = (images_in(output / name) for name in ("set-guided", "pool-guided"))
+    assert students_in(output, replace(in_rounds[1].config, rounds=None)) == 0  # whatever the default is by then
+    assert images_in(output / "set-guided") == before
+    assert students_in(output, replace(in_rounds[1].config, rounds=1)) == 0
+    easiest = {row["source"] for row in read_pool(output / "set-guided").rows}
+    pool, modes = read_pool(output / "pool-guided"), {}
+    for row in sorted(pool.rows, key=lambda row: -row["difficulty"]):
+        modes[row["label"], row["mode"]] = row["file_name"]
+    assert easiest == set(modes.values())
+    assert images_in(output / "pool-guided") == drawn
+
+
+def images_in(folder):
+    return {name: image for name, image in content(folder).items() if name.endswith(".png")}
+
+
+def students_in(output, config) -> int:
+    """How many learn when a run goes on."""
+    told = []
+    distill(output, config, progress=lambda stage, done, total: told.append(stage))
+    return len([stage for stage in told if "students" in stage])
+
+
+def test_run_of_a_version_without_rounds_keeps_the_easiest(tmp_path):
+    few = replace(TINY, ipc=2, seeds=1, inputs=DistillationInputs(classes=("Bag", "Coat")))
+    distill(tmp_path / "run", replace(few, rounds=1))
+    assert "rounds" not in json.loads((tmp_path / "run" / "run.json").read_text())
+    before = content(tmp_path / "run" / "set-guided")
+    assert students_in(tmp_path / "run", few) == 0
+    assert content(tmp_path / "run" / "set-guided") == before
+
+
+def test_more_images_than_there_are_modes_are_chosen_without_rounds_and_refused_with(tmp_path):
+    config = DistillationConfig(ipc=60)  # of the embedded default there are 50
+    assert number_of_modes(config.inputs, config.ipc) == 50
+    assert with_rounds(config, side=32, modes=50, begun=None).rounds == 1
+    with pytest.raises(ValueError, match=r"rounds is 5, but there are 50 modes of each class for ipc=60, .*; leave"):
+        distill(tmp_path / "run", replace(config, rounds=5))
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +179,9 @@ def test_run_with_other_rounds_is_another(in_rounds):
         ({}, 32, 5),
         ({}, 64, 5),
         ({}, 65, 1),  # not measured
-        ({"rounds": 3}, 224, 3),
+        ({"network": "resnet-ap-10"}, 32, 1),  # whom it harms
+        ({"network": "convnet-4-w64"}, 32, 5),
+        ({"rounds": 3, "network": "resnet-18"}, 224, 3),
         ({"rounds": 1}, 32, 1),
         ({"ipc": 3}, 32, 3),
         ({"pool_factor": 1}, 32, 1),  # one image of each mode leaves no choice
@@ -203,8 +244,9 @@ def test_card_of_a_pool_tells_that_it_is_drawn_away_from_a_weak_denoiser(setup):
     assert "drawn away from | `its weak denoiser, scale 1.5`" in card
 
 
-def test_commands_of_a_set_make_it_again(setup, tmp_path):
-    output, _, _ = setup
+@pytest.mark.parametrize("run", ["setup", "in_rounds"])
+def test_commands_of_a_set_make_it_again(run, tmp_path, request):
+    output = request.getfixturevalue(run)[0]
     for name in ("dgs", "guided"):
         made = read_pool(output / f"set-{name}")
         command = shlex.split(commands_of(made.provenance)[-1])

@@ -112,8 +112,8 @@ class DistillationConfig:
             the pipeline's own, or else 1.5 where there is a weak denoiser.
         mode_scale: strength of mode guidance; default: as strong as 0.2 at 20 steps.  See ``ModeGuidance``.
         rounds: parts in which one image of each mode is chosen, in later ones what networks that learn those before
-            have yet to learn, see ``subsample_in_rounds``; 1: the easiest image of each mode.  Default: 5 up to 64
-            pixels a side, else 1; measured at 32.
+            have yet to learn, see ``subsample_in_rounds``; 1: the easiest image of each mode.  Default: 5 where
+            images of up to 64 pixels a side are drawn for a ConvNet, else 1.
         herding: also train on real images chosen by herding on the guide's features, the usual coreset.
         inputs: models and real images.
     """
@@ -149,14 +149,15 @@ class DistillationConfig:
             build_network(self.network, channels=1, size=EMBEDDED_SIZE, num_classes=len(embedded.CLASS_NAMES))
 
     def rounds_at(self, side: int) -> int:
-        """Parts in which images are chosen that networks learn at so many pixels, see ``rounds_for``."""
-        return rounds_for(self.rounds, self.inputs.target, ipc=self.ipc, pool_factor=self.pool_factor, side=side)
+        """Parts in which images are chosen that have so many pixels a side, see ``rounds_for``."""
+        own = {"ipc": self.ipc, "pool_factor": self.pool_factor}
+        return rounds_for(self.rounds, self.inputs.target, **own, network=self.network, side=side)
 
     def settings(self) -> dict[str, Any]:
         """What must agree when a run goes on; of the inputs, those that were given.  JSON values only."""
         own = {name: value for name, value in vars(self).items() if name != "inputs"}
-        for name in ("herding", "autoguidance_scale", "rounds"):
-            if own[name] in (None, False):
+        for name, usual in {"herding": False, "autoguidance_scale": None, "rounds": 1}.items():
+            if own[name] in (None, usual):
                 del own[name]  # so that runs of versions without it go on
         return own | ({"inputs": self.inputs.given()} if self.inputs.given() else {})
 
@@ -177,15 +178,18 @@ def whole_places(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def rounds_for(rounds: int | None, target: str | None, *, ipc: int, pool_factor: int, side: int) -> int:
+def rounds_for(rounds: int | None, target: str | None, *, ipc: int, pool_factor: int, network: str, side: int) -> int:
     """Parts in which one image of each mode is chosen; 1 where there is nothing to choose, or the target decides.
 
     Args:
-        side: pixels of the longer side of the images that networks learn.
+        network: that learns from the set.  What ConvNets choose teaches ResNets less (docs/results/training.md).
+        side: pixels of the longer side of generated images.
     """
     if target is not None or pool_factor == 1:
         return 1
-    return min(ipc, (ROUNDS if side <= MOST_SIDE else 1) if rounds is None else rounds)
+    if rounds is None:
+        rounds = ROUNDS if network.startswith("convnet") and side <= MOST_SIDE else 1
+    return min(ipc, rounds)
 
 
 def require_rounds(rounds: int | None, target: str | None) -> None:

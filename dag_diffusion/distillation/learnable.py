@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from dag_diffusion.data.common_kind import common_kind
-from dag_diffusion.data.pools import PoolSource, as_pool
+from dag_diffusion.data.pools import Pool, PoolSource, as_pool
 from dag_diffusion.evaluation.labelled_images import (
     LabelledImages,
     load_labelled_images,
@@ -33,6 +33,8 @@ from dag_diffusion.sampling.subsampling import PoolSelection, subsample
 from dag_diffusion.sampling.targets import Target
 from dag_diffusion.turns import Turns
 
+from .config import ROUNDS
+
 BATCH = 50  # images that a student is asked about at a time
 STUDENTS = 2  # of each round
 NETWORK, PROTOCOL = "convnet-3", "quick"  # what they are and how they learn
@@ -42,10 +44,10 @@ def subsample_in_rounds(
     pool: PoolSource,
     ipc: int,
     *,
-    rounds: int = 5,
+    rounds: int = ROUNDS,
     students: int = STUDENTS,
     network: str = NETWORK,
-    protocol: str | Protocol = PROTOCOL,
+    protocol: str = PROTOCOL,
     evenly: str = "mode",
     size: int | tuple[int, int] | None = None,
     target: Target | None = None,
@@ -70,7 +72,7 @@ def subsample_in_rounds(
         ValueError: a class has another number of modes, some images have none or no difficulty, and as
             ``learnable_rows``.
     """
-    pool, protocol = as_pool(pool), as_protocol(protocol)
+    pool = as_pool(pool)
     rule = SelectionRule("easiest", evenly=evenly)
     options: dict[str, Any] = {"target": target, "seed": seed}
     settings = subsample(pool, ipc, method=rule, skip_unscored=skip_unscored, **options).settings  # which checks rows
@@ -78,7 +80,7 @@ def subsample_in_rounds(
     if skip_unscored:
         usable = np.flatnonzero(~np.isnan(pool.known_difficulties))
         pool = pool.select(usable)
-    modes = np.unique([str(dict(row)[evenly]) for row in pool.rows], return_inverse=True)[1]
+    modes = _numbered([dict(row)[evenly] for row in pool.rows])
     for label, name in pool.class_names.items():
         if (count := len(np.unique(modes[pool.labels == label]))) != ipc:
             raise ValueError(
@@ -90,10 +92,22 @@ def subsample_in_rounds(
     device = resolve_device(device)
     how: dict[str, Any] = {"rounds": rounds, "students": students, "network": network, "protocol": protocol}
     rows = learnable_rows(images, pool.difficulties, modes, **how, seed=seed, device=device, progress=progress)
-    chosen = subsample(pool.select(rows.tolist()), ipc, method="easiest", **options)
-    # roundings depend on the precision
-    told = how | {"protocol": protocol.name, "precision": protocol.on(device).precision}
-    return replace(chosen, indices=usable[rows[chosen.indices]], pool=whole, settings={**settings, **told})
+    told = how | {"precision": as_protocol(protocol).on(device).precision}  # on which roundings depend
+    return selection_of_rows(whole, usable[rows].tolist(), ipc, {**settings, **told}, **options)
+
+
+def selection_of_rows(
+    pool: Pool, rows: list[int], ipc: int, settings: dict[str, Any], *, target: Target | None = None, seed: int = 0
+) -> PoolSelection:
+    """The rows of a pool that were chosen, ``ipc`` of each class, as ``subsample`` has them."""
+    chosen = subsample(pool.select(rows), ipc, method="easiest", target=target, seed=seed)
+    return replace(chosen, indices=np.array(rows)[chosen.indices], pool=pool, settings=settings)
+
+
+def _numbered(values: list[Any]) -> np.ndarray:
+    """A number for each value, in the order of integers where all are, else in that of their texts."""
+    whole = all(isinstance(value, int) for value in values)
+    return np.unique(values if whole else [str(value) for value in values], return_inverse=True)[1]
 
 
 def learnable_rows(
@@ -101,7 +115,7 @@ def learnable_rows(
     difficulties: np.ndarray,
     modes: np.ndarray,
     *,
-    rounds: int = 5,
+    rounds: int = ROUNDS,
     students: int = STUDENTS,
     network: str = NETWORK,
     protocol: str | Protocol = PROTOCOL,
@@ -191,10 +205,13 @@ class Students:
         student = seeded_network(self.network, seed=seed, **self.shape)
         inputs, targets = self._given(learnt)
         train(student, inputs, targets, self.protocol, seed=seed, normalisation=self.normalisation)
-        inputs, targets = self._given(asked)
+        found = []
         with torch.inference_mode():
-            shares = torch.cat([student(part).float() for part in inputs.split(BATCH)]).softmax(1)
-        return (1 - shares[torch.arange(len(targets)), targets]).double().cpu().numpy()
+            for start in range(0, len(asked), BATCH):  # a part of a large pool need not fit into a GPU
+                inputs, targets = self._given(asked[start : start + BATCH])
+                shares = student(inputs).float().softmax(1)
+                found.append((1 - shares[torch.arange(len(targets)), targets]).double().cpu())
+        return torch.cat(found).numpy()
 
     def _given(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         part = subset(self.images, rows)

@@ -9,7 +9,7 @@ them, divide images and trainings among them; the first writes sets and report.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,8 @@ from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.results import Result
 from dag_diffusion.evaluation.tables import Table, accuracy_table
 from dag_diffusion.generation.filling import BATCH_SIZE
-from dag_diffusion.generation.plan import networks_precision
 from dag_diffusion.generation.pool_state import looked_through
-from dag_diffusion.memory import require_memory
+from dag_diffusion.generation.preparing.mode_search import channels_of_vae
 from dag_diffusion.processes import fail_together, is_main_process, resolve_device
 from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.reporting.control import Control, control_table, measure_control
@@ -41,18 +40,17 @@ from dag_diffusion.reporting.reproduction import command_of_run
 from dag_diffusion.reporting.results import accuracy_drawings
 from dag_diffusion.reporting.sets import ReportedSet
 from dag_diffusion.sampling.scoring import score_pool
-from dag_diffusion.sampling.subsampling import PoolSelection
 
+from .choosing import choose_in_rounds, require_room, with_rounds
 from .compared_sets import FOLDERS, GUIDED_DGS, UNGUIDED, Choice, write_sets
 from .config import DistillationConfig, whole_places
-from .learnable import PROTOCOL, subsample_in_rounds
 from .pools import autoguidance_of, fill_pools, pool_folder
 from .setup import DistillationSetup, load_setup
-from .targets_and_modes import modes_for, reference_for, target_for
+from .targets_and_modes import modes_for, number_of_modes, reference_for, target_for
 from .trainings import TRAININGS, accuracy_note, train_and_test
 
 SETTINGS, RESULTS, REPORT = "run.json", "results.json", "report.html"
-CHOOSING = "choosing in rounds"  # what its stages begin with
+ROUNDS = "rounds"  # in the settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +118,13 @@ def distill(
             loaded = Stage("models and real images", 1, progress)
             setup = load_setup(config.inputs, device)
             loaded()
+            origin = origin or _origin(setup, output, config)
+            modes = number_of_modes(setup.inputs, config.ipc)
+            config = with_rounds(config, side=_side(setup), modes=modes, begun=_rounds_of(output))
             _check_setup(setup, config)
+        with fail_together():
             if is_main_process():
                 write_json(output / SETTINGS, whole_places(config.settings()))
-        origin = origin or _origin(setup, output, config)
         return _distill(setup, output, config, origin, device, batch_size, progress or _untold)
 
 
@@ -163,7 +164,7 @@ def _distill(
         targets={"unguided": target, "guided": steer_to},
         features={name: one.features for name, one in scores.items()},
         ipc=config.ipc,
-        in_rounds=_in_rounds(pools["guided"], setup, config, device, progress),
+        in_rounds=choose_in_rounds(pools["guided"], output, config, device, progress),
     )
     with fail_together():
         if is_main_process():
@@ -184,28 +185,22 @@ def _distill(
     return found
 
 
-def _in_rounds(
-    pool: Pool, setup: DistillationSetup, config: DistillationConfig, device: str, progress: Progress
-) -> PoolSelection | None:
-    if (rounds := config.rounds_at(max(setup.size))) == 1:
-        return None
-    precision = networks_precision(config.inputs.precision)
-    return subsample_in_rounds(
-        pool,
-        config.ipc,
-        rounds=rounds,
-        protocol=replace(as_protocol(PROTOCOL), precision=precision),
-        size=setup.size,
-        seed=config.seed,
-        device=device,
-        progress=lambda stage, done, total: progress(f"{CHOOSING}, {stage}", done, total),
-    )
+def _rounds_of(output: Path) -> int | None:
+    """In how many rounds a run that was begun chooses; runs of versions without them did in one."""
+    return int(read_json_object(output / SETTINGS).get(ROUNDS, 1)) if (output / SETTINGS).exists() else None
+
+
+def _side(setup: DistillationSetup) -> int:
+    """Pixels of the longer side of generated images."""
+    return max(setup.pipeline.image_size)
 
 
 def check_output(output: Path, config: DistillationConfig) -> None:
     """Refuse an output that holds something else, or a run of other settings, before anything is written."""
     if (output / SETTINGS).exists():
         before, now = map(whole_places, (read_json_object(output / SETTINGS), config.settings()))
+        for settings in (before, now):
+            settings.pop(ROUNDS, None)  # which may be others: only a set and its trainings follow from them
         differing = list(differences(before, now))
         if differing:
             raise ValueError(
@@ -224,10 +219,8 @@ def _check_setup(setup: DistillationSetup, config: DistillationConfig) -> None:
         config.network, numbers, batch_size, channels=setup.channels, size=setup.size, num_classes=classes
     )
     require_enough(setup.train, config.ipc, f"ipc={config.ipc}")  # for random real images to compare with
-    if config.rounds_at(max(setup.size)) > 1:
-        (height, width), pool = setup.size, config.ipc * config.pool_factor * classes
-        way = "leave the choice in rounds out by rounds=1, or draw fewer images"
-        require_memory(pool, max(setup.size), height * width * setup.channels, way)
+    side, pool = _side(setup), config.ipc * config.pool_factor * classes
+    require_room(config.rounds_at(side), pool, side, channels_of_vae(setup.pipeline.vae))
 
 
 def _record(found: DistillationResult, origin: Origin, images: Mapping[str, Any]) -> dict[str, Any]:

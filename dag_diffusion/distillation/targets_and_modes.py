@@ -1,5 +1,6 @@
 """What pools and sets follow, found in the real training images: difficulties, the target, and modes."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dag_diffusion.sampling.score_cache import score_and_record
 from dag_diffusion.sampling.target_parser import as_target
 from dag_diffusion.sampling.targets import TargetDistribution
 
+from .config import DistillationInputs
 from .pools import pool_folder
 from .setup import DistillationSetup
 
@@ -58,6 +60,18 @@ def target_for(
     return target if ipc is None else of_size(target, ipc)
 
 
+def number_of_modes(inputs: DistillationInputs, count: int) -> int:
+    """Of each class, where ``count`` are wanted; of the embedded images so many at most as are embedded."""
+    if not has_embedded_modes(inputs):
+        return count
+    return min(count, *Counter(Modes.load(embedded.MODES).labels.tolist()).values())
+
+
+def has_embedded_modes(inputs: DistillationInputs) -> bool:
+    """Whether the embedded images are drawn, whose modes are embedded too."""
+    return inputs.pipeline is None and inputs.train is None
+
+
 def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: int, progress: Progress) -> Modes:
     """Clusters of the real training images, ``count`` of each class: the embedded ones, or found and kept.
 
@@ -66,7 +80,7 @@ def modes_for(setup: DistillationSetup, output: Path, count: int, batch_size: in
     Raises:
         ValueError: and a pool is drawn to the old ones already.
     """
-    if setup.inputs.pipeline is None and setup.inputs.train is None:
+    if has_embedded_modes(setup.inputs):
         return merge_modes(Modes.load(embedded.MODES), count)
     of_class, of_all = MOST_ENCODED
     most = max(count, min(of_class, of_all // len(setup.class_names)))

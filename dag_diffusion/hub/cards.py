@@ -142,7 +142,8 @@ def _made(generation: GenerationRecord, selection: SelectionRecord) -> dict[str,
         follows = "" if target is None else f", target {target.get('name', '')}"
         drawn = f"{selection.get('ipc')} per class, seed {selection.get('seed')}"
         evenly = f", evenly over {selection['evenly']}s" if selection.get("evenly") else ""
-        rows["selection"] = f"{selection['method']}{evenly}{follows}, {drawn}"
+        rounds = f", in {selection['rounds']} rounds" if "rounds" in selection else ""
+        rows["selection"] = f"{selection['method']}{evenly}{rounds}{follows}, {drawn}"
     return {name: value for name, value in rows.items() if value not in (None, "")}
 
 

@@ -68,8 +68,8 @@ class FolderConfig:
         target: difficulties that DGS follows and images are steered to, see ``DistillationInputs``; default: no image
             is steered, and the set is one image of each mode.
         rounds: parts in which one image of each mode is chosen, in later ones what networks that learn those before
-            have yet to learn, see ``subsample_in_rounds``; 1: the easiest image of each mode.  Default: 5 up to 64
-            pixels a side, else 1; measured at 32.
+            have yet to learn, see ``subsample_in_rounds``; 1: the easiest image of each mode.  Default: 5 where
+            images of up to 64 pixels a side are drawn for a ConvNet, else 1.
         among: all: difficulty among all classes of the classifier, as in the paper; set: among the classes of the set
             alone.  A guide that is trained here knows no others.
         precision: float32, bfloat16 or float16, of pipeline and guide; default: as saved.
@@ -202,8 +202,9 @@ class FolderConfig:
             )
 
     def rounds_at(self, side: int) -> int:
-        """Parts in which images of so many pixels are chosen for the set."""
-        return rounds_for(self.rounds, self.target, ipc=self.ipc, pool_factor=self.pool_factor, side=side)
+        """Parts in which images are chosen that have so many pixels a side, see ``rounds_for``."""
+        own = {"ipc": self.ipc, "pool_factor": self.pool_factor}
+        return rounds_for(self.rounds, self.target, **own, network=self.network, side=side)
 
     @property
     def autoguides(self) -> bool:

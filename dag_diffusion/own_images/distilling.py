@@ -18,10 +18,11 @@ from dag_diffusion.data.distilled_sets import OWN, require_apart, write_distille
 from dag_diffusion.data.files import differences, locked, read_json_object, require_writable, write_json
 from dag_diffusion.data.imagenet import split_of, split_warning
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool, require_writable_target
+from dag_diffusion.distillation.choosing import CHOOSING, require_room
 from dag_diffusion.distillation.compared_sets import FOLDERS, GUIDED_DGS, SELECTIONS
 from dag_diffusion.distillation.config import whole_places
 from dag_diffusion.distillation.pools import pool_folder
-from dag_diffusion.distillation.run import CHOOSING, DistillationResult, Origin, distill
+from dag_diffusion.distillation.run import DistillationResult, Origin, distill
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.loading import load_pipeline
@@ -246,7 +247,7 @@ def _other_settings(task: _Task) -> list[str]:
     if not place.exists():
         return []
     before, now = whole_places(read_json_object(place)), task.settings()
-    told = {OUTPUT} | (_known_images(task) if (task.work / PLAN).exists() else set())
+    told = {OUTPUT, "rounds"} | (_known_images(task) if (task.work / PLAN).exists() else set())
     before, now = ({name: one[name] for name in one.keys() - told} for one in (before, now))
     return list(differences(before, now))
 
@@ -285,6 +286,8 @@ def _check_before_hours(task: _Task, images: PlainImages) -> None:
     require_target(task.config, images.class_names)
     if warning := split_warning(images.test_counts, task.config.split):
         warn_once(logger, "%s", warning)
+    side, pool = images.size[0], task.config.ipc * task.config.pool_factor * len(images.class_names)
+    require_room(task.config.rounds_at(side), pool, side, images.channels)
     needed = bytes_needed(task.config, classes=len(images.class_names), size=images.size[0])
     require_disk(task.work, needed, "models and pools")
 

@@ -12,8 +12,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,7 @@ from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.difficulty import classes_among
 from dag_diffusion.distillation.compared_sets import SELECTIONS
-from dag_diffusion.distillation.learnable import NETWORK, PROTOCOL, students_of
+from dag_diffusion.distillation.learnable import NETWORK, PROTOCOL, STUDENTS, students_of
 from dag_diffusion.distillation.pools import unguided_pool
 from dag_diffusion.distillation.setup import leave_out_other_probe
 from dag_diffusion.evaluation.labelled_images import load_labelled_images, random_rows, usual_normalisation
@@ -183,14 +185,14 @@ class _Rehearsal:
     def comparison(self) -> Expected:
         """All trainings of networks on sets, of which each process makes one, shortened where it would be long."""
         config, processes = self.config, this_process().num_processes
-        names, size, channels = self.images.class_names, self.images.networks_size(config), self.images.channels
-        rows = random_rows(self.images.train.labels, config.ipc, 0, names)
-        real = load_labelled_images(self.images.train.select(rows), size=size, channels=channels)
-        test = load_labelled_images(
-            self.images.test.select(_some(self.images.test, MOST_IMAGES)), size=size, channels=channels
-        )
+        rows = random_rows(self.images.train.labels, config.ipc, 0, self.images.class_names)
+        tested = _some(self.images.test, MOST_IMAGES)
 
-        def seconds_each(network: str, name: str) -> float:
+        @cache
+        def seconds_each(network: str, name: str, size: tuple[int, int]) -> float:
+            options: dict[str, Any] = {"size": size, "channels": self.images.channels}
+            real = load_labelled_images(self.images.train.select(rows), **options)
+            test = load_labelled_images(self.images.test.select(tested), **options)
             protocol = as_protocol(name)
             epochs = protocol.epochs_for(config.ipc)
             short = min(epochs, max(1, PASSES // len(real)))
@@ -201,13 +203,15 @@ class _Rehearsal:
                 network=network,
                 protocol=replace(protocol, epochs=short, precision=networks_precision(config.precision)),
                 seeds=range(processes),
-                normalisation=usual_normalisation(channels),
+                normalisation=usual_normalisation(self.images.channels),
                 device=self.device,
             )
             return (time.monotonic() - begun) * epochs / short
 
-        trainings, students = SETS * config.seeds, students_of(config.rounds_at(max(size)))
-        seconds = math.ceil(trainings / processes) * seconds_each(config.network, config.protocol)
-        if students:  # which learn half of a set on average
-            seconds += math.ceil(students / processes) / 2 * seconds_each(NETWORK, PROTOCOL)
+        trainings, rounds = SETS * config.seeds, config.rounds_at(self.images.size[0])
+        trained_on = self.images.networks_size(config)
+        seconds = math.ceil(trainings / processes) * seconds_each(config.network, config.protocol, trained_on)
+        if students := students_of(rounds):  # which learn half of a set on average, those of a round at the same time
+            at_a_time = math.ceil(STUDENTS / processes) * (rounds - 1)
+            seconds += at_a_time / 2 * seconds_each(NETWORK, PROTOCOL, self.images.size)
         return Expected(f"{trainings} trainings" + (f", {students} students" if students else ""), seconds)

@@ -46,7 +46,7 @@ def encode(vae: Any, images: Tensor, batch_size: int = 32, *, scaled_only: bool 
         images: ``(n, channels, height, width)``, float in [0, 1], with the channels of the VAE; else ValueError.
         scaled_only: as of a pipeline that knows no shift and no statistics, whatever its VAE has.
     """
-    channels = _channels(vae)
+    channels = channels_of_vae(vae)
     if images.ndim != 4 or images.shape[1] != channels or not images.is_floating_point():
         raise ValueError(
             f"the VAE needs float images in [0, 1] of shape (n, {channels}, height, width), but got {images.dtype} "
@@ -86,7 +86,7 @@ def encode_pool(
         ValueError: other latents are kept.
         StoppedError: SIGTERM came; what is encoded is kept.
     """
-    channels, kept = _channels(vae), kept or KeptParts()
+    channels, kept = channels_of_vae(vae), kept or KeptParts()
     fit = Preprocessing(size, size, channels, mean=(0.0,) * channels, std=(1.0,) * channels, crop=1.0)
     record = partial(_record_of, vae, pool, size, scaled_only, images)
     with kept.turns("images", len(pool), batch_size, record, progress) as mine:
@@ -109,7 +109,7 @@ def _record_of(vae: Any, pool: Pool, size: int, scaled_only: bool, images: str |
     return {"images": images, "size": size, "vae": digest_of(vae), "precision": precision, **scaling}
 
 
-def _channels(vae: Any) -> int:
+def channels_of_vae(vae: Any) -> int:
     """Of the images that a VAE encodes."""
     return vae.config.get("in_channels") or vae.config.input_channels
 

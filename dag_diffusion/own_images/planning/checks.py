@@ -246,8 +246,8 @@ def bytes_in_memory(config: FolderConfig, found: Found, size: int, channels: int
     trained, tested = number_of_images(config, found)
     learnt = trained * size**2 if trains and None in (config.pipeline, config.classifier) else 0
     weights = sum(files.weights(part) for files in found.models.values() for part in ("", *PARTS))
-    asked = config.ipc * config.pool_factor * len(found.names) if config.rounds_at(side) > 1 else 0
-    return ((tested + asked) * side**2 + learnt) * kinds + weights
+    pool = config.ipc * config.pool_factor * len(found.names) if config.rounds_at(size) > 1 else 0
+    return (tested * side**2 + pool * size**2 + learnt) * kinds + weights
 
 
 def check_memory(config: FolderConfig, found: Found, size: int, channels: int, *, trains: bool) -> None:

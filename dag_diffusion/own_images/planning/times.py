@@ -116,15 +116,16 @@ def _pools(config: FolderConfig, images: int, size: int, batch_size: int, is_dit
 def _comparison(config: FolderConfig, classes: int, size: int, sets: int) -> Stage:
     trainings, side = sets * config.seeds, config.size or size
     epochs, images = as_protocol(config.protocol).epochs_for(config.ipc), config.ipc * classes
-    students = students_of(config.rounds_at(side))
+    students = students_of(config.rounds_at(size))
 
     def taken(*, gpu: bool) -> Rate:
         one = rates.training_on_set(config.network, config.protocol, epochs * images, side, gpu=gpu)
         if one.seconds is None:
             return one
         learnt = as_protocol(PROTOCOL).epochs_for(config.ipc) * images // 2
-        student = rates.training_on_set(NETWORK, PROTOCOL, learnt, side, gpu=gpu)
-        return Rate(trainings * one.seconds + students * (student.seconds or 0), one.source)
+        student = rates.training_on_set(NETWORK, PROTOCOL, learnt, size, gpu=gpu)
+        unmeasured = ", without the students" if students and student.seconds is None else ""
+        return Rate(trainings * one.seconds + students * (student.seconds or 0), one.source + unmeasured)
 
     work = f"{trainings} trainings of {images:,} images, {epochs:,} epochs each"
     work += f", and {students} students" if students else ""
