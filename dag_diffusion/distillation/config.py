@@ -39,7 +39,7 @@ class DistillationInputs:
         reference: difficulties of real images by the same guide, or guides trained alike, such as a file that score
             --output wrote of images that it has not seen; default: those of the training images are measured.
         precision: float32, bfloat16 or float16, of pipeline and guide; default: as saved.  With float32 the trained
-            networks compute in it too, else as their protocol says.
+            networks compute in it too, else as their protocol says; those of ``rounds`` always do as it says.
         split: split of the test images, for the record, such as ilsvrc or fastai.
         fit: pad, crop or stretch of real images to a square; default: as the models were trained, if they were trained
             here, else crop.
