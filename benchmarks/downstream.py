@@ -48,6 +48,8 @@ from dag_diffusion.evaluation.labelled_images import LabelledImages, Labels, loa
 from dag_diffusion.evaluation.protocols import PROTOCOLS
 from dag_diffusion.evaluation.records import evaluation_record
 from dag_diffusion.evaluation.trials import evaluate
+from dag_diffusion.generation.modes import Modes
+from dag_diffusion.generation.preparing.mode_merging import merge_modes
 from dag_diffusion.generation.preparing.mode_search import encode_pool, find_modes
 from dag_diffusion.loading import load_embedded_pipeline
 from dag_diffusion.sampling.auto_target import AutoTarget
@@ -69,6 +71,7 @@ EASY = TargetDistribution.beta(0.5, 20)  # half of the images below 0.011, one i
 PRESETS = ("hill", "ground", "slope", "cliff")
 SCALES = (1.0, 2.0, 3.0)  # of classifier-free guidance, beside the default of 1.5
 DDIM = {"scheduler": "DDIM", "num_inference_steps": 20}  # as the default was until it drew by DPM-Solver++
+MERGED = "merged, "  # modes as ``run`` has them: the embedded 50 of each class, merged to as many as are wanted
 MODE_FORMS: dict[str, dict] = {  # likewise, of images drawn to modes, and of autoguidance
     "CFG 1": {"guidance_scale": 1.0},
     "CFG 1.25": {"guidance_scale": 1.25},
@@ -78,6 +81,7 @@ MODE_FORMS: dict[str, dict] = {  # likewise, of images drawn to modes, and of au
     "CFG 1.5, auto 3": {"autoguidance_scale": 3.0},
     "DDIM": DDIM,
     "CFG 1.5, auto 1.5, DDIM": {"autoguidance_scale": 1.5, **DDIM},
+    f"{MERGED}CFG 1.5, auto 1.5": {"autoguidance_scale": 1.5},
 }
 BASELINE = "random | unguided"
 PER_MODE = 5  # images among which DGS chooses one for each mode
@@ -142,8 +146,9 @@ def make_pools(folder: Path, options: argparse.Namespace) -> None:
         if any(map(wanted, forms)):
             latents, labels = real_latents(folder, pipeline.vae)
             modes = find_modes(latents, labels, count, class_names=pipeline.class_names)
+            merged = merge_modes(Modes.load(embedded.MODES), count)
             for name, settings in forms.items():
-                drawn = {"modes": modes, **settings}
+                drawn = {"modes": merged if MERGED in name else modes, **settings}
                 pool(name, PER_MODE * count * options.seeds, **drawn)
 
 

@@ -168,6 +168,9 @@ def test_more_images_than_there_are_modes_are_chosen_without_rounds_and_refused_
     config = DistillationConfig(ipc=60)  # of the embedded default there are 50
     assert number_of_modes(config.inputs, config.ipc) == 50
     assert with_rounds(config, side=32, modes=50, begun=None).rounds == 1
+    assert with_rounds(replace(config, ipc=50), side=32, modes=50, begun=None).rounds == 5
+    assert with_rounds(replace(config, ipc=10), side=32, modes=50, begun=None).rounds == 1  # they are merged
+    assert with_rounds(replace(config, ipc=10), side=32, modes=50, begun=3).rounds == 3
     with pytest.raises(ValueError, match=r"rounds is 5, but there are 50 modes of each class for ipc=60, .*; leave"):
         distill(tmp_path / "run", replace(config, rounds=5))
     assert not (tmp_path / "run" / "run.json").exists()
@@ -199,7 +202,7 @@ def test_rounds_unasked(settings, side, rounds):
 def test_pool_that_does_not_fit_into_memory_is_refused_before_it_is_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr("dag_diffusion.memory.memory", lambda: 50_000)  # bytes; 40 images of 32 x 32 take 40,960
     with pytest.raises(ValueError, match=r"40 images of 32 pixels .* by rounds=1, or draw fewer images"):
-        distill(tmp_path / "run", replace(TINY, ipc=2))
+        distill(tmp_path / "run", replace(TINY, ipc=2, rounds=2))
     assert not (tmp_path / "run" / "pool-guided").exists()
 
 

@@ -28,20 +28,21 @@ def with_rounds(config: DistillationConfig, *, side: int, modes: int, begun: int
 
     Args:
         side: pixels of the longer side of generated images.
-        modes: of each class, that its images are drawn to.
+        modes: of each class that there are; more than ipc are merged to so many, whose easiest images are as good.
         begun: rounds of the run that goes on; None: it is new.
 
     Raises:
         ValueError: rounds were asked for, and there are fewer modes than images to choose.
     """
-    rounds = replace(config, rounds=begun if config.rounds is None else config.rounds).rounds_at(side)
+    asked = begun if config.rounds is None else config.rounds
+    if asked is None and modes != config.ipc:
+        asked = 1
+    rounds = replace(config, rounds=asked).rounds_at(side)
     if rounds > 1 and modes < config.ipc:
-        if config.rounds is not None:
-            raise ValueError(
-                f"rounds is {config.rounds}, but there are {modes} modes of each class for ipc={config.ipc}, and one "
-                "image of each mode is chosen; leave rounds out, or lower ipc"
-            )
-        rounds = 1
+        raise ValueError(
+            f"rounds is {config.rounds}, but there are {modes} modes of each class for ipc={config.ipc}, and one image "
+            "of each mode is chosen; leave rounds out, or lower ipc"
+        )
     return replace(config, rounds=rounds)
 
 

@@ -113,7 +113,7 @@ class DistillationConfig:
         mode_scale: strength of mode guidance; default: as strong as 0.2 at 20 steps.  See ``ModeGuidance``.
         rounds: parts in which one image of each mode is chosen, in later ones what networks that learn those before
             have yet to learn, see ``subsample_in_rounds``; 1: the easiest image of each mode.  Default: 5 where
-            images of up to 64 pixels a side are drawn for a ConvNet, else 1.
+            images of up to 64 pixels a side are drawn for a ConvNet, to modes that were found for so many, else 1.
         herding: also train on real images chosen by herding on the guide's features, the usual coreset.
         inputs: models and real images.
     """

@@ -61,10 +61,10 @@ def target_for(
 
 
 def number_of_modes(inputs: DistillationInputs, count: int) -> int:
-    """Of each class, where ``count`` are wanted; of the embedded images so many at most as are embedded."""
+    """Of each class, where ``count`` are wanted: so many are found, but of the embedded images those that there are."""
     if not has_embedded_modes(inputs):
         return count
-    return min(count, *Counter(Modes.load(embedded.MODES).labels.tolist()).values())
+    return min(Counter(Modes.load(embedded.MODES).labels.tolist()).values())
 
 
 def has_embedded_modes(inputs: DistillationInputs) -> bool:

@@ -69,7 +69,7 @@ class FolderConfig:
             is steered, and the set is one image of each mode.
         rounds: parts in which one image of each mode is chosen, in later ones what networks that learn those before
             have yet to learn, see ``subsample_in_rounds``; 1: the easiest image of each mode.  Default: 5 where
-            images of up to 64 pixels a side are drawn for a ConvNet, else 1.
+            images of up to 64 pixels a side are drawn for a ConvNet, to modes that were found for so many, else 1.
         among: all: difficulty among all classes of the classifier, as in the paper; set: among the classes of the set
             alone.  A guide that is trained here knows no others.
         precision: float32, bfloat16 or float16, of pipeline and guide; default: as saved.
