@@ -56,6 +56,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "downstream-soft-50": partial(trained_sets.study, "soft-50"),
     "downstream-learnable-10": partial(trained_sets.study, "learnable-10", baseline="easiest"),
     "downstream-learnable-test-10": partial(trained_sets.study, "learnable-test-10"),
+    "downstream-learnable-merged-10": partial(trained_sets.study, "learnable-merged-10", baseline="easiest"),
+    "downstream-learnable-merged-test-10": partial(trained_sets.study, "learnable-merged-test-10"),
     "downstream-learnable-test-50": partial(trained_sets.study, "learnable-test-50"),
     **{
         f"downstream-learnable-test-{network}-10": partial(

@@ -45,6 +45,7 @@ BEST, MODES, STEERED = "easiest of 5 | drawn to modes", "drawn to modes", "match
 PAIRS = [  # differences that the text names and that are not to the baseline: record, network, first set, second set
     ("learnable-test-10", "convnet-3", "learnable, in 5 rounds", "easiest"),
     ("learnable-test-50", "convnet-3", "learnable, in 5 rounds", "easiest"),
+    ("learnable-merged-test-10", "convnet-3", "learnable, in 5 rounds", "easiest"),
     ("learnable-test-resnet-18-10", "resnet-18", "learnable, in 5 rounds", "easiest"),
     ("learnable-test-resnet-ap-10-10", "resnet-ap-10", "learnable, in 5 rounds", "easiest"),
     ("digits-rounds-10-quick", "convnet-3", "in 5 rounds | drawn to modes, auto 1.5", f"{BEST}, auto 1.5"),
