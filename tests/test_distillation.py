@@ -127,6 +127,7 @@ def test_set_of_the_guided_pool_is_chosen_in_rounds_when_asked(in_rounds):
     assert {one.draw for one in result.results if one.set == GUIDED_DGS} == {None}
     assert "in 2 rounds: of later modes what networks" in result.report.read_text()
     assert result.config.settings()["rounds"] == 2
+    assert "--rounds 2" in result.report.read_text()
 
 
 def test_run_that_goes_on_keeps_its_set_and_other_rounds_choose_another_of_the_same_pools(in_rounds, tmp_path):
@@ -159,8 +160,10 @@ def test_run_of_a_version_without_rounds_keeps_the_easiest(tmp_path):
     few = replace(TINY, ipc=2, seeds=1, inputs=DistillationInputs(classes=("Bag", "Coat")))
     distill(tmp_path / "run", replace(few, rounds=1))
     assert "rounds" not in json.loads((tmp_path / "run" / "run.json").read_text())
-    before = content(tmp_path / "run" / "set-guided")
+    before, report = content(tmp_path / "run" / "set-guided"), tmp_path / "run" / "report.html"
+    assert "--rounds 1" in report.read_text()
     assert students_in(tmp_path / "run", few) == 0
+    assert "--rounds 1" in report.read_text()  # which the same command without it would not make in a new folder
     assert content(tmp_path / "run" / "set-guided") == before
 
 

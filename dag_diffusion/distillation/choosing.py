@@ -71,14 +71,15 @@ def choose_in_rounds(
             of["images"] = digest_of_images(pool)
             kept = read_json_object(place) if place.exists() else {}
     known = gather(kept if is_main_process() and kept.get("of") == of else None)[0]
-    if known is not None:
-        return selection_of_rows(pool, known["rows"], config.ipc, known["settings"], seed=config.seed)
 
     def told(stage: str, done: int, total: int) -> None:
         progress(f"{CHOOSING}, {stage}", done, total)
 
-    chosen = subsample_in_rounds(pool, config.ipc, rounds=config.rounds, seed=config.seed, device=device, progress=told)
-    with fail_together():
-        if is_main_process():
-            write_json(place, {"of": of, "rows": chosen.indices.tolist(), "settings": chosen.settings})
-    return chosen
+    if known is None:
+        options: dict[str, Any] = {"rounds": config.rounds, "seed": config.seed, "device": device, "progress": told}
+        chosen = subsample_in_rounds(pool, config.ipc, **options)
+        known = gather({"of": of, "rows": chosen.indices.tolist(), "settings": chosen.settings})[0]
+        with fail_together():
+            if is_main_process():
+                write_json(place, known)
+    return selection_of_rows(pool, known["rows"], config.ipc, known["settings"], seed=config.seed)

@@ -163,7 +163,7 @@ class DistillationConfig:
 
     def given(self) -> dict[str, Any]:
         """The settings that are not the defaults."""
-        own = {name: value for name, value in self.settings().items() if name != "inputs"}
+        own = {name: value for name, value in vars(self).items() if name != "inputs"}
         return self.inputs.given() | {k: v for k, v in own.items() if v != getattr(DistillationConfig, k)}
 
 

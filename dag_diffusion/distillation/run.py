@@ -9,7 +9,7 @@ them, divide images and trainings among them; the first writes sets and report.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from dag_diffusion.evaluation.tables import Table, accuracy_table
 from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.generation.pool_state import looked_through
 from dag_diffusion.generation.preparing.mode_search import channels_of_vae
-from dag_diffusion.processes import fail_together, is_main_process, resolve_device
+from dag_diffusion.processes import fail_together, gather, is_main_process, resolve_device
 from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.reporting.control import Control, control_table, measure_control
 from dag_diffusion.reporting.recipes import recipe_of
@@ -118,10 +118,12 @@ def distill(
             loaded = Stage("models and real images", 1, progress)
             setup = load_setup(config.inputs, device)
             loaded()
-            origin = origin or _origin(setup, output, config)
-            modes = number_of_modes(setup.inputs, config.ipc)
-            config = with_rounds(config, side=_side(setup), modes=modes, begun=_rounds_of(output))
+            begun, modes = rounds_of(output), number_of_modes(setup.inputs, config.ipc)
+            asked = replace(config, rounds=begun if config.rounds is None else config.rounds)
+            config = with_rounds(config, side=_side(setup), modes=modes, begun=begun)
             _check_setup(setup, config)
+        config, asked = gather((config, asked))[0]  # a disk that they share may show others an older folder
+        origin = origin or _origin(setup, output, asked)
         with fail_together():
             if is_main_process():
                 write_json(output / SETTINGS, whole_places(config.settings()))
@@ -185,7 +187,7 @@ def _distill(
     return found
 
 
-def _rounds_of(output: Path) -> int | None:
+def rounds_of(output: Path) -> int | None:
     """In how many rounds a run that was begun chooses; runs of versions without them did in one."""
     return int(read_json_object(output / SETTINGS).get(ROUNDS, 1)) if (output / SETTINGS).exists() else None
 

@@ -10,7 +10,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from dag_diffusion.distillation.choosing import CHOOSING, require_room
 from dag_diffusion.distillation.compared_sets import FOLDERS, GUIDED_DGS, SELECTIONS
 from dag_diffusion.distillation.config import whole_places
 from dag_diffusion.distillation.pools import pool_folder
-from dag_diffusion.distillation.run import DistillationResult, Origin, distill
+from dag_diffusion.distillation.run import DistillationResult, Origin, distill, rounds_of
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.loading import load_pipeline
@@ -95,9 +95,14 @@ class _Task:
         """What must agree when a distillation goes on."""
         return {"folder": str(self.folder.resolve()), **whole_places(self.config.settings())}
 
+    def as_begun(self) -> FolderConfig:
+        """The configuration, and the rounds that an earlier call has begun to choose in, where it says none."""
+        asked = self.config.rounds
+        return replace(self.config, rounds=rounds_of(self.work / RUN) if asked is None else asked)
+
     def command(self) -> str:
         """What does all of it again."""
-        given = self.config.given()
+        given = self.as_begun().given()
         if self.work != work_folder(self.output):
             given["work"] = str(self.work)
         if self.batch_size != BATCH_SIZE:
@@ -287,7 +292,7 @@ def _check_before_hours(task: _Task, images: PlainImages) -> None:
     if warning := split_warning(images.test_counts, task.config.split):
         warn_once(logger, "%s", warning)
     side, pool = images.size[0], task.config.ipc * task.config.pool_factor * len(images.class_names)
-    require_room(task.config.rounds_at(side), pool, side, images.channels)
+    require_room(task.as_begun().rounds_at(side), pool, side, images.channels)
     needed = bytes_needed(task.config, classes=len(images.class_names), size=images.size[0])
     require_disk(task.work, needed, "models and pools")
 

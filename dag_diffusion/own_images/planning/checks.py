@@ -255,7 +255,7 @@ def check_memory(config: FolderConfig, found: Found, size: int, channels: int, *
     if (needed := bytes_in_memory(config, found, size, channels, trains=trains)) > SHARE * there:
         raise ValueError(
             f"images and weights take {needed / 2**30:.1f} GiB of the {there / 2**30:.1f} that may be used here; "
-            "choose a smaller size, fewer test images, or a machine with more memory"
+            "choose a smaller size, fewer test images, rounds=1, or a machine with more memory"
         )
 
 

@@ -12,7 +12,7 @@ from dag_diffusion import embedded
 from dag_diffusion.data.provenance import AMONG_SET
 from dag_diffusion.distillation.choosing import with_rounds
 from dag_diffusion.distillation.config import EMBEDDED_SIZE, DistillationConfig
-from dag_diffusion.distillation.run import check_output
+from dag_diffusion.distillation.run import check_output, rounds_of
 from dag_diffusion.distillation.targets_and_modes import has_embedded_modes, number_of_modes
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.own_images.config import OF_A_RUN, FolderConfig
@@ -141,7 +141,7 @@ def plan_run(output: Path, config: DistillationConfig, *, batch_size: int, comma
     own |= {name: getattr(inputs, name) for name in OF_ITS_INPUTS}
     if has_embedded_modes(inputs):
         modes = number_of_modes(inputs, config.ipc)
-        own["rounds"] = with_rounds(config, side=max(EMBEDDED_SIZE), modes=modes, begun=None).rounds
+        own["rounds"] = with_rounds(config, side=max(EMBEDDED_SIZE), modes=modes, begun=rounds_of(output)).rounds
     return dry_run(
         inputs.train or embedded.REFERENCE,
         FolderConfig(
