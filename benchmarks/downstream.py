@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -210,15 +209,11 @@ def one_each(
     return subset(images, own[subsample(pool.select(own), modes, features=kept, **options).indices])
 
 
-def in_rounds(images: LabelledImages, pool: Pool, modes: int, seed: int, **students: Any) -> LabelledImages:
-    """One of the ``PER_MODE`` images of each mode that belong to a seed: what the set has yet to teach.
-
-    Args:
-        students: of ``learnable_rows``: ``rounds``, and other networks than its own.
-    """
+def in_rounds(images: LabelledImages, pool: Pool, modes: int, seed: int, count: int = 5) -> LabelledImages:
+    """One of the ``PER_MODE`` images of each mode that belong to a seed: what the set has yet to teach."""
     own = np.flatnonzero(rounds(pool, modes) // PER_MODE == seed)
     mode_of = np.array([int(pool.rows[row]["mode"]) for row in own])
-    found = learnable_rows(subset(images, own), pool.difficulties[own], mode_of, seed=seed, device="cpu", **students)
+    found = learnable_rows(subset(images, own), pool.difficulties[own], mode_of, rounds=count, seed=seed, device="cpu")
     return subset(images, own[found])
 
 

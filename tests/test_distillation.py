@@ -170,10 +170,10 @@ def test_run_of_a_version_without_rounds_keeps_the_easiest(tmp_path):
 def test_more_images_than_there_are_modes_are_chosen_without_rounds_and_refused_with(tmp_path):
     config = DistillationConfig(ipc=60)  # of the embedded default there are 50
     assert number_of_modes(config.inputs, config.ipc) == 50
-    assert with_rounds(config, side=32, modes=50, begun=None).rounds == 1
-    assert with_rounds(replace(config, ipc=50), side=32, modes=50, begun=None).rounds == 5
-    assert with_rounds(replace(config, ipc=10), side=32, modes=50, begun=None).rounds == 1  # they are merged
-    assert with_rounds(replace(config, ipc=10), side=32, modes=50, begun=3).rounds == 3
+    assert with_rounds(config, side=32, modes=50).rounds == 1
+    assert with_rounds(replace(config, ipc=50), side=32, modes=50).rounds == 5
+    assert with_rounds(replace(config, ipc=10), side=32, modes=50).rounds == 1  # they are merged
+    assert with_rounds(replace(config, ipc=10, rounds=3), side=32, modes=50).rounds == 3
     with pytest.raises(ValueError, match=r"rounds is 5, but there are 50 modes of each class for ipc=60, .*; leave"):
         distill(tmp_path / "run", replace(config, rounds=5))
     assert not (tmp_path / "run" / "run.json").exists()

@@ -23,21 +23,17 @@ CHOSEN = "rounds.json"
 CHOOSING = "choosing in rounds"  # what its stages begin with
 
 
-def with_rounds(config: DistillationConfig, *, side: int, modes: int, begun: int | None) -> DistillationConfig:
+def with_rounds(config: DistillationConfig, *, side: int, modes: int) -> DistillationConfig:
     """The same settings, and in how many rounds the set is chosen, where they do not say.
 
     Args:
         side: pixels of the longer side of generated images.
         modes: of each class that there are; more than ipc are merged to so many, whose easiest images are as good.
-        begun: rounds of the run that goes on; None: it is new.
 
     Raises:
         ValueError: rounds were asked for, and there are fewer modes than images to choose.
     """
-    asked = begun if config.rounds is None else config.rounds
-    if asked is None and modes != config.ipc:
-        asked = 1
-    rounds = replace(config, rounds=asked).rounds_at(side)
+    rounds = 1 if config.rounds is None and modes != config.ipc else config.rounds_at(side)
     if rounds > 1 and modes < config.ipc:
         raise ValueError(
             f"rounds is {config.rounds}, but there are {modes} modes of each class for ipc={config.ipc}, and one image "

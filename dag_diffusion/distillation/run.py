@@ -50,7 +50,6 @@ from .targets_and_modes import modes_for, number_of_modes, reference_for, target
 from .trainings import TRAININGS, accuracy_note, train_and_test
 
 SETTINGS, RESULTS, REPORT = "run.json", "results.json", "report.html"
-ROUNDS = "rounds"  # in the settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +117,8 @@ def distill(
             loaded = Stage("models and real images", 1, progress)
             setup = load_setup(config.inputs, device)
             loaded()
-            begun, modes = rounds_of(output), number_of_modes(setup.inputs, config.ipc)
-            asked = replace(config, rounds=begun if config.rounds is None else config.rounds)
-            config = with_rounds(config, side=_side(setup), modes=modes, begun=begun)
+            asked = replace(config, rounds=rounds_asked(config.rounds, output))
+            config = with_rounds(asked, side=_side(setup), modes=number_of_modes(setup.inputs, config.ipc))
             _check_setup(setup, config)
         config, asked = gather((config, asked))[0]  # a disk that they share may show others an older folder
         origin = origin or _origin(setup, output, asked)
@@ -187,9 +185,11 @@ def _distill(
     return found
 
 
-def rounds_of(output: Path) -> int | None:
-    """In how many rounds a run that was begun chooses; runs of versions without them did in one."""
-    return int(read_json_object(output / SETTINGS).get(ROUNDS, 1)) if (output / SETTINGS).exists() else None
+def rounds_asked(rounds: int | None, output: Path) -> int | None:
+    """The rounds that are given, or those that a run was begun with; runs of versions without them chose in one."""
+    if rounds is None and (output / SETTINGS).exists():
+        return int(read_json_object(output / SETTINGS).get("rounds", 1))
+    return rounds
 
 
 def _side(setup: DistillationSetup) -> int:
@@ -202,7 +202,7 @@ def check_output(output: Path, config: DistillationConfig) -> None:
     if (output / SETTINGS).exists():
         before, now = map(whole_places, (read_json_object(output / SETTINGS), config.settings()))
         for settings in (before, now):
-            settings.pop(ROUNDS, None)  # which may be others: only a set and its trainings follow from them
+            settings.pop("rounds", None)  # which may be others: only a set and its trainings follow from them
         differing = list(differences(before, now))
         if differing:
             raise ValueError(

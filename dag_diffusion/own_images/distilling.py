@@ -22,7 +22,7 @@ from dag_diffusion.distillation.choosing import CHOOSING, require_room
 from dag_diffusion.distillation.compared_sets import FOLDERS, GUIDED_DGS, SELECTIONS
 from dag_diffusion.distillation.config import whole_places
 from dag_diffusion.distillation.pools import pool_folder
-from dag_diffusion.distillation.run import DistillationResult, Origin, distill, rounds_of
+from dag_diffusion.distillation.run import DistillationResult, Origin, distill, rounds_asked
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.loading import load_pipeline
@@ -97,8 +97,7 @@ class _Task:
 
     def as_begun(self) -> FolderConfig:
         """The configuration, and the rounds that an earlier call has begun to choose in, where it says none."""
-        asked = self.config.rounds
-        return replace(self.config, rounds=rounds_of(self.work / RUN) if asked is None else asked)
+        return replace(self.config, rounds=rounds_asked(self.config.rounds, self.work / RUN))
 
     def command(self) -> str:
         """What does all of it again."""

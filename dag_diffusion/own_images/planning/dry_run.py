@@ -5,14 +5,14 @@ places, images, models, sizes, disk, memory -> problems, all of them -> or table
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dag_diffusion import embedded
 from dag_diffusion.data.provenance import AMONG_SET
 from dag_diffusion.distillation.choosing import with_rounds
 from dag_diffusion.distillation.config import EMBEDDED_SIZE, DistillationConfig
-from dag_diffusion.distillation.run import check_output, rounds_of
+from dag_diffusion.distillation.run import check_output, rounds_asked
 from dag_diffusion.distillation.targets_and_modes import has_embedded_modes, number_of_modes
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.own_images.config import OF_A_RUN, FolderConfig
@@ -140,8 +140,9 @@ def plan_run(output: Path, config: DistillationConfig, *, batch_size: int, comma
     inputs, own = config.inputs, {name: getattr(config, name) for name in OF_A_RUN}
     own |= {name: getattr(inputs, name) for name in OF_ITS_INPUTS}
     if has_embedded_modes(inputs):
+        asked = replace(config, rounds=rounds_asked(config.rounds, output))
         modes = number_of_modes(inputs, config.ipc)
-        own["rounds"] = with_rounds(config, side=max(EMBEDDED_SIZE), modes=modes, begun=rounds_of(output)).rounds
+        own["rounds"] = with_rounds(asked, side=max(EMBEDDED_SIZE), modes=modes).rounds
     return dry_run(
         inputs.train or embedded.REFERENCE,
         FolderConfig(
