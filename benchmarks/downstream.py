@@ -70,6 +70,7 @@ EASY = TargetDistribution.beta(0.5, 20)  # half of the images below 0.011, one i
 PRESETS = ("hill", "ground", "slope", "cliff")
 SCALES = (1.0, 2.0, 3.0)  # of classifier-free guidance, beside the default of 1.5
 DDIM = {"scheduler": "DDIM", "num_inference_steps": 20}  # as the default was until it drew by DPM-Solver++
+HALF = {"guidance_interval": (0.25, 0.75)}  # classifier-free guidance in the middle half of the steps, else in all
 MERGED = "merged, "  # modes as ``run`` has them: the embedded 50 of each class, merged to as many as are wanted
 MODE_FORMS: dict[str, dict] = {  # likewise, of images drawn to modes, and of autoguidance
     "CFG 1": {"guidance_scale": 1.0},
@@ -81,6 +82,8 @@ MODE_FORMS: dict[str, dict] = {  # likewise, of images drawn to modes, and of au
     "DDIM": DDIM,
     "CFG 1.5, auto 1.5, DDIM": {"autoguidance_scale": 1.5, **DDIM},
     f"{MERGED}CFG 1.5, auto 1.5": {"autoguidance_scale": 1.5},
+    "half CFG 1.5, auto 1.5": {"autoguidance_scale": 1.5, **HALF},
+    f"{MERGED}half CFG 1.5, auto 1.5": {"autoguidance_scale": 1.5, **HALF},
 }
 BASELINE = "random | unguided"
 PER_MODE = 5  # images among which DGS chooses one for each mode
@@ -123,7 +126,7 @@ def make_pools(folder: Path, options: argparse.Namespace) -> None:
         if not wanted(name):
             return
         pipeline.scheduler = samplers[str(settings.pop("scheduler", ""))]
-        config = PoolConfig(images_per_class=count, **settings)
+        config = PoolConfig(images_per_class=count, **{"guidance_interval": (0.0, 1.0), **settings})
         fill_pool(
             pipeline, folder / name, config, batch_size=options.batch_size, resume=True, source="embedded default"
         )
@@ -131,6 +134,7 @@ def make_pools(folder: Path, options: argparse.Namespace) -> None:
 
     pool("unguided", 250)
     pool("unguided, DDIM", 250, **DDIM)
+    pool("unguided, half CFG", 250, **HALF)
     pool("DAG, reference", 250, target=reference())
     for name in PRESETS:
         pool(f"DAG, {name}", 50, target=TargetDistribution.preset(name))
@@ -272,6 +276,7 @@ class Study:
         for rule in RULES:
             yield f"{rule} | unguided", partial(self.chosen, "unguided", rule, known, 5 * ipc)
         yield "random | unguided, DDIM", partial(self.chosen, "unguided, DDIM", "random", None, 5 * ipc)
+        yield "random | unguided, half CFG", partial(self.chosen, "unguided, half CFG", "random", None, 5 * ipc)
         auto = AutoTarget(known)
         yield "matching, auto | unguided", partial(self.chosen, "unguided", "matching", auto, 5 * ipc)
         if ipc < 50:

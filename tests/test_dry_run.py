@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from dag_diffusion.cli import commands as cli
 from dag_diffusion.data.imagenet import SUBSETS
+from dag_diffusion.distillation.config import DistillationConfig
 from dag_diffusion.own_images import FolderConfig
 from dag_diffusion.own_images.distilling import plan_folder, work_folder
 from dag_diffusion.own_images.planning import rates
@@ -449,3 +450,23 @@ def test_run_on_the_embedded_default_trains_no_guide_and_knows_how_long_its_pool
     stages = [line.split("│")[1].strip() for line in shown.split("Time", 1)[1].splitlines() if line.startswith("│")]
     assert [name for name in stages if name in ("guide", "evaluator", "modes", "pools")] == ["modes", "pools"]
     assert "64.8" in shown
+
+
+def test_rounds_that_the_embedded_modes_do_not_suffice_for_are_told_with_every_other_problem(tmp_path, call):
+    words = ["--ipc", 60, "--rounds", 5, "--evaluator", tmp_path / "none"]
+    code, out, errors = call("run", "--dry-run", "--output", tmp_path / "run", *words)
+    assert (code, out) == (2, "")
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 2, errors
+    assert "there are 50 modes of each class" in lines[0]
+    assert f"there is no model {tmp_path / 'none'}" in lines[1]
+
+
+@pytest.mark.parametrize(("begun", "told"), [(1, False), (5, True)])
+def test_plan_counts_the_rounds_that_a_run_was_begun_with(tmp_path, call, begun, told):
+    (output := tmp_path / "run").mkdir()
+    config = DistillationConfig(pool_factor=5, rounds=begun)
+    (output / "run.json").write_text(json.dumps(config.settings()))
+    status, shown, errors = call("run", "--dry-run", "--output", output)
+    assert status == 0, errors
+    assert ("students" in shown) == told, shown

@@ -209,7 +209,7 @@ def plan_folder(
     task = _Task(Path(folder), Path(output), work, config or FolderConfig(), "cpu", batch_size)
     return dry_run(
         folder,
-        task.config,
+        task.as_begun(),
         command=command or task.command(),
         check_places=lambda: _check_as_begun(task),
         work=work,

@@ -247,7 +247,8 @@ def bytes_in_memory(config: FolderConfig, found: Found, size: int, channels: int
     learnt = trained * size**2 if trains and None in (config.pipeline, config.classifier) else 0
     weights = sum(files.weights(part) for files in found.models.values() for part in ("", *PARTS))
     pool = config.ipc * config.pool_factor * len(found.names) if config.rounds_at(size) > 1 else 0
-    return (tested * side**2 + pool * size**2 + learnt) * kinds + weights
+    # a pool is chosen from before anything is tested, and after everything was trained
+    return max(tested * side**2 + learnt, pool * size**2) * kinds + weights
 
 
 def check_memory(config: FolderConfig, found: Found, size: int, channels: int, *, trains: bool) -> None:

@@ -5,6 +5,7 @@ places, images, models, sizes, disk, memory -> problems, all of them -> or table
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -137,12 +138,10 @@ def plan_run(output: Path, config: DistillationConfig, *, batch_size: int, comma
     Raises:
         ProblemsError: something stands against it; all of that, each in a sentence.
     """
-    inputs, own = config.inputs, {name: getattr(config, name) for name in OF_A_RUN}
-    own |= {name: getattr(inputs, name) for name in OF_ITS_INPUTS}
-    if has_embedded_modes(inputs):
-        asked = replace(config, rounds=rounds_asked(config.rounds, output))
-        modes = number_of_modes(inputs, config.ipc)
-        own["rounds"] = with_rounds(asked, side=max(EMBEDDED_SIZE), modes=modes).rounds
+    inputs, begun = config.inputs, replace(config, rounds=rounds_asked(config.rounds, output))
+    with suppress(ValueError):  # which is told with everything else, see _check_run
+        begun = _with_rounds(begun)
+    own = {name: getattr(begun, name) for name in OF_A_RUN} | {name: getattr(inputs, name) for name in OF_ITS_INPUTS}
     return dry_run(
         inputs.train or embedded.REFERENCE,
         FolderConfig(
@@ -152,7 +151,7 @@ def plan_run(output: Path, config: DistillationConfig, *, batch_size: int, comma
             **own,
         ),
         command=command or command_of_run(output, config.given()),
-        check_places=lambda: _check_run(output, config),
+        check_places=lambda: _check_run(output, begun),
         work=output,
         batch_size=batch_size,
         trains=False,
@@ -160,8 +159,16 @@ def plan_run(output: Path, config: DistillationConfig, *, batch_size: int, comma
     )
 
 
+def _with_rounds(config: DistillationConfig) -> DistillationConfig:
+    """The rounds that a run would choose in, where that is known without its pipeline."""
+    if not has_embedded_modes(config.inputs):
+        return config
+    return with_rounds(config, side=max(EMBEDDED_SIZE), modes=number_of_modes(config.inputs, config.ipc))
+
+
 def _check_run(output: Path, config: DistillationConfig) -> None:
     check_output(output, config)
+    _with_rounds(config)
     if config.inputs.reference is not None and not Path(config.inputs.reference).exists():
         raise FileNotFoundError(
             f"there is no file {config.inputs.reference} of difficulties; give what score has written"
