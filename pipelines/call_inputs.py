@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 MOST_LEFT = 0.02  # of the trained steps, that DDIM may leave undone: of 1,000 10 were not seen and 40 were
+ALL_STEPS = (0.0, 1.0)  # an interval of classifier-free guidance
 PARTS = ("transformer", "vae", "classifier", "probe", "guidance_vae", "weak_transformer")  # that have weights
 
 
@@ -190,6 +191,12 @@ def as_targets(target: Any, count: int, num_images_per_label: int) -> Tensor | N
     if len(values) * num_images_per_label == count:
         values = values.repeat_interleave(num_images_per_label)
     return targets_for(values, count)
+
+
+def own_interval(interval: tuple[float, float], num_steps: int) -> tuple[float, float]:
+    """A pipeline's own interval of classifier-free guidance; all steps, where it holds none of so few."""
+    start, stop = interval
+    return ALL_STEPS if 0 <= start < stop <= 1 and not window(start, stop, num_steps) else interval
 
 
 def interval_steps(interval: tuple[float, float], num_steps: int) -> range:

@@ -39,7 +39,7 @@ from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
 from dag_diffusion.guidance.guided_step import Generators
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
-from dag_diffusion.pipelines.call_inputs import PARTS
+from dag_diffusion.pipelines.call_inputs import ALL_STEPS, PARTS
 from dag_diffusion.pipelines.latents import pixels_of_a_latent
 from dag_diffusion.pipelines.pipeline_output import DifficultyGuidedPipelineOutput, finished_images
 from dag_diffusion.pipelines.prepared_calls import prepare_call
@@ -70,6 +70,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
             calls that name none; 4, as in `DiTPipeline`, if not given.  Saved with the pipeline.
         default_num_inference_steps (`int`, *optional*): denoising steps that suit it, likewise; 50 if not given.
         default_autoguidance_scale (`float`, *optional*): scale of autoguidance, likewise; 1, off, if not given.
+        default_guidance_interval (`tuple`, *optional*): `(start, stop)` of classifier-free guidance as fractions of the
+            steps, likewise; all steps if not given.
 
     Examples:
         >>> from dag_diffusion import DifficultyGuidedPipeline, embedded
@@ -99,6 +101,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         default_num_inference_steps: int | None = None,
         weak_transformer: DiTTransformer2DModel | None = None,
         default_autoguidance_scale: float | None = None,
+        default_guidance_interval: Sequence[float] | None = None,
     ) -> None:
         if classifier is not None:
             _require_kept(classifier)
@@ -111,6 +114,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
             default_guidance_scale=default_guidance_scale,
             default_num_inference_steps=default_num_inference_steps,
             default_autoguidance_scale=default_autoguidance_scale,
+            default_guidance_interval=default_guidance_interval,
         )
         if classifier is not None:
             preprocessing_of(classifier)  # refuses one whose images nobody can prepare
@@ -235,6 +239,12 @@ class DifficultyGuidedPipeline(DiTPipeline):
         return 1.0 if own is None or self.weak_transformer is None else own
 
     @property
+    def default_guidance_interval(self) -> tuple[float, float]:
+        """`(start, stop)` of classifier-free guidance of calls that name none, as fractions of the steps."""
+        start, stop = self.config.get("default_guidance_interval") or ALL_STEPS
+        return start, stop
+
+    @property
     def null_class(self) -> int:
         """The label that means "no class", for classifier-free guidance."""
         return self.transformer.config.num_embeds_ada_norm
@@ -347,7 +357,7 @@ class DifficultyGuidedPipeline(DiTPipeline):
         mode_guidance: ModeGuidance = ModeGuidance(),  # noqa: B008 - frozen
         diversity: DiversityGuidance = DiversityGuidance(),  # noqa: B008 - frozen
         groups: Sequence[int] | Tensor | None = None,
-        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        guidance_interval: tuple[float, float] | None = None,
         network_dtype: torch.dtype | None = None,
         set_classes: int | str | Sequence[Any] | Tensor | None = None,
         autoguidance_scale: float | None = None,
@@ -381,7 +391,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
                 depends on the others of its group.
             groups: a number for each image; those of a class that share one are pushed apart.  Default: all of a class.
             guidance_interval: `(start, stop)` of classifier-free guidance as fractions of the steps, after Kynkäänniemi
-                et al. (2024); steps outside cost half, and their difficulty guidance has no class direction.
+                et al. (2024); steps outside cost half, and their difficulty guidance has no class direction.  By
+                default the pipeline's own, `default_guidance_interval`; all, where that holds none of so few steps.
             network_dtype: what transformer, VAE and probe compute in if their weights are float32, such as
                 `torch.bfloat16`; latents, scheduler and guidance stay in float32.  None: as their weights.
             set_classes: ids or names of the classes of the set, for a `difficulty_guidance` that measures among these

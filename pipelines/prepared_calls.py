@@ -26,6 +26,7 @@ from dag_diffusion.pipelines.call_inputs import (
     check_inputs,
     interval_steps,
     label_ids,
+    own_interval,
     require_config,
     require_number,
 )
@@ -43,6 +44,7 @@ class PreparedCall:
         labels: ``(n,)`` ids of the classes, on the device.
         num_steps, guidance_scale, autoguidance_scale: denoising steps, and scales of classifier-free guidance and
             autoguidance.
+        guidance_interval: ``(start, stop)`` of classifier-free guidance as fractions of the steps.
         predict: the denoiser's prediction at a step, of latents and timestep, and its change by the class.
         own: the pipeline's guide, which measures the images; empty without one.
         difficulty, modes, diversity: what the images are guided by, if they are.
@@ -52,6 +54,7 @@ class PreparedCall:
     num_steps: int
     guidance_scale: float
     autoguidance_scale: float
+    guidance_interval: tuple[float, float]
     predict: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor | None]]
     own: Sequence[Guide]
     difficulty: Steering | None
@@ -94,7 +97,7 @@ def prepare_call(
     mode_guidance: ModeGuidance = ModeGuidance(),  # noqa: B008 - frozen
     diversity: DiversityGuidance = DiversityGuidance(),  # noqa: B008 - frozen
     groups: Sequence[int] | Tensor | None = None,
-    guidance_interval: tuple[float, float] = (0.0, 1.0),
+    guidance_interval: tuple[float, float] | None = None,
     network_dtype: torch.dtype | None = None,
     set_classes: Any = None,
     autoguidance_scale: float | None = None,
@@ -121,6 +124,8 @@ def prepare_call(
     others = _other_guides(pipeline, extra_guides, ids, targets is not None, classes)
     own = [] if pipeline.classifier is None else [pipeline.guide(pipeline.classifier, ids, classes)]
     labels = torch.tensor(ids, device=pipeline._execution_device)
+    if guidance_interval is None:
+        guidance_interval = own_interval(pipeline.default_guidance_interval, num_steps)
     classifier_free_steps = interval_steps(guidance_interval, num_steps)
 
     def predict(step: int, latents: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -143,6 +148,7 @@ def prepare_call(
         num_steps=num_steps,
         guidance_scale=guidance_scale,
         autoguidance_scale=autoguidance_scale,
+        guidance_interval=guidance_interval,
         predict=predict,
         own=own,
         difficulty=steering,

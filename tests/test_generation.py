@@ -24,6 +24,7 @@ from dag_diffusion.generation.plan import image_seed, plan
 from dag_diffusion.generation.work_queue import ROWS, append_rows, claim, finish, require_current, runs_of, take_stock
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
+from dag_diffusion.reporting.reproduction import commands_of
 
 SMALL = PoolConfig(images_per_class=3, num_inference_steps=2, guidance_scale=1.0)
 STEERED = replace(SMALL, target=TargetDistribution.preset("ground"))
@@ -176,6 +177,29 @@ def test_strength_of_a_guidance_that_is_not_used_may_change_between(tmp_path, pi
     fill_pool(pipeline, tmp_path / "pool", replace(SMALL, difficulty_guidance=GuidanceConfig(stop=0.9)))
     weaker = replace(SMALL, difficulty_guidance=GuidanceConfig(stop=0.8), mode_guidance=ModeGuidance(scale=0.1))
     assert len(fill_pool(pipeline, tmp_path / "pool", weaker, resume=True)) == 9
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_pool_goes_on_with_the_interval_of_guidance_that_it_was_begun_with(tmp_path, pipeline, recorded):
+    config = replace(SMALL, guidance_scale=2.0, num_inference_steps=4)
+    pool = fill_pool(pipeline, tmp_path / "pool", config)
+    assert pool.provenance["settings"]["guidance_interval"] == [0.0, 1.0]
+    if not recorded:  # by a version that knew no interval
+        record = dict(pool.provenance)
+        record["settings"] = {k: v for k, v in record["settings"].items() if k != "guidance_interval"}
+        (tmp_path / "pool" / "pool.json").write_text(json.dumps(record))
+    pixels = [np.asarray(pool.open(index)) for index in range(len(pool))]
+    (pool.path / pool.rows[0]["file_name"]).unlink()
+    pipeline.register_to_config(default_guidance_interval=[0.25, 0.75])
+    again = fill_pool(pipeline, tmp_path / "pool", config, resume=True)
+    assert np.array_equal(again.open(0), pixels[0])
+    with pytest.raises(ValueError, match="guidance_interval"):
+        fill_pool(pipeline, tmp_path / "pool", replace(config, guidance_interval=(0.5, 1.0)), resume=True)
+    own = fill_pool(pipeline, tmp_path / "own", config)
+    assert own.provenance["settings"]["guidance_interval"] == [0.25, 0.75]
+    assert not np.array_equal(own.open(0), pixels[0])
+    assert "--guidance-interval 0.25,0.75 " in commands_of(own.provenance)[0]
+    assert "--guidance-interval 0,1 " in commands_of(pool.provenance)[0]
 
 
 def test_another_scheduler_is_told_by_its_name_alone(tmp_path, pipeline):

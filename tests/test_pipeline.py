@@ -503,6 +503,18 @@ def test_interval_of_all_steps_is_plain_classifier_free_guidance(pipeline):
     assert not np.array_equal(whole, part)
 
 
+@pytest.mark.parametrize(
+    ("given", "rows"),
+    [({}, [2, 4, 4, 2]), ({"guidance_interval": (0.0, 0.5)}, [4, 4, 2, 2]), ({"num_inference_steps": 1}, [4])],
+)
+def test_interval_is_the_pipelines_own_unless_one_is_given_or_it_holds_no_step(pipeline, given, rows):
+    drawn = []
+    pipeline.register_to_config(default_guidance_interval=[0.25, 0.75])
+    pipeline.transformer.register_forward_pre_hook(lambda _, inputs: drawn.append(len(inputs[0])))
+    draw(pipeline, guidance_scale=3.0, **given)
+    assert drawn == rows
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_networks_in_half_precision_draw_nearly_the_same_and_leave_the_weights(pipeline, dtype):
     options = {"guidance_scale": 2.0, "target_difficulty": 0.5}

@@ -111,9 +111,12 @@ def generate(
         Fields("guidance.mode_guidance:ModeGuidance", {"scale": "mode_scale", "proportional": "modes_by_size"}, MODES),
     ],
     guidance_interval: Annotated[
-        str,
-        Option(help="START,STOP of classifier-free guidance as fractions of the steps; those outside cost half"),
-    ] = "0,1",
+        str | None,
+        Option(
+            help="START,STOP of classifier-free guidance as fractions of the steps; those outside cost half; default: "
+            "the pipeline's own, 0,1 if it has none"
+        ),
+    ] = None,
     mode_window: Annotated[
         str | None,
         Option(help="mgd3, igd or lgd, as published; default: the first half of the steps", rich_help_panel=MODES),
@@ -191,7 +194,7 @@ def generate(
             diversity=DiversityGuidance(**diversity),
             difficulty_guidance=parse_guidance(guidance or [], **steering),
             mode_guidance=ModeGuidance(**mode_guidance, **mode_window_named(mode_window)),
-            guidance_interval=parse_interval(guidance_interval),
+            guidance_interval=None if guidance_interval is None else parse_interval(guidance_interval),
             precision=networks_precision(precision),
             prompts=as_prompts(prompt, negative_prompt) if prompt else None,
         )

@@ -40,7 +40,7 @@ from .provenance import provenance_of
 from .repairing.first_images import with_colours
 from .repairing.repair import Repair, with_faults
 from .repairing.rounds import begin_round, next_round, pending_round, times_of_rows, with_times
-from .same_settings import DETAILS
+from .same_settings import DETAILS, interval_begun
 from .tracking import run_log
 from .work_queue import (
     EARLIER_ROWS,
@@ -112,9 +112,12 @@ def fill_pool(
     names = drawer.class_names
     precision = agreed_precision(config.precision, drawer.pipeline, folder if resume else None)
     with fail_together():
+        begun = interval_begun(folder) if resume and state.is_main_process else None
+    interval = config.guidance_interval or gather(begun)[0]  # a disk that they share may show others no record yet
+    with fail_together():
         if batch_size < 1:
             raise ValueError(f"the batch size is {batch_size}; draw at least 1 image at a time, such as {BATCH_SIZE}")
-        config = replace(config, precision=precision).for_classes(names)
+        config = replace(config, precision=precision, guidance_interval=interval).for_classes(names)
         jobs = plan(config, names, folders_begun(folder, names) if resume else None)
         if drawer.always_repaired:  # so that every row says how often
             jobs = [replace(job, redrawn=0) for job in jobs]

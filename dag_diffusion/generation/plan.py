@@ -45,8 +45,8 @@ class PoolConfig:
         seed: random seed of the pool.
         num_inference_steps: denoising steps; default: the pipeline's own.
         guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
-        guidance_interval: ``(start, stop)`` of classifier-free guidance as fractions of the steps; those outside cost
-            half.
+        guidance_interval: ``(start, stop)`` of classifier-free guidance as fractions of the steps; default: the
+            pipeline's own, or what a pool that is gone on with was begun with.  Steps outside cost half.
         autoguidance_scale: strength of autoguidance, which needs the pipeline's ``weak_transformer``, on above 1;
             default: the pipeline's own.
         precision: what transformer, VAE and probe compute in, one of ``PRECISIONS``, if their weights are float32:
@@ -70,7 +70,7 @@ class PoolConfig:
     seed: int = 0
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    guidance_interval: tuple[float, float] | None = None
     autoguidance_scale: float | None = None
     precision: str = "auto"
     difficulty_guidance: GuidanceConfig = field(default_factory=GuidanceConfig)

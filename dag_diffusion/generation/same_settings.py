@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dag_diffusion.data.files import differences, recorded
+from dag_diffusion.data.files import differences, read_json_object, recorded
+from dag_diffusion.data.pools import PROVENANCE
 
 DETAILS, CONFIGS = "drawn_by", "configs"
 PARTS = ("pipeline", "guide", "weights", CONFIGS, "extra_guides", "dtype", "scheduler", "settings", "classes", DETAILS)
 NAMES = ("pipeline was", "guide was")  # as differences begin
 OF_MODELS = ("weights", CONFIGS, "extra_guides")
 SHOWN = 5
+ALL_STEPS = (0.0, 1.0)  # an interval of classifier-free guidance
 UNUSED = (None, 1.0)  # scales of autoguidance without which the weak denoiser draws nothing
 
 
@@ -74,7 +76,16 @@ def _drawn_by(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _once(old: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """What settings were before they were recorded; a pipeline that knows no autoguidance has none for it."""
     off = None if settings.get("autoguidance_scale") is None else 1.0
-    return {"precision": precision_of(old), "guidance_interval": [0.0, 1.0], "autoguidance_scale": off}
+    return {"precision": precision_of(old), "guidance_interval": list(ALL_STEPS), "autoguidance_scale": off}
+
+
+def interval_begun(folder: Path) -> tuple[float, float] | None:
+    """The interval of classifier-free guidance that a pool was begun with, once always all steps; None without one."""
+    if not (folder / PROVENANCE).exists():
+        return None
+    settings = read_json_object(folder / PROVENANCE).get("settings")
+    start, stop = (settings.get("guidance_interval") if isinstance(settings, dict) else None) or ALL_STEPS
+    return start, stop
 
 
 def precision_of(record: Mapping[str, Any]) -> str:

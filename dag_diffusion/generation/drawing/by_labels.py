@@ -71,6 +71,7 @@ class LabelDrawer:
             config,
             num_inference_steps=call.num_steps,
             guidance_scale=call.guidance_scale,
+            guidance_interval=call.guidance_interval,
             autoguidance_scale=call.autoguidance_scale,
             mode_guidance=replace(config.mode_guidance, scale=config.mode_guidance.scale_at(call.num_steps)),
         )

@@ -30,6 +30,7 @@ from dag_diffusion.generation.modes import require_modes_of
 from dag_diffusion.generation.plan import ImageJob, PoolConfig
 from dag_diffusion.generation.repairing.repair import Fault
 from dag_diffusion.identity import digest_of_values
+from dag_diffusion.pipelines.call_inputs import ALL_STEPS
 from dag_diffusion.pipelines.latents import decoder_of
 from dag_diffusion.pipelines.steered_pipelines import require_steerable
 from dag_diffusion.pipelines.steering import Steered, steer
@@ -167,7 +168,7 @@ class SteerablePipeline:
                 f"{type(self.pipeline).__name__} makes images one by one; only DifficultyGuidedPipeline chooses their "
                 "noise as a set or pushes them apart, so leave both out"
             )
-        if tuple(config.guidance_interval) != (0.0, 1.0):
+        if config.guidance_interval is not None and tuple(config.guidance_interval) != ALL_STEPS:
             raise ValueError(
                 "guidance_interval is of DifficultyGuidedPipeline alone; leave it out, other pipelines mix all steps"
             )
@@ -204,7 +205,7 @@ class SteerablePipeline:
         numbers = {
             name: self._number(name, getattr(config, name)) for name in ("num_inference_steps", "guidance_scale")
         }
-        return replace(config, **numbers)
+        return replace(config, guidance_interval=ALL_STEPS, **numbers)
 
     def _check_prompts(self, config: PoolConfig) -> None:
         name = type(self.pipeline).__name__

@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 ENOUGH_RUNS = 20  # sampling runs of each class; with fewer a probe is no more than a guess
 UNGUIDED = 3  # one batch in so many is drawn unguided, since the probe must know unguided samples too
-OF_THE_PIPELINE = ("id2label", "default_guidance_scale", "default_num_inference_steps", "default_autoguidance_scale")
+OF_THE_PIPELINE = (
+    "id2label",
+    "default_guidance_scale",
+    "default_num_inference_steps",
+    "default_autoguidance_scale",
+    "default_guidance_interval",
+)
 OF_THE_TRAINING = ("training_steps", "batch_size", "learning_rate", "hidden_sizes", "depths")  # settings of no run
 UNKNOWN = -20.0  # log-probability of classes that are not drawn, which a guide need not know
 
