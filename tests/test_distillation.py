@@ -493,6 +493,17 @@ def test_difficulties_of_other_images_may_be_the_reference(imagenet, woof, tmp_p
     assert not (tmp_path / "reference.jsonl").exists()  # nothing was measured again
 
 
+def test_images_that_were_removed_since_are_no_longer_in_the_target(imagenet, tmp_path):
+    train = shutil.copytree(imagenet / "train", tmp_path / "train")
+    (output := tmp_path / "run").mkdir()
+    assert sorted(map(len, reference_for(small_setup(imagenet, train=str(train)), output).values())) == [3] * 10
+    removed = sorted((train / sorted(WOOF)[0]).iterdir())[0]
+    removed.unlink()
+    reference = reference_for(small_setup(imagenet, train=str(train)), output)
+    assert sorted(map(len, reference.values())) == [2] + [3] * 9
+    assert removed.name not in (output / "reference.jsonl").read_text()
+
+
 def test_dag_draws_to_modes_of_the_training_images(woof):
     settings = read_pool(woof[0] / "pool-guided").provenance["settings"]
     assert settings["modes"]["modes"] == 10

@@ -17,7 +17,13 @@ from warm import Command
 
 from dag_diffusion.cli.commands import app
 from dag_diffusion.data.pools import read_pool
-from dag_diffusion.evaluation.labelled_images import LabelledImages, RandomDraw, load_labelled_images
+from dag_diffusion.evaluation.labelled_images import (
+    LabelledImages,
+    RandomDraw,
+    load_labelled_images,
+    normalise,
+    usual_normalisation,
+)
 from dag_diffusion.evaluation.protocols import PROTOCOLS, Protocol
 from dag_diffusion.evaluation.records import append_result, evaluation_record, finished_trainings
 from dag_diffusion.evaluation.results import Result
@@ -53,6 +59,17 @@ class TestAccuracy:
         network[1].weight.data = torch.eye(3)
         images = torch.eye(3)[[0, 1, 2, 0]].view(4, 3, 1, 1)
         assert accuracy(network, images, torch.tensor([0, 1, 2, 1]), batch_size) == 0.75
+
+    @pytest.mark.parametrize("normalisation", [None, usual_normalisation(3)])
+    def test_of_pixels_is_that_of_the_same_normalised(self, normalisation):
+        network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 4 * 5, 3))
+        pixels = np.random.default_rng(0).integers(0, 256, (50, 4, 5, 3), np.uint8)
+        ready = normalise(pixels, normalisation)
+        guesses = network(ready).argmax(1)
+        assert len(guesses.unique()) > 1
+        assert accuracy(network, ready, guesses) == 1
+        for given in (pixels, torch.tensor(pixels)):
+            assert accuracy(network, given, guesses, 7, normalisation=normalisation) == 1
 
     def test_is_taken_in_evaluation_mode(self):
         network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 3), torch.nn.Dropout(0.9))

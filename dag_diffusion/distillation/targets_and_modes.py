@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from dag_diffusion import embedded
+from dag_diffusion.data.files import json_line, write_atomically
 from dag_diffusion.data.pools import PROVENANCE, Pool, digest_of_images
+from dag_diffusion.data.sources.records import rows_in
 from dag_diffusion.generation.modes import Modes
 from dag_diffusion.generation.preparing.kept_parts import kept_parts
 from dag_diffusion.generation.preparing.mode_merging import merge_modes
@@ -41,10 +43,21 @@ def reference_for(setup: DistillationSetup, output: Path, progress: Progress | N
         return reference_named(None, setup.class_names)
     if setup.inputs.reference is not None:
         return reference_named(Path(setup.inputs.reference), setup.class_names)
+    with fail_together():
+        if is_main_process() and (output / SCORES).exists():
+            _drop_removed(setup.train, output / SCORES)
     scored = renamed(progress, "real images scored")
     scorers, among = {setup.guide_name: setup.pipeline.classifier}, setup.inputs.among
     score_and_record(setup.train, scorers, output / SCORES, among=among, progress=scored)
     return reference_named(output / SCORES, setup.class_names)
+
+
+def _drop_removed(pool: Pool, scores: Path) -> None:
+    """Leave out the rows of images that were removed since a run was begun, which its target would count."""
+    there, rows = {row["file_name"] for row in pool.rows}, rows_in(scores)
+    left = [row for row in rows if row["file_name"] in there]
+    if len(left) < len(rows):
+        write_atomically(scores, map(json_line, left))
 
 
 def target_for(

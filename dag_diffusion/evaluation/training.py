@@ -20,6 +20,7 @@ from dag_diffusion.processor import computing_in, usual_torch
 from dag_diffusion.seeding import as_seed, seeded
 
 from .augmentations import Normalisation, augmented, cutmixed
+from .labelled_images import normalise
 from .protocols import Protocol
 from .soft_labels.views import ViewLabels, mixed_batches, require_drawn_alike
 
@@ -87,27 +88,35 @@ def train(
 
 def accuracy(
     network: nn.Module,
-    images: Tensor,
+    images: Tensor | np.ndarray,
     labels: Tensor,
     batch_size: int | None = None,
     *,
     precision: str = "float32",
+    normalisation: Normalisation | None = None,
 ) -> float:
     """Fraction of images whose largest logit is that of their label; the network is left in evaluation mode.
 
     Args:
-        images: ``(n, channels, height, width)`` float32, normalised; each batch is moved to the network's device.
+        images: ``(n, channels, height, width)`` float32, normalised; or ``(n, height, width, channels)`` uint8, a
+            quarter of that, of which each batch is normalised.  Each batch is moved to the network's device.
         labels: ``(n,)`` int64.
         batch_size: by default 20 on a CPU, where memory for larger activations is freed and allocated again at every
             layer (half the speed at 500), and 500 elsewhere.
         precision: ``float32`` or ``bfloat16``, in which the network computes.
+        normalisation: of uint8 images; default: to [-1, 1].
     """
+
+    def given(start: int) -> Tensor:
+        batch = images[start : start + size]
+        is_ready = isinstance(batch, Tensor) and batch.is_floating_point()
+        return (batch if is_ready else normalise(batch, normalisation)).to(device)
+
     network.eval()
     device = next(network.parameters()).device
-    batch_size = batch_size or (20 if device.type == "cpu" else 500)
+    size = batch_size or (20 if device.type == "cpu" else 500)
     with torch.inference_mode(), computing_in(precision, device):
-        batches = (batch.to(device) for batch in images.split(batch_size))
-        guesses = torch.cat([network(batch).argmax(1).cpu() for batch in batches])
+        guesses = torch.cat([network(given(start)).argmax(1).cpu() for start in range(0, len(images), size)])
     return (guesses == labels.cpu()).double().mean().item()
 
 

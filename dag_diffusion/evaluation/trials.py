@@ -113,7 +113,6 @@ def evaluate(
     protocol = settled(protocol, {result.precision for result in known if result.protocol == protocol.name}, device)
     conditions = _Conditions(
         test=test,
-        test_images=normalise(test.images, normalisation),
         protocol=protocol,
         labels=as_labels(labels),
         track_best=track_best,
@@ -205,7 +204,6 @@ class _Conditions:
     """All that the trainings of one evaluation share."""
 
     test: LabelledImages
-    test_images: Tensor
     protocol: Protocol
     labels: Labels
     track_best: bool
@@ -217,7 +215,7 @@ class _Conditions:
 
     @property
     def shape(self) -> _Shape:
-        channels, height, width = self.test_images.shape[1:]
+        height, width, channels = self.test.images.shape[1:]
         return {"channels": channels, "size": (height, width), "num_classes": self.num_classes}
 
     def prepare(self, given: LabelledImages, name: str) -> LabelledImages:
@@ -259,7 +257,8 @@ class _Conditions:
     def _most_at_once(self, network: str, asked: int | None) -> int:
         if asked == 1 or (asked is None and torch.device(self.device).type != "cuda"):
             return 1
-        images = torch.zeros(max(2, self.protocol.batch_size), *self.test_images.shape[1:], device=self.device)
+        shape = self.shape["channels"], *self.shape["size"]
+        images = torch.zeros(max(2, self.protocol.batch_size), *shape, device=self.device)
         return most_at_once(
             seeded_network(network, seed=0, **self.shape).to(self.device), images, asked, self.protocol.precision
         )
@@ -384,7 +383,8 @@ class _Conditions:
 
     def _test(self, network: nn.Module) -> float:
         labels = self._logit_of(self.test.labels)
-        return accuracy(network, self.test_images, labels, precision=self.protocol.precision)
+        how: dict[str, Any] = {"precision": self.protocol.precision, "normalisation": self.normalisation}
+        return accuracy(network, self.test.images, labels, **how)
 
 
 def _logits(num_classes: int | None, test: LabelledImages) -> int:
