@@ -26,7 +26,9 @@ def memory() -> int:
 
 
 def require_memory(images: int, size: int, each: int, way: str = "choose a smaller size, or fewer images") -> None:
-    """Check that what is kept of all images fits into the memory that this process may use.
+    """Check that what is kept of all images fits into the memory that may be used here.
+
+    Each of the processes that a launcher has started on this machine keeps all of it.
 
     Args:
         size: pixels of their longer side.
@@ -36,11 +38,13 @@ def require_memory(images: int, size: int, each: int, way: str = "choose a small
     Raises:
         ValueError: it does not.
     """
-    needed, there = images * each, memory()
+    processes, there = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), memory()
+    needed = images * each * processes
     if needed > SHARE * there:
+        of_all = f" in {processes} processes" if processes > 1 else ""
         raise ValueError(
-            f"{images} images of {size} pixels take {needed / 2**30:.1f} GiB of the {there / 2**30:.1f} that may be "
-            f"used here; {way}"
+            f"{images} images of {size} pixels take {needed / 2**30:.1f} GiB{of_all} of the {there / 2**30:.1f} that "
+            f"may be used here; {way}{', or start fewer processes' if processes > 1 else ''}"
         )
 
 

@@ -202,9 +202,16 @@ def test_rounds_unasked(settings, side, rounds):
     assert FolderConfig(**settings).rounds_at(side) == rounds
 
 
-def test_pool_that_does_not_fit_into_memory_is_refused_before_it_is_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr("dag_diffusion.memory.memory", lambda: 50_000)  # bytes; 40 images of 32 x 32 take 40,960
-    with pytest.raises(ValueError, match=r"40 images of 32 pixels .* by rounds=1, or draw fewer images"):
+@pytest.mark.parametrize(
+    ("there", "told"),  # bytes; 40 images of 32 x 32 take 40,960
+    [
+        (50_000, "40 images of 32 pixels .* by rounds=1, or draw fewer images"),
+        (100_000, "200 images of 32 pixels .*; choose a smaller size, or fewer test images"),
+    ],
+)
+def test_images_that_do_not_fit_into_memory_are_refused_before_a_pool_is_drawn(tmp_path, monkeypatch, there, told):
+    monkeypatch.setattr("dag_diffusion.memory.memory", lambda: there)
+    with pytest.raises(ValueError, match=told):
         distill(tmp_path / "run", replace(TINY, ipc=2, rounds=2))
     assert not (tmp_path / "run" / "pool-guided").exists()
 

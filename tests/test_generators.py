@@ -262,6 +262,14 @@ def test_images_that_do_not_fit_into_memory_are_refused_beforehand():
         require_memory(10**9, 64, 64**2 * 3)
 
 
+def test_memory_is_counted_once_for_each_process_on_the_machine(monkeypatch):
+    monkeypatch.setattr("dag_diffusion.memory.memory", lambda: 10_000)
+    require_memory(5, 10, 1_000)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"5 images of 10 pixels take .* in 2 processes .*, or start fewer processes"):
+        require_memory(5, 10, 1_000)
+
+
 def test_images_whose_autoencoder_is_given_have_to_fit_as_latents_alone(tmp_path, images, monkeypatch):
     monkeypatch.setattr("dag_diffusion.memory.memory", lambda: 4000)  # bytes; the images take 3072
     tiny_vae(latent_channels=1).save_pretrained(tmp_path / "vae")

@@ -31,6 +31,7 @@ from dag_diffusion.evaluation.tables import Table, accuracy_table
 from dag_diffusion.generation.filling import BATCH_SIZE
 from dag_diffusion.generation.pool_state import looked_through
 from dag_diffusion.generation.preparing.mode_search import channels_of_vae
+from dag_diffusion.memory import require_memory
 from dag_diffusion.processes import fail_together, gather, is_main_process, resolve_device
 from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.reporting.control import Control, control_table, measure_control
@@ -223,6 +224,8 @@ def _check_setup(setup: DistillationSetup, config: DistillationConfig) -> None:
     require_enough(setup.train, config.ipc, f"ipc={config.ipc}")  # for random real images to compare with
     side, pool = _side(setup), config.ipc * config.pool_factor * classes
     require_room(config.rounds_at(side), pool, side, channels_of_vae(setup.pipeline.vae))
+    (height, width), way = setup.size, "choose a smaller size, or fewer test images"
+    require_memory(len(setup.test), max(height, width), height * width * setup.channels, way)
 
 
 def _record(found: DistillationResult, origin: Origin, images: Mapping[str, Any]) -> dict[str, Any]:
