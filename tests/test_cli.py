@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from dag_diffusion import read_pool
 from dag_diffusion.cli.commands import app
 from dag_diffusion.cli.console import show_table
+from dag_diffusion.data.files import json_lines
 from dag_diffusion.data.rows import read_rows
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
@@ -247,6 +248,42 @@ def test_baselines_by_features_need_neither_scores_nor_a_target(tmp_path, saved_
         result = call("subsample", tmp_path / "pool", tmp_path / method, *options)
         assert result.exit_code == 0, result.output
         assert len(read_pool(tmp_path / method)) == 6
+
+
+@pytest.mark.parametrize(
+    ("scorer", "named"),
+    [
+        ("embedded guide", None),
+        ("another, embedded guide", None),
+        ("another", None),
+        ("another", "classifier"),
+        ("", None),
+    ],
+)
+def test_features_of_the_embedded_guide_are_told_where_another_scored_the_pool(
+    tmp_path, caplog, saved_pipeline, scorer, named
+):
+    rows = write_images(tmp_path / "pool", {"Bag": 6, "Coat": 6}, difficulty=lambda name, index: index / 6)
+    by = {"difficulty_by": f"error_probability by {scorer}"} if scorer else {}
+    (tmp_path / "pool/metadata.jsonl").write_bytes(json_lines([row | by for row in rows]))
+    options = ["--ipc", 3, "--method", "k-center", "--quiet"] + (
+        [] if named is None else ["--classifier", saved_pipeline / named]
+    )
+    assert call("subsample", tmp_path / "pool", tmp_path / "set", *options).exit_code == 0
+    told = "was scored by another, but features are those of the embedded guide" in caplog.text
+    assert told == (scorer == "another" and named is None)
+
+
+@pytest.mark.parametrize("is_embedded", [True, False])
+def test_features_of_the_embedded_guide_are_told_where_a_pool_records_another(
+    tmp_path, caplog, saved_pipeline, is_embedded
+):
+    options = ["--images-per-class", 2, "--num-inference-steps", 2, "--quiet"]
+    source = [] if is_embedded else ["--pipeline", saved_pipeline]
+    assert call("generate", tmp_path / "pool", *source, *options).exit_code == 0
+    chosen = call("subsample", tmp_path / "pool", tmp_path / "set", "--ipc", 1, "--method", "herding", "--quiet")
+    assert chosen.exit_code == 0, chosen.output
+    assert ("give --classifier, the one that scored" in caplog.text) == (not is_embedded)
 
 
 def test_target_is_drawn_before_it_is_used_without_images_that_have_no_score(tmp_path, caplog):

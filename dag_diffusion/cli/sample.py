@@ -1,5 +1,6 @@
 """``dag-diffusion score``, ``subsample`` and ``show-target``: DGS."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from dag_diffusion.sampling.subsampling import PoolSelection
     from dag_diffusion.sampling.targets import TargetDistribution
 
+logger = logging.getLogger(__name__)
+EMBEDDED_GUIDE = ("embedded guide", "classifier of embedded default")  # as scores and pools record it
 RULE = "sampling.selection:SelectionRule"
 RULE_OPTIONS = ["search", "clipping", "scale", "diversity", "tolerance", "evenly", "correct_only", "hard_from"]
 
@@ -283,10 +286,18 @@ def _in_rounds(
 def _features(images: "Pool", classifier: str | None, device: str | None, skip: bool, quiet: bool) -> Any:
     """Input of a classifier's last layer for each image, ``(images, dim)``."""
     from dag_diffusion.data.images import offering
+    from dag_diffusion.identity import digest_of
     from dag_diffusion.loading import load_guide
+    from dag_diffusion.sampling.references import scored_by_another
     from dag_diffusion.sampling.scoring import score_pool
 
     guide = load_guide(classifier, device=device)
+    if classifier is None and (others := scored_by_another(images, EMBEDDED_GUIDE, digest_of(guide))):
+        logger.warning(
+            "%s was scored by %s, but features are those of the embedded guide; give --classifier, the one that scored",
+            images.path,
+            others,
+        )
     with stages(quiet) as progress, offering("or leave it out by --skip-unscored"):
         # entropy asks for no class, so that a classifier of other classes can tell images apart too
         return score_pool(

@@ -1,7 +1,7 @@
 """Difficulties of real images by class, for a target to follow: of a scored folder, or the embedded ones."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +80,22 @@ def measured_by(pool: Pool) -> str | None:
     if not measured_among(pool.provenance):
         return None
     return f"{measure_text('error_probability', 'set')} by {generation_of(pool.provenance).get('guide')}"
+
+
+def scored_by_another(pool: Pool, names: Collection[str], weights: str) -> str | None:
+    """What the difficulties of a pool are by, where its rows, or else its record, name others than a classifier.
+
+    Args:
+        names: what the classifier is called in records; one of several scorers may be it too.
+        weights: its ``digest_of``.
+    """
+    if by := next(filter(None, (row.get("difficulty_by") for row in pool.rows)), None):
+        scorers = str(by).partition(" by ")[2]
+        return None if set(names).intersection(scorers.split(", ")) else scorers or None
+    record = generation_of(pool.provenance)
+    digests, guide = record.get("weights"), record.get("guide")
+    is_same = isinstance(digests, Mapping) and digests.get("classifier") == weights
+    return None if is_same or guide in names else guide
 
 
 def warn_of_several_scales(pool: Pool) -> None:
