@@ -5,6 +5,8 @@
     <!-- results: TABLE -->   ->  a table from benchmarks/results, see benchmarks/tables.py
     notebooks/*.ipynb         ->  one page each under tutorials/
 
+Links to CONTRIBUTING.md and to notebooks, which lead there on GitHub, lead to the site's own pages.
+
 mkdocs.yml names this file as a hook.
 """
 
@@ -25,6 +27,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """What mkdocs calls for each page; all but those with a mark stay as they are."""
     if COMMANDS in markdown:
         markdown = markdown.replace(COMMANDS, commands_in_markdown())
+    markdown = re.sub(r"\]\(\.\./((?:\.\./)*)CONTRIBUTING\.md", r"](\1contributing.md", markdown)
+    markdown = re.sub(r"\]\(\.\./((?:\.\./)*)notebooks/(\w+)\.ipynb", r"](\1tutorials/\2.md", markdown)
     markdown = re.sub(PUBLIC, lambda found: public_names(found[1]), markdown)
     return re.sub(RESULTS, lambda found: result_table(found[1]), markdown)
 
