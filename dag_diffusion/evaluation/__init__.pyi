@@ -5,6 +5,7 @@ from .labelled_images import LabelledImages as LabelledImages
 from .labelled_images import RandomDraw as RandomDraw
 from .labelled_images import load_labelled_images as load_labelled_images
 from .labelled_images import normalise as normalise
+from .labelled_images import usual_normalisation as usual_normalisation
 from .networks import build_network as build_network
 from .networks import list_networks as list_networks
 from .protocols import PROTOCOLS as PROTOCOLS
