@@ -96,7 +96,7 @@ class Bench:
                 count[label] = count.get(label, -1) + 1
                 generators.append(torch.Generator().manual_seed(image_seed(seed, label, count[label])))
             per_image = {k: v[start : start + BATCH] for k, v in options.items() if k == "modes"}
-            usual = {"guidance_scale": GUIDANCE_SCALE, "output_type": "pt"}
+            usual = {"guidance_scale": GUIDANCE_SCALE, "guidance_interval": (0.0, 1.0), "output_type": "pt"}
             output = self.pipeline(
                 chosen,
                 self.targets[start : start + BATCH] if guided else None,
