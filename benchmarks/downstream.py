@@ -84,6 +84,7 @@ MODE_FORMS: dict[str, dict] = {  # likewise, of images drawn to modes, and of au
     f"{MERGED}CFG 1.5, auto 1.5": {"autoguidance_scale": 1.5},
     "half CFG 1.5, auto 1.5": {"autoguidance_scale": 1.5, **HALF},
     f"{MERGED}half CFG 1.5, auto 1.5": {"autoguidance_scale": 1.5, **HALF},
+    f"{MERGED}half CFG 2, auto 1.5": {"guidance_scale": 2.0, "autoguidance_scale": 1.5, **HALF},
 }
 BASELINE = "random | unguided"
 PER_MODE = 5  # images among which DGS chooses one for each mode
@@ -135,6 +136,7 @@ def make_pools(folder: Path, options: argparse.Namespace) -> None:
     pool("unguided", 250)
     pool("unguided, DDIM", 250, **DDIM)
     pool("unguided, half CFG", 250, **HALF)
+    pool("unguided, half CFG 2", 250, guidance_scale=2.0, **HALF)
     pool("DAG, reference", 250, target=reference())
     for name in PRESETS:
         pool(f"DAG, {name}", 50, target=TargetDistribution.preset(name))
@@ -276,7 +278,8 @@ class Study:
         for rule in RULES:
             yield f"{rule} | unguided", partial(self.chosen, "unguided", rule, known, 5 * ipc)
         yield "random | unguided, DDIM", partial(self.chosen, "unguided, DDIM", "random", None, 5 * ipc)
-        yield "random | unguided, half CFG", partial(self.chosen, "unguided, half CFG", "random", None, 5 * ipc)
+        for name in ("unguided, half CFG", "unguided, half CFG 2"):
+            yield f"random | {name}", partial(self.chosen, name, "random", None, 5 * ipc)
         auto = AutoTarget(known)
         yield "matching, auto | unguided", partial(self.chosen, "unguided", "matching", auto, 5 * ipc)
         if ipc < 50:
