@@ -60,7 +60,7 @@ from .networks import NULL_ROW, build_scheduler, build_transformer, set_own_drop
 from .samples import sampler
 from .settings import LARGEST, SIZE, GeneratorConfig
 from .sizes import is_suitable, require_suitable
-from .vae import load_vae, reconstruction_error, train_vae
+from .vae import SCALE, load_vae, reconstruction_error, train_vae
 
 logger = logging.getLogger(__name__)
 RECORD = "training.json"  # in the pipeline's folder, and in that of the work
@@ -256,6 +256,7 @@ class _Run:
             flip=self.config.flip,
             device=self.device,
             identity={"digest": self.digest, "size": self.size},
+            latents=self.work / "latents",
             log=lambda values, step: log({f"autoencoder/{name}": value for name, value in values.items()}, step),
             progress=progress,
         )
@@ -339,8 +340,8 @@ class _Run:
     def _tidy(self) -> None:
         for folder in ("latents", BEFORE):
             shutil.rmtree(self.work / folder, ignore_errors=True)
-        for path in self.work.glob(f"*/{CHECKPOINT}"):
-            path.unlink()
+        for path in (*self.work.glob(f"*/{CHECKPOINT}"), self.work / "vae" / SCALE):
+            path.unlink(missing_ok=True)
 
     def _some_pixels(self) -> Tensor:
         """Up to some hundred images from all classes, ``(n, height, width, channels)`` uint8."""

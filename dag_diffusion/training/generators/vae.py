@@ -16,14 +16,19 @@ from torch import Tensor
 
 from dag_diffusion.classifiers.reach import require_within_reach
 from dag_diffusion.classifiers.weights import load_whole, refuse_pickles
+from dag_diffusion.data.files import read_json_object, write_json
+from dag_diffusion.identity import digest_of
+from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch
+from dag_diffusion.training.checkpoints import read_record
 from dag_diffusion.training.loop import LoopConfig, fit
 
 from .networks import build_vae
 
 ABSOLUTE, KL = 0.1, 1e-6  # weights of the loss
 MEASURED = 5000  # images at most that the scaling factor is measured on
+SCALE = "scale.json"  # the scaling factor, beside the checkpoint, and which weights it was measured of
 PIXELS = 128 * 128**2  # that are encoded or decoded at a time without gradients
 
 
@@ -59,6 +64,7 @@ def train_vae(
     flip: bool,
     device: torch.device,
     identity: Mapping[str, Any],
+    latents: Path | None = None,
     log: Callable[[dict[str, float], int], None] | None = None,
     progress: Progress | None = None,
 ) -> AutoencoderKL:
@@ -68,6 +74,7 @@ def train_vae(
         pixels: ``(n, height, width, channels)`` uint8, square.
         flip: mirror half of the images.
         identity: what else has to be the same to go on, see ``loop.fit``.
+        latents: folder of latents of an earlier run, which tell its scale where a version did not keep that.
 
     Returns:
         the autoencoder, in evaluation mode, with its scaling factor as measured.
@@ -96,10 +103,38 @@ def train_vae(
         progress=renamed(progress, "autoencoder"),
     )
     vae.to(memory_format=torch.contiguous_format).requires_grad_(False)  # as it will be loaded, to the last bit
-    some = pixels[:: -(-len(pixels) // MEASURED)]  # from all classes, which stand one after the other
-    means = torch.cat([vae.encode(as_input(part, device)).latent_dist.mean for part in some.split(256)])
-    vae.register_to_config(scaling_factor=float(1 / means.std().clamp(min=1e-3)))
+    vae.register_to_config(scaling_factor=_scaling_factor(vae, pixels, folder, latents))
     return vae
+
+
+def _scaling_factor(vae: AutoencoderKL, pixels: Tensor, folder: Path, latents: Path | None) -> float:
+    """The scaling factor of these weights, measured by one process and once, since latents are kept by it.
+
+    Measured anew, on another device or by other threads, its last digit would be another.
+    """
+    factor = 0.0
+    with fail_together():
+        if is_main_process():
+            known, of = _known_scale(folder, latents), digest_of(vae)
+            factor = known["scale"] if known.get("vae") == of else _measured_scale(vae, pixels)
+            write_json(folder / SCALE, {"vae": of, "scale": factor})
+    return gather(factor)[0]
+
+
+def _known_scale(folder: Path, latents: Path | None) -> Mapping[str, Any]:
+    """What was measured before, and of which weights; empty if nothing was."""
+    if (folder / SCALE).exists():
+        return read_json_object(folder / SCALE)
+    files = [] if latents is None else sorted(latents.glob("latents-*.safetensors"))
+    return read_record(files[0]) if files else {}
+
+
+@torch.no_grad()
+def _measured_scale(vae: AutoencoderKL, pixels: Tensor) -> float:
+    some = pixels[:: -(-len(pixels) // MEASURED)]  # from all classes, which stand one after the other
+    parts = some.split(at_once(pixels.shape[1], 256))
+    means = torch.cat([vae.encode(as_input(part, vae.device)).latent_dist.mean for part in parts])
+    return float(1 / means.std().clamp(min=1e-3))
 
 
 @torch.no_grad()
@@ -110,16 +145,16 @@ def reconstruction_error(vae: AutoencoderKL, pixels: Tensor, device: torch.devic
         pixels: ``(n, height, width, channels)`` uint8.
     """
     total = 0.0
-    for part in pixels.split(min(100, at_once(pixels.shape[1]))):
+    for part in pixels.split(at_once(pixels.shape[1], 100)):
         images = as_input(part, device)
         decoded = vae.decode(vae.encode(images).latent_dist.mean).sample.clamp(-1, 1)
         total += float((decoded - images).abs().flatten(1).mean(1).sum())
     return 127.5 * total / len(pixels)
 
 
-def at_once(side: int) -> int:
-    """How many images of a side an autoencoder is given at a time: 128, and fewer of more than 128 pixels."""
-    return max(1, min(128, PIXELS // side**2))
+def at_once(side: int, most: int = 128) -> int:
+    """How many images of a side an autoencoder is given at a time, as many as 128 of 128 pixels are at the most."""
+    return max(1, min(most, PIXELS // side**2))
 
 
 def as_input(pixels: Tensor, device: torch.device) -> Tensor:
