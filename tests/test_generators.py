@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from dag_diffusion import DifficultyGuidedPipeline, read_pool
 from dag_diffusion.cli.commands import app
 from dag_diffusion.data.pools import digest_of_images
 from dag_diffusion.memory import require_memory
+from dag_diffusion.processes import StoppedError
 from dag_diffusion.training.batches import Batch
 from dag_diffusion.training.checkpoints import work_folder
 from dag_diffusion.training.denoising import DenoisingLoss
@@ -36,7 +39,14 @@ from dag_diffusion.training.generators.networks import build_transformer, label_
 from dag_diffusion.training.generators.samples import grid, sampler
 from dag_diffusion.training.generators.sizes import is_suitable, require_suitable
 from dag_diffusion.training.generators.training import RECORD, labelled_loss
-from dag_diffusion.training.generators.vae import as_input, at_once, reconstruction_error, train_vae
+from dag_diffusion.training.generators.vae import (
+    SCALE,
+    _measured_scale,
+    as_input,
+    at_once,
+    reconstruction_error,
+    train_vae,
+)
 from dag_diffusion.training.objectives import Objective
 
 CONFIG = GeneratorConfig(
@@ -138,6 +148,27 @@ def test_call_that_was_stopped_goes_on_to_the_same_weights(tmp_path, images, tra
     assert not output.exists()
     train_generator(images, output, CONFIG)
     assert weights(output) == weights(trained[0])
+
+
+@pytest.mark.parametrize(
+    "kept", [True, False], ids=["beside the autoencoder", "by an earlier version in latents alone"]
+)
+@pytest.mark.parametrize(("stage", "step"), [("latents", 12), ("denoiser", 2)])
+def test_scale_is_not_measured_anew_where_its_last_digit_may_be_another(
+    tmp_path, images, trained, monkeypatch, stage, step, kept
+):
+    output = tmp_path / "generator"
+    with pytest.raises(StoppedHereError):
+        train_generator(images, output, CONFIG, progress=stop_at(stage, step))
+    if not kept:
+        (work_folder(output) / "vae" / SCALE).unlink()
+        (latents,) = (work_folder(output) / "latents").glob("*.safetensors")
+        latents.rename(latents.with_name("latents-00000.safetensors"))
+    monkeypatch.setattr("dag_diffusion.training.generators.vae._measured_scale", lambda vae, pixels: 0.5)
+    train_generator(images, output, CONFIG)
+    assert weights(output) == weights(trained[0])
+    assert (output / "vae" / "config.json").read_bytes() == (trained[0] / "vae" / "config.json").read_bytes()
+    assert not (work_folder(output) / "vae" / SCALE).exists()
 
 
 @pytest.mark.parametrize(("function", "folder"), [("os.replace", "made"), ("shutil.rmtree", "latents")])
@@ -405,6 +436,44 @@ def test_latents_are_those_of_the_images_and_their_mirrors(tmp_path, images):
         encode_images(vae, images, tmp_path, size=32, flip=True, images=digest_of_images(images))
 
 
+def shards_of(monkeypatch, size, earlier=4096):
+    monkeypatch.setattr("dag_diffusion.training.generators.latents.SHARD", size)
+    monkeypatch.setattr("dag_diffusion.training.generators.latents.EARLIER_SHARD", earlier)
+
+
+def all_latents(images, folder, seen=None, progress=None):
+    """Those of all images; ``seen`` is told how many images the autoencoder is given at a time."""
+    vae = tiny_vae()
+    vae.encoder.register_forward_pre_hook(lambda _, given: None if seen is None else seen.append(len(given[0])))
+    found = encode_images(vae, images, folder, size=16, flip=False, images="", progress=progress)
+    return found.rows(torch.arange(len(found)))
+
+
+def test_latents_that_were_encoded_before_a_stop_signal_are_kept(tmp_path, images, monkeypatch):
+    shards_of(monkeypatch, 5)
+    seen = list[int]()
+
+    def ask_to_stop(stage, done, total):
+        if done == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StoppedError, match="with 7 of 12 latents to come; the same call goes on"):
+        all_latents(images, tmp_path / "stopped", progress=ask_to_stop)
+    stopped = all_latents(images, tmp_path / "stopped", seen)
+    assert seen == [5, 2]
+    torch.testing.assert_close(stopped, all_latents(images, tmp_path / "whole"), rtol=0, atol=1e-3)
+
+
+def test_latents_of_an_earlier_version_are_not_encoded_again(tmp_path, images, monkeypatch):
+    shards_of(monkeypatch, 8)
+    whole, seen = all_latents(images, tmp_path), list[int]()
+    (tmp_path / "latents-0000000.safetensors").rename(tmp_path / "latents-00000.safetensors")
+    (tmp_path / "latents-0000008.safetensors").unlink()  # of the other, which a kill has left none of
+    shards_of(monkeypatch, 2, earlier=8)
+    torch.testing.assert_close(all_latents(images, tmp_path, seen), whole, rtol=0, atol=1e-3)
+    assert seen == [2, 2]
+
+
 def test_no_more_large_images_than_fit_into_memory_are_given_to_an_autoencoder(tmp_path, images, monkeypatch):
     monkeypatch.setattr("dag_diffusion.training.generators.vae.PIXELS", 5 * 16**2)  # as if 16 pixels were many
     pipeline, seen = tiny_pipeline(classifier=None, default_num_inference_steps=2), list[int]()
@@ -412,6 +481,7 @@ def test_no_more_large_images_than_fit_into_memory_are_given_to_an_autoencoder(t
         network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     encode_images(pipeline.vae, images, tmp_path, size=16, flip=True, images="")
     reconstruction_error(pipeline.vae, torch.zeros(12, 16, 16, 1, dtype=torch.uint8), torch.device("cpu"))
+    _measured_scale(pipeline.vae, torch.arange(12, dtype=torch.uint8)[:, None, None, None].repeat(1, 16, 16, 1))
     sampler(pipeline, tmp_path, 0)(1, pipeline.transformer)
     assert set(seen) == {5, 2, 4}
     assert Image.open(tmp_path / "0000001.png").size == (8 * 18 - 2, 3 * 18 - 2)

@@ -1,11 +1,15 @@
 """Latents of all images, encoded once, in safetensors shards; those that an earlier run has written are kept.
 
-    FOLDER/latents-00000.safetensors: (images, views, channels, height, width) float16, scaled; view 1 is mirrored
+    FOLDER/latents-0000256.safetensors    from image 256 on: (images, views, channels, height, width) float16, scaled
+
+View 1 is mirrored.  A shard is what a process encodes at a time, so that none waits long and a kill costs little.
 
 A loop that encodes in every step spends 70 % of its time on that.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +22,14 @@ from dag_diffusion.data.pools import Pool
 from dag_diffusion.evaluation.labelled_images import load_labelled_images
 from dag_diffusion.identity import digest_of
 from dag_diffusion.pipelines.latents import encoded
-from dag_diffusion.processes import gather
+from dag_diffusion.processes import StoppedError, gather, stop_signal
 from dag_diffusion.progress import Progress
 from dag_diffusion.training.checkpoints import read_record, read_tensors, write_tensors
 from dag_diffusion.turns import Turns
 
 from .vae import as_input, at_once
 
-SHARD = 4096  # images in a file
+SHARD, EARLIER_SHARD = 256, 4096  # images in a file, and in one of earlier versions, which were numbered
 
 
 class Latents:
@@ -33,10 +37,10 @@ class Latents:
 
     def __init__(self, shards: Sequence[Tensor]) -> None:
         self._shards = list(shards)
-        self._size = len(shards[0])
+        self._starts = list(accumulate(map(len, shards), initial=0))
 
     def __len__(self) -> int:
-        return sum(map(len, self._shards))
+        return self._starts[-1]
 
     @property
     def shape(self) -> torch.Size:
@@ -53,7 +57,11 @@ class Latents:
         views = torch.zeros_like(indices) if mirrored is None else mirrored.long()
         places = zip(indices.tolist(), views.tolist(), strict=True)
         # single precision before they are stacked, which autocast on a CPU refuses to do in half
-        return torch.stack([self._shards[i // self._size][i % self._size, view].float() for i, view in places])
+        return torch.stack([self._row(index)[view].float() for index, view in places])
+
+    def _row(self, index: int) -> Tensor:
+        shard = bisect_right(self._starts, index) - 1
+        return self._shards[shard][index - self._starts[shard]]
 
 
 def encode_images(
@@ -77,23 +85,37 @@ def encode_images(
 
     Raises:
         ValueError: the folder holds latents of other images, of another VAE or size; or the VAE makes none of these.
+        StoppedError: SIGTERM came; what is encoded is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     record = recorded({"images": images, "vae": digest_of(vae), "scale": vae.config.scaling_factor, "size": size})
     record |= {"mirrored": flip}
-    names = {first: folder / f"latents-{first // SHARD:05d}.safetensors" for first in range(0, len(pool), SHARD)}
-    turns = Turns("latents", len(pool), progress)
-    with turns.together():
-        for first in turns.take(list(names), 1):
-            rows = range(first, min(first + SHARD, len(pool)))
-            if names[first].exists():
-                _require_same(names[first], record)
+    shards = gather(list(_shards(folder, len(pool))))[0]
+    turns, encoded_here = Turns("latents", len(pool), progress), 0
+    with stop_signal() as asked, turns.together():
+        for rows, path in turns.take(shards, 1, asked):
+            if path.exists():
+                _require_same(path, record)
             else:
-                found = torch.cat(list(_encoded(vae, pool.select(rows), size, flip)))
-                write_tensors(names[first], {"latents": found}, record)
+                write_tensors(path, {"latents": torch.cat(list(_encoded(vae, pool.select(rows), size, flip)))}, record)
+            encoded_here += len(rows)
             turns.report(len(rows))
-    gather(None)  # all are written
-    return Latents([read_tensors(path).tensors["latents"] for path in names.values()])
+    stopped, counts = zip(*gather((asked.is_set(), encoded_here)), strict=True)  # and all are written
+    if any(stopped):
+        left = len(pool) - sum(counts)
+        raise StoppedError(f"stopped as asked with {left} of {len(pool)} latents to come; the same call goes on there")
+    return Latents([read_tensors(path).tensors["latents"] for _, path in shards])
+
+
+def _shards(folder: Path, count: int) -> Iterator[tuple[range, Path]]:
+    """Which images come into which file; large files of an earlier version, where it has left any, are kept."""
+    for begin in range(0, count, EARLIER_SHARD):
+        rows, earlier = range(begin, min(begin + EARLIER_SHARD, count)), begin // EARLIER_SHARD
+        if (path := folder / f"latents-{earlier:05d}.safetensors").exists():
+            yield rows, path
+        else:
+            for first in rows[::SHARD]:
+                yield range(first, min(first + SHARD, rows.stop)), folder / f"latents-{first:07d}.safetensors"
 
 
 @torch.no_grad()
