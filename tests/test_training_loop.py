@@ -22,6 +22,7 @@ from tiny_training import (
     train_on_full_disk,
     train_until_killed,
     train_where_another_run_works,
+    train_where_only_the_first_sees_the_checkpoint,
     train_with_others,
     trained,
 )
@@ -32,7 +33,7 @@ from dag_diffusion.data.files import locked
 from dag_diffusion.processes import FailedElsewhereError, StoppedError
 from dag_diffusion.training.averages import WIDEST, Average, exponent_of
 from dag_diffusion.training.batches import Batch, Order, shares
-from dag_diffusion.training.checkpoints import work_folder
+from dag_diffusion.training.checkpoints import read_record, work_folder
 from dag_diffusion.training.loop import CHECKPOINT, LOSSES, LoopConfig, fit
 from dag_diffusion.training.schedules import rate_factor
 from dag_diffusion.training.shared_norms import shared_norms
@@ -135,6 +136,39 @@ def test_folder_in_which_another_run_works_is_refused_in_every_process_at_once(t
         run_together(train_where_another_run_works, tmp_path, training)
     told = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
     assert told == ["FileExistsError, then [0, 1]", "FailedElsewhereError, then [0, 1]"]
+
+
+@pytest.mark.slow
+def test_process_without_the_checkpoint_that_the_first_goes_on_from_says_so_and_all_end(tmp_path):
+    fit(nn.Linear(3, 3), loss, len(INPUTS), tmp_path / "run-0", CONFIG)
+    run_together(train_where_only_the_first_sees_the_checkpoint, tmp_path)
+    first, second = ((tmp_path / f"{rank}.txt").read_text() for rank in range(2))
+    assert "ValueError: the first process goes on from step 12, but this one sees none at" in second
+    assert first.startswith("FailedElsewhereError: process 1 of 2 failed: the first process goes on from step 12")
+    assert [told.rpartition(", then ")[2] for told in (first, second)] == ["[0, 1]"] * 2
+
+
+@pytest.mark.parametrize("seen", ["none", "that of step 4"])
+def test_another_checkpoint_than_the_first_process_goes_on_from_is_refused(tmp_path, monkeypatch, seen):
+    if seen != "none":
+        with pytest.raises(StoppedHereError):
+            trained(tmp_path, stop_after=4)
+    monkeypatch.setattr("dag_diffusion.training.loop.gather", lambda own: [own._replace(step=7)])
+    with pytest.raises(ValueError, match=f"goes on from step 7, but this one sees {seen} at .*same disk"):
+        trained(tmp_path)
+
+
+def test_process_begins_anew_in_the_precision_of_the_first_where_that_has_no_checkpoint(tmp_path, monkeypatch):
+    with pytest.raises(StoppedHereError):
+        trained(tmp_path, stop_after=4)
+    of_first = {"step": None, "precision": "bfloat16"}
+    monkeypatch.setattr("dag_diffusion.training.loop.gather", lambda own: [own._replace(**of_first)])
+    with pytest.raises(StoppedHereError):
+        trained(tmp_path, stop_after=0)
+    with pytest.raises(StoppedHereError):
+        trained(tmp_path, stop_after=1)
+    record = read_record(tmp_path / CHECKPOINT)
+    assert (record["step"], record["settings"]["precision"]) == (1, "bfloat16")
 
 
 @pytest.mark.parametrize("done", [0, 3], ids=["forward", "backward"])

@@ -85,6 +85,17 @@ def plainly_trained(folder: Path, *, seed: int = 0) -> nn.Module:
     return fit(nn.Linear(3, 3), loss, len(INPUTS), folder, replace(CONFIG, precision="float32"))
 
 
+def train_where_only_the_first_sees_the_checkpoint(folder: Path, rank: int, processes: int, port: int) -> None:
+    """As on two machines whose disk shows the second nothing yet; say how it ended, and what is done next."""
+    join_others(rank, processes, port)
+    try:
+        fit(nn.Linear(3, 3), loss, len(INPUTS), folder / f"run-{rank}", CONFIG)
+        told = "trained"
+    except (ValueError, FailedElsewhereError) as error:
+        told = f"{type(error).__name__}: {error}"
+    (folder / f"{rank}.txt").write_text(f"{told}, then {gather(rank)}")
+
+
 TRAININGS = {
     "loop": lambda folder: plainly_trained(folder / "run"),
     "generator": lambda folder: train_generator(folder / "images", folder / "run"),

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, distributed, nn
@@ -37,7 +37,7 @@ from dag_diffusion.progress import Progress
 
 from .averages import WIDEST, Average, changing
 from .batches import Batch, Order, shares
-from .checkpoints import read_record, read_tensors, restore, tensors_of, write_tensors
+from .checkpoints import Checkpoint, read_record, read_tensors, restore, tensors_of, write_tensors
 from .schedules import rate_factor
 
 logger = logging.getLogger(__name__)
@@ -151,14 +151,24 @@ def fit(
     """
     config, folder = config or LoopConfig(), Path(folder)
     with ExitStack() as leaving:
+        start = _Start()
         with fail_together():
             if this_process().is_main_process:
                 leaving.enter_context(locked(folder))
+                start = _start(folder / CHECKPOINT, config.precision, next(model.parameters()).device)
+        start = gather(start)[0]  # others may have another processor, or a disk that shows them no checkpoint yet
         with fail_together():
-            training = _Training(model, loss, count, folder, config, identity or {}, state)
+            training = _Training(model, loss, count, folder, config, start, identity or {}, state)
         training.run(look, looks, log, progress)
     model.eval()
     return model
+
+
+class _Start(NamedTuple):
+    """Where a training begins, as its first process finds."""
+
+    step: int | None = None  # of the checkpoint; None: there is none
+    precision: str = ""
 
 
 class _Training:
@@ -171,6 +181,7 @@ class _Training:
         count: int,
         folder: Path,
         config: LoopConfig,
+        start: _Start,
         identity: Mapping[str, Any],
         state: Stateful | None,
     ) -> None:
@@ -184,8 +195,8 @@ class _Training:
         self.optimizer = _optimizer(self.weights, config)
         self.average = Average(model, config.average_width)
         self.done, self.saved, self.losses = 0, 0, list[tuple[float, float]]()
-        before = read_tensors(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
-        self.precision = _precision(config.precision, self.device, before and before.record["settings"])
+        before = None if start.step is None else _checkpoint_of(folder / CHECKPOINT, start.step)
+        self.precision = start.precision
         settings = {name: value for name, value in asdict(config).items() if name not in EXECUTION}
         size = sum(weight.numel() for weight in self.weights)
         self.settings = recorded(
@@ -194,7 +205,7 @@ class _Training:
         if before is not None:
             self._go_on(before)
 
-    def _go_on(self, before: Any) -> None:
+    def _go_on(self, before: Checkpoint) -> None:
         if found := list(differences(before.record["settings"], self.settings)):
             raise ValueError(
                 f"{self.folder} holds a training of other settings: {'; '.join(found)}; go on with the same ones, or "
@@ -204,7 +215,7 @@ class _Training:
         if self.state is not None:
             self.state.load_state_dict(before.part("state"))
         self.done = self.saved = before.record["step"]
-        self.losses = [tuple(pair) for pair in before.record["losses"]]
+        self.losses = [(loss, norm) for loss, norm in before.record["losses"]]
 
     def run(
         self,
@@ -334,11 +345,24 @@ def _optimizer(weights: list[nn.Parameter], config: LoopConfig) -> torch.optim.A
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, fused=True)
 
 
-def _precision(wanted: str, device: torch.device, before: Mapping[str, Any] | None) -> str:
-    """What to compute in: ``auto`` stays what a run was begun in, on another processor too."""
-    if wanted != "auto":
-        return wanted
-    return gather(fast_precision(device))[0] if before is None else str(before["precision"])
+def _start(checkpoint: Path, precision: str, device: torch.device) -> _Start:
+    """From a checkpoint, if there is one; ``auto`` stays what a run was begun in, on another processor too."""
+    before = read_record(checkpoint) if checkpoint.exists() else None
+    if precision == "auto":
+        precision = fast_precision(device) if before is None else before["settings"]["precision"]
+    return _Start(None if before is None else before["step"], precision)
+
+
+def _checkpoint_of(path: Path, step: int) -> Checkpoint:
+    """The checkpoint that the first process goes on from; ValueError if this process does not have it."""
+    found = read_tensors(path) if path.exists() else None
+    if found is None or found.record["step"] != step:
+        there = "none" if found is None else f"that of step {found.record['step']}"
+        raise ValueError(
+            f"the first process goes on from step {step}, but this one sees {there} at {path}; give all processes the "
+            "same disk, and call again once each of them sees it"
+        )
+    return found
 
 
 def _steps_together(device: torch.device) -> int:
