@@ -21,9 +21,9 @@ from pools_on_disk import content
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import tiny_classifier, tiny_pipeline, tiny_vae, write_images
-from tiny_training import StoppedHereError
+from tiny_training import StoppedHereError, train_generator_with_others
 from typer.testing import CliRunner
-from warm import Command
+from warm import Command, run_together
 
 from dag_diffusion import DifficultyGuidedPipeline, read_pool
 from dag_diffusion.cli.commands import app
@@ -522,6 +522,13 @@ def test_refused_command_leaves_nothing_beside_the_output(tmp_path):
     refused = CliRunner().invoke(app, words)
     assert (refused.exit_code, refused.output.count("are of the class 'Bag'")) == (2, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+@pytest.mark.slow
+def test_only_the_first_of_several_processes_reads_the_images_for_their_digest(tmp_path):
+    write_images(tmp_path / "images", {"Bag": 3, "Boot": 3})
+    run_together(train_generator_with_others, tmp_path)
+    assert (tmp_path / "0.txt").read_text() == (tmp_path / "1.txt").read_text()
 
 
 @pytest.mark.slow

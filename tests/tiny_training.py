@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+import pytest
 import torch
 from disks import may_mount
 from killed import count_events
@@ -14,10 +15,11 @@ from safetensors.torch import save_file
 from torch import nn
 from warm import join_others
 
+from dag_diffusion.identity import digest_of
 from dag_diffusion.processes import FailedElsewhereError, gather
 from dag_diffusion.training.batches import Batch
 from dag_diffusion.training.classifiers import train_classifier
-from dag_diffusion.training.generators import train_generator
+from dag_diffusion.training.generators import GeneratorConfig, train_generator
 from dag_diffusion.training.loop import LoopConfig, fit
 
 CONFIG = LoopConfig(steps=12, batch_size=5, learning_rate=0.05, checkpoint_seconds=0, average_width=0.2)
@@ -94,6 +96,17 @@ def train_where_only_the_first_sees_the_checkpoint(folder: Path, rank: int, proc
     except (ValueError, FailedElsewhereError) as error:
         told = f"{type(error).__name__}: {error}"
     (folder / f"{rank}.txt").write_text(f"{told}, then {gather(rank)}")
+
+
+def train_generator_with_others(folder: Path, rank: int, processes: int, port: int) -> None:
+    """Where all but the first process fail if they read the images for a digest; then load what is finished."""
+    join_others(rank, processes, port)
+    if rank:
+        pytest.MonkeyPatch().setattr("dag_diffusion.training.generators.training.digest_of_images", None)
+    config = GeneratorConfig(steps=1, vae_steps=1, width=64, depth=1, batch_size=4, sample_grids=0, precision="float32")
+    for _ in range(2):
+        pipeline = train_generator(folder / "images", folder / "generator", config, device="cpu")
+    (folder / f"{rank}.txt").write_text(f"{digest_of(pipeline.transformer)} {pipeline.vae.config.scaling_factor}")
 
 
 TRAININGS = {

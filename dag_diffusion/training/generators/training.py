@@ -42,7 +42,7 @@ from dag_diffusion.loading import hide_loading_bars
 from dag_diffusion.memory import require_memory
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.pipelines.latents import pixels_of_a_latent
-from dag_diffusion.processes import fail_together, is_main_process, resolve_device, this_process
+from dag_diffusion.processes import fail_together, gather, is_main_process, resolve_device, this_process
 from dag_diffusion.processor import usual_torch
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch, shares
@@ -118,7 +118,10 @@ def train_generator(
     with fail_together():
         require_trackers(trackers)
         run = _Run(as_pool(images), output, config, objective, fine_tuning, resolve_device(device))
-        if run.is_finished(overwrite):
+        finished = is_main_process() and run.is_finished(overwrite)
+    finished, run.digest = gather((finished, run.digest))[0]
+    if finished:
+        with fail_together():
             return run.finished()
     with ExitStack() as leaving:
         with fail_together():
@@ -173,7 +176,7 @@ class _Run:
             side, views = self.size // pixels_of_a_latent(self.given_vae), 1 + config.flip
             each = 2 * views * self.given_vae.config.latent_channels * side**2
         require_memory(len(self.images), self.size, each)
-        self.digest = digest_of_images(self.images)
+        self.digest = digest_of_images(self.images) if is_main_process() else ""  # which reads all; others are told
 
     @property
     def record(self) -> dict[str, Any]:
