@@ -25,7 +25,9 @@ def memory() -> int:
     return min([physical, *(int(limit) for limit in limits_of_job("memory.max") if limit != "max")])
 
 
-def require_memory(images: int, size: int, each: int, way: str = "choose a smaller size, or fewer images") -> None:
+def require_memory(
+    images: int, size: int, each: int, way: str = "choose a smaller size, or fewer images", *, weights: int = 0
+) -> None:
     """Check that what is kept of all images fits into the memory that may be used here.
 
     Each of the processes that a launcher has started on this machine keeps all of it.
@@ -34,17 +36,19 @@ def require_memory(images: int, size: int, each: int, way: str = "choose a small
         size: pixels of their longer side.
         each: bytes that one takes.
         way: what to do otherwise.
+        weights: bytes that a network takes besides.
 
     Raises:
         ValueError: it does not.
     """
     processes, there = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), memory()
-    needed = images * each * processes
+    needed = (images * each + weights) * processes
     if needed > SHARE * there:
-        of_all = f" in {processes} processes" if processes > 1 else ""
+        what = f"{images} images of {size} pixels" + (" and the weights in training" if weights else "")
+        of_all, fewer = (f" in {processes} processes", ", or start fewer processes") if processes > 1 else ("", "")
         raise ValueError(
-            f"{images} images of {size} pixels take {needed / 2**30:.1f} GiB{of_all} of the {there / 2**30:.1f} that "
-            f"may be used here; {way}{', or start fewer processes' if processes > 1 else ''}"
+            f"{what} take {needed / 2**30:.1f} GiB{of_all} of the {there / 2**30:.1f} that may be used here; "
+            f"{way}{fewer}"
         )
 
 

@@ -7,6 +7,7 @@ import signal
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -167,6 +168,19 @@ def test_output_behind_a_link_is_written_there_and_the_link_stays(tmp_path, imag
     assert (tmp_path / "guide").is_symlink()
     assert (tmp_path / "scratch" / "guide" / "config.json").is_file()
     assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["guide"]
+
+
+def test_too_little_disk_for_decoded_images_is_told_before_they_are_decoded(tmp_path, images, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1_000))
+    with pytest.raises(ValueError, match=r"GB free, but 19 decoded images need about"):
+        train_classifier(images, tmp_path / "guide", CONFIG, progress=refuse_to_train)
+    assert not list(tmp_path.rglob("pixels.*"))
+
+
+def test_images_that_are_decoded_need_no_more_disk(tmp_path, images, monkeypatch):
+    unfinished(images, tmp_path / "guide")
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1_000))
+    assert train_classifier(images, tmp_path / "guide", CONFIG).record["resumed"]
 
 
 @pytest.mark.slow

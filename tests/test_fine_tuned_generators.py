@@ -19,6 +19,7 @@ from dag_diffusion.training.checkpoints import work_folder
 from dag_diffusion.training.fine_tuning import TUNINGS, FineTuningConfig
 from dag_diffusion.training.generators.attention import SinglePrecision, suited_attention
 from dag_diffusion.training.generators.bases import resolved
+from dag_diffusion.training.generators.room import number_of_weights
 from dag_diffusion.training.generators.training import RECORD
 from dag_diffusion.training.label_tables import label_embedders
 from dag_diffusion.training.loop import CHECKPOINT
@@ -59,6 +60,16 @@ def test_tuned_pipeline_has_the_classes_of_the_images(tuned):
     assert pipeline.null_class == 4
     assert pipeline.classifier is None
     assert pipeline(["owl"], num_inference_steps=2, output_type="np").images.shape == (1, 16, 16, 1)
+
+
+def test_what_is_tuned_decides_on_the_memory_that_is_needed(tmp_path, images, saved_pipeline, monkeypatch):
+    network = DifficultyGuidedPipeline.from_pretrained(saved_pipeline).transformer
+    monkeypatch.setattr("dag_diffusion.memory.memory", lambda: 10 * number_of_weights(network))  # 2.5 numbers of each
+    settings = FineTuningConfig(base=str(saved_pipeline), tune="difffit")
+    with pytest.raises(StoppedHereError):
+        train_generator(images, tmp_path / "few", CONFIG, fine_tuning=settings, progress=stop_at(1))
+    with pytest.raises(ValueError, match=r"weights in training take .*such as tune='difffit' does"):
+        train_generator(images, tmp_path / "all", CONFIG, fine_tuning=replace(settings, tune="all"))
 
 
 def test_tuned_pipeline_needs_diffusers_alone(tuned):

@@ -28,7 +28,7 @@ from warm import Command, run_together
 from dag_diffusion import DifficultyGuidedPipeline, read_pool
 from dag_diffusion.cli.commands import app
 from dag_diffusion.data.pools import digest_of_images
-from dag_diffusion.memory import require_memory
+from dag_diffusion.memory import SHARE, require_memory
 from dag_diffusion.processes import StoppedError
 from dag_diffusion.training.batches import Batch
 from dag_diffusion.training.checkpoints import work_folder
@@ -36,6 +36,7 @@ from dag_diffusion.training.denoising import DenoisingLoss
 from dag_diffusion.training.generators import GeneratorConfig, train_generator
 from dag_diffusion.training.generators.latents import Latents, encode_images
 from dag_diffusion.training.generators.networks import build_transformer, label_embedders, set_own_dropping
+from dag_diffusion.training.generators.room import Room, number_of_weights
 from dag_diffusion.training.generators.samples import grid, sampler
 from dag_diffusion.training.generators.sizes import is_suitable, require_suitable
 from dag_diffusion.training.generators.training import RECORD, labelled_loss
@@ -303,12 +304,52 @@ def test_memory_is_counted_once_for_each_process_on_the_machine(monkeypatch):
 
 def test_images_whose_autoencoder_is_given_have_to_fit_as_latents_alone(tmp_path, images, monkeypatch):
     monkeypatch.setattr("dag_diffusion.memory.memory", lambda: 4000)  # bytes; the images take 3072
+    monkeypatch.setattr("dag_diffusion.training.generators.training.number_of_weights", lambda network: 0)
     tiny_vae(latent_channels=1).save_pretrained(tmp_path / "vae")
     config = replace(CONFIG, vae=str(tmp_path / "vae"))  # whose latents take 128 each
     with pytest.raises(StoppedHereError):
         train_generator(images, tmp_path / "g", config, progress=stop_at("latents", 12))
     with pytest.raises(ValueError, match=r"12 images of 16 pixels take .*choose a smaller size, or fewer images"):
         train_generator(images, tmp_path / "mirrored", replace(config, flip=True))
+
+
+def test_weights_in_training_have_to_fit_into_memory_beside_the_images(tmp_path, images, monkeypatch):
+    trained = 20 * number_of_weights(build_transformer(4, 4, 3, width=64, depth=1, seed=0))  # five numbers of 4 bytes
+    monkeypatch.setattr("dag_diffusion.memory.memory", lambda: (trained + 4000) / SHARE)  # the images take 3072
+    with pytest.raises(StoppedHereError):
+        train_generator(images, tmp_path / "g", CONFIG, progress=stop_at("latents", 12))
+    with pytest.raises(ValueError, match=r"16 pixels and the weights in training take .*train on a GPU, or fewer"):
+        train_generator(images, tmp_path / "deep", replace(CONFIG, depth=2))
+    assert not (tmp_path / "deep.training").exists()
+
+
+@pytest.mark.parametrize(("on_cpu", "trained"), [(True, 0), (False, 675_000_000)], ids=["frozen", "on a GPU"])
+def test_weights_elsewhere_or_at_rest_take_less_memory(monkeypatch, on_cpu, trained):
+    sizes = {"images": 100, "size": 256, "image_bytes": 8192, "latent_bytes": 8192, "weights": 675_000_000}
+    monkeypatch.setattr("dag_diffusion.memory.memory", lambda: 8 << 30)
+    Room(**sizes, trained=trained).require_memory(on_cpu=on_cpu)
+    with pytest.raises(ValueError, match=r"weights in training take 12\.6 GiB of the 8\.0"):
+        Room(**sizes, trained=675_000_000).require_memory(on_cpu=True)
+
+
+def test_too_little_disk_is_told_before_anything_is_trained(tmp_path, images, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=100_000))
+    with pytest.raises(ValueError, match=r"has 0\.0 GB free, but latents and checkpoints need about 0\.0 GB"):
+        train_generator(images, tmp_path / "g", CONFIG)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_what_an_earlier_call_has_written_needs_no_more_disk(tmp_path, images, trained, monkeypatch):
+    output = tmp_path / "generator"
+    with pytest.raises(StoppedHereError):
+        train_generator(images, output, CONFIG, progress=stop_at("denoiser", 4))
+    weights_of_all = number_of_weights(trained[1].transformer)
+    free = 24 * weights_of_all  # of 36 for each weight, 16 lie in the checkpoint
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=free))
+    with pytest.raises(ValueError, match="latents and checkpoints need about"):
+        train_generator(images, tmp_path / "another", CONFIG)
+    train_generator(images, output, CONFIG)
+    assert weights(output) == weights(trained[0])
 
 
 @pytest.mark.parametrize(

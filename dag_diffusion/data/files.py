@@ -1,4 +1,4 @@
-"""A file exists whole or not at all, in a folder that may be written and that no other run works on.
+"""A file exists whole or not at all, in a folder that may be written, has room, and that no other run works on.
 
     data -> .NAME.PID.partial -> rename -> NAME
 
@@ -13,6 +13,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -214,6 +215,21 @@ def _require_folder(above: Path, path: Path) -> None:
 def nearest_existing(path: Path) -> Path:
     """``path``, or the nearest folder above it that exists."""
     return next(one for one in (path, *path.absolute().parents) if one.exists())
+
+
+def require_disk(place: Path, needed: int, what: str) -> None:
+    """Check that so many bytes are free where a folder is or will be; ValueError if not, which says what needs them."""
+    free = free_at(place)
+    if needed > free:
+        raise ValueError(
+            f"the disk of {place} has {free / 1e9:.1f} GB free, but {what} need about {needed / 1e9:.1f} GB; free "
+            "some, or choose a folder on another disk"
+        )
+
+
+def free_at(place: Path) -> int:
+    """Bytes that are free on the disk of a folder, which need not be there yet."""
+    return shutil.disk_usage(nearest_existing(place)).free
 
 
 def require_replaceable(folder: Path, what: str, is_one: Callable[[Path], bool], *, overwrite: bool) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dag_diffusion.data.distilled_sets import OWN, require_apart, write_distilled_set
-from dag_diffusion.data.files import differences, locked, read_json_object, require_writable, write_json
+from dag_diffusion.data.files import differences, locked, read_json_object, require_disk, require_writable, write_json
 from dag_diffusion.data.imagenet import split_of, split_warning
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool, require_writable_target
 from dag_diffusion.distillation.choosing import CHOOSING, require_room
@@ -40,7 +40,6 @@ from .rehearsal import rehearse
 from .requirements import (
     USUAL_SIZE,
     bytes_needed,
-    require_disk,
     require_network,
     require_size,
     require_target,

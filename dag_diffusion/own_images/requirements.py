@@ -5,7 +5,6 @@ folder -> classes -> sizes, network, target -> disk
 
 import itertools
 import math
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ import numpy as np
 
 from dag_diffusion.data.class_folders import instead_of_one_class, require_enough
 from dag_diffusion.data.class_names import listed
-from dag_diffusion.data.files import nearest_existing
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.data.preparing.shared_images import shared_rows
 from dag_diffusion.data.preparing.splitting import LoneImageError, number_held_out
@@ -174,18 +172,3 @@ def bytes_needed(config: FolderConfig, *, classes: int, size: int, copied: int =
     if trains and None in (config.pipeline, config.classifier, config.evaluator):
         needed += BYTES_OF_TRAINING
     return math.ceil(needed)
-
-
-def require_disk(place: Path, needed: int, what: str) -> None:
-    """Check that so many bytes are free where a folder is or will be; ValueError if not, which says what needs them."""
-    free = free_at(place)
-    if needed > free:
-        raise ValueError(
-            f"the disk of {place} has {free / 1e9:.1f} GB free, but {what} need about {needed / 1e9:.1f} GB; free "
-            "some, or choose a folder on another disk"
-        )
-
-
-def free_at(place: Path) -> int:
-    """Bytes that are free on the disk of a folder, which need not be there yet."""
-    return shutil.disk_usage(nearest_existing(place)).free

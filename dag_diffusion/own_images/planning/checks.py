@@ -14,6 +14,7 @@ import numpy as np
 from dag_diffusion.data.canvas import canvas_for
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.common_kind import channels_of
+from dag_diffusion.data.files import require_disk
 from dag_diffusion.data.imagenet import split_warning
 from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import Pool
@@ -27,7 +28,6 @@ from dag_diffusion.own_images.requirements import (
     images_for_ipc,
     least_images,
     left_to_train_on,
-    require_disk,
     require_ipc,
     require_names_apart,
     require_network,

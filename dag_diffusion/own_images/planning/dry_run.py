@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dag_diffusion import embedded
+from dag_diffusion.data.files import free_at
 from dag_diffusion.data.provenance import AMONG_SET
 from dag_diffusion.distillation.choosing import with_rounds
 from dag_diffusion.distillation.config import EMBEDDED_SIZE, DistillationConfig
@@ -18,7 +19,7 @@ from dag_diffusion.distillation.targets_and_modes import has_embedded_modes, num
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.own_images.config import OF_A_RUN, FolderConfig
 from dag_diffusion.own_images.durations import read_plan
-from dag_diffusion.own_images.requirements import USUAL_SIZE, free_at
+from dag_diffusion.own_images.requirements import USUAL_SIZE
 from dag_diffusion.reporting.reproduction import command_of_run
 
 from . import rates

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dag_diffusion.classifiers.preprocessing import Preprocessing
-from dag_diffusion.data.files import read_json_object, write_atomically, write_json
+from dag_diffusion.data.files import read_json_object, require_disk, write_atomically, write_json
 from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import Pool
 from dag_diffusion.processes import fail_together, is_main_process
@@ -64,7 +64,7 @@ def decode(
     Every one of several processes has to call it; the first decodes.
 
     Raises:
-        ValueError: images cannot be read; all are counted, and the first named.
+        ValueError: images cannot be read; all are counted, and the first named.  Or there is no room for them.
         OSError: the disk is full; nothing is kept.
     """
     with fail_together():
@@ -81,6 +81,8 @@ def _decode(pool: Pool, preprocessing: Preprocessing, folder: Path, progress: Pr
     key = hashlib.blake2b(json.dumps(of).encode(), digest_size=16).hexdigest()
     if (folder / RECORD).exists() and (folder / PIXELS).exists() and read_json_object(folder / RECORD)["of"] == key:
         return
+    each = preprocessing.channels * preprocessing.height * preprocessing.width
+    require_disk(folder, len(pool) * each, f"{len(pool)} decoded images")
     digest, unreadable = hashlib.blake2b(digest_size=16), list[str]()
 
     def images() -> Iterator[bytes]:

@@ -39,7 +39,6 @@ from dag_diffusion.generation.provenance import versions
 from dag_diffusion.generation.tracking import logged, require_trackers
 from dag_diffusion.identity import digest_of
 from dag_diffusion.loading import hide_loading_bars
-from dag_diffusion.memory import require_memory
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.pipelines.latents import pixels_of_a_latent
 from dag_diffusion.processes import fail_together, gather, is_main_process, resolve_device, this_process
@@ -56,10 +55,11 @@ from .attention import suited_attention
 from .bases import FINE_RATE, load_base, resolved
 from .images import images_to_learn
 from .latents import Latents, encode_images
-from .networks import NULL_ROW, build_scheduler, build_transformer, set_own_dropping
+from .networks import LATENT_CHANNELS, NULL_ROW, build_scheduler, build_transformer, set_own_dropping
+from .room import Room, number_of_weights
 from .samples import sampler
 from .settings import LARGEST, SIZE, GeneratorConfig
-from .sizes import is_suitable, require_suitable
+from .sizes import is_suitable, own_factor, require_suitable
 from .vae import SCALE, load_vae, reconstruction_error, train_vae
 
 logger = logging.getLogger(__name__)
@@ -171,12 +171,34 @@ class _Run:
         if self.given_vae is not None:
             self.channels = _channels_of(self.given_vae, config.channels)
         _require_shares(config, self.given_vae is None)
-        each = self.size**2 * self.channels
-        if self.given_vae is not None:  # images are read a few at a time, and their latents kept, in half precision
-            side, views = self.size // pixels_of_a_latent(self.given_vae), 1 + config.flip
-            each = 2 * views * self.given_vae.config.latent_channels * side**2
-        require_memory(len(self.images), self.size, each)
+        self.room = self._room()
+        self.room.require_memory(on_cpu=self.device.type == "cpu")
         self.digest = digest_of_images(self.images) if is_main_process() else ""  # which reads all; others are told
+
+    def _room(self) -> Room:
+        """What this training takes of memory and disk."""
+        given, config = self.given_vae, self.config
+        factor = own_factor(self.size) if given is None else pixels_of_a_latent(given)
+        channels, side = LATENT_CHANNELS if given is None else given.config.latent_channels, self.size // factor
+        latent = 2 * (1 + config.flip) * channels * side**2  # in half precision
+        if self.base is None:
+            with torch.device("meta"):  # as large as it will be, without a weight
+                weights = number_of_weights(self._untrained(side, channels))
+        else:
+            weights = number_of_weights(self.base.pipeline.transformer)
+        return Room(
+            images=len(self.images),
+            size=self.size,
+            # images are read a few at a time, and their latents kept, where no autoencoder is trained on them
+            image_bytes=self.size**2 * self.channels if given is None else latent,
+            latent_bytes=latent,
+            weights=weights,
+            trained=weights if self.base is None or self.base.config.tune == "all" else 0,
+        )
+
+    def _untrained(self, side: int, latent_channels: int) -> DiTTransformer2DModel:
+        options = {"width": self.config.width, "depth": self.config.depth, "seed": self.config.seed}
+        return build_transformer(side, latent_channels, len(self.names), **options)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -221,7 +243,7 @@ class _Run:
         """Note what is trained, or see that an earlier call has begun the same.
 
         Raises:
-            ValueError: it has begun something else.
+            ValueError: it has begun something else, or there is too little room on the disk.
         """
         place = self.work / RECORD
         found = list(differences(read_json_object(place), self.record)) if place.exists() else []
@@ -230,6 +252,7 @@ class _Run:
                 f"{self.work} holds a training of other images or settings: {'; '.join(found)}; go on with the same "
                 "ones, choose another output, or give overwrite=True"
             )
+        self.room.require_disk(self.work)
         for part in PARTS if found else ():
             shutil.rmtree(self.work / part, ignore_errors=True)
         write_json(place, self.record)
@@ -309,9 +332,7 @@ class _Run:
         if self.base is not None:
             base, adaptation = self.base, self.base.adapted(self.device, precision)
             return adaptation.transformer, lambda: base.fold(adaptation, self.work / ADAPTER)
-        options = {"width": self.config.width, "depth": self.config.depth, "seed": self.config.seed}
-        built = build_transformer(latents.shape[1], latents.shape[0], len(self.names), **options)
-        return built.to(self.device), lambda: None
+        return self._untrained(latents.shape[1], latents.shape[0]).to(self.device), lambda: None
 
     def _pipeline(self, transformer: DiTTransformer2DModel, vae: AutoencoderKL) -> DifficultyGuidedPipeline:
         steps = STEPS if self.base is None else self.base.pipeline.config.get("default_num_inference_steps")
