@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from dag_diffusion import DifficultyGuidedPipeline, read_pool
 from dag_diffusion.cli.commands import app
+from dag_diffusion.memory import SHARE
 from dag_diffusion.training import GeneratorConfig, Objective, train_generator
 from dag_diffusion.training.checkpoints import work_folder
 from dag_diffusion.training.fine_tuning import TUNINGS, FineTuningConfig
@@ -63,8 +64,9 @@ def test_tuned_pipeline_has_the_classes_of_the_images(tuned):
 
 
 def test_what_is_tuned_decides_on_the_memory_that_is_needed(tmp_path, images, saved_pipeline, monkeypatch):
-    network = DifficultyGuidedPipeline.from_pretrained(saved_pipeline).transformer
-    monkeypatch.setattr("dag_diffusion.memory.memory", lambda: 10 * number_of_weights(network))  # 2.5 numbers of each
+    pipeline = DifficultyGuidedPipeline.from_pretrained(saved_pipeline)
+    resting, trained = number_of_weights(pipeline.vae), number_of_weights(pipeline.transformer)
+    monkeypatch.setattr("dag_diffusion.memory.memory", lambda: (4 * resting + 12 * trained) / SHARE)  # of 20 if all are
     settings = FineTuningConfig(base=str(saved_pipeline), tune="difffit")
     with pytest.raises(StoppedHereError):
         train_generator(images, tmp_path / "few", CONFIG, fine_tuning=settings, progress=stop_at(1))

@@ -21,7 +21,7 @@ from pools_on_disk import content
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import tiny_classifier, tiny_pipeline, tiny_vae, write_images
-from tiny_training import StoppedHereError, train_generator_with_others
+from tiny_training import StoppedHereError, encode_until_stopped, train_generator_with_others
 from typer.testing import CliRunner
 from warm import Command, run_together
 
@@ -35,7 +35,7 @@ from dag_diffusion.training.checkpoints import work_folder
 from dag_diffusion.training.denoising import DenoisingLoss
 from dag_diffusion.training.generators import GeneratorConfig, train_generator
 from dag_diffusion.training.generators.latents import Latents, encode_images
-from dag_diffusion.training.generators.networks import build_transformer, label_embedders, set_own_dropping
+from dag_diffusion.training.generators.networks import build_transformer, build_vae, label_embedders, set_own_dropping
 from dag_diffusion.training.generators.room import Room, number_of_weights
 from dag_diffusion.training.generators.samples import grid, sampler
 from dag_diffusion.training.generators.sizes import is_suitable, require_suitable
@@ -314,7 +314,8 @@ def test_images_whose_autoencoder_is_given_have_to_fit_as_latents_alone(tmp_path
 
 
 def test_weights_in_training_have_to_fit_into_memory_beside_the_images(tmp_path, images, monkeypatch):
-    trained = 20 * number_of_weights(build_transformer(4, 4, 3, width=64, depth=1, seed=0))  # five numbers of 4 bytes
+    networks = [build_transformer(4, 4, 3, width=64, depth=1, seed=0), build_vae(16, 1, seed=0)]
+    trained = 20 * sum(map(number_of_weights, networks))  # five numbers of four bytes
     monkeypatch.setattr("dag_diffusion.memory.memory", lambda: (trained + 4000) / SHARE)  # the images take 3072
     with pytest.raises(StoppedHereError):
         train_generator(images, tmp_path / "g", CONFIG, progress=stop_at("latents", 12))
@@ -343,8 +344,8 @@ def test_what_an_earlier_call_has_written_needs_no_more_disk(tmp_path, images, t
     output = tmp_path / "generator"
     with pytest.raises(StoppedHereError):
         train_generator(images, output, CONFIG, progress=stop_at("denoiser", 4))
-    weights_of_all = number_of_weights(trained[1].transformer)
-    free = 24 * weights_of_all  # of 36 for each weight, 16 lie in the checkpoint
+    # of 36 bytes for each weight, 16 lie in checkpoints
+    free = 24 * sum(map(number_of_weights, (trained[1].transformer, trained[1].vae)))
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=free))
     with pytest.raises(ValueError, match="latents and checkpoints need about"):
         train_generator(images, tmp_path / "another", CONFIG)
@@ -503,6 +504,17 @@ def test_latents_that_were_encoded_before_a_stop_signal_are_kept(tmp_path, image
     stopped = all_latents(images, tmp_path / "stopped", seen)
     assert seen == [5, 2]
     torch.testing.assert_close(stopped, all_latents(images, tmp_path / "whole"), rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_one_process_that_is_told_to_stop_stops_the_encoding_of_all(tmp_path):
+    write_images(tmp_path / "images", {"Bag": 60, "Boot": 60})
+    run_together(encode_until_stopped, tmp_path)
+    first, second = ((tmp_path / f"{rank}.txt").read_text() for rank in range(2))
+    assert first == second
+    left = 120 - 2 * len(list((tmp_path / "run").glob("latents-*.safetensors")))
+    assert first == f"stopped as asked with {left} of 120 latents to come; the same call goes on there"
+    assert left > 0
 
 
 def test_latents_of_an_earlier_version_are_not_encoded_again(tmp_path, images, monkeypatch):

@@ -1,5 +1,7 @@
 """A training of a second, and what may happen to it in a process of its own."""
 
+import os
+import signal
 import subprocess
 from contextlib import suppress
 from dataclasses import replace
@@ -12,14 +14,17 @@ import torch
 from disks import may_mount
 from killed import count_events
 from safetensors.torch import save_file
+from tiny import tiny_vae
 from torch import nn
 from warm import join_others
 
+from dag_diffusion import read_pool
 from dag_diffusion.identity import digest_of
-from dag_diffusion.processes import FailedElsewhereError, gather
+from dag_diffusion.processes import FailedElsewhereError, StoppedError, gather
 from dag_diffusion.training.batches import Batch
 from dag_diffusion.training.classifiers import train_classifier
 from dag_diffusion.training.generators import GeneratorConfig, train_generator
+from dag_diffusion.training.generators.latents import encode_images
 from dag_diffusion.training.loop import LoopConfig, fit
 
 CONFIG = LoopConfig(steps=12, batch_size=5, learning_rate=0.05, checkpoint_seconds=0, average_width=0.2)
@@ -107,6 +112,22 @@ def train_generator_with_others(folder: Path, rank: int, processes: int, port: i
     for _ in range(2):
         pipeline = train_generator(folder / "images", folder / "generator", config, device="cpu")
     (folder / f"{rank}.txt").write_text(f"{digest_of(pipeline.transformer)} {pipeline.vae.config.scaling_factor}")
+
+
+def encode_until_stopped(folder: Path, rank: int, processes: int, port: int) -> None:
+    """Encode images two at a time until the first process is told to stop; say how it ended."""
+    join_others(rank, processes, port)
+    pytest.MonkeyPatch().setattr("dag_diffusion.training.generators.latents.SHARD", 2)
+
+    def ask_to_stop(stage: str, done: int, total: int) -> None:
+        if done:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        pool = read_pool(folder / "images")
+        encode_images(tiny_vae(), pool, folder / "run", size=16, flip=False, images="", progress=ask_to_stop)
+    except StoppedError as stopped:
+        (folder / f"{rank}.txt").write_text(str(stopped))
 
 
 TRAININGS = {

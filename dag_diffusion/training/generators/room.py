@@ -1,6 +1,6 @@
 """What the training of a generator takes of memory and disk, which is asked before hours are spent on it.
 
-memory = images, or their latents + the denoiser, on a CPU with gradients, both moments of AdamW and the average
+memory = images, or their latents + on a CPU: weights, of what is trained also gradients, moments of AdamW and average
 disk   = latents + two checkpoints of weights, average and moments, as one is written beside the other + the pipeline
 """
 
@@ -25,8 +25,8 @@ class Room:
         size: side of an image in pixels.
         image_bytes: of each image that is kept in memory, as pixels or as latents.
         latent_bytes: of the latents of each image.
-        weights: number of the denoiser's weights.
-        trained: how many of them are trained, but for the few that are added to a pretrained one.
+        weights: number of weights, of autoencoder and denoiser together.
+        trained: how many of them are trained, but for the few that are added to a pretrained denoiser.
     """
 
     images: int
@@ -37,7 +37,7 @@ class Room:
     trained: int
 
     def require_memory(self, *, on_cpu: bool) -> None:
-        """Check that images, and on a CPU the denoiser in training, fit into memory; ValueError if not."""
+        """Check that images, and on a CPU the networks in training, fit into memory; ValueError if not."""
         more = BYTES * (self.weights + (IN_MEMORY - 1) * self.trained) if on_cpu else 0
         way = {"way": "train on a GPU, or fewer weights, such as tune='difffit' does"}
         heavy = more > self.images * self.image_bytes

@@ -55,11 +55,11 @@ from .attention import suited_attention
 from .bases import FINE_RATE, load_base, resolved
 from .images import images_to_learn
 from .latents import Latents, encode_images
-from .networks import LATENT_CHANNELS, NULL_ROW, build_scheduler, build_transformer, set_own_dropping
+from .networks import NULL_ROW, build_scheduler, build_transformer, build_vae, set_own_dropping
 from .room import Room, number_of_weights
 from .samples import sampler
 from .settings import LARGEST, SIZE, GeneratorConfig
-from .sizes import is_suitable, own_factor, require_suitable
+from .sizes import is_suitable, require_suitable
 from .vae import SCALE, load_vae, reconstruction_error, train_vae
 
 logger = logging.getLogger(__name__)
@@ -177,23 +177,21 @@ class _Run:
 
     def _room(self) -> Room:
         """What this training takes of memory and disk."""
-        given, config = self.given_vae, self.config
-        factor = own_factor(self.size) if given is None else pixels_of_a_latent(given)
-        channels, side = LATENT_CHANNELS if given is None else given.config.latent_channels, self.size // factor
-        latent = 2 * (1 + config.flip) * channels * side**2  # in half precision
-        if self.base is None:
-            with torch.device("meta"):  # as large as it will be, without a weight
-                weights = number_of_weights(self._untrained(side, channels))
-        else:
-            weights = number_of_weights(self.base.pipeline.transformer)
+        with torch.device("meta"):  # as large as they will be, without a weight
+            vae = self.given_vae or build_vae(self.size, self.channels, self.config.seed)
+            side, channels = self.size // pixels_of_a_latent(vae), vae.config.latent_channels
+            denoiser = self._untrained(side, channels) if self.base is None else self.base.pipeline.transformer
+        weights = {"vae": number_of_weights(vae), "denoiser": number_of_weights(denoiser)}
+        rest = {"vae": self.given_vae is not None, "denoiser": self.base is not None and self.base.config.tune != "all"}
+        latent = 2 * (1 + self.config.flip) * channels * side**2  # in half precision
         return Room(
             images=len(self.images),
             size=self.size,
             # images are read a few at a time, and their latents kept, where no autoencoder is trained on them
-            image_bytes=self.size**2 * self.channels if given is None else latent,
+            image_bytes=self.size**2 * self.channels if self.given_vae is None else latent,
             latent_bytes=latent,
-            weights=weights,
-            trained=weights if self.base is None or self.base.config.tune == "all" else 0,
+            weights=sum(weights.values()),
+            trained=sum(count for network, count in weights.items() if not rest[network]),
         )
 
     def _untrained(self, side: int, latent_channels: int) -> DiTTransformer2DModel:
