@@ -48,6 +48,23 @@ def test_twins_in_several_classes_stay_together_too(dealing, count):
         assert len(set(fold[dealing.twins == group])) == 1
 
 
+@given(st.booleans().flatmap(lambda across: dealings(across)), st.floats(0.01, 0.6))
+def test_held_out_images_are_those_that_the_rule_names_group_by_group(dealing, share):
+    order = sorted(range(len(dealing.names)), key=lambda index: dealing.names[index])
+    out = {}
+    for place, label in enumerate(sorted(set(dealing.labels.tolist()))):
+        twins = [int(dealing.twins[index]) for index in order if dealing.labels[index] == label]
+        groups = np.random.default_rng([dealing.seed, place]).permutation(list(dict.fromkeys(twins))).tolist()
+        wanted = min(max(1, round(share * len(groups))), len(groups) - 1)
+        for group in groups:  # counted anew at each, those with a twin in an earlier class among them
+            out.setdefault(group, sum(out.get(other, False) for other in groups) < wanted)
+    try:
+        held = dealing.held_out(share)
+    except ValueError:  # a class has nothing but twins
+        reject()
+    assert held.tolist() == [out[group] for group in dealing.twins.tolist()]
+
+
 @given(dealings(), st.randoms(use_true_random=False))
 def test_same_images_are_dealt_alike_in_any_order(dealing, random):
     order = list(range(len(dealing.names)))

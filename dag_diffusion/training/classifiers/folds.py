@@ -56,8 +56,10 @@ class Dealing:
         ways = "add images, give held_out=0, name the other classes by classes=NAMES, or images by holdout=FOLDER"
         for _, groups in self._classes(ways):
             wanted = min(max(1, round(share * len(groups))), len(groups) - 1)
-            for group in sorted(groups, key=lambda group: not out.get(group, False)):  # those of an earlier class first
-                out.setdefault(group, sum(out.get(other, False) for other in groups) < wanted)
+            held = sum(out.get(group, False) for group in groups)  # since they have twins in an earlier class
+            for group in (group for group in groups if group not in out):
+                out[group] = held < wanted
+                held += out[group]
         found = np.array([out[group] for group in self.twins.tolist()], bool)
         self._require_all(~found)
         return found
@@ -65,8 +67,10 @@ class Dealing:
     def _classes(self, ways: str) -> Iterator[tuple[int, list[int]]]:
         """Each label with its groups of twins in random order; ``ways`` out where there is only one are told."""
         order = np.array(sorted(range(len(self.names)), key=lambda index: self.names[index]))
-        for place, label in enumerate(np.unique(self.labels)):
-            groups = list(dict.fromkeys(self.twins[order[self.labels[order] == label]].tolist()))
+        order = order[np.argsort(self.labels[order], kind="stable")]  # by class, and in each by name
+        labels, starts = np.unique(self.labels[order], return_index=True)
+        for place, (label, rows) in enumerate(zip(labels, np.split(order, starts[1:]), strict=True)):
+            groups = list(dict.fromkeys(self.twins[rows].tolist()))
             if len(groups) < 2:
                 raise ValueError(
                     f"class {self.class_names[int(label)]!r} has only one image, or equal ones, and none can be held "
