@@ -30,7 +30,18 @@ def seeded(seed: int, device: "str | torch.device" = "cpu") -> Iterator[None]:
         if gpu:
             leaving.enter_context(torch.cuda.device(device))  # which the state and the seed below are of
         leaving.enter_context(torch.random.fork_rng(devices=[torch.cuda.current_device()] if gpu else []))
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed all accelerators too, and for good
-        if gpu:
-            torch.cuda.manual_seed(seed)
+        seed_own(seed, device if gpu else "cpu")
         yield
+
+
+def seed_own(seed: int, device: "str | torch.device") -> None:
+    """Seed torch's generators of the CPU and of a device, and of no other."""
+    import torch
+
+    kind = torch.device(device).type
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed all accelerators too, and for good
+    if kind == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif kind != "cpu":
+        torch.get_device_module(kind).manual_seed(seed)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 from dag_diffusion import PoolConfig, TargetDistribution, embedded, fill_pool, load_classifier, read_pool, score_pool
@@ -15,6 +16,7 @@ from dag_diffusion.generation.preparing.mode_search import encode_pool
 from dag_diffusion.generation.preparing.probe_training import ProbeConfig, train_probe
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
 from dag_diffusion.loading import in_precision, load_embedded_pipeline
+from dag_diffusion.training.loop import LoopConfig, fit
 
 DEVICE = "cuda"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -54,6 +56,16 @@ def test_half_precision_reaches_the_targets(tmp_path, dtype):
     pool = fill_pool(pipeline, tmp_path / "pool", STEERED)
     found = score_pool(pool, load_classifier(embedded.PIPELINE / "classifier").to(DEVICE)).difficulties
     assert np.abs(found - [row["target_difficulty"] for row in pool.rows]).mean() < 0.1
+
+
+@pytest.mark.parametrize("device", ["cpu", DEVICE])
+def test_random_draws_on_the_gpu_are_left_as_they_were_by_a_training(tmp_path, device):
+    torch.cuda.manual_seed(5)
+    expected = torch.rand(3, device=DEVICE)
+    torch.cuda.manual_seed(5)
+    model = nn.Sequential(nn.Linear(2, 4), nn.Dropout(), nn.Linear(4, 1)).to(device)
+    fit(model, lambda model, batch: model(batch.normal("inputs", 2)).square().mean(), 8, tmp_path, LoopConfig(steps=2))
+    assert torch.equal(torch.rand(3, device=DEVICE), expected)
 
 
 def test_gpu_encodes_like_the_processor():

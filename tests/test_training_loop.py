@@ -246,6 +246,13 @@ def test_random_draws_of_the_caller_are_left_as_they_were(tmp_path):
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_training_on_the_processor_seeds_no_accelerator(tmp_path, monkeypatch):
+    model = network()
+    for one in ("torch.cuda.manual_seed", "torch.cuda.manual_seed_all", "torch.mps.manual_seed"):
+        monkeypatch.setattr(one, lambda seed: pytest.fail("an accelerator is seeded"))
+    fit(model, loss, len(INPUTS), tmp_path, CONFIG)
+
+
 def test_looks_see_averaged_weights_and_change_nothing(tmp_path, whole):
     seen = []
 

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dag_diffusion.seeding import seed_own
+
 ORDER, STEP, SHARE = range(3)  # streams of random numbers that share none
 
 
@@ -89,8 +91,11 @@ class Batch:
         return self._share(torch.randint(end, (len(self.every), *shape), generator=self.generator(name)))
 
     def seed_layers(self) -> None:
-        """Seed torch's own generators, which dropout draws from, for this share."""
-        torch.manual_seed(stream(self.seed, SHARE, self.step, self.rows.start).initial_seed())
+        """Seed torch's own generators of the CPU and the device, which dropout draws from, for this share.
+
+        Those of other devices never change, and a GPU is not asked for where training is on the CPU.
+        """
+        seed_own(stream(self.seed, SHARE, self.step, self.rows.start).initial_seed(), self.device)
 
     def _share(self, drawn: Tensor) -> Tensor:
         return drawn[self.rows].to(self.device, non_blocking=True)
