@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from tiny_students import choose, choose_with_others
 from warm import run_together
+from without_float64 import WithoutFloat64
 
 from dag_diffusion import read_pool
 from dag_diffusion.cli.commands import app
@@ -85,6 +86,16 @@ def test_later_parts_take_what_students_of_earlier_ones_find_hard_and_the_guide_
     first = sorted(row for row in expected if mode[row] % 2 == 0)
     assert [sorted(learnt.tolist()) for learnt in asked.learnt] == [first] * 3
     assert len(set(asked.seeds)) == 3
+
+
+def test_students_are_asked_on_a_device_without_float64():
+    images, *_ = pool_of(2, 2)
+    rows, students = (
+        np.arange(len(images)),
+        learnable.Students(images, "convnet-3", learnable.as_protocol("quick"), "cpu"),
+    )
+    with WithoutFloat64():
+        assert students.difficulties(rows, 0, rows).dtype == np.float64
 
 
 def test_students_learn_and_the_same_seed_chooses_the_same():

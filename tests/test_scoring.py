@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 from tiny import NAMES, PREPROCESSING, tiny_classifier, write_images
 from torch import nn
+from without_float64 import WithoutFloat64
 
 from dag_diffusion import read_pool, score_pool
 from dag_diffusion.classifiers import Preprocessing
@@ -34,6 +35,15 @@ def test_scores_follow_rows_whatever_the_batch_size(tmp_path):
     one, many = (score_pool(pool, guide, batch_size=size).difficulties for size in (1, 5))
     assert np.allclose(one, many, atol=1e-6)
     assert len(one) == 7
+
+
+def test_images_are_scored_on_a_device_without_float64(tmp_path, monkeypatch):
+    write_images(tmp_path, {"Bag": 3, "T-shirt": 4})
+    pool, guide = read_pool(tmp_path), tiny_classifier()
+    monkeypatch.setattr(scoring, "_on_cpu", lambda scorers: False)  # whose threads would each need the mode
+    expected = score_pool(pool, guide).difficulties
+    with WithoutFloat64():
+        assert (score_pool(pool, guide).difficulties == expected).all()
 
 
 def test_classes_are_scored_by_name_not_by_folder_order(tmp_path):

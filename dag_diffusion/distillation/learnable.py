@@ -210,7 +210,8 @@ class Students:
             for start in range(0, len(asked), BATCH):  # a part of a large pool need not fit into a GPU
                 inputs, targets = self._given(asked[start : start + BATCH])
                 shares = student(inputs).float().softmax(1)
-                found.append((1 - shares[torch.arange(len(targets)), targets]).double().cpu())
+                wrong = 1 - shares[torch.arange(len(targets)), targets]
+                found.append(wrong.cpu().double())  # Apple's mps has no float64
         return torch.cat(found).numpy()
 
     def _given(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

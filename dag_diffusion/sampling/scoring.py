@@ -340,7 +340,8 @@ def _answers(
     classes = None if scorer.classes is None else torch.tensor(scorer.classes)
     logits, labels = logits_among(logits, labels, classes)
     features = kept[0].flatten(1).float().cpu() if kept else torch.empty(0)
-    return measured(logits, labels).double().cpu(), is_correct(logits, labels).cpu(), features
+    values = measured(logits, labels).cpu().double()  # Apple's mps has no float64
+    return values, is_correct(logits, labels).cpu(), features
 
 
 def _require_finite(logits: Tensor, rows: Sequence[Mapping[str, Any]], precision: torch.dtype) -> None:

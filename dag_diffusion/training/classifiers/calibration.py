@@ -62,7 +62,7 @@ def calibrate(logits: Tensor, labels: Tensor, folds: np.ndarray | None = None) -
         the calibration, and ``(n,)`` float32 temperatures, each fitted on the images of the other folds; all 1 if it is
         not kept.
     """
-    labels, logits = labels.cpu(), logits.double().cpu()
+    labels, logits = labels.cpu(), logits.cpu().double()
     parts = np.random.default_rng(0).permutation(len(labels)) % PARTS if folds is None else folds
     each = torch.ones(len(labels), dtype=torch.float64)
     if enough := len(labels) >= FEWEST:
