@@ -19,8 +19,9 @@ from tiny_classifiers import CONFIG, train_on_full_disk, train_until_killed, tra
 from warm import context, run_together
 
 from dag_diffusion import load_classifier, read_pool, score_pool
-from dag_diffusion.classifiers import class_names_of, preprocessing_of
+from dag_diffusion.classifiers import Preprocessing, class_names_of, preprocessing_of
 from dag_diffusion.cli.prepare import _lines
+from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.sampling.references import reference_named
 from dag_diffusion.training.classifiers import decoded_images, train_classifier
 from dag_diffusion.training.classifiers.calibration import Calibration
@@ -238,6 +239,57 @@ def test_other_settings_or_images_are_refused_and_begun_anew_when_asked(tmp_path
         train_classifier(images.select(range(len(images) - 1)), tmp_path / "guide", CONFIG)
     train_classifier(images, tmp_path / "guide", replace(CONFIG, seed=1), overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["guide"]
+
+
+CANVASES = [
+    Canvas(fit="pad"),
+    Canvas(),
+    Canvas(fit="stretch"),
+    Canvas(fit="pad", trim=True),
+    Canvas(fit="pad", background="black"),
+]
+
+
+@pytest.fixture(scope="module")
+def stickers(tmp_path_factory):
+    folder, generator = tmp_path_factory.mktemp("stickers"), np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (folder / name).mkdir()
+        for index in range(3):
+            pixels = generator.integers(0, 256, (16, 24, 4), np.uint8)
+            pixels[..., 3], pixels[:4, :, 3] = 255, 0  # a transparent margin
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize("canvas", CANVASES[1:], ids=str)
+def test_images_are_decoded_anew_on_another_canvas(tmp_path, stickers, canvas):
+    preprocessing = Preprocessing(16, 16, 3, (0.5,) * 3, (0.5,) * 3, crop=1.0)
+    decoded_images.decode(read_pool(stickers, canvas=CANVASES[0]), preprocessing, tmp_path / "work")
+    found, expected = (
+        decoded_images.decode(read_pool(stickers, canvas=canvas), preprocessing, tmp_path / place).pixels
+        for place in ("work", "alone")
+    )
+    assert np.array_equal(found, expected)
+
+
+def test_training_that_was_begun_on_another_canvas_is_refused_and_begun_anew_when_asked(tmp_path, stickers):
+    padded, cropped = (read_pool(stickers, canvas=canvas) for canvas in CANVASES[:2])
+    unfinished(padded, tmp_path / "guide")
+    with pytest.raises(ValueError, match=r"other settings or images: canvas.fit was 'pad' and is now 'crop'; .*images"):
+        train_classifier(cropped, tmp_path / "guide", CONFIG)
+    train_classifier(cropped, tmp_path / "guide", CONFIG, overwrite=True)
+    train_classifier(cropped, tmp_path / "alone", CONFIG)
+    assert same(weights(tmp_path / "guide"), weights(tmp_path / "alone"))
+
+
+def test_training_goes_on_where_an_earlier_version_noted_no_canvas(tmp_path, images):
+    unfinished(images, tmp_path / "guide")
+    place = tmp_path / "guide.training" / "settings.json"
+    noted = json.loads(place.read_text())
+    assert noted.pop("canvas") == {"background": "white", "fit": "crop"}
+    place.write_text(json.dumps(noted))
+    assert train_classifier(images, tmp_path / "guide", CONFIG).record["resumed"]
 
 
 def test_finished_classifier_is_replaced_only_when_asked_and_other_files_never(tmp_path, images):

@@ -90,10 +90,8 @@ def test_later_parts_take_what_students_of_earlier_ones_find_hard_and_the_guide_
 
 def test_students_are_asked_on_a_device_without_float64():
     images, *_ = pool_of(2, 2)
-    rows, students = (
-        np.arange(len(images)),
-        learnable.Students(images, "convnet-3", learnable.as_protocol("quick"), "cpu"),
-    )
+    students = learnable.Students(images, "convnet-3", learnable.as_protocol("quick"), "cpu")
+    rows = np.arange(len(images))
     with WithoutFloat64():
         assert students.difficulties(rows, 0, rows).dtype == np.float64
 

@@ -127,6 +127,7 @@ def train_classifier(
             finished = _is_finished(output, asked, overwrite=overwrite)
     if gather(finished)[0]:
         return _finished(output, work, device)
+    canvas = {"canvas": images.canvas.as_fields()}
     with ExitStack() as leaving:
         told = progress if is_main_process() else None
         with fail_together():
@@ -142,13 +143,13 @@ def train_classifier(
             raise
         with fail_together():
             if is_main_process():
-                _require_same(work, training.settings, output, overwrite=overwrite)
+                _require_same(work, training.settings | canvas, output, overwrite=overwrite)
         resumed = (work / TRAININGS).exists()
         model, record = training.classifier(work / TRAININGS)
         folds = training.folds(work / TRAININGS) if config.folds else None
         if test is not None:
             record["test"] = training.tested(model, test, "test images read")
-        record = {"format": FORMAT, **record, "canvas": images.canvas.as_fields(), "folds": folds and folds.record}
+        record = {"format": FORMAT, **record, **canvas, "folds": folds and folds.record}
         record |= {"about": dict(about or {})}
         with fail_together():
             if is_main_process():
@@ -216,6 +217,7 @@ def _require_same(work: Path, settings: Mapping[str, Any], output: Path, *, over
     path, wanted = work / SETTINGS, recorded(settings)
     before = read_json_object(path)
     before = before if "config" in before else wanted  # of a call that came to nothing more than its classes
+    before = {"canvas": wanted["canvas"]} | before  # of which earlier versions said nothing, but for the pixels
     if found := list(differences(before, wanted)):
         if not overwrite:
             raise ValueError(

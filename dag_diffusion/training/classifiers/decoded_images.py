@@ -59,7 +59,7 @@ class DecodedImages:
 def decode(
     pool: Pool, preprocessing: Preprocessing, folder: Path, progress: Progress | None = None, stage: str = "images read"
 ) -> DecodedImages:
-    """Decode a pool, or map what an earlier run has decoded of the same files.
+    """Decode a pool, or map what an earlier run has decoded of the same files on the same canvas.
 
     Every one of several processes has to call it; the first decodes.
 
@@ -77,7 +77,7 @@ def decode(
 
 
 def _decode(pool: Pool, preprocessing: Preprocessing, folder: Path, progress: Progress | None, stage: str) -> None:
-    of = json.loads(json.dumps([*_files(pool), preprocessing.as_fields()]))
+    of = [*_files(pool), preprocessing.as_fields(), pool.canvas.as_fields()]
     key = hashlib.blake2b(json.dumps(of).encode(), digest_size=16).hexdigest()
     if (folder / RECORD).exists() and (folder / PIXELS).exists() and read_json_object(folder / RECORD)["of"] == key:
         return
