@@ -106,6 +106,18 @@ def test_two_classes_of_one_name_are_both_counted(tmp_path):
     assert record["test"]["accuracy_by_class"].keys() == {"crane", "crane_1"}
 
 
+@pytest.mark.parametrize("argument", ["test", "holdout"])
+def test_two_classes_of_one_name_are_told_apart_by_labels_of_any_number(tmp_path, argument):
+    write_images(tmp_path / "cranes", {"bird": 4, "machine": 12})
+    pool = read_pool(tmp_path / "cranes")
+    cranes = {"bird": 134, "machine": 517}
+    pool = replace(pool, rows=[row | {"label": cranes[row["class_name"]], "class_name": "crane"} for row in pool.rows])
+    record = train_classifier(pool, tmp_path / "guide", CONFIG, **{argument: pool}).record
+    counts = {"crane": 3, "crane_1": 11} if argument == "test" else {"crane": 4, "crane_1": 12}
+    assert record["training"]["images of each class"] == counts
+    assert record["test" if argument == "test" else "held_out"]["accuracy_by_class"].keys() == {"crane", "crane_1"}
+
+
 @pytest.mark.parametrize(("uncalibrated", "told"), [(True, "left out as asked"), (False, "no last layer can be")])
 def test_temperature_that_is_not_in_the_weights_is_told_and_divides_nothing(
     tmp_path, images, monkeypatch, uncalibrated, told

@@ -118,7 +118,8 @@ def train_classifier(
         device = resolve_device(device)
         images = as_pool(images)
         names = class_names_for(images)
-        holdout, test = of_classes(names, holdout, "holdout"), of_classes(names, test, "test")
+        known = images.class_names
+        holdout, test = of_classes(known, holdout, "holdout"), of_classes(known, test, "test")
         asked, finished = dict[str, Any](), False
         if is_main_process():
             require_target(output)

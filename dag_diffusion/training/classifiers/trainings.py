@@ -199,9 +199,11 @@ class ClassifierTraining:
         )
 
     def _labelled(self, pool: Pool, stage: str, folder: str = "images") -> Labelled:
+        # by the labels of the training images, which tell apart classes of one name
+        place = {label: place for place, label in enumerate(sorted(self.pool.class_names))}
+        table = match_classes(pool.class_names, self.pool.class_names)
+        labels = np.array([place[table[label]] for label in pool.labels.tolist()], np.int64)
         images = decode(pool, self.backbone.preprocessing, self.work / folder, self.progress, stage)
-        table = match_classes(pool.class_names, self.names)
-        labels = np.array([table[label] for label in pool.labels.tolist()], np.int64)
         return Labelled(images, np.arange(len(pool)), labels)
 
     def _split(self, split: bool) -> tuple[Labelled, Labelled | None]:
@@ -311,6 +313,9 @@ def class_names_for(pool: Pool) -> dict[int, str]:
 
 def of_classes(names: Mapping[int, str], given: "PoolSource | None", argument: str) -> Pool | None:
     """The images to hold out or to test with of the classes that are trained; None for None.
+
+    Args:
+        names: of these classes, by the labels of the training images.
 
     Raises:
         ValueError: they are of other classes.
