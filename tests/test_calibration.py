@@ -13,6 +13,7 @@ from dag_diffusion.training.classifiers.calibration import (
     calibrate,
     expected_calibration_error,
     negative_log_likelihood,
+    scale_all,
     scale_logits,
 )
 
@@ -102,3 +103,15 @@ def test_network_whose_last_layer_cannot_be_scaled_stays_as_it_was():
     before = classifier(images).logits
     assert not scale_logits(classifier, 2.0, images)
     assert torch.equal(classifier(images).logits, before)
+
+
+def test_classifiers_are_scaled_all_by_a_temperature_of_their_own_or_none():
+    classifiers, images = [tiny_classifier(), other := tiny_classifier()], torch.randn(2, 1, 16, 16)
+    before = classifiers[0](images).logits
+    assert scale_all(classifiers, [2.0, 4.0], images)
+    assert torch.allclose(classifiers[0](images).logits, before / 2)
+    assert torch.allclose(other(images).logits, before / 4)
+    other.classifier[-1] = Bounded(other.classifier[-1])
+    left = [classifier(images).logits for classifier in classifiers]
+    assert not scale_all(classifiers, [3.0, 3.0], images)
+    assert all(torch.equal(one(images).logits, old) for one, old in zip(classifiers, left, strict=True))

@@ -23,7 +23,7 @@ from dag_diffusion.classifiers import Preprocessing, class_names_of, preprocessi
 from dag_diffusion.cli.prepare import _lines
 from dag_diffusion.data.canvas import Canvas
 from dag_diffusion.sampling.references import reference_named
-from dag_diffusion.training.classifiers import decoded_images, train_classifier
+from dag_diffusion.training.classifiers import calibration, decoded_images, train_classifier
 from dag_diffusion.training.classifiers.calibration import Calibration
 from dag_diffusion.training.classifiers.plan import batch_size_for, image_weights, unequal_text
 
@@ -118,14 +118,37 @@ def test_two_classes_of_one_name_are_told_apart_by_labels_of_any_number(tmp_path
     assert record["test" if argument == "test" else "held_out"]["accuracy_by_class"].keys() == {"crane", "crane_1"}
 
 
+def too_sure(monkeypatch) -> None:
+    """Every classifier is found to be three times too sure."""
+    found = Calibration(3.0, True, 40, (1.0, 0.5), (0.4, 0.1))
+    place = "dag_diffusion.training.classifiers.trainings.calibrate"
+    monkeypatch.setattr(place, lambda logits, *rest: (found, torch.full((len(logits),), 3.0)))
+
+
+def test_temperature_is_left_out_of_every_fold_where_one_cannot_have_it(tmp_path, images, monkeypatch):
+    too_sure(monkeypatch)
+    scaled, asked = calibration.scale_logits, []
+
+    def scaled_but_the_last(*given):
+        asked.append(given)  # of the classifier, and of each fold
+        return len(asked) < 3 and scaled(*given)
+
+    monkeypatch.setattr(calibration, "scale_logits", scaled_but_the_last)
+    made = train_classifier(images, tmp_path / "guide", replace(CONFIG, folds=2))
+    assert made.record["calibration"]["kept"]
+    assert not made.record["folds"]["calibration"]["kept"]
+    scored = read_pool(images.path, scores=made.folder / "difficulties.jsonl").difficulties
+    folds = [load_classifier(made.folder / f"fold-{n}") for n in (1, 2)]
+    assert np.isclose([score_pool(images, one).difficulties for one in folds], scored, atol=1e-5).any(0).all()
+    assert not any(hasattr(one.config, "temperature_in_weights") for one in folds)
+
+
 @pytest.mark.parametrize(("uncalibrated", "told"), [(True, "left out as asked"), (False, "no last layer can be")])
 def test_temperature_that_is_not_in_the_weights_is_told_and_divides_nothing(
     tmp_path, images, monkeypatch, uncalibrated, told
 ):
-    found = Calibration(3.0, True, 40, (1.0, 0.5), (0.4, 0.1))
-    place = "dag_diffusion.training.classifiers.trainings"
-    monkeypatch.setattr(f"{place}.calibrate", lambda logits, *rest: (found, torch.full((len(logits),), 3.0)))
-    monkeypatch.setattr(f"{place}.scale_logits", lambda *rest: False)
+    too_sure(monkeypatch)
+    monkeypatch.setattr(calibration, "scale_logits", lambda *rest: False)
     made = train_classifier(images, tmp_path / "guide", replace(CONFIG, folds=2, uncalibrated=uncalibrated))
     assert not made.record["calibration"]["kept"]
     assert not made.record["folds"]["calibration"]["kept"]

@@ -9,7 +9,7 @@ temperature of the others.  It goes into the last layer, where no reader of the 
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -142,6 +142,24 @@ def scale_logits(classifier: nn.Module, temperature: float, prepared: Tensor) ->
     for tensor, old in zip(tensors, kept, strict=True):
         tensor.copy_(old)
     return False
+
+
+@torch.no_grad()
+def scale_all(classifiers: Sequence[nn.Module], temperatures: Sequence[float], prepared: Tensor) -> bool:
+    """Divide the logits of each of some classifiers by a temperature of its own, see ``scale_logits``.
+
+    Returns:
+        Whether that was possible; if not of all of them, each is as it was.
+    """
+    before = list[tuple[Tensor, Tensor]]()
+    for classifier, temperature in zip(classifiers, temperatures, strict=True):
+        own = [(tensor, tensor.clone()) for head in heads_of(classifier) for tensor in head.parameters(recurse=False)]
+        if not scale_logits(classifier, temperature, prepared):
+            for tensor, old in before:
+                tensor.copy_(old)
+            return False
+        before += own
+    return True
 
 
 def heads_of(classifier: nn.Module) -> list[nn.Module]:

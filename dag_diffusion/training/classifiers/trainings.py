@@ -7,7 +7,7 @@ What is random in a step is known from (seed, step) alone, see ``batches``.
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from dag_diffusion.training.loop import fit
 from dag_diffusion.training.shared_norms import shared_norms
 
 from .backbones import Backbone, build_backbone, default_backbone
-from .calibration import Calibration, calibrate, expected_calibration_error, negative_log_likelihood, scale_logits
+from .calibration import Calibration, calibrate, expected_calibration_error, negative_log_likelihood, scale_all
 from .decoded_images import DecodedImages, decode
 from .folds import Dealing
 from .plan import ClassifierConfig, image_weights, kind_of, unequal_text
@@ -144,7 +144,7 @@ class ClassifierTraining:
         if self.held is not None:
             logits = self._logits(model, self.held)
             found, _ = calibrate(logits, torch.from_numpy(self.held.labels))
-            found = self._applied(found, [(model, found.temperature)])
+            found = self._applied(found, [model], [found.temperature])
             logits = logits / found.temperature if found.kept else logits
             record |= {"held_out": self._results(logits, self.held.labels), "calibration": found.as_record()}
         return model, record
@@ -163,7 +163,7 @@ class ClassifierTraining:
         labels = torch.from_numpy(self.all.labels)
         found, temperatures = calibrate(logits, labels, fold)
         by_fold = [float(temperatures[int(np.argmax(fold == number))]) for number in range(count)]
-        found = self._applied(found, zip(models, by_fold, strict=True))
+        found = self._applied(found, models, by_fold)
         logits = logits / temperatures[:, None] if found.kept else logits
         by = f"error_probability by {count} classifiers, each trained without the image"
         by += " from one that may have seen it" if self.backbone.keeps_head else ""
@@ -271,18 +271,15 @@ class ClassifierTraining:
             found.append(prepared_logits(model, images.contiguous(memory_format=torch.channels_last)).cpu())
         return torch.cat(found)
 
-    def _applied(self, found: Calibration, models: Iterable[tuple[nn.Module, float]]) -> Calibration:
-        """Put a temperature into the weights of each model, if it helps and is wanted; whether that was done."""
-        wanted = found.kept and not self.config.uncalibrated
-        return replace(found, kept=wanted and all([self._scaled(model, one) for model, one in models]))
-
-    def _scaled(self, model: nn.Module, temperature: float) -> bool:
+    def _applied(self, found: Calibration, models: Sequence[nn.Module], temperatures: Sequence[float]) -> Calibration:
+        """Put a temperature into the weights of each model, if it helps and is wanted; of all, or of none."""
         wanted = self.backbone.preprocessing
         noise = torch.randn(2, wanted.channels, wanted.height, wanted.width, generator=torch.Generator().manual_seed(0))
-        done = scale_logits(model, temperature, noise.to(self.device))
-        if done:
-            setattr(model.config, "temperature_in_weights", temperature)  # noqa: B010 - typed as a module
-        return done
+        kept = found.kept and not self.config.uncalibrated
+        if kept and (kept := scale_all(models, temperatures, noise.to(self.device))):
+            for model, temperature in zip(models, temperatures, strict=True):
+                setattr(model.config, "temperature_in_weights", temperature)  # noqa: B010 - typed as a module
+        return replace(found, kept=kept)
 
     def _results(self, logits: Tensor, labels: np.ndarray) -> dict[str, Any]:
         right, known = logits.argmax(1).numpy() == labels, torch.from_numpy(labels)
