@@ -1,9 +1,17 @@
 """Networks to be trained: of two small families, of timm, or with the weights of a trained one."""
 
+import json
+import shutil
+
+import hub_server
 import pytest
+import timm
 import torch
+from huggingface_hub import constants
+from timm.models import save_for_hf
 from tiny import PREPROCESSING, tiny_classifier, write_images
 from tiny_backbones import SEES, WIDTHS, WITHOUT_CLASSES, vit
+from tiny_classifiers import train_where_the_hub_answers_the_others
 from transformers import (
     DeiTConfig,
     DeiTForImageClassificationWithTeacher,
@@ -18,6 +26,7 @@ from transformers import (
     TimmWrapperForImageClassification,
     ViTImageProcessor,
 )
+from warm import run_together
 
 from dag_diffusion import ClassifierConfig, read_pool, train_classifier
 from dag_diffusion.classifiers import class_names_of, image_logits, load_classifier
@@ -224,3 +233,65 @@ def test_hub_that_cannot_be_reached_is_told_once_in_a_training(tmp_path, caplog)
     trained = train_classifier(read_pool(tmp_path / "images"), tmp_path / "guide", config)
     assert trained.record["weights"] == "random"
     assert caplog.text.count("cannot be reached") == 1
+
+
+TIMM = ClassifierConfig(model="test_vit", steps=2, batch_size=4, precision="float32")
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub that has timm's weights, and does not answer until ``HF_HUB_OFFLINE`` is off."""
+    torch.manual_seed(0)  # the client remembers a commit of a repository, which is of its files
+    save_for_hf(timm.create_model("test_vit", pretrained=False), tmp_path / "weights", safe_serialization=True)
+    with hub_server.serving() as hub:
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        files = {path.name: path.read_bytes() for path in (tmp_path / "weights").iterdir()}
+        hub.put("timm/test_vit.r160_in1k", files, "models")
+        yield hub
+
+
+def stopped(images, output):
+    def stop(stage, done, total):
+        if stage == "training" and done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_classifier(images, output, TIMM, progress=stop)
+
+
+@pytest.mark.parametrize(
+    ("reached", "weights"), [((False, True), "random"), ((True, False), "timm/test_vit.r160_in1k")], ids=str
+)
+def test_training_goes_on_with_the_weights_that_it_was_begun_with(tmp_path, monkeypatch, caplog, hub, reached, weights):
+    write_images(tmp_path / "images", {"cat": 4, "dog": 4})
+    images = read_pool(tmp_path / "images")
+    for call, online in enumerate(reached):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", not online)
+        if call == 0:
+            stopped(images, tmp_path / "guide")
+    record = train_classifier(images, tmp_path / "guide", TIMM).record
+    assert record["resumed"]
+    assert record["weights"] == weights
+    assert ("from scratch, as the training in" in caplog.text) == (weights == "random")
+
+
+@pytest.mark.slow
+def test_processes_have_the_weights_that_the_first_can_have(tmp_path):
+    write_images(tmp_path / "images", {"cat": 8, "dog": 8})
+    run_together(train_where_the_hub_answers_the_others, tmp_path / "guide", tmp_path / "images")
+    assert json.loads((tmp_path / "guide" / "training.json").read_text())["weights"] == "random"
+
+
+def test_weights_that_a_training_was_begun_with_and_that_are_gone_are_told(tmp_path, monkeypatch, hub):
+    write_images(tmp_path / "images", {"cat": 4, "dog": 4})
+    images = read_pool(tmp_path / "images")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    stopped(images, tmp_path / "guide")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(ValueError, match=r"timm/test_vit.r160_in1k .*nothing of that name is cached"):
+        train_classifier(images, tmp_path / "guide", TIMM)

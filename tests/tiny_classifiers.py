@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from disks import may_mount
@@ -9,6 +10,7 @@ from killed import count_events
 from warm import join_others
 
 from dag_diffusion import ClassifierConfig, read_pool, train_classifier
+from dag_diffusion.training.classifiers import backbones
 
 CONFIG = ClassifierConfig(steps=3, batch_size=8, precision="float32")
 
@@ -21,6 +23,12 @@ def train_until_killed(images: Path, output: Path, kill_at: int) -> None:
 def train_with_others(output: Path, rank: int, processes: int, port: int, images: Path) -> None:
     join_others(rank, processes, port)
     train_classifier(read_pool(images), output, CONFIG)
+
+
+def train_where_the_hub_answers_the_others(output: Path, rank: int, processes: int, port: int, images: Path) -> None:
+    join_others(rank, processes, port)
+    backbones.hub_answers = lambda: rank > 0  # type: ignore[assignment]
+    train_classifier(read_pool(images), output, replace(CONFIG, model="test_vit"))
 
 
 def train_on_full_disk(images: Path, result: Path) -> None:

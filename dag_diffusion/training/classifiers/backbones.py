@@ -40,6 +40,7 @@ LARGE = {"guide": "resnet18.a1_in1k", "evaluator": "regnety_004.tv2_in1k"}
 LARGE_FROM = 97  # pixels of the shorter side
 DEEPER_FROM = 49  # pixels from which the small ones have one more halving
 WEIGHTS = ("auto", "pretrained", "none")
+RANDOM = "random"  # where weights are from that are not pretrained
 SHAPES: dict[str, dict[str, Any]] = {
     "small-resnet": {"hidden_sizes": [32, 64, 128], "depths": [2, 2, 2], "layer_type": "basic"},
     "small-resnet-wide": {
@@ -136,7 +137,7 @@ def _small(name: str, class_names: Mapping[int, str], size: tuple[int, int], cha
         model = RegNetForImageClassification(RegNetConfig(**common))
     else:
         model = ResNetForImageClassification(ResNetConfig(**common))
-    return _prepared(model, name, "random", Preprocessing(*size, channels, **_scaled(channels)))
+    return _prepared(model, name, RANDOM, Preprocessing(*size, channels, **_scaled(channels)))
 
 
 def _of_timm(
@@ -170,7 +171,7 @@ def _of_timm(
         raise ValueError(f"timm has no pretrained weights of {name}; use weights='none' to train it from scratch")
     arguments = {"img_size": list(size)} if known is not None and known.fixed_input_size else {}
     model = _wrapped(architecture, class_names, {"in_chans": channels, **arguments})
-    return _prepared(model, architecture, "random", Preprocessing(*size, channels, **_scaled(channels)))
+    return _prepared(model, architecture, RANDOM, Preprocessing(*size, channels, **_scaled(channels)))
 
 
 def _wrapped(architecture: str, class_names: Mapping[int, str], arguments: dict[str, Any]) -> nn.Module:

@@ -130,14 +130,15 @@ def train_classifier(
         return _finished(output, work, device)
     canvas = {"canvas": images.canvas.as_fields()}
     with ExitStack() as leaving:
-        told = progress if is_main_process() else None
+        told, begun_from = progress if is_main_process() else None, None
         with fail_together():
             if is_main_process():
                 leaving.enter_context(locked(work))
                 if not (work / SETTINGS).exists():
                     write_json(work / SETTINGS, {"classes": names})  # which says whose folder it is
+                begun_from = _weights_of(work, config)
         try:
-            training = ClassifierTraining(images, holdout, names, config, work, device, told)
+            training = ClassifierTraining(images, holdout, names, config, work, device, told, begun_from)
         except ValueError:
             if is_main_process() and not (work / TRAININGS).exists():  # nothing that took long
                 _clear(work)
@@ -211,6 +212,12 @@ def _clear(work: Path) -> None:
         if path.name not in (SETTINGS, LOCK):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     (work / SETTINGS).unlink(missing_ok=True)
+
+
+def _weights_of(work: Path, config: ClassifierConfig) -> str | None:
+    """Where the weights of an unfinished training are from, if it was begun with this configuration."""
+    before = read_json_object(work / SETTINGS)
+    return before["weights"] if before.get("config") == recorded(asdict(config)) else None
 
 
 def _require_same(work: Path, settings: Mapping[str, Any], output: Path, *, overwrite: bool) -> None:

@@ -31,7 +31,8 @@ class ClassifierConfig:
         role: guide or evaluator, which are of different families.
         model: small-resnet, small-regnet, a name of timm such as resnet18, or the folder or Hub id of a classifier
             that learns these classes; default: by role and size.
-        weights: auto (pretrained where they can be had), pretrained (or an error), or none (from scratch).
+        weights: auto (pretrained where they can be had when a training begins), pretrained (or an error), or none (from
+            scratch).
         size: side in pixels of the square that it sees; default: that of the images, or of the pretrained model.
         steps: training steps; default: by the number of images.
         batch_size: images of a step; default: by the number of images, up to 128.

@@ -25,13 +25,13 @@ from dag_diffusion.data.pools import Pool, PoolSource, as_pool
 from dag_diffusion.data.rows import Row, with_columns
 from dag_diffusion.difficulty import difficulty
 from dag_diffusion.evaluation.augmentations import Normalisation
-from dag_diffusion.processes import fail_together, warn_once
+from dag_diffusion.processes import fail_together, gather, is_main_process, warn_once
 from dag_diffusion.progress import Progress, renamed
 from dag_diffusion.training.batches import Batch
 from dag_diffusion.training.loop import fit
 from dag_diffusion.training.shared_norms import shared_norms
 
-from .backbones import Backbone, build_backbone, default_backbone
+from .backbones import RANDOM, SHAPES, Backbone, build_backbone, default_backbone
 from .calibration import Calibration, calibrate, expected_calibration_error, negative_log_likelihood, scale_all
 from .decoded_images import DecodedImages, decode
 from .folds import Dealing
@@ -76,6 +76,8 @@ class ClassifierTraining:
         names: the classifier's labels, 0 to n - 1, to class names.
         work: folder for what is not finished.
         device: where to train.
+        weights: where those of an unfinished training of this configuration are from, as its settings say; None: there
+            is none.  Known to the first process.
 
     Every one of several processes makes it and calls its methods, in the same order.
 
@@ -92,12 +94,13 @@ class ClassifierTraining:
         work: Path,
         device: str,
         progress: Progress | None,
+        weights: str | None = None,
     ) -> None:
         self.pool, self.names, self.config, self.work = pool, dict(names), config, work
         self.device, self.progress = torch.device(device), progress
         with fail_together():
             self.size, self.channels = self._kind()
-            self.backbone = self._backbone(config.seed, config.weights)
+        self.backbone = self._agreed_backbone(weights)
         if self.backbone.keeps_head and (config.folds or (holdout is None and config.held_out)):
             warn_once(
                 logger,
@@ -186,10 +189,38 @@ class ClassifierTraining:
             warn_once(logger, "%s", sentence)
         return (self.config.size,) * 2 if self.config.size else kind.size, kind.channels
 
+    def _agreed_backbone(self, begun: str | None) -> Backbone:
+        """The network, with pretrained weights in all processes and calls or in none.
+
+        What ``auto`` comes to depends on whether the Hub answers just then, so that the first process asks, and only
+        where no earlier call has.
+        """
+        found: Backbone | None = None
+        with fail_together():
+            if is_main_process():
+                found = self._backbone(self.config.seed, self._weights_from(begun))
+                if begun == RANDOM and self._weights_from(begun) != self.config.weights:
+                    logger.warning(
+                        "%s is trained from scratch, as the training in %s was begun; remove that folder to ask for "
+                        "pretrained weights again",
+                        found.name, self.work,
+                    )  # fmt: skip
+        source = gather(found and found.weights)[0]
+        with fail_together():  # once the first has what it downloads
+            return found or self._backbone(self.config.seed, self._weights_from(source))
+
+    def _weights_from(self, source: str | None) -> str:
+        """What to ask ``build_backbone`` for so that the weights are from there again."""
+        if source is None or self._model() in SHAPES:
+            return self.config.weights
+        return "none" if source == RANDOM else "pretrained"
+
+    def _model(self) -> str:
+        return self.config.model or default_backbone(self.config.as_role(), self.size)
+
     def _backbone(self, seed: int, weights: str) -> Backbone:
-        name = self.config.model or default_backbone(self.config.as_role(), self.size)
         return build_backbone(
-            name,
+            self._model(),
             self.names,
             size=self.size,
             channels=self.channels,
@@ -234,8 +265,7 @@ class ClassifierTraining:
         """A new network, trained on some images, or as far as it is and on from there."""
         loop = self.config.loop(len(part.rows), kind_of(self.backbone.name, self.backbone.weights))
         identity = {"settings": _hashed(repr(sorted(self.settings.items()))), "of": _digest(part)}
-        # where pretrained weights could not be had, they are not asked for again
-        weights = "none" if self.backbone.weights == "random" else self.config.weights
+        weights = self._weights_from(self.backbone.weights)
         with fail_together():
             model = self._backbone(seed, weights).model.to(self.device).to(memory_format=torch.channels_last)
         labels = torch.from_numpy(part.labels).to(self.device)
