@@ -109,8 +109,9 @@ def accuracy(
 
     def given(start: int) -> Tensor:
         batch = images[start : start + size]
-        is_ready = isinstance(batch, Tensor) and batch.is_floating_point()
-        return (batch if is_ready else normalise(batch, normalisation)).to(device)
+        if not (isinstance(batch, Tensor) and batch.is_floating_point()):
+            batch = normalise(batch, normalisation)
+        return batch.to(device)
 
     network.eval()
     device = next(network.parameters()).device
