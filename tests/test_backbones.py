@@ -276,7 +276,7 @@ def test_training_goes_on_with_the_weights_that_it_was_begun_with(tmp_path, monk
     record = train_classifier(images, tmp_path / "guide", TIMM).record
     assert record["resumed"]
     assert record["weights"] == weights
-    assert ("from scratch, as the training in" in caplog.text) == (weights == "random")
+    assert ("is trained from scratch, as it was begun in" in caplog.text) == (weights == "random")
 
 
 @pytest.mark.slow

@@ -509,6 +509,11 @@ def test_images_that_were_removed_since_are_no_longer_in_the_target(imagenet, tm
     reference = reference_for(small_setup(imagenet, train=str(train)), output)
     assert sorted(map(len, reference.values())) == [2] + [3] * 9
     assert removed.name not in (output / "reference.jsonl").read_text()
+    lines = (output / "reference.jsonl").read_text().splitlines()
+    others = [json.dumps(json.loads(line) | {"file_name": f"other/{place}.png"}) for place, line in enumerate(lines)]
+    (output / "reference.jsonl").write_text("\n".join(others))
+    with pytest.raises(ValueError, match="holds rows of another pool"):
+        reference_for(small_setup(imagenet, train=str(train)), output)
 
 
 def test_dag_draws_to_modes_of_the_training_images(woof):

@@ -195,11 +195,15 @@ def test_pool_goes_on_with_the_interval_of_guidance_that_it_was_begun_with(tmp_p
     assert np.array_equal(again.open(0), pixels[0])
     with pytest.raises(ValueError, match="guidance_interval"):
         fill_pool(pipeline, tmp_path / "pool", replace(config, guidance_interval=(0.5, 1.0)), resume=True)
+    third = fill_pool(pipeline, tmp_path / "third", replace(config, guidance_interval=(1 / 3, 1.0)))
+    assert f"--guidance-interval {1 / 3},1 " in commands_of(third.provenance)[0]
     own = fill_pool(pipeline, tmp_path / "own", config)
     assert own.provenance["settings"]["guidance_interval"] == [0.25, 0.75]
     assert not np.array_equal(own.open(0), pixels[0])
     assert "--guidance-interval 0.25,0.75 " in commands_of(own.provenance)[0]
     assert "--guidance-interval 0,1 " in commands_of(pool.provenance)[0]
+    with pytest.raises(ValueError, match="num_inference_steps was 4 and is now 1"):
+        fill_pool(pipeline, own.path, replace(config, num_inference_steps=1), resume=True)
 
 
 def test_another_scheduler_is_told_by_its_name_alone(tmp_path, pipeline):

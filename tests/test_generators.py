@@ -322,6 +322,9 @@ def test_weights_in_training_have_to_fit_into_memory_beside_the_images(tmp_path,
     with pytest.raises(ValueError, match=r"16 pixels and the weights in training take .*train on a GPU, or fewer"):
         train_generator(images, tmp_path / "deep", replace(CONFIG, depth=2))
     assert not (tmp_path / "deep.training").exists()
+    train_generator(images, tmp_path / "g", CONFIG)
+    monkeypatch.setattr("dag_diffusion.memory.memory", lambda: 0)
+    assert train_generator(images, tmp_path / "g", CONFIG).class_names  # which is there already
 
 
 @pytest.mark.parametrize(("on_cpu", "trained"), [(True, 0), (False, 675_000_000)], ids=["frozen", "on a GPU"])

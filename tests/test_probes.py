@@ -18,7 +18,7 @@ from dag_diffusion.generation.preparing.probe_training import (
     logits_of,
     train_probe,
 )
-from dag_diffusion.generation.preparing.trajectories import Trajectories, collect
+from dag_diffusion.generation.preparing.trajectories import Trajectories, collect, record_of_runs
 from dag_diffusion.guidance.difficulty_guidance import margin_and_gradient
 from dag_diffusion.guidance.probes import probe_margin
 from dag_diffusion.loading import load_probe
@@ -248,6 +248,16 @@ def test_nothing_finite_to_learn_from_is_an_error_with_the_way_out(monkeypatch):
     )
     with pytest.raises(FloatingPointError, match="float32 or bfloat16"):
         train_probe(pipeline, [pipeline.classifier], SMALL)
+
+
+def test_record_of_runs_tells_an_interval_of_guidance_only_where_there_is_one():
+    """So that runs go on whose record is from before there was one."""
+    pipeline, own = tiny_pipeline(), []
+    for interval in (None, [0.25, 0.75]):
+        pipeline.register_to_config(default_guidance_interval=interval)
+        own.append(record_of_runs(pipeline, [pipeline.classifier], SMALL, None, 4)["own"])
+    assert own[1] == own[0] | {"default_guidance_interval": [0.25, 0.75]}
+    assert "default_guidance_interval" not in own[0]
 
 
 def test_runs_are_of_the_pipelines_own_steps_and_scale(monkeypatch):

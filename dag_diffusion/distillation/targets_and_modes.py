@@ -53,10 +53,13 @@ def reference_for(setup: DistillationSetup, output: Path, progress: Progress | N
 
 
 def _drop_removed(pool: Pool, scores: Path) -> None:
-    """Leave out the rows of images that were removed since a run was begun, which its target would count."""
+    """Leave out the rows of images that were removed since a run was begun, which its target would count.
+
+    Rows of which no image is there are of another folder, which is refused where they are scored.
+    """
     there, rows = {row["file_name"] for row in pool.rows}, rows_in(scores)
     left = [row for row in rows if row["file_name"] in there]
-    if len(left) < len(rows):
+    if 0 < len(left) < len(rows):
         write_atomically(scores, map(json_line, left))
 
 

@@ -109,9 +109,9 @@ def accuracy(
 
     def given(start: int) -> Tensor:
         batch = images[start : start + size]
-        if not (isinstance(batch, Tensor) and batch.is_floating_point()):
+        if batch.dtype in (np.uint8, torch.uint8):
             batch = normalise(batch, normalisation)
-        return batch.to(device)
+        return torch.as_tensor(batch).to(device)
 
     network.eval()
     device = next(network.parameters()).device

@@ -26,6 +26,7 @@ from torch import nn
 from dag_diffusion.data.files import differences, locked
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.data.rows import read_rows
+from dag_diffusion.pipelines.call_inputs import own_interval
 from dag_diffusion.pipelines.difficulty_guided import DifficultyGuidedPipeline
 from dag_diffusion.processes import StoppedError, fail_together, gather, stop_signal, this_process
 from dag_diffusion.progress import Progress
@@ -113,11 +114,14 @@ def fill_pool(
     precision = agreed_precision(config.precision, drawer.pipeline, folder if resume else None)
     with fail_together():
         begun = interval_begun(folder) if resume and state.is_main_process else None
-    interval = config.guidance_interval or gather(begun)[0]  # a disk that they share may show others no record yet
+    begun = gather(begun)[0]  # a disk that they share may show others no record yet
     with fail_together():
         if batch_size < 1:
             raise ValueError(f"the batch size is {batch_size}; draw at least 1 image at a time, such as {BATCH_SIZE}")
-        config = replace(config, precision=precision, guidance_interval=interval).for_classes(names)
+        if config.guidance_interval is None and begun is not None and isinstance(drawer, LabelDrawer):
+            steps = config.num_inference_steps or drawer.pipeline.default_num_inference_steps
+            config = replace(config, guidance_interval=own_interval(begun, steps))
+        config = replace(config, precision=precision).for_classes(names)
         jobs = plan(config, names, folders_begun(folder, names) if resume else None)
         if drawer.always_repaired:  # so that every row says how often
             jobs = [replace(job, redrawn=0) for job in jobs]

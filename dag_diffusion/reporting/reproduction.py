@@ -70,7 +70,7 @@ def _generate(record: GenerationRecord) -> Iterator[Any]:
         yield from ("--extra-guide", name)
     if settings.get("prompts") is None and (settings.get("guidance_scale") or 1) > 1:  # the pipeline may have its own
         start_stop = settings.get("guidance_interval", (0.0, 1.0))
-        yield from ("--guidance-interval", ",".join(f"{share:g}" for share in start_stop))
+        yield from ("--guidance-interval", ",".join(str(share).removesuffix(".0") for share in start_stop))
     yield from ("--seed", settings.get("seed"))
     dtype, networks = record.get("dtype", "float32"), settings.get("precision", "float32")
     if dtype != "float32" or networks == "float32":  # bfloat16 on float32 weights is what the processor decides

@@ -177,7 +177,12 @@ class _Runs:
                 [digest_of(guide), preprocessing_of(guide).as_fields(), list(columns.items())]
                 for guide, columns in zip(self.guides, self.columns, strict=True)
             ],
-            "own": {name: pipeline.config.get(name) for name in OF_THE_PIPELINE},
+            "own": {
+                name: value
+                for name in OF_THE_PIPELINE
+                # no record from before there was one says that a pipeline has none
+                if (value := pipeline.config.get(name)) is not None or name != "default_guidance_interval"
+            },
             "vae_scale": pipeline.vae.config.scaling_factor,
             "scheduler": scheduler_record(pipeline.scheduler),
             "settings": {name: value for name, value in settings.items() if name not in OF_THE_TRAINING},

@@ -136,7 +136,7 @@ def train_classifier(
                 leaving.enter_context(locked(work))
                 if not (work / SETTINGS).exists():
                     write_json(work / SETTINGS, {"classes": names})  # which says whose folder it is
-                begun_from = _weights_of(work, config)
+                begun_from = None if overwrite else _weights_of(work, config)
         try:
             training = ClassifierTraining(images, holdout, names, config, work, device, told, begun_from)
         except ValueError:

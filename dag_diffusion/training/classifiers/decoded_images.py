@@ -81,6 +81,8 @@ def _decode(pool: Pool, preprocessing: Preprocessing, folder: Path, progress: Pr
     key = hashlib.blake2b(json.dumps(of).encode(), digest_size=16).hexdigest()
     if (folder / RECORD).exists() and (folder / PIXELS).exists() and read_json_object(folder / RECORD)["of"] == key:
         return
+    for name in (RECORD, PIXELS):  # of other images, which nothing can use and which take room
+        (folder / name).unlink(missing_ok=True)
     each = preprocessing.channels * preprocessing.height * preprocessing.width
     require_disk(folder, len(pool) * each, f"{len(pool)} decoded images")
     digest, unreadable = hashlib.blake2b(digest_size=16), list[str]()

@@ -200,11 +200,7 @@ class ClassifierTraining:
             if is_main_process():
                 found = self._backbone(self.config.seed, self._weights_from(begun))
                 if begun == RANDOM and self._weights_from(begun) != self.config.weights:
-                    logger.warning(
-                        "%s is trained from scratch, as the training in %s was begun; remove that folder to ask for "
-                        "pretrained weights again",
-                        found.name, self.work,
-                    )  # fmt: skip
+                    logger.warning("%s is trained from scratch, as it was begun in %s", found.name, self.work)
         source = gather(found and found.weights)[0]
         with fail_together():  # once the first has what it downloads
             return found or self._backbone(self.config.seed, self._weights_from(source))

@@ -39,7 +39,7 @@ class Room:
     def require_memory(self, *, on_cpu: bool) -> None:
         """Check that images, and on a CPU the networks in training, fit into memory; ValueError if not."""
         more = BYTES * (self.weights + (IN_MEMORY - 1) * self.trained) if on_cpu else 0
-        way = {"way": "train on a GPU, or fewer weights, such as tune='difffit' does"}
+        way = {"way": "train on a GPU, or fewer weights: a smaller width or depth, or tune='difffit' of a base"}
         heavy = more > self.images * self.image_bytes
         require_memory(self.images, self.size, self.image_bytes, weights=more, **(way if heavy else {}))
 

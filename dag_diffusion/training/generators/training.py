@@ -125,6 +125,7 @@ def train_generator(
             return run.finished()
     with ExitStack() as leaving:
         with fail_together():
+            run.room.require_memory(on_cpu=run.device.type == "cpu")
             if is_main_process():
                 leaving.enter_context(locked(run.work))
                 run.begin(overwrite)
@@ -172,7 +173,6 @@ class _Run:
             self.channels = _channels_of(self.given_vae, config.channels)
         _require_shares(config, self.given_vae is None)
         self.room = self._room()
-        self.room.require_memory(on_cpu=self.device.type == "cpu")
         self.digest = digest_of_images(self.images) if is_main_process() else ""  # which reads all; others are told
 
     def _room(self) -> Room:
