@@ -35,6 +35,7 @@ from dag_diffusion.evaluation.comparisons import paired
 from dag_diffusion.loading import load_embedded_pipeline
 
 STEPS, GUIDANCE_SCALE, PER_TARGET, BATCH = 20, 1.5, 40, 100
+ALIKE = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "guidance_interval": (0.0, 1.0)}
 LEADING = {"timestep_spacing": "leading"}  # trailing ones begin at 20,000 times as much noise as signal
 DEFAULT, TO_THE_END = GuidanceConfig(), GuidanceConfig(stop=1.0)
 PLAIN = GuidanceConfig(class_direction=0.0)
@@ -144,7 +145,7 @@ def rows_of(base: Any, labels: Sequence[int], targets: Tensor) -> dict[str, Draw
     def own(config: GuidanceConfig, probe: Any, scheduler: Any = base.scheduler) -> Draw:
         def draw(part: slice, seed: int) -> Tensor:
             base.register_modules(probe=probe, scheduler=scheduler)
-            options = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "output_type": "pt"}
+            options = {**ALIKE, "output_type": "pt"}
             seeds = generators(len(labels[part]), seed * len(labels) + part.start)
             return base(labels[part], targets[part], difficulty_guidance=config, generator=seeds, **options).images
 
@@ -229,7 +230,7 @@ def overhead(turns: int = 15, images: int = 10) -> None:
         return drawn
 
     def own() -> Tensor:
-        options = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE_SCALE, "output_type": "pt"}
+        options = {**ALIKE, "output_type": "pt"}
         return base(labels, 0.5, difficulty_guidance=config, generator=generators(images), **options).images
 
     assert torch.equal(untargeted(), unsteered())

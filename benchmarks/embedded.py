@@ -83,7 +83,7 @@ def picture(path: Path) -> None:
     axes = figure.subplots(len(names), len(targets), gridspec_kw={"wspace": 0.05, "hspace": 0.05})
     for column, target in enumerate(targets):
         generators = [torch.Generator().manual_seed(11 + label) for label in pipeline.class_names]
-        images = pipeline(names, target, guidance_scale=1.5, generator=generators).images
+        images = pipeline(names, target, generator=generators).images
         measured = evaluated(evaluator, images).mean()
         head = "unguided" if target is None else f"d* = {target}"
         axes[0, column].set_title(f"{head}\nevaluator {measured:.2f}", fontsize=8)

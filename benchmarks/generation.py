@@ -80,7 +80,8 @@ def loop(arguments: argparse.Namespace, folder: Path) -> dict:
         seconds = seconds_of(one_by_one, plain, folder / f"loop-{turn}", jobs)
         rates["one image at a time"].append(len(jobs) / seconds)
         for name, target in (("unguided pool", None), ("guided pool", STEERED)):
-            config = PoolConfig(images_per_class=count // 10, target=target)
+            scale: dict = {"guidance_scale": 1.5, "guidance_interval": (0.0, 1.0)}  # as the plain loop's
+            config = PoolConfig(images_per_class=count // 10, target=target, **scale)
             rates[name].append(count / seconds_of(fill_pool, ours, folder / f"{name} {turn}", config))
     return {"images_per_second": rates, "ratios": {k: ratio(v, rates["one image at a time"]) for k, v in rates.items()}}
 

@@ -255,6 +255,7 @@ def fast_methods(bench: Bench, others: dict) -> dict[str, Method]:
         "default, 10 steps": way(num_inference_steps=10),
         "default, interval 0 to 0.5": way(guidance_interval=(0.0, 0.5)),
         "default, interval 0.25 to 0.75": way(guidance_interval=(0.25, 0.75)),
+        "default, scale 2 from 0.25 to 0.75": way(guidance_interval=(0.25, 0.75), guidance_scale=2.0),
     }
 
 

@@ -30,7 +30,7 @@ def images(figure: Figure) -> None:
     axes = figure.subplots(len(SHOWN), len(TARGETS), gridspec_kw={"wspace": 0.06, "hspace": 0.06})
     for column, target in enumerate(TARGETS):
         generators = [torch.Generator().manual_seed(11 + label) for label in pipeline.class_names]
-        drawn = pipeline(names, target, guidance_scale=1.5, generator=generators).images
+        drawn = pipeline(names, target, generator=generators).images
         head = "unguided" if target is None else f"d* = {target}"
         axes[0, column].set_title(f"{head}\nevaluator {evaluated(evaluator, drawn).mean():.2f}", fontsize=8)
         for axis, name in zip(axes[:, column], SHOWN, strict=True):

@@ -89,6 +89,10 @@ TABLES: dict[str, Callable[[], str]] = {
         f"downstream-solver-{size}-quick": partial(trained_sets.study, f"solver-{size}-quick")
         for size in ("held-out-10", "10", "50")
     },
+    **{
+        f"downstream-half-{size}-quick": partial(trained_sets.study, f"half-{size}-quick")
+        for size in ("held-out-10", "10", "50")
+    },
     "downstream-scratch-50": partial(trained_sets.study, "scratch-50", baseline="embedded, CFG 1.5"),
     "embedded-quality-quick": partial(trained_sets.quality, "quick"),
     "embedded-quality-classic": partial(trained_sets.quality, "classic"),

@@ -48,6 +48,7 @@ CLASSIFIERS = {  # share of the steps of the DiT, so that few of them try everyt
     "deep": (0.2, ClassifierConfig(**WHOLE, model="small-resnet-deep", seed=6)),
 }
 TEACHERS = ("guide", "guide/fold-1", "guide/fold-2", "wide", "deep")  # of the probe; the evaluator is none of them
+INTERVAL = (0.25, 0.75)  # of the steps, in which classifier-free guidance is on
 REFERENCE, FIRST, MODES = 100, 5000, 50  # images of a class to show, to find modes in, and modes
 
 
@@ -112,10 +113,11 @@ def make_classifiers(train: Pool, options: argparse.Namespace, progress: Progres
 def make_generator(train: Pool, options: argparse.Namespace, progress: Progress):
     """VAE, DiT and weak DiT, or those that an earlier call has finished."""
     told, place = {"device": options.device, "progress": progress}, options.work / "generator"
-    config = GeneratorConfig(steps=options.steps, vae=options.vae, vae_steps=options.vae_steps, guidance_scale=1.5)
+    config = GeneratorConfig(steps=options.steps, vae=options.vae, vae_steps=options.vae_steps, guidance_scale=2.0)
     pipeline = train_generator(train, place, config, **told)
     weak = train_generator(train, options.work / "weak", config.weaker(place), **told)
     pipeline.register_modules(weak_transformer=weak.transformer)
+    pipeline.register_to_config(default_guidance_interval=INTERVAL)
     return pipeline
 
 

@@ -73,6 +73,15 @@ def test_embedded_modes_are_fifty_of_each_class_and_merge_to_fewer():
     assert np.bincount(merge_modes(modes, 10).labels).tolist() == [10] * 10
 
 
+def test_default_is_guided_to_its_classes_in_the_middle_half_of_the_steps(default):
+    passes = []
+    counted = default.transformer.register_forward_pre_hook(lambda _, given: passes.append(len(given[0])))
+    default([0], generator=torch.manual_seed(0), output_type="latent")
+    counted.remove()
+    assert passes == [1] * 3 + [2] * 6 + [1] * 3
+    assert default.default_guidance_scale == 2
+
+
 def test_guide_and_evaluator_know_real_clothes_and_err_on_different_ones(default, evaluator, real_test_images):
     images, labels = normalise(real_test_images.images[::10]), torch.as_tensor(real_test_images.labels[::10])
     with torch.no_grad():

@@ -70,7 +70,7 @@ def test_what_is_tuned_decides_on_the_memory_that_is_needed(tmp_path, images, sa
     settings = FineTuningConfig(base=str(saved_pipeline), tune="difffit")
     with pytest.raises(StoppedHereError):
         train_generator(images, tmp_path / "few", CONFIG, fine_tuning=settings, progress=stop_at(1))
-    with pytest.raises(ValueError, match=r"weights in training take .*such as tune='difffit' does"):
+    with pytest.raises(ValueError, match=r"weights in training take .*or tune='difffit' of a base"):
         train_generator(images, tmp_path / "all", CONFIG, fine_tuning=replace(settings, tune="all"))
 
 
@@ -83,6 +83,17 @@ def test_tuned_pipeline_needs_diffusers_alone(tuned):
 
 def test_base_that_names_no_steps_keeps_those_that_suit_any_scheduler(tuned):
     assert DifficultyGuidedPipeline.from_pretrained(tuned[0]).default_num_inference_steps == 20
+
+
+def test_base_hands_on_the_scale_of_guidance_and_where_it_is_on(tmp_path, images, saved_pipeline):
+    base = DifficultyGuidedPipeline.from_pretrained(saved_pipeline)
+    own = {"default_guidance_scale": 1.75, "default_guidance_interval": [0.25, 0.75]}
+    base.register_to_config(**own)
+    base.save_pretrained(tmp_path / "base")
+    settings = FineTuningConfig(base=str(tmp_path / "base"), tune="difffit")
+    train_generator(images, tmp_path / "tuned", CONFIG, fine_tuning=settings)
+    tuned = DifficultyGuidedPipeline.from_pretrained(tmp_path / "tuned")
+    assert (tuned.default_guidance_scale, tuned.default_guidance_interval) == (1.75, (0.25, 0.75))
 
 
 def test_what_was_learnt_lies_beside_unless_it_is_the_whole(tuned):

@@ -180,8 +180,9 @@ def test_strength_of_a_guidance_that_is_not_used_may_change_between(tmp_path, pi
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_pool_goes_on_with_the_interval_of_guidance_that_it_was_begun_with(tmp_path, pipeline, recorded):
-    config = replace(SMALL, guidance_scale=2.0, num_inference_steps=4)
+def test_pool_goes_on_with_the_guidance_that_it_was_begun_with(tmp_path, pipeline, recorded):
+    config = replace(SMALL, guidance_scale=None, num_inference_steps=4)
+    pipeline.register_to_config(default_guidance_scale=1.5)
     pool = fill_pool(pipeline, tmp_path / "pool", config)
     assert pool.provenance["settings"]["guidance_interval"] == [0.0, 1.0]
     if not recorded:  # by a version that knew no interval
@@ -190,13 +191,15 @@ def test_pool_goes_on_with_the_interval_of_guidance_that_it_was_begun_with(tmp_p
         (tmp_path / "pool" / "pool.json").write_text(json.dumps(record))
     pixels = [np.asarray(pool.open(index)) for index in range(len(pool))]
     (pool.path / pool.rows[0]["file_name"]).unlink()
-    pipeline.register_to_config(default_guidance_interval=[0.25, 0.75])
+    pipeline.register_to_config(default_guidance_scale=2.0, default_guidance_interval=[0.25, 0.75])
     again = fill_pool(pipeline, tmp_path / "pool", config, resume=True)
     assert np.array_equal(again.open(0), pixels[0])
     with pytest.raises(ValueError, match="guidance_interval"):
         fill_pool(pipeline, tmp_path / "pool", replace(config, guidance_interval=(0.5, 1.0)), resume=True)
     third = fill_pool(pipeline, tmp_path / "third", replace(config, guidance_interval=(1 / 3, 1.0)))
     assert f"--guidance-interval {1 / 3},1 " in commands_of(third.provenance)[0]
+    with pytest.raises(ValueError, match=r"guidance_scale was 1\.5 and is now 2\.0"):
+        fill_pool(pipeline, tmp_path / "pool", replace(config, guidance_scale=2.0), resume=True)
     own = fill_pool(pipeline, tmp_path / "own", config)
     assert own.provenance["settings"]["guidance_interval"] == [0.25, 0.75]
     assert not np.array_equal(own.open(0), pixels[0])

@@ -80,6 +80,11 @@ PAIRS = [  # differences that the text names and that are not to the baseline: r
     ("solver-held-out-10-quick", "convnet-3", f"{BEST}, CFG 1.5, auto 1.5", f"{BEST}, CFG 1.5, auto 1.5, DDIM"),
     ("solver-10-quick", "convnet-3", f"{BEST}, CFG 1.5, auto 1.5", f"{BEST}, CFG 1.5, auto 1.5, DDIM"),
     ("solver-50-quick", "convnet-3", f"{BEST}, CFG 1.5, auto 1.5", f"{BEST}, CFG 1.5, auto 1.5, DDIM"),
+    *(
+        (record, "convnet-3", f"{BEST}, merged, half CFG 2, auto 1.5", f"{BEST}, merged, CFG 1.5, auto 1.5")
+        for record in ("half-held-out-10-quick", "half-10-quick")
+    ),
+    ("half-10-quick", "convnet-3", f"{BEST}, merged, half CFG 2, auto 1.5", "random | unguided, half CFG 2"),
 ]
 
 
@@ -152,6 +157,8 @@ def words(name: str) -> str:
     """A set in the words of the pages: ``histogram | DAG, hill`` is ``the paper's rule, pool steered to hill``."""
     parts = tuple(part.strip() for part in name.split("|"))
     text = OF_FIVE.get(parts) or ", ".join(WORDS.get(part, part) for part in parts)
+    for scale in (" 2", " 1.5", ""):
+        text = text.replace(f"half CFG{scale}", f"classifier-free guidance{scale or ' 1.5'} in half of the steps")
     for old, new in (("DAG, ", "pool steered to "), ("DAG ", "steered to "), ("CFG ", "classifier-free guidance ")):
         text = text.replace(old, new)
     return text.replace("steered to reference", "steered to the reference")

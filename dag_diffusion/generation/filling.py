@@ -41,7 +41,7 @@ from .provenance import provenance_of
 from .repairing.first_images import with_colours
 from .repairing.repair import Repair, with_faults
 from .repairing.rounds import begin_round, next_round, pending_round, times_of_rows, with_times
-from .same_settings import DETAILS, interval_begun
+from .same_settings import DETAILS, guidance_begun
 from .tracking import run_log
 from .work_queue import (
     EARLIER_ROWS,
@@ -113,14 +113,16 @@ def fill_pool(
     names = drawer.class_names
     precision = agreed_precision(config.precision, drawer.pipeline, folder if resume else None)
     with fail_together():
-        begun = interval_begun(folder) if resume and state.is_main_process else None
+        begun = guidance_begun(folder) if resume and state.is_main_process else {}
     begun = gather(begun)[0]  # a disk that they share may show others no record yet
     with fail_together():
         if batch_size < 1:
             raise ValueError(f"the batch size is {batch_size}; draw at least 1 image at a time, such as {BATCH_SIZE}")
-        if config.guidance_interval is None and begun is not None and isinstance(drawer, LabelDrawer):
+        if begun and isinstance(drawer, LabelDrawer):  # the defaults of its pipeline may have changed since
             steps = config.num_inference_steps or drawer.pipeline.default_num_inference_steps
-            config = replace(config, guidance_interval=own_interval(begun, steps))
+            begun["guidance_interval"] = own_interval(begun["guidance_interval"], steps)
+            unsaid = {name: value for name, value in begun.items() if getattr(config, name) is None}
+            config = replace(config, **unsaid)
         config = replace(config, precision=precision).for_classes(names)
         jobs = plan(config, names, folders_begun(folder, names) if resume else None)
         if drawer.always_repaired:  # so that every row says how often

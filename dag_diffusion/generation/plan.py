@@ -44,9 +44,10 @@ class PoolConfig:
             for no difficulty guidance.
         seed: random seed of the pool.
         num_inference_steps: denoising steps; default: the pipeline's own.
-        guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own.
-        guidance_interval: ``(start, stop)`` of classifier-free guidance as fractions of the steps; default: the
-            pipeline's own, or what a pool that is gone on with was begun with.  Steps outside cost half.
+        guidance_scale: strength of classifier-free guidance, on above 1; default: the pipeline's own, or what a pool
+            that is gone on with was begun with.
+        guidance_interval: ``(start, stop)`` of classifier-free guidance as fractions of the steps, of which those
+            outside cost half; default: likewise.
         autoguidance_scale: strength of autoguidance, which needs the pipeline's ``weak_transformer``, on above 1;
             default: the pipeline's own.
         precision: what transformer, VAE and probe compute in, one of ``PRECISIONS``, if their weights are float32:

@@ -79,13 +79,14 @@ def _once(old: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]
     return {"precision": precision_of(old), "guidance_interval": list(ALL_STEPS), "autoguidance_scale": off}
 
 
-def interval_begun(folder: Path) -> tuple[float, float] | None:
-    """The interval of classifier-free guidance that a pool was begun with, once always all steps; None without one."""
+def guidance_begun(folder: Path) -> dict[str, Any]:
+    """Scale and interval of classifier-free guidance that a pool was begun with; empty where none was begun."""
     if not (folder / PROVENANCE).exists():
-        return None
+        return {}
     settings = read_json_object(folder / PROVENANCE).get("settings")
-    start, stop = (settings.get("guidance_interval") if isinstance(settings, dict) else None) or ALL_STEPS
-    return start, stop
+    known = settings if isinstance(settings, dict) else {}
+    interval = tuple(known.get("guidance_interval", ALL_STEPS))  # it was once always on in all steps
+    return {"guidance_scale": known.get("guidance_scale"), "guidance_interval": interval}
 
 
 def precision_of(record: Mapping[str, Any]) -> str:

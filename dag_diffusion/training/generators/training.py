@@ -10,7 +10,7 @@ drop labels anew in every block, so that hardly any sample were conditional in a
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -333,7 +333,10 @@ class _Run:
         return self._untrained(latents.shape[1], latents.shape[0]).to(self.device), lambda: None
 
     def _pipeline(self, transformer: DiTTransformer2DModel, vae: AutoencoderKL) -> DifficultyGuidedPipeline:
-        steps = STEPS if self.base is None else self.base.pipeline.config.get("default_num_inference_steps")
+        own: Mapping[str, Any] = {"default_num_inference_steps": STEPS}
+        if self.base is not None:
+            own = self.base.pipeline.config
+        steps = own.get("default_num_inference_steps")
         return DifficultyGuidedPipeline(
             transformer,
             vae,
@@ -341,6 +344,7 @@ class _Run:
             id2label=self.names,
             default_guidance_scale=self.scale,
             default_num_inference_steps=steps or STEPS_OF_BASE,
+            default_guidance_interval=own.get("default_guidance_interval"),
         )
 
     def save(self, pipeline: DifficultyGuidedPipeline) -> None:
