@@ -117,7 +117,7 @@ def make_generator(train: Pool, options: argparse.Namespace, progress: Progress)
     pipeline = train_generator(train, place, config, **told)
     weak = train_generator(train, options.work / "weak", config.weaker(place), **told)
     pipeline.register_modules(weak_transformer=weak.transformer)
-    pipeline.register_to_config(default_guidance_interval=INTERVAL)
+    pipeline.register_to_config(default_guidance_start=INTERVAL[0], default_guidance_stop=INTERVAL[1])
     return pipeline
 
 

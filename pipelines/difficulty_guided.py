@@ -39,7 +39,7 @@ from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.guidance.diversity_guidance import DiversityGuidance
 from dag_diffusion.guidance.guided_step import Generators
 from dag_diffusion.guidance.mode_guidance import ModeGuidance
-from dag_diffusion.pipelines.call_inputs import ALL_STEPS, PARTS
+from dag_diffusion.pipelines.call_inputs import PARTS
 from dag_diffusion.pipelines.latents import pixels_of_a_latent
 from dag_diffusion.pipelines.pipeline_output import DifficultyGuidedPipelineOutput, finished_images
 from dag_diffusion.pipelines.prepared_calls import prepare_call
@@ -70,8 +70,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
             calls that name none; 4, as in `DiTPipeline`, if not given.  Saved with the pipeline.
         default_num_inference_steps (`int`, *optional*): denoising steps that suit it, likewise; 50 if not given.
         default_autoguidance_scale (`float`, *optional*): scale of autoguidance, likewise; 1, off, if not given.
-        default_guidance_interval (`tuple`, *optional*): `(start, stop)` of classifier-free guidance as fractions of the
-            steps, likewise; all steps if not given.
+        default_guidance_start, default_guidance_stop (`float`, *optional*): where classifier-free guidance is on, as
+            fractions of the steps, likewise; 0 and 1, all steps, if not given.
 
     Examples:
         >>> from dag_diffusion import DifficultyGuidedPipeline, embedded
@@ -101,7 +101,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
         default_num_inference_steps: int | None = None,
         weak_transformer: DiTTransformer2DModel | None = None,
         default_autoguidance_scale: float | None = None,
-        default_guidance_interval: Sequence[float] | None = None,
+        default_guidance_start: float | None = None,
+        default_guidance_stop: float | None = None,
     ) -> None:
         if classifier is not None:
             _require_kept(classifier)
@@ -114,7 +115,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
             default_guidance_scale=default_guidance_scale,
             default_num_inference_steps=default_num_inference_steps,
             default_autoguidance_scale=default_autoguidance_scale,
-            default_guidance_interval=default_guidance_interval,
+            default_guidance_start=default_guidance_start,  # two numbers: a list would be taken for a component
+            default_guidance_stop=default_guidance_stop,
         )
         if classifier is not None:
             preprocessing_of(classifier)  # refuses one whose images nobody can prepare
@@ -241,8 +243,8 @@ class DifficultyGuidedPipeline(DiTPipeline):
     @property
     def default_guidance_interval(self) -> tuple[float, float]:
         """`(start, stop)` of classifier-free guidance of calls that name none, as fractions of the steps."""
-        start, stop = self.config.get("default_guidance_interval") or ALL_STEPS
-        return start, stop
+        start, stop = (self.config.get(f"default_guidance_{end}") for end in ("start", "stop"))
+        return 0.0 if start is None else start, 1.0 if stop is None else stop
 
     @property
     def null_class(self) -> int:

@@ -87,7 +87,7 @@ def test_base_that_names_no_steps_keeps_those_that_suit_any_scheduler(tuned):
 
 def test_base_hands_on_the_scale_of_guidance_and_where_it_is_on(tmp_path, images, saved_pipeline):
     base = DifficultyGuidedPipeline.from_pretrained(saved_pipeline)
-    own = {"default_guidance_scale": 1.75, "default_guidance_interval": [0.25, 0.75]}
+    own = {"default_guidance_scale": 1.75, "default_guidance_start": 0.25, "default_guidance_stop": 0.75}
     base.register_to_config(**own)
     base.save_pretrained(tmp_path / "base")
     settings = FineTuningConfig(base=str(tmp_path / "base"), tune="difffit")

@@ -191,7 +191,7 @@ def test_pool_goes_on_with_the_guidance_that_it_was_begun_with(tmp_path, pipelin
         (tmp_path / "pool" / "pool.json").write_text(json.dumps(record))
     pixels = [np.asarray(pool.open(index)) for index in range(len(pool))]
     (pool.path / pool.rows[0]["file_name"]).unlink()
-    pipeline.register_to_config(default_guidance_scale=2.0, default_guidance_interval=[0.25, 0.75])
+    pipeline.register_to_config(default_guidance_scale=2.0, default_guidance_start=0.25, default_guidance_stop=0.75)
     again = fill_pool(pipeline, tmp_path / "pool", config, resume=True)
     assert np.array_equal(again.open(0), pixels[0])
     with pytest.raises(ValueError, match="guidance_interval"):

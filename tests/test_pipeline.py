@@ -509,7 +509,7 @@ def test_interval_of_all_steps_is_plain_classifier_free_guidance(pipeline):
 )
 def test_interval_is_the_pipelines_own_unless_one_is_given_or_it_holds_no_step(pipeline, given, rows):
     drawn = []
-    pipeline.register_to_config(default_guidance_interval=[0.25, 0.75])
+    pipeline.register_to_config(default_guidance_start=0.25, default_guidance_stop=0.75)
     pipeline.transformer.register_forward_pre_hook(lambda _, inputs: drawn.append(len(inputs[0])))
     draw(pipeline, guidance_scale=3.0, **given)
     assert drawn == rows

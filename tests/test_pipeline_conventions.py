@@ -43,7 +43,7 @@ def test_optional_component_that_is_none_stays_none_when_saved(tmp_path, name):
 
 def test_components_are_what_the_constructor_takes_besides_plain_values(pipeline):
     taken = set(inspect.signature(DifficultyGuidedPipeline.__init__).parameters) - {"self"}
-    defaults = ("guidance_scale", "num_inference_steps", "autoguidance_scale", "guidance_interval")
+    defaults = ("guidance_scale", "num_inference_steps", "autoguidance_scale", "guidance_start", "guidance_stop")
     plain = {"id2label", *(f"default_{name}" for name in defaults)}
     assert set(pipeline.components) == taken - plain
     again = DifficultyGuidedPipeline(**pipeline.components)
@@ -68,10 +68,11 @@ def test_pipeline_from_a_plain_one_keeps_the_class_names_that_it_was_loaded_with
 
 
 def test_pipeline_of_the_same_class_keeps_its_class_names_and_defaults():
-    own = {"default_guidance_scale": 1.25, "default_num_inference_steps": 7, "default_guidance_interval": (0.2, 0.6)}
+    own = {"default_guidance_scale": 1.25, "default_num_inference_steps": 7, "default_guidance_start": 0.2}
     again = DifficultyGuidedPipeline.from_pipe(pipeline := tiny_pipeline(**own))
     assert again.class_names == pipeline.class_names
-    assert {name: getattr(again, name) for name in own} == own
+    assert {name: again.config[name] for name in own} == own
+    assert again.default_guidance_interval == (0.2, 1.0)
 
 
 @pytest.mark.parametrize("guided", [{}, GUIDED], ids=["plain", "guided"])

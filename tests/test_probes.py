@@ -253,11 +253,12 @@ def test_nothing_finite_to_learn_from_is_an_error_with_the_way_out(monkeypatch):
 def test_record_of_runs_tells_an_interval_of_guidance_only_where_there_is_one():
     """So that runs go on whose record is from before there was one."""
     pipeline, own = tiny_pipeline(), []
-    for interval in (None, [0.25, 0.75]):
-        pipeline.register_to_config(default_guidance_interval=interval)
+    for start in (None, 0.25):
+        pipeline.register_to_config(default_guidance_start=start)
         own.append(record_of_runs(pipeline, [pipeline.classifier], SMALL, None, 4)["own"])
-    assert own[1] == own[0] | {"default_guidance_interval": [0.25, 0.75]}
-    assert "default_guidance_interval" not in own[0]
+    assert own[1] == own[0] | {"default_guidance_start": 0.25}
+    assert not {"default_guidance_start", "default_guidance_stop"} & set(own[1]) - {"default_guidance_start"}
+    assert "default_guidance_start" not in own[0]
 
 
 def test_runs_are_of_the_pipelines_own_steps_and_scale(monkeypatch):

@@ -215,8 +215,8 @@ def test_class_direction_is_that_of_our_own_pipeline(compiled):
     ours, config = load_embedded_pipeline(), GuidanceConfig(class_direction=0.3, decoded_steps=1)
     pipeline = GuidedTransformerPipeline(ours.transformer, ours.vae, ours.scheduler)
     classes, seeds = ["Bag", "Coat"], [torch.Generator().manual_seed(0) for _ in range(2)]
-    options = {"guidance_scale": 1.5, "num_inference_steps": 6, "output_type": "pt", "generator": seeds[0]}
-    expected = ours(classes, 0.5, difficulty_guidance=config, **options).images
+    options = {"guidance_scale": 1.5, "guidance_interval": (0.0, 1.0), "num_inference_steps": 6, "output_type": "pt"}
+    expected = ours(classes, 0.5, difficulty_guidance=config, generator=seeds[0], **options).images
     if compiled:
         pipeline.transformer.compile(backend="eager")
     with steer(pipeline, ours.classifier, classes, 0.5, config=config, probe=ours.probe):

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from dag_diffusion.turns import Turns
 
 TWO = """
-from dag_diffusion.processes import is_main_process
+from dag_diffusion.processes import is_main_process, leave_process_group
 from dag_diffusion.turns import Turns
 
 turns = Turns("images", 10, print)
 with turns.together():
     for item in [] if is_main_process() else turns.take(range(10), 5):
         turns.report(1)
+leave_process_group()
 """
 
 

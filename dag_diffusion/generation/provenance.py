@@ -30,7 +30,8 @@ ELSEWHERE = (  # of a pipeline's configuration: in the record as classes, settin
     "default_guidance_scale",
     "default_num_inference_steps",
     "default_autoguidance_scale",
-    "default_guidance_interval",
+    "default_guidance_start",
+    "default_guidance_stop",
     "requires_safety_checker",
 )
 FREEU = ("s1", "s2", "b1", "b2")  # as diffusers' enable_freeu sets them on the blocks of a U-Net

@@ -36,8 +36,10 @@ OF_THE_PIPELINE = (
     "default_guidance_scale",
     "default_num_inference_steps",
     "default_autoguidance_scale",
-    "default_guidance_interval",
+    "default_guidance_start",
+    "default_guidance_stop",
 )
+LATER = OF_THE_PIPELINE[-2:]  # of which earlier records say nothing, nor those of pipelines without them
 OF_THE_TRAINING = ("training_steps", "batch_size", "learning_rate", "hidden_sizes", "depths")  # settings of no run
 UNKNOWN = -20.0  # log-probability of classes that are not drawn, which a guide need not know
 
@@ -180,8 +182,7 @@ class _Runs:
             "own": {
                 name: value
                 for name in OF_THE_PIPELINE
-                # no record from before there was one says that a pipeline has none
-                if (value := pipeline.config.get(name)) is not None or name != "default_guidance_interval"
+                if (value := pipeline.config.get(name)) is not None or name not in LATER
             },
             "vae_scale": pipeline.vae.config.scaling_factor,
             "scheduler": scheduler_record(pipeline.scheduler),

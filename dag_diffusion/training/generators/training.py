@@ -344,7 +344,8 @@ class _Run:
             id2label=self.names,
             default_guidance_scale=self.scale,
             default_num_inference_steps=steps or STEPS_OF_BASE,
-            default_guidance_interval=own.get("default_guidance_interval"),
+            default_guidance_start=own.get("default_guidance_start"),
+            default_guidance_stop=own.get("default_guidance_stop"),
         )
 
     def save(self, pipeline: DifficultyGuidedPipeline) -> None:
