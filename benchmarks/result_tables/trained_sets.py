@@ -85,6 +85,7 @@ PAIRS = [  # differences that the text names and that are not to the baseline: r
         for record in ("half-held-out-10-quick", "half-10-quick")
     ),
     ("half-10-quick", "convnet-3", f"{BEST}, merged, half CFG 2, auto 1.5", "random | unguided, half CFG 2"),
+    ("half-50-quick", "convnet-3", "random | unguided, half CFG 2", "random | real"),
 ]
 
 
