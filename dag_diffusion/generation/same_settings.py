@@ -85,7 +85,7 @@ def guidance_begun(folder: Path) -> dict[str, Any]:
         return {}
     settings = read_json_object(folder / PROVENANCE).get("settings")
     known = settings if isinstance(settings, dict) else {}
-    interval = tuple(known.get("guidance_interval", ALL_STEPS))  # it was once always on in all steps
+    interval = tuple(known.get("guidance_interval") or ALL_STEPS)  # it was once always on in all steps
     return {"guidance_scale": known.get("guidance_scale"), "guidance_interval": interval}
 
 
