@@ -83,7 +83,7 @@ def test_distillation_leaves_pools_sets_results_and_a_report(setup):
 
 def test_report_says_how_each_pool_and_set_was_made_and_what_difficulty_is(setup):
     text = setup[1].report.read_text()
-    scales = "classifier-free guidance 2, autoguidance 1.5"
+    scales = "classifier-free guidance 2 from 25% to 75% of the steps, autoguidance 1.5"
     drawn = f"drawn to 10 modes of real images, not steered to a difficulty; {scales}."
     chosen = f"Chosen from pool-guided: the easiest images, equally many of each mode. The pool: {drawn}"
     assert f'<p class="note">D{drawn[1:]} Difficulties by the guide.</p>' in text

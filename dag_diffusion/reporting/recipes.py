@@ -1,6 +1,7 @@
 """How a pool was drawn and how a set was chosen, in a sentence each, from what ``pool.json`` records.
 
-    "Drawn to 100 modes of real images, not steered to a difficulty; classifier-free guidance 1.5, autoguidance 1.5."
+    "Drawn to 100 modes of real images, not steered to a difficulty; classifier-free guidance 2 from 25% to 75% of the
+    steps, autoguidance 1.5."
     "Chosen from pool-guided: the easiest images, equally many of each mode.  The pool: ..."
 
 Other programs may have written a record; what it does not say is left out.
@@ -64,11 +65,20 @@ def _drawn(settings: Mapping[str, Any]) -> Iterator[str]:
     to = f"drawn to {modes.get('modes')} modes of real images" if isinstance(modes, Mapping) else "drawn to no modes"
     steered = "not steered to a difficulty" if target is None else f"steered to the target d*, {_name_of(target)}"
     yield f"{to}, {steered}"
-    scales = {said: settings.get(name) for name, said in SCALES.items()}
-    if on := [f"{said} {scale:g}" for said, scale in scales.items() if isinstance(scale, Real) and float(scale) > 1]:
-        yield ", ".join(on)
+    scales = {name: settings.get(name) for name in SCALES}
+    on = {name: scale for name, scale in scales.items() if isinstance(scale, Real) and float(scale) > 1}
+    if on:
+        yield ", ".join(f"{SCALES[name]} {scale:g}{_where(name, settings)}" for name, scale in on.items())
     if groups := groups_text(settings):
         yield f"made in groups {groups}"
+
+
+def _where(name: str, settings: Mapping[str, Any]) -> str:
+    """In which part of the steps a scale holds, if not in all."""
+    interval = settings.get("guidance_interval")
+    if name != "guidance_scale" or not isinstance(interval, list) or interval == [0, 1]:
+        return ""
+    return f" from {' to '.join(f'{share:.0%}' for share in interval if isinstance(share, Real))} of the steps"
 
 
 def _chosen(selection: SelectionRecord) -> Iterator[str]:
