@@ -82,7 +82,6 @@ MODE_FORMS: dict[str, dict] = {  # likewise, of images drawn to modes, and of au
     "DDIM": DDIM,
     "CFG 1.5, auto 1.5, DDIM": {"autoguidance_scale": 1.5, **DDIM},
     f"{MERGED}CFG 1.5, auto 1.5": {"autoguidance_scale": 1.5},
-    "half CFG 1.5, auto 1.5": {"autoguidance_scale": 1.5, **HALF},
     f"{MERGED}half CFG 1.5, auto 1.5": {"autoguidance_scale": 1.5, **HALF},
     f"{MERGED}half CFG 2, auto 1.5": {"guidance_scale": 2.0, "autoguidance_scale": 1.5, **HALF},
 }

@@ -14,11 +14,10 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import numpy as np
-from downstream import BASELINE, EASY, HALF, PER_MODE, RULES, Draw, Study, in_rounds, one_each, run, setting_of
+from downstream import BASELINE, EASY, PER_MODE, RULES, Draw, Study, in_rounds, one_each, run, setting_of
 from downstream_modes import nearest_images
 
 from dag_diffusion import (
@@ -47,7 +46,6 @@ from dag_diffusion.training.fine_tuning import FineTuningConfig
 
 SIDE, MODES = 32, 10  # pixels; modes of each class, so that sets drawn to them are of that IPC
 AUTO = "auto 1.5"  # beside the generator's own classifier-free guidance
-HALF_CFG = "half CFG"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +119,6 @@ def make_pools(subject: Subject, folder: Path, options: argparse.Namespace) -> N
         f"unguided, {AUTO}": {"autoguidance_scale": 1.5},
         f"drawn to modes, {AUTO}": {**drawn, "autoguidance_scale": 1.5},
     }
-    forms |= {
-        f"{HALF_CFG}, {name}": {**forms[name], **HALF} for name in (f"unguided, {AUTO}", f"drawn to modes, {AUTO}")
-    }
     for name in options.only or forms:
         form = {"guidance_interval": (0.0, 1.0), **forms[name]}
         config = PoolConfig(images_per_class=options.seeds * PER_MODE * MODES, **form)
@@ -165,13 +160,13 @@ def study(subject: Subject, folder: Path, options: argparse.Namespace) -> None:
         latents = encode_pool(vae, real, size=SIDE, batch_size=100)
         nearest = nearest_images(latents, real.labels, Modes.load(folder / "modes.safetensors"))
         sets["nearest to modes | real"] = subset(subject.load(real), nearest)
-        for pool in ("drawn to modes", f"drawn to modes, {AUTO}", f"{HALF_CFG}, drawn to modes, {AUTO}"):
+        for pool in ("drawn to modes", f"drawn to modes, {AUTO}"):
             for method, name in (("random", ""), ("easiest", "easiest of 5 | "), ("matching", "matching of 5 | ")):
                 rule = SelectionRule(method, evenly="mode")
                 sets[f"{name}{pool}"] = partial(chosen, drawn, pool, rule, known)
             sets[f"in 5 rounds | {pool}"] = partial(chosen_in_rounds, drawn, pool)
-        for method, pool in product(("random", "easiest"), (f"unguided, {AUTO}", f"{HALF_CFG}, unguided, {AUTO}")):
-            sets[f"{method} | {pool}"] = partial(chosen, drawn, pool, RULES[method], known)
+        for method in ("random", "easiest"):
+            sets[f"{method} | unguided, {AUTO}"] = partial(chosen, drawn, f"unguided, {AUTO}", RULES[method], known)
         steered = partial(chosen, drawn, "drawn to modes and easy", STEERED_RULE, EASY)
         sets["matching of 5 | drawn to modes and easy"] = steered
     wanted = {name: sets[name] for name in (subject.baseline, *options.sets)} if options.sets else sets

@@ -383,8 +383,8 @@ class _Conditions:
 
     def _test(self, network: nn.Module) -> float:
         labels = self._logit_of(self.test.labels)
-        how: dict[str, Any] = {"precision": self.protocol.precision, "normalisation": self.normalisation}
-        return accuracy(network, self.test.images, labels, **how)
+        precision, normalisation = self.protocol.precision, self.normalisation
+        return accuracy(network, self.test.images, labels, precision=precision, normalisation=normalisation)
 
 
 def _logits(num_classes: int | None, test: LabelledImages) -> int:

@@ -25,15 +25,15 @@ from .same_settings import CONFIGS, DETAILS
 
 FORMAT = "dag-diffusion pool 1"
 UNCOUNTED = ("transformers_version", "architectures", "dtype", "torch_dtype", "preprocessing")  # of a configuration
-ELSEWHERE = (  # of a pipeline's configuration: in the record as classes, settings or details
+OF_THE_PIPELINE = (  # what our own pipeline's configuration says beside its parts
     "id2label",
     "default_guidance_scale",
     "default_num_inference_steps",
     "default_autoguidance_scale",
     "default_guidance_start",
     "default_guidance_stop",
-    "requires_safety_checker",
 )
+ELSEWHERE = (*OF_THE_PIPELINE, "requires_safety_checker")  # in the record as classes, settings or details
 FREEU = ("s1", "s2", "b1", "b2")  # as diffusers' enable_freeu sets them on the blocks of a U-Net
 LIBRARIES = ("dag-diffusion", "accelerate", "diffusers", "torch", "torchvision", "transformers")
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dag_diffusion.classifiers.image_classifiers import class_names_of, image_logits, preprocessing_of
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import classes_among, margin
-from dag_diffusion.generation.provenance import scheduler_record
+from dag_diffusion.generation.provenance import OF_THE_PIPELINE, scheduler_record
 from dag_diffusion.guidance.difficulty_guidance import GuidanceConfig
 from dag_diffusion.identity import digest_of
 from dag_diffusion.progress import Progress
@@ -31,15 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 ENOUGH_RUNS = 20  # sampling runs of each class; with fewer a probe is no more than a guess
 UNGUIDED = 3  # one batch in so many is drawn unguided, since the probe must know unguided samples too
-OF_THE_PIPELINE = (
-    "id2label",
-    "default_guidance_scale",
-    "default_num_inference_steps",
-    "default_autoguidance_scale",
-    "default_guidance_start",
-    "default_guidance_stop",
-)
-LATER = OF_THE_PIPELINE[-2:]  # of which earlier records say nothing, nor those of pipelines without them
+LATER = ("default_guidance_start", "default_guidance_stop")  # of which a record tells only where there is one
 OF_THE_TRAINING = ("training_steps", "batch_size", "learning_rate", "hidden_sizes", "depths")  # settings of no run
 UNKNOWN = -20.0  # log-probability of classes that are not drawn, which a guide need not know
 
