@@ -7,16 +7,21 @@ import logging
 import os
 import shutil
 import sys
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from edged_images import NAMES, draw, write_folder
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 from warm import Command
 
 from dag_diffusion.cli.commands import app
 from dag_diffusion.data.pools import read_pool
+from dag_diffusion.evaluation import training
 from dag_diffusion.evaluation.labelled_images import (
     LabelledImages,
     RandomDraw,
@@ -30,8 +35,8 @@ from dag_diffusion.evaluation.results import Result
 from dag_diffusion.evaluation.runs import EvaluationConfig, run_evaluation
 from dag_diffusion.evaluation.sets import load_compared_sets
 from dag_diffusion.evaluation.soft_labels import write_soft_labels
-from dag_diffusion.evaluation.training import train
-from dag_diffusion.evaluation.trials import accuracy, evaluate
+from dag_diffusion.evaluation.training import accuracy, share_of_this_process, train
+from dag_diffusion.evaluation.trials import evaluate
 
 SHORT = Protocol("short", epochs=8, batch_size=6, learning_rate=0.05, precision="float32")
 
@@ -68,13 +73,24 @@ class TestAccuracy:
         guesses = network(ready).argmax(1)
         assert len(guesses.unique()) > 1
         assert accuracy(network, ready, guesses) == 1
-        for given in (pixels, torch.tensor(pixels)):
-            assert accuracy(network, given, guesses, 7, normalisation=normalisation) == 1
+        for stored in (pixels, torch.tensor(pixels)):
+            assert accuracy(network, stored, guesses, 7, normalisation=normalisation) == 1
 
     def test_is_taken_in_evaluation_mode(self):
         network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 3), torch.nn.Dropout(0.9))
         images, labels = torch.rand(50, 3, 1, 1), torch.zeros(50, dtype=torch.int64)
         assert len({accuracy(network, images, labels) for _ in range(5)}) == 1
+
+    @given(images=st.integers(1, 500), processes=st.integers(1, 9))
+    def test_processes_share_all_images_once_in_the_batches_of_one_alone(self, images, processes):
+        alone = [range(start, min(start + 20, images)) for start in range(0, images, 20)]
+        shared = []
+        for number in range(processes):
+            of_process = SimpleNamespace(process_index=number, num_processes=processes)
+            with mock.patch.object(training, "this_process", lambda of_process=of_process: of_process):
+                own = range(images)[share_of_this_process(images)]
+            shared += [own[start : start + 20] for start in range(0, len(own), 20)]
+        assert shared == alone
 
 
 class TestEvaluate:
@@ -231,7 +247,10 @@ class TestEvaluate:
 
     def test_headline_is_the_last_epoch_and_the_best_look_stands_beside_it(self, monkeypatch):
         seen = iter([0.25, 0.75, 0.5])
-        monkeypatch.setattr("dag_diffusion.evaluation.trials.accuracy", lambda *arguments, **options: next(seen))
+        monkeypatch.setattr(
+            "dag_diffusion.evaluation.trials.correct",
+            lambda network, images, *others, **options: next(seen) * len(images),
+        )
         result = run({"good": draw(0)}, protocol=Protocol("short", epochs=3, batch_size=6), track_best=True, seeds=[0])[
             0
         ]
@@ -658,7 +677,7 @@ def test_only_line_that_a_kill_tore_does_not_spoil_those_after_it(tmp_path, torn
 
 
 @pytest.mark.slow
-def test_two_processes_come_to_the_results_of_one_and_take_in_what_a_kill_left(folders, tmp_path):
+def test_three_processes_come_to_the_results_of_one_and_take_in_what_a_kill_left(folders, tmp_path):
     def evaluated(name, processes):
         done = Command(
             "evaluate", folders / "good", folders / "wrong", "--test", folders / "test", "--network", "convnet-1-w4",
@@ -672,16 +691,16 @@ def test_two_processes_come_to_the_results_of_one_and_take_in_what_a_kill_left(f
         return json.loads(path.read_text())["results"]
 
     alone = evaluated("one.json", 1)
-    assert evaluated("two.json", 2) == alone
+    assert evaluated("three.json", 3) == alone  # all have one of the four trainings, and then test the last together
     # the second process was killed while it wrote its second training, the first before it took in any
-    record = json.loads((tmp_path / "two.json").read_text())
+    record = json.loads((tmp_path / "three.json").read_text())
     first, second, *_ = record["results"]
-    (tmp_path / "two.json").write_text(json.dumps(record | {"results": []}))
+    (tmp_path / "three.json").write_text(json.dumps(record | {"results": []}))
     first["accuracy"] = 0.123
-    (tmp_path / ".two.json.1").write_text(f"{json.dumps(first)}\n{json.dumps(second)[:50]}")
-    again = evaluated("two.json", 1)[1]
+    (tmp_path / ".three.json.1").write_text(f"{json.dumps(first)}\n{json.dumps(second)[:50]}")
+    again = evaluated("three.json", 1)[1]
     assert again == alone[1] | {first["set"] + str(first["seed"]): 0.123}
-    assert not list(tmp_path.glob(".two.json.1"))
+    assert not list(tmp_path.glob(".three.json.1"))
 
 
 def test_results_beside_an_earlier_table_are_refused_for_their_suffix(folders, tmp_path):

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dag_diffusion.processes import this_process
 from dag_diffusion.processor import computing_in, usual_torch
 from dag_diffusion.seeding import as_seed, seeded
 
@@ -25,6 +26,7 @@ from .protocols import Protocol
 from .soft_labels.views import ViewLabels, mixed_batches, require_drawn_alike
 
 MOST_LOOKS = 100  # at the test set while training, as the field has it
+CPU_BATCH = 20  # test images at a time
 
 
 def derived_seeds(seed: int, count: int) -> list[int]:
@@ -106,6 +108,20 @@ def accuracy(
         precision: ``float32`` or ``bfloat16``, in which the network computes.
         normalisation: of uint8 images; default: to [-1, 1].
     """
+    guessed = correct(network, images, labels, batch_size, precision=precision, normalisation=normalisation)
+    return guessed / len(images)
+
+
+def correct(
+    network: nn.Module,
+    images: Tensor | np.ndarray,
+    labels: Tensor,
+    batch_size: int | None = None,
+    *,
+    precision: str = "float32",
+    normalisation: Normalisation | None = None,
+) -> int:
+    """How many images have their largest logit where their label is, see ``accuracy``; of none it is 0."""
 
     def given(start: int) -> Tensor:
         batch = images[start : start + size]
@@ -115,10 +131,20 @@ def accuracy(
 
     network.eval()
     device = next(network.parameters()).device
-    size = batch_size or (20 if device.type == "cpu" else 500)
+    size = batch_size or (CPU_BATCH if device.type == "cpu" else 500)
+    found = 0
     with torch.inference_mode(), computing_in(precision, device):
-        guesses = torch.cat([network(given(start)).argmax(1).cpu() for start in range(0, len(images), size)])
-    return (guesses == labels.cpu()).double().mean().item()
+        for start in range(0, len(images), size):
+            guesses = network(given(start)).argmax(1).cpu()
+            found += int((guesses == labels[start : start + size].cpu()).sum())
+    return found
+
+
+def share_of_this_process(images: int) -> slice:
+    """Which of so many test images this one of several CPU processes takes: whole batches, as one alone has them."""
+    process, batches = this_process(), -(-images // CPU_BATCH)
+    first, end = (batches * (process.process_index + more) // process.num_processes for more in (0, 1))
+    return slice(first * CPU_BATCH, end * CPU_BATCH)
 
 
 class _Lessons:

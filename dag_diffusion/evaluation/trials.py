@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dag_diffusion.processes import fail_together, gather, is_main_process, resolve_device
+from dag_diffusion.processes import fail_together, gather, is_main_process, resolve_device, this_process
 from dag_diffusion.processor import usual_torch
 from dag_diffusion.progress import Progress
 from dag_diffusion.seeding import as_seed
@@ -30,7 +30,7 @@ from .protocols import Protocol, as_protocol
 from .results import Result
 from .soft_labels.views import ViewLabels, require_drawn_alike
 from .stacks import most_at_once, train_stack
-from .training import accuracy, train
+from .training import correct, share_of_this_process, train
 
 logger = logging.getLogger(__name__)
 Source = LabelledImages | Callable[[int], LabelledImages]
@@ -142,13 +142,26 @@ def evaluate(
     turns = Turns("trainings", len(plan), progress)
     turns.report(len(plan) - len(missing) if is_main_process() else 0)
     done: dict[_Training, Result] = {}
+
+    def keep(training: _Training, result: Result) -> None:
+        done[training] = result
+        if on_result is not None:
+            on_result(result)
+        turns.report(1)
+
+    last, untested = conditions.tested_together(together), dict[_Training, _Learnt]()
     with turns.together():
         for stack in turns.take(together, 1):
+            if stack[0] in last:
+                untested[stack[0]] = conditions.learn(ready, stack[0])
+                continue
             for training, result in conditions.trials(ready, stack):
-                done[training] = result
-                if on_result is not None:
-                    on_result(result)
-                turns.report(1)
+                keep(training, result)
+    if last:
+        found = conditions.test_together(last, untested)
+        with turns.together():
+            for training, result in found.items():
+                keep(training, result)
     results = earlier | {training: result for part in gather(done) for training, result in part.items()}
     return [results[training] for training in plan]
 
@@ -197,6 +210,14 @@ class _Lesson(NamedTuple):
     given: LabelledImages
     draw: int | None
     epochs: int
+
+
+class _Learnt(NamedTuple):
+    """A network that is still to be tested, after so many seconds of training."""
+
+    lesson: _Lesson
+    network: nn.Module
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -286,22 +307,66 @@ class _Conditions:
 
     def trial(self, lesson: _Lesson) -> Result:
         """Train and test once."""
-        started, fresh = time.perf_counter(), self._seeded(lesson.training)
-        images, targets = self._images_and_targets(lesson)
-        protocol = self.protocol.for_network(lesson.training.network)
-        seen: list[float] = []
-        trained = train(
-            fresh,
-            images,
-            targets,
-            protocol,
-            seed=lesson.training.seed,
-            epochs=lesson.epochs,
-            normalisation=self.normalisation,
-            track_best=(lambda epoch, learner: seen.append(self._test(learner))) if self.track_best else None,
+        started, seen = time.perf_counter(), list[float]()
+        trained = self._train(
+            lesson, (lambda epoch, learner: seen.append(self._test(learner))) if self.track_best else None
         )
         # the last look comes after the last epoch
         return self._result(lesson, seen or [self._test(trained)], time.perf_counter() - started)
+
+    def learn(self, sets: Mapping[str, Source], training: _Training) -> _Learnt:
+        """Train once, for ``test_together``."""
+        started, lesson = time.perf_counter(), self._lesson(sets, training)
+        return _Learnt(lesson, self._train(lesson), time.perf_counter() - started)
+
+    def _train(self, lesson: _Lesson, track_best: Callable[[int, nn.Module], None] | None = None) -> nn.Module:
+        images, targets = self._images_and_targets(lesson)
+        return train(
+            self._seeded(lesson.training),
+            images,
+            targets,
+            self.protocol.for_network(lesson.training.network),
+            seed=lesson.training.seed,
+            epochs=lesson.epochs,
+            normalisation=self.normalisation,
+            track_best=track_best,
+        )
+
+    def tested_together(self, together: Sequence[Sequence[_Training]]) -> list[_Training]:
+        """The last trainings, where several CPU processes share and some would have none: these help to test then.
+
+        A quick test on 10,000 images takes as long as the training; a GPU is done before weights are handed over.
+        """
+        singly = (
+            torch.device(self.device).type == "cpu" and not self.track_best and all(len(one) == 1 for one in together)
+        )
+        if not all(gather(singly)):
+            return []
+        left = len(together) % this_process().num_processes
+        return [training for (training,) in together[len(together) - left :]]
+
+    def test_together(
+        self, last: Sequence[_Training], untested: Mapping[_Training, _Learnt]
+    ) -> dict[_Training, Result]:
+        """Results of those of the last that this process has learnt; all are tested by each on its share of images."""
+        learnt = gather({training: own.network.state_dict() for training, own in untested.items()})
+        weights = {training: one for of_process in learnt for training, one in of_process.items()}
+        hits, seconds, share = dict[_Training, int](), dict[_Training, float](), share_of_this_process(len(self.test))
+        with fail_together():
+            for training in last:
+                started, network = time.perf_counter(), self._seeded(training)
+                network.load_state_dict(weights[training])
+                hits[training] = self._correct(network, share)
+                seconds[training] = time.perf_counter() - started
+        shares = gather(hits)
+        return {
+            training: self._result(
+                own.lesson,
+                [sum(share[training] for share in shares) / len(self.test)],
+                own.seconds + seconds[training],
+            )
+            for training, own in untested.items()
+        }
 
     def stacked(self, lessons: Sequence[_Lesson]) -> list[Result] | None:
         """Train at once on as many images each, and test; None where memory is too short or one training diverged."""
@@ -382,9 +447,11 @@ class _Conditions:
         return torch.as_tensor(np.searchsorted(sorted(self.test.class_names), np.asarray(labels)))
 
     def _test(self, network: nn.Module) -> float:
-        labels = self._logit_of(self.test.labels)
-        precision, normalisation = self.protocol.precision, self.normalisation
-        return accuracy(network, self.test.images, labels, precision=precision, normalisation=normalisation)
+        return self._correct(network, slice(None)) / len(self.test)
+
+    def _correct(self, network: nn.Module, share: slice) -> int:
+        images, labels = self.test.images[share], self._logit_of(self.test.labels[share])
+        return correct(network, images, labels, precision=self.protocol.precision, normalisation=self.normalisation)
 
 
 def _logits(num_classes: int | None, test: LabelledImages) -> int:
