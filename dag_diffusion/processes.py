@@ -46,11 +46,7 @@ LAUNCHED = (  # what accelerate takes for several processes, of torchrun, Open M
     "OMPI_COMM_WORLD_LOCAL_RANK", "PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS", "MPI_LOCALRANKID", "MV2_COMM_WORLD_SIZE",
     "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_RANK",
 )  # fmt: skip
-PRELOADED = [  # what commands of several processes import; nothing that starts threads, which a fork would lose
-    "dag_diffusion.evaluation.runs", "dag_diffusion.generation.filling",
-    "dag_diffusion.generation.preparing.mode_search", "dag_diffusion.generation.preparing.probe_training",
-    "dag_diffusion.loading", "dag_diffusion.pipelines.difficulty_guided", "dag_diffusion.sampling.score_cache",
-]  # fmt: skip
+PRELOADED = ["dag_diffusion.preloaded"]
 
 
 class FailedElsewhereError(RuntimeError):

@@ -35,7 +35,7 @@ from dag_diffusion.evaluation.results import Result
 from dag_diffusion.evaluation.runs import EvaluationConfig, run_evaluation
 from dag_diffusion.evaluation.sets import load_compared_sets
 from dag_diffusion.evaluation.soft_labels import write_soft_labels
-from dag_diffusion.evaluation.training import accuracy, share_of_this_process, train
+from dag_diffusion.evaluation.training import CPU_BATCH, accuracy, share_of_this_process, train
 from dag_diffusion.evaluation.trials import evaluate
 
 SHORT = Protocol("short", epochs=8, batch_size=6, learning_rate=0.05, precision="float32")
@@ -83,13 +83,13 @@ class TestAccuracy:
 
     @given(images=st.integers(1, 500), processes=st.integers(1, 9))
     def test_processes_share_all_images_once_in_the_batches_of_one_alone(self, images, processes):
-        alone = [range(start, min(start + 20, images)) for start in range(0, images, 20)]
+        alone = [range(start, min(start + CPU_BATCH, images)) for start in range(0, images, CPU_BATCH)]
         shared = []
         for number in range(processes):
             of_process = SimpleNamespace(process_index=number, num_processes=processes)
             with mock.patch.object(training, "this_process", lambda of_process=of_process: of_process):
                 own = range(images)[share_of_this_process(images)]
-            shared += [own[start : start + 20] for start in range(0, len(own), 20)]
+            shared += [own[start : start + CPU_BATCH] for start in range(0, len(own), CPU_BATCH)]
         assert shared == alone
 
 
@@ -678,9 +678,11 @@ def test_only_line_that_a_kill_tore_does_not_spoil_those_after_it(tmp_path, torn
 
 @pytest.mark.slow
 def test_three_processes_come_to_the_results_of_one_and_take_in_what_a_kill_left(folders, tmp_path):
+    write_folder(folders / "many", draw(98, per_class=40), ("left", "right", "top_bottom"))
+
     def evaluated(name, processes):
         done = Command(
-            "evaluate", folders / "good", folders / "wrong", "--test", folders / "test", "--network", "convnet-1-w4",
+            "evaluate", folders / "good", folders / "wrong", "--test", folders / "many", "--network", "convnet-1-w4",
             "--protocol", "quick", "--seeds", "2", "--output", tmp_path / name, "--num-processes", processes, "--quiet",
         )  # fmt: skip
         shown = done.communicate()

@@ -139,6 +139,15 @@ def loading(what: str, quiet: bool) -> Iterator[None]:
 
 
 @contextmanager
+def importing(quiet: bool) -> Iterator[None]:
+    """``loading`` for a command's imports."""
+    from dag_diffusion.memory import libraries_kept
+
+    with loading("libraries", quiet), libraries_kept():
+        yield
+
+
+@contextmanager
 def stages(quiet: bool) -> Iterator["Progress"]:
     """A progress bar for each stage, created when the stage begins."""
     from rich.progress import Progress as Bars

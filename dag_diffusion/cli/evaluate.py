@@ -6,7 +6,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from .console import loading, show_table, stages
+from .console import importing, show_table, stages
 from .launching import launch_several, processes_for
 from .options import (
     FILES,
@@ -82,7 +82,7 @@ def evaluate(
     """
     trainings = len(sets) * len(config["networks"]) * seeds
     quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
-    with loading("libraries", quiet):
+    with importing(quiet):
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.data.class_names import read_class_map
         from dag_diffusion.evaluation.runs import EvaluationConfig, evaluate_folders
@@ -153,7 +153,7 @@ def label(
     dag-diffusion label distilled --classifier timm/resnet18.tv_in1k --views 400 --top-k 10 --test val --num-processes 2
     """
     quiet = launch_several(num_processes, quiet)
-    with loading("libraries", quiet):
+    with importing(quiet):
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.data.class_names import read_class_map
         from dag_diffusion.data.pools import read_pool
@@ -243,7 +243,7 @@ def redundancy(
     """
     trainings = len(sets) * measured["parts"] * config["seeds"]
     quiet = launch_several(processes_for(trainings, num_processes, device, quiet), quiet)
-    with loading("libraries", quiet):
+    with importing(quiet):
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.data.class_names import read_class_map
         from dag_diffusion.evaluation.redundancy.measuring import RedundancyConfig, measure_redundancy

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from .console import counted, loading, stages, status_lines
+from .console import counted, importing, loading, stages, status_lines
 from .launching import launch_several, processes_to_draw
 from .options import (
     FILES,
@@ -171,7 +171,7 @@ def generate(
 
     from dataclasses import replace
 
-    with loading("libraries", quiet):
+    with importing(quiet):
         from dag_diffusion.acceleration import speed_up
         from dag_diffusion.generation.drawing.prompts import as_prompts
         from dag_diffusion.generation.drawing.steerable import SteerablePipeline

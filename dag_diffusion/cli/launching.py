@@ -6,7 +6,7 @@ from pathlib import Path
 
 from typer import Exit
 
-from .console import loading
+from .console import importing
 
 MOST = 4  # processes that a command starts unasked: each takes half a gigabyte, and more cores go to each of them
 SMALL = 256 * 2**20  # bytes of weights that each of them may load unasked; larger networks keep cores busy alone
@@ -31,7 +31,7 @@ def launch_several(num_processes: int, quiet: bool) -> bool:
     from dag_diffusion.processes import is_main_process, is_started, launch
 
     if num_processes > 1 and not is_started():
-        raise Exit(launch(num_processes, sys.argv[1:], loading("libraries", quiet)))
+        raise Exit(launch(num_processes, sys.argv[1:], importing(quiet)))
     return quiet or not is_main_process()
 
 
@@ -78,7 +78,7 @@ def processes_for(tasks: int, num_processes: int | None, device: str | None, qui
         return 1
     unasked = max(1, min(cores(), MOST, tasks // 2))
     if unasked > 1 and device is None:
-        with loading("libraries", quiet):
+        with importing(quiet):
             start_server(unasked)  # most likely there is no GPU; torch, which knows, takes seconds to come
             return unasked if _is_cpu() else 1
     return unasked

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from .console import loading, stages
+from .console import importing, stages
 from .launching import launch_several
 from .options import (
     MODELS,
@@ -73,7 +73,7 @@ def train_probe(
     from dag_diffusion.processes import fail_together, is_main_process
 
     quiet = launch_several(num_processes, quiet)
-    with loading("libraries", quiet):
+    with importing(quiet):
         from dag_diffusion.generation.preparing.outputs import probe_at, require_place_for_probe
         from dag_diffusion.generation.preparing.probe_training import ProbeConfig
         from dag_diffusion.loading import labels_of, load_guide, load_pipeline
@@ -151,7 +151,7 @@ def find_modes(
     if is_main_process():
         require_file_place(output, "modes.safetensors")
     quiet = launch_several(num_processes, quiet)
-    with loading("libraries", quiet):
+    with importing(quiet):
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.data.pools import read_pool
         from dag_diffusion.generation.modes import require_replaceable_modes
@@ -233,7 +233,7 @@ def train_classifier(
     from dag_diffusion.processes import fail_together, is_main_process
 
     quiet = launch_several(num_processes, quiet)
-    with loading("libraries", quiet):
+    with importing(quiet):
         from dag_diffusion.data.distilled_sets import require_apart
         from dag_diffusion.data.preparing.prepared import prepare
         from dag_diffusion.loading import hide_loading_bars

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from .console import loading, show_table, stages
+from .console import importing, show_table, stages
 from .launching import launch_several, processes_for
 from .options import FILES, MODELS, Base, BatchSize, Device, ProcessesUnasked, Quiet, Tuning, Vae
 from .options.fields import Fields, Values
@@ -73,7 +73,7 @@ def run(
         planned = DistillationConfig(**config, inputs=DistillationInputs(**inputs))
         return _show_plan(plan_run(output, planned, batch_size=batch_size, command=_without_dry_run()))
     quiet = launch_several(processes_for(5 * config["seeds"], num_processes, device, quiet), quiet)
-    with loading("libraries", quiet):
+    with importing(quiet):
         from dag_diffusion.distillation.compared_sets import UNGUIDED
         from dag_diffusion.distillation.config import DistillationConfig, DistillationInputs
         from dag_diffusion.distillation.run import distill
@@ -146,7 +146,7 @@ def distill(
         planned, command = FolderConfig(base=base, **given), _without_dry_run()
         return _show_plan(plan_folder(images_in, output, planned, work=work, batch_size=batch_size, command=command))
     quiet = launch_several(processes_for(6 * comparison["seeds"], num_processes, device, quiet), quiet)
-    with loading("libraries", quiet):
+    with importing(quiet):
         from dag_diffusion.distillation.compared_sets import GUIDED_DGS, UNGUIDED
         from dag_diffusion.evaluation.tables import accuracy_table
         from dag_diffusion.loading import hide_loading_bars

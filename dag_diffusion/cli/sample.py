@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from .console import counted, loading, stages
+from .console import counted, importing, stages
 from .launching import launch_several
 from .options import (
     FILES,
@@ -81,7 +81,7 @@ def score(
     from dag_diffusion.processes import fail_together, is_main_process
 
     quiet = launch_several(num_processes, quiet)
-    with loading("libraries", quiet):
+    with importing(quiet):
         from dag_diffusion.data.canvas import canvas_for
         from dag_diffusion.data.class_names import read_class_map
         from dag_diffusion.data.images import offering
@@ -265,7 +265,7 @@ def _in_rounds(
     device: str | None,
     quiet: bool,
 ) -> "PoolSelection":
-    with loading("libraries", quiet):
+    with importing(quiet):
         from dag_diffusion.distillation.learnable import subsample_in_rounds
 
     assert rule.evenly is not None

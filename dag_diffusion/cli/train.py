@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-from .console import loading, stages
+from .console import importing, stages
 from .launching import launch_several
 from .options import (
     FILES,
@@ -90,7 +90,7 @@ def train(
     from dag_diffusion.processes import fail_together, is_main_process
 
     quiet = launch_several(num_processes, quiet)
-    with loading("libraries", quiet):
+    with importing(quiet):
         from dag_diffusion.data.distilled_sets import require_apart
         from dag_diffusion.data.files import read_json_object
         from dag_diffusion.data.preparing.prepared import prepare

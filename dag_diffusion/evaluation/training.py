@@ -26,7 +26,7 @@ from .protocols import Protocol
 from .soft_labels.views import ViewLabels, mixed_batches, require_drawn_alike
 
 MOST_LOOKS = 100  # at the test set while training, as the field has it
-CPU_BATCH = 20  # test images at a time
+CPU_BATCH = 50  # test images at a time
 
 
 def derived_seeds(seed: int, count: int) -> list[int]:
@@ -103,8 +103,8 @@ def accuracy(
         images: ``(n, channels, height, width)`` float32, normalised; or ``(n, height, width, channels)`` uint8, a
             quarter of that, of which each batch is normalised.  Each batch is moved to the network's device.
         labels: ``(n,)`` int64.
-        batch_size: by default 20 on a CPU, where memory for larger activations is freed and allocated again at every
-            layer (half the speed at 500), and 500 elsewhere.
+        batch_size: by default 50 on a CPU, where memory for larger activations may be freed and allocated again at
+            every layer, and 500 elsewhere.
         precision: ``float32`` or ``bfloat16``, in which the network computes.
         normalisation: of uint8 images; default: to [-1, 1].
     """
