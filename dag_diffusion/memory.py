@@ -75,11 +75,12 @@ def libraries_kept() -> Iterator[None]:
     Libraries make half a million objects that stay: importing them is a fifth faster, no later look goes through them,
     and processes that are forked share their memory.
     """
-    collecting = gc.isenabled()
+    collecting, there = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if len(sys.modules) > there:  # else what is kept would be of the caller's
+            gc.freeze()
         if collecting:
             gc.enable()

@@ -1,3 +1,5 @@
+import gc
+import importlib
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -118,3 +120,19 @@ def test_a_torch_that_does_not_know_the_instructions_is_taken_to_have_none(monke
 
 def test_other_devices_compute_in_float32():
     assert not processor.has_bfloat16("meta")
+
+
+def test_what_is_imported_is_kept_out_of_later_collections_and_they_go_on(tmp_path, monkeypatch):
+    (tmp_path / "some_library.py").write_text("class Thing: pass\nthings = [Thing() for _ in range(1000)]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    gc.unfreeze()
+    try:
+        with memory.libraries_kept():
+            assert not gc.isenabled()
+        assert (gc.isenabled(), gc.get_freeze_count()) == (True, 0)  # nothing came, and the caller's is not kept
+        with memory.libraries_kept():
+            importlib.import_module("some_library")
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 1000
+    finally:
+        gc.unfreeze()
