@@ -17,6 +17,13 @@ def as_seed(seed: Any) -> int:
         raise ValueError(f"seed is {seed!r}; give a whole number of at least 0, such as 0") from error
 
 
+def as_numpy_seed(seed: Any) -> int:
+    """``as_seed`` for numpy, which takes none below 0."""
+    if (found := as_seed(seed)) < 0:
+        raise ValueError(f"seed is {seed}; give a whole number of at least 0")
+    return found
+
+
 @contextmanager
 def seeded(seed: int, device: "str | torch.device" = "cpu") -> Iterator[None]:
     """Seed torch's generators of the CPU and of ``device``, if that is a GPU, for a while; then they are as they were.

@@ -12,7 +12,10 @@ from tiny import tiny_classifier, write_images
 from dag_diffusion import SelectionRule, read_pool, score_and_record, select, subsample
 from dag_diffusion.data.files import json_lines
 from dag_diffusion.reporting.reproduction import commands_for
+from dag_diffusion.sampling.rules.paper_rule import Histogram
+from dag_diffusion.sampling.rules.rule import Goal
 from dag_diffusion.sampling.selection import RULES
+from dag_diffusion.sampling.targets import TargetDistribution
 
 DIFFICULTIES = np.array([0.7, 0.1, 0.9, 0.3, 0.45, 0.2])
 RIGHT = np.array([True, True, False, True, False, True])  # the first with less than half of the probability
@@ -161,3 +164,14 @@ def test_report_repeats_the_options(tmp_path):
     rule = SelectionRule("easiest", correct_only=True)
     made = subsample(tmp_path / "pool", 2, method=rule, target="hill").save(tmp_path / "set")
     assert commands_for([(tmp_path / "set", made)])[-1].endswith("--method easiest --correct-only --seed 0")
+
+
+def test_too_few_right_images_are_counted_against_what_the_rule_itself_wants():
+    generator = np.random.default_rng(0)
+    pool, reference = (1 / (1 + np.exp(-generator.normal(-4, 2, n))) for n in (250, 1300))
+    target, correct = TargetDistribution.from_reference(reference), np.arange(250) < 20
+    for clipping in ("counts", "values"):
+        rule = SelectionRule("histogram", clipping=clipping, correct_only=True)
+        few = select(pool, 50, target=target, method=rule, correct=correct)
+        own = Histogram(clipping).quotas(Goal(target, "", 50, few.scale, few.thresholds))
+        assert few.quotas == tuple(own.tolist())

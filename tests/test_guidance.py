@@ -130,8 +130,12 @@ def test_window_without_a_step_is_refused_rather_than_ignored():
 
 
 @pytest.mark.parametrize(
-    "options", [{"start": 1.0}, {"stop": 1.1}, {"scale": 0}, {"max_norm": float("nan")}, {"every": 0}, {"start": -0.1}]
-)
+    "options",
+    [
+        {"start": 1.0}, {"stop": 1.1}, {"scale": 0}, {"max_norm": float("nan")}, {"every": 0}, {"start": -0.1},
+        {"every": 2.5}, {"samples": 1.5}, {"decoded_steps": 1.5}, {"decoded_steps": float("inf")},
+    ],
+)  # fmt: skip
 def test_impossible_configuration_is_refused(options):
     with pytest.raises(ValueError, match="guidance"):
         GuidanceConfig(**options)

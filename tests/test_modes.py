@@ -28,7 +28,7 @@ from dag_diffusion.guidance.mode_guidance import WINDOWS, ModeGuidance, mode_shi
 from dag_diffusion.latent_spaces import LatentSpace
 from dag_diffusion.pipelines.latents import unscaled
 from dag_diffusion.sampling.scales import BINS
-from dag_diffusion.sampling.targets import PRESETS, TargetDistribution
+from dag_diffusion.sampling.targets import PRESETS, PerClass, TargetDistribution
 from dag_diffusion.sampling.threshold_search import searched_scale
 
 NAMES = {3: "T-shirt", 7: "Ankle boot, boot"}
@@ -377,6 +377,39 @@ def test_what_has_no_modes_is_refused(changes, message):
     arguments = {"latents": latents, "labels": labels, "per_class": 2, "class_names": NAMES} | changes
     with pytest.raises(ValueError, match=message):
         find_modes(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"average": 3}, "cannot be averaged by 3"),
+        ({"seed": -1}, "seed is -1; give a whole number"),
+        ({"target": PerClass({"Coat": TargetDistribution.preset("hill")})}, "no target for class 'Bag'"),
+    ],
+)
+def test_what_cannot_become_modes_is_refused_before_anything_is_encoded(tmp_path, monkeypatch, changes, message):
+    write_images(tmp_path, {"Bag": 3}, difficulty=lambda name, index: 0.1)
+    monkeypatch.setattr(mode_search, "encode_pool", None)
+    with pytest.raises(ValueError, match=message):
+        find_pool_modes(tiny_pipeline(), read_pool(tmp_path), 3, **changes)
+
+
+def test_class_may_have_a_label_below_zero():
+    latents, labels = real({3: 6})
+    found = find_modes(latents, [-1] * len(labels), 2, class_names={-1: "Bag"})
+    assert found.labels.tolist() == [-1, -1]
+
+
+def test_reference_of_one_class_gives_the_modes_of_the_same_reference_of_all():
+    latents, labels = real({3: 40})
+    values = 1 / (1 + np.exp(-np.random.default_rng(0).normal(-4, 2, 40)))
+    reference = TargetDistribution.from_reference(1 / (1 + np.exp(-np.random.default_rng(1).normal(-2, 1, 300))))
+    name = NAMES[3]
+    whole, of_class = (
+        find_difficulty_modes(latents, labels, values, 10, target, class_names={3: name})
+        for target in (reference, PerClass({name: reference}))
+    )
+    assert same(whole, of_class)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), -0.1, 1.1, None], ids=["nan", "below", "above", "missing"])

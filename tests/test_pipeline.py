@@ -305,6 +305,15 @@ def test_trailing_steps_that_end_below_the_first_timestep_are_refused(kind, capl
     check_inputs(pipeline, [0], None, "pil", 61)
 
 
+@pytest.mark.parametrize("kind", [DDIMScheduler, DDPMScheduler])
+def test_steps_that_an_offset_moves_beyond_what_was_trained_are_refused(kind):
+    pipeline = tiny_pipeline()
+    pipeline.scheduler = kind.from_config(pipeline.scheduler.config, timestep_spacing="leading", steps_offset=1)
+    with pytest.raises(ValueError, match=r"num_inference_steps is 1000, of which steps_offset=1 .* timestep 1000"):
+        pipeline(0, num_inference_steps=1000)
+    check_inputs(pipeline, [0], None, "pil", 999)
+
+
 def test_step_after_the_window_is_plain_denoising(pipeline):
     # resumed from its own next-to-last latents, a guided run ends where plain denoising ends
     options = {"num_inference_steps": 10, "output_type": "latent", "difficulty_guidance": GuidanceConfig(stop=0.9)}

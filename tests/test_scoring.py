@@ -189,7 +189,8 @@ def test_logits_that_are_not_finite_name_the_first_file(tmp_path):
 
 @pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize("frozen_from", [0, scoring.FROZEN_FROM])
-def test_probabilities_are_not_taken_for_logits(tmp_path, monkeypatch, classes, frozen_from):
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_probabilities_are_not_taken_for_logits(tmp_path, monkeypatch, classes, frozen_from, batch_size):
     write_images(tmp_path, {"0": 3})
     monkeypatch.setattr(scoring, "FROZEN_FROM", frozen_from)
     guide = tiny_classifier({label: str(label) for label in range(classes)})
@@ -197,7 +198,7 @@ def test_probabilities_are_not_taken_for_logits(tmp_path, monkeypatch, classes, 
 
     def scored(form):
         guide.forward = lambda pixels: form(plain(pixels).logits, 1)
-        return score_pool(read_pool(tmp_path), guide, batch_size=2).difficulties
+        return score_pool(read_pool(tmp_path), guide, batch_size=batch_size).difficulties
 
     with pytest.raises(ValueError, match="leave the softmax out"):
         scored(torch.softmax)

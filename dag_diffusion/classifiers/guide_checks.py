@@ -61,15 +61,19 @@ def require_seeing(classifier: nn.Module, name: str | Path) -> None:
         name: that it is called by.
     """
     try:
-        preprocessing = preprocessing_of(classifier)
-        pictures = [preprocessing.read(Image.new("RGB", (64, 64), colour)) for colour in ("black", "white")]
-        with torch.no_grad():
-            prepared_logits(classifier, preprocessing.normalised(torch.cat(pictures)))
+        require_logits_of_two(classifier, preprocessing_of(classifier))
     except Exception as error:  # whatever a network or its image processor raises at images that it cannot see
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ValueError(
             f"{name} cannot look at an image; mend its configuration, or give another classifier: {reason}"
         ) from error
+
+
+def require_logits_of_two(classifier: nn.Module, preprocessing: AnyPreprocessing) -> None:
+    """Look at a black and a white picture, as ``prepared_logits`` does; of one alone probabilities could be logits."""
+    pictures = [preprocessing.read(Image.new("RGB", (64, 64), colour)) for colour in ("black", "white")]
+    with torch.no_grad():
+        prepared_logits(classifier, preprocessing.normalised(torch.cat(pictures)))
 
 
 def require_classifier(given: Any) -> None:

@@ -71,6 +71,9 @@ class GuidanceConfig:
                 f"guidance needs a positive, finite scale and max_norm, but they are {self.scale} and {self.max_norm}; "
                 "leave the target difficulty out to generate without guidance"
             )
+        for name in ("every", "samples", "decoded_steps"):
+            if not hasattr(getattr(self, name), "__index__"):
+                raise ValueError(f"guidance needs a whole number of {name}, but it is {getattr(self, name)!r}")
         if self.every < 1:
             raise ValueError(f"guidance on every {self.every}th step is impossible; every must be 1, 2, 3, ...")
         self._check_options()

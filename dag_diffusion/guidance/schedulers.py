@@ -67,13 +67,19 @@ def require_unclipped(scheduler: Any, options: Sequence[str] = CLIPPING) -> None
 
 
 def require_trained_timesteps(scheduler: Any, num_steps: int) -> None:
-    """Refuse a number of steps for which "trailing" timesteps, that are set already, have one more at the end, -1.
+    """Refuse a number of steps of whose timesteps, that are set already, nothing was trained for one; ValueError.
 
-    They are ``arange(T, 0, -T / steps) - 1``, into which rounding lets 0, as for 61 of 1,000; ValueError.
+    "trailing" ones are ``arange(T, 0, -T / steps) - 1``, into which rounding lets 0, as for 61 of 1,000; an offset
+    moves all of T "leading" ones up by one, to T.
     """
+    trained = scheduler.config.num_train_timesteps
+    if scheduler.config.get("steps_offset") and int(scheduler.timesteps.max()) >= trained:
+        raise ValueError(
+            f"num_inference_steps is {num_steps}, of which steps_offset={scheduler.config.steps_offset} makes the first"
+            f" timestep {int(scheduler.timesteps.max())}, and 0..{trained - 1} were trained; use fewer, or no offset"
+        )
     if scheduler.config.get("timestep_spacing") != "trailing" or int(scheduler.timesteps.min()) >= 0:
         return
-    trained = scheduler.config.num_train_timesteps
     good = [n for n in range(1, trained + 1) if len(np.arange(trained, 0, -trained / n)) == n]
     if kind_among(scheduler, [DDIM]):  # whose own steps stop short of timesteps that are not evenly spaced
         good = [n for n in good if trained % n == 0]

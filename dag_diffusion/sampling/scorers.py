@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dag_diffusion.classifiers.guide_checks import require_classifier
+from dag_diffusion.classifiers.guide_checks import require_classifier, require_logits_of_two
 from dag_diffusion.classifiers.image_classifiers import class_names_of, preprocessing_of, require_fitting
 from dag_diffusion.classifiers.model_transforms import AnyPreprocessing
 from dag_diffusion.data.class_names import match_classes
@@ -64,9 +64,10 @@ def scorers_of(
         return match_classes(names, class_names_of(classifier), mapping=class_map or {}, trainable=True)
 
     def scorer_of(classifier: nn.Module) -> Scorer:
-        labels = labels_of(classifier)
+        labels, preprocessing = labels_of(classifier), preprocessing_of(classifier)
+        require_logits_of_two(classifier, preprocessing)  # images may come one at a time
         classes = classes_among(among, labels.values())
-        return Scorer(classifier, preprocessing_of(classifier), labels, _precision(classifier, dtype), classes)
+        return Scorer(classifier, preprocessing, labels, _precision(classifier, dtype), classes)
 
     return [scorer_of(classifier) for classifier in classifiers]
 

@@ -13,6 +13,8 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from dag_diffusion.seeding import as_numpy_seed
+
 from .rules.coresets import SPREADS, Diversity
 from .rules.correct import CaO2, CorrectOnly, surely_correct
 from .rules.matching import Matching
@@ -231,6 +233,7 @@ def select(
     """
     rule = method if isinstance(method, SelectionRule) else SelectionRule(method)
     sizes = sizes_of(ipc, rule)
+    seeds = [as_numpy_seed(one) for one in (seed if isinstance(seed, Iterable) else [seed])]
     wanted = None if target is None else as_target(target, {0: class_name} if class_name else None)
     values = _checked(difficulties, sizes)
     _require(rule, wanted, features, groups, len(values))
@@ -249,7 +252,7 @@ def select(
     offered = images.difficulties[images.correct] if rule.correct_only and right is not None and right.any() else None
     goal_of = _goals(images.difficulties if offered is None else offered, rule, wanted, class_name)
     falling = sizes[::-1]
-    choices = rule.build().sets(images, falling, goal_of, np.random.default_rng(seed))
+    choices = rule.build().sets(images, falling, goal_of, np.random.default_rng(seeds))
     chosen = dict(zip(falling, choices, strict=True))
     found = _ranked(images, chosen, goal_of, rule.needs_target)
     return {size: found[size] for size in sizes} if isinstance(ipc, Iterable) else found[sizes[0]]
@@ -320,11 +323,14 @@ def _right(rule: SelectionRule, values: np.ndarray, correct: Sequence[bool] | np
 def require_features(features: np.ndarray | None, count: int, rule: SelectionRule) -> None:
     """Refuse features that do not fit ``count`` images."""
     shape = () if features is None else np.shape(features)
-    if features is None or len(shape) != 2 or shape[0] != count or not np.isfinite(features).all():
-        given = "none are given" if features is None else f"those given are {shape}, or not finite"
+    needed = f"{rule.diversity or rule.method} needs finite features of all images, ({count}, dim)"
+    if features is None or len(shape) != 2 or shape[0] != count:
+        given = "none are given" if features is None else f"those given are {shape}"
+        raise ValueError(f"{needed}, but {given}; take those of score_pool(..., features=True)")
+    if bad := int((~np.isfinite(features).all(1)).sum()):
         raise ValueError(
-            f"{rule.diversity or rule.method} needs finite features of all images, ({count}, dim), but {given}; "
-            "take those of score_pool(..., features=True)"
+            f"{needed}, but those of {bad} are not finite, as of images that could not be read; leave these out, as "
+            "subsample(..., skip_unscored=True) does"
         )
 
 

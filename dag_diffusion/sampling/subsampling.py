@@ -19,7 +19,7 @@ from dag_diffusion.data.files import recorded
 from dag_diffusion.data.pools import Pool, read_pool
 from dag_diffusion.data.provenance import AMONG_SET
 from dag_diffusion.data.rows import correct_in
-from dag_diffusion.seeding import as_seed
+from dag_diffusion.seeding import as_numpy_seed
 
 from .references import measured_by, warn_of_several_scales
 from .rules.correct import surely_correct
@@ -203,8 +203,7 @@ def subsample(
     rule = method if isinstance(method, SelectionRule) else SelectionRule(method)
     pool = read_pool(pool) if isinstance(pool, str | Path) else pool
     sizes = sizes_of(ipc, rule)
-    if (seed := as_seed(seed)) < 0:
-        raise ValueError(f"seed is {seed}; give a whole number of at least 0")
+    seed = as_numpy_seed(seed)
     if isinstance(pool, Pool):
         # without features only a score tells which images can be read
         told = features is None and len({row.get("difficulty") is None for row in pool.rows}) == 2

@@ -22,14 +22,15 @@ from dag_diffusion.data.files import recorded
 from dag_diffusion.data.pools import Pool, digest_of_images
 from dag_diffusion.generation.modes import Modes, space_of
 from dag_diffusion.identity import digest_of, digest_of_values
-from dag_diffusion.pipelines.latents import encoded
+from dag_diffusion.pipelines.latents import encoded, pixels_of_a_latent
 from dag_diffusion.processes import fail_together, gather, is_main_process
 from dag_diffusion.processor import usual_torch
 from dag_diffusion.progress import Progress
 from dag_diffusion.sampling.scales import BINS
 from dag_diffusion.sampling.scoring import prepared_image, read_ahead, score_pool
-from dag_diffusion.sampling.targets import Reference, TargetDistribution
+from dag_diffusion.sampling.targets import PerClass, Reference, TargetDistribution
 from dag_diffusion.sampling.threshold_search import searched_scale
+from dag_diffusion.seeding import as_numpy_seed
 
 from .kept_parts import KeptParts
 
@@ -133,7 +134,7 @@ def find_modes(
     """
     features, clusters = _features(latents, average), []
     for label, rows in _rows_by_class(labels, len(latents), per_class, class_names).items():
-        clusters += [(label, members) for members in _k_means(features, rows, per_class, (seed, label))]
+        clusters += [(label, members) for members in _k_means(features, rows, per_class, (seed, label % 2**64))]
     return _modes_of(latents, clusters, class_names)
 
 
@@ -173,7 +174,7 @@ def find_difficulty_modes(
     for label, rows in _rows_by_class(labels, len(latents), per_class, class_names).items():
         strata, counts = _strata(values[rows], per_class, target, apart[label])
         for stratum in np.flatnonzero(counts).tolist():
-            found = _k_means(features, rows[strata == stratum], int(counts[stratum]), (seed, label, stratum))
+            found = _k_means(features, rows[strata == stratum], int(counts[stratum]), (seed, label % 2**64, stratum))
             clusters += [(label, members) for members in found]
     return _modes_of(latents, clusters, class_names, values)
 
@@ -217,7 +218,13 @@ def find_pool_modes(
                 "modes by difficulty need scores, and this pipeline has no guide; load it with a classifier to score by"
             )
         size, names = _side(pipeline, size), real.class_names
-        _rows_by_class(real.labels, len(real), per_class, names)  # refused before anything is encoded
+        # refused before anything is encoded
+        _rows_by_class(real.labels, len(real), per_class, names)
+        side = size // pixels_of_a_latent(pipeline.vae)
+        _require_divisor(average, (len(real), pipeline.vae.config.latent_channels, side, side))
+        as_numpy_seed(seed)
+        for name in distinct_names(names).values():
+            _ = target.of(name) if isinstance(target, PerClass) else None
         plain, settings = getattr(pipeline, "latents_scaled_only", False), dict[str, Any]()
         if is_main_process():  # before the work of hours, in which images may be exchanged
             how: dict[str, Any] = {"size": size, "target": target, "average": average, "seed": seed}
@@ -278,12 +285,17 @@ def _side(pipeline: Any, size: int | None) -> int:
 
 
 def _features(latents: Tensor, average: int) -> np.ndarray:
-    if latents.ndim != 4 or average < 1 or any(side % average for side in latents.shape[-2:]):
+    _require_divisor(average, latents.shape)
+    latents = latents.float().cpu()
+    return (F.avg_pool2d(latents, average) if average > 1 else latents).flatten(1).numpy()
+
+
+def _require_divisor(average: int, shape: Sequence[int]) -> None:
+    if len(shape) != 4 or average < 1 or any(side % average for side in shape[-2:]):
         raise ValueError(
-            f"latents of shape {tuple(latents.shape)} cannot be averaged by {average}; "
+            f"latents of shape {tuple(shape)} cannot be averaged by {average}; "
             "give (n, channels, height, width) and a divisor of both sides, such as 1"
         )
-    return F.avg_pool2d(latents.float().cpu(), average).flatten(1).numpy()
 
 
 def _rows_by_class(labels: Labels, count: int, per_class: int, class_names: Mapping[int, str]) -> dict[int, np.ndarray]:
@@ -329,7 +341,8 @@ def _strata(
     values: np.ndarray, per_class: int, target: TargetDistribution, class_name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stratum of each image of a class, ``(n,)``, and number of modes in each stratum, ``(10,)``."""
-    ruler = target.values(class_name) if isinstance(target, Reference) else values
+    own = target.of(class_name) if isinstance(target, PerClass) else target
+    ruler = own.values(class_name) if isinstance(own, Reference) else values
     scale = searched_scale(ruler)
     strata, wanted = scale.bins(values), target.quotas(class_name, per_class, scale)
     return strata, _within_room(wanted, np.bincount(strata, minlength=BINS))

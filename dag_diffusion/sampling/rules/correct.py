@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .rule import Choice, ClassImages, GoalOf, Rule, in_turns
+from .rule import Choice, ClassImages, GoalOf, Rule, TargetRule, in_turns
 
 SURE = 0.5  # a class of more than half of the probability has no rival; the difficulty alone tells
 
@@ -69,10 +69,9 @@ class CorrectOnly(Rule):
                 yield choice._replace(chosen=kept[choice.chosen])
 
     def _filled(self, images: ClassImages, chosen: np.ndarray, goal_of: GoalOf) -> Choice:
-        goal = goal_of(len(chosen)) if self.rule.by_target else None
-        if goal is None:
+        if not isinstance(self.rule, TargetRule) or (goal := goal_of(len(chosen))) is None:
             return Choice.without_bins(chosen)
-        return Choice(chosen, goal.scale.bins(images.difficulties[chosen]), goal.quotas())
+        return Choice(chosen, goal.scale.bins(images.difficulties[chosen]), self.rule.quotas(goal))
 
 
 def _easiest_first(images: ClassImages, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -65,9 +65,12 @@ class Histogram(TargetRule):
     def __init__(self, clipping: Literal["counts", "values"] = "counts") -> None:
         self.clipping = clipping
 
+    def quotas(self, goal: Goal) -> np.ndarray:
+        return goal.quotas(clip_reference=self.clipping == "counts")
+
     def choose(self, images: ClassImages, among: np.ndarray, goal: Goal, generator: np.random.Generator) -> Choice:
         """Quotas, drawn at random bin by bin."""
-        quotas = goal.quotas(clip_reference=self.clipping == "counts")
+        quotas = self.quotas(goal)
         drawn, bins = draw(goal.scale.bins(images.difficulties[among]), quotas, generator)
         return Choice(among[drawn], bins, quotas)
 

@@ -118,6 +118,10 @@ class TargetRule(Rule):
 
     by_target = True
 
+    def quotas(self, goal: Goal) -> np.ndarray:
+        """``(10,)`` images wanted in each bin."""
+        return goal.quotas()
+
     @abstractmethod
     def choose(self, images: ClassImages, among: np.ndarray, goal: Goal, generator: np.random.Generator) -> Choice:
         """``goal.ipc`` of the images in the rows ``among``."""
