@@ -321,9 +321,9 @@ def test_numbers_of_numpy_and_torch_are_recorded_as_json(tmp_path, number):
 def test_what_is_no_seed_is_refused(seed):
     with pytest.raises(ValueError, match=f"seed is {seed!r}; give a whole number of at least 0"):
         subsample([0.1, 0.2], 1, target="hill", seed=seed)
-    for given in (seed, (0, seed)):
+    for several in (seed, (0, seed)):
         with pytest.raises(ValueError, match=f"seed is {seed!r}; give a whole number of at least 0"):
-            select([0.1, 0.2], 1, method="random", seed=given)
+            select([0.1, 0.2], 1, method="random", seed=several)
 
 
 def test_names_are_told_from_labels():
@@ -395,7 +395,7 @@ def test_baselines_leave_out_the_same_images(tmp_path, method):
     chosen = subsample(read_pool(tmp_path), 3, method=method, features=features, skip_unscored=True)
     assert sorted(chosen.indices) == [0, 2, 3]
     if method != "random":
-        with pytest.raises(ValueError, match="those of 1 are not finite.*skip_unscored=True"):
+        with pytest.raises(ValueError, match=r"those of 1 are not finite.*skip_unscored=True"):
             select([0.1, 0.2, 0.3, 0.4], 3, method=method, features=features)
 
 
