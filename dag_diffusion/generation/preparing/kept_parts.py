@@ -124,12 +124,13 @@ class KeptParts:
         if self._turns is not None:
             self._turns.report(len(items))
 
-    def all(self) -> list[dict[str, Tensor]]:
-        """All parts of all processes, by the first item of each; every process has to call it."""
+    def all(self) -> Iterator[dict[str, Tensor]]:
+        """All parts of all processes, by the first item of each, no longer held here; every process has to take all."""
         held = self._earlier | self._own
-        firsts = sorted({first for its in gather(list(held)) for first in its})
+        self._earlier, self._own = Parts(), Parts()
         # one at a time, since each process gets as much memory for every other's as the largest takes
-        return [next(part for part in gather(held.get(first)) if part is not None) for first in firsts]
+        for first in sorted({first for its in gather(list(held)) for first in its}):
+            yield next(part for part in gather(held.pop(first, None)) if part is not None)
 
     def remove(self) -> None:
         """Remove the folder, since the result is where it belongs; every process, on whatever disk it wrote.

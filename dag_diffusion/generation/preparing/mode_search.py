@@ -94,9 +94,10 @@ def encode_pool(
         for batch in read_ahead(partial(prepared_image, pool, preprocessing=fit), mine, batch_size):
             found = encode(vae, torch.cat([image for _, image in batch]), batch_size, scaled_only=scaled_only)
             kept.add([index for index, _ in batch], {"latents": found})
-    parts = kept.all()  # of another batch size than before they do not follow each other
-    latents = parts[0]["latents"].new_empty(len(pool), *parts[0]["latents"].shape[1:])
-    for part in parts:
+    latents = torch.empty(0)
+    for part in kept.all():  # of another batch size than before they do not follow each other
+        if not len(latents):
+            latents = part["latents"].new_empty(len(pool), *part["latents"].shape[1:])
         latents[part["items"]] = part["latents"]
     return latents
 

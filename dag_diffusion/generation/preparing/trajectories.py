@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dag_diffusion.classifiers.image_classifiers import class_names_of, image_logits, preprocessing_of
+from dag_diffusion.classifiers.model_transforms import AnyPreprocessing
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.difficulty import classes_among, margin
 from dag_diffusion.generation.provenance import OF_THE_PIPELINE, scheduler_record
@@ -104,7 +105,7 @@ def collect(
     with kept.turns("trajectories", config.trajectories, batch_size, runs.record, progress) as mine:
         for batch in batches_of(mine, batch_size):
             kept.add(batch, vars(Trajectories.concatenate(runs.draw(batch[0]))))
-    parts = kept.all()
+    parts = list(kept.all())
     return Trajectories(
         **{field.name: torch.cat([part[field.name] for part in parts]) for field in fields(Trajectories)}
     )
@@ -137,7 +138,8 @@ def _runs(
     steering = type(pipeline)(**components, **own)
     steering.set_progress_bar_config(disable=True)
     columns = [_columns(pipeline, guide, allowed.tolist()) for guide in guides]
-    return _Runs(steering, guides, columns, config, allowed, batch_size)
+    preprocessing = list(map(preprocessing_of, guides))  # once, since a processor may be read from disk or the Hub
+    return _Runs(steering, guides, columns, preprocessing, config, allowed, batch_size)
 
 
 def _columns(pipeline: "DifficultyGuidedPipeline", guide: nn.Module, labels: Sequence[int]) -> dict[int, int]:
@@ -153,6 +155,7 @@ class _Runs:
     pipeline: "DifficultyGuidedPipeline"
     guides: Sequence[nn.Module]
     columns: Sequence[dict[int, int]]  # of each guide, its labels of the classes that are drawn
+    preprocessing: Sequence[AnyPreprocessing]  # of each guide
     config: "ProbeConfig"
     allowed: Tensor
     batch_size: int
@@ -168,8 +171,8 @@ class _Runs:
         return {
             "weights": {name: digest_of(part) for name, part in models.items()},
             "guides": [
-                [digest_of(guide), preprocessing_of(guide).as_fields(), list(columns.items())]
-                for guide, columns in zip(self.guides, self.columns, strict=True)
+                [digest_of(guide), preprocessing.as_fields(), list(columns.items())]
+                for guide, preprocessing, columns in zip(self.guides, self.preprocessing, self.columns, strict=True)
             ],
             "own": {
                 name: value
@@ -224,8 +227,8 @@ class _Runs:
     def _measured(self, clean: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean margins and mean log-probabilities of the guides, on the CPU; see ``Trajectories``."""
         images, margins, found = self.pipeline.decode_for_guidance(clean), [], []
-        for guide, own in zip(self.guides, self.columns, strict=True):
-            logits = image_logits(guide, images)
+        for guide, own, preprocessing in zip(self.guides, self.columns, self.preprocessing, strict=True):
+            logits = image_logits(guide, images, preprocessing)
             if self.config.among == "set":  # as if there were no other classes
                 others = torch.tensor(sorted(set(range(logits.shape[1])) - set(own.values())), device=logits.device)
                 logits = logits.index_fill(1, others.long(), float("-inf"))
