@@ -173,5 +173,7 @@ def test_too_few_right_images_are_counted_against_what_the_rule_itself_wants():
     for clipping in ("counts", "values"):
         rule = SelectionRule("histogram", clipping=clipping, correct_only=True)
         few = select(pool, 50, target=target, method=rule, correct=correct)
-        own = Histogram(clipping).quotas(Goal(target, "", 50, few.scale, few.thresholds))
+        own = Histogram(clipping).quotas(
+            Goal(target=target, class_name="", ipc=50, scale=few.scale, thresholds=few.thresholds)
+        )
         assert few.quotas == tuple(own.tolist())

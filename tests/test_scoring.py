@@ -124,9 +124,11 @@ def test_image_is_read_once_for_classifiers_of_one_preprocessing(tmp_path, monke
     write_images(tmp_path, {"Bag": 3})
     pool, fits = read_pool(tmp_path), []
     plain = Preprocessing.fitted
-    monkeypatch.setattr(Preprocessing, "fitted", lambda self, images: fits.append(1) or plain(self, images))
+    monkeypatch.setattr(
+        Preprocessing, "fitted", lambda self, images: fits.append(images.shape[-1]) or plain(self, images)
+    )
     score_pool(pool, [tiny_classifier(), other_classifier()])
-    assert len(fits) == 3
+    assert fits.count(16) == 3  # besides the larger pictures that classifiers are tried with
 
 
 def test_class_map_leads_where_no_rule_does(tmp_path):
