@@ -258,3 +258,12 @@ def test_pool_from_before_configurations_were_recorded_is_resumed(tmp_path):
     del record["scheduler"]["trained_betas"]
     (pool.path / "pool.json").write_text(json.dumps(record))
     assert len(fill_pool(pipeline, tmp_path / "pool", CONFIG, resume=True)) == 3
+
+
+def test_order_in_which_classes_are_named_makes_no_other_pool(tmp_path):
+    fill_pool(tiny_pipeline(), tmp_path / "pool", replace(CONFIG, labels=[2, 0]))
+    before = content(tmp_path / "pool")
+    fill_pool(tiny_pipeline(), tmp_path / "pool", replace(CONFIG, labels=[0, 2]), resume=True)
+    assert content(tmp_path / "pool") == before
+    with pytest.raises(ValueError, match="begun with other settings: labels"):
+        fill_pool(tiny_pipeline(), tmp_path / "pool", replace(CONFIG, labels=[0, 1]), resume=True)

@@ -9,6 +9,7 @@ from warm import Command
 
 from dag_diffusion import read_pool, score_and_record, score_pool
 from dag_diffusion.data.files import json_lines
+from dag_diffusion.data.pools import Pool
 from dag_diffusion.processes import StoppedError
 from dag_diffusion.sampling import score_cache
 
@@ -97,6 +98,24 @@ def test_what_killed_processes_have_scored_is_taken_over(folder):
     (folder / "metadata.jsonl").write_bytes(json_lines(rows))
     assert score_and_record(read_pool(folder), guides).cached == 12
     assert sorted(path.name for path in folder.glob(".*")) == [cache.name]
+
+
+def test_file_that_is_read_at_the_second_attempt_keeps_its_score(folder, monkeypatch):
+    digest, refused = Pool.file_digest, []
+
+    def now_and_then(pool, index):
+        if index == 3 and not refused:
+            refused.append(index)
+            raise OSError("the network disk is away")
+        return digest(pool, index)
+
+    monkeypatch.setattr(Pool, "file_digest", now_and_then)
+    guides = {"guide": tiny_classifier()}
+    done = score_and_record(read_pool(folder), guides)
+    assert (done.scored, done.skipped) == (17, [])
+    pool = read_pool(folder)
+    assert pool.difficulties == pytest.approx(score_pool(pool, tiny_classifier()).difficulties)
+    assert score_and_record(pool, guides).cached == 17
 
 
 def test_processes_of_other_settings_are_refused(folder, monkeypatch):

@@ -66,11 +66,13 @@ def _by_content(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _drawn_by(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the strengths of guidances that a pool does not use, whose defaults may have changed since."""
+    """Without what draws nothing: guidances that a pool does not use, whose defaults may have changed, and order."""
+    labels = settings.get("labels")
+    ordered = {"labels": sorted(labels, key=str)} if isinstance(labels, list) else {}
     steering = settings.get("difficulty_guidance") or {}
     unsteered = {name: value for name, value in steering.items() if name == "among"}  # which measures in any case
     unused = {} if settings.get("target") else {"difficulty_guidance": unsteered}
-    return {**settings, **unused} | ({} if settings.get("modes") else {"mode_guidance": None})
+    return {**settings, **ordered, **unused} | ({} if settings.get("modes") else {"mode_guidance": None})
 
 
 def _once(old: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

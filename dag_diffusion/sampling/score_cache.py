@@ -125,7 +125,8 @@ def score_and_record(
                 earlier = _earlier_rows(pool, path, own=destination is None)
                 known = cache.fill(pool, earlier)
         asked, turns = leaving.enter_context(stop_signal()), Turns("images", len(pool), progress)
-        keys = _keys_of_all(pool, _key_of(pool, scorers, identities, measure), known, turns)
+        key_of = _key_of(pool, scorers, identities, measure)
+        keys = _keys_of_all(pool, key_of, known, turns)
         todo = gather([index for index, key in enumerate(keys) if key not in known] if state.is_main_process else [])[0]
         told = measure not in LABEL_FREE
         batches = scored_batches(
@@ -137,8 +138,10 @@ def score_and_record(
             on_error=on_error,
             expected=len(pool) if todo else 0,  # so that a run that goes on rounds as one that was not killed
         )
-        found, seen = _keep_scores(batches, keys, cache, turns, told=told)
+        found, late, seen = _keep_scores(batches, keys, key_of, cache, turns, told=told)
         parts, left, skipped = gather(found), len(todo) - sum(gather(seen)), list[str]()
+        for index, key in [item for part in gather(late) for item in part.items()]:
+            keys[index] = key
         with fail_together():
             if state.is_main_process:
                 cache.take_over(parts[1:])
@@ -153,21 +156,31 @@ def score_and_record(
 
 
 def _keep_scores(
-    batches: Iterable[ScoredBatch], keys: Sequence[str | None], cache: "_Cache", turns: Turns, *, told: bool
-) -> tuple[Known, int]:
-    """Scores by key, each batch on disk before the next one, and how many images this process has seen."""
-    found, seen = Known(), 0
+    batches: Iterable[ScoredBatch],
+    keys: Sequence[str | None],
+    key_of: Callable[[int], str | None],
+    cache: "_Cache",
+    turns: Turns,
+    *,
+    told: bool,
+) -> tuple[Known, dict[int, str], int]:
+    """Scores by key, each batch on disk before the next one; keys that had none; and how many images were seen.
+
+    A network disk may give at the second attempt, when the image is scored, what it refused when files were hashed.
+    """
+    found, late, seen = Known(), dict[int, str](), 0
     with turns.together():
         for batch in batches:
+            late |= {index: key for index in batch.read if keys[index] is None and (key := key_of(index)) is not None}
             right = batch.correct.tolist() if told else [None] * len(batch.read)
             scores = map(Score, batch.values.tolist(), right)
-            scored = zip((keys[index] for index in batch.read), scores, strict=True)
+            scored = zip((keys[index] or late.get(index) for index in batch.read), scores, strict=True)
             new = {key: score for key, score in scored if key is not None}
             cache.append(new)
             found |= new
             seen += len(batch.seen)
             turns.report(len(batch.seen))
-    return found, seen
+    return found, late, seen
 
 
 def _require_alike(circumstances: Sequence[Any]) -> None:
