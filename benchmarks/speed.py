@@ -45,14 +45,19 @@ class Turn:
         folder: where the row's inputs are.
         output: an empty folder.
         small: whether it is only tried out.
-        ways: ``before`` and ``now`` in the order of this turn.
+        number: of the turn, from 0 on.
     """
 
     builds: Mapping[str, Build]
     folder: Path
     output: Path
     small: bool
-    ways: tuple[str, str]
+    number: int
+
+    @property
+    def ways(self) -> tuple[str, str]:
+        """``before`` and ``now`` in the order of this turn."""
+        return ("before", "now") if self.number % 2 == 0 else ("now", "before")
 
     def seconds(self, *arguments: object, threads: int | None = None, now: tuple[object, ...] = ()) -> dict[str, float]:
         """Of a command by both builds; ``OUTPUT`` in an argument stands for a folder of its own; ``now`` for ours."""
@@ -137,8 +142,9 @@ def accuracy(path: Path) -> float:
 
 
 def guided_pool(turn: Turn, precision: tuple[str, ...] = ()) -> Pair:
-    per_class = 2 if turn.small else 100
-    found = turn.seconds("generate", "OUTPUT", "--images-per-class", per_class, "--target", "reference", now=precision)
+    """Other images in each turn, so that the means of what should be equal are of several pools."""
+    options = ["--images-per-class", 2 if turn.small else 100, "--target", "reference", "--seed", turn.number]
+    found = turn.seconds("generate", "OUTPUT", *options, now=precision)
     measured = {way: quality(read_pool(turn.output / way)) for way in turn.ways}
     return found | {what: {way: measured[way][what] for way in turn.ways} for what in measured["now"]}
 
@@ -288,8 +294,7 @@ def measure(name: str, builds: Mapping[str, Build], wanted: int, small: bool, kn
         while len(pairs) < wanted:
             output = Path(text, f"turn-{len(pairs)}")
             output.mkdir()
-            ways = ("before", "now") if len(pairs) % 2 == 0 else ("now", "before")
-            pairs.append(row.measure(Turn(builds, Path(text), output, small, ways)))
+            pairs.append(row.measure(Turn(builds, Path(text), output, small, len(pairs))))
             shutil.rmtree(output)
             known[name] = summary(row, pairs)
             save(known, small)
