@@ -448,6 +448,21 @@ def test_foreign_files_that_come_during_the_run_stay(tmp_path, pool, monkeypatch
     assert sorted(p.name for p in tmp_path.iterdir()) == ["pool", "set"]
 
 
+@pytest.mark.parametrize("stranger", ["report.html", "Bag/notes.txt", "figures/made_by.py"])
+def test_what_others_have_put_beside_a_set_is_not_deleted_with_it(tmp_path, pool, stranger):
+    write(pool, [4], tmp_path / "set")
+    (tmp_path / "set" / stranger).parent.mkdir(exist_ok=True)
+    (tmp_path / "set" / stranger).write_text("years of work")
+    for make in (
+        lambda: write(pool, [0], tmp_path / "set", overwrite=True),
+        lambda: fill_pool(tiny_pipeline(), tmp_path / "set", PoolConfig(images_per_class=1), overwrite=True),
+    ):
+        with pytest.raises(FileExistsError, match=f"a pool and more, such as {stranger}, which would be deleted; move"):
+            make()
+    assert (tmp_path / "set" / stranger).read_text() == "years of work"
+    assert len(read_pool(tmp_path / "set")) == 1
+
+
 def test_set_that_comes_during_the_run_stays(tmp_path, pool, monkeypatch):
     write(pool, [4], tmp_path / "finished")
     while_copying(monkeypatch, lambda: (tmp_path / "finished").rename(tmp_path / "set"))

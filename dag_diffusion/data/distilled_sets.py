@@ -20,10 +20,10 @@ import numpy as np
 
 from .dataset_cards import card_in, describe
 from .files import LOCK, held, json_line, recorded, require_writable, write_atomically
-from .images import UnreadableImageError, suffix_of
+from .images import UnreadableImageError, readable, suffix_of
 from .layouts import placements, with_suffix
 from .pools import PROVENANCE, Pool, PoolSource, as_pool, read_pool, require_writable_target, write_provenance
-from .rows import METADATA, SELECTED, Row, rows_meant, with_columns
+from .rows import METADATA, SELECTED, Row, for_loaders, rows_meant, with_columns
 
 Files = Literal["copy", "link", "list"]
 FILES = get_args(Files)
@@ -37,7 +37,7 @@ def as_files(name: str) -> Files:
     raise ValueError(f"files is {name!r}; use 'copy', 'link' (hard links) or 'list' (rows without images)")
 
 
-OWN = ("file_name", "label", "class_name", "source")  # columns that say which image a row is
+OWN = ("file_name", "image", "label", "class_name", "source")  # columns that say which image a row is
 
 
 def write_distilled_set(
@@ -242,11 +242,12 @@ def _placed(pool: Pool, index: int, folder: Path, place: str, files: str) -> Row
     else:
         place = with_suffix(place, pool.path / name)
         (shutil.copyfile if files == "copy" else _link)(pool.path / name, folder / place)
-    return with_columns(pool.rows[index], {"file_name": place, "source": name})
+    return with_columns(for_loaders(pool.rows[index]), {"file_name": place, "source": name})
 
 
 def _written(pool: Pool, index: int, folder: Path, place: str) -> str:
-    data = b"" if pool.encoded is None else pool.encoded[index]
+    with readable(pool.path / pool.rows[index]["file_name"]):
+        data = b"" if pool.encoded is None else pool.encoded[index]
     try:
         place = PurePath(place).with_suffix(suffix_of(data)).as_posix()
     except ValueError as error:

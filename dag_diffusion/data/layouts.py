@@ -97,7 +97,8 @@ def _folders_of(names: Sequence[PurePosixPath], labels: Sequence[int]) -> dict[i
 
 def _files(names: Sequence[PurePosixPath], labels: Sequence[int]) -> list[str]:
     """Names of the images within their folders, kept if all are plain and different, else numbered in their order."""
-    keys = {(label, name.name.casefold()) for name, label in zip(names, labels, strict=True)}
+    bare = any(not name.suffix for name in names)  # which gets one, by its contents, and then another's name perhaps
+    keys = {(label, (name.stem if bare else name.name).casefold()) for name, label in zip(names, labels, strict=True)}
     known = {"", *image_suffixes()}
     plain = all(_is_plain(name.name) and name.suffix.lower() in known for name in names)
     if plain and len(keys) == len(names):

@@ -54,6 +54,8 @@ PoolSource: TypeAlias = "Pool | str | Path | Dataset"
 PROVENANCE = "pool.json"
 BLOCK = 2**18  # bytes of a file that are hashed at a time
 EARLIER = ".earlier"  # the pool that is being overwritten, until the new one is finished
+OWN = (METADATA, SELECTED, PROVENANCE, "labels.json", "README.md")  # files of a pool beside its images
+OF_TEACHERS = ("soft_labels", "view_labels")  # how the names of others begin
 COLUMNS = ("file_name", "label", "class_name", "target_difficulty", "difficulty", "seed")
 
 
@@ -351,10 +353,10 @@ def require_writable_target(folder: Path, *, overwrite: bool = False) -> None:
     """Check that ``folder`` may be replaced: absent or empty, or an earlier pool when ``overwrite`` is asked for.
 
     Raises:
-        FileExistsError: it holds something that would be lost, or a disk is mounted there.
+        FileExistsError: it holds something that would be lost, beside a pool too, or a disk is mounted there.
         PermissionError: it, or the folder above it, cannot be written.
     """
-    require_replaceable(folder, "pool", _is_pool, overwrite=overwrite)
+    _require_replaceable(folder, overwrite=overwrite)
     require_no_mount(folder)
 
 
@@ -369,7 +371,25 @@ def require_place_for_pool(folder: Path, *, overwrite: bool = False) -> None:
             f"{folder} holds a pool that is not finished; go on with it by resume=True, replace it by overwrite=True, "
             "or choose another folder"
         )
+    _require_replaceable(folder, overwrite=overwrite)
+
+
+def _require_replaceable(folder: Path, *, overwrite: bool) -> None:
     require_replaceable(folder, "pool", _is_pool, overwrite=overwrite)
+    if folder.is_dir() and (stranger := next(_strangers_in(folder), None)):
+        raise FileExistsError(
+            f"{folder} holds a pool and more, such as {stranger.relative_to(folder)}, which would be deleted; move it "
+            "elsewhere, or choose another folder"
+        )
+
+
+def _strangers_in(folder: Path) -> Iterator[Path]:
+    """What lies in a pool's folder and was put there by somebody else, such as a report or a notebook."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(name for name in files if not (name.startswith(".") or is_image_name(name))):
+            if Path(place) != folder or not (name in OWN or name.startswith(OF_TEACHERS)):
+                yield Path(place, name)
 
 
 def _is_pool(folder: Path) -> bool:

@@ -24,6 +24,7 @@ METADATA = "metadata.jsonl"
 RECORDS = (METADATA, "metadata.csv", "metadata.parquet", "dataset.json")  # of other programs, too
 SELECTED = "selected.jsonl"  # instead of METADATA in a set that only lists images of its pool
 SCORE_COLUMNS = ("difficulty", "difficulty_by", "score_key", "correct")
+RENAMED = {"image": "image_column"}
 TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}  # as tables write them, too
 
 
@@ -101,6 +102,8 @@ def _row(row: Row) -> Row:
     label = int(row["label"])
     if float(row["label"]) != label:
         raise ValueError(f"the label {row['label']!r:.40} is no whole number")
+    if abs(label) >= 2**63:
+        raise ValueError(f"the label {row['label']!r:.40} is a number of more than 64 bits")
     # a decoder makes every word anew, which for a million rows would be half of their memory
     shared = {sys.intern(name): value for name, value in row.items()}
     shared["label"], shared["class_name"] = label, sys.intern(row["class_name"])
@@ -135,6 +138,11 @@ def _score(row: Row) -> Row:
 def with_columns(row: Row, columns: Mapping[str, Any]) -> Row:
     """A row with further columns, or with other values in those that it has."""
     return cast(Row, {**row, **columns})
+
+
+def for_loaders(row: Row) -> Row:
+    """The row for a set whose images ``datasets`` calls ``image``: a column of that name gets another."""
+    return cast(Row, {RENAMED.get(name, name): value for name, value in row.items()}) if "image" in row else row
 
 
 def require_inside(root: Path, rows: Sequence[Row], source: Path) -> None:

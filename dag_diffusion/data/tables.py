@@ -98,7 +98,11 @@ def _of_parquet(paths: Sequence[Path], source: Path) -> tuple[list[Row], Sequenc
         tables.append(table)
         files.append(_ParquetImages(path, image))
     assert known is not None  # shards_of gives at least one file
-    rows = _rows_of(pa.concat_tables(tables, promote_options="default"), known[2], known[1], str(source))
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive")  # whole numbers here may be fractions there
+    except (*CANNOT_READ, TypeError) as error:
+        raise _broken(source, error) from error
+    rows = _rows_of(table, known[2], known[1], str(source))
     return rows, files[0] if len(files) == 1 else _Joined(files)
 
 
@@ -285,10 +289,10 @@ class _ParquetImages(Sequence[bytes]):
                     del self._held[next(iter(self._held))]  # the one that was read first
                 self._held[group] = self._file.read_row_group(group, columns=[self._column])[self._column]
             entry = self._held[group][range(len(self))[index] - self._starts[group]].as_py()
-        return _bytes_of(entry, index, follow_paths=False)
+        return _bytes_of(entry, index, follow_paths=False, file=f" of {self._path}")
 
 
-def _bytes_of(entry: Mapping[str, Any] | bytes | None, index: int, *, follow_paths: bool) -> bytes:
+def _bytes_of(entry: Mapping[str, Any] | bytes | None, index: int, *, follow_paths: bool, file: str = "") -> bytes:
     if isinstance(entry, bytes):
         return entry
     if entry and entry["bytes"] is not None:
@@ -298,10 +302,10 @@ def _bytes_of(entry: Mapping[str, Any] | bytes | None, index: int, *, follow_pat
         return Path(path).read_bytes()
     if path:  # a file from elsewhere must not turn other files of this machine into a set, which is published
         raise FileNotFoundError(
-            f"row {index} has no bytes, only the path {os.fspath(path)!r}, which is not followed from a file; "
+            f"row {index}{file} has no bytes, only the path {os.fspath(path)!r}, which is not followed from a file; "
             "read the dataset yourself and give it as datasets.Dataset"
         )
-    raise FileNotFoundError(f"row {index} has no image")
+    raise FileNotFoundError(f"row {index}{file} has no image")
 
 
 def _several_splits(name: str, splits: Iterable[str], way: str) -> ValueError:

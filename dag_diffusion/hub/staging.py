@@ -30,7 +30,7 @@ from dag_diffusion.data.files import json_line, read_json_object, write_atomical
 from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suffix_of, wait_if_large
 from dag_diffusion.data.layouts import placements, with_suffix
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
-from dag_diffusion.data.rows import METADATA, Row, require_inside, with_columns
+from dag_diffusion.data.rows import METADATA, Row, for_loaders, require_inside, with_columns
 from dag_diffusion.data.sources.walking import NO_DATA
 from dag_diffusion.evaluation.soft_labels import (
     SOFT_LABELS,
@@ -216,7 +216,7 @@ def _error_of(pool: Pool, index: int) -> UnreadableImageError | None:
 
 def _placed(pool: Pool, index: int, folder: Path, place: str, copy: bool) -> Row:
     """Put one image into the folder; its row."""
-    row = pool.rows[index]
+    row = for_loaders(pool.rows[index])
     if pool.encoded is not None:
         target = (folder / place).with_suffix(suffix_of(pool.encoded[index]))
     else:

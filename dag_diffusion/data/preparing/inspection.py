@@ -84,7 +84,8 @@ def looks_of(
     files = real_files(pool)
     wanted = {file: index for index, file in reversed(list(enumerate(files)))}  # to the first row of each
     keys = {file: _key(pool, file, index) for file, index in wanted.items()}
-    known = _read(cache, pool.canvas.background)
+    of = {"format": FORMAT, "source": str(pool.path.resolve()), "background": pool.canvas.background}
+    known = _read(cache, of)
     found = {file: Look(*known[key]) for file, key in keys.items() if key in known}
     todo = sorted((file for file in wanted if file not in found), key=lambda file: wanted[file])
     shared = is_started() and not alone
@@ -101,7 +102,7 @@ def looks_of(
         found |= looks
     if cache is not None and todo and is_main_process():
         kept = {key: list(found[file]) for file, key in keys.items() if key and not found[file].problem}
-        write_json(cache, {"format": FORMAT, "background": pool.canvas.background, "looks": kept})
+        write_json(cache, {**of, "looks": kept})
     return [found[file] for file in files]
 
 
@@ -220,13 +221,13 @@ def _key(pool: Pool, file: str, index: int) -> str:
     return ""
 
 
-def _read(cache: Path | None, background: str) -> Mapping[str, Sequence[Any]]:
-    """Looks that were kept; none of another background, and none from a file that is broken, which costs time only."""
+def _read(cache: Path | None, of: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
+    """Looks that were kept; none of other images or another background, and none from a file that is broken."""
     if cache is None or not cache.exists():
         return {}
     with suppress(ValueError, OSError):
         kept = read_json_object(cache)
-        if kept.get("format") == FORMAT and kept.get("background") == background:
+        if {name: kept.get(name) for name in of} == dict(of):
             return {key: look for key, look in kept["looks"].items() if len(look) == len(Look._fields)}
     return {}
 

@@ -33,6 +33,7 @@ OWN = ("file_name", "label", "class_name")
 DIFFICULTIES = ("difficulty", "target_difficulty")
 NOT_FINITE = {sign + word for sign in ("", "-", "+") for word in ("nan", "inf", "infinity")}
 CODE = re.compile(r"[-+]?(0\d|\d{19})")  # leading zeros count in it, or it is no number of 64 bits
+DIGITS = 18  # of a label at the most; longer ones are names, and no number of 64 bits
 WHOLE = re.compile(r"([0-9]+)(\.0*)?")  # 1.0 is how pandas writes 1 where another row has no number
 
 
@@ -307,9 +308,9 @@ def _require_all(file: Path, column: str, names: Sequence[str], words: Sequence[
 def _number(value: Any) -> int | None:
     if isinstance(value, str):
         written = WHOLE.fullmatch(value.strip())
-        return int(written[1]) if written else None
+        return int(written[1]) if written and len(written[1]) <= DIGITS else None
     whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
-    return int(value) if whole and value >= 0 else None
+    return int(value) if whole and 0 <= value < 10**DIGITS else None
 
 
 def _one_to_one(told: Sequence[int | str | None], words: Sequence[Any]) -> bool:
