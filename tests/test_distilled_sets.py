@@ -12,13 +12,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 from datasets import Image as ImageFeature
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pyarrow.parquet import ParquetFile
-from tiny import write_images
+from tiny import tiny_pipeline, write_images
 
 from dag_diffusion import PoolConfig, fill_pool, read_pool, write_distilled_set
 from dag_diffusion.data.distilled_sets import require_apart
@@ -461,6 +461,39 @@ def test_what_others_have_put_beside_a_set_is_not_deleted_with_it(tmp_path, pool
             make()
     assert (tmp_path / "set" / stranger).read_text() == "years of work"
     assert len(read_pool(tmp_path / "set")) == 1
+
+
+@pytest.mark.parametrize("suffixes", [("", ".png"), (".png", "")])
+def test_image_without_suffix_does_not_replace_its_namesake(tmp_path, suffixes):
+    (tmp_path / "pool" / "cat").mkdir(parents=True)
+    rows = []
+    for place, suffix in enumerate(suffixes):
+        Image.new("L", (4, 4), 100 * place).save(tmp_path / "pool" / "cat" / f"a{suffix}", format="PNG")
+        rows.append({"file_name": f"cat/a{suffix}", "label": 0, "class_name": "cat"})
+    (tmp_path / "pool" / "metadata.jsonl").write_bytes(json_lines(rows))
+    made = write(read_pool(tmp_path / "pool"), [0, 1], tmp_path / "set")
+    assert [made.open(index).getpixel((0, 0)) for index in (0, 1)] == [0, 100]
+
+
+def test_column_that_is_called_image_as_the_image_itself_gets_another_name(tmp_path, pool):
+    noted = replace(pool, rows=[row | {"image": f"no. {i}"} for i, row in enumerate(pool.rows)])
+    made = write(noted, [0, 3], tmp_path / "set")
+    assert [row["image_column"] for row in made.rows] == ["no. 0", "no. 3"]
+    loaded = load_dataset(str(made.path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded[0]["image"].size == (16, 16)
+    assert sorted(loaded["image_column"]) == ["no. 0", "no. 3"]
+    with pytest.raises(ValueError, match="may not be called image"):
+        write(pool, [0], tmp_path / "other", columns={"image": ["mine"]})
+
+
+def test_row_of_a_table_without_an_image_is_named_with_its_file(tmp_path):
+    for number, image in enumerate((encoded("PNG"), None)):
+        table(encoded("PNG")).from_dict(
+            {"image": [{"bytes": image, "path": None}], "label": [0]},
+            Features(image=ImageFeature(), label=ClassLabel(names=["Bag"])),
+        ).to_parquet(tmp_path / f"train-{number}-of-2.parquet")
+    with pytest.raises(UnreadableImageError, match=r"row 0 of .*train-1-of-2\.parquet has no image"):
+        write(read_pool(tmp_path), [0, 1], tmp_path.parent / f"{tmp_path.name}-set")
 
 
 def test_set_that_comes_during_the_run_stays(tmp_path, pool, monkeypatch):

@@ -435,6 +435,62 @@ def test_card_that_was_edited_on_the_hub_is_kept(hub, chosen, tmp_path, caplog):
     assert is_as_written(hub.files("me/small")["README.md"].decode())
 
 
+def test_card_or_rows_that_somebody_broke_on_the_hub_refuse_a_push_that_has_changed_nothing_there(hub, chosen):
+    push(chosen, "me/small")
+    whole, rows = hub.files("me/small"), chosen / "metadata.jsonl"
+    rows.write_bytes(rows.read_bytes().replace(b'"rank": 0', b'"rank": 9'))
+    Image.new("L", (8, 8), 200).save(chosen / read_pool(chosen).rows[0]["file_name"])
+    edited = whole["README.md"].decode().replace("license:", "licence:")
+    broken = {
+        "UTF-8": {"README.md": b"---\n{}\n---\nM\xfcll"},
+        "YAML": {"README.md": b"---\nconfigs: [\n---\nmine"},
+        "must be one of": {"README.md": f"---\nlicense: unheard-of\n{edited.removeprefix('---')}".encode()},
+        "line 1 of metadata.jsonl": {"metadata.jsonl": b"not a row\n"},
+    }
+    for words, files in broken.items():
+        hub.put("me/small", {**whole, **files})
+        refused(call("push", chosen, "me/small"), words)
+        assert hub.files("me/small") == {**whole, **files}
+    hub.put("me/small", whole)
+    push(chosen, "me/small")
+    assert hub.files("me/small")["metadata.jsonl"].count(b'"rank": 9') == 3
+
+
+def test_image_that_is_lost_while_it_is_sent_is_no_trouble_of_the_network(hub, chosen):
+    def lose(method, path):
+        if path.endswith("/info/lfs/objects/batch"):
+            for image in chosen.rglob("*.png"):
+                image.unlink(missing_ok=True)
+
+    hub.fail = lose
+    with pytest.raises(FileNotFoundError, match=r"\.png"):
+        push(chosen, "me/small")
+
+
+def test_pattern_is_pushed_and_what_is_no_place_is_refused_in_a_sentence(hub, tmp_path):
+    features = Features(image=ImageFeature(), label=ClassLabel(names=["cat", "dog"]))
+    for number in range(2):
+        images = [Image.new("L", (8, 8), 100 * number + 20 * i) for i in range(2)]
+        table = Dataset.from_dict({"image": images, "label": [0, 1]}, features)
+        table.to_parquet(tmp_path / f"train-{number}.parquet")
+    push(str(tmp_path / "train-*.parquet"), "me/tables")
+    assert len(read_pool(pull("me/tables", tmp_path / "back").place)) == 4
+    for source in (table, read_pool(tmp_path / "back")):
+        with pytest.raises(ValueError, match=f"a {type(source).__name__} is no folder or file .* save it first"):
+            push(source, "me/tables")
+
+
+def test_revision_of_the_model_is_found_beside_a_dataset_of_the_same_name(hub, pool, tmp_path):
+    push(pool, "me/cats")
+    tiny_pipeline().save_pretrained(tmp_path / "dit")
+    push(tmp_path / "dit", "me/cats")
+    models = hub.repositories["models", "me/cats"]
+    models.refs["v1"] = models.refs["main"]
+    assert pull("me/cats", tmp_path / "back", revision="v1").kind == "model"
+    refused(call("pull", "me/cats", tmp_path / "other", "--revision", "v2"), "no revision 'v2'")
+    refused(call("pull", "me/cats", tmp_path / "other"), "both a dataset and a model")
+
+
 def test_licence_that_the_hub_does_not_know_is_refused_before_anything_is_sent(hub, pool):
     refused(call("push", pool, "me/small", "--license", "unheard-of"), "must be one of", "licence")
     assert not hub.repositories
@@ -650,19 +706,27 @@ def test_pickles_and_code_are_not_downloaded_and_a_word_says_why(hub, pool, tmp_
 
 
 def test_text_to_image_pipeline_comes_with_its_tokenizers_and_what_is_left_out_is_told(hub, tmp_path, caplog):
+    names = ["unet", "tokenizer", "tokenizer_2", "tokenizer_3", "text_encoder"]
     parts = {
-        "model_index.json": b"{}", "README.md": b"# Cats", "unet/model.safetensors": b"w",
+        "model_index.json": json.dumps(dict.fromkeys(names, ["diffusers", "Model"])).encode(),
+        "README.md": b"# Cats", "unet/model.safetensors": b"w",
         "tokenizer/vocab.json": b"{}", "tokenizer/merges.txt": b"c a", "tokenizer_2/spiece.model": b"cat",
         "tokenizer_3/chat_template.jinja": b"{{ }}", "text_encoder/bert-vocab.txt": b"cat",
     }  # fmt: skip
     page = {"cats.jpg": b"a picture", "LICENSE.txt": b"MIT", ".gitattributes": b""}
-    left = {"v1-5-pruned.safetensors": b"all parts", "unet/model.onnx": b"weights", "merges.txt": b"of no part"}
+    left = {
+        "v1-5-pruned.safetensors": b"all parts", "unet/model.onnx": b"weights", "merges.txt": b"of no part",
+        "vae_1_0/model.safetensors": b"of no pipeline", "vae_1_0/config.json": b"{}", "config.json": b"{}",
+    }  # fmt: skip
     hub.put("me/cats", parts | page | left, "models")
     pull("me/cats", tmp_path / "back")
     assert content(tmp_path / "back") == parts
-    assert "v1-5-pruned.safetensors (weights outside of the parts" in caplog.text
-    assert "merges.txt, unet/model.onnx (neither" in caplog.text
+    assert "v1-5-pruned.safetensors, vae_1_0/model.safetensors (weights outside of the parts" in caplog.text
+    assert "merges.txt, unet/model.onnx" in caplog.text
     assert not any(name in caplog.text for name in page)
+    assert not [path for method, path in hub.requests if method == "GET" and "resolve" in path and "vae_1_0" in path]
+    pull("me/cats", tmp_path / "back", overwrite=True)
+    assert content(tmp_path / "back") == parts
 
 
 @pytest.mark.parametrize("whole", [True, False])

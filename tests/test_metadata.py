@@ -34,7 +34,14 @@ def test_rows_share_the_words_that_they_have_in_common(tmp_path):
     assert all(first[name] is second[name] for name in ("class_name", "difficulty_by"))
 
 
-@pytest.mark.parametrize("line", ['{"file_name": "0.png", "label": NaN, "class_name": "Bag"}', "[" * 1_000_000])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"file_name": "0.png", "label": NaN, "class_name": "Bag"}',
+        f'{{"file_name": "0.png", "label": {10**20}, "class_name": "Bag"}}',
+        "[" * 1_000_000,
+    ],
+)
 def test_line_that_is_no_row_is_named(tmp_path, line):
     (tmp_path / "x.jsonl").write_text(f"{{{ROW}}}\n{line}\n")
     with pytest.raises(ValueError, match=r"line 2 of .*x\.jsonl"):

@@ -166,6 +166,17 @@ def test_nothing_is_decoded_twice_and_what_changed_is(messy, tmp_path, monkeypat
     assert len(looked_at) == 19  # all but the link
 
 
+def test_looks_at_other_images_of_the_same_names_sizes_and_times_are_not_taken(tmp_path):
+    pictures = [np.random.default_rng(seed).integers(0, 256, (16, 16), np.uint8) for seed in (0, 1)]
+    for place, seeds in (("first", (0, 0)), ("second", (0, 1))):
+        (tmp_path / place / "cat").mkdir(parents=True)
+        for number, seed in enumerate(seeds):
+            Image.fromarray(pictures[seed]).save(tmp_path / place / "cat" / f"{number}.bmp")
+            os.utime(tmp_path / place / "cat" / f"{number}.bmp", (1, 1))
+    found = [prepare(tmp_path / place, cache=tmp_path / "work").record["left_out"] for place in ("first", "second")]
+    assert [len(one["copies"]) for one in found] == [1, 0]
+
+
 def test_photographs_are_cropped_and_drawings_or_strips_padded_unasked(tmp_path):
     for name, make in {
         "photographs": lambda i: Image.effect_noise((15 + i, 10), 50),

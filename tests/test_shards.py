@@ -151,6 +151,18 @@ class TestParquet:
         else:
             assert set(read_pool(tmp_path).class_names.values()) == {"cat", "dog"}
 
+    def test_columns_beside_image_and_label_may_be_of_other_types_where_one_holds_both(self, tmp_path):
+        def shard_with(number, column):
+            path = shard(tmp_path / f"train-{number}.parquet", [10 * number], [0])
+            pq.write_table(pq.read_table(path).append_column("width", column), path)
+
+        shard_with(0, pa.array([7], pa.int64()))
+        shard_with(1, pa.array([7.5], pa.float64()))
+        assert [row["width"] for row in read_pool(tmp_path).rows] == [7.0, 7.5]
+        shard_with(1, pa.array(["wide"]))
+        with pytest.raises(ValueError, match="cannot be read as a dataset of images: .*width"):
+            read_pool(tmp_path)
+
     def test_class_that_is_missing_or_of_another_kind_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match="lacks the class of some images"):
             read_pool(shard(tmp_path / "a/0.parquet", [10, 20], ["cat", None]))

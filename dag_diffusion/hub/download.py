@@ -10,7 +10,7 @@ import glob
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, get_args
 
@@ -36,7 +36,7 @@ from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, VIEW_LABELS
 from dag_diffusion.evaluation.soft_labels.view_files import is_shard
 
 from .errors import plain_errors
-from .staging import EARLIER_FIGURES, FIGURES, INDEX, PIPELINE_CODE, Kind
+from .staging import EARLIER_FIGURES, FIGURES, INDEX, PIPELINE_CODE, Kind, is_part
 from .upload import Shared, hub_api, require_name
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def pull(
         api = hub_api()
         kind, info = _found(api, repo, repo_type, revision)
         names = api.list_repo_files(repo, repo_type=kind, revision=info.sha)
-        wanted = _wanted(repo, kind, names)
+        parts = _parts_of(api, repo, info.sha, names) if kind == "model" else set()
+        wanted = _wanted(repo, kind, names, parts)
         unfinished = folder.with_name(f".{folder.name}.pull-{info.sha[:12]}")
         _download(api, repo, kind, info.sha, wanted, unfinished)
         try:
@@ -111,7 +112,7 @@ def _require_free_or_known(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{folder} already holds a pipeline; add overwrite=True to replace it, or choose another folder"
         )
-    own = {INDEX, CARD, PIPELINE_CODE, *read_json_object(folder / INDEX)}
+    own = {INDEX, CARD, PIPELINE_CODE, *_parts_in(folder / INDEX)}
     if strangers := sorted(path.name for path in folder.iterdir() if path.name not in own):
         raise FileExistsError(
             f"{folder} holds a pipeline and more, such as {strangers[0]}, which would be deleted; choose another folder"
@@ -125,28 +126,38 @@ def _found(
     api: "HfApi", repo: str, repo_type: str | None, revision: str | None
 ) -> "tuple[Kind, DatasetInfo | ModelInfo]":
     """Which kind of repository this is, and the Hub's description of it."""
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     found: dict[Kind, DatasetInfo | ModelInfo] = {}
-    missing = None
+    missing: list[Exception] = []
     kinds: Sequence[Kind] = get_args(Kind)
     for kind in [kind for kind in kinds if repo_type in (None, kind)]:
         try:
             found[kind] = api.repo_info(repo, repo_type=kind, revision=revision)
-        except RepositoryNotFoundError as error:
-            missing = error
-    if not found and missing is not None:
-        raise missing
+        except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+            missing.append(error)
+    if not found:  # the one that tells most: there is such a repository
+        known = (GatedRepoError, RevisionNotFoundError)
+        raise next((error for kind in known for error in missing if isinstance(error, kind)), missing[0])
     if len(found) > 1:
         raise ValueError(f"{repo} is both a dataset and a model; say which by repo_type='dataset' or repo_type='model'")
     return next(iter(found.items()))
 
 
-def _wanted(repo: str, kind: str, names: Sequence[str]) -> list[str]:
+def _parts_of(api: "HfApi", repo: str, sha: str, names: Sequence[str]) -> set[str]:
+    """Folders of a pipeline's parts, by its index; a repository may hold others, which no pipeline reads."""
+    return _parts_in(Path(api.hf_hub_download(repo, INDEX, revision=sha))) if INDEX in names else set()
+
+
+def _parts_in(index: Path) -> set[str]:
+    return {name for name, kind in read_json_object(index).items() if is_part(kind)}
+
+
+def _wanted(repo: str, kind: str, names: Sequence[str], parts: Set[str]) -> list[str]:
     """Files to download: nothing that is run when it is read, and nothing that would be written elsewhere."""
     if outside := [name for name in names if not PurePosixPath(name).parts or names_elsewhere(PurePosixPath(name))]:
         raise ValueError(f"{repo} has a file called {outside[0]!r}, which leads out of the folder; it is refused")
-    wanted = [name for name in names if (_is_of_set if kind == "dataset" else _is_of_pipeline)(name)]
+    wanted = [name for name in names if (_is_of_set(name) if kind == "dataset" else _is_of_pipeline(name, parts))]
     wanted = _without_pages(repo, wanted) if kind == "dataset" else wanted
     _warn_of(repo, _ending(names, PICKLES), "pickles, which may run any program when they are read")
     _warn_of(repo, _ending(names, CODE), "code, which runs only where you put it yourself")
@@ -166,12 +177,12 @@ def _is_of_set(name: str) -> bool:
     return name in SET_FILES or is_shard(name) or path.suffix.lower() in image_suffixes()
 
 
-def _is_of_pipeline(name: str) -> bool:
+def _is_of_pipeline(name: str, parts: Set[str]) -> bool:
     path = PurePosixPath(name)
     if any(part.startswith(".") for part in path.parts):
         return False
-    in_part = len(path.parts) > 1 and name.endswith((".safetensors", *TOKENIZERS))
-    return in_part or name == CARD or path.suffix == ".json"
+    in_part = len(path.parts) > 1 and path.parts[0] in parts
+    return name in (INDEX, CARD) or (in_part and name.endswith((".json", ".safetensors", *TOKENIZERS)))
 
 
 def _is_of_page(name: str) -> bool:
@@ -259,7 +270,9 @@ def _require_pipeline(repo: str, names: Sequence[str]) -> None:
 
 def _download(api: "HfApi", repo: str, kind: str, sha: str, wanted: Sequence[str], folder: Path) -> None:
     """Fill a folder, which may hold a part already, with exactly the files that are wanted."""
-    deep = {f"*/*{PurePosixPath(name).suffix}" for name in wanted if "/" in name}
+    deep = {f"{glob.escape(name.partition('/')[0])}/*{PurePosixPath(name).suffix}" for name in wanted if "/" in name}
+    if len(deep) > MOST_PATTERNS:
+        deep = {f"*/*{PurePosixPath(name).suffix}" for name in wanted if "/" in name}
     flat = {glob.escape(name) for name in wanted if "/" not in name}
     if len(flat) > MOST_PATTERNS:
         flat = {f"*{PurePosixPath(name).suffix}" for name in wanted if "/" not in name}

@@ -13,12 +13,13 @@ ADVICE = {
     412: "{repo} has changed meanwhile, and nothing of that is overwritten; look at it and give the command again",
     429: "the Hub asks to wait, since too much was sent at once; give the command again in an hour, it goes on",
 }
+OF_HUB = (ConnectionError, TimeoutError)  # of Python itself; that of a client that is offline is one too
 AGAIN = "give the command again, which goes on where it was"
 
 
 @contextmanager
 def plain_errors(repo: str, revision: str | None = None) -> Iterator[None]:
-    """Turn errors of ``huggingface_hub`` into a ValueError or OSError of one line; others pass.
+    """Turn errors of ``huggingface_hub`` into a ValueError or OSError of one line; others pass, such as of a full disk.
 
     Raises:
         PermissionError: there is no token, or it may not do this.
@@ -33,9 +34,11 @@ def plain_errors(repo: str, revision: str | None = None) -> Iterator[None]:
         cause = error
         while isinstance(cause, RuntimeError | errors.LocalEntryNotFoundError) and cause.__cause__ is not None:
             cause = cause.__cause__  # the client wraps what stopped it
-        if isinstance(cause, RuntimeError):
-            raise
-        raise _plain(cause, repo, revision) from error
+        if isinstance(cause, (*OF_HUB, errors.HTTPError, errors.LocalEntryNotFoundError)):
+            raise _plain(cause, repo, revision) from error
+        if isinstance(cause, OSError):  # of a file that was to be sent
+            raise cause from error
+        raise
 
 
 def _plain(error: BaseException, repo: str, revision: str | None) -> Exception:

@@ -31,6 +31,7 @@ from dag_diffusion.data.images import UnreadableImageError, image_suffixes, suff
 from dag_diffusion.data.layouts import placements, with_suffix
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool
 from dag_diffusion.data.rows import METADATA, Row, for_loaders, require_inside, with_columns
+from dag_diffusion.data.sources.shards import is_there
 from dag_diffusion.data.sources.walking import NO_DATA
 from dag_diffusion.evaluation.soft_labels import (
     SOFT_LABELS,
@@ -77,7 +78,7 @@ def kind_of(source: Path) -> Kind:
         FileNotFoundError: there is nothing.
         ValueError: it is the folder of a single model.
     """
-    if not source.exists():
+    if not is_there(source):
         raise FileNotFoundError(f"there is nothing at {source}; give the folder of a pool, distilled set or pipeline")
     if (source / INDEX).exists():
         return "model"
@@ -287,7 +288,7 @@ def gather_pipeline(
             f"{source} holds a {index.get('_class_name')}; load it by DifficultyGuidedPipeline.from_pretrained, with "
             "the guide that belongs to it, and save it by save_pretrained"
         )
-    parts = {name: kind[1] for name, kind in index.items() if name[:1] != "_" and _is_part(kind)}
+    parts = {name: kind[1] for name, kind in index.items() if name[:1] != "_" and is_part(kind)}
     if strange := [name for name in parts if PurePath(name).name != name]:
         raise ValueError(f"{source / INDEX} names the part {strange[0]!r}, which is no folder in it; mend the name")
     write_config(folder / INDEX, {**_without_origin(index), "_class_name": "DifficultyGuidedPipeline"})

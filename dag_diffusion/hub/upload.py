@@ -23,7 +23,7 @@ from dag_diffusion.data.distilled_sets import require_apart
 from dag_diffusion.data.files import held, require_no_mount, require_writable, write_atomically
 from dag_diffusion.data.images import image_suffixes
 from dag_diffusion.data.pools import PROVENANCE
-from dag_diffusion.data.rows import METADATA, read_rows
+from dag_diffusion.data.rows import METADATA, Row, read_rows
 from dag_diffusion.evaluation.soft_labels import SOFT_LABELS, VIEW_LABELS
 from dag_diffusion.evaluation.soft_labels.view_files import is_shard
 
@@ -98,6 +98,11 @@ def push(
             source.save_pretrained(folder)
             return push(folder, repo, private=private, license=license, title=title, dry_run=dry_run,
                         replace_card=replace_card)  # fmt: skip
+    if not isinstance(source, str | Path):
+        raise ValueError(
+            f"a {type(source).__name__} is no folder or file that can be shared; save it first, as by "
+            "write_distilled_set or save_to_disk, and give its place"
+        )
     kind = kind_of(Path(source))
     gather = partial(
         gather_set if kind == "dataset" else gather_pipeline, Path(source), repo=repo, title=title, license=license
@@ -105,9 +110,10 @@ def push(
     if dry_run is not None:
         require_apart(source, dry_run)
         return _write_instead(Path(dry_run), repo, kind, gather)
-    with TemporaryDirectory() as staged, plain_errors(repo):
+    with TemporaryDirectory() as staged:
         gather(folder=Path(staged), copy=False)  # everything is checked before the Hub is asked
-        return _upload(Path(staged), repo, kind, private, replace_card)
+        with plain_errors(repo):
+            return _upload(Path(staged), repo, kind, private, replace_card)
 
 
 def require_name(repo: str) -> None:
@@ -179,6 +185,8 @@ def _upload(folder: Path, repo: str, kind: Kind, private: bool, replace_card: bo
     there = _list_files(api, name, kind, info.sha)
     _require_ours(api, name, kind, list(there), names, info.sha)
     gone = _stale(api, name, kind, list(there), names, info.sha)
+    if CARD in there and not replace_card:
+        _keep_edited_card(api, folder, name, kind, info.sha)
     commit = partial(api.upload_folder, repo_id=name, folder_path=folder, repo_type=kind)
     # old rows beside some new images would be taken for a whole set
     withdrawn = LAST[kind][0] in there and _overwrites(folder, names - {*LAST[kind], *EARLY}, there)
@@ -188,7 +196,6 @@ def _upload(folder: Path, repo: str, kind: Kind, private: bool, replace_card: bo
         delete_patterns=_exactly([*gone, LAST[kind][0]]) if withdrawn else None,
         parent_commit=info.sha,
     )
-    _keep_edited_card(api, folder, name, kind, first.oid, replace_card)
     last = commit(
         commit_message=f"Add {LAST[kind][0]} and card",
         allow_patterns=LAST[kind],
@@ -257,17 +264,36 @@ def _require_ours(api: "HfApi", repo: str, kind: Kind, there: Sequence[str], nam
         )
 
 
-def _keep_edited_card(api: "HfApi", folder: Path, repo: str, kind: Kind, sha: str, replace: bool) -> None:
-    """Keep a card that was edited on the Hub as it is, but for what ``load_dataset`` needs."""
-    if replace or not api.file_exists(repo, CARD, repo_type=kind, revision=sha):
-        return
-    found = Path(api.hf_hub_download(repo, CARD, repo_type=kind, revision=sha)).read_text("utf-8")
+def _keep_edited_card(api: "HfApi", folder: Path, repo: str, kind: Kind, sha: str) -> None:
+    """Keep a card that was edited on the Hub as it is, but for what ``load_dataset`` needs.
+
+    Raises:
+        ValueError: it cannot be read, or the Hub would not take it with that; before anything has changed there.
+    """
     written = (folder / CARD).read_text("utf-8")
+    try:
+        found = Path(api.hf_hub_download(repo, CARD, repo_type=kind, revision=sha)).read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"the {CARD} of {repo} on the Hub is no text in UTF-8; mend it there, or give replace_card=True"
+        ) from error
     if is_as_written(found) or found == written:
         return
     logger.warning("the card of %s was edited and is kept; replace_card=True overwrites it", repo)
     (folder / CARD).unlink()
     write_atomically(folder / CARD, with_configs(found, configs_in(written)).encode())
+    _require_valid(folder / CARD, kind)
+
+
+def _rows_there(api: "HfApi", repo: str, sha: str) -> list[Row]:
+    path = Path(api.hf_hub_download(repo, METADATA, repo_type="dataset", revision=sha))
+    try:
+        return read_rows(path)
+    except ValueError as error:
+        reason = str(error).replace(f"{path}", METADATA)
+        raise ValueError(
+            f"the rows of {repo} on the Hub, by which images of an earlier push are known, cannot be read: {reason}"
+        ) from error
 
 
 def _stale(api: "HfApi", repo: str, kind: Kind, there: Sequence[str], names: set[str], sha: str) -> list[str]:
@@ -277,8 +303,7 @@ def _stale(api: "HfApi", repo: str, kind: Kind, there: Sequence[str], names: set
     if kind == "dataset":
         suffixes = image_suffixes()
         if METADATA in there:
-            rows = read_rows(Path(api.hf_hub_download(repo, METADATA, repo_type=kind, revision=sha)))
-            owned |= {PurePosixPath(row["file_name"]).parts[0] for row in rows}
+            owned |= {PurePosixPath(row["file_name"]).parts[0] for row in _rows_there(api, repo, sha)}
     optional = (SOFT_LABELS, VIEW_LABELS, *filter(is_shard, there), *FIGURES, *EARLIER_FIGURES)
     gone = [name for name in optional if kind == "dataset" and name in there and name not in names]
     return gone + [
