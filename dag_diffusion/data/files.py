@@ -227,6 +227,11 @@ def require_disk(place: Path, needed: int, what: str) -> None:
         )
 
 
+def bytes_in(folder: Path) -> int:
+    """What the files in and below a folder take; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def free_at(place: Path) -> int:
     """Bytes that are free on the disk of a folder, which need not be there yet."""
     return shutil.disk_usage(nearest_existing(place)).free

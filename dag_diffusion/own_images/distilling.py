@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from dag_diffusion.data.distilled_sets import OWN, require_apart, write_distilled_set
-from dag_diffusion.data.files import differences, locked, read_json_object, require_disk, require_writable, write_json
+from dag_diffusion.data.files import (
+    bytes_in,
+    differences,
+    locked,
+    read_json_object,
+    require_disk,
+    require_writable,
+    write_json,
+)
 from dag_diffusion.data.imagenet import split_of, split_warning
 from dag_diffusion.data.pools import PROVENANCE, Pool, read_pool, require_writable_target
 from dag_diffusion.distillation.choosing import CHOOSING, require_room
@@ -168,7 +176,9 @@ def distill_folder(
                 _begin(task)
         clock = Clock(work / TIMES, progress) if is_main_process() else Clock(None)
         leaving.callback(clock.keep)  # however this ends
-        images = plain_images(task.folder, work / IMAGES, task.config, _size(task.config), clock)
+        with fail_together():
+            size = gather(_size(task) if is_main_process() else 0)[0]
+        images = plain_images(task.folder, work / IMAGES, task.config, size, clock)
         with fail_together():
             _check_before_hours(task, images)
         expected = _planned(task, images, clock)
@@ -229,7 +239,7 @@ def _check_output(task: _Task) -> None:
         require_apart(folder, place)
     require_apart(work, output)
     begun = (work / SETTINGS).exists()
-    if (work / PLAN).exists() and (differing := _other_settings(task)):  # nothing was trained before there was a plan
+    if _is_worked_in(work) and (differing := _other_settings(task)):
         raise ValueError(
             f"{work} holds a distillation with other settings: {'; '.join(differing)}; give those, or another output"
         )
@@ -244,13 +254,19 @@ def _check_output(task: _Task) -> None:
     require_writable(work)
 
 
+def _is_worked_in(work: Path) -> bool:
+    """Whether something was trained or drawn, and not only images prepared and a plan made of how long it will take."""
+    prepared = {IMAGES, SETTINGS, TIMES, PLAN}
+    return work.is_dir() and any(one.name not in prepared and not one.name.startswith(".") for one in work.iterdir())
+
+
 def _other_settings(task: _Task) -> list[str]:
     """What an earlier call in the work folder was asked otherwise, in words."""
     place = task.work / SETTINGS
     if not place.exists():
         return []
     before, now = whole_places(read_json_object(place)), task.settings()
-    told = {OUTPUT, "rounds"} | (_known_images(task) if (task.work / PLAN).exists() else set())
+    told = {OUTPUT, "rounds"} | (_known_images(task) if _is_worked_in(task.work) else set())
     before, now = ({name: one[name] for name in one.keys() - told} for one in (before, now))
     return list(differences(before, now))
 
@@ -264,9 +280,10 @@ def _known_images(task: _Task) -> set[str]:
 
 
 def _begin(task: _Task) -> None:
-    """Note the settings; images that a call with others prepared, before it was refused, are prepared anew."""
+    """Note the settings; what a call with others prepared, before it was refused or ended with its plan, goes."""
     if _other_settings(task):
-        (task.work / IMAGES / RECORD).unlink(missing_ok=True)
+        for prepared in (task.work / IMAGES / RECORD, task.work / PLAN):
+            prepared.unlink(missing_ok=True)
     write_json(task.work / SETTINGS, task.settings() | {OUTPUT: str(task.output.resolve())})
 
 
@@ -292,11 +309,15 @@ def _check_before_hours(task: _Task, images: PlainImages) -> None:
     side, pool = images.size[0], task.config.ipc * task.config.pool_factor * len(images.class_names)
     require_room(task.as_begun().rounds_at(side), pool, side, images.channels)
     needed = bytes_needed(task.config, classes=len(images.class_names), size=images.size[0])
-    require_disk(task.work, needed, "models and pools")
+    there = bytes_in(task.work) - bytes_in(task.work / IMAGES)  # which an earlier call has written
+    require_disk(task.work, needed - there, "models and pools")
 
 
-def _size(config: FolderConfig) -> int:
+def _size(task: _Task) -> int:
     """Pixels per side of the generated images: as asked for, or as a given pipeline draws them."""
+    config, record = task.config, task.work / IMAGES / RECORD
+    if record.exists():
+        return read_json_object(record)["size"]
     given = config.pipeline or config.base
     if given is None:
         return config.size or USUAL_SIZE

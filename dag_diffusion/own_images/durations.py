@@ -90,15 +90,18 @@ class Pace:
     """A progress that measures seconds a unit: of each stage, from its first report with something done to its last."""
 
     def __init__(self) -> None:
-        self.begun = time.monotonic()
+        self.begun = self._heard = time.monotonic()
         self._first: dict[str, tuple[float, int]] = {}
         self._last: dict[str, tuple[float, int]] = {}
+        self._spent: dict[str, float] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
         if done > 0:
+            self._spent[stage] = self._spent.get(stage, 0.0) + now - self._heard
             self._first.setdefault(stage, (now, done))
             self._last[stage] = (now, done)
+        self._heard = now
 
     def seconds_each(self, stage: str) -> float:
         """Of one unit of a stage; the first, which is slower, counts only where there was no other.
@@ -114,6 +117,10 @@ class Pace:
         """Seconds since the beginning that were spent on anything else than units of these stages."""
         spent = sum(self._last[stage][0] - self._first[stage][0] for stage in stages if stage in self._last)
         return time.monotonic() - self.begun - spent
+
+    def spent(self, *stages: str) -> float:
+        """Seconds that went by before reports of something done in these stages, each since the report before it."""
+        return sum(self._spent.get(stage, 0.0) for stage in stages)
 
 
 def read_plan(work: Path) -> dict[str, Expected]:

@@ -113,8 +113,10 @@ def trained_models(
             not trained without.
     """
     places = {name: work / name for name in (GUIDE, EVALUATOR, GENERATOR, WEAK)}
-    with several_images(config):
-        seen, unseen = split_pool(images.train, CALIBRATED_WITH, seed=config.seed)
+    seen, unseen = images.train, None
+    if config.classifier is None:
+        with several_images(config):
+            seen, unseen = split_pool(images.train, CALIBRATED_WITH, seed=config.seed)
     for role, given, train, holdout in (
         (GUIDE, config.classifier, seen, unseen),
         (EVALUATOR, config.evaluator, images.train, None),
@@ -152,7 +154,7 @@ def trained_models(
         role: read_json_object(places[role] / RECORD) for role in (GUIDE, EVALUATOR) if (places[role] / RECORD).exists()
     }
     models = replace(models_in(work, config, with_weak=with_weak), records=records)
-    if config.classifier is not None:
+    if unseen is None:
         return models
     return replace(models, reference=_reference(places[GUIDE], unseen, work, config, device, clock))
 
@@ -194,7 +196,7 @@ def _is_finished(place: Path) -> bool:
 
 
 def _reference(guide: Path, unseen: Pool, work: Path, config: FolderConfig, device: str, clock: Clock) -> str:
-    """The file of difficulties out of sample: of all images by folds, else of those held out from the guide."""
+    """The file of difficulties out of sample: by folds of all images that the guide sees, else of those it does not."""
     if config.folds:
         return str(guide / DIFFICULTIES)
     scorers = {str(guide): load_guide(guide, device=device)}

@@ -37,6 +37,7 @@ from dag_diffusion.sampling.scoring import in_threads
 from .config import FolderConfig
 from .durations import BAR
 from .requirements import (
+    least_to_train_on,
     require_ipc,
     require_names_apart,
     require_several,
@@ -177,7 +178,7 @@ def plain_images(
 
 def _require_enough_left(train: Pool, config: FolderConfig) -> None:
     require_ipc(train, config, divided=True)
-    require_several_images(train, 2, config)
+    require_several_images(train, least_to_train_on(config), config)
 
 
 def _divided(

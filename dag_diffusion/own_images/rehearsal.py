@@ -35,11 +35,13 @@ from dag_diffusion.loading import load_pipeline
 from dag_diffusion.processes import gather, is_main_process, this_process
 from dag_diffusion.progress import Progress, Stage
 from dag_diffusion.training.classifiers import train_classifier
+from dag_diffusion.training.classifiers.plan import kind_of
 from dag_diffusion.training.generators import train_generator
 
 from .config import FolderConfig
 from .durations import Expected, Pace
 from .models import (
+    CALIBRATED_WITH,
     EVALUATOR,
     GENERATOR,
     GUIDE,
@@ -54,6 +56,7 @@ from .plain_images import PlainImages
 
 PREFIX = ".rehearsal."  # of the folder that it works in
 STEPS = 6  # of each training
+OF_IMAGES = ("images read", "latents")  # stages that take longer the more images there are
 MOST_IMAGES = 400  # that are looked at
 PASSES = 2000  # images seen by a network's training on a set
 SETS = 3 + len(SELECTIONS)  # random real, herding of real, random of the pool, and those chosen
@@ -125,13 +128,20 @@ class _Rehearsal:
 
     def classifier(self, role: str) -> Expected:
         """Guide or evaluator, and the classifiers of its folds."""
-        pace, config = Pace(), classifier_config(role, self.config, STEPS)
-        train_classifier(self.few, self.folder / role, replace(config, folds=0), device=self.device, progress=pace)
-        usual = classifier_config(role, self.config, self.config.classifier_steps)
-        steps = usual.loop(len(self.images.train), "small").steps
-        trainings, more = 1 + usual.folds, len(self.images.train) / len(self.few)
-        work = f"{trainings} classifiers" if usual.folds else ""
-        return Expected(work, more * pace.beside("training"), steps, trainings * pace.seconds_each("training"))
+        pace, usual = Pace(), classifier_config(role, self.config, self.config.classifier_steps)
+        images = round((1 - CALIBRATED_WITH) * len(self.images.train))
+        batch = usual.loop(images, "small").batch_size  # of few images it would be smaller; all of them are trained on
+        short = replace(usual, steps=STEPS, batch_size=batch, folds=0, held_out=0.0, uncalibrated=True)
+        made = train_classifier(self.few, self.folder / role, short, device=self.device, progress=pace).record
+        steps = usual.loop(images, kind_of(made["model"], made["weights"])).steps
+        trainings, work = 1 + usual.folds, f"{1 + usual.folds} classifiers" if usual.folds else ""
+        once = self._of_all(pace, "training")
+        return Expected(work, once, steps, trainings * pace.seconds_each("training"))
+
+    def _of_all(self, pace: Pace, *trained: str) -> float:
+        """Seconds beside the steps of training: of all images what was spent on reading and encoding the few."""
+        more = len(self.images.train) / len(self.few)
+        return pace.beside(*trained) + (more - 1) * pace.spent(*OF_IMAGES)
 
     def generator(self) -> Expected:
         """Its denoiser, and its autoencoder, whose steps follow from the denoiser's."""
@@ -146,8 +156,8 @@ class _Rehearsal:
             progress=pace,
         )
         denoiser, autoencoder = (pace.seconds_each(stage) for stage in ("denoiser", "autoencoder"))
-        more = len(self.images.train) / len(self.few)
-        return Expected("", more * pace.beside("denoiser", "autoencoder"), usual.loop.steps, denoiser, autoencoder)
+        once = self._of_all(pace, "denoiser", "autoencoder")
+        return Expected("", once, usual.loop.steps, denoiser, autoencoder)
 
     def weak(self) -> Expected:
         """The weak denoiser, on the latents of that generator."""
@@ -155,8 +165,7 @@ class _Rehearsal:
         usual = weak_config(self.images, self.config, None, generator)
         short = replace(usual, steps=STEPS)
         train_generator(self.few, self.folder / WEAK, short, device=self.device, progress=pace)
-        more = len(self.images.train) / len(self.few)
-        return Expected("", more * pace.beside("denoiser"), usual.loop.steps, pace.seconds_each("denoiser"))
+        return Expected("", self._of_all(pace, "denoiser"), usual.loop.steps, pace.seconds_each("denoiser"))
 
     def pools(self) -> Expected:
         """Two pools, of which one batch a process is drawn."""

@@ -47,8 +47,13 @@ def require_several(folder: Path, class_names: Mapping[int, str]) -> None:
 
 
 def least_images(config: FolderConfig) -> int:
-    """Images that a class has to have in the folder: to train on, to calibrate the guide with, and to test on."""
-    return 3 if config.test is None else 2
+    """Images that a class has to have in the folder: to train on, to calibrate classifiers with, and to test on."""
+    return least_to_train_on(config) + (config.test is None)
+
+
+def least_to_train_on(config: FolderConfig) -> int:
+    """Of these those that do not test: guide and evaluator, where they are trained, are calibrated with some."""
+    return 1 if config.classifier and config.evaluator else 2
 
 
 def require_names_apart(folder: Path, class_names: Mapping[int, str], config: FolderConfig) -> None:
@@ -133,7 +138,10 @@ def several_images(config: FolderConfig) -> Iterator[None]:
 
 def _of_few(told: str, config: FolderConfig) -> str:
     least = least_images(config)
-    parts = "to train on and to calibrate the guide with" + (", and to test on" if config.test is None else "")
+    parts = "to train on"
+    if least_to_train_on(config) > 1:
+        parts += f" and to calibrate the {'evaluator' if config.classifier else 'guide'} with"
+    parts += ", and to test on" if config.test is None else ""
     return f"{told}: some are {parts}; give each class {least} or more, or leave out those with fewer by least={least}"
 
 

@@ -117,6 +117,7 @@ def fit(
     *,
     identity: Mapping[str, Any] | None = None,
     state: Stateful | None = None,
+    way_out: str | None = None,
     look: Callable[[int, nn.Module], None] | None = None,
     looks: int = 0,
     log: Callable[[dict[str, float], int], None] | None = None,
@@ -134,6 +135,7 @@ def fit(
         config: how to train.
         identity: what else has to be the same when a run goes on, such as a digest of the images; JSON values.
         state: what the loss remembers between steps.
+        way_out: with what to begin anew if it diverges; default: a lower learning rate.
         look: called in the first process with the number of steps done and the model, averaged and in evaluation mode,
             ``looks`` times in the run; what it does changes no random draw.
         log: called in the first process with losses and speed, and the number of steps done.
@@ -143,7 +145,8 @@ def fit(
         the model, with averaged weights and in evaluation mode.
 
     Raises:
-        ValueError: the folder holds a training of other settings, or a damaged checkpoint; or the batch is too small.
+        ValueError: the folder holds a training of other settings, or a damaged checkpoint; the batch is too small; or
+            the model is on another device than those by which several processes speak.
         FileExistsError: another run works in the folder.
         FloatingPointError: a loss or gradient is no longer finite; the last checkpoint is kept.
         StoppedError: SIGTERM came; the step is finished and kept.
@@ -158,7 +161,7 @@ def fit(
                 start = _start(folder / CHECKPOINT, config.precision, next(model.parameters()).device)
         start = gather(start)[0]  # others may have another processor, or a disk that shows them no checkpoint yet
         with fail_together():
-            training = _Training(model, loss, count, folder, config, start, identity or {}, state)
+            training = _Training(model, loss, count, folder, config, start, identity or {}, state, way_out)
         training.run(look, looks, log, progress)
     model.eval()
     return model
@@ -184,9 +187,16 @@ class _Training:
         start: _Start,
         identity: Mapping[str, Any],
         state: Stateful | None,
+        way_out: str | None,
     ) -> None:
         self.process, self.device = this_process(), next(model.parameters()).device
+        if self.process.num_processes > 1 and self.device.type != self.process.device.type:
+            raise ValueError(
+                f"the model is on {self.device.type}, but gradients of several processes are added on "
+                f"{self.process.device.type} here, as accelerate has it; leave the device out, or train in one process"
+            )
         self.model, self.loss, self.folder, self.config, self.state = model, loss, folder, config, state
+        self.way_out = way_out or f"a lower learning_rate than {config.learning_rate:g}"
         self.rows = shares(
             config.batch_size, self.process.num_processes, config.accumulation, self.process.process_index
         )
@@ -194,7 +204,7 @@ class _Training:
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
         self.optimizer = _optimizer(self.weights, config)
         self.average = Average(model, config.average_width)
-        self.done, self.saved, self.losses = 0, 0, list[tuple[float, float]]()
+        self.done, self.losses = 0, list[tuple[float, float]]()
         before = None if start.step is None else _checkpoint_of(folder / CHECKPOINT, start.step)
         self.precision = start.precision
         settings = {name: value for name, value in asdict(config).items() if name not in EXECUTION}
@@ -214,7 +224,7 @@ class _Training:
         restore(before, self.model, self.average, self.optimizer)
         if self.state is not None:
             self.state.load_state_dict(before.part("state"))
-        self.done = self.saved = before.record["step"]
+        self.done = before.record["step"]
         self.losses = [(loss, norm) for loss, norm in before.record["losses"]]
 
     def run(
@@ -255,7 +265,7 @@ class _Training:
                     saved = time.monotonic()
                 if told is not None:
                     told("training", self.done, steps)
-                if stop and self.done < steps:
+                if stop:  # after the last step too, since more may follow this training
                     raise StoppedError(f"stopped as asked after {self.done} of {steps} steps; the same call goes on")
         self.average.copy_to_model()
 
@@ -301,8 +311,7 @@ class _Training:
         path = self.folder / CHECKPOINT
         kept = f"the checkpoint of step {read_record(path)['step']} is kept" if path.exists() else "none is kept"
         raise FloatingPointError(
-            f"the loss is {loss:g} and its gradient {norm:g} long at step {step}, {kept}; begin anew with a lower "
-            f"learning_rate than {self.config.learning_rate:g}"
+            f"the loss is {loss:g} and its gradient {norm:g} long at step {step}, {kept}; begin anew with {self.way_out}"
         )
 
     def _tell(self, log: Callable[[dict[str, float], int], None] | None, seconds_per_step: float) -> None:
@@ -328,7 +337,6 @@ class _Training:
             record = {"step": self.done, "settings": self.settings, "losses": self.losses}
             tensors = tensors_of(self.model, self.average, self.optimizer, state)
             write_tensors(self.folder / CHECKPOINT, tensors, record)
-        self.saved = self.done
 
     def _show(self, look: Callable[[int, nn.Module], None]) -> None:
         if self.process.is_main_process:

@@ -14,7 +14,7 @@ import numpy as np
 from dag_diffusion.data.canvas import canvas_for
 from dag_diffusion.data.class_names import match_classes
 from dag_diffusion.data.common_kind import channels_of
-from dag_diffusion.data.files import require_disk
+from dag_diffusion.data.files import bytes_in, require_disk
 from dag_diffusion.data.imagenet import split_warning
 from dag_diffusion.data.images import UnreadableImageError
 from dag_diffusion.data.pools import Pool
@@ -228,7 +228,8 @@ def check_disk(config: FolderConfig, found: Found, size: int, work: Path, *, tra
     from huggingface_hub.constants import HF_HUB_CACHE
 
     fetched = sum(files.to_fetch for files in found.models.values())
-    require_disk(work, bytes_of_work(config, found, size, trains=trains), "models, pools and images")
+    needed = bytes_of_work(config, found, size, trains=trains) - bytes_in(work)  # what an earlier call has written
+    require_disk(work, needed, "models, pools and images")
     require_disk(Path(HF_HUB_CACHE), fetched, "weights from the Hub")
 
 

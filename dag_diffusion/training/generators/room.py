@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from dag_diffusion.data.files import require_disk
+from dag_diffusion.data.files import bytes_in, require_disk
 from dag_diffusion.memory import require_memory
 
 BYTES = 4  # of a weight in single precision, in which weights are trained
@@ -46,8 +46,7 @@ class Room:
     def require_disk(self, work: Path) -> None:
         """Check that what is still to be written fits onto the disk of the work folder; ValueError if not."""
         needed = self.images * self.latent_bytes + BYTES * (2 * IN_CHECKPOINT * self.trained + self.weights)
-        there = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())  # of an earlier call
-        require_disk(work, needed - there, "latents and checkpoints")
+        require_disk(work, needed - bytes_in(work), "latents and checkpoints")  # less what an earlier call has written
 
 
 def number_of_weights(model: nn.Module) -> int:

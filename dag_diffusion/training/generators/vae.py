@@ -99,6 +99,7 @@ def train_vae(
         folder,
         config,
         identity={"flip": flip, **identity},
+        way_out="another seed, precision float32, or an autoencoder that is there (vae)",
         log=log,
         progress=renamed(progress, "autoencoder"),
     )
