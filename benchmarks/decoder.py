@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from downstream import make_real
-from embedded import RESULTS, record
+from embedded import record
 from generators import SHAPE
 from torch import Tensor, nn
 
 from dag_diffusion import embedded, load_classifier, read_pool
 from dag_diffusion.evaluation.labelled_images import load_labelled_images
 from dag_diffusion.loading import load_embedded_pipeline
-from dag_diffusion.progress import Progress
 from dag_diffusion.training.batches import Batch
 from dag_diffusion.training.generators.vae import ABSOLUTE, as_input, reconstruction_error
 from dag_diffusion.training.loop import LoopConfig, fit
@@ -46,7 +45,7 @@ def seen_by(guide: nn.Module, images: Tensor) -> list[Tensor]:
 
 
 def train_decoder(
-    vae: AutoencoderKL, guide: nn.Module, pixels: Tensor, folder: Path, config: LoopConfig, weight: float, told: Progress
+    vae: AutoencoderKL, guide: nn.Module, pixels: Tensor, folder: Path, config: LoopConfig, weight: float
 ) -> AutoencoderKL:
     """Of these images; encoder and latents stay."""
     means, deviations = posteriors(vae, pixels)
@@ -66,6 +65,10 @@ def train_decoder(
                 (one - other).square().mean() for one, other in zip(seen_by(guide, decoded), wanted, strict=True)
             ) / len(wanted)
         return value
+
+    def told(stage: str, done: int, total: int) -> None:
+        if done % 500 == 0:
+            print(f"{weight:g}: {done} of {total}", flush=True)
 
     fit(vae, loss, len(pixels), folder, config, identity={"features": weight}, progress=told)
     return vae.requires_grad_(False).eval()
@@ -105,8 +108,7 @@ def main() -> None:
         pipeline = load_embedded_pipeline()
         config = LoopConfig(steps=options.steps, batch_size=64, learning_rate=5e-4)
         work = options.folder / f"decoder-{weight:g}.work"
-        said = lambda stage, done, total: done % 500 or print(f"{weight:g}: {done} of {total}", flush=True)  # noqa: E731
-        vae = train_decoder(pipeline.vae, pipeline.classifier, pixels[learnt], work, config, weight, said)
+        vae = train_decoder(pipeline.vae, pipeline.classifier, pixels[learnt], work, config, weight)
         rows[f"{weight:g}"] = missed(vae, evaluator, pixels[last], labels[last])
         print(weight, rows[f"{weight:g}"], flush=True)
         pipeline.save_pretrained(options.folder / f"decoder-{weight:g}")

@@ -708,7 +708,7 @@ def test_pickles_and_code_are_not_downloaded_and_a_word_says_why(hub, pool, tmp_
 def test_text_to_image_pipeline_comes_with_its_tokenizers_and_what_is_left_out_is_told(hub, tmp_path, caplog):
     names = ["unet", "tokenizer", "tokenizer_2", "tokenizer_3", "text_encoder"]
     parts = {
-        "model_index.json": json.dumps(dict.fromkeys(names, ["diffusers", "Model"])).encode(),
+        "model_index.json": json.dumps({name: ["diffusers", "Model"] for name in names}).encode(),
         "README.md": b"# Cats", "unet/model.safetensors": b"w",
         "tokenizer/vocab.json": b"{}", "tokenizer/merges.txt": b"c a", "tokenizer_2/spiece.model": b"cat",
         "tokenizer_3/chat_template.jinja": b"{{ }}", "text_encoder/bert-vocab.txt": b"cat",

@@ -160,7 +160,7 @@ class TestParquet:
         shard_with(1, pa.array([7.5], pa.float64()))
         assert [row["width"] for row in read_pool(tmp_path).rows] == [7.0, 7.5]
         shard_with(1, pa.array(["wide"]))
-        with pytest.raises(ValueError, match="cannot be read as a dataset of images: .*width"):
+        with pytest.raises(ValueError, match=r"cannot be read as a dataset of images: .*width"):
             read_pool(tmp_path)
 
     def test_class_that_is_missing_or_of_another_kind_is_refused(self, tmp_path):

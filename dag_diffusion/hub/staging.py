@@ -322,7 +322,8 @@ def _gather_part(source: Path, folder: Path, kind: str, copy: bool) -> dict[str,
     return {"name": source.name, "kind": kind, "parameters": f"{count:,}" if count else ""}
 
 
-def _is_part(kind: Any) -> bool:
+def is_part(kind: Any) -> bool:
+    """Whether an entry of a pipeline's index is a part, which has a folder."""
     return isinstance(kind, list) and len(kind) == 2 and kind[0] is not None
 
 

@@ -311,7 +311,8 @@ class _Training:
         path = self.folder / CHECKPOINT
         kept = f"the checkpoint of step {read_record(path)['step']} is kept" if path.exists() else "none is kept"
         raise FloatingPointError(
-            f"the loss is {loss:g} and its gradient {norm:g} long at step {step}, {kept}; begin anew with {self.way_out}"
+            f"the loss is {loss:g} and its gradient {norm:g} long at step {step}, {kept}; begin anew with "
+            f"{self.way_out}"
         )
 
     def _tell(self, log: Callable[[dict[str, float], int], None] | None, seconds_per_step: float) -> None:
