@@ -55,7 +55,7 @@ PROVENANCE = "pool.json"
 BLOCK = 2**18  # bytes of a file that are hashed at a time
 EARLIER = ".earlier"  # the pool that is being overwritten, until the new one is finished
 OWN = (METADATA, SELECTED, PROVENANCE, "labels.json", "README.md")  # files of a pool beside its images
-OF_TEACHERS = ("soft_labels", "view_labels")  # how the names of others begin
+BEGINNINGS = ("soft_labels", "view_labels", "generation")  # of the names of others, labels of teachers and logs
 COLUMNS = ("file_name", "label", "class_name", "target_difficulty", "difficulty", "seed")
 
 
@@ -388,7 +388,7 @@ def _strangers_in(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(name for name in files if not (name.startswith(".") or is_image_name(name))):
-            if Path(place) != folder or not (name in OWN or name.startswith(OF_TEACHERS)):
+            if Path(place) != folder or not (name in OWN or name.startswith(BEGINNINGS)):
                 yield Path(place, name)
 
 

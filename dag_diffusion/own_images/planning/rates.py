@@ -17,7 +17,7 @@ DRAWN_BY_SMALL = 64.8  # the 8M-weight DiT on 8 x 8 latents, 12 steps, steered
 LEARNT_BY_SMALL = 209.5  # the same in training, images per second, float32
 LEARNT_BY_VAE = 82.7  # the VAE that is trained before it, at 32 px in colour
 LEARNT_BY = {"guide": 388.0, "evaluator": 302.1, "weak": 858.2}  # the other networks, at 32 px in colour, float32
-CONVNET_TRAINING = 6.23  # seconds of convnet-3 by the quick protocol on 100 images at 32 px, 10,000 tested
+CONVNET_TRAINING = 6.67  # seconds of convnet-3 by the quick protocol on 100 images at 32 px, 10,000 tested
 THIRD_PARTY_TRAINING = 360.0  # seconds of resnet-ap-10 by IDC's protocol on 100 images at 256 px, on an RTX 3090
 STEPS_OF_DIT_XL, STEPS_OF_SMALL = 50, 12
 
