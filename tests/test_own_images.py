@@ -25,11 +25,12 @@ from dag_diffusion.data.preparing.prepared import prepare
 from dag_diffusion.distillation.compared_sets import DGS, GUIDED_DGS, HERDING, PAPER, REAL, UNGUIDED
 from dag_diffusion.own_images import FolderConfig, distill_folder, plan_folder
 from dag_diffusion.own_images.distilling import work_folder
-from dag_diffusion.own_images.durations import Clock, Expected, within_minutes
+from dag_diffusion.own_images.durations import Clock, Expected, Pace, within_minutes
 from dag_diffusion.own_images.models import classifier_config, generator_config, weak_config
 from dag_diffusion.own_images.plain_images import plain_images
 from dag_diffusion.own_images.planning import rates
 from dag_diffusion.own_images.planning.problems import ProblemsError
+from dag_diffusion.own_images.requirements import bytes_needed
 from dag_diffusion.training.generators import GeneratorConfig
 
 COLOURS = {"ant": (200, 30, 30), "bee": (30, 160, 60), "café au lait": (40, 60, 200)}
@@ -562,7 +563,8 @@ def test_plan_counts_the_images_that_are_trained_on(tmp_path, monkeypatch, image
     assert ("trained on" in rows["training images"]) == (trained < 2 * images)
     assert rows["training images"].endswith(f"; {trained} are trained on" if trained < 2 * images else "a class")
     assert rows["modes"] == f"{trained} real images scored and encoded"
-    assert rows["guide"] == f"{classifier_config('guide', config, None).loop(trained, 'small').steps:,} steps"
+    seen = round(0.9 * trained)  # the others calibrate
+    assert rows["guide"] == f"{classifier_config('guide', config, None).loop(seen, 'small').steps:,} steps"
 
 
 @pytest.mark.parametrize(
@@ -661,8 +663,44 @@ def test_what_a_refusal_advises_can_be_given_in_the_next_call(folder, tmp_path):
     mended = replace(TINY, skip_unreadable=True, size=24)
     distill_folder(messy, output, mended, only_estimate=True)
     assert json.loads((work_folder(output) / "images" / "images.json").read_text())["size"] == 24
-    with pytest.raises(ValueError, match="holds a distillation with other settings: size was 24 and is now 16"):
-        distill_folder(messy, output, replace(mended, size=16))  # since by now there is a plan
+    with_minutes = replace(mended, size=16, minutes=60.0)  # of which a plan of how long it takes makes one think
+    distill_folder(messy, output, with_minutes, only_estimate=True)
+    assert json.loads((work_folder(output) / "images" / "images.json").read_text())["size"] == 16
+    (work_folder(output) / "guide.training").mkdir()
+    with pytest.raises(ValueError, match=r"holds a distillation with other settings: minutes was 60\.0 and is now None"):
+        distill_folder(messy, output, replace(mended, size=16))
+
+
+def test_disk_that_the_work_itself_has_filled_is_no_reason_to_refuse(folder, tmp_path, monkeypatch):
+    output, needed = tmp_path / "set", bytes_needed(TINY, classes=3, size=16)
+    distill_folder(folder, output, TINY, only_estimate=True)
+    monkeypatch.setattr("dag_diffusion.data.files.free_at", lambda place: needed - 1000)
+    with pytest.raises(ValueError, match="but models and pools need"):
+        distill_folder(folder, output, TINY, only_estimate=True)
+    (work_folder(output) / "run").mkdir()
+    (work_folder(output) / "run" / "pool").write_bytes(b"." * 2000)
+    distill_folder(folder, output, TINY, only_estimate=True)
+
+
+def test_given_classifiers_need_no_images_to_calibrate_with(tmp_path):
+    drawings = write_drawings(tmp_path / "drawings", {"ant": 1, "bee": 4})
+    tests = write_drawings(tmp_path / "tests", {"ant": 2, "bee": 2}, seed=1)
+    config = replace(TINY, ipc=1, test=str(tests))
+    with pytest.raises(ValueError, match=r"'ant' .* has too few images: some are to train on and to calibrate the guide"):
+        plain_images(drawings, tmp_path / "refused", config, 16)
+    having = replace(config, classifier="guide", evaluator="evaluator")
+    assert len(plain_images(drawings, tmp_path / "images", having, 16).train) == 5
+
+
+def test_only_what_grows_with_the_images_is_expected_to_take_longer_for_more(monkeypatch):
+    clock = iter([0.0, 30.0, 32.0, 33.0, 34.0, 36.0, 40.0])  # begun; loaded, two reports of images, three steps; written
+    monkeypatch.setattr("dag_diffusion.own_images.durations.time.monotonic", lambda: next(clock))
+    pace = Pace()
+    for stage, done in (("images read", 0), ("images read", 50), ("training", 1), ("training", 2), ("training", 3)):
+        pace(stage, done, 100)
+    assert pace.spent("images read", "latents") == 2.0
+    assert pace.seconds_each("training") == 1.5
+    assert pace.beside("training") == 37.0
 
 
 @given(seconds=st.floats(0, 100), each=st.floats(0.01, 10), steps=st.integers(100, 5000), minutes=st.floats(1, 1000))

@@ -280,6 +280,17 @@ def test_run_that_is_stopped_where_a_look_is_due_has_all_looks(tmp_path):
     assert seen == [3, 6, 9, 12]
 
 
+def test_run_that_is_stopped_in_its_last_step_says_so_and_is_whole_in_the_next_call(tmp_path, whole):
+    def stopping(model: nn.Module, batch: Batch) -> torch.Tensor:
+        if batch.step == CONFIG.steps - 1:
+            signal.raise_signal(signal.SIGTERM)
+        return loss(model, batch)
+
+    with pytest.raises(StoppedError, match="after 12 of 12 steps"):  # since another training may follow
+        fit(network(), stopping, len(INPUTS), tmp_path, CONFIG)
+    assert same(trained(tmp_path), whole[1])
+
+
 def test_device_that_is_seldom_waited_for_has_all_looks_and_rows(tmp_path, monkeypatch):
     config, seen = replace(CONFIG, steps=37), []
     trained(tmp_path / "each", config)
@@ -422,3 +433,13 @@ def test_average_of_half_precision_weights_is_kept_in_single():
     assert (average.values["weight"] != model.weight.float() - 1).all()
     average.copy_to_model()
     assert model.weight.dtype == torch.bfloat16
+
+
+def test_autoencoder_that_diverges_is_told_another_way_than_a_rate_that_cannot_be_set(tmp_path):
+    def broken(model: nn.Module, batch: Batch) -> torch.Tensor:
+        return loss(model, batch) * math.nan
+
+    with pytest.raises(FloatingPointError, match="begin anew with a lower learning_rate than"):
+        fit(network(), broken, len(INPUTS), tmp_path / "usual", CONFIG)
+    with pytest.raises(FloatingPointError, match="begin anew with another seed"):
+        fit(network(), broken, len(INPUTS), tmp_path / "own", CONFIG, way_out="another seed")

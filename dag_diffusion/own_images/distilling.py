@@ -266,7 +266,7 @@ def _other_settings(task: _Task) -> list[str]:
     if not place.exists():
         return []
     before, now = whole_places(read_json_object(place)), task.settings()
-    told = {OUTPUT, "rounds"} | (_known_images(task) if _is_worked_in(task.work) else set())
+    told = {OUTPUT, "rounds"} | (_known_images(task) if (task.work / PLAN).exists() else set())
     before, now = ({name: one[name] for name in one.keys() - told} for one in (before, now))
     return list(differences(before, now))
 
