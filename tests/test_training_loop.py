@@ -1,4 +1,5 @@
 import json
+import math
 import signal
 from copy import deepcopy
 from dataclasses import replace
