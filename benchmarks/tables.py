@@ -94,6 +94,8 @@ TABLES: dict[str, Callable[[], str]] = {
         for size in ("held-out-10", "10", "50")
     },
     "downstream-scratch-50": partial(trained_sets.study, "scratch-50", baseline="embedded, CFG 1.5"),
+    "decoder": trained_models.decoders,
+    "downstream-decoder-50": partial(trained_sets.study, "decoder-50", baseline="embedded, CFG 2, 0.25 to 0.75"),
     "embedded-quality-quick": partial(trained_sets.quality, "quick"),
     "embedded-quality-classic": partial(trained_sets.quality, "classic"),
     "guidance-main": partial(guided_images.methods, "main"),

@@ -177,8 +177,8 @@ def distill_folder(
         clock = Clock(work / TIMES, progress) if is_main_process() else Clock(None)
         leaving.callback(clock.keep)  # however this ends
         with fail_together():
-            size = gather(_size(task) if is_main_process() else 0)[0]
-        images = plain_images(task.folder, work / IMAGES, task.config, size, clock)
+            size = _size(task) if is_main_process() else 0
+        images = plain_images(task.folder, work / IMAGES, task.config, gather(size)[0], clock)
         with fail_together():
             _check_before_hours(task, images)
         expected = _planned(task, images, clock)
