@@ -674,11 +674,11 @@ def test_what_a_refusal_advises_can_be_given_in_the_next_call(folder, tmp_path):
 def test_disk_that_the_work_itself_has_filled_is_no_reason_to_refuse(folder, tmp_path, monkeypatch):
     output, needed = tmp_path / "set", bytes_needed(TINY, classes=3, size=16)
     distill_folder(folder, output, TINY, only_estimate=True)
-    monkeypatch.setattr("dag_diffusion.data.files.free_at", lambda place: needed - 1000)
+    monkeypatch.setattr("dag_diffusion.data.files.free_at", lambda place: needed - 100_000)
     with pytest.raises(ValueError, match="but models and pools need"):
         distill_folder(folder, output, TINY, only_estimate=True)
     (work_folder(output) / "run").mkdir()
-    (work_folder(output) / "run" / "pool").write_bytes(b"." * 2000)
+    (work_folder(output) / "run" / "pool").write_bytes(b"." * 200_000)
     distill_folder(folder, output, TINY, only_estimate=True)
 
 
@@ -688,7 +688,7 @@ def test_given_classifiers_need_no_images_to_calibrate_with(tmp_path):
     config = replace(TINY, ipc=1, test=str(tests))
     with pytest.raises(ValueError, match=r"'ant' .* has too few images: some are to train on and to calibrate the guide"):
         plain_images(drawings, tmp_path / "refused", config, 16)
-    having = replace(config, classifier="guide", evaluator="evaluator")
+    having = replace(config, classifier="guide", evaluator="evaluator", balance=0.0)
     assert len(plain_images(drawings, tmp_path / "images", having, 16).train) == 5
 
 
