@@ -667,7 +667,9 @@ def test_what_a_refusal_advises_can_be_given_in_the_next_call(folder, tmp_path):
     distill_folder(messy, output, with_minutes, only_estimate=True)
     assert json.loads((work_folder(output) / "images" / "images.json").read_text())["size"] == 16
     (work_folder(output) / "guide.training").mkdir()
-    with pytest.raises(ValueError, match=r"holds a distillation with other settings: minutes was 60\.0 and is now None"):
+    with pytest.raises(
+        ValueError, match=r"holds a distillation with other settings: minutes was 60\.0 and is now None"
+    ):
         distill_folder(messy, output, replace(mended, size=16))
 
 
@@ -686,14 +688,18 @@ def test_given_classifiers_need_no_images_to_calibrate_with(tmp_path):
     drawings = write_drawings(tmp_path / "drawings", {"ant": 1, "bee": 4})
     tests = write_drawings(tmp_path / "tests", {"ant": 2, "bee": 2}, seed=1)
     config = replace(TINY, ipc=1, test=str(tests))
-    with pytest.raises(ValueError, match=r"'ant' .* has too few images: some are to train on and to calibrate the guide"):
+    with pytest.raises(
+        ValueError, match=r"'ant' .* has too few images: some are to train on and to calibrate the guide"
+    ):
         plain_images(drawings, tmp_path / "refused", config, 16)
     having = replace(config, classifier="guide", evaluator="evaluator", balance=0.0)
     assert len(plain_images(drawings, tmp_path / "images", having, 16).train) == 5
 
 
 def test_only_what_grows_with_the_images_is_expected_to_take_longer_for_more(monkeypatch):
-    clock = iter([0.0, 30.0, 32.0, 33.0, 34.0, 36.0, 40.0])  # begun; loaded, two reports of images, three steps; written
+    clock = iter(
+        [0.0, 30.0, 32.0, 33.0, 34.0, 36.0, 40.0]
+    )  # begun; loaded, two reports of images, three steps; written
     monkeypatch.setattr("dag_diffusion.own_images.durations.time.monotonic", lambda: next(clock))
     pace = Pace()
     for stage, done in (("images read", 0), ("images read", 50), ("training", 1), ("training", 2), ("training", 3)):

@@ -125,7 +125,8 @@ def decoders() -> str:
     """The embedded default's decoder, and trained on, by held-out images of the training set."""
     names = {"embedded": "as it is", "0": "trained on by pixels", "1": "by pixels and the guide's features"}
     rows = [
-        [names[one], f"{row['levels']:.2f}", f"{row['probability']:.3f}"] for one, row in load("decoder")["rows"].items()
+        [names[one], f"{row['levels']:.2f}", f"{row['probability']:.3f}"]
+        for one, row in load("decoder")["rows"].items()
     ]
     return table(["decoder", "a pixel changes by, levels", "the evaluator's probability by"], rows, "decoder")
 
