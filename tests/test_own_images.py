@@ -697,9 +697,8 @@ def test_given_classifiers_need_no_images_to_calibrate_with(tmp_path):
 
 
 def test_only_what_grows_with_the_images_is_expected_to_take_longer_for_more(monkeypatch):
-    clock = iter(
-        [0.0, 30.0, 32.0, 33.0, 34.0, 36.0, 40.0]
-    )  # begun; loaded, two reports of images, three steps; written
+    # begun; loaded, images read; three steps; written
+    clock = iter([0.0, 30.0, 32.0, 33.0, 34.0, 36.0, 40.0])
     monkeypatch.setattr("dag_diffusion.own_images.durations.time.monotonic", lambda: next(clock))
     pace = Pace()
     for stage, done in (("images read", 0), ("images read", 50), ("training", 1), ("training", 2), ("training", 3)):

@@ -237,12 +237,20 @@ def free_at(place: Path) -> int:
     return shutil.disk_usage(nearest_existing(place)).free
 
 
-def require_replaceable(folder: Path, what: str, is_one: Callable[[Path], bool], *, overwrite: bool) -> None:
+def require_replaceable(
+    folder: Path,
+    what: str,
+    is_one: Callable[[Path], bool],
+    *,
+    overwrite: bool,
+    strangers_in: Callable[[Path], Iterable[Path]] | None = None,
+) -> None:
     """Check that a folder may become something: absent or empty, or an earlier one of its kind to be replaced.
 
     Args:
         what: it is to become, such as ``probe``.
         is_one: whether a folder with something in it is such a thing.
+        strangers_in: what lies in it and is none of that, such as a report; None: nobody looks.
 
     Raises:
         FileExistsError: it holds something that would be lost.
@@ -258,6 +266,11 @@ def require_replaceable(folder: Path, what: str, is_one: Callable[[Path], bool],
         if not overwrite:
             raise FileExistsError(
                 f"{folder} already holds a {what}; add overwrite=True to replace it, or choose another folder"
+            )
+        if strangers_in is not None and (stranger := next(iter(strangers_in(folder)), None)):
+            raise FileExistsError(
+                f"{folder} holds a {what} and more, such as {stranger.relative_to(folder)}, which would be deleted; "
+                "move it elsewhere, or choose another folder"
             )
     require_writable(folder)
 

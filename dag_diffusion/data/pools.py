@@ -356,7 +356,7 @@ def require_writable_target(folder: Path, *, overwrite: bool = False) -> None:
         FileExistsError: it holds something that would be lost, beside a pool too, or a disk is mounted there.
         PermissionError: it, or the folder above it, cannot be written.
     """
-    _require_replaceable(folder, overwrite=overwrite)
+    require_replaceable(folder, "pool", _is_pool, overwrite=overwrite, strangers_in=_strangers_in)
     require_no_mount(folder)
 
 
@@ -371,16 +371,7 @@ def require_place_for_pool(folder: Path, *, overwrite: bool = False) -> None:
             f"{folder} holds a pool that is not finished; go on with it by resume=True, replace it by overwrite=True, "
             "or choose another folder"
         )
-    _require_replaceable(folder, overwrite=overwrite)
-
-
-def _require_replaceable(folder: Path, *, overwrite: bool) -> None:
-    require_replaceable(folder, "pool", _is_pool, overwrite=overwrite)
-    if folder.is_dir() and (stranger := next(_strangers_in(folder), None)):
-        raise FileExistsError(
-            f"{folder} holds a pool and more, such as {stranger.relative_to(folder)}, which would be deleted; move it "
-            "elsewhere, or choose another folder"
-        )
+    require_replaceable(folder, "pool", _is_pool, overwrite=overwrite, strangers_in=_strangers_in)
 
 
 def _strangers_in(folder: Path) -> Iterator[Path]:

@@ -24,7 +24,6 @@ METADATA = "metadata.jsonl"
 RECORDS = (METADATA, "metadata.csv", "metadata.parquet", "dataset.json")  # of other programs, too
 SELECTED = "selected.jsonl"  # instead of METADATA in a set that only lists images of its pool
 SCORE_COLUMNS = ("difficulty", "difficulty_by", "score_key", "correct")
-RENAMED = {"image": "image_column"}
 TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}  # as tables write them, too
 
 
@@ -142,7 +141,7 @@ def with_columns(row: Row, columns: Mapping[str, Any]) -> Row:
 
 def for_loaders(row: Row) -> Row:
     """The row for a set whose images ``datasets`` calls ``image``: a column of that name gets another."""
-    return cast(Row, {RENAMED.get(name, name): value for name, value in row.items()}) if "image" in row else row
+    return cast(Row, {"image_column" if name == "image" else name: value for name, value in row.items()})
 
 
 def require_inside(root: Path, rows: Sequence[Row], source: Path) -> None:

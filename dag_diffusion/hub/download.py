@@ -22,7 +22,7 @@ from dag_diffusion.data.files import (
     json_lines,
     read_json_object,
     require_no_mount,
-    require_writable,
+    require_replaceable,
     write_atomically,
     write_json,
 )
@@ -108,18 +108,15 @@ def pull(
 def _require_free_or_known(folder: Path, overwrite: bool) -> None:
     if not (folder / INDEX).is_file():
         return require_free(folder, overwrite)
-    if not overwrite:
-        raise FileExistsError(
-            f"{folder} already holds a pipeline; add overwrite=True to replace it, or choose another folder"
-        )
-    own = {INDEX, CARD, PIPELINE_CODE, *_parts_in(folder / INDEX)}
-    if strangers := sorted(path.name for path in folder.iterdir() if path.name not in own):
-        raise FileExistsError(
-            f"{folder} holds a pipeline and more, such as {strangers[0]}, which would be deleted; choose another folder"
-        )
+    require_replaceable(folder, "pipeline", lambda _: True, overwrite=overwrite, strangers_in=_strangers_in)
     require_not_current(folder)
-    require_no_mount(folder)
-    return require_writable(folder)
+    return require_no_mount(folder)
+
+
+def _strangers_in(folder: Path) -> list[Path]:
+    """What lies in a pipeline's folder and is no part of it."""
+    own = {INDEX, CARD, PIPELINE_CODE, *_parts_in(folder / INDEX)}
+    return sorted(path for path in folder.iterdir() if path.name not in own)
 
 
 def _found(

@@ -70,6 +70,11 @@ def require_classes(config: FolderConfig, images: PlainImages) -> None:
             match_classes(names, class_names_of(load_guide(name, device="cpu")), f"the {owner} {name}", trainable=True)
 
 
+def number_learnt_from(images: int) -> int:
+    """Of so many training images, those that a guide or evaluator learns from; the others calibrate it."""
+    return round((1 - CALIBRATED_WITH) * images)
+
+
 def classifier_config(role: str, config: FolderConfig, steps: int | None) -> ClassifierConfig:
     """How guide or evaluator is trained; the evaluator by another seed, so that it shares no chance with the guide."""
     guide = role == GUIDE

@@ -41,7 +41,6 @@ from dag_diffusion.training.generators import train_generator
 from .config import FolderConfig
 from .durations import Expected, Pace
 from .models import (
-    CALIBRATED_WITH,
     EVALUATOR,
     GENERATOR,
     GUIDE,
@@ -49,6 +48,7 @@ from .models import (
     classifier_config,
     generator_config,
     models_in,
+    number_learnt_from,
     run_config,
     weak_config,
 )
@@ -129,7 +129,7 @@ class _Rehearsal:
     def classifier(self, role: str) -> Expected:
         """Guide or evaluator, and the classifiers of its folds."""
         pace, usual = Pace(), classifier_config(role, self.config, self.config.classifier_steps)
-        images = round((1 - CALIBRATED_WITH) * len(self.images.train))
+        images = number_learnt_from(len(self.images.train))
         batch = usual.loop(images, "small").batch_size  # of few images it would be smaller; all of them are trained on
         short = replace(usual, steps=STEPS, batch_size=batch, folds=0, held_out=0.0, uncalibrated=True)
         made = train_classifier(self.few, self.folder / role, short, device=self.device, progress=pace).record

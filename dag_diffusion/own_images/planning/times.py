@@ -13,7 +13,7 @@ from dag_diffusion.evaluation.protocols import as_protocol
 from dag_diffusion.evaluation.tables import Table
 from dag_diffusion.own_images.config import FolderConfig
 from dag_diffusion.own_images.durations import FEWEST_STEPS, MOST_STEPS, Expected
-from dag_diffusion.own_images.models import CALIBRATED_WITH, EVALUATOR, GENERATOR, GUIDE, WEAK, classifier_config
+from dag_diffusion.own_images.models import EVALUATOR, GENERATOR, GUIDE, WEAK, classifier_config, number_learnt_from
 from dag_diffusion.own_images.rehearsal import SETS
 from dag_diffusion.training.classifiers.backbones import default_backbone
 from dag_diffusion.training.classifiers.plan import kind_of
@@ -75,7 +75,7 @@ def stages_of(
         if given is None and trains:
             asked = classifier_config(role, config, steps.get(role, config.classifier_steps))
             kind = kind_of(default_backbone(asked.as_role(), (size, size)), "pretrained")
-            loop = asked.loop(round((1 - CALIBRATED_WITH) * images), kind)
+            loop = asked.loop(number_learnt_from(images), kind)
             trainings = 1 + (config.folds if role == GUIDE else 0)
             rate = rates.learning(role, trainings * _seen(loop), size)
             work = f"{loop.steps:,} steps" + (f", {trainings} classifiers" if trainings > 1 else "")
